@@ -1,0 +1,45 @@
+"""Brain MRI segmentation with a discrepancy-based diffusion model.
+
+The public names are loaded when first used, so that ``import ddmseg`` stays
+light: torch comes in with the first ``Segmenter``.
+
+Public names:
+    Segmenter: loads a model; call it on a scan to get a ``Segmentation``.
+    Segmentation: labels, maps, volumes and verdict of one scan.
+    errors: every exception raised on purpose.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ddmseg import errors as errors
+    from ddmseg.pipeline.inference import Segmenter as Segmenter
+    from ddmseg.pipeline.segmentation import Segmentation as Segmentation
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Segmentation": "ddmseg.pipeline.segmentation",
+    "Segmenter": "ddmseg.pipeline.inference",
+}
+
+__all__ = ["Segmentation", "Segmenter", "__version__", "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("ddmseg.errors")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    from ddmseg.errors import did_you_mean
+
+    raise AttributeError(f"module 'ddmseg' has no name '{name}'{did_you_mean(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,63 @@
+"""Everything a user can do wrong, as one small tree of exceptions.
+
+Each message is one line that says what came, what is allowed and what to do.
+``exit_code`` is what the command line returns: 1 when a scan failed, 2 for
+wrong usage.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DdmsegError(Exception):
+    """Base of every error that ddmseg raises on purpose."""
+
+    exit_code = 1
+
+
+class ScanError(DdmsegError):
+    """A scan or label map cannot be read or is not usable."""
+
+
+class OutputError(DdmsegError):
+    """A result cannot be written where it was asked for."""
+
+
+class TrainingError(DdmsegError):
+    """Training stopped because it went wrong; the message gives the reason."""
+
+
+class CheckpointError(DdmsegError):
+    """A weights file is missing, damaged or does not fit the network."""
+
+
+class UsageError(DdmsegError):
+    """A command, option or argument is wrong."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting is unknown or out of its range."""
+
+
+class MissingExtraError(UsageError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package '{package}' is needed for this: install it with "
+            f"pip install 'ddmseg[{extra}]'"
+        )
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest allowed word, or ``""``.
+
+    >>> did_you_mean("step", ["steps", "samples"])
+    " (did you mean 'steps'?)"
+    """
+    near = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,0 +1,77 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddmseg.errors import OutputError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file is larger than this disk allows; choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a part of this path is a file, not a folder; choose another folder",
+    errno.EISDIR: "a folder of that name is there already; remove it or choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it becomes ``path``.
+
+    The temporary name keeps the suffix, so that writers which choose a format by
+    it work. Missing folders are made. On any exception the temporary file is
+    removed and an older ``path`` stays as it was. Do nothing but write in the
+    body: every OSError in it is reported as a failure to write.
+
+    Raises:
+        OutputError: when the file cannot be written; one line with the reason.
+    """
+    target = Path(path)
+    partial = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        partial.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {_reason(error)}") from error
+    finally:
+        # gone already after success; another failure here would hide the first
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes on the disk before the name: a crash must not leave an empty file."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too, where the system can open folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    known = _ADVICE.get(error.errno) if error.errno is not None else None
+    return known or f"{error.strerror or error}; choose another folder"

@@ -1,0 +1,188 @@
+"""FreeSurfer ids: names, colours, left and right, and the maps between protocols.
+
+A *class* is a position in a tuple of ids such as ``ANATOMY_LABELS``; networks
+see classes, files hold ids. A *protocol* is a way of drawing labels; the tables
+in ``protocols/`` say what a label of one becomes in another.
+
+Source: FreeSurferColorLUT.txt of FreeSurfer 7 (ids, names and colours).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import UsageError
+
+Colour = tuple[int, int, int]
+
+ANATOMY_LABELS: tuple[int, ...] = (
+    *(0, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28),
+    *(41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60),
+)
+"""FreeSurfer ids of the ``anatomy`` model: background and 32 structures."""
+
+HIPPOCAMPUS_LABELS: tuple[int, ...] = (0, 232, 231)
+"""Ids of the ``hippocampus`` model: background, anterior (HP_head), posterior (HP_body).
+
+FreeSurfer's ids for head and body name no side, for it stores each side in a
+file of its own; neither do these. "Posterior" is body and tail together.
+"""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A FreeSurfer id with its name and its colour (red, green, blue; 0-255)."""
+
+    index: int
+    name: str
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class GenerationLabel:
+    """A label of the training label maps: what it becomes and how it shines.
+
+    ``target`` is the FreeSurfer id a network learns for it (0: background);
+    ``tissue`` is the name under which synthesis draws its intensity.
+    """
+
+    index: int
+    name: str
+    target: int
+    tissue: str
+
+
+def protocol_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of one table of ``imaging/protocols``.
+
+    Raises:
+        UsageError: when there is no such table.
+    """
+    file = resources.files("ddmseg.imaging") / "protocols" / f"{name}.tsv"
+    if not file.is_file():
+        raise UsageError(f"protocol: got '{name}'; there is no table of that name")
+    return list(csv.DictReader(file.read_text().splitlines(), delimiter="\t"))
+
+
+@cache
+def _structures() -> dict[int, Structure]:
+    found = {}
+    for row in protocol_rows("freesurfer"):
+        colour = (int(row["red"]), int(row["green"]), int(row["blue"]))
+        found[int(row["index"])] = Structure(int(row["index"]), row["name"], colour)
+    return found
+
+
+def structure(index: int) -> Structure:
+    """Return name and colour of a FreeSurfer id.
+
+    >>> structure(17).name
+    'Left-Hippocampus'
+
+    Raises:
+        UsageError: when the table does not hold the id.
+    """
+    known = _structures()
+    if index not in known:
+        raise UsageError(
+            f"label: got {index}; it must be one of the FreeSurfer ids {sorted(known)}"
+        )
+    return known[index]
+
+
+@cache
+def _by_name() -> dict[str, int]:
+    return {item.name: item.index for item in _structures().values()}
+
+
+def mirror_index(index: int) -> int:
+    """Return the id of the same structure on the other side (itself on the midline).
+
+    >>> mirror_index(17), mirror_index(16)
+    (53, 16)
+
+    Raises:
+        UsageError: when the id is unknown.
+    """
+    return _by_name().get(_other_side(structure(index).name), index)
+
+
+def _other_side(name: str) -> str:
+    for here, there in (("Left-", "Right-"), ("Right-", "Left-")):
+        if name.startswith(here):
+            return there + name.removeprefix(here)
+    return name
+
+
+@cache
+def generation_labels() -> tuple[GenerationLabel, ...]:
+    """Return the labels of the 20 training label maps, background first.
+
+    Lesions and vessels become white matter and choroid plexus its ventricle:
+    what surrounds them in the maps. Optic nerve, spinal cord and the tissues
+    of the head are background to a network.
+    """
+    return tuple(
+        GenerationLabel(int(row["index"]), row["name"], int(row["target"]), row["tissue"])
+        for row in protocol_rows("generation")
+    )
+
+
+@cache
+def generation_mirror() -> tuple[int, ...]:
+    """Return for each generation label the position of its other-side partner."""
+    names = [label.name for label in generation_labels()]
+    position = {name: place for place, name in enumerate(names)}
+    return tuple(position[_other_side(name)] for name in names)
+
+
+def protocol_map(name: str) -> dict[int, int]:
+    """Return ``{id in the protocol: FreeSurfer id}`` of a table in ``protocols/``."""
+    return {int(row["index"]): int(row["target"]) for row in protocol_rows(name)}
+
+
+def remap(labels: NDArray[np.integer], mapping: Mapping[int, int]) -> NDArray[np.int32]:
+    """Replace each label by its image under ``mapping``; labels not named become 0.
+
+    Labels must be at least 0. Cost: one table look-up a voxel.
+
+    Raises:
+        UsageError: when a label is negative.
+    """
+    if labels.size and int(labels.min()) < 0:
+        raise UsageError(f"labels: got {int(labels.min())}; label ids must be at least 0")
+    highest = max([int(labels.max(initial=0)), *mapping])
+    table = np.zeros(highest + 1, dtype=np.int32)
+    for source, target in mapping.items():
+        table[source] = target
+    replaced: NDArray[np.int32] = table[labels]
+    return replaced
+
+
+def classes_of(ids: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.int32]:
+    """Return class positions for FreeSurfer ids; ids outside ``labels`` become class 0."""
+    return remap(ids, {index: place for place, index in enumerate(labels)})
+
+
+def ids_of(classes: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.int32]:
+    """Return FreeSurfer ids for class positions: undoes ``classes_of``."""
+    return remap(classes, dict(enumerate(labels)))
+
+
+def dseg_table(labels: Iterable[int]) -> list[dict[str, str]]:
+    """Return rows ``index, name, color`` for a BIDS ``_dseg.tsv``, background left out.
+
+    Source: BIDS 1.9, Imaging derivatives, "Discrete segmentations".
+    """
+    rows = []
+    for item in (structure(index) for index in labels if index != 0):
+        colour = "#{:02x}{:02x}{:02x}".format(*item.colour)
+        rows.append({"index": str(item.index), "name": item.name, "color": colour})
+    return rows

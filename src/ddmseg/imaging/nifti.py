@@ -1,0 +1,154 @@
+"""NIfTI scans and label maps in and out, with their place in space kept."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, choose_volume, read_raw
+from ddmseg.imaging.nifti_write import write_label_map, write_map
+from ddmseg.imaging.scan_checks import checked_labels, checked_scan
+from ddmseg.imaging.volume import LabelMap, Volume
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
+__all__ = [
+    "read_label_map",
+    "read_volume",
+    "scan_name",
+    "volume_from_array",
+    "volume_from_nibabel",
+    "write_label_map",
+    "write_map",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+def scan_name(path: PathLike) -> str:
+    """Return the file name without folder, ``.nii`` and ``.gz``.
+
+    >>> scan_name("/data/sub-01_T1w.nii.gz")
+    'sub-01_T1w'
+    """
+    name = Path(path).name
+    for suffix in (".gz", ".nii"):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def read_volume(
+    path: PathLike,
+    *,
+    volume: int | None = None,
+    accept_nan: bool = False,
+    max_voxels: int = MAX_VOXELS,
+) -> Volume:
+    """Read a 3-D scan, or one volume of a 4-D one.
+
+    The whole file is read and its gzip checksum checked, whatever volume is kept.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2.
+        volume: which volume of a 4-D file, counted from 0.
+        accept_nan: put 0 where voxels are NaN or infinite.
+        max_voxels: largest volume to accept.
+
+    Raises:
+        ScanError: one line with what is wrong with the file and what to do.
+    """
+    data, affine, header = _read(Path(path), volume, max_voxels)
+    scan = checked_scan(data, affine, str(path), header=header, accept_nan=accept_nan)
+    return Volume(scan.data, scan.affine, scan_name(path), header)
+
+
+def read_label_map(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> LabelMap:
+    """Read a label map; real numbers that are all whole are accepted.
+
+    Raises:
+        ScanError: as :func:`read_volume`, or when values are not whole numbers.
+    """
+    data, affine, header = _read(Path(path), None, max_voxels)
+    labels = checked_labels(data, affine, str(path), header=header)
+    return LabelMap(labels.data, labels.affine, scan_name(path), header)
+
+
+def volume_from_nibabel(
+    img: SpatialImage,
+    *,
+    name: str = "image",
+    volume: int | None = None,
+    accept_nan: bool = False,
+) -> Volume:
+    """Return a nibabel image of any format as a scan, with the checks of a file.
+
+    Raises:
+        ScanError: as :func:`read_volume`.
+    """
+    shape = img.shape
+    volumes = int(np.prod(shape[3:], dtype=int))
+    index = choose_volume(volumes, volume, name)
+    # a trailing index picks one volume without reading the others
+    place = np.unravel_index(index, shape[3:], order="F") if len(shape) > 3 else ()
+    try:
+        data = np.asarray(img.dataobj[(..., *place)])
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ScanError(
+            f"{name}: the voxels cannot be read ({error}); the file is damaged"
+        ) from error
+    affine = _given(img.affine, name)
+    hint = "accept_nan=True"
+    return checked_scan(data, affine, name, header=img.header, accept_nan=accept_nan, hint=hint)
+
+
+def volume_from_array(
+    array: NDArray[Any],
+    affine: NDArray[Any],
+    *,
+    name: str = "image",
+    accept_nan: bool = False,
+) -> Volume:
+    """Return an array with axes i j k and its voxel-to-RAS-mm affine as a scan.
+
+    Raises:
+        ScanError: as :func:`read_volume`.
+    """
+    data = np.asarray(array)
+    return checked_scan(
+        data, np.asarray(affine), name, accept_nan=accept_nan, hint="accept_nan=True"
+    )
+
+
+def _read(
+    path: Path, volume: int | None, max_voxels: int
+) -> tuple[NDArray[Any], NDArray[np.float64], Any]:
+    """Voxels in the scan's units, affine, and nibabel's header object."""
+    import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
+
+    raw = read_raw(path, volume=volume, max_voxels=max_voxels)
+    kind: Any = nib.Nifti1Header if raw.layout.version == 1 else nib.Nifti2Header
+    header = kind(raw.header[: 348 if raw.layout.version == 1 else 540], check=False)
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+        slope, intercept = header.get_slope_inter()
+    except (HeaderDataError, ValueError) as error:
+        raise ScanError(f"{path}: the header is damaged ({error}); mend it first") from error
+    data: NDArray[Any] = raw.voxels
+    if slope is not None and (slope, intercept) != (1.0, 0.0):
+        data = data * np.float32(slope) + np.float32(intercept or 0.0)
+    return data, affine, header
+
+
+def _given(affine: NDArray[Any] | None, name: str) -> NDArray[Any]:
+    if affine is None:
+        raise ScanError(f"{name}: the image has no affine; give one, voxel index to RAS mm")
+    return affine

@@ -1,0 +1,251 @@
+"""Checks a NIfTI file byte by byte before anything believes its header.
+
+nibabel reads many damaged files without a word: it ignores the gzip checksum of
+what it does not read, and believes any size. Here the file is read to its end,
+so that gzip's checksum and length are checked, and nothing is allocated that the
+file could not hold.
+
+Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+
+MAX_VOXELS = 512**3
+"""Voxels of the largest volume that is read: 512 along each axis."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+# the best that deflate can do; a file that promises more is lying
+_DEFLATE_RATIO = 1032
+# some writers leave a little after the voxels; a bomb leaves a lot
+_TRAILING_BYTES = 1 << 20
+_CHUNK = 1 << 20
+_AGAIN = "copy or download it again"
+_CONVERT = "give a .nii or .nii.gz file, or convert it first (dcm2niix, mri_convert)"
+
+_DTYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1",
+    512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+_FORBIDDEN = {1: "1-bit", 32: "complex", 1792: "complex", 128: "RGB", 2304: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the header says about where the voxels are.
+
+    Attributes:
+        version: 1 or 2.
+        shape: voxels along i, j and k.
+        volumes: 3-D volumes in the file.
+        dtype: of a voxel, with its byte order.
+        offset: bytes before the first voxel.
+    """
+
+    version: int
+    shape: tuple[int, int, int]
+    volumes: int
+    dtype: np.dtype[np.generic]
+    offset: int
+
+    @property
+    def volume_bytes(self) -> int:
+        """Bytes of one volume."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def promised_bytes(self) -> int:
+        """Bytes of the whole file, inflated."""
+        return self.offset + self.volumes * self.volume_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class RawNifti:
+    """The header block as it is in the file, and the voxels of one volume, unscaled."""
+
+    header: bytes
+    layout: Layout
+    voxels: NDArray[np.generic]
+
+
+def read_raw(path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS) -> RawNifti:
+    """Read one volume of a NIfTI file, and the file to its end.
+
+    Args:
+        path: plain or gzipped; the first bytes decide, not the name.
+        volume: which volume of a 4-D file, counted from 0.
+        max_voxels: largest volume to accept.
+
+    Raises:
+        ScanError: when the file is missing, empty, damaged, not NIfTI or not a
+            3-D scan of a size that is allowed.
+    """
+    size = _file_size(path)
+    try:
+        with _open(path) as stream:
+            header = stream.read(540)
+            layout = parse_layout(header, path)
+            index = choose_volume(layout.volumes, volume, str(path))
+            # plain files hold what they hold; nothing deflates further than this
+            most = size * (_DEFLATE_RATIO if isinstance(stream, gzip.GzipFile) else 1)
+            _check_size(layout, most, max_voxels, path)
+            return RawNifti(header, layout, _read_voxels(stream, layout, index, path))
+    except EOFError as error:
+        raise ScanError(
+            f"{path}: the gzip data stop early, the file is cut off; {_AGAIN}"
+        ) from error
+    except gzip.BadGzipFile as error:
+        raise ScanError(f"{path}: damaged gzip file ({error}); {_AGAIN}") from error
+    except zlib.error as error:
+        raise ScanError(f"{path}: damaged gzip file (the data do not inflate); {_AGAIN}") from error
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def parse_layout(header: bytes, path: Path) -> Layout:
+    """Return what the first 348 or 540 bytes of a file say.
+
+    Raises:
+        ScanError: when they are no NIfTI header or not that of a 3-D scan.
+    """
+    version, order = _version(header, path)
+    if version == 1:
+        dim = struct.unpack_from(order + "8h", header, 40)
+        (code,) = struct.unpack_from(order + "h", header, 70)
+        (offset,) = struct.unpack_from(order + "f", header, 108)
+    else:
+        dim = struct.unpack_from(order + "8q", header, 16)
+        (code,) = struct.unpack_from(order + "h", header, 12)
+        (offset,) = struct.unpack_from(order + "q", header, 168)
+    shape, volumes = _shape(dim, path)
+    if code not in _DTYPES:
+        kind = _FORBIDDEN.get(code, f"type code {code}")
+        raise ScanError(f"{path}: {kind} voxels; a scan must hold whole or real numbers")
+    least = 352 if version == 1 else 544
+    if not (math.isfinite(offset) and 0 <= offset < 2**31):
+        raise ScanError(f"{path}: the header puts the voxels at byte {offset:g}; mend the header")
+    dtype = np.dtype(order + _DTYPES[code])
+    return Layout(version, shape, volumes, dtype, max(int(offset), least))
+
+
+def _file_size(path: Path) -> int:
+    try:
+        if path.is_dir():
+            raise ScanError(f"{path}: a folder; give a .nii or .nii.gz file")
+        size = path.stat().st_size
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ScanError(f"{path}: {reason}; check the path") from error
+    if size == 0:
+        raise ScanError(f"{path}: the file is empty; {_AGAIN}")
+    return size
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        zipped = file.read(2) == _GZIP_MAGIC
+    return cast(BinaryIO, gzip.open(path, "rb") if zipped else path.open("rb"))
+
+
+def _version(header: bytes, path: Path) -> tuple[int, str]:
+    """NIfTI version and byte order, from the header's own length and its magic."""
+    for version, length, magic, at in ((1, 348, b"n+1", 344), (2, 540, b"n+2", 4)):
+        for order in "<>":
+            if len(header) >= length and struct.unpack_from(order + "i", header)[0] == length:
+                if header[at : at + 3] == magic:
+                    return version, order
+                raise ScanError(f"{path}: half of a .hdr/.img pair or Analyze format; {_CONVERT}")
+    if header[128:132] == b"DICM":
+        raise ScanError(f"{path}: a DICOM file; give the folder that holds its series")
+    raise ScanError(f"{path}: not a NIfTI file; {_CONVERT}")
+
+
+def _shape(dim: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
+    """Axes of one volume, and how many volumes there are."""
+    count, lengths = dim[0], dim[1:]
+    if not 1 <= count <= 7 or any(n < 1 for n in lengths[:count]):
+        raise ScanError(f"{path}: the header gives sizes {list(dim)}, which cannot be; mend it")
+    i, j, k = (*lengths[:count], 1, 1)[:3]
+    if min(i, j, k) < 2:
+        shown = " x ".join(str(n) for n in lengths[:count])
+        raise ScanError(f"{path}: a 2-D image ({shown}); give a 3-D scan, 2 voxels or more an axis")
+    return (i, j, k), math.prod(lengths[3:count])
+
+
+def choose_volume(volumes: int, volume: int | None, name: str) -> int:
+    """Return the index of the volume to read.
+
+    Raises:
+        ScanError: when there are many and none was asked for, or there is none such.
+    """
+    if volume is None and volumes > 1:
+        raise ScanError(
+            f"{name}: {volumes} volumes; choose one from 0 to {volumes - 1} with --volume"
+        )
+    if volume is not None and not 0 <= volume < volumes:
+        raise ScanError(f"{name}: no volume {volume}; --volume must be from 0 to {volumes - 1}")
+    return volume or 0
+
+
+def _check_size(layout: Layout, most_bytes: int, max_voxels: int, path: Path) -> None:
+    voxels = math.prod(layout.shape)
+    if voxels > max_voxels:
+        shown = " x ".join(str(n) for n in layout.shape)
+        raise ScanError(
+            f"{path}: {shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
+        )
+    if layout.promised_bytes > most_bytes:
+        raise _short(path, layout, f"cannot hold more than {most_bytes}")
+
+
+def _short(path: Path, layout: Layout, holds: str) -> ScanError:
+    return ScanError(
+        f"{path}: the header promises {layout.promised_bytes} bytes and the file {holds}; "
+        f"it is cut off or its header is wrong; {_AGAIN}"
+    )
+
+
+def _read_voxels(stream: BinaryIO, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
+    """Skip to the volume, read it, and read on to the end so that gzip checks itself."""
+    stream.seek(0)
+    held = _skip(stream, layout.offset + index * layout.volume_bytes)
+    voxels = np.empty(layout.volume_bytes, dtype=np.uint8)
+    held += _fill(stream, voxels.data)
+    held += _skip(stream, layout.promised_bytes + _TRAILING_BYTES + 1 - held)
+    if held < layout.promised_bytes:
+        raise _short(path, layout, f"holds {held}")
+    if held > layout.promised_bytes + _TRAILING_BYTES:
+        raise ScanError(
+            f"{path}: the file goes on after the {layout.promised_bytes} bytes that its header "
+            f"promises; the header is wrong; {_AGAIN}"
+        )
+    return voxels.view(layout.dtype).reshape(layout.shape, order="F")
+
+
+def _fill(stream: BinaryIO, view: memoryview) -> int:
+    """Read into ``view`` until it is full or the file ends; return the bytes read."""
+    got = 0
+    while got < len(view) and (chunk := stream.read(min(_CHUNK, len(view) - got))):
+        view[got : got + len(chunk)] = chunk
+        got += len(chunk)
+    return got
+
+
+def _skip(stream: BinaryIO, count: int) -> int:
+    """Read and drop up to ``count`` bytes; return how many there were."""
+    left = count
+    while left and (chunk := stream.read(min(left, _CHUNK))):
+        left -= len(chunk)
+    return count - left

@@ -1,0 +1,166 @@
+"""What an array must be like to pass as a scan or as a label map."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.intensity import lattice_sample
+from ddmseg.imaging.volume import LabelMap, Volume
+
+SPACING_RANGE_MM = (0.05, 30.0)
+"""Voxel edges that a head scan can have."""
+FEW_VALUES = 8
+"""Whole-numbered images with no more values than this are label maps."""
+MANY_VALUES = 256
+"""Whole-numbered images with more values than this are scans."""
+FLAT_SHARE = 0.6
+"""Share of neighbours with equal values above which an image is a label map.
+
+Measured on real data, outside air, along the axis where it is lowest: 8-bit and
+low-range scans 0.01 to 0.13 (a scan enlarged twice by repeating voxels 0.55),
+label maps 0.69 to 0.88.
+"""
+
+
+def checked_scan(
+    data: NDArray[Any],
+    affine: NDArray[Any],
+    name: str,
+    *,
+    header: Any = None,
+    accept_nan: bool = False,
+    hint: str = "--accept-nan",
+) -> Volume:
+    """Return the array as a :class:`Volume` when it can be a scan.
+
+    Args:
+        data: 3-D, real or whole numbers.
+        affine: voxel index to RAS mm.
+        name: used in messages.
+        header: kept in the result.
+        accept_nan: put 0 where values are NaN or infinite.
+        hint: how the message calls the option that accepts NaN.
+
+    Raises:
+        ScanError: when it is no 3-D array of real numbers with contrast, when
+            values are NaN, or when it is a label map.
+    """
+    data = _real_3d(data, name)
+    with np.errstate(over="ignore"):
+        values = np.array(data, dtype=np.float32, order="K")
+    values = _without_nan(values, name, accept_nan, hint)
+    if float(values.min()) == float(values.max()):
+        raise ScanError(
+            f"{name}: every voxel is {float(values.flat[0]):g}; give a scan with contrast"
+        )
+    volume = Volume(values, affine, name, header)
+    _check_spacing(volume)
+    if _says_label(header) or looks_like_labels(values):
+        raise ScanError(f"{name}: this is a label map, not a scan; give the scan it was made from")
+    return volume
+
+
+def checked_labels(
+    data: NDArray[Any], affine: NDArray[Any], name: str, *, header: Any = None
+) -> LabelMap:
+    """Return the array as a :class:`LabelMap` when it holds whole numbers.
+
+    Raises:
+        ScanError: when it is not 3-D or holds fractions, NaN or infinity.
+    """
+    data = _real_3d(data, name)
+    if not np.issubdtype(data.dtype, np.integer):
+        whole = np.rint(data)
+        # NaN is unequal to itself, so it is caught here too
+        if not np.array_equal(whole, data) or np.abs(whole).max() > np.iinfo(np.int32).max:
+            raise ScanError(
+                f"{name}: not a label map: it holds values that are no whole numbers; "
+                "give the labels, not the scan or a probability map"
+            )
+        data = whole.astype(np.int32)
+    return LabelMap(np.ascontiguousarray(data), affine, name, header)
+
+
+def looks_like_labels(values: NDArray[np.floating[Any]]) -> bool:
+    """Say whether an image is a label map: whole numbers, few of them, in flat patches.
+
+    Few values alone would refuse 8-bit scans; in those, neighbours differ by noise.
+    """
+    # a sample settles most scans without looking at every voxel
+    sample = lattice_sample(values).numpy()
+    distinct = len(np.unique(sample))
+    if not np.array_equal(sample, np.rint(sample)) or distinct > MANY_VALUES:
+        return False
+    flat = all(_flat_share(values, axis) > FLAT_SHARE for axis in range(3))
+    if not flat and distinct > FEW_VALUES:
+        return False
+    low, high = float(values.min()), float(values.max())
+    if high - low > 65535 or not np.array_equal(values, np.rint(values)):
+        return False
+    counts = np.bincount((values - low).astype(np.uint16).ravel(order="K"))
+    return bool(np.count_nonzero(counts) <= (MANY_VALUES if flat else FEW_VALUES))
+
+
+def _flat_share(values: NDArray[np.floating[Any]], axis: int) -> float:
+    """Share of neighbours along ``axis`` with equal values, pairs of zeros left out.
+
+    Every third plane across another axis is enough.
+    """
+    moved = np.moveaxis(values, axis, 0)[:, ::3]
+    before, after = moved[:-1], moved[1:]
+    equal = before == after
+    empty = equal & (before == 0)
+    counted = equal.size - np.count_nonzero(empty)
+    return float((np.count_nonzero(equal) - np.count_nonzero(empty)) / max(counted, 1))
+
+
+def _real_3d(data: NDArray[Any], name: str) -> NDArray[Any]:
+    if not (np.issubdtype(data.dtype, np.integer) or np.issubdtype(data.dtype, np.floating)):
+        if data.dtype != np.bool_:
+            raise ScanError(f"{name}: voxels of type {data.dtype}; they must be real numbers")
+        data = data.astype(np.uint8)
+    if data.ndim != 3 or min(data.shape) < 2:
+        shown = " x ".join(str(n) for n in data.shape)
+        raise ScanError(
+            f"{name}: an array of shape ({shown}); a scan must have 3 axes of 2 voxels or more"
+        )
+    return data
+
+
+def _without_nan(
+    values: NDArray[np.float32], name: str, accept_nan: bool, hint: str
+) -> NDArray[np.float32]:
+    # one sum is NaN or infinite if any value is: cheaper than a mask of every voxel
+    if math.isfinite(float(values.sum(dtype=np.float64))):
+        return values
+    bad = ~np.isfinite(values)
+    if bad.any() and not accept_nan:
+        raise ScanError(
+            f"{name}: {np.count_nonzero(bad)} voxels are NaN or infinite; mend the scan, "
+            f"or set them to 0 with {hint}"
+        )
+    values[bad] = 0.0
+    return values
+
+
+def _check_spacing(volume: Volume) -> None:
+    low, high = SPACING_RANGE_MM
+    if not all(low <= s <= high for s in volume.spacing_mm):
+        shown = " x ".join(f"{s:g}" for s in volume.spacing_mm)
+        raise ScanError(
+            f"{volume.name}: voxels of {shown} mm; each edge must be {low:g} to {high:g} mm; "
+            "mend the header (are its units millimetres?)"
+        )
+
+
+def _says_label(header: Any) -> bool:
+    """Whether a NIfTI header carries the intent code of label maps."""
+    try:
+        return bool(header["intent_code"] == 1002)
+    except (TypeError, KeyError, ValueError, IndexError):
+        return False

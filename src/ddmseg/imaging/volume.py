@@ -1,0 +1,75 @@
+"""A scan and a label map: an array with its place in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+
+AFFINE_SHAPE = (4, 4)
+
+
+def check_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Return the affine as float64.
+
+    Raises:
+        ScanError: when it is not 4x4, not finite or singular.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    if affine.shape != AFFINE_SHAPE:
+        raise ScanError(f"{name}: affine of shape {affine.shape}; it must be 4x4")
+    if not np.isfinite(affine).all():
+        raise ScanError(f"{name}: the affine holds NaN or infinity; mend the header first")
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ScanError(
+            f"{name}: the affine is singular, so the voxels have no volume; mend the header first"
+        )
+    return affine
+
+
+@dataclass(frozen=True, eq=False)
+class _Array3D:
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+    name: str = "image"
+    header: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3:
+            raise ScanError(f"{self.name}: {self.data.ndim} axes; a scan must have 3")
+        object.__setattr__(self, "affine", check_affine(self.affine, self.name))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along i, j and k."""
+        i, j, k = self.data.shape
+        return (i, j, k)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along i, j and k, in millimetres."""
+        si, sj, sk = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(si), float(sj), float(sk))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Volume(_Array3D):
+    """A 3-D scan: ``data`` float32 with axes i j k, ``affine`` voxel to RAS mm.
+
+    ``header`` is the nibabel header it came with, or None; ``name`` is used in
+    messages and file names (no folder, no suffix).
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap(_Array3D):
+    """FreeSurfer ids on a grid: ``data`` is an integer array with axes i j k."""

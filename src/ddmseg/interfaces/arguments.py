@@ -1,0 +1,234 @@
+"""From words on the command line to a dataclass of arguments.
+
+tyro makes the options and their help from the dataclass. The words are checked
+here first, because a mistake must give one line that says what came, what is
+allowed and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ddmseg.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+_ENGLISH: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    Path: "a path",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option or positional argument of a command.
+
+    Attributes:
+        names: as typed, such as ``--output`` and ``-o``; for a positional argument
+            the word that the help shows.
+        kind: type of the value; bool is a switch without value.
+        choices: the allowed words, empty when any will do.
+        required: whether it must be given.
+        positional: whether it is given by place; then ``many`` says if repeatedly.
+    """
+
+    names: tuple[str, ...]
+    kind: Any
+    choices: tuple[str, ...]
+    required: bool
+    positional: bool = False
+    many: bool = False
+
+    def check(self, name: str, value: str) -> None:
+        """Refuse a value that cannot be.
+
+        Raises:
+            UsageError: with the nearest allowed word where there is one.
+        """
+        if self.choices and value not in self.choices:
+            raise UsageError(
+                f"{name}: got '{value}'{did_you_mean(value, self.choices)}; "
+                f"allowed are {', '.join(self.choices)}"
+            )
+        if self.kind in (int, float):
+            try:
+                self.kind(value)
+            except ValueError as error:
+                raise UsageError(
+                    f"{name}: got '{value}'; it must be {_ENGLISH[self.kind]}"
+                ) from error
+
+
+def parse(kind: type[T], words: Sequence[str], *, program: str) -> T:
+    """Return the arguments of one command.
+
+    Args:
+        kind: a dataclass; nested dataclasses add their options to the same level.
+        words: what was typed after the command.
+        program: shown in the help, such as ``ddmseg segment``.
+
+    Raises:
+        UsageError: when an option or a value is unknown, missing or too much.
+        SystemExit: with code 0 after ``--help``.
+    """
+    if not {"-h", "--help"} & set(words):
+        words = _checked(options_of(kind), words, program)
+    return _build(kind, words, program)
+
+
+def options_of(kind: type[Any]) -> list[Option]:
+    """Return every option of a dataclass, those of nested dataclasses included."""
+    hints = get_type_hints(kind, include_extras=True)
+    found: list[Option] = []
+    for field in dataclasses.fields(kind):
+        hint, notes = hints[field.name], ()
+        while get_origin(hint) is Annotated:
+            hint, *more = get_args(hint)
+            notes = (*notes, *more)
+        if dataclasses.is_dataclass(hint):
+            assert isinstance(hint, type)
+            found += options_of(hint)
+        else:
+            found.append(_option(field, hint, notes))
+    return found
+
+
+def _option(field: dataclasses.Field[Any], hint: Any, notes: Sequence[Any]) -> Option:
+    from tyro.conf import Positional
+
+    required = field.default is field.default_factory is dataclasses.MISSING
+    (marker,) = get_args(Positional[int])[1:]
+    shown = next((n.metavar for n in notes if getattr(n, "metavar", None)), field.name.upper())
+    aliases = next((n.aliases for n in notes if getattr(n, "aliases", None)), ())
+    many = get_origin(hint) is tuple
+    if many:
+        hint = get_args(hint)[0]
+    hint = _without_none(hint)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kind = str if choices else hint
+    if marker in notes:
+        return Option((shown,), kind, choices, required, positional=True, many=many)
+    return Option((f"--{field.name.replace('_', '-')}", *aliases), kind, choices, required)
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    (kind,) = [inner for inner in get_args(hint) if inner is not type(None)]
+    return kind
+
+
+def _checked(options: Sequence[Option], words: Sequence[str], program: str) -> list[str]:
+    """Check every word; return them with the positional ones first, as tyro wants them."""
+    by_name = {name: option for option in options if not option.positional for name in option.names}
+    places: list[str] = []
+    given: dict[str, str | None] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            # what follows are paths, whatever they begin with
+            places += [f"./{path}" if path.startswith("-") else path for path in rest]
+            break
+        if not word.startswith("-"):
+            places.append(word)
+            continue
+        name, value = _take_option(word, rest, by_name, program)
+        if name in given:
+            raise UsageError(f"{name}: given twice; once is allowed")
+        given[name] = value
+    _check_complete(options, places, given, program)
+    return [*places, *(n if value is None else f"{n}={value}" for n, value in given.items())]
+
+
+def _take_option(
+    word: str, rest: list[str], by_name: dict[str, Option], program: str
+) -> tuple[str, str | None]:
+    """Return the long name and the value of an option; take the value from ``rest``."""
+    name, equals, value = word.partition("=")
+    option = by_name.get(name)
+    if option is None:
+        hint = did_you_mean(name, by_name) or f"; {program} --help lists them"
+        raise UsageError(f"{name}: unknown option{hint}")
+    if option.kind is bool:
+        if equals:
+            raise UsageError(f"{name}: got '{value}'; it is a switch without a value")
+        return option.names[0], None
+    if not equals:
+        if not rest or rest[0].startswith("--"):
+            allowed = ", ".join(option.choices) or _ENGLISH[option.kind]
+            raise UsageError(f"{name}: the value is missing; give {allowed}")
+        value = rest.pop(0)
+    option.check(name, value)
+    return option.names[0], value
+
+
+def _check_complete(
+    options: Sequence[Option], places: Sequence[str], given: Collection[str], program: str
+) -> None:
+    positional = [option for option in options if option.positional]
+    if len(places) < len(positional):
+        raise UsageError(f"{positional[len(places)].names[0]} is missing; see {program} --help")
+    if len(places) > len(positional) and not any(option.many for option in positional):
+        extra = places[len(positional)]
+        raise UsageError(f"'{extra}': one argument too many; see {program} --help")
+    for option in options:
+        if option.required and not option.positional and option.names[0] not in given:
+            raise UsageError(f"{option.names[0]} is missing; see {program} --help")
+
+
+def _build(kind: type[T], words: Sequence[str], program: str) -> T:
+    """Have tyro make the dataclass or print its help."""
+    import tyro
+
+    complaint = io.StringIO()
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, prog=program, args=words, config=config, registry=_registry())
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        told = " ".join(complaint.getvalue().translate(_FRAME).split())
+        raise UsageError(f"{told}; see {program} --help") from stop
+
+
+_FRAME = dict.fromkeys(map(ord, "╭╮╰╯│─"), " ")
+
+
+def _registry() -> Any:
+    """tyro's types, with ``X | None`` shown as X: nobody types None.
+
+    None as a default reads as "the model's own", which is what it means in
+    ``SegmentOptions``; where it means something else the option says so itself.
+    """
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if type(None) not in get_args(info.type):
+            return None
+        inner = _without_none(info.type)
+        choices = get_args(inner) if get_origin(inner) is Literal else None
+        build: Callable[[str], Any] = str if choices else inner
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(choices) + "}" if choices else inner.__name__.upper(),
+            instance_from_str=lambda words: build(words[0]),
+            is_instance=lambda value: value is None or isinstance(value, build),  # type: ignore[arg-type]
+            str_from_instance=lambda value: ["the model's own" if value is None else str(value)],
+            choices=choices,
+        )
+
+    return registry

@@ -1,0 +1,101 @@
+"""The command ``ddmseg``: finds the sub-command and turns errors into one line.
+
+Only the module of the command that was asked for is imported: ``ddmseg --help``
+must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ddmseg import __version__
+from ddmseg.errors import DdmsegError, UsageError, did_you_mean
+from ddmseg.interfaces.messages import say_error
+
+COMMANDS = {
+    "segment": "label brain MRI scans: NIfTI files, folders of them, BIDS folders",
+    "train": "train a model as a TOML file says",
+    "models": "list the models at hand with what is known of them",
+    "doctor": "check this installation",
+}
+"""Each command and what it does; ``interfaces/commands`` has a module of each name."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: words after ``ddmseg``; None takes those of the process.
+
+    Returns:
+        0 when all was done, 1 when something failed, 2 for wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        return _dispatch(words)
+    except DdmsegError as error:
+        say_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; closing it again would complain once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        say_error(error, debug=debug)
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    name, rest = (words[0], words[1:]) if words else ("--help", [])
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"ddmseg {__version__}")
+        return 0
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        raise UsageError(
+            f"'{name}': unknown {kind}{did_you_mean(name, COMMANDS)}; "
+            f"allowed are {', '.join(COMMANDS)}"
+        )
+    return _run(name, rest)
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    from ddmseg.interfaces.arguments import parse
+
+    command = importlib.import_module(f"ddmseg.interfaces.commands.{name}")
+    try:
+        arguments = parse(command.Arguments, words, program=f"ddmseg {name}")
+    except SystemExit:  # the help has been shown
+        return 0
+    code: int = command.run(arguments)
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return f"""usage: ddmseg COMMAND ...
+
+Segments brain MRI with a discrepancy-based diffusion model.
+Research software: not a medical device and not for diagnosis.
+
+commands:
+{listed}
+
+  ddmseg COMMAND --help   options of a command
+  ddmseg --version        version
+
+exit codes: 0 all done; 1 some scan failed, the others are done; 2 wrong usage"""

@@ -1,0 +1,149 @@
+"""How far the work is: a bar on a terminal, plain lines elsewhere, both on stderr.
+
+Neither shows a file name or anything else that could tell of a patient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+STAGE_SHARES = {
+    "read": 0.05,
+    "prepare": 0.05,
+    "encode": 0.25,
+    "denoise": 0.40,
+    "restore": 0.10,
+    "write": 0.15,
+}
+"""About which share of a scan's time each stage takes, in order."""
+LINE_EVERY_SECONDS = 30.0
+"""Time between two plain lines of one piece of work."""
+
+
+class Bar(Protocol):
+    """Shows how much of one piece of work is done."""
+
+    def update(self, done: float, text: str) -> None:
+        """Show that ``done`` of the total is done, and what is going on."""
+
+
+@contextlib.contextmanager
+def progress_bar(total: float, *, start: float = 0.0, first_text: str = "start") -> Iterator[Bar]:
+    """Show progress on stderr while the body runs.
+
+    Args:
+        total: when all is done.
+        start: what was done before, as by an earlier run.
+        first_text: shown until the first update.
+    """
+    if not sys.stderr.isatty():
+        yield LineBar(total, start=start)
+        return
+    with _rich_progress() as rich:
+        yield RichBar(rich, total, start=start, first_text=first_text)
+
+
+class LineBar:
+    """Prints a line at the start, now and then, and at the end."""
+
+    def __init__(self, total: float, *, start: float = 0.0) -> None:
+        self._total = total
+        self._start = start
+        self._began = time.monotonic()
+        self._last = -LINE_EVERY_SECONDS
+
+    def update(self, done: float, text: str) -> None:
+        """Print a line when the last one is old."""
+        now = time.monotonic()
+        if now - self._last < LINE_EVERY_SECONDS and done < self._total:
+            return
+        self._last = now
+        left = ""
+        if self._start < done < self._total:
+            seconds = (now - self._began) * (self._total - done) / (done - self._start)
+            left = f", about {duration(seconds)} left"
+        print(f"{text}{left}", file=sys.stderr, flush=True)
+
+
+class RichBar:
+    """A bar with percentage and the time left."""
+
+    def __init__(
+        self, rich: RichProgress, total: float, *, start: float = 0.0, first_text: str = "start"
+    ) -> None:
+        self._rich = rich
+        self._task = rich.add_task(first_text, total=total)
+        rich.update(self._task, completed=start)
+
+    def update(self, done: float, text: str) -> None:
+        """Move the bar."""
+        self._rich.update(self._task, completed=done, description=text)
+
+
+def _rich_progress() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeLeftColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+        transient=True,
+        # what goes to a file or a pipe must not be caught for the terminal
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+class ScanProgress:
+    """Turns stages of scans into one bar; never goes backwards.
+
+    Args:
+        bar: with one unit a scan.
+        scans: how many there are.
+    """
+
+    def __init__(self, bar: Bar, scans: int) -> None:
+        self._bar = bar
+        self._scans = scans
+        self._number = 0
+        self._done = 0.0
+
+    def begin(self) -> None:
+        """The next scan begins."""
+        self._number += 1
+        self._done = float(self._number - 1)
+        self("read", 0.0)
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Show a stage of the present scan, ``fraction`` in [0, 1] of it done."""
+        before = 0.0
+        for name, share in STAGE_SHARES.items():
+            if name == stage:
+                # `auto` denoises again with more steps: the fraction starts anew
+                done = self._number - 1 + before + share * min(max(fraction, 0.0), 1.0)
+                self._done = max(self._done, done)
+            before += share
+        self._bar.update(self._done, f"scan {self._number} of {self._scans}: {stage}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it.
+
+    >>> duration(8.4), duration(95), duration(7300)
+    ('8 s', '2 min', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,172 @@
+"""One monotone map that turns the expected Dice into an honest one.
+
+The expected Dice summed from exp(-D / sigma_D^2) ranks results well but sits too high or
+too low, since training weighs wrong voxels up.  With x the raw value and q the corrected:
+
+    logit q = a log x - b log(1 - x) + c,    a, b > 0
+
+fitted on validation subjects, intact and corrupted.  It is smooth, keeps the order, stays
+in [0, 1], and far from the data runs on towards 0 and 1 instead of stopping at the worst
+subject seen, as an isotonic fit would.  The identity is a = b = 1, c = 0.
+
+Source: Kull, Silva Filho and Flach 2017, Electronic Journal of Statistics 11:5052 (beta
+calibration), fitted to fractions by the quasi-likelihood of Papke and Wooldridge 1996.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from ddmseg.errors import CheckpointError, SettingsError
+
+Fractions = Sequence[float | int] | NDArray[Any]
+"""Dice values, one a result, in [0, 1]."""
+
+_EDGE = 1e-4  # keeps the logarithms finite at 0 and 1
+_SMALLEST_SLOPE = 0.05  # below, the map would be flat and tell nothing apart
+_RIDGE = 1e-3  # pull towards the identity, in mean log-likelihood; decides without data
+
+
+@dataclass(frozen=True)
+class DiceCalibration:
+    """The map from raw to calibrated expected Dice; call it on a number or an array.
+
+    Attributes:
+        a: slope of log x, above 0.
+        b: slope of -log(1 - x), above 0.
+        c: offset.
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a map that would not keep the order."""
+        if not (self.a > 0 and self.b > 0 and math.isfinite(self.a + self.b + self.c)):
+            raise SettingsError(
+                f"calibration: got a={self.a:g}, b={self.b:g}, c={self.c:g}; "
+                "a and b must be above 0 and all finite, so fit it anew"
+            )
+
+    def __call__(self, expected: float | int | NDArray[Any]) -> NDArray[np.float64]:
+        """Return the calibrated value, in [0, 1]; NaN stays NaN.
+
+        The result is a 0-d array for a number.
+        """
+        x = np.clip(np.asarray(expected, dtype=np.float64), _EDGE, 1 - _EDGE)
+        return np.asarray(expit(self.a * np.log(x) - self.b * np.log1p(-x) + self.c))
+
+    def of(self, expected: float) -> float:
+        """Return the calibrated value of one number as a float."""
+        return float(self(expected))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the three numbers, ready for a card in JSON."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> DiceCalibration:
+        """Read what ``as_dict`` wrote.
+
+        Raises:
+            CheckpointError: when a number is missing, unknown or not a number.
+        """
+        names = [field.name for field in fields(cls)]
+        if sorted(numbers) != names or not all(
+            isinstance(v, float | int) and not isinstance(v, bool) for v in numbers.values()
+        ):
+            raise CheckpointError(
+                f"calibration: got {dict(numbers)}; the card must hold the numbers "
+                f"{', '.join(names)}, so export the model again"
+            )
+        try:
+            return cls(**{name: float(numbers[name]) for name in names})
+        except SettingsError as error:
+            raise CheckpointError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class CalibrationFit:
+    """A fitted map and its mean absolute error on the data it was fitted on.
+
+    ``mae_before`` is that of the raw expected Dice; ``n`` the number of results.
+    """
+
+    calibration: DiceCalibration
+    mae_before: float
+    mae_after: float
+    n: int
+
+
+def fit_calibration(expected: Fractions, true: Fractions) -> CalibrationFit:
+    """Fit the map on validation results; pairs with NaN are left out.
+
+    The fit is convex, so it has one answer; a slight pull towards the identity decides
+    where the data do not, such as when all are equal.
+
+    Args:
+        expected: raw expected Dice of each result.
+        true: its Dice against the truth.
+
+    Raises:
+        SettingsError: when the numbers of values differ, are fewer than two, or lie
+            outside [0, 1].
+    """
+    x, y = _checked(expected, true)
+    x = np.clip(x, _EDGE, 1 - _EDGE)
+    design = np.stack([np.log(x), -np.log1p(-x), np.ones_like(x)], axis=1)
+    identity = np.array([1.0, 1.0, 0.0])
+
+    def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = design @ w
+        cross_entropy = np.logaddexp(0, z) - y * z
+        pull = w - identity
+        gradient = design.T @ (expit(z) - y) / len(y) + 2 * _RIDGE * pull
+        return float(cross_entropy.mean() + _RIDGE * pull @ pull), gradient
+
+    slope = (_SMALLEST_SLOPE, None)
+    bounds = [slope, slope, (None, None)]
+    a, b, c = minimize(loss, identity, jac=True, method="L-BFGS-B", bounds=bounds).x.tolist()
+    calibration = DiceCalibration(a, b, c)
+    before, after = mean_absolute_error(x, y), mean_absolute_error(calibration(x), y)
+    return CalibrationFit(calibration, before, after, len(y))
+
+
+def mean_absolute_error(expected: Fractions, true: Fractions) -> float:
+    """Return the mean of |expected - true|; pairs with NaN are left out.
+
+    Raises:
+        SettingsError: as ``fit_calibration`` does.
+    """
+    x, y = _checked(expected, true)
+    return float(np.abs(x - y).mean())
+
+
+def _checked(
+    expected: Fractions, true: Fractions
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = np.asarray(expected, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise SettingsError(
+            f"calibration: got shapes {x.shape} and {y.shape}; "
+            "give one expected and one true Dice for each result"
+        )
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
+    if len(x) < 2:
+        raise SettingsError(f"calibration: got {len(x)} results; at least 2 are needed")
+    for name, values in (("expected", x), ("true", y)):
+        if values.min() < 0 or values.max() > 1:
+            raise SettingsError(
+                f"{name}: got {values.min():g} to {values.max():g}; Dice must lie in [0, 1]"
+            )
+    return x, y

@@ -1,0 +1,75 @@
+"""The Dice that a mask may be expected to have, read off its discrepancy.
+
+With p_v = exp(-D_v / sigma_D^2) the probability that voxel v of the mask is right,
+and pi_v(k) the class probabilities, for structure k with predicted voxels P_k
+
+    hits_k    = sum over P_k of p_v
+    strays_k  = sum over P_k of 1 - p_v
+    missed_k  = sum outside P_k of (1 - p_v) pi_v(k) / (1 - pi_v(predicted))
+    E Dice_k  ~ 2 hits_k / (|P_k| + hits_k + missed_k)
+
+The last is a ratio of expectations, which for structures of many voxels is close
+to the expectation of the ratio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the discrepancy says of each class, background included, in voxels.
+
+    Attributes:
+        size: voxels that the mask gives to the class.
+        hits: how many of them are expected to be right.
+        missed: voxels of the class expected elsewhere.
+    """
+
+    size: Float[Tensor, " k"]
+    hits: Float[Tensor, " k"]
+    missed: Float[Tensor, " k"]
+
+    @property
+    def dice(self) -> Float[Tensor, " k"]:
+        """Expected Dice of each class in [0, 1]; NaN where the mask holds none of it."""
+        dice = 2 * self.hits / (self.size + self.hits + self.missed)
+        return torch.where(self.size > 0, dice, torch.nan)
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the foreground classes that the mask holds; 0 when it holds none."""
+        foreground = self.dice[1:]
+        found = foreground[~foreground.isnan()]
+        return float(found.mean()) if len(found) else 0.0
+
+
+def expectation(
+    labels: Int64[Tensor, "*grid"],
+    right: Float[Tensor, "*grid"],
+    probabilities: Float[Tensor, k * grid],
+) -> Expectation:
+    """Return the expected hits and misses of a mask.
+
+    Args:
+        labels: class indices of the mask.
+        right: probability that each voxel of it is right, in [0, 1].
+        probabilities: of the classes; say to which a wrong voxel may belong.
+    """
+    classes = probabilities.shape[0]
+    index, p = labels.flatten(), right.flatten().double()
+    zeros = torch.zeros(classes, dtype=torch.float64, device=p.device)
+    size = torch.bincount(index, minlength=classes).double()
+    hits = zeros.scatter_add(0, index, p)
+    rows = probabilities.flatten(1)
+    own = rows.gather(0, index[None])[0].double()
+    mass = (1 - p) / (1 - own).clamp_min(1e-6)
+    # Everything a voxel's doubt gives to any class, less what it gives to its own.
+    spread = (rows @ mass.to(rows.dtype)).double()
+    missed = (spread - zeros.scatter_add(0, index, mass * own)).clamp_min(0)
+    return Expectation(size, hits, missed)

@@ -1,0 +1,319 @@
+"""Samplers of the reverse VP-SDE, all with one signature.
+
+Letters: ``x_t`` noisy mask at time t, ``x_T`` pure noise, ``x_0`` the network's clean
+mask at (x_t, t), ``alpha``, ``sigma`` with alpha^2 + sigma^2 = 1, ``eps`` noise.  A step
+goes from ``t`` to the less noisy ``s``; ``h = log(alpha_s/sigma_s) - log(alpha_t/sigma_t)``
+is its length in half log-SNR, the lambda of Lu et al.
+
+Every sampler asks the network once at each of ``times`` and returns its last clean mask:
+with the noise level going to zero each of these algorithms ends there, so the last time
+needs no step of its own and one step is exactly ``clean(x_T, times[0])``.
+
+Sources: Ho et al. 2020 (DDPM); Song, Meng and Ermon 2021 (DDIM); Lu et al. 2022,
+arXiv 2211.01095 (DPM-Solver++); Lin et al. 2024 (trailing time grid).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ddmseg.errors import SettingsError, did_you_mean
+from ddmseg.maths.schedule import Schedule
+
+CleanPredictor = Callable[[Tensor, Tensor], Tensor]
+"""``clean(x_t, t)`` gives the clean mask expected from x_t; ``t`` is 0-d."""
+
+StepObserver = Callable[[int, Tensor, Tensor, Tensor], None]
+"""``callback(step, t, x_t, x_0)``, called once for each network evaluation."""
+
+GRID_KINDS = ("uniform", "log_snr")
+"""How ``time_grid`` can space its times."""
+
+_BISECTIONS = 60  # halves [0, 1] below the spacing of float64
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What every sampler looks like."""
+
+    def __call__(
+        self,
+        clean: CleanPredictor,
+        x_T: Tensor,
+        *,
+        schedule: Schedule,
+        times: Tensor,
+        generator: torch.Generator | None = None,
+        callback: StepObserver | None = None,
+    ) -> Tensor:
+        """Turn noise into a clean mask.
+
+        Args:
+            clean: predicts the clean mask; called once for each time.
+            x_T: noise at ``times[0]``, any shape and floating dtype.
+            schedule: noise levels over time.
+            times: strictly decreasing, in (0, 1].
+            generator: source of fresh noise; unused by deterministic samplers.
+            callback: sees each step.
+
+        Returns:
+            The last clean mask, of the shape and dtype that ``clean`` returns.
+
+        Raises:
+            SettingsError: when ``times`` is empty, not decreasing or outside (0, 1].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Coefficients of one step from time t to the less noisy time s, each 0-d float64.
+
+    ``fresh`` = 1 - exp(-2h) is the share of the variance at s that full ancestral
+    sampling draws anew; it is computed from log-SNR because the textbook difference
+    of squares cancels for small steps.
+    """
+
+    alpha_t: Tensor
+    sigma_t: Tensor
+    alpha_s: Tensor
+    sigma_s: Tensor
+    h: Tensor
+
+    @classmethod
+    def between(cls, t: Tensor, s: Tensor, schedule: Schedule) -> Jump:
+        """Read the coefficients off a schedule."""
+        t, s = t.double(), s.double()
+        h = (schedule.log_snr(s) - schedule.log_snr(t)) / 2
+        return cls(schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s), h)
+
+    @property
+    def fresh(self) -> Tensor:
+        """Share of the noise at s that is new, in [0, 1]."""
+        return -torch.expm1(-2 * self.h)
+
+    def along(self, x_t: Tensor, x_0: Tensor) -> Tensor:
+        """Follow the ODE with the clean mask held constant (DDIM, eta = 0)."""
+        return (self.sigma_s / self.sigma_t) * x_t - self.alpha_s * torch.expm1(-self.h) * x_0
+
+
+def check_times(times: Tensor) -> Tensor:
+    """Return the times as float64 on the CPU, where reading one costs no device wait.
+
+    Raises:
+        SettingsError: when they are empty, not decreasing or outside (0, 1].
+    """
+    if times.ndim != 1 or times.numel() == 0:
+        raise SettingsError(
+            f"times: got shape {tuple(times.shape)}; give at least one time in a 1-d tensor"
+        )
+    times = times.detach().to("cpu", torch.float64)
+    inside = bool(((times > 0) & (times <= 1)).all())
+    if not inside or bool((times.diff() >= 0).any()):
+        raise SettingsError(
+            f"times: got {times[0]:g} ... {times[-1]:g}; "
+            "they must strictly decrease inside (0, 1]; make them with time_grid"
+        )
+    return times
+
+
+def log_snr_to_time(log_snr: Tensor, *, schedule: Schedule) -> Tensor:
+    """Find the times in [0, 1] with the given log-SNR, by bisection in float64.
+
+    Works for every schedule whose log-SNR falls with time; values beyond the
+    schedule's range give 0 or 1.
+    """
+    target = log_snr.double()
+    low, high = torch.zeros_like(target), torch.ones_like(target)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        too_clean = schedule.log_snr(middle) > target
+        low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
+    return (low + high) / 2
+
+
+def time_grid(
+    steps: int, *, schedule: Schedule, kind: str = "uniform", t_min: float = 1e-3
+) -> Tensor:
+    """Choose the times at which the network is asked.
+
+    The interval from 1 to ``t_min`` is cut into ``steps`` equal parts and the network is
+    asked at the upper end of each ("trailing"): no evaluation is spent at t_min, where
+    the noisy mask is as good as clean.  ``steps=1`` gives ``[1.]``.
+
+    Args:
+        steps: number of network evaluations, at least 1.
+        schedule: needed for ``kind="log_snr"``.
+        kind: parts equal in time or in log-SNR.
+        t_min: end of the interval, in (0, 1).
+
+    Returns:
+        Float64 tensor of ``steps`` times, decreasing from 1.
+
+    Raises:
+        SettingsError: when an argument is out of its range.
+
+    Source: Lin et al. 2024, arXiv 2305.08891, table 2.
+    """
+    if steps < 1:
+        raise SettingsError(f"steps: got {steps}; it must be at least 1")
+    if not 0 < t_min < 1:
+        raise SettingsError(f"t_min: got {t_min:g}; it must lie between 0 and 1")
+    if kind not in GRID_KINDS:
+        raise SettingsError(
+            f"kind: got '{kind}'{did_you_mean(kind, GRID_KINDS)}; "
+            f"choose one of {', '.join(GRID_KINDS)}"
+        )
+    if kind == "uniform":
+        return torch.linspace(1.0, t_min, steps + 1, dtype=torch.float64)[:-1]
+    ends = torch.tensor([1.0, t_min], dtype=torch.float64)
+    start, end = schedule.log_snr(ends).tolist()
+    inner = torch.linspace(start, end, steps + 1, dtype=torch.float64)[1:-1]
+    # The first time is 1 as it stands, without bisection's rounding.
+    return torch.cat([ends[:1], log_snr_to_time(inner, schedule=schedule)])
+
+
+def ddpm(
+    clean: CleanPredictor,
+    x_T: Tensor,
+    *,
+    schedule: Schedule,
+    times: Tensor,
+    generator: torch.Generator | None = None,
+    callback: StepObserver | None = None,
+) -> Tensor:
+    """Ancestral sampling: draw x_s from the posterior q(x_s | x_t, x_0).
+
+    Source: Ho et al. 2020, eqs. 6-7, with the posterior ("small") variance.
+    """
+
+    def step(x_t: Tensor, x_0: Tensor, jump: Jump) -> Tensor:
+        # alpha_t|s sigma_s^2 / sigma_t^2, with alpha_t|s = alpha_t / alpha_s
+        keep = (jump.alpha_t / jump.alpha_s) * (jump.sigma_s / jump.sigma_t) ** 2
+        mean = keep * x_t + jump.alpha_s * jump.fresh * x_0
+        return mean + jump.sigma_s * jump.fresh.sqrt() * _noise_like(x_t, generator)
+
+    return _walk(clean, x_T, step, schedule, times, callback)
+
+
+def ddim(
+    clean: CleanPredictor,
+    x_T: Tensor,
+    *,
+    schedule: Schedule,
+    times: Tensor,
+    generator: torch.Generator | None = None,
+    callback: StepObserver | None = None,
+    eta: float = 0.0,
+) -> Tensor:
+    """Implicit sampling; ``eta`` in [0, 1] goes from the ODE (0) to ancestral sampling (1).
+
+    Source: Song, Meng and Ermon 2021, eqs. 12 and 16.
+    """
+    if not 0 <= eta <= 1:
+        raise SettingsError(f"eta: got {eta:g}; it must lie in [0, 1]")
+
+    def step(x_t: Tensor, x_0: Tensor, jump: Jump) -> Tensor:
+        if eta == 0:
+            return jump.along(x_t, x_0)
+        fresh = eta**2 * jump.fresh  # share of the noise at s that is drawn anew
+        eps = (x_t - jump.alpha_t * x_0) / jump.sigma_t
+        x_s = jump.alpha_s * x_0 + jump.sigma_s * (1 - fresh).sqrt() * eps
+        return x_s + jump.sigma_s * fresh.sqrt() * _noise_like(x_t, generator)
+
+    return _walk(clean, x_T, step, schedule, times, callback)
+
+
+def dpm_solver_pp_2m(
+    clean: CleanPredictor,
+    x_T: Tensor,
+    *,
+    schedule: Schedule,
+    times: Tensor,
+    generator: torch.Generator | None = None,
+    callback: StepObserver | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M): second order from one evaluation a step, by remembering the last.
+
+    Source: Lu et al. 2022, arXiv 2211.01095, algorithm 2.
+    """
+    last: tuple[Tensor, Tensor] | None = None  # clean mask and h of the step before
+
+    def step(x_t: Tensor, x_0: Tensor, jump: Jump) -> Tensor:
+        nonlocal last
+        forward = x_0
+        if last is not None and last[1] > 0:  # where the schedule is cut, steps have no length
+            x_0_last, h_last = last
+            forward = x_0 + (jump.h / (2 * h_last)) * (x_0 - x_0_last)
+        last = (x_0, jump.h)
+        return jump.along(x_t, forward)
+
+    return _walk(clean, x_T, step, schedule, times, callback)
+
+
+def one_step(
+    clean: CleanPredictor,
+    x_T: Tensor,
+    *,
+    schedule: Schedule,
+    times: Tensor,
+    generator: torch.Generator | None = None,
+    callback: StepObserver | None = None,
+) -> Tensor:
+    """Ask the network once, at the first of ``times``; the others are not used."""
+    return ddim(clean, x_T, schedule=schedule, times=times[:1], callback=callback)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "dpm": dpm_solver_pp_2m,
+    "one-step": one_step,
+}
+"""The samplers by the name that ``--sampler`` takes."""
+
+
+def find_sampler(name: str) -> Sampler:
+    """Return the sampler with this name.
+
+    Raises:
+        SettingsError: when there is none.
+    """
+    if name not in SAMPLERS:
+        raise SettingsError(
+            f"sampler: got '{name}'{did_you_mean(name, SAMPLERS)}; "
+            f"choose one of {', '.join(SAMPLERS)}"
+        )
+    return SAMPLERS[name]
+
+
+def _walk(
+    clean: CleanPredictor,
+    x_T: Tensor,
+    step: Callable[[Tensor, Tensor, Jump], Tensor],
+    schedule: Schedule,
+    times: Tensor,
+    callback: StepObserver | None,
+) -> Tensor:
+    """Alternate network and step over the times; return the last clean mask."""
+    times = check_times(times)
+    x_t = x_T
+    for i, t in enumerate(times):
+        t_x = t.to(x_t)  # the network sees the time in its own dtype and place
+        x_0 = clean(x_t, t_x)
+        if callback is not None:
+            callback(i, t_x, x_t, x_0)
+        if i + 1 < len(times):
+            x_t = step(x_t, x_0, Jump.between(t, times[i + 1], schedule))
+    return x_0
+
+
+def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw where the generator lives, so that one seed means one result on any device."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)

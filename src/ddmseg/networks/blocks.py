@@ -1,0 +1,186 @@
+"""Building blocks that work in 2-D and 3-D alike.
+
+Tensors keep channels last in memory: on a CPU this makes a linear map over the
+channels a plain matrix product, many times faster than a 1x1x1 convolution, and
+resampling by factor 2 a reshape with such a map instead of an interpolation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_GROUP = 8
+
+
+class Convolution3d(nn.Conv3d):
+    """A 3-D convolution that always takes the fast CPU kernel.
+
+    For one item with few voxels torch picks a kernel some ten times slower (its
+    choice looks at channels times two axes only), so oneDNN is asked by name.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        usable = (
+            x.device.type == "cpu" and x.dtype == torch.float32 and self.padding_mode == "zeros"
+        )
+        if not usable or isinstance(self.padding, str) or _recorded() or not _onednn():
+            return super().forward(x)
+        return torch.mkldnn_convolution(
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+
+
+def _recorded() -> bool:
+    """Say whether the call is traced, compiled or exported, where names of kernels do harm."""
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(traced) or torch.compiler.is_compiling()
+
+
+def _onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: Convolution3d}
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return x with its channels adjacent in memory, the values unchanged."""
+    form = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+    return x.contiguous(memory_format=form)
+
+
+def fold(x: Tensor, factor: int = 2) -> Tensor:
+    """Move each block of ``factor`` voxels a side into the channels.
+
+    ``b c *grid`` becomes ``b (block c) *coarser``; the inverse of :func:`unfold`.
+    """
+    dims = x.dim() - 2
+    y = x.movedim(1, -1)
+    for axis in range(dims, 0, -1):
+        y = torch.unflatten(y, axis, (-1, factor))
+    outer = [2 * axis - 1 for axis in range(1, dims + 1)]
+    inner = [2 * axis for axis in range(1, dims + 1)]
+    y = y.permute(0, *outer, *inner, -1).flatten(dims + 1)
+    return y.movedim(-1, 1)
+
+
+def unfold(x: Tensor, factor: int = 2) -> Tensor:
+    """Spread the channels over blocks of ``factor`` voxels a side; undoes :func:`fold`."""
+    dims = x.dim() - 2
+    y = torch.unflatten(x.movedim(1, -1), -1, (factor,) * dims + (-1,))
+    order = [0]
+    for axis in range(1, dims + 1):
+        order += [axis, dims + axis]
+    y = y.permute(*order, -1)
+    for axis in range(1, dims + 1):
+        y = y.flatten(axis, axis + 1)
+    return y.movedim(-1, 1)
+
+
+class Pointwise(nn.Linear):
+    """Linear map over the channels of each voxel: ``b c *grid`` to ``b c' *grid``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+
+
+class Coarsen(nn.Module):
+    """Halve the grid: fold blocks into channels, then mix them."""
+
+    def __init__(self, dims: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.mix = Pointwise(channels_in * 2**dims, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``b channels_out *(grid / 2)``."""
+        mixed: Tensor = self.mix(fold(x))
+        return mixed
+
+
+class Refine(nn.Module):
+    """Double the grid: each voxel predicts its block."""
+
+    def __init__(self, dims: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.mix = Pointwise(channels_in, channels_out * 2**dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``b channels_out *(grid * 2)``."""
+        return unfold(self.mix(x))
+
+
+def normalisation(channels: int) -> nn.GroupNorm:
+    """Group normalisation, which does not depend on the batch.
+
+    The groups hold ``NORM_GROUP`` channels, or the next larger number that divides.
+    """
+    most = max(1, channels // NORM_GROUP)
+    groups = next(n for n in range(most, 0, -1) if channels % n == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution (3 voxels wide), group normalisation, leaky ReLU."""
+
+    def __init__(self, dims: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.convolution = CONVOLUTIONS[dims](channels_in, channels_out, 3, padding=1, bias=False)
+        self.norm = normalisation(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``b channels_out *grid``."""
+        return F.leaky_relu(self.norm(self.convolution(x)), 0.01)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside an identity, optionally modulated by a vector.
+
+    Source: He et al. 2016, arXiv 1603.05027; modulation as in Perez et al. 2018,
+    arXiv 1709.07871 (FiLM).
+    """
+
+    def __init__(self, dims: int, channels: int, *, condition: int = 0) -> None:
+        super().__init__()
+        self.first = ConvolutionBlock(dims, channels, channels)
+        self.second = CONVOLUTIONS[dims](channels, channels, 3, padding=1, bias=False)
+        self.norm = normalisation(channels)
+        self.modulation = nn.Linear(condition, 2 * channels) if condition else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return a tensor shaped like x."""
+        y = self.norm(self.second(self.first(x)))
+        if self.modulation is not None and condition is not None:
+            gain, shift = self.modulation(condition).chunk(2, dim=1)
+            room = (1,) * (x.dim() - 2)
+            y = y * (1 + gain.reshape(*gain.shape, *room)) + shift.reshape(*shift.shape, *room)
+        return F.leaky_relu(x + y, 0.01)
+
+
+class TimeEmbedding(nn.Module):
+    """Fourier features of the log-SNR, mixed by a small network.
+
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5; log-SNR as the
+    input follows Kingma et al. 2021, arXiv 2107.00630.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.frequencies = width // 2
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """Return ``b width`` for one log-SNR an item."""
+        steps = torch.arange(self.frequencies, device=log_snr.device, dtype=torch.float32)
+        rates = torch.exp(-math.log(100.0) * steps / self.frequencies)
+        angles = log_snr.float()[:, None] * rates
+        mixed: Tensor = self.mix(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return mixed

@@ -1,0 +1,213 @@
+"""s_theta, the denoiser: light, predicts the clean mask at every step.
+
+Four ways to tell it of the image (``conditioning``):
+
+- ``discrepancy``: image features, and the map of where the mask so far does not
+  fit the image;
+- ``concat``: image features alone (Wolleb et al. 2022, arXiv 2112.03145);
+- ``cross_attention``: the coarsest level attends to the image's coarsest features
+  (Rombach et al. 2022, arXiv 2112.10752, section 3.3);
+- ``none``: not at all; only guidance can then bring the image in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmseg.networks.blocks import (
+    Coarsen,
+    ConvolutionBlock,
+    Pointwise,
+    Refine,
+    ResidualBlock,
+    TimeEmbedding,
+    channels_last,
+    fold,
+)
+from ddmseg.networks.image_encoder import Encoding, FineHead
+from ddmseg.types import ClassMap, Mask, PerItem
+
+Conditioning = Literal["discrepancy", "concat", "cross_attention", "none"]
+CONDITIONINGS: tuple[Conditioning, ...] = ("discrepancy", "concat", "cross_attention", "none")
+
+MaskGridMap = Float[Tensor, "b k *mask_grid"]
+"""Class map where the mask lives: on the image grid or on half of it."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the denoiser reuses at every step and sample of one scan.
+
+    Attributes:
+        half: image features on half the grid, in the denoiser's width, or None.
+        quarter: the same on a quarter of the grid, or None.
+        tokens: image features to attend to (``b n d``), or None.
+        stem: the encoder's features on the image grid.
+        prior: logits of the coarse head where the mask lives, or None without prior.
+        fine_prior: the same on the image grid.
+        blind: whether this is the unconditional branch, which must not see the image.
+    """
+
+    half: Tensor | None
+    quarter: Tensor | None
+    tokens: Tensor | None
+    stem: Tensor
+    prior: MaskGridMap | None
+    fine_prior: ClassMap | None
+    blind: bool = False
+
+    def without_image(self) -> Conditions:
+        """The conditions of the unconditional branch of classifier-free guidance."""
+        return Conditions(
+            half=None,
+            quarter=None,
+            tokens=None,
+            stem=torch.zeros_like(self.stem),
+            prior=None,
+            fine_prior=None,
+            blind=True,
+        )
+
+
+class CrossAttention(nn.Module):
+    """Voxels of the mask attend to voxels of the image. Residual, pre-normalised."""
+
+    def __init__(self, channels: int, image_channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(
+            channels, heads, kdim=image_channels, vdim=image_channels, batch_first=True
+        )
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Return a tensor shaped like x (``b c *grid``)."""
+        rows = x.flatten(2).transpose(1, 2)
+        tokens = tokens.expand(rows.shape[0], *tokens.shape[1:])
+        attended, _ = self.attention(self.norm(rows), tokens, tokens, need_weights=False)
+        moved: Tensor = attended.transpose(1, 2).reshape(x.shape)
+        return x + moved
+
+
+class Denoiser(nn.Module):
+    """Two levels, on half and a quarter of the image grid.
+
+    Args:
+        dims: 2 or 3.
+        classes: labels, background included.
+        channels: channels of an encoded mask.
+        image_widths: channels of the encoder at the image grid and below it.
+        width: inner channels on half the grid; twice as many on a quarter.
+        mask_stride: 1 when the mask lives on the image grid, 2 on half of it.
+        conditioning: how the image comes in.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        classes: int,
+        channels: int,
+        image_widths: Sequence[int],
+        *,
+        width: int = 16,
+        mask_stride: int = 1,
+        conditioning: Conditioning = "discrepancy",
+    ) -> None:
+        super().__init__()
+        block = 2**dims
+        self.conditioning = conditioning
+        self.mask_stride = mask_stride
+        self.sees_discrepancy = conditioning == "discrepancy"
+        inputs = channels * (block if mask_stride == 1 else 1) + block * self.sees_discrepancy
+        self.enter = Pointwise(inputs, width)
+        self.time = TimeEmbedding(4 * width)
+        self.half_block = ResidualBlock(dims, width, condition=4 * width)
+        self.down = Coarsen(dims, width, 2 * width)
+        self.quarter_block = ResidualBlock(dims, 2 * width, condition=4 * width)
+        self.up = Refine(dims, 2 * width, width)
+        self.joined = ConvolutionBlock(dims, width, width)
+        if conditioning in ("discrepancy", "concat"):
+            self.see_half = Pointwise(image_widths[1], width)
+            self.see_quarter = Pointwise(image_widths[2], 2 * width)
+        if conditioning == "cross_attention":
+            self.attend = CrossAttention(2 * width, image_widths[-1])
+        self.step_head = Pointwise(width, classes) if mask_stride == 2 else None
+        self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
+        # Before training the denoiser says what the coarse head says.
+        for head in (self.step_head, self.fine_head.logits):
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    def conditions(self, encoding: Encoding, *, coarse_prior: bool = True) -> Conditions:
+        """Project the image features once, for all steps and samples."""
+        seen = self.conditioning in ("discrepancy", "concat")
+        attends = self.conditioning == "cross_attention"
+        prior = fine_prior = None
+        if coarse_prior:
+            # The denoiser corrects the coarse head but must not bend it.
+            fine_prior = encoding.coarse_logits.detach()
+            prior = fine_prior if self.mask_stride == 1 else pooled_logits(fine_prior)
+        stem = encoding.stem
+        return Conditions(
+            half=self.see_half(encoding.pyramid[0]) if seen else None,
+            quarter=self.see_quarter(encoding.pyramid[1]) if seen else None,
+            tokens=encoding.pyramid[-1].flatten(2).transpose(1, 2) if attends else None,
+            stem=torch.zeros_like(stem) if self.conditioning == "none" else stem,
+            prior=prior,
+            fine_prior=fine_prior,
+        )
+
+    def forward(
+        self, x_t: Mask, log_snr: PerItem, conditions: Conditions, D: Tensor | None
+    ) -> tuple[ClassMap, Tensor]:
+        """Return logits of the clean mask on the mask's grid, and hidden features.
+
+        Args:
+            x_t: noisy mask.
+            log_snr: of the time, one an item.
+            conditions: of :meth:`conditions`; one scan may serve a batch of samples.
+            D: folded discrepancy map of the estimate so far, for that conditioning.
+        """
+        parts = [fold(x_t) if self.mask_stride == 1 else x_t]
+        if self.sees_discrepancy:
+            if D is None:
+                raise ValueError("conditioning by discrepancy needs the discrepancy map")
+            # Beyond some size a discrepancy says "wrong" and nothing more.
+            parts.append(1 - torch.exp(-D))
+        x = self.enter(channels_last(torch.cat(parts, dim=1)))
+        if conditions.half is not None:
+            x = x + conditions.half
+        time = self.time(log_snr)
+        x = self.half_block(x, time)
+        y = self.down(x)
+        if conditions.quarter is not None:
+            y = y + conditions.quarter
+        y = self.quarter_block(y, time)
+        if conditions.tokens is not None:
+            y = self.attend(y, conditions.tokens)
+        hidden = self.joined(x + self.up(y))
+        return self._step_logits(hidden, conditions), hidden
+
+    def _step_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
+        if self.step_head is None:
+            return self.fine_logits(hidden, conditions)
+        logits: Tensor = self.step_head(hidden)
+        return logits if conditions.prior is None else logits + conditions.prior
+
+    def fine_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
+        """Return logits on the image grid, from the hidden features of the last step."""
+        logits: Tensor = self.fine_head(hidden, conditions.stem)
+        return logits if conditions.fine_prior is None else logits + conditions.fine_prior
+
+
+def pooled_logits(logits: ClassMap) -> MaskGridMap:
+    """Return the log of the class probabilities averaged over 2-voxel blocks."""
+    pool = F.avg_pool3d if logits.dim() == 5 else F.avg_pool2d
+    return pool(torch.softmax(logits, dim=1), 2).clamp_min(1e-6).log()

@@ -1,0 +1,126 @@
+"""f^I, the image network: heavy, runs once a scan.
+
+It leaves a feature pyramid, the embedding z_I and coarse logits, which are an
+ordinary segmentation at no extra cost.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddmseg.networks.blocks import (
+    Coarsen,
+    ConvolutionBlock,
+    Pointwise,
+    Refine,
+    ResidualBlock,
+    channels_last,
+    normalisation,
+    unfold,
+)
+from ddmseg.types import ClassMap, Features, Image
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What f^I leaves behind for any number of denoising steps.
+
+    Attributes:
+        stem: features on the image grid, for the last, fine decision.
+        pyramid: decoder features, the finest (half the image grid) first.
+        embedding: z_I, folded: the channels of each 2-voxel block side by side on
+            half the grid. Use :attr:`image_features` for the voxelwise form.
+        coarse_logits: segmentation by the coarse head, on the image grid.
+    """
+
+    stem: Tensor
+    pyramid: tuple[Tensor, ...]
+    embedding: Tensor
+    coarse_logits: ClassMap
+
+    @property
+    def image_features(self) -> Features:
+        """z_I on the image grid."""
+        return unfold(self.embedding)
+
+
+class FineHead(nn.Module):
+    """From half the grid to logits on the image grid, with the stem's help."""
+
+    def __init__(self, dims: int, channels: int, stem: int, classes: int, blocks: int) -> None:
+        super().__init__()
+        self.refine = Refine(dims, channels, stem)
+        self.norm = normalisation(stem)
+        self.blocks = nn.Sequential(*[ConvolutionBlock(dims, stem, stem) for _ in range(blocks)])
+        self.logits = Pointwise(stem, classes)
+
+    def forward(self, coarse: Tensor, stem: Tensor) -> ClassMap:
+        """Return ``b classes *grid``; items of ``coarse`` may share one ``stem``."""
+        fine = F.leaky_relu(self.norm(self.refine(coarse) + stem), 0.01)
+        logits: ClassMap = self.logits(self.blocks(fine))
+        return logits
+
+
+class ImageEncoder(nn.Module):
+    """A residual U-Net whose heavy part works on half the grid.
+
+    Args:
+        dims: 2 or 3.
+        contrasts: channels of the image.
+        classes: labels, background included.
+        widths: channels at the image grid, at half of it, at a quarter, ...
+        blocks: residual blocks at each level on the way down.
+        embedding: channels of z_I.
+        fine_blocks: convolutions of the coarse head on the image grid.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        contrasts: int,
+        classes: int,
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        blocks: int = 1,
+        embedding: int = 8,
+        fine_blocks: int = 0,
+    ) -> None:
+        super().__init__()
+        self.multiple: int = 2 ** (len(widths) - 1)
+        self.stem = ConvolutionBlock(dims, contrasts, widths[0])
+        pairs = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(dims, w) for _ in range(blocks)) for w in widths[1:]
+        )
+        self.up = nn.ModuleList(Refine(dims, b, a) for a, b in pairs[1:])
+        self.joined = nn.ModuleList(ResidualBlock(dims, a) for a, _ in pairs[1:])
+        self.embed = Pointwise(widths[1], embedding * 2**dims)
+        self.head = FineHead(dims, widths[1], widths[0], classes, fine_blocks)
+
+    def forward(self, image: Image) -> Encoding:
+        """Encode an image whose grid is a multiple of ``multiple`` on each axis."""
+        stem = self.stem(channels_last(image))
+        skips = []
+        x = stem
+        for down, level in zip(self.down, self.levels, strict=True):
+            x = down(x)
+            for block in cast(nn.ModuleList, level):
+                x = block(x)
+            skips.append(x)
+        pyramid = [skips.pop()]
+        for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
+            pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
+        finest = pyramid[-1]
+        return Encoding(
+            stem=stem,
+            pyramid=tuple(reversed(pyramid)),
+            embedding=self.embed(finest),
+            coarse_logits=self.head(finest, stem),
+        )

@@ -1,0 +1,180 @@
+"""Draw masks from the trained model: the samplers and guidances put to work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from ddmseg.maths.discrepancy import guidance as energy_guidance
+from ddmseg.maths.samplers import find_sampler, time_grid
+from ddmseg.maths.schedule import Schedule, clean_to_score, score_to_clean
+from ddmseg.networks.denoiser import Conditions, pooled_logits
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.types import ClassMap, Mask
+
+GuidanceKind = Literal["none", "energy", "classifier_free", "classifier"]
+GUIDANCES: tuple[GuidanceKind, ...] = ("none", "energy", "classifier_free", "classifier")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the score is bent towards the image while sampling.
+
+    Attributes:
+        kind: ``energy``: s - grad D / sigma_D^2; ``classifier``: the coarse head is
+            the classifier, s + grad log p(mask | image); ``classifier_free``:
+            conditional and unconditional prediction extrapolated (Ho and Salimans
+            2022, arXiv 2207.12598, eq. 6); ``none``.
+        scale: strength, 0 switches off.
+        temperature: sigma_D of the energy, above 0.
+    """
+
+    kind: GuidanceKind = "none"
+    scale: float = 1.0
+    temperature: float = 1.0
+
+
+class MaskSampler:
+    """Samples masks of one encoded scan; the image side is prepared once.
+
+    Args:
+        model: a trained network with diffusion.
+        encoding: what its image encoder left.
+        schedule: the schedule it was trained with.
+        guidance: optional.
+    """
+
+    def __init__(
+        self,
+        model: DiscrepancyDiffusionSegmenter,
+        encoding: Encoding,
+        schedule: Schedule,
+        guidance: Guidance | None = None,
+    ) -> None:
+        self.model = model
+        self.encoding = encoding
+        self.schedule = schedule
+        self.guidance = guidance or Guidance()
+        self.conditions = model.conditions(encoding)
+        self.first_estimate = self._first_estimate()
+
+    def _first_estimate(self) -> Mask:
+        """The coarse head's mask, or "anything" without a coarse prior."""
+        model, prior = self.model, self.conditions.prior
+        if prior is None:
+            every = slice(None, None, model.mask_stride)
+            logits = self.encoding.coarse_logits[:, :, *(every,) * model.dims]
+            prior = torch.zeros_like(logits)
+        return model.mask_encoding.of_probabilities(torch.softmax(prior, dim=1))
+
+    def __call__(
+        self,
+        *,
+        sampler: str = "ddim",
+        steps: int = 10,
+        generator: Generator | None = None,
+        observe: Callable[[int, ClassMap], None] | None = None,
+    ) -> ClassMap:
+        """Draw one mask an item; return its class probabilities on the image grid.
+
+        Args:
+            sampler: name in ``maths.samplers.SAMPLERS``.
+            steps: evaluations of the denoiser, at least 1.
+            generator: on the CPU; fixes the noise.
+            observe: sees the step's number and class probabilities on the mask's grid.
+        """
+        like = self.first_estimate
+        x_T = torch.randn(like.shape, generator=generator).to(like.device)
+        walk = _Walk(self, observe)
+        find_sampler(sampler)(
+            walk.clean,
+            x_T,
+            schedule=self.schedule,
+            times=time_grid(steps, schedule=self.schedule),
+            generator=generator,
+        )
+        return walk.probabilities()
+
+
+class _Walk:
+    """One trajectory: remembers the estimate so far, which the discrepancy is of."""
+
+    def __init__(self, owner: MaskSampler, observe: Callable[[int, ClassMap], None] | None) -> None:
+        self.owner = owner
+        self.observe = observe
+        self.estimate = owner.first_estimate
+        self.logits: Tensor | None = None
+        self.hidden: Tensor | None = None
+        self.steps = 0
+
+    def clean(self, x_t: Mask, t: Tensor) -> Mask:
+        """Predict the clean mask, guided; what the samplers call."""
+        owner, model = self.owner, self.owner.model
+        log_snr = owner.schedule.log_snr(t).reshape(1).expand(x_t.shape[0])
+        self.logits, self.hidden = self._predict(x_t, log_snr, owner.conditions)
+        if owner.guidance.kind == "classifier_free":
+            free, _ = self._predict(x_t, log_snr, owner.conditions.without_image())
+            self.logits = self.logits + owner.guidance.scale * (self.logits - free)
+        p = torch.softmax(self.logits, dim=1)
+        if self.observe is not None:
+            self.observe(self.steps, p)
+        self.steps += 1
+        self.estimate = self._guided(model.mask_encoding.of_probabilities(p), x_t, t)
+        return self.estimate
+
+    def _predict(
+        self, x_t: Mask, log_snr: Tensor, conditions: Conditions
+    ) -> tuple[ClassMap, Tensor]:
+        owner = self.owner
+        return owner.model.denoise(x_t, log_snr, conditions, owner.encoding, self.estimate)
+
+    def _guided(self, x_0: Mask, x_t: Mask, t: Tensor) -> Mask:
+        """Add the guidance to the score that x_0 stands for."""
+        owner, guidance = self.owner, self.owner.guidance
+        if guidance.kind == "energy":
+            pull = self._energy_pull(x_0)
+        elif guidance.kind == "classifier":
+            log_p = torch.log_softmax(_on_mask_grid(owner), dim=1)
+            # Only differences of the classes count: without this every channel is pushed up.
+            log_p = log_p - log_p.mean(dim=1, keepdim=True)
+            pull = owner.model.mask_encoding.of_probabilities(log_p)
+        else:
+            return x_0
+        score = clean_to_score(x_0, x_t, t, owner.schedule)
+        guided = score_to_clean(score + guidance.scale * pull, x_t, t, owner.schedule)
+        limit = owner.model.mask_encoding.scale
+        return guided.clamp(-limit, limit)
+
+    def _energy_pull(self, x_0: Mask) -> Mask:
+        """Return -grad D / sigma_D^2 at a clean mask."""
+        owner, model = self.owner, self.owner.model
+        # In inference mode a gradient needs copies that are ordinary tensors.
+        with torch.inference_mode(False):
+            encoding = replace(owner.encoding, embedding=owner.encoding.embedding.clone())
+            return energy_guidance(
+                lambda mask: model.folded_discrepancy(encoding, mask, stride=model.mask_stride),
+                x_0.clone(),
+                temperature=owner.guidance.temperature,
+            )
+
+    def probabilities(self) -> ClassMap:
+        """Class probabilities of the last step, on the image grid."""
+        if self.logits is None or self.hidden is None:
+            raise ValueError("the sampler never asked the network")
+        model = self.owner.model
+        logits = self.logits
+        if model.mask_stride > 1:
+            logits = model.decode(self.hidden, self.owner.conditions)
+        return torch.softmax(logits, dim=1)
+
+
+def _on_mask_grid(owner: MaskSampler) -> ClassMap:
+    """Coarse logits where the mask lives, also when they are no prior."""
+    if owner.model.mask_stride == 1:
+        return owner.encoding.coarse_logits
+    return pooled_logits(owner.encoding.coarse_logits)

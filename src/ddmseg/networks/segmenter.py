@@ -1,0 +1,157 @@
+"""The discrepancy-based diffusion model: encode once, denoise often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ddmseg.maths.encoding import MaskEncoding
+from ddmseg.networks.blocks import unfold
+from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
+from ddmseg.networks.image_encoder import Encoding, ImageEncoder
+from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
+from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
+
+
+class DiscrepancyDiffusionSegmenter(nn.Module):
+    """f^I, f^S and the denoiser, joined by the discrepancy of their features.
+
+    With ``diffusion=False`` it is the plain network: the image encoder and its
+    coarse head, trained from the same code.
+
+    Args:
+        dims: 2 or 3.
+        contrasts: channels of the image.
+        classes: labels, background included.
+        widths: channels of the encoder, image grid first.
+        blocks: residual blocks a level.
+        fine_blocks: convolutions of the coarse head on the image grid.
+        embedding: channels d of z_I and z_S.
+        mask_width: inner channels of f^S.
+        denoiser_width: inner channels of the denoiser.
+        mask_stride: 1: the mask is noised on the image grid; 2: on half of it.
+        input_scale: b, the size of a clean mask channel.
+        conditioning: how the denoiser learns of the image.
+        coarse_prior: whether it starts from the coarse logits.
+        diffusion: False leaves the plain network.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        contrasts: int,
+        classes: int,
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        blocks: int = 1,
+        fine_blocks: int = 0,
+        embedding: int = 8,
+        mask_width: int = 16,
+        denoiser_width: int = 16,
+        mask_stride: int = 1,
+        input_scale: float = 1.0,
+        conditioning: Conditioning = "discrepancy",
+        coarse_prior: bool = True,
+        diffusion: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.classes = classes
+        self.mask_stride = mask_stride
+        self.coarse_prior = coarse_prior
+        self.mask_encoding = MaskEncoding(classes, input_scale)
+        self.image_encoder = ImageEncoder(
+            dims,
+            contrasts,
+            classes,
+            widths=widths,
+            blocks=blocks,
+            embedding=embedding,
+            fine_blocks=fine_blocks,
+        )
+        self.segmentation_encoder: SegmentationEncoder | None = None
+        self.denoiser: Denoiser | None = None
+        if diffusion:
+            channels = self.mask_encoding.channels
+            self.segmentation_encoder = SegmentationEncoder(
+                dims, channels, width=mask_width, embedding=embedding
+            )
+            self.denoiser = Denoiser(
+                dims,
+                classes,
+                channels,
+                widths,
+                width=denoiser_width,
+                mask_stride=mask_stride,
+                conditioning=conditioning,
+            )
+
+    @property
+    def multiple(self) -> int:
+        """The image grid must be a multiple of this on each axis."""
+        return self.image_encoder.multiple
+
+    def forward(self, image: Image) -> ClassMap:
+        """Return the coarse logits: the answer of the plain network."""
+        return self.encode(image).coarse_logits
+
+    def encode(self, image: Image) -> Encoding:
+        """Run f^I, once a scan."""
+        encoding: Encoding = self.image_encoder(image)
+        return encoding
+
+    def conditions(self, encoding: Encoding) -> Conditions:
+        """Prepare what every denoising step of this scan reuses."""
+        return self._denoiser.conditions(encoding, coarse_prior=self.coarse_prior)
+
+    def denoise(
+        self,
+        x_t: Mask,
+        log_snr: PerItem,
+        conditions: Conditions,
+        encoding: Encoding,
+        estimate: Mask,
+    ) -> tuple[ClassMap, Tensor]:
+        """Predict the clean mask once.
+
+        Args:
+            x_t: noisy mask on the mask's grid.
+            log_snr: of its time, one an item.
+            conditions: of :meth:`conditions`.
+            encoding: of :meth:`encode`, for the discrepancy.
+            estimate: the clean mask as estimated so far, encoded.
+
+        Returns:
+            Logits on the mask's grid, and hidden features for :meth:`decode`.
+        """
+        D = None
+        if self._denoiser.sees_discrepancy:
+            D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
+            if conditions.blind:
+                D = torch.zeros_like(D)  # the discrepancy tells of the image, too
+        logits: tuple[ClassMap, Tensor] = self._denoiser(x_t, log_snr, conditions, D)
+        return logits
+
+    def decode(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
+        """Return logits on the image grid, from the last step's hidden features."""
+        return self._denoiser.fine_logits(hidden, conditions)
+
+    def folded_discrepancy(self, encoding: Encoding, mask: Mask, *, stride: int = 1) -> Tensor:
+        """Return D of an encoded mask, folded: 2-voxel blocks in the channels."""
+        if self.segmentation_encoder is None:
+            raise ValueError("the plain network has no discrepancy")
+        z_mask = self.segmentation_encoder(mask, stride=stride)
+        return folded_discrepancy(encoding.embedding, z_mask, self.dims)
+
+    def discrepancy_map(self, encoding: Encoding, labels: Tensor) -> VoxelMap:
+        """Return D at each voxel of a label map of class indices (``b *grid``)."""
+        mask = self.mask_encoding.of_labels(labels)
+        return unfold(self.folded_discrepancy(encoding, mask))
+
+    @property
+    def _denoiser(self) -> Denoiser:
+        if self.denoiser is None:
+            raise ValueError("the plain network has no denoiser")
+        return self.denoiser

@@ -1,0 +1,195 @@
+"""Remembers what the image encoder left, so that a second run skips it.
+
+An entry is a dictionary of tensors; its key is a hash of all that went in: the
+scan, the weights and how the scan was prepared. A small store in memory serves one
+process, files serve the next one. Both drop what was unused longest. A cache may
+be lost at any time: nothing that goes wrong with its files is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CACHE_VARIABLE = "DDMSEG_CACHE"
+"""Environment variable that names the folder of the cache; ``off`` for none."""
+MAX_BYTES = 2 * 2**30
+"""What the files may take together, unless said otherwise: 2 GiB."""
+MEMORY_BYTES = 512 * 2**20
+"""What the entries in memory may take together, unless said otherwise: 512 MiB."""
+
+_SUFFIX = ".safetensors"
+_STALE_SECONDS = 3600.0
+"""Age at which an unfinished file belongs to nobody."""
+
+
+def cache_folder() -> Path | None:
+    """Return the folder that the user or the platform names; None when it is off.
+
+    Source: XDG Base Directory Specification 0.8, ``XDG_CACHE_HOME``.
+    """
+    named = os.environ.get(CACHE_VARIABLE, "")
+    if named.strip().lower() == "off":
+        return None
+    if named:
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ddmseg" / "features"
+
+
+class FeatureCache:
+    """Tensors by key, in memory and on disk.
+
+    Args:
+        folder: for the files, made when it is missing; None keeps memory alone.
+        max_bytes: what the files may take together; 0 writes none.
+        memory_bytes: what the entries in memory may take together; 0 keeps none.
+    """
+
+    def __init__(
+        self, folder: Path | None, max_bytes: int = MAX_BYTES, *, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.memory_bytes = memory_bytes
+        self._memory: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """Return the entry, or None.
+
+        The tensors are shared: do not change them. Those from a file are contiguous,
+        on the CPU, whatever they were when they were put.
+        """
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return dict(self._memory[key])
+        tensors = self._read(key)
+        if tensors is not None:
+            self._remember(key, tensors)
+        return tensors
+
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep an entry, in place of an older one of that key."""
+        entry = {name: tensor.detach() for name, tensor in tensors.items()}
+        self._remember(key, entry)
+        self._write(key, entry)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes that the files take together."""
+        return sum(size for _, size, _ in self._files())
+
+    def _remember(self, key: str, tensors: dict[str, Tensor]) -> None:
+        self._memory.pop(key, None)
+        if _size(tensors) > self.memory_bytes:
+            return
+        self._memory[key] = dict(tensors)
+        while sum(_size(entry) for entry in self._memory.values()) > self.memory_bytes:
+            self._memory.popitem(last=False)
+
+    def _path(self, key: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key}{_SUFFIX}"
+
+    def _read(self, key: str) -> dict[str, Tensor] | None:
+        path = self._path(key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            tensors = _unpack(path)
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # its time says when it was last of use
+        return tensors
+
+    def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
+        path = self._path(key)
+        if path is None or _size(tensors) > self.max_bytes:
+            return
+        draft = path.with_name(f".{secrets.token_hex(4)}.part")
+        try:
+            # features show the person they were made from: for the owner's eyes only
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft.write_bytes(_pack(tensors))
+            draft.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+        self._evict()
+
+    def _evict(self) -> None:
+        """Remove what was unused longest, and drafts that nobody finished."""
+        files = sorted(self._files())
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self.max_bytes:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+                total -= size
+        for _, _, draft in self._files("*.part", older_than=_STALE_SECONDS):
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+    def _files(
+        self, pattern: str = f"*{_SUFFIX}", *, older_than: float = 0.0
+    ) -> list[tuple[int, int, Path]]:
+        """Time of last use in nanoseconds, bytes and path of each file."""
+        found = []
+        newest = time.time_ns() - int(older_than * 1e9)
+        for path in self.folder.glob(pattern) if self.folder is not None else ():
+            # another process may have removed it since
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                if not older_than or status.st_mtime_ns <= newest:
+                    found.append((status.st_mtime_ns, status.st_size, path))
+        return found
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    flat = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return save(flat, metadata={"crc32": str(_checksum(flat))})
+
+
+def _unpack(path: Path) -> dict[str, Tensor]:
+    """Undo :func:`_pack`; ValueError when the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if str(_checksum(tensors)) != note.get("crc32"):
+        raise ValueError(f"{path}: damaged (checksum)")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 over all values; safetensors itself notices only a wrong length."""
+    import torch
+
+    total = 0
+    for name in sorted(tensors):
+        values = tensors[name].reshape(-1).view(torch.uint8).numpy()
+        total = zlib.crc32(values.data, zlib.crc32(name.encode(), total))
+    return total

@@ -1,0 +1,159 @@
+"""Weights and training state on disk: safetensors with JSON beside, never pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.config import ModelSettings, Settings, settings_from_dict, settings_to_dict
+
+STATE_FORMAT = 1
+
+
+def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSegmenter:
+    """Make the network that the settings describe, with fresh weights."""
+    sizes = {
+        name: value
+        for name, value in settings_to_dict(settings).items()
+        if name not in ("dims", "contrasts")
+    }
+    model = DiscrepancyDiffusionSegmenter(settings.dims, settings.contrasts, classes, **sizes)
+    form = torch.channels_last if settings.dims == 2 else torch.channels_last_3d
+    return model.to(memory_format=form)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What travels with weights: how they were made and what they are good for.
+
+    Attributes:
+        name: of the model.
+        labels: FreeSurfer id of each class, background first.
+        settings: the resolved settings of the training.
+        data: what it was trained on, with licence.
+        licence: of the weights.
+        scores: measured figures, by name.
+        calibration: monotone map from raw to calibrated expected Dice, by name.
+        checksum: SHA-256 of the weights file.
+        trained_steps: steps of the optimiser.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    settings: dict[str, Any]
+    data: str = ""
+    licence: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    checksum: str = ""
+    trained_steps: int = 0
+
+
+def save_weights(model: DiscrepancyDiffusionSegmenter, card: Card, path: Path) -> Card:
+    """Write ``path`` and its card ``path.with_suffix('.json')``; return the card.
+
+    Both appear whole or not at all; the card gets the checksum of the weights.
+    """
+    from safetensors.torch import save
+
+    data = save({name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()})
+    card = replace(card, checksum=hashlib.sha256(data).hexdigest())
+    replace_file(path, data)
+    text = json.dumps(asdict(card), indent=2, sort_keys=True) + "\n"
+    replace_file(path.with_suffix(".json"), text.encode())
+    return card
+
+
+def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
+    """Read weights and card, check the checksum and build the network, in eval mode.
+
+    Raises:
+        CheckpointError: when a file is missing, damaged or does not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    card_path = path.with_suffix(".json")
+    for needed in (path, card_path):
+        if not needed.is_file():
+            raise CheckpointError(f"{needed}: no such file; weights need a .json card beside them")
+    data = path.read_bytes()
+    card = _read_card(card_path)
+    if hashlib.sha256(data).hexdigest() != card.checksum:
+        raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
+    try:
+        settings = settings_from_dict(Settings, card.settings)
+    except SettingsError as error:
+        raise CheckpointError(f"{card_path}: its settings are not known here ({error})") from error
+    model = build_model(settings.model, len(card.labels))
+    try:
+        model.load_state_dict(load(data))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: does not fit the network of its card ({first_reason(error)})"
+        ) from error
+    return model.eval(), card
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Card(**{**raw, "labels": tuple(raw["labels"])})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a card of weights ({reason})") from error
+
+
+def first_reason(error: Exception) -> str:
+    """Return the first line that says something; torch puts a heading above it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines[1:] if line), lines[0])
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file beside its place, then rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_bytes(data)
+    os.replace(draft, path)
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    """Write a resumable training state: tensors, and plain numbers as metadata."""
+    from safetensors.torch import save
+
+    meta = {"format": str(STATE_FORMAT), "numbers": json.dumps(numbers)}
+    flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    replace_file(path, save(flat, metadata=meta))
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a training state: tensors and plain numbers.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no training state to resume; start without --resume")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged training state ({error})") from error
+    if meta.get("format") != str(STATE_FORMAT):
+        raise CheckpointError(
+            f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
+        )
+    return tensors, json.loads(meta["numbers"])

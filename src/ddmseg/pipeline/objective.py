@@ -1,0 +1,166 @@
+"""One training example to one loss: L = L_disc + lambda L_diff + coarse head.
+
+The clean-mask predictor is trained as it is used (*recycling*): the mask that is
+noised is the model's own estimate rather than the truth, with a probability that
+may depend on the time, and the label is the truth all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ddmseg.maths.losses import (
+    class_fractions,
+    discrepancy_loss,
+    segmentation_loss,
+    soft_cross_entropy,
+)
+from ddmseg.maths.schedule import Schedule, make_schedule, noise
+from ddmseg.networks.blocks import unfold
+from ddmseg.networks.denoiser import Conditions
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.config import LossSettings
+from ddmseg.pipeline.corruption import corrupt
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The joint loss and its parts, for the curve."""
+
+    total: Tensor
+    coarse: Tensor
+    diffusion: Tensor
+    discrepancy: Tensor
+
+
+class Objective:
+    """Computes the joint loss of a model on a batch.
+
+    Args:
+        model: the network in training.
+        settings: weights of the parts, schedule and recycling.
+    """
+
+    def __init__(self, model: DiscrepancyDiffusionSegmenter, settings: LossSettings) -> None:
+        self.model = model
+        self.settings = settings
+        self.schedule: Schedule = make_schedule(settings.schedule, settings.schedule_shift)
+
+    def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> Losses:
+        """Return the losses of one batch (``b c *grid`` and ``b *grid``).
+
+        Args:
+            image: normalised images.
+            labels: class indices.
+            generator: on the CPU; fixes times, noise and corruptions.
+        """
+        settings = self.settings
+        encoding = self.model.encode(image)
+        coarse = segmentation_loss(encoding.coarse_logits, labels, dice_weight=settings.dice_weight)
+        zero = torch.zeros_like(coarse)
+        if self.model.denoiser is None:
+            return Losses(coarse, coarse.detach(), zero, zero)
+        diffusion, fine = self._diffusion(encoding, labels, generator)
+        disc = self._discrepancy(encoding, labels, fine.detach(), generator)
+        total = (
+            settings.coarse_weight * coarse
+            + settings.diffusion_weight * diffusion
+            + settings.discrepancy_weight * disc
+        )
+        return Losses(total, coarse.detach(), diffusion.detach(), disc.detach())
+
+    def _diffusion(
+        self, encoding: Encoding, labels: Tensor, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return L_diff and the fine logits it was taken of."""
+        model, settings = self.model, self.settings
+        fractions = class_fractions(labels, model.classes, model.mask_stride)
+        truth = model.mask_encoding.of_probabilities(fractions)
+        conditions = model.conditions(encoding)
+        if settings.drop_image_probability > _uniform(1, generator).item():
+            conditions = conditions.without_image()
+        t = _uniform(truth.shape[0], generator).to(truth.device)
+        with torch.no_grad():
+            x_0, estimate = self._noised(truth, encoding, conditions, t, generator)
+        x_t = noise(x_0, _normal(truth, generator), t, self.schedule)
+        logits, hidden = model.denoise(
+            x_t, self.schedule.log_snr(t), conditions, encoding, estimate
+        )
+        fine = logits if model.mask_stride == 1 else model.decode(hidden, conditions)
+        loss = segmentation_loss(fine, labels, dice_weight=settings.dice_weight)
+        if model.mask_stride > 1:
+            loss = loss + soft_cross_entropy(logits, fractions)
+        return loss, fine
+
+    def _noised(
+        self,
+        truth: Tensor,
+        encoding: Encoding,
+        conditions: Conditions,
+        t: Tensor,
+        generator: Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the clean mask to noise, and the estimate that comes with it.
+
+        As in sampling, the estimate was made at an earlier, noisier time; where the
+        mask is recycled it *is* that estimate.
+        """
+        low, high = self.settings.recycling_clean_end, self.settings.recycling_noise_end
+        chance = low + (high - low) * t
+        recycled = _uniform(len(t), generator).to(t.device) < chance
+        recycled = recycled.reshape(-1, *(1,) * (truth.dim() - 1))
+        first = initial_estimate(self.model, conditions, truth)
+        start = torch.where(recycled, first, truth)
+        estimate = first
+        if _uniform(1, generator).item() < 0.75:
+            earlier = t + (1 - t) * _uniform(len(t), generator).to(t.device)
+            x_earlier = noise(start, _normal(truth, generator), earlier, self.schedule)
+            logits, _ = self.model.denoise(
+                x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
+            )
+            estimate = self.model.mask_encoding.of_probabilities(torch.softmax(logits, dim=1))
+        return torch.where(recycled, estimate, truth), estimate
+
+    def _discrepancy(
+        self, encoding: Encoding, labels: Tensor, fine: Tensor, generator: Generator
+    ) -> Tensor:
+        """Return L_disc over the model's own answer and a corrupted mask."""
+        model = self.model
+        own = (fine if _uniform(1, generator).item() < 0.5 else encoding.coarse_logits).argmax(1)
+        sound = own if _uniform(1, generator).item() < 0.5 else labels
+        masks = [own, corrupt(sound, model.classes, generator)]
+        losses = []
+        for mask in masks:
+            encoded = model.mask_encoding.of_labels(mask)
+            D = unfold(model.folded_discrepancy(encoding, encoded))
+            right = (mask == labels)[:, None].to(D.dtype)
+            losses.append(
+                discrepancy_loss(
+                    D, right, temperature=self.settings.temperature, push=self.settings.push
+                )
+            )
+        return torch.stack(losses).mean()
+
+
+def initial_estimate(
+    model: DiscrepancyDiffusionSegmenter, conditions: Conditions, like: Tensor
+) -> Tensor:
+    """Return the encoded mask to begin with: the coarse head's, or "anything"."""
+    if conditions.prior is None:
+        uniform = like.new_full((1, model.classes, *(1,) * (like.dim() - 2)), 1 / model.classes)
+        return model.mask_encoding.of_probabilities(uniform).expand_as(like)
+    return model.mask_encoding.of_probabilities(F.softmax(conditions.prior, dim=1))
+
+
+def _uniform(count: int, generator: Generator) -> Tensor:
+    return torch.rand(count, generator=generator)
+
+
+def _normal(like: Tensor, generator: Generator) -> Tensor:
+    # Drawn on the CPU and moved, so that a seed means the same on every device.
+    return torch.randn(like.shape, generator=generator).to(like.device)

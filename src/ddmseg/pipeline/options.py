@@ -1,0 +1,45 @@
+"""What a user may choose for one segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ddmseg.errors import SettingsError
+
+Mode = Literal["auto", "fast", "diffusion"]
+SamplerName = Literal["ddim", "ddpm", "dpm", "one-step"]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Options of ``ddmseg segment`` and of ``Segmenter``; None means the model's own.
+
+    Attributes:
+        mode: ``fast`` stops after the coarse head; ``diffusion`` always samples;
+            ``auto`` samples when the coarse result is expected to be wanting, with
+            more and more steps.
+        steps: evaluations of the denoiser a sample, at least 1.
+        samples: masks to draw, at least 1.
+        sampler: which algorithm draws them.
+        temperature: sigma_D of the ensemble weights, at least 0: 0 keeps the sample
+            with the least discrepancy, infinity is the plain mean.
+        seed: of the noise.
+        probabilities: keep the class probabilities on the scan's grid.
+    """
+
+    mode: Mode = "auto"
+    steps: int | None = None
+    samples: int | None = None
+    sampler: SamplerName | None = None
+    temperature: float | None = None
+    seed: int = 0
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name}: got {value}; it must be at least 1")
+        if self.temperature is not None and not self.temperature >= 0:
+            raise SettingsError(f"temperature: got {self.temperature}; it must not be negative")

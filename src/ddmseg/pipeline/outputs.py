@@ -1,0 +1,283 @@
+"""The files of one segmentation, in BIDS-derivative names: all of them or none.
+
+Everything is first written to a hidden folder beside its place; only when the
+last file is complete are they moved in, the receipt at the end. Whoever finds
+a receipt finds the whole set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddmseg.errors import OutputError, UsageError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.labels import dseg_table
+from ddmseg.imaging.nifti import write_label_map, write_map
+from ddmseg.pipeline.report import render_report
+from ddmseg.pipeline.segmentation import Segmentation
+
+SUFFIXES = (
+    "_dseg.nii.gz",
+    "_dseg.tsv",
+    "_desc-uncertainty_map.nii.gz",
+    "_desc-discrepancy_map.nii.gz",
+    "_volumes.tsv",
+    "_qc.json",
+    "_report.html",
+    "_probseg.nii.gz",
+    "_receipt.json",
+)
+"""What follows the stem, in the order of writing; the receipt is last."""
+
+RECEIPT = "_receipt.json"
+PROBABILITIES = "_probseg.nii.gz"
+
+
+def write_outputs(
+    segmentation: Segmentation,
+    folder: Path,
+    *,
+    stem: str,
+    overwrite: bool = False,
+    probabilities: bool = False,
+) -> list[Path]:
+    """Write the files of one scan and return their paths, the receipt last.
+
+    The receipt gets ``outputs``: the SHA-256 of every other file. The same
+    segmentation gives the same bytes. With ``overwrite`` an older set is
+    replaced as a whole, its probabilities included; when anything fails it is
+    put back.
+
+    Args:
+        segmentation: what to write.
+        folder: made when it is missing.
+        stem: what every name begins with, such as ``sub-01_T1w``.
+        overwrite: replace the files of an earlier run.
+        probabilities: also write ``_probseg.nii.gz``.
+
+    Raises:
+        OutputError: when files exist already or cannot be written.
+        UsageError: when probabilities are wanted but the segmentation has none.
+    """
+    if probabilities and segmentation.probabilities is None:
+        raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
+    wanted = [suffix for suffix in SUFFIXES if probabilities or suffix != PROBABILITIES]
+    with _errors_named(folder):
+        existing = _check_free(folder, stem, overwrite=overwrite)
+        with _staging(folder, stem) as staging:
+            for suffix in wanted[:-1]:
+                _WRITERS[suffix](segmentation, staging / f"{stem}{suffix}")
+            _write_receipt(segmentation, _paths(staging, stem, wanted))
+            _move_in(_paths(staging, stem, wanted), folder, existing)
+    return _paths(folder, stem, wanted)
+
+
+def existing_outputs(folder: Path, stem: str) -> list[Path]:
+    """Return the files that an earlier run left for a scan of that stem."""
+    return [path for path in _paths(folder, stem, SUFFIXES) if path.exists()]
+
+
+def _check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
+    """Return the files of an earlier run that are to be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; the results need a folder: name another place")
+    existing = existing_outputs(folder, stem)
+    if existing and not overwrite:
+        raise OutputError(
+            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
+        )
+    return existing
+
+
+def _paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
+    return [folder / f"{stem}{suffix}" for suffix in suffixes]
+
+
+@contextmanager
+def _errors_named(folder: Path) -> Iterator[None]:
+    """Turn what the file system says into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write {folder}: {reason}; mend that or choose another folder"
+        ) from error
+
+
+@contextmanager
+def _staging(folder: Path, stem: str) -> Iterator[Path]:
+    """A hidden folder inside the output folder, so that moving in is a mere renaming."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{stem[:100]}.", dir=folder))
+    done = False
+    try:
+        yield staging
+        done = True
+    except OutputError as error:
+        # the user knows the file by the place where it was to be
+        raise OutputError(str(error).replace(str(staging), str(folder))) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not done:
+            _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Take back the folders made for this run, innermost first, unless something is in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _move_in(staged: Sequence[Path], folder: Path, existing: Sequence[Path]) -> None:
+    """Move the old set out and the new one in; on any failure put the old one back."""
+    aside = staged[0].parent / "replaced"
+    aside.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    # the old receipt goes first: from here on nothing claims that the set is complete
+    pairs = [(path, aside / path.name) for path in reversed(existing)]
+    pairs += [(path, folder / path.name) for path in staged]
+    try:
+        for source, target in pairs:
+            source.replace(target)
+            moved.append((source, target))
+    except BaseException:
+        for source, target in reversed(moved):
+            target.replace(source)
+        raise
+
+
+def _write_labels(segmentation: Segmentation, path: Path) -> None:
+    write_label_map(path, segmentation.labels, segmentation.scan)
+
+
+def _write_table(segmentation: Segmentation, path: Path) -> None:
+    measured = {row.index for row in segmentation.volumes}
+    rows = dseg_table(sorted(measured.union(np.unique(segmentation.labels.data).tolist())))
+    columns = ("index", "name", "color")
+    _write_tsv(path, columns, [[row[column] for column in columns] for row in rows])
+
+
+def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
+    write_map(
+        path,
+        segmentation.uncertainty,
+        segmentation.scan,
+        description="ddmseg uncertainty: entropy over samples",
+    )
+
+
+def _write_discrepancy(segmentation: Segmentation, path: Path) -> None:
+    write_map(
+        path,
+        segmentation.discrepancy,
+        segmentation.scan,
+        description="ddmseg discrepancy of image and labels",
+    )
+
+
+def _write_volumes(segmentation: Segmentation, path: Path) -> None:
+    columns = ("index", "name", "volume_ml", "interval_low_ml", "interval_high_ml")
+    rows = [
+        (
+            str(row.index),
+            row.name,
+            *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
+        )
+        for row in segmentation.volumes
+    ]
+    _write_tsv(path, columns, rows)
+
+
+def _write_quality(segmentation: Segmentation, path: Path) -> None:
+    quality = segmentation.quality
+    _write_json(
+        path,
+        {
+            "verdict": quality.verdict,
+            "expected_dice": quality.expected_dice,
+            "expected_dice_by_structure": quality.expected_dice_by_structure,
+            "reasons": quality.reasons,
+            "steps": quality.steps,
+            "samples": quality.samples,
+        },
+    )
+
+
+def _write_report(segmentation: Segmentation, path: Path) -> None:
+    _write_text(path, render_report(segmentation))
+
+
+def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.probabilities is not None  # checked at the door
+    write_map(
+        path,
+        segmentation.probabilities,
+        segmentation.scan,
+        description="ddmseg class probabilities",
+    )
+
+
+def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
+    *others, receipt = staged
+    hashes = {path.name: _sha256(path) for path in others}
+    _write_json(receipt, {**segmentation.receipt, "outputs": hashes})
+
+
+_WRITERS: dict[str, Callable[[Segmentation, Path], None]] = {
+    "_dseg.nii.gz": _write_labels,
+    "_dseg.tsv": _write_table,
+    "_desc-uncertainty_map.nii.gz": _write_uncertainty,
+    "_desc-discrepancy_map.nii.gz": _write_discrepancy,
+    "_volumes.tsv": _write_volumes,
+    "_qc.json": _write_quality,
+    "_report.html": _write_report,
+    PROBABILITIES: _write_probabilities,
+}
+
+
+def _write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    lines = ["\t".join(cells) for cells in (columns, *rows)]
+    _write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    _write_text(path, text + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for JSON, which knows no NaN, no numpy and no path."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

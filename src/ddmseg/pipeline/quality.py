@@ -1,0 +1,115 @@
+"""How good a result is expected to be, and the verdict on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddmseg.imaging.labels import structure
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.expected_dice import Expectation, expectation
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.segmentation import Quality, Verdict
+
+PASS_DICE = 0.80
+WARN_DICE = 0.70
+"""Expected Dice from which a result passes, and from which it only warns."""
+STRUCTURE_DICE = 0.50
+"""Expected Dice below which a single structure is named."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What the discrepancy says of one answer.
+
+    Attributes:
+        labels: class indices on the model grid (``1 *grid``).
+        discrepancy: D at each voxel (``1 1 *grid``).
+        expectation: expected hits and misses of each class.
+        expected_dice: calibrated, in [0, 1].
+    """
+
+    labels: Tensor
+    discrepancy: Tensor
+    expectation: Expectation
+    expected_dice: float
+
+
+def assess(
+    model: DiscrepancyDiffusionSegmenter, card: Card, encoding: Encoding, answer: Answer
+) -> Assessment:
+    """Compare an answer with the image by the discrepancy."""
+    labels = answer.probabilities.argmax(1)
+    D = model.discrepancy_map(encoding, labels)
+    right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
+    expected = expectation(labels[0], right[0, 0], answer.probabilities[0])
+    return Assessment(labels, D, expected, calibrated(card, expected.mean_dice))
+
+
+def calibrated(card: Card, dice: float) -> float:
+    """Pass a raw expected Dice through the model's monotone map, if it has one."""
+    numbers = card.calibration.get("expected_dice")
+    return DiceCalibration.from_dict(numbers).of(dice) if numbers else dice
+
+
+def judge(card: Card, answer: Answer, assessment: Assessment) -> Quality:
+    """Return the verdict with its reasons."""
+    by_structure = expected_dice_by_structure(card, assessment.expectation)
+    expected = assessment.expected_dice
+    reasons = _reasons(card, assessment, by_structure)
+    verdict: Verdict = "pass"
+    if expected < WARN_DICE or not by_structure:
+        verdict = "fail"
+    elif expected < PASS_DICE or reasons:
+        verdict = "warn"
+    return Quality(verdict, expected, by_structure, reasons, answer.steps, answer.samples)
+
+
+def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, float]:
+    """Return the calibrated expected Dice of each structure found, by name."""
+    rows = zip(card.labels[1:], expected.dice[1:].tolist(), strict=True)
+    return {
+        structure(index).name: calibrated(card, dice)
+        for index, dice in rows
+        if not math.isnan(dice)
+    }
+
+
+def _reasons(card: Card, assessment: Assessment, by_structure: dict[str, float]) -> list[str]:
+    if not by_structure:
+        return ["no structure was found in the scan"]
+    reasons = []
+    expected = assessment.expected_dice
+    if expected < PASS_DICE:
+        reasons.append(f"the expected Dice is {expected:.2f}, below {PASS_DICE:.2f}")
+    weak = sorted(((dice, name) for name, dice in by_structure.items() if dice < STRUCTURE_DICE))
+    if weak:
+        named = ", ".join(f"{name} ({dice:.2f})" for dice, name in weak[:5])
+        rest = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
+        reasons.append(f"the image supports these structures poorly: {named}{rest}")
+    missing = _missing(card, assessment.expectation)
+    if missing:
+        reasons.append(f"not found: {', '.join(missing[:5])}")
+    return reasons
+
+
+def _missing(card: Card, expected: Expectation) -> list[str]:
+    """Names of structures that a scan of this kind always holds but this mask does not."""
+    always = card.calibration.get("always_present", [])
+    sizes: dict[int, float] = dict(zip(card.labels, expected.size.tolist(), strict=True))
+    return [structure(index).name for index in always if not sizes.get(index)]
+
+
+def uncertainty_map(answer: Answer) -> Any:
+    """Return the entropy of the answer at each voxel, in units of log K (``*grid``)."""
+    from ddmseg.maths.uncertainty import entropy
+
+    return entropy(answer.probabilities)[0, 0].to(torch.float32).cpu().numpy()

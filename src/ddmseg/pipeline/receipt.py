@@ -1,0 +1,75 @@
+"""What was done, with what, to which scan: enough to do it again."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from ddmseg.imaging.volume import Volume
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.scan_encoding import EncodedScan
+
+NOTICE = "research use only, not for diagnosis"
+
+
+def receipt(
+    scan: Volume,
+    content: str,
+    card: Card,
+    options: SegmentOptions,
+    answer: Answer,
+    encoded: EncodedScan,
+    seconds: dict[str, float],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the receipt of one segmentation, ready for JSON.
+
+    Args:
+        scan: as read.
+        content: hash of its voxels and affine.
+        card: of the weights.
+        options: as asked for.
+        answer: what was spent.
+        encoded: how the scan was prepared.
+        seconds: of each stage.
+        device: where it ran.
+    """
+    return {
+        "notice": NOTICE,
+        "software": {
+            "ddmseg": _version("ddmseg"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "input": {
+            "name": scan.name,
+            "content_sha256": content,
+            "shape": list(scan.shape),
+            "spacing_mm": [round(s, 4) for s in scan.spacing_mm],
+        },
+        "model": {"name": card.name, "weights_sha256": card.checksum, "steps": card.trained_steps},
+        "settings": asdict(options),
+        "spent": {
+            "steps": answer.steps,
+            "samples": answer.samples,
+            "sample_weights": [round(float(w), 6) for w in answer.weights],
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+        },
+        "preparation": encoded.prepared.describe(),
+        "features_from_cache": encoded.cached,
+        "seconds": seconds,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,179 @@
+"""A model of one structure on a whole head: find each side coarsely, refine inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.inference import Progress, Segmenter
+from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume, Verdict
+
+SIDES = {"left": 17, "right": 53}
+"""FreeSurfer ids of the hippocampus, which the anatomy model finds."""
+REGION_MM = (36.0, 50.0, 36.0)
+"""Size of a region along right-left, front-back and up-down: that of the training crops."""
+MARGIN_MM = 5.0
+"""Kept around a structure that would not fit the region otherwise."""
+LARGEST_CROP_MM = 80.0
+"""A scan no wider than this on any axis is taken for a crop."""
+FEWEST_ML = 0.3
+"""Below this the coarse structure is taken as not found: an atrophied one has 1 ml."""
+_RANK: dict[str, int] = {"pass": 0, "warn": 1, "fail": 2}
+
+
+@dataclass(frozen=True)
+class _Side:
+    name: str
+    box: tuple[slice, slice, slice]
+    result: Segmentation
+
+
+class RegionalSegmenter(Segmenter):
+    """Segments the hippocampus on crops directly, on heads in two levels.
+
+    On a head the ``anatomy`` model's coarse head finds both sides first. Head and
+    body carry the same ids on either side; volumes are of both sides together, and
+    ``receipt["regions"]`` has them side by side.
+    """
+
+    def segment_volume(
+        self, scan: Volume, options: SegmentOptions, progress: Progress
+    ) -> Segmentation:
+        """Segment a crop, or both sides of a head."""
+        extent = np.multiply(scan.shape, scan.spacing_mm)
+        if extent.max() <= LARGEST_CROP_MM:
+            return super().segment_volume(scan, options, progress)
+        locator = Segmenter.load("anatomy", device=self.device.type, cache=self.cache)
+        whole = locator(scan, SegmentOptions(mode="fast"), progress=progress)
+        sides = []
+        for name, index in SIDES.items():
+            box = region_box(scan, whole.labels.data == index)
+            if box is not None:
+                part = _cut(scan, box)
+                sides.append(_Side(name, box, super().segment_volume(part, options, progress)))
+        if not sides:
+            raise ScanError(
+                f"{scan.name}: no hippocampus was found by the anatomy model; give a T1 scan of "
+                "a head, or a crop around one hippocampus"
+            )
+        return _joined(scan, whole, sides)
+
+
+def region_box(scan: Volume, inside: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the box of voxels around a structure, or None when there is too little of it."""
+    if inside.sum() * scan.voxel_ml < FEWEST_ML:
+        return None
+    places = np.argwhere(inside)
+    # A few stray voxels must not stretch the region.
+    low, high = np.percentile(places, [0.5, 99.5], axis=0)
+    towards = np.abs(scan.affine[:3, :3]).argmax(axis=0)
+    box = []
+    for axis, n in enumerate(scan.shape):
+        spacing = scan.spacing_mm[axis]
+        wanted = max(REGION_MM[towards[axis]], (high - low)[axis] * spacing + 2 * MARGIN_MM)
+        middle = (low + high)[axis] / 2
+        start = max(0, round(middle - wanted / spacing / 2))
+        box.append(slice(start, min(n, start + max(1, round(wanted / spacing)))))
+    return box[0], box[1], box[2]
+
+
+def _cut(scan: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    affine = scan.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return Volume(np.ascontiguousarray(scan.data[box]), affine, scan.name, None)
+
+
+def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmentation:
+    labels = np.zeros(scan.shape, np.int32)
+    uncertainty = np.zeros(scan.shape, np.float32)
+    discrepancy = np.zeros(scan.shape, np.float32)
+    for side in sides:
+        part = side.result
+        labels[side.box] = np.where(part.labels.data > 0, part.labels.data, labels[side.box])
+        uncertainty[side.box] = np.maximum(uncertainty[side.box], part.uncertainty)
+        discrepancy[side.box] = np.maximum(discrepancy[side.box], part.discrepancy)
+    first = sides[0].result
+    return Segmentation(
+        scan=scan,
+        labels=LabelMap(labels, scan.affine, scan.name, scan.header),
+        uncertainty=uncertainty,
+        discrepancy=discrepancy,
+        volumes=[_added([s.result.volumes[i] for s in sides]) for i in range(len(first.volumes))],
+        quality=_worst(sides),
+        receipt=_receipt(whole, sides),
+        **_probabilities(scan, sides),
+    )
+
+
+def _added(rows: Sequence[StructureVolume]) -> StructureVolume:
+    return replace(
+        rows[0],
+        volume_ml=sum(row.volume_ml for row in rows),
+        interval_low_ml=sum(row.interval_low_ml for row in rows),
+        interval_high_ml=sum(row.interval_high_ml for row in rows),
+    )
+
+
+def _worst(sides: Sequence[_Side]) -> Quality:
+    """The verdict of the worse side; expected Dice is the mean of both."""
+    qualities = [side.result.quality for side in sides]
+    verdict: Verdict = max((q.verdict for q in qualities), key=_RANK.__getitem__)
+    reasons = [
+        f"{side.name} side: {reason}" for side in sides for reason in side.result.quality.reasons
+    ]
+    missing = [name for name in SIDES if name not in {side.name for side in sides}]
+    if missing:
+        reasons.append(f"no hippocampus was found on the {missing[0]} side")
+        verdict = "fail"
+    by_structure = {
+        f"{name} ({side.name})": dice
+        for side in sides
+        for name, dice in side.result.quality.expected_dice_by_structure.items()
+    }
+    expected = sum(q.expected_dice for q in qualities) / len(qualities)
+    return Quality(
+        verdict,
+        expected,
+        by_structure,
+        reasons,
+        max(q.steps for q in qualities),
+        max(q.samples for q in qualities),
+    )
+
+
+def _receipt(whole: Segmentation, sides: Sequence[_Side]) -> dict[str, Any]:
+    receipt = dict(sides[0].result.receipt)
+    receipt["input"] = whole.receipt["input"]
+    receipt["seconds"] = {
+        "locate": round(sum(whole.receipt["seconds"].values()), 3),
+        **{side.name: round(sum(side.result.receipt["seconds"].values()), 3) for side in sides},
+    }
+    receipt["located_by"] = whole.receipt["model"]
+    receipt["regions"] = {
+        side.name: {
+            "voxels": [[edge.start, edge.stop] for edge in side.box],
+            "volumes_ml": {row.name: round(row.volume_ml, 4) for row in side.result.volumes},
+            "spent": side.result.receipt["spent"],
+        }
+        for side in sides
+    }
+    return receipt
+
+
+def _probabilities(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
+    first = sides[0].result
+    if first.probabilities is None:
+        return {}
+    p = np.zeros((*scan.shape, first.probabilities.shape[-1]), np.float32)
+    p[..., 0] = 1.0
+    for side in sides:
+        if side.result.probabilities is not None:
+            p[side.box] = side.result.probabilities
+    return {"probabilities": p, "probability_labels": first.probability_labels}

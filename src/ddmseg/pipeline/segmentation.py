@@ -1,0 +1,70 @@
+"""What a segmentation is: the result that the API returns and the writers store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.imaging.volume import LabelMap, Volume
+
+Verdict = Literal["pass", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class StructureVolume:
+    """Volume of one structure in millilitres with its 95% interval."""
+
+    index: int
+    name: str
+    volume_ml: float
+    interval_low_ml: float
+    interval_high_ml: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Verdict on one result.
+
+    ``expected_dice`` is in [0, 1]; ``reasons`` are sentences a person
+    understands, empty when nothing was found; ``steps`` and ``samples`` are
+    what was actually spent (0 when only the coarse head ran).
+    """
+
+    verdict: Verdict
+    expected_dice: float
+    expected_dice_by_structure: dict[str, float]
+    reasons: list[str]
+    steps: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels of one scan on the scan's own grid, with what says how good they are.
+
+    Attributes:
+        scan: the scan as it was read.
+        labels: FreeSurfer ids on the scan's grid.
+        uncertainty: voxel entropy over samples in [0, 1], on the scan's grid.
+        discrepancy: disagreement of image and final mask, at least 0, on the
+            scan's grid.
+        volumes: one row a structure, background left out.
+        quality: the verdict.
+        receipt: versions, hashes, settings, seed and seconds, ready for JSON.
+        probabilities: class probabilities on the scan's grid with the classes
+            last (``i j k class``), or None when they were not asked for.
+        probability_labels: FreeSurfer ids of the last axis of ``probabilities``.
+    """
+
+    scan: Volume
+    labels: LabelMap
+    uncertainty: NDArray[np.float32]
+    discrepancy: NDArray[np.float32]
+    volumes: list[StructureVolume]
+    quality: Quality
+    receipt: dict[str, Any]
+    probabilities: NDArray[np.float32] | None = None
+    probability_labels: tuple[int, ...] = field(default_factory=tuple)

@@ -1,0 +1,88 @@
+"""What all tests share: one thread each, a tiny segmentation, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# before anything imports torch: several test processes side by side must not fight for the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from ddmseg.imaging.labels import structure
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume
+
+# a time limit on each example would fail on a busy machine and say nothing of the code
+settings.register_profile("ddmseg", deadline=None)
+settings.load_profile("ddmseg")
+
+MakeSegmentation = Callable[..., Segmentation]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data named by ``DDMSEG_DATA``; the test is skipped without it."""
+    named = os.environ.get("DDMSEG_DATA")
+    if not named or not Path(named).is_dir():
+        pytest.skip("real data: set DDMSEG_DATA to the folder that holds it")
+    return Path(named)
+
+
+@pytest.fixture
+def make_segmentation() -> MakeSegmentation:
+    """Build a small made-up result: a bright ball that holds three structures."""
+    return _make_segmentation
+
+
+def _make_segmentation(
+    *,
+    shape: tuple[int, int, int] = (24, 30, 20),
+    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 4.0),
+    name: str = "scan",
+    seed: int = 0,
+    probabilities: bool = False,
+    quality: Quality | None = None,
+) -> Segmentation:
+    generator = np.random.default_rng(seed)
+    centre = (np.array(shape) - 1) / 2
+    offset = (np.indices(shape).T - centre).T * np.array(spacing_mm)[:, None, None, None]
+    radius = np.linalg.norm(offset, axis=0)
+    size = min(np.array(shape) * spacing_mm) / 2
+    labels = np.zeros(shape, dtype=np.int32)
+    # left and right white matter, and a hippocampus on the patient's right
+    labels[(radius < 0.8 * size) & (offset[0] < 0)] = 2
+    labels[(radius < 0.8 * size) & (offset[0] >= 0)] = 41
+    labels[
+        np.linalg.norm(offset - np.array([0.3, 0, 0])[:, None, None, None] * size, axis=0) < 9
+    ] = 53
+    scan = np.where(radius < size, 100.0, 0.0) + generator.normal(0, 3, shape)
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = -centre * spacing_mm
+    ids = [int(index) for index in np.unique(labels) if index]
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    volumes = []
+    for index in ids:
+        volume_ml = float((labels == index).sum()) * voxel_ml
+        row = StructureVolume(
+            index, structure(index).name, volume_ml, 0.9 * volume_ml, 1.1 * volume_ml
+        )
+        volumes.append(row)
+    default = Quality("pass", 0.91, {row.name: 0.9 for row in volumes}, [], 10, 4)
+    classes = (0, *ids)
+    one_hot = np.stack([labels == index for index in classes], axis=-1).astype(np.float32)
+    return Segmentation(
+        scan=Volume(scan.astype(np.float32), affine, name),
+        labels=LabelMap(labels, affine, name),
+        uncertainty=generator.random(shape, dtype=np.float32) * (labels > 0),
+        discrepancy=generator.random(shape, dtype=np.float32) * 5 * (labels > 0),
+        volumes=volumes,
+        quality=quality or default,
+        receipt={"model": "anatomy", "settings": {"mode": "auto", "steps": 10}, "seconds": 1.5},
+        probabilities=one_hot if probabilities else None,
+        probability_labels=classes if probabilities else (),
+    )

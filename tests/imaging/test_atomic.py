@@ -1,0 +1,116 @@
+"""A file appears complete or not at all, and failures are one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ddmseg.errors import OutputError
+from ddmseg.imaging.atomic import atomic_write
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_appears_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "a.nii.gz"
+    with atomic_write(target) as partial:
+        assert partial.parent == target.parent
+        assert partial.name.endswith("a.nii.gz")
+        partial.write_bytes(b"half")
+        assert not target.exists()
+    assert target.read_bytes() == b"half"
+    assert names(target.parent) == ["a.nii.gz"]
+
+
+def test_replaces_an_older_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with atomic_write(str(target)) as partial:
+        partial.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_failure_leaves_nothing_and_keeps_the_old(tmp_path: Path, kind: type) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(kind), atomic_write(target) as partial:  # noqa: PT012
+        partial.write_text("half")
+        raise kind
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EDQUOT, "quota"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+def test_system_errors_become_one_line(tmp_path: Path, code: int, said: str) -> None:
+    target = tmp_path / "a.txt"
+    with pytest.raises(OutputError, match=said) as caught, atomic_write(target) as partial:  # noqa: PT012
+        partial.write_text("half")
+        raise OSError(code, os.strerror(code))
+    assert str(caught.value).startswith(f"cannot write {target}: ")
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
+        with pytest.raises(OutputError, match="is a file, not a folder"), atomic_write(target):
+            pass
+
+
+def test_target_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with (
+        pytest.raises(OutputError, match="a folder of that name"),
+        atomic_write(tmp_path / "a") as p,
+    ):
+        p.write_text("x")
+    assert names(tmp_path) == ["a"]
+
+
+def test_name_too_long(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="name is too long"),
+        atomic_write(tmp_path / ("a" * 300)) as p,
+    ):
+        p.write_text("x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="no permission"), atomic_write(tmp_path / "a") as p:
+        p.write_text("x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_really_full_device() -> None:
+    with pytest.raises(OSError, match="No space left") as caught, open("/dev/full", "wb") as full:
+        full.write(b"x" * 100000)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_file_permissions_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with atomic_write(tmp_path / "a.txt") as partial:
+            partial.write_text("x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,151 @@
+"""The monotone map of expected Dice."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.maths.calibration import DiceCalibration, fit_calibration, mean_absolute_error
+from ddmseg.maths.statistics import pearson
+
+TRUTH = DiceCalibration(a=2.0, b=0.6, c=-0.4)
+SLOPES, OFFSETS = st.floats(0.05, 5), st.floats(-4, 4)
+
+
+def results(seed: int = 0, count: int = 60, spread: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """Raw expected Dice and true Dice that lie about a known map."""
+    rng = np.random.default_rng(seed)
+    expected = rng.uniform(0.4, 0.97, count)
+    return expected, np.clip(TRUTH(expected) + rng.normal(0, spread, count), 0, 1)
+
+
+def test_the_fit_finds_a_known_map():
+    expected, true = results(spread=0.0)
+    fit = fit_calibration(expected, true)
+    assert fit.mae_before > 0.08
+    assert fit.mae_after < 0.02
+    x = np.linspace(0.4, 0.97, 50)
+    assert np.allclose(fit.calibration(x), TRUTH(x), atol=0.03)
+
+
+def test_it_holds_on_results_it_has_not_seen():
+    fit = fit_calibration(*results(seed=1, count=30, spread=0.03))
+    expected, true = results(seed=2, spread=0.03)
+    assert mean_absolute_error(fit.calibration(expected), true) < 0.05
+    assert mean_absolute_error(fit.calibration(expected), true) < 0.5 * fit.mae_before
+
+
+def test_calibrated_values_need_no_change():
+    expected = np.linspace(0.2, 0.98, 40)
+    fit = fit_calibration(expected, expected)
+    assert fit.mae_before == 0
+    assert fit.mae_after < 0.01
+
+
+def test_correlation_survives():
+    expected, true = results(spread=0.02)
+    fit = fit_calibration(expected, true)
+    assert pearson(fit.calibration(expected), true) > pearson(expected, true) - 0.02
+
+
+@given(SLOPES, SLOPES, OFFSETS)
+def test_every_map_is_monotone_and_stays_in_range(a, b, c):
+    y = DiceCalibration(a, b, c)(np.linspace(0, 1, 201))
+    assert ((y >= 0) & (y <= 1)).all()
+    assert (np.diff(y) >= 0).all()
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
+def test_every_fit_is_monotone_even_on_nonsense(pairs):
+    expected, true = zip(*pairs, strict=True)
+    fit = fit_calibration(expected, true)
+    y = fit.calibration(np.linspace(0.001, 0.999, 101))
+    assert (np.diff(y) >= 0).all()
+    assert np.isfinite([fit.mae_before, fit.mae_after]).all()
+
+
+def test_beyond_the_data_it_runs_on_to_the_ends():
+    # Fitted on good results only; a ruined one must still be seen as ruined.
+    expected = np.linspace(0.85, 0.95, 30)
+    calibration = fit_calibration(expected, expected - 0.02).calibration
+    assert calibration.of(0.05) < 0.1
+    assert calibration.of(0.999) > 0.98
+
+
+def test_reversed_data_do_not_reverse_the_map():
+    expected = np.linspace(0.3, 0.9, 30)
+    calibration = fit_calibration(expected, 1 - expected).calibration
+    assert calibration.of(0.9) > calibration.of(0.3)
+
+
+def test_equal_results_give_the_map_that_moves_least():
+    fit = fit_calibration([0.9, 0.9, 0.9], [0.8, 0.8, 0.8])
+    assert fit.calibration.of(0.9) == pytest.approx(0.8, abs=0.01)
+    assert fit.n == 3
+
+
+def test_the_identity_changes_nothing():
+    x = np.linspace(0.001, 0.999, 50)
+    assert np.allclose(DiceCalibration()(x), x)
+    assert DiceCalibration().of(0.0) < 1e-3
+    assert DiceCalibration().of(1.0) > 1 - 1e-3
+    assert math.isnan(DiceCalibration().of(math.nan))
+
+
+def test_pairs_without_a_score_are_left_out():
+    expected, true = results()
+    fit = fit_calibration([*expected, 0.5, math.nan], [*true, math.nan, 0.5])
+    assert fit == fit_calibration(expected, true)
+
+
+def test_the_card_keeps_it():
+    calibration = fit_calibration(*results()).calibration
+    card = json.loads(json.dumps(calibration.as_dict()))
+    assert DiceCalibration.from_dict(card) == calibration
+    assert sorted(card) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"a": 1.0, "b": 1.0},
+        {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0},
+        {"a": "1", "b": 1.0, "c": 0.0},
+        {"a": None, "b": 1.0, "c": 0.0},
+        {"a": True, "b": 1.0, "c": 0.0},
+        {"a": -1.0, "b": 1.0, "c": 0.0},
+        {"a": 1.0, "b": 1.0, "c": math.nan},
+    ],
+)
+def test_a_damaged_card_is_refused(card):
+    with pytest.raises(CheckpointError, match="calibration: got"):
+        DiceCalibration.from_dict(card)
+
+
+def test_mean_absolute_error_by_hand():
+    assert mean_absolute_error([0.8, 0.6], [0.7, 0.9]) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("expected", "true", "message"),
+    [
+        ([0.5, 0.6], [0.5], r"got shapes \(2,\) and \(1,\); give one expected"),
+        ([0.5], [0.5], "got 1 results; at least 2 are needed"),
+        ([0.5, 1.2], [0.5, 0.5], r"expected: got 0.5 to 1.2; Dice must lie in \[0, 1\]"),
+        ([0.5, 0.6], [0.5, -0.1], "true: got -0.1 to 0.5"),
+    ],
+)
+def test_fit_refuses(expected, true, message):
+    with pytest.raises(SettingsError, match=message):
+        fit_calibration(expected, true)
+
+
+def test_a_map_that_turns_the_order_around_is_refused():
+    with pytest.raises(SettingsError, match="a=0, b=1, c=0; a and b must be above 0"):
+        DiceCalibration(a=0.0)
