@@ -17,8 +17,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.config import DataSettings, ModelSettings, SamplingSettings, Settings
-from ddmseg.pipeline.config import TrainingSettings as Loop
+from ddmseg.pipeline.config import (
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    SamplingSettings,
+    Settings,
+    TrainingSettings,
+)
+from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.training import Progress, Trainer
 
 SIZE = 16
@@ -50,6 +57,9 @@ class BoxSource:
     """Noisy pictures of a box whose left half is class 1 and whose right half is class 2."""
 
     labels = (0, 17, 53)
+    always_present = (17, 53)
+    data = "boxes made up for tests"
+    licence = "CC0"
 
     def __init__(self, dims: int = 2) -> None:
         self.dims = dims
@@ -69,8 +79,14 @@ class BoxSource:
         return [self.training_example(Generator().manual_seed(10**6 + i)) for i in range(count)]
 
 
-def tiny_settings(*, dims: int = 2, model: dict[str, Any] | None = None, **loop: Any) -> Settings:
-    """Settings of a run of a few steps."""
+def tiny_settings(
+    *,
+    dims: int = 2,
+    model: dict[str, Any] | None = None,
+    loss: dict[str, Any] | None = None,
+    **loop: Any,
+) -> Settings:
+    """Settings of a run of a few steps; ``loop`` are those of the training table."""
     training = {
         "steps": 10,
         "batch": 2,
@@ -88,8 +104,9 @@ def tiny_settings(*, dims: int = 2, model: dict[str, Any] | None = None, **loop:
         name="toy",
         model=ModelSettings(dims=dims, **{**sizes, **(model or {})}),
         data=DataSettings(patch=(SIZE,) * dims),
+        loss=LossSettings(**(loss or {})),
         sampling=SamplingSettings(steps=2),
-        training=Loop(**{**training, **loop}),
+        training=TrainingSettings(**{**training, **loop}),
     )
 
 
@@ -114,6 +131,7 @@ def main() -> None:
             print("hanging", flush=True)
             time.sleep(600)
 
+    Curve._draw = lambda self: None  # takes longer than all the rest
     settings = tiny_settings()
     if wanted.pair:
         settings = replace(settings, training=replace(settings.training, batch=1))

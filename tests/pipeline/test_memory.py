@@ -23,7 +23,7 @@ if sys.argv[1] == "keep":
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
-library.free.argtypes = library.memset.argtypes[:1] if library.memset.argtypes else [ctypes.c_void_p]
+library.free.argtypes = [ctypes.c_void_p]
 SIZE = 64 * 2**20
 
 

@@ -6,10 +6,14 @@ must not wait for torch.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from ddmseg import __version__
 from ddmseg.errors import DdmsegError, UsageError, did_you_mean
@@ -39,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        return _dispatch(words)
+        with _ending_like_ctrl_c():
+            return _dispatch(words)
     except DdmsegError as error:
         say_error(error)
         return error.exit_code
@@ -53,6 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         say_error(error, debug=debug)
         return 1
+
+
+@contextlib.contextmanager
+def _ending_like_ctrl_c() -> Iterator[None]:
+    """Have a request to end (a batch system's, say) clean up behind itself as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(words: list[str]) -> int:

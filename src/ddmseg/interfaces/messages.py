@@ -7,16 +7,19 @@ import traceback
 
 from ddmseg.errors import DdmsegError
 
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""How torch says it, on the CPU and on a GPU."""
+
 
 def reason_of(error: BaseException) -> str:
     """Return one line that says what happened; for an unexpected error how to see more."""
     told = " ".join(str(error).split())
     if isinstance(error, DdmsegError):
         return told
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in told for words in _NO_MEMORY):
         return "the memory is used up; close other programs, or crop or resample the scan"
-    kind = type(error).__name__
-    return f"unexpected {kind}: {told}; run again with --debug to see where" if told else kind
+    what = ": ".join(filter(None, (type(error).__name__, told)))
+    return f"unexpected {what}; run again with --debug to see where"
 
 
 def say_error(error: BaseException, *, about: str = "", debug: bool = False) -> None:

@@ -20,6 +20,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+MISSED_VOXELS = 8.0
+"""A structure without a voxel counts as missed, Dice 0, when this many are expected."""
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -43,10 +46,13 @@ class Expectation:
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the foreground classes that the mask holds; 0 when it holds none."""
-        foreground = self.dice[1:]
-        found = foreground[~foreground.isnan()]
-        return float(found.mean()) if len(found) else 0.0
+        """Mean over the foreground classes that the mask holds or clearly misses.
+
+        A class it misses counts as 0; the mean of none is 0.
+        """
+        counted = (self.size > 0) | (self.missed >= MISSED_VOXELS)
+        dice = self.dice.nan_to_num(0.0)[1:][counted[1:]]
+        return float(dice.mean()) if len(dice) else 0.0
 
 
 def expectation(

@@ -24,8 +24,8 @@ from ddmseg.pipeline.config import DataSettings
 Example = tuple[Tensor, Tensor]
 """Normalised image ``c *grid`` and class indices ``*grid``."""
 
-# Validation draws must never meet a training draw.
-VALIDATION_SEED = 2**40
+VALIDATION_SEED = 2**31 - 1
+"""No seed of a run, so that validation draws never meet a training draw."""
 
 
 class Source(Protocol):
@@ -33,6 +33,15 @@ class Source(Protocol):
 
     labels: tuple[int, ...]
     """FreeSurfer id of each class, background first."""
+
+    always_present: tuple[int, ...]
+    """Those that every scan of this kind holds, however small."""
+
+    data: str
+    """What the data are and who made them, for the card."""
+
+    licence: str
+    """Under which weights trained on them may be passed on."""
 
     def training_example(self, generator: Generator) -> Example:
         """Draw one example; every call with an equal generator is equal."""
@@ -45,6 +54,13 @@ class LabelMapSource:
     """Images synthesised from label maps; validation from maps kept apart."""
 
     labels = ANATOMY_LABELS
+    # The temporal horns may be too thin to see, and CSF is stripped with the skull.
+    always_present = tuple(index for index in ANATOMY_LABELS if index not in (0, 5, 24, 44))
+    data = (
+        "images synthesised from whole-head label maps of SynthSeg's repository "
+        "(18 subjects for training, 2 for validation; split label_maps.tsv); no scan"
+    )
+    licence = "Apache-2.0"
 
     def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         from ddmseg.imaging.datasets.label_maps import list_cases, read_label_map
@@ -81,6 +97,13 @@ class HippocampusSource:
     """Real crops with manual labels, held in memory, augmented on the way."""
 
     labels = HIPPOCAMPUS_LABELS
+    always_present = HIPPOCAMPUS_LABELS[1:]
+    data = (
+        "Medical Segmentation Decathlon, Task04 Hippocampus (Antonelli et al. 2022), T1 crops "
+        "with manual labels (150 subjects for training, 20 for validation, 47 for testing; "
+        "split hippocampus.tsv)"
+    )
+    licence = "CC-BY-SA-4.0"
 
     def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         from ddmseg.imaging.datasets.hippocampus import list_cases
@@ -140,7 +163,8 @@ def make_source(settings: DataSettings, root: str | None = None) -> Source:
 
 def seeded(seed: int, number: int) -> Generator:
     """Return a CPU generator for one example or step of a run."""
-    # An odd multiplier spreads neighbouring numbers over the generator's seeds.
+    # Odd multipliers spread neighbours over the 32 bits of a seed that torch's generator
+    # uses: seeds that differ by a multiple of 2**32 are the same.
     mixed = seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03
     return Generator().manual_seed(mixed % 2**63)
 

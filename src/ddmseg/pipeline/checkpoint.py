@@ -87,7 +87,7 @@ def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
         if not needed.is_file():
             raise CheckpointError(f"{needed}: no such file; weights need a .json card beside them")
     data = path.read_bytes()
-    card = _read_card(card_path)
+    card = read_card(card_path)
     if hashlib.sha256(data).hexdigest() != card.checksum:
         raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
     try:
@@ -104,7 +104,14 @@ def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
     return model.eval(), card
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """Read a card from its ``.json`` file.
+
+    Raises:
+        CheckpointError: when it is missing or not a card.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Card(**{**raw, "labels": tuple(raw["labels"])})

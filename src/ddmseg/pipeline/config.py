@@ -105,7 +105,11 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """L = L_disc + lambda L_diff, plus the coarse head's own loss."""
+    """L = L_disc + lambda L_diff, plus the coarse head's own loss.
+
+    Before ``joint_from_step`` the image encoder trains alone with its coarse head, at
+    less than half the cost of a joint step.
+    """
 
     diffusion_weight: float = 1.0
     coarse_weight: float = 1.0
@@ -118,12 +122,14 @@ class LossSettings:
     recycling_clean_end: float = 1.0
     recycling_noise_end: float = 1.0
     drop_image_probability: float = 0.0
+    joint_from_step: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _require_above_0(self, "loss.temperature")
         for name in ("diffusion_weight", "coarse_weight", "discrepancy_weight", "dice_weight"):
             _require_least(0, self, f"loss.{name}")
+        _require_least(0, self, "loss.joint_from_step")
         for name in ("recycling_clean_end", "recycling_noise_end", "drop_image_probability"):
             _require_share(self, f"loss.{name}")
 

@@ -85,7 +85,7 @@ class Segmenter:
         model, card = load_weights(model_path(name))
         if not card.settings["model"]["diffusion"]:
             raise UsageError(f"{name}: a plain network without diffusion; train one with it")
-        if is_regional(card) and name == "hippocampus":
+        if is_regional(card):
             from ddmseg.pipeline.region import RegionalSegmenter
 
             return RegionalSegmenter(model, card, device=where, cache=cache)

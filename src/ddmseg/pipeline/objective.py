@@ -51,19 +51,22 @@ class Objective:
         self.settings = settings
         self.schedule: Schedule = make_schedule(settings.schedule, settings.schedule_shift)
 
-    def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> Losses:
+    def __call__(
+        self, image: Tensor, labels: Tensor, generator: Generator, *, joint: bool = True
+    ) -> Losses:
         """Return the losses of one batch (``b c *grid`` and ``b *grid``).
 
         Args:
             image: normalised images.
             labels: class indices.
             generator: on the CPU; fixes times, noise and corruptions.
+            joint: False trains the image encoder with its coarse head alone.
         """
         settings = self.settings
         encoding = self.model.encode(image)
         coarse = segmentation_loss(encoding.coarse_logits, labels, dice_weight=settings.dice_weight)
         zero = torch.zeros_like(coarse)
-        if self.model.denoiser is None:
+        if self.model.denoiser is None or not joint:
             return Losses(coarse, coarse.detach(), zero, zero)
         diffusion, fine = self._diffusion(encoding, labels, generator)
         disc = self._discrepancy(encoding, labels, fine.detach(), generator)

@@ -54,9 +54,9 @@ def assess(
     return Assessment(labels, D, expected, calibrated(card, expected.mean_dice))
 
 
-def calibrated(card: Card, dice: float) -> float:
+def calibrated(card: Card, dice: float, *, which: str = "expected_dice") -> float:
     """Pass a raw expected Dice through the model's monotone map, if it has one."""
-    numbers = card.calibration.get("expected_dice")
+    numbers = card.calibration.get(which)
     return DiceCalibration.from_dict(numbers).of(dice) if numbers else dice
 
 
@@ -77,7 +77,7 @@ def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, f
     """Return the calibrated expected Dice of each structure found, by name."""
     rows = zip(card.labels[1:], expected.dice[1:].tolist(), strict=True)
     return {
-        structure(index).name: calibrated(card, dice)
+        structure(index).name: calibrated(card, dice, which="structure_dice")
         for index, dice in rows
         if not math.isnan(dice)
     }

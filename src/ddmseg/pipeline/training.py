@@ -144,7 +144,9 @@ class Trainer:
                 if self.step % training.validate_every == 0 or self.step == training.steps:
                     sampled = self._validate(validation)
                 if report is not None:
-                    report(Progress(self.step, training.steps, float(losses.total), sampled))
+                    report(
+                        Progress(self.step, training.steps, float(losses.total.detach()), sampled)
+                    )
                 over = time.monotonic() > deadline or (should_stop is not None and should_stop())
                 may_stop = math.isfinite(deadline) or should_stop is not None
                 if may_stop and self._any(over):
@@ -162,7 +164,9 @@ class Trainer:
         generator = seeded(training.seed + NOISE_STREAM, step * self.ranks + self.rank)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            losses = self.objective(image, labels, generator)
+            losses = self.objective(
+                image, labels, generator, joint=step >= self.settings.loss.joint_from_step
+            )
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         _average_gradients(self.model, self.ranks)
@@ -170,7 +174,7 @@ class Trainer:
         # After the averaging, so that all processes stop; before the weights are spoilt.
         if not torch.isfinite(losses.total) or not torch.isfinite(norm):
             raise TrainingError(
-                f"step {step}: the loss is {losses.total.item()}, the norm of its gradient "
+                f"step {step + 1}: the loss is {losses.total.item()}, the norm of its gradient "
                 f"{norm.item()}; lower training.learning_rate (now {training.learning_rate}) "
                 "and resume from the last state"
             )
@@ -188,10 +192,10 @@ class Trainer:
     def _validate(self, examples: list[tuple[Tensor, Tensor]]) -> float:
         scores = validate(self.ema, examples, self.settings, self.device)
         self.curve.validated(self.step, scores)
-        if self.rank == 0:
-            self.curve.write()
         late = self.step > EMPTY_MASKS_UNTIL
         if self.settings.training.stop_on_empty_masks and scores.all_empty and late:
+            if self.rank == 0:
+                self.curve.write()
             raise TrainingError(
                 f"step {self.step}: every sampled mask is empty; the model has collapsed: "
                 "lower training.learning_rate or raise loss.dice_weight"
@@ -217,6 +221,8 @@ class Trainer:
             name=self.settings.name,
             labels=tuple(int(index) for index in self.source.labels),
             settings=settings_to_dict(self.settings),
+            data=self.source.data,
+            licence=self.source.licence,
             scores={"validation": scores},
             trained_steps=self.step,
         )

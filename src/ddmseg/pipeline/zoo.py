@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,26 +59,9 @@ def list_models() -> list[Card]:
     Raises:
         CheckpointError: when a card is missing or damaged.
     """
-    return [read_card(model_path(name)) for name in model_names()]
+    from ddmseg.pipeline.checkpoint import read_card
 
-
-def read_card(path: Path) -> Card:
-    """Return the card beside a weights file; the weights themselves stay unread.
-
-    Raises:
-        CheckpointError: when it is missing or damaged.
-    """
-    from ddmseg.pipeline.checkpoint import Card
-
-    card_path = path.with_suffix(".json")
-    try:
-        return Card(**json.loads(card_path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{card_path}: no such file; weights need a .json card beside them"
-        ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{card_path}: not a card of weights ({error})") from error
+    return [read_card(model_path(name).with_suffix(".json")) for name in model_names()]
 
 
 def is_intact(path: Path) -> bool:
@@ -88,7 +70,9 @@ def is_intact(path: Path) -> bool:
     Raises:
         CheckpointError: when weights or card cannot be read.
     """
-    card = read_card(path)
+    from ddmseg.pipeline.checkpoint import read_card
+
+    card = read_card(path.with_suffix(".json"))
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == card.checksum

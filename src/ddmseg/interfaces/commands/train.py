@@ -103,6 +103,10 @@ def run(arguments: Arguments) -> int:
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
         best = _train(trainer, arguments, stop)
     if trainer.rank == 0:
+        if trainer.step == settings.training.steps and best.is_file():
+            from ddmseg.pipeline.calibrate import calibrate_weights
+
+            calibrate_weights(best, source)
         print(_closing_line(trainer, best, arguments))
     return INTERRUPTED if stop.made else 0
 

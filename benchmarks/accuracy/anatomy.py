@@ -1,0 +1,151 @@
+"""Dice of the anatomy model on MALC2012, which no training has seen.
+
+    python -m benchmarks.accuracy.anatomy --model anatomy
+
+Each skull-stripped scan goes through the real ``Segmenter`` and is compared on its own
+grid, structure by structure, where both protocols draw one. Development and test scans
+are kept apart; two scans of one person count as one. Writes ``results/anatomy.tsv`` (one
+row a scan, mode and structure) and ``results/anatomy.json``; a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.commands import (
+    Options,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from benchmarks.records import RawTable, numbers, write_summary
+from benchmarks.summaries import mean_by_group, mean_interval, median_seconds
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.labels import structure
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.maths.metrics import dice
+from ddmseg.pipeline.inference import Segmenter
+
+MODES = ("fast", "diffusion")
+STEPS, SAMPLES = 10, 4
+SPLITS = {"development": "validation", "test": "test"}
+"""How the page calls a split, and how the split file does."""
+ALL = "all structures in common"
+GROUPS: dict[str, tuple[int, ...]] = {
+    ALL: malc2012.EVALUATION_LABELS,
+    "cerebral white matter": (2, 41),
+    "cerebral cortex": (3, 42),
+    "deep grey matter": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
+    "hippocampus and amygdala": (17, 18, 53, 54),
+    "ventricles": (4, 5, 14, 15, 43, 44),
+    "cerebellum": (7, 8, 46, 47),
+    "brain-stem and ventral DC": (16, 28, 60),
+}
+"""FreeSurfer ids whose Dice is averaged."""
+COLUMNS = (
+    *("weights", "case", "person", "split", "mode", "index", "name"),
+    *("dice", "expected_dice", "seconds"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command; ``--cases`` counts in each split."""
+
+    model: str = "anatomy"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+def structure_dice(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
+    """Return the Dice of each structure that both protocols draw; NaN where neither has it."""
+    return {index: dice(labels == index, truth == index) for index in malc2012.EVALUATION_LABELS}
+
+
+def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dict[str, Any]]:
+    """Segment one scan and return a row for each structure."""
+    assert case.labels is not None  # the set has labels throughout
+    truth = malc2012.freesurfer_ids(read_label_map(case.labels).data)
+    start = time.perf_counter()
+    result = segmenter(case.images[0], mode=mode, steps=STEPS, samples=SAMPLES)
+    seconds = time.perf_counter() - start
+    shared = {
+        "weights": short_checksum(segmenter.card),
+        "case": case.identifier,
+        "person": case.group,
+        "split": split,
+        "mode": mode,
+        "expected_dice": result.quality.expected_dice,
+        "seconds": seconds,
+    }
+    scores = structure_dice(result.labels.data, truth)
+    say(f"{case.identifier}  {mode:<9}  {np.nanmean(list(scores.values())):.3f}  {seconds:.1f} s")
+    return [
+        {**shared, "index": index, "name": structure(index).name, "dice": value}
+        for index, value in scores.items()
+    ]
+
+
+def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Return intervals over persons for each group and structure, from rows of one mode."""
+    structures = {}
+    for index in malc2012.EVALUATION_LABELS:
+        of = [row for row in rows if row["index"] == str(index)]
+        means = mean_by_group(numbers(of, "dice"), [row["person"] for row in of])
+        structures[structure(index).name] = mean_interval(means)
+    scans = {row["case"]: row for row in rows}
+    return {
+        "scans": len(scans),
+        "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
+        "structures": structures,
+        "seconds": median_seconds(numbers(scans.values(), "seconds")),
+    }
+
+
+def _group_interval(rows: list[dict[str, str]], ids: tuple[int, ...]) -> dict[str, Any]:
+    """Average the structures of each scan, then the scans of each person."""
+    known = {str(index) for index in ids}
+    of = [row for row in rows if row["index"] in known]
+    cases = sorted({row["case"] for row in of})
+    person = {row["case"]: row["person"] for row in of}
+    each = mean_by_group(numbers(of, "dice"), [row["case"] for row in of])
+    return mean_interval(mean_by_group(each, [person[case] for case in cases]))
+
+
+def run(arguments: Arguments) -> None:
+    """Measure one scan after the other, then sum up."""
+    segmenter = Segmenter.load(arguments.model, device="cpu")
+    weights = short_checksum(segmenter.card)
+    path = arguments.output / "anatomy.tsv"
+    table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
+    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
+    splits: dict[str, Any] = {}
+    for split, name in SPLITS.items():
+        cases = listed.cases(name)[: arguments.cases]
+        for case in cases:
+            for mode in MODES:
+                if not table.has(case=case.identifier, mode=mode):
+                    table.add(measure(segmenter, case, split, mode))
+        wanted = {case.identifier for case in cases}
+        rows = [row for row in table.select(split=split) if row["case"] in wanted]
+        splits[split] = {
+            mode: summarise([row for row in rows if row["mode"] == mode]) for mode in MODES
+        }
+    summary = {
+        "models": {"ddm": describe_model(segmenter.card)},
+        "machine": describe_machine(),
+        "steps": STEPS,
+        "samples": SAMPLES,
+        "splits": splits,
+    }
+    write_summary(path.with_suffix(".json"), summary)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

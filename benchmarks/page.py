@@ -1,0 +1,142 @@
+"""The parts that the page of results is made of, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure should be.
+
+    Attributes:
+        what: the figure, in words.
+        bound: the least or the most it may be.
+        at_least: whether the bound is the least.
+        unit: written behind numbers.
+        digits: after the point.
+    """
+
+    what: str
+    bound: float
+    at_least: bool = True
+    unit: str = ""
+    digits: int = 3
+
+    @property
+    def shown(self) -> str:
+        """The bound, such as ``at least 0.890``."""
+        return f"at {'least' if self.at_least else 'most'} {self.number(self.bound)}"
+
+    def number(self, value: float) -> str:
+        """Return a number with the target's digits and unit."""
+        return f"{value:.{self.digits}f}{self.unit}".replace("-", "−")
+
+    def verdict(self, value: float) -> str:
+        """Say whether the target was reached, and by how much."""
+        room = value - self.bound if self.at_least else self.bound - value
+        words = f"{self.number(abs(room))}"
+        if room >= 0:
+            return f"reached, {words} to spare" if room > 0 else "reached, just"
+        return f"**missed by {words}**"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A target and what was measured: a number, or a mean with its interval."""
+
+    target: Target
+    measured: float | Mapping[str, Any] | None
+
+    @property
+    def value(self) -> float | None:
+        """The one number that is compared with the bound."""
+        if isinstance(self.measured, Mapping):
+            value = self.measured.get("mean", self.measured.get("median"))
+            return None if value is None else float(value)
+        return self.measured
+
+    def row(self) -> list[str]:
+        """Return the cells of a table: what, target, measured, verdict."""
+        target, value = self.target, self.value
+        if value is None:
+            return [target.what, target.shown, NOT_MEASURED, NOT_MEASURED]
+        shown = (
+            with_interval(self.measured, target.digits, target.unit)
+            if isinstance(self.measured, Mapping)
+            else target.number(value)
+        )
+        return [target.what, target.shown, shown, target.verdict(value)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One chapter: which command measured it, what was promised, what came out."""
+
+    title: str
+    command: str
+    body: Sequence[str] = field(default_factory=list)
+    claims: Sequence[Claim] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Return the chapter."""
+        parts = [f"## {self.title}", f"```\n{self.command}\n```"]
+        if self.claims:
+            parts.append(claim_table(self.claims))
+        return "\n\n".join([*parts, *self.body])
+
+
+def claim_table(claims: Sequence[Claim]) -> str:
+    """Return the table of targets and measured figures."""
+    return table(["figure", "target", "measured", "outcome"], [claim.row() for claim in claims])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is left-aligned, all others right.
+
+    >>> print(table(["method", "Dice"], [["fast", "0.9"]]))
+    | method | Dice |
+    |:--|--:|
+    | fast | 0.9 |
+    """
+    marks = [":--"] + ["--:"] * (len(header) - 1)
+    lines = [" | ".join(header), *[" | ".join(row) for row in rows]]
+    first, *rest = [f"| {line} |" for line in lines]
+    return "\n".join([first, f"|{'|'.join(marks)}|", *rest])
+
+
+def with_interval(measured: Mapping[str, Any] | None, digits: int = 3, unit: str = "") -> str:
+    """Return ``0.912 (0.905 to 0.918)``; the mean alone when there is no interval."""
+    if measured is None:
+        return NOT_MEASURED
+    value = measured.get("mean", measured.get("median"))
+    if value is None:
+        return NOT_MEASURED
+
+    def number(x: float) -> str:
+        return f"{x:.{digits}f}".replace("-", "−")
+
+    low, high = measured.get("low"), measured.get("high")
+    shown = number(value)
+    if low is not None and high is not None:
+        shown += f" ({number(low)} to {number(high)})"
+    missed = f", {measured['infinite']} missed" if measured.get("infinite") else ""
+    return f"{shown}{unit}{missed}"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value as it is written in text.
+
+    >>> p_value(0.00001), p_value(0.0312)
+    ('< 0.001', '0.031')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def picture(name: str, words: str) -> str:
+    """Return a link to a picture beside the page."""
+    return f"![{words}](images/{name})"

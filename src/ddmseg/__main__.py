@@ -1,0 +1,8 @@
+"""``python -m ddmseg``, the form that ``torchrun -m ddmseg train ...`` needs."""
+
+import sys
+
+from ddmseg.interfaces.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

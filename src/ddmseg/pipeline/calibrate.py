@@ -1,0 +1,202 @@
+"""Make the expected Dice honest: fit the maps of the card on validation subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddmseg.maths.calibration import fit_calibration
+from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
+from ddmseg.maths.schedule import make_schedule
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.sampling import MaskSampler
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.batches import Source, seeded
+from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
+from ddmseg.pipeline.config import SamplingSettings, settings_from_dict
+from ddmseg.pipeline.corruption import corrupt
+from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+
+CORRUPTIONS_PER_CASE = 3
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mask of one validation subject: what was expected and what is true.
+
+    Attributes:
+        kind: ``coarse``, ``sampled`` or ``corrupted``.
+        expected: raw expected Dice, mean over structures.
+        true: Dice against the truth, mean over the structures of mask or truth.
+        auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
+        auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
+        by_structure: raw expected and true Dice of each structure in the mask.
+        volume_factors: by how much each volume's interval had to be widened.
+    """
+
+    kind: str
+    expected: float
+    true: float
+    auroc: float
+    auroc_entropy: float
+    by_structure: list[tuple[float, float]]
+    volume_factors: list[float]
+
+
+@torch.inference_mode()
+def try_masks(
+    model: DiscrepancyDiffusionSegmenter, card: Card, examples: Sequence[tuple[Tensor, Tensor]]
+) -> list[Trial]:
+    """Compare expected with true Dice on intact and corrupted masks.
+
+    Args:
+        model: in eval mode.
+        card: of its weights; gives schedule and sampling.
+        examples: normalised images (``c *grid``) with class indices (``*grid``).
+    """
+    trials = []
+    for number, (image, truth) in enumerate(examples):
+        encoding = model.encode(image[None])
+        sampled = draw(model, card, encoding, seed=number)
+        for kind, labels, p in _masks(model, encoding, sampled, number):
+            trials.append(_trial(model, card, encoding, kind, labels, p, truth))
+    return trials
+
+
+def draw(
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    encoding: Encoding,
+    *,
+    seed: int,
+    **changes: Any,
+) -> Answer:
+    """Sample one answer with the card's settings, some of them changed."""
+    own = settings_from_dict(SamplingSettings, card.settings["sampling"])
+    own = replace(own, **changes)
+    loss = card.settings["loss"]
+    sampler = MaskSampler(model, encoding, make_schedule(loss["schedule"], loss["schedule_shift"]))
+    return sampled_answer(
+        model,
+        sampler,
+        algorithm=own.sampler,
+        steps=own.steps,
+        samples=own.samples,
+        temperature=own.temperature,
+        coarse_share=own.coarse_share,
+        generator=seeded(seed, 0),
+    )
+
+
+def _masks(
+    model: DiscrepancyDiffusionSegmenter, encoding: Encoding, sampled: Answer, number: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    coarse = coarse_answer(encoding).probabilities
+    yield "coarse", coarse.argmax(1), coarse
+    labels = sampled.probabilities.argmax(1)
+    yield "sampled", labels, sampled.probabilities
+    generator = seeded(1, number)
+    for _ in range(CORRUPTIONS_PER_CASE):
+        yield "corrupted", corrupt(labels, model.classes, generator), sampled.probabilities
+
+
+def _trial(
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    encoding: Encoding,
+    kind: str,
+    labels: Tensor,
+    p: Tensor,
+    truth: Tensor,
+) -> Trial:
+    D = model.discrepancy_map(encoding, labels)
+    right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
+    expected = expectation(labels[0], right[0, 0], p[0])
+    wrong = labels[0] != truth
+    dice, volumes = _true_dice(labels[0], truth, model.classes)
+    found = expected.dice[1:]
+    inside = ~found.isnan()
+    return Trial(
+        kind=kind,
+        expected=expected.mean_dice,
+        true=float(dice[~dice.isnan()].mean()) if (~dice.isnan()).any() else 1.0,
+        auroc=auroc(D[0, 0], wrong),
+        auroc_entropy=float("nan") if kind == "corrupted" else auroc(entropy(p)[0, 0], wrong),
+        by_structure=list(
+            zip(found[inside].tolist(), dice[inside].nan_to_num(0.0).tolist(), strict=True)
+        ),
+        volume_factors=[] if kind == "corrupted" else _volume_factors(expected, volumes),
+    )
+
+
+def _true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return Dice of each foreground class (NaN where neither has it) and true sizes."""
+
+    def count(x: Tensor) -> Tensor:
+        return torch.bincount(x.flatten(), minlength=classes)[1:].double()
+
+    sizes = count(truth)
+    total = sizes + count(labels)
+    dice = 2 * count(truth[labels == truth]) / total
+    return dice, sizes
+
+
+def _volume_factors(expected: Expectation, sizes: Tensor) -> list[float]:
+    """How far the true size lies outside, in units of the voxels in doubt on that side."""
+    stray = (expected.size - expected.hits)[1:]
+    rows = zip(expected.size[1:], stray, expected.missed[1:], sizes, strict=True)
+    factors = []
+    for size, low, high, true in rows:
+        if size > MISSED_VOXELS:
+            doubt = high if true > size else low
+            factors.append(float((true - size).abs() / doubt.clamp_min(0.5)))
+    return factors
+
+
+def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]) -> Card:
+    """Return the card with its maps fitted on the trials.
+
+    Args:
+        card: of the weights.
+        trials: of validation subjects.
+        always_present: FreeSurfer ids that every scan of this kind holds.
+    """
+    whole = fit_calibration([t.expected for t in trials], [t.true for t in trials])
+    pairs = [pair for t in trials for pair in t.by_structure]
+    single = fit_calibration([e for e, _ in pairs], [t for _, t in pairs])
+    factors = np.array([f for t in trials for f in t.volume_factors])
+    # The finite-sample quantile of split conformal prediction (Vovk et al. 2005).
+    rank = min(1.0, np.ceil((len(factors) + 1) * COVERAGE) / len(factors))
+    calibration = {
+        "expected_dice": whole.calibration.as_dict(),
+        "structure_dice": single.calibration.as_dict(),
+        "volume_interval_factor": round(float(np.quantile(factors, rank, method="higher")), 4),
+        "always_present": [int(index) for index in always_present],
+        "masks": len(trials),
+    }
+    return replace(card, calibration=calibration)
+
+
+def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
+    """Calibrate trained weights on the source's validation examples, in place.
+
+    Args:
+        path: of the weights; the card beside them is rewritten.
+        source: what they were trained on.
+        cases: validation examples to use at most.
+    """
+    model, card = load_weights(path)
+    if model.denoiser is None:
+        return card
+    trials = try_masks(model, card, source.validation_examples(cases))
+    card = calibrate(card, trials, source.always_present)
+    return save_weights(model, card, path)
