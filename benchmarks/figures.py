@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Any]
 
 DPI = 110
-BLUE, ORANGE, GREY, GREEN = "#3366aa", "#dd7722", "#888888", "#229966"
+BLUE, ORANGE, GREY = "#3366aa", "#dd7722", "#888888"
 STEPS = (1, 5, 10, 50)
 KINDS = {"coarse": ORANGE, "sampled": BLUE, "corrupted": GREY}
 
@@ -33,17 +33,23 @@ def draw_all(summaries: Mapping[str, Summary | None], folder: Path) -> list[Path
 
 
 def dice_by_steps(found: Summary) -> Figure:
-    """Mean Dice against sampling steps, with the coarse head and the plain network."""
-    figure, axes = _figure(6.4, 4.0)
+    """Mean Dice against sampling steps, with the coarse head and the plain network.
+
+    Bars are intervals of the difference from one step on the same crops: patients differ
+    far more among each other than methods do.
+    """
+    figure, axes = _figure(6.4, 4.4)
     methods = found["methods"]
-    for pattern, colour, name in (
-        ("ddm_{}x4", BLUE, "4 samples, joined with the coarse head"),
-        ("sample_{}", ORANGE, "one sample alone"),
+    for pattern, tests, colour, name in (
+        ("ddm_{}x4", "joined_against_one_step", BLUE, "4 samples, joined with the coarse head"),
+        ("sample_{}", "single_against_one_step", ORANGE, "one sample alone"),
     ):
-        dice = [methods[pattern.format(n)]["dice"] for n in STEPS]
+        named = [pattern.format(n) for n in STEPS]
+        dice = [methods[method]["dice"]["mean"] for method in named]
+        bars = [_difference_bar(found[tests].get(method)) for method in named]
         axes.errorbar(
-            STEPS, [d["mean"] for d in dice], yerr=_bars(dice), color=colour, marker="o",
-            capsize=3, label=name,
+            STEPS, dice, yerr=list(zip(*bars, strict=True)), color=colour, marker="o",
+            markersize=4, capsize=3, label=name,
         )  # fmt: skip
     for method, style, name in (
         ("fast", "--", "coarse head"),
@@ -57,8 +63,17 @@ def dice_by_steps(found: Summary) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("sampling steps")
     axes.set_ylabel("mean Dice of both structures")
-    axes.legend(fontsize=8)
+    axes.set_title("bars: 95% interval of the difference from one step", fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
+
+
+def _difference_bar(test: Summary | None) -> tuple[float, float]:
+    """How far the interval of a difference reaches below and above it."""
+    if test is None or test["low"] is None:
+        return 0.0, 0.0
+    mean = test["difference"]
+    return max(0.0, mean - test["low"]), max(0.0, test["high"] - mean)
 
 
 def anatomy_dice(found: Summary) -> Figure:
@@ -66,7 +81,7 @@ def anatomy_dice(found: Summary) -> Figure:
     modes = found["splits"]["test"]
     names = list(modes["diffusion"]["structures"])
     figure, axes = _figure(6.8, 8.0)
-    for offset, (mode, colour) in zip((0.2, -0.2), (("diffusion", BLUE), ("fast", ORANGE))):
+    for offset, mode, colour in ((0.2, "diffusion", BLUE), (-0.2, "fast", ORANGE)):
         rows = [modes[mode]["structures"][name] for name in names]
         places = [len(names) - i + offset for i in range(len(names))]
         axes.barh(
@@ -88,8 +103,9 @@ def expected_dice(found: Summary) -> Figure:
     for axes, (name, one) in zip(figure.axes, sets.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.7)
         for kind, colour in KINDS.items():
-            dots = [(point[1], point[2]) for point in one["points"] if point[0] == kind]
-            axes.scatter(*zip(*dots, strict=True), s=9, color=colour, alpha=0.7, label=kind)
+            dots = [point for point in one["points"] if point[0] == kind]
+            x, y = [dot[1] for dot in dots], [dot[2] for dot in dots]
+            axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=kind)
         axes.set_xlabel("expected Dice, calibrated")
         axes.set_ylabel("true Dice")
         axes.set_xlim(0, 1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NOT_MEASURED = "not measured"
+NO_FIGURE = "–"
+"""Where a table has no figure, such as the promise of a network that makes none."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def with_interval(measured: Mapping[str, Any] | None, digits: int = 3, unit: str
         return NOT_MEASURED
     value = measured.get("mean", measured.get("median"))
     if value is None:
-        return NOT_MEASURED
+        return NO_FIGURE
 
     def number(x: float) -> str:
         return f"{x:.{digits}f}".replace("-", "−")
@@ -140,3 +142,36 @@ def p_value(p: float) -> str:
 def picture(name: str, words: str) -> str:
     """Return a link to a picture beside the page."""
     return f"![{words}](images/{name})"
+
+
+Summary = Mapping[str, Any]
+"""What a measuring command wrote."""
+
+Summaries = Mapping[str, Summary | None]
+"""By file name without ending; None where there is no file."""
+
+INTERVALS = "Intervals are 95% bootstrap intervals over patients."
+
+
+def missing(title: str, command: str, claims: Sequence[Claim]) -> Section:
+    """Return a chapter whose summary is not there."""
+    return Section(title, command, [f"{NOT_MEASURED.capitalize()} yet."], claims)
+
+
+def machine_words(found: Summary) -> str:
+    """Say what the timings were taken on."""
+    machine = found["machine"]
+    threads = machine["threads"]
+    return (
+        f"{machine['processor']} ({machine['instructions']}), {threads} "
+        f"thread{'s' * (threads != 1)}, torch {machine['torch']}."
+    )
+
+
+def weights_words(found: Summary) -> str:
+    """Name the weights that were measured."""
+    named = [
+        f"`{model['name']}` {model['weights']} ({model['trained_steps']} steps of {model['batch']})"
+        for model in found["models"].values()
+    ]
+    return f"Weights: {', '.join(named)}."

@@ -23,7 +23,7 @@ def peak_memory_gb(command: Sequence[str]) -> float:
     Raises:
         subprocess.CalledProcessError: when the command fails.
     """
-    small = [sys.executable, "-m", "benchmarks.peak_memory", *command]
+    small = [sys.executable, __file__, *command]
     done = subprocess.run(small, check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) / 1e9
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import tyro
 
+from benchmarks.chapters import all_chapters
 from benchmarks.figures import draw_all
-from benchmarks.page import claim_table
+from benchmarks.page import Summaries, claim_table
 from benchmarks.records import read_summary
-from benchmarks.sections import Summaries, all_sections
 
 NAMES = (
     "hippocampus",
@@ -47,7 +47,7 @@ class Arguments:
 
 def results_page(summaries: Summaries) -> str:
     """Return the page: all targets first, then chapter by chapter."""
-    sections = all_sections(summaries)
+    sections = all_chapters(summaries)
     claims = [claim for section in sections for claim in section.claims]
     parts = [HEAD, "## All targets", claim_table(claims)]
     return "\n\n".join([*parts, *(section.markdown() for section in sections)]) + "\n"

@@ -104,6 +104,7 @@ def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
         "scans": len(scans),
         "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
         "structures": structures,
+        "expected_dice_error": _promise_error(rows),
         "seconds": median_seconds(numbers(scans.values(), "seconds")),
     }
 
@@ -116,6 +117,16 @@ def _group_interval(rows: list[dict[str, str]], ids: tuple[int, ...]) -> dict[st
     person = {row["case"]: row["person"] for row in of}
     each = mean_by_group(numbers(of, "dice"), [row["case"] for row in of])
     return mean_interval(mean_by_group(each, [person[case] for case in cases]))
+
+
+def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """How far the expected Dice of each scan is from its true mean."""
+    cases = sorted({row["case"] for row in rows})
+    each = mean_by_group(numbers(rows, "dice"), [row["case"] for row in rows])
+    scans = {row["case"]: row for row in rows}
+    promised = numbers([scans[case] for case in cases], "expected_dice")
+    error = [abs(a - b) for a, b in zip(promised, each, strict=True)]
+    return mean_interval(mean_by_group(error, [scans[case]["person"] for case in cases]))
 
 
 def run(arguments: Arguments) -> None:

@@ -157,15 +157,19 @@ def summarise(table: RawTable, cases: list[str], methods: list[str]) -> dict[str
         rows = {row["case"]: row for row in table.select(method=method)}
         return numbers([rows[case] for case in cases], name)
 
-    scored = (*METRICS, "dice", "hd95_mm")
-    rows = {m: {name: mean_interval(column(m, name)) for name in scored} for m in methods}
+    def intervals(method: str) -> dict[str, Any]:
+        found = {m: mean_interval(column(method, m)) for m in (*METRICS, "dice", "hd95_mm")}
+        promised, true = column(method, "expected_dice"), column(method, "dice")
+        error = [abs(a - b) for a, b in zip(promised, true, strict=True)]
+        return {**found, "expected_dice_error": mean_interval(error)}
+
     dice = {method: column(method, "dice") for method in methods}
     against = {m: d for m, d in dice.items() if m != REFERENCE and not m.startswith("sample_")}
     joined = {m: dice[m] for m in (f"ddm_{steps}x{SAMPLES}" for steps in STEPS[1:])}
     alone = {m: dice[m] for m in (f"sample_{steps}" for steps in STEPS[1:])}
     return {
         "cases": len(cases),
-        "methods": rows,
+        "methods": {method: intervals(method) for method in methods},
         "against_ddm_10x4": paired_tests(dice[REFERENCE], against),
         "joined_against_one_step": paired_tests(dice[f"ddm_1x{SAMPLES}"], joined),
         "single_against_one_step": paired_tests(dice["sample_1"], alone),

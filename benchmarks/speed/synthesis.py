@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,7 @@ class TimedSource:
         self._source = source
         self.labels = source.labels
         self.always_present = source.always_present
+        self.data, self.licence = source.data, source.licence
         self.seconds: list[float] = []
 
     def training_example(self, generator: Generator) -> Example:
@@ -92,8 +94,8 @@ def time_training(settings: Settings, source: TimedSource, steps: int) -> list[f
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(short_run(settings, steps), source, Path(folder))
         trainer.run(report=note, should_stop=lambda: len(stamps) >= steps + WARM_UP)
-    whole = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
-    drawing = [after - before for before, after in zip(drawn, drawn[1:], strict=False)]
+    whole = [after - before for before, after in pairwise(stamps)]
+    drawing = [after - before for before, after in pairwise(drawn)]
     steps_only = [a - b for a, b in zip(whole, drawing, strict=True)]
     return steps_only[WARM_UP - 1 :]
 

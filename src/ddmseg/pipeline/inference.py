@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ddmseg.errors import SettingsError, UsageError, did_you_mean
 from ddmseg.imaging.volume import LabelMap, Volume
@@ -219,8 +220,8 @@ class Segmenter:
         return Segmentation(
             scan=scan,
             labels=LabelMap(labels, scan.affine, scan.name, scan.header),
-            uncertainty=prepared.map_to_input(uncertainty_map(answer)),
-            discrepancy=np.maximum(prepared.map_to_input(D), 0.0),
+            uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
+            discrepancy=_thousandths(prepared.map_to_input(D)),
             volumes=structure_volumes(self.card, labels, scan.voxel_ml, assessment.expectation),
             quality=judge(self.card, answer, assessment),
             receipt={},
@@ -282,6 +283,11 @@ def _options(options: SegmentOptions | None, overrides: dict[str, Any]) -> Segme
                 f"{name}: unknown option; allowed are {', '.join(known)}{did_you_mean(name, known)}"
             )
     return replace(base, **overrides)
+
+
+def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to 0.001 and keep above 0: digits below that are noise, but would not compress."""
+    return np.maximum(np.round(values, 3), 0.0)
 
 
 def _silent(stage: str, fraction: float) -> None:

@@ -1,0 +1,98 @@
+"""What the timing commands are made of; nothing here asserts a time."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.commands import describe_machine
+from benchmarks.peak_memory import peak_memory_gb
+from benchmarks.speed import segment, synthesis
+
+from ddmseg.imaging.volume import Volume
+from toys import BoxSource, tiny_settings
+
+
+class NamedSource(BoxSource):
+    always_present: tuple[int, ...] = ()
+    data = "boxes"
+    licence = "none"
+
+
+def test_padding_keeps_every_voxel_in_its_place():
+    affine = np.array([[-1.0, 0, 0, 90], [0, 0, 2, -120], [0, 1, 0, -70], [0, 0, 0, 1]])
+    data = np.random.default_rng(0).random((5, 6, 3)).astype(np.float32)
+    wide = segment.padded_head(Volume(data, affine, "head"), 8)
+    assert wide.shape == (8, 8, 8)
+    assert wide.data.sum() == pytest.approx(data.sum())
+    before = [(8 - n) // 2 for n in data.shape]
+    box = tuple(slice(b, b + n) for b, n in zip(before, data.shape, strict=True))
+    np.testing.assert_array_equal(wide.data[box], data)
+    np.testing.assert_allclose(wide.affine @ [*before, 1], affine @ [0, 0, 0, 1])
+
+
+def test_a_stopwatch_keeps_every_run_of_a_stage():
+    watch = segment.Stopwatch()
+    for _ in range(3):
+        with watch("encode"):
+            pass
+    with watch("decode"):
+        pass
+    assert watch.medians()["encode"]["n"] == 3
+    assert list(watch.medians()) == ["encode", "decode"]
+
+
+def test_memory_is_that_of_the_command_and_not_of_who_asks():
+    # This process holds torch and a large array, which the command must not inherit.
+    held = np.ones(50_000_000)
+    small = peak_memory_gb([sys.executable, "-c", "pass"])
+    large = peak_memory_gb([sys.executable, "-c", "x = b'1' * 200_000_000"])
+    assert held.nbytes == 400_000_000
+    assert small < 0.1
+    assert 0.2 < large < 0.35
+
+
+def test_the_machine_is_described_without_names():
+    assert set(describe_machine()) == {
+        *("processor", "threads", "system", "python", "torch", "instructions"),
+    }
+
+
+def test_steps_are_timed_without_their_drawing():
+    source = synthesis.TimedSource(NamedSource())
+    seconds = synthesis.time_training(tiny_settings(), source, 4)
+    assert len(seconds) == 4
+    assert all(s > 0 for s in seconds)
+    assert len(source.seconds) == 2 * (4 + synthesis.WARM_UP)  # two examples a step
+
+
+def test_a_timed_source_draws_what_the_other_does():
+    timed, plain = synthesis.TimedSource(NamedSource()), NamedSource()
+    ours, theirs = (s.training_example(torch.Generator().manual_seed(3)) for s in (timed, plain))
+    assert torch.equal(ours[0], theirs[0])
+    assert timed.labels == plain.labels
+    assert len(timed.validation_examples(2)) == 2
+
+
+def test_a_short_run_never_validates():
+    training = synthesis.short_run(tiny_settings(), 5).training
+    assert training.validate_every > training.steps > 5 + synthesis.WARM_UP
+    assert training.workers == 0
+
+
+def test_a_batch_is_compared_with_a_step():
+    found = synthesis.summarise([0.1, 0.2, 0.3], [1.0, 2.0], 3)
+    assert found["batch_over_step"] == pytest.approx(3 * 0.2 / 1.5)
+
+
+def test_without_data_only_heads_are_timed(tmp_path, monkeypatch):
+    small = Volume(np.ones((4, 4, 4), np.float32), np.eye(4), "head")
+    monkeypatch.setattr(segment, "read_volume", lambda path: small)
+    monkeypatch.setattr(segment, "PADDED_SIDE", 8)
+    arguments = SimpleNamespace(data=None, anatomy="anatomy", hippocampus="hippocampus")
+    scans = segment.find_scans(arguments, tmp_path)
+    assert list(scans) == ["whole head", "whole head padded to 8^3"]
+    assert all(path.is_file() for path, _ in scans.values())

@@ -1,0 +1,195 @@
+"""The page of results: made of summaries alone, and honest where one is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.accuracy import anatomy, discrepancy, hippocampus
+from benchmarks.chapters.hippocampus import METHOD_NAMES
+from benchmarks.figures import draw_all
+from benchmarks.page import NOT_MEASURED
+from benchmarks.records import RawTable, read_summary, write_summary
+from benchmarks.summaries import median_seconds
+from benchmarks.write_results import NAMES, Arguments, results_page, run
+
+from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.imaging.labels import structure
+from ddmseg.maths.calibration import DiceCalibration
+
+MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
+MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}
+CASES = [f"case_{i}" for i in range(6)]
+METHODS = list(METHOD_NAMES)
+
+
+def hippocampus_summary(folder: Path) -> dict[str, object]:
+    """Made-up scores through the real summary: one step is best by 0.01."""
+    table = RawTable(folder / "raw.tsv", hippocampus.COLUMNS, ["aaa"])
+    generator = np.random.default_rng(0)
+    for case in CASES:
+        level = float(generator.uniform(0.85, 0.93))
+        for method in METHODS:
+            dice = level + 0.01 * method.endswith(("_1", "_1x4")) - 0.005 * (method == "plain")
+            scores = dict.fromkeys(hippocampus.METRICS, dice)
+            row = {"weights": "aaa", "case": case, "method": method, **scores}
+            expected = float("nan") if method == "plain" else dice
+            table.add([{**row, "dice": dice, "hd95_mm": 1.5, "expected_dice": expected}])
+    return {**MODELS, **hippocampus.summarise(table, CASES, METHODS)}
+
+
+def anatomy_summary() -> dict[str, object]:
+    generator = np.random.default_rng(1)
+    values = {"expected_dice": "0.8", "seconds": "4"}
+
+    def rows() -> list[dict[str, str]]:
+        return [
+            {"case": case, "person": case, "index": str(index), "name": structure(index).name}
+            | {"dice": str(generator.uniform(0.7, 0.9)), **values}
+            for case in CASES
+            for index in EVALUATION_LABELS
+        ]
+
+    splits = {s: {m: anatomy.summarise(rows()) for m in anatomy.MODES} for s in anatomy.SPLITS}
+    return {**MODELS, "machine": MACHINE, "splits": splits}
+
+
+def discrepancy_summary(*sets: str) -> dict[str, object]:
+    def rows() -> list[dict[str, str]]:
+        generator = np.random.default_rng(2)
+        found = []
+        for case in CASES:
+            for kind in ("coarse", "sampled", "corrupted"):
+                true = generator.uniform(0.2, 0.9)
+                figures = {"expected": true, "true": true, "auroc": 0.99, "auroc_entropy": 0.9}
+                figures |= {"ece": 0.01, "ece_softmax": 0.02}
+                named = {"person": case, "kind": kind}
+                found.append(named | {name: str(value) for name, value in figures.items()})
+        return found
+
+    calibration = DiceCalibration()
+    summed = {one: discrepancy.summarise(rows(), calibration) for one in sets}
+    return {**MODELS, "calibration": {"from_card": True}, "sets": summed}
+
+
+def speed_summary() -> dict[str, object]:
+    seconds = {
+        name: median_seconds([value])
+        for name, value in {"encode": 1.0, "fast": 3.0, "diffusion": 25.0}.items()
+    }
+    scan = {
+        "shape": [181, 217, 181],
+        "model_grid": [96, 112, 96],
+        "cropped_grid": [80, 96, 80],
+        "seconds": seconds,
+        "step_over_encode": 0.08,
+        "peak_memory_gb": {"fast": 1.5, "diffusion": 2.0},
+    }
+    scans = {"whole head": scan, "whole head padded to 256^3": scan}
+    return {"machine": MACHINE, "steps": 10, "samples": 4, "scans": scans}
+
+
+def synthesis_summary() -> dict[str, object]:
+    times = {"patch_seconds": median_seconds([0.05]), "step_seconds": median_seconds([1.2])}
+    shape = {"patch": [64, 80, 64], "spacing_mm": 2.0, "batch": 2}
+    return {"machine": MACHINE, **shape, **times, "batch_over_step": 0.08}
+
+
+@pytest.fixture(scope="module")
+def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
+    """Every summary, as it comes back from its file."""
+    folder = tmp_path_factory.mktemp("results")
+    made = {
+        "hippocampus": hippocampus_summary(folder),
+        "anatomy": anatomy_summary(),
+        "discrepancy_hippocampus": discrepancy_summary("test"),
+        "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
+        "speed_segment": speed_summary(),
+        "speed_synthesis": synthesis_summary(),
+    }
+    assert set(made) == set(NAMES)
+    for name, summary in made.items():
+        write_summary(folder / f"{name}.json", summary)
+    return {name: read_summary(folder / f"{name}.json") for name in NAMES}
+
+
+def overview(page: str) -> dict[str, list[str]]:
+    """The cells of the first table, by figure."""
+    part = page.split("## All targets")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_without_a_file_no_figure_appears():
+    page = results_page(dict.fromkeys(NAMES))
+    rows = overview(page)
+    assert len(rows) > 20
+    assert all(row[1:] == [NOT_MEASURED, NOT_MEASURED] for row in rows.values())
+    assert page.count("Not measured yet.") == len(NAMES)
+
+
+def test_one_missing_file_leaves_the_other_chapters(summaries):
+    page = results_page({**summaries, "anatomy": None})
+    assert page.count("Not measured yet.") == 1
+    assert overview(page)["anatomy, MALC2012 test scans, cerebral white matter"][1] == NOT_MEASURED
+
+
+def test_every_target_is_judged(summaries):
+    for figure, (_, measured, outcome) in overview(results_page(summaries)).items():
+        assert re.search(r"\d", measured), figure
+        assert outcome.startswith(("reached", "**missed")), figure
+
+
+def test_the_worst_of_more_steps_is_named_as_missed(summaries):
+    rows = overview(results_page(summaries))
+    joined = rows["more steps less one step, joined: the worst of 5, 10, 50"]
+    assert joined[0] == "at least −0.0030"
+    assert joined[2] == "**missed by 0.0070**"
+
+
+def test_the_plain_network_is_subtracted_from_the_ddm(summaries):
+    measured = overview(results_page(summaries))["hippocampus, DDM less the plain network"][1]
+    assert measured.startswith("0.005 (")
+
+
+def test_times_and_memory_stand_against_their_targets(summaries):
+    rows = overview(results_page(summaries))
+    assert rows["whole head, `--mode fast`"][2] == "reached, 2.00 s to spare"
+    assert rows["whole head, `--mode diffusion`"][2] == "**missed by 5.00 s**"
+    assert rows["whole head, peak memory"][1] == "2.00 GB"
+
+
+def test_every_chapter_has_its_command(summaries):
+    page = results_page(summaries)
+    for command in re.findall(r"python -m (benchmarks\.[a-z_.]+)", page):
+        assert (Path(__file__).parents[2] / f"{command.replace('.', '/')}.py").is_file()
+    assert page.count("```") == 2 * page.count("\n```\npython -m")
+
+
+def test_every_method_has_a_row(summaries):
+    page = results_page(summaries)
+    assert all(f"| {name} |" in page for name in METHOD_NAMES.values())
+
+
+def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):
+    drawn = draw_all(summaries, tmp_path / "images")
+    assert len(drawn) == 4
+    assert all(path.stat().st_size < 150_000 for path in drawn)
+    linked = re.findall(r"\(images/([a-z_]+\.png)\)", results_page(summaries))
+    assert sorted(linked) == sorted(path.name for path in drawn)
+
+
+def test_equal_figures_give_equal_pictures(summaries, tmp_path):
+    one = {"hippocampus": summaries["hippocampus"]}
+    (first,), (second,) = (draw_all(one, tmp_path / name) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_command_writes_page_and_pictures(summaries, tmp_path, capsys):
+    write_summary(tmp_path / "results" / "speed_synthesis.json", summaries["speed_synthesis"])
+    run(Arguments(results=tmp_path / "results", docs=tmp_path / "docs"))
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert "at most 1.000 | 0.080" in page
+    assert "results.md" in capsys.readouterr().out
