@@ -56,8 +56,10 @@ format: $(VENV)/.dev-stamp  ## put the code in shape
 docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg
 
-bench: $(VENV)/.dev-stamp  ## measure speed on this machine
-	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
+	$(BIN)/python -m benchmarks.speed.segment
+	$(BIN)/python -m benchmarks.speed.synthesis
+	$(BIN)/python -m benchmarks.write_results
 
 clean:  ## remove the environment and what the commands wrote
 	rm -rf $(VENV) $(DEMO) docs/api
