@@ -19,6 +19,7 @@ from ddmseg.maths.expected_dice import Expectation, expectation
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, draw
 from ddmseg.pipeline.checkpoint import Card
@@ -84,7 +85,8 @@ def measure_masks(
         subject: image and truth.
         number: of the subject; fixes noise and corruptions.
     """
-    encoding = model.encode(subject.image[None])
+    # As in a segmentation: whole heads tile by tile, crops at once.
+    encoding = encode_tiled(model, subject.image[None], card.settings["data"]["patch"])
     temperature = float(card.settings["loss"]["temperature"])
     scores = []
     for kind, labels, p in _masks(model, card, encoding, number):

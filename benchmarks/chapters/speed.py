@@ -71,6 +71,14 @@ def _speed_claims(scans: Mapping[str, Summary]) -> list[Claim]:
                 Target(f"{name}, one denoising step over one encoding", 0.1, at_least=False),
                 scan.get("step_over_encode"),
             ),
+            Claim(
+                Target(
+                    f"{name}, one denoising step over one pass of the encoder, without tiles",
+                    0.1,
+                    at_least=False,
+                ),
+                scan.get("step_over_one_pass"),
+            ),
         ]
     return claims
 

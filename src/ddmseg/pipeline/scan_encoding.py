@@ -16,6 +16,7 @@ from ddmseg.imaging.steps import Crop
 from ddmseg.imaging.volume import Volume
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
 from ddmseg.pipeline.checkpoint import Card
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
-GRID_VERSION = "1"
+GRID_VERSION = "2"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
@@ -88,7 +89,7 @@ def encode_scan(
         encoding = _unpack({name: tensor.to(device) for name, tensor in kept.items()})
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
-        encoding = model.encode(image)
+        encoding = encode_tiled(model, image, data["patch"])
         box = foreground_box(encoding.coarse_logits, model.multiple)
         encoding = crop_encoding(encoding, box)
         if cache is not None:

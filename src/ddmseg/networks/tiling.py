@@ -1,0 +1,105 @@
+"""Encode a large image tile by tile, as it was seen in training, and blend the features.
+
+Group normalisation measures what is in view. An encoder trained on patches meets other
+statistics on a whole head; tiles of the training size give it the view it knows, and
+bound the memory that encoding needs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.types import Image
+
+TOLERATED = 1.25
+"""A grid this much larger than the training patch is still encoded whole."""
+FAINTEST = 0.01
+"""Weight of a tile's corner against its middle, at least."""
+
+
+def encode_tiled(
+    model: DiscrepancyDiffusionSegmenter,
+    image: Image,
+    patch: Sequence[int],
+    *,
+    overlap: float = 0.25,
+) -> Encoding:
+    """Return the encoding of one image, blended from overlapping tiles.
+
+    Args:
+        model: in eval mode.
+        image: one item whose grid is a multiple of ``model.multiple``.
+        patch: voxels of the training patches.
+        overlap: least share that neighbouring tiles have in common, in [0, 1).
+    """
+    grid = tuple(image.shape[2:])
+    if all(n <= TOLERATED * p for n, p in zip(grid, patch, strict=True)):
+        return model.encode(image)
+    size = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
+    weight = _bell(size, image)
+    sums: list[Tensor] = []
+    totals: dict[int, Tensor] = {}
+    for tile in _tiles(grid, size, overlap, model.multiple):
+        parts = _parts(model.encode(image[(slice(None), slice(None), *tile)]))
+        if not sums:
+            sums = [_empty(part, grid, factor) for part, factor in parts]
+            totals = {factor: image.new_zeros([n // factor for n in grid]) for _, factor in parts}
+        shares = {factor: _pooled(weight, factor) for factor in totals}
+        for total, (part, factor) in zip(sums, parts, strict=True):
+            total[(slice(None), slice(None), *_shrunk(tile, factor))] += part * shares[factor]
+        for factor, share in shares.items():
+            totals[factor][_shrunk(tile, factor)] += share
+    factors = [factor for _, factor in parts]
+    blended = [total.div_(totals[f]) for total, f in zip(sums, factors, strict=True)]
+    return Encoding(blended[0], tuple(blended[3:]), blended[1], blended[2])
+
+
+def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
+    """Everything that is blended, with the factor its grid is coarser by."""
+    levels = [(x, 2 ** (level + 1)) for level, x in enumerate(encoding.pyramid)]
+    return [(encoding.stem, 1), (encoding.embedding, 2), (encoding.coarse_logits, 1), *levels]
+
+
+def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:
+    form = torch.channels_last_3d if part.dim() == 5 else torch.channels_last
+    shape = (*part.shape[:2], *[n // factor for n in grid])
+    return torch.zeros(shape, dtype=part.dtype, device=part.device).to(memory_format=form)
+
+
+def _bell(size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Weights of a tile: a Gaussian whose width is an eighth of the tile."""
+    weight = torch.ones((), dtype=like.dtype, device=like.device)
+    for n in size:
+        x = (torch.arange(n, dtype=like.dtype, device=like.device) - (n - 1) / 2) / (n / 8)
+        weight = weight[..., None] * torch.exp(-0.5 * x**2)
+    return weight.clamp_min(FAINTEST)
+
+
+def _pooled(weight: Tensor, factor: int) -> Tensor:
+    pool = F.avg_pool3d if weight.dim() == 3 else F.avg_pool2d
+    return weight if factor == 1 else pool(weight[None, None], factor)[0, 0]
+
+
+def _tiles(
+    grid: tuple[int, ...], size: tuple[int, ...], overlap: float, multiple: int
+) -> Iterator[tuple[slice, ...]]:
+    """Evenly spread tiles that cover the grid and start on multiples."""
+    starts = []
+    for n, side in zip(grid, size, strict=True):
+        count = math.ceil((n - side) / (side * (1 - overlap))) + 1
+        ideal = torch.linspace(0, n - side, count).tolist() if count > 1 else [0.0]
+        starts.append(sorted({int(x / multiple) * multiple for x in ideal}))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(a, a + side) for a, side in zip(corner, size, strict=True))
+
+
+def _shrunk(tile: tuple[slice, ...], factor: int) -> tuple[slice, ...]:
+    return tuple(slice(side.start // factor, side.stop // factor) for side in tile)
