@@ -85,6 +85,7 @@ def speed_summary() -> dict[str, object]:
         "cropped_grid": [80, 96, 80],
         "seconds": seconds,
         "step_over_encode": 0.08,
+        "step_over_one_pass": 0.08,
         "peak_memory_gb": {"fast": 1.5, "diffusion": 2.0},
     }
     scans = {"whole head": scan, "whole head padded to 256^3": scan}

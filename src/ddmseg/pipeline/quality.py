@@ -20,7 +20,7 @@ from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.segmentation import Quality, Verdict
 
 PASS_DICE = 0.80
-WARN_DICE = 0.70
+WARN_DICE = 0.60
 """Expected Dice from which a result passes, and from which it only warns."""
 STRUCTURE_DICE = 0.50
 """Expected Dice below which a single structure is named."""

@@ -1,0 +1,73 @@
+"""Encoding by tiles: the same answer where it must be, seamless where it can be."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import _tiles, encode_tiled
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def model(request: pytest.FixtureRequest) -> DiscrepancyDiffusionSegmenter:
+    torch.manual_seed(0)
+    return DiscrepancyDiffusionSegmenter(request.param, 1, 3, widths=(8, 8, 8)).eval()
+
+
+def image_of(model: DiscrepancyDiffusionSegmenter, side: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand((1, 1) + (side,) * model.dims, generator=generator)
+
+
+@torch.no_grad()
+def test_a_grid_near_the_patch_is_encoded_whole(model: DiscrepancyDiffusionSegmenter) -> None:
+    image = image_of(model, 20)
+    tiled = encode_tiled(model, image, (16,) * model.dims)
+    assert torch.equal(tiled.coarse_logits, model.encode(image).coarse_logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_shapes_are_those_of_a_whole_encoding(
+    model: DiscrepancyDiffusionSegmenter, overlap: float
+) -> None:
+    image = image_of(model, 28)
+    whole, tiled = (
+        model.encode(image),
+        encode_tiled(model, image, (12,) * model.dims, overlap=overlap),
+    )
+    for field in fields(whole):
+        a, b = getattr(whole, field.name), getattr(tiled, field.name)
+        pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+        for x, y in pairs:
+            assert x.shape == y.shape
+            assert torch.isfinite(y).all()
+
+
+@torch.no_grad()
+def test_the_middle_of_a_lone_tile_is_its_own_encoding(
+    model: DiscrepancyDiffusionSegmenter,
+) -> None:
+    """Without overlap every voxel belongs to one tile and is exactly what that tile says."""
+    image = image_of(model, 32)
+    tiled = encode_tiled(model, image, (16,) * model.dims, overlap=0.0)
+    corner = (slice(None), slice(None), *[slice(0, 16)] * model.dims)
+    alone = model.encode(image[corner])
+    torch.testing.assert_close(tiled.coarse_logits[corner], alone.coarse_logits)
+    half = (slice(None), slice(None), *[slice(0, 8)] * model.dims)
+    torch.testing.assert_close(tiled.embedding[half], alone.embedding)
+
+
+@pytest.mark.parametrize("n", [24, 40, 56, 104])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_tiles_cover_the_grid_and_keep_to_multiples(n: int, overlap: float) -> None:
+    covered = torch.zeros(n, dtype=torch.bool)
+    for (side,) in _tiles((n,), (24,), overlap, 8):
+        assert side.start % 8 == 0
+        assert side.stop - side.start == 24
+        covered[side] = True
+    assert covered.all()
