@@ -1,0 +1,45 @@
+"""Volumes and their intervals, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ddmseg.maths.expected_dice import Expectation
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg.pipeline.volumes import structure_volumes
+
+EXPECTED = Expectation(
+    size=torch.tensor([90.0, 10.0, 0.0]),
+    hits=torch.tensor([88.0, 8.0, 0.0]),
+    missed=torch.tensor([1.0, 3.0, 0.0]),
+)
+
+
+def volumes(factor: float | None = None) -> list[StructureVolume]:
+    calibration = {} if factor is None else {"volume_interval_factor": factor}
+    card = Card("toy", (0, 17, 53), {}, calibration=calibration)
+    labels = np.zeros((10, 10, 10), np.int32)
+    labels[:2, :5, :5] = 17
+    return structure_volumes(card, labels, 0.002, EXPECTED)
+
+
+def test_voxels_times_their_volume() -> None:
+    left, right = volumes()
+    assert left.name == "Left-Hippocampus"
+    assert left.volume_ml == pytest.approx(0.1)
+    assert (right.volume_ml, right.interval_low_ml, right.interval_high_ml) == (0.0, 0.0, 0.0)
+
+
+def test_doubt_of_the_model_grid_bounds_the_volume() -> None:
+    """Of 10 voxels 2 are expected to be wrong and 3 missed: 20% down, 30% up."""
+    left = volumes()[0]
+    assert left.interval_low_ml == pytest.approx(0.08)
+    assert left.interval_high_ml == pytest.approx(0.13)
+
+
+def test_the_measured_factor_widens_and_never_passes_zero() -> None:
+    assert volumes(2.0)[0].interval_high_ml == pytest.approx(0.16)
+    assert volumes(9.0)[0].interval_low_ml == 0.0
