@@ -107,8 +107,8 @@ class DataSettings:
 class LossSettings:
     """L = L_disc + lambda L_diff, plus the coarse head's own loss.
 
-    Before ``joint_from_step`` the image encoder trains alone with its coarse head, at
-    less than half the cost of a joint step.
+    Before ``joint_from_step`` the image encoder trains alone with its coarse head, which
+    costs less than a joint step.
     """
 
     diffusion_weight: float = 1.0

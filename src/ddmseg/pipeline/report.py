@@ -28,7 +28,7 @@ _VERDICTS = {
     "fail": ("✕", "Fail", "Do not use these numbers."),
 }
 _MAP_TEXTS = {
-    "uncertainty": "How much the samples differ, as entropy from 0 (all agree) to 1.",
+    "uncertainty": "Entropy of the averaged class probabilities, from 0 (certain) to 1.",
     "discrepancy": "Where image and labels do not fit each other: high means doubtful.",
 }
 
