@@ -38,10 +38,13 @@ from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.maths.statistics import pearson
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import make_source, padded, read_example
 from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import Settings, settings_from_dict
+from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.sources import make_source
+from ddmseg.pipeline.sources.hippocampus import read_example
+from ddmseg.pipeline.sources.subject import padded
 from ddmseg.pipeline.zoo import model_path
 
 INTACT = ("coarse", "sampled")

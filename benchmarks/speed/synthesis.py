@@ -23,8 +23,9 @@ from tyro.conf import arg
 from benchmarks.commands import describe_machine, run_command, say
 from benchmarks.records import write_summary
 from benchmarks.summaries import median_seconds
-from ddmseg.pipeline.batches import Example, Source, make_source
+from ddmseg.pipeline.batches import Example, Source
 from ddmseg.pipeline.config import Settings, read_settings
+from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.training import Progress, Trainer
 
 WARM_UP = 3

@@ -12,7 +12,7 @@ from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.config import settings_to_dict
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import tiny_model, tiny_settings
 
 CSF, OPTIC_CHIASM, LEFT_PUTAMEN = 46, 69, 58

@@ -15,7 +15,8 @@ from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import DataSettings, Settings, settings_to_dict
+from ddmseg.pipeline.config import DataSettings, Settings
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import tiny_model, tiny_settings
 
 SHAPE = (15, 18, 14)

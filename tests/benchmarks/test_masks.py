@@ -10,7 +10,7 @@ from benchmarks.accuracy.masks import Subject, measure_masks, score_mask
 
 from ddmseg.pipeline.calibrate import try_masks
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.config import settings_to_dict
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import BoxSource, tiny_model, tiny_settings
 
 CARD = Card("toy", BoxSource.labels, settings_to_dict(tiny_settings()))

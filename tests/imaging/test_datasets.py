@@ -121,8 +121,8 @@ def test_stems_lose_only_the_nifti_ending() -> None:
 def test_package_offers_its_names_lazily() -> None:
     assert datasets.Case is Case
     assert datasets.malc2012 is malc2012
-    with pytest.raises(AttributeError, match="no attribute 'lpba40'"):
-        _ = datasets.lpba40
+    with pytest.raises(AttributeError, match="no attribute 'oasis'"):
+        _ = datasets.oasis
 
 
 # --- splits -----------------------------------------------------------------

@@ -17,8 +17,8 @@ from ddmseg.pipeline.config import (
     ModelSettings,
     SamplingSettings,
     Settings,
-    settings_to_dict,
 )
+from ddmseg.pipeline.settings_reader import settings_to_dict
 
 LABELS = (0, 2, 41, 53)
 

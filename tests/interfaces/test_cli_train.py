@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import ddmseg.pipeline.batches as batches_module
+import ddmseg.pipeline.sources as sources_module
 from ddmseg.interfaces.commands.train import StopRequest
 from ddmseg.pipeline.checkpoint import load_state, load_weights
 from toy_head import head_affine, head_voxels
@@ -74,7 +74,7 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         asked.append(root)
         return ToySource()
 
-    monkeypatch.setattr(batches_module, "make_source", make)
+    monkeypatch.setattr(sources_module, "make_source", make)
     monkeypatch.setattr(ToySource, "drawn", 0)
     monkeypatch.setattr(ToySource, "signal_at", None)
     return asked

@@ -178,3 +178,37 @@ def test_networks_know_nothing_of_files_settings_or_images():
             for name in own
         ), path.name
         assert not imported(path) & {"os", "pathlib", "json", "tomllib", "rich", "safetensors"}
+
+
+# Noise as the target
+
+
+def test_true_noise_gives_back_the_true_mask():
+    model = tiny_model(target="noise")
+    truth = labels(2, 3, items=2)
+    x_0 = model.mask_encoding.of_labels(truth)
+    schedule, t = make_schedule(), torch.tensor([0.2, 0.7])
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(3))
+    alpha = torch.sigmoid(schedule.log_snr(t)).sqrt().reshape(-1, 1, 1, 1)
+    sigma = torch.sigmoid(-schedule.log_snr(t)).sqrt().reshape(-1, 1, 1, 1)
+    logits = model.clean_logits(eps, alpha * x_0 + sigma * eps, schedule.log_snr(t))
+    p = torch.softmax(logits, dim=1)
+    assert torch.equal(p.argmax(1), truth)
+    assert (p.amax(1) > 0.999).all()
+    # Wrong noise moves the mask: what is tested is no accident of the shapes.
+    other = model.clean_logits(-eps, alpha * x_0 + sigma * eps, schedule.log_snr(t))
+    assert not torch.equal(other.argmax(1), truth)
+
+
+@torch.no_grad()
+def test_a_noise_predictor_samples_finite_probabilities():
+    model = tiny_model(target="noise")
+    p = MaskSampler(model, model.encode(images(2)), make_schedule())(
+        steps=5, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(p.sum(1), torch.ones(1, GRID, GRID))
+
+
+def test_analog_bits_have_no_noise_target():
+    with pytest.raises(SettingsError, match="at most 16"):
+        tiny_model(classes=17, target="noise")

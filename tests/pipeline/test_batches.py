@@ -18,14 +18,13 @@ from ddmseg.imaging.datasets.splits import read_split
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.pipeline.batches import (
     VALIDATION_SEED,
-    HippocampusSource,
     batches,
-    make_source,
-    padded,
-    read_example,
     seeded,
 )
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources import make_source
+from ddmseg.pipeline.sources.hippocampus import HippocampusSource, read_example
+from ddmseg.pipeline.sources.subject import padded
 from toys import BoxSource
 
 

@@ -21,7 +21,7 @@ from ddmseg.pipeline.checkpoint import (
     save_state,
     save_weights,
 )
-from ddmseg.pipeline.config import settings_to_dict
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import fingerprint, shake, tiny_settings
 
 LABELS = (0, 17, 53)

@@ -11,7 +11,6 @@ from ddmseg.errors import SettingsError
 from ddmseg.maths.samplers import SAMPLERS
 from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.sampling import GUIDANCES
-from ddmseg.pipeline.batches import SOURCES
 from ddmseg.pipeline.checkpoint import build_model
 from ddmseg.pipeline.config import (
     DataSettings,
@@ -21,11 +20,12 @@ from ddmseg.pipeline.config import (
     Settings,
     TrainingSettings,
     read_settings,
-    settings_from_dict,
-    settings_to_dict,
 )
+from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.pipeline.sources import SOURCES
 
-RECIPES = sorted((Path(__file__).parents[2] / "configs").rglob("*.toml"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(path for path in CONFIGS.rglob("*.toml") if path.name != "table.toml")
 
 
 def write(folder: Path, text: str) -> Path:

@@ -12,7 +12,8 @@ from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline import objective
 from ddmseg.pipeline.config import LossSettings
-from ddmseg.pipeline.objective import Losses, Objective, initial_estimate
+from ddmseg.pipeline.objective import Losses, Objective, initial_estimate, stage_at
+from ddmseg.pipeline.training import freeze_encoders
 from toys import BoxSource, tiny_model
 
 
@@ -107,7 +108,7 @@ def test_the_plain_network_has_its_coarse_loss_alone(dims):
 def test_before_the_joint_steps_the_encoder_trains_alone():
     model = tiny_model()
     generator = torch.Generator().manual_seed(0)
-    alone = Objective(model, LossSettings())(*batch(), generator, joint=False)
+    alone = Objective(model, LossSettings())(*batch(), generator, stage="image_encoder")
     assert torch.equal(alone.total, alone.coarse)
     assert (alone.diffusion.item(), alone.discrepancy.item()) == (0, 0)
     alone.total.backward()
@@ -261,3 +262,47 @@ def test_the_first_estimate_is_the_one_that_sampling_begins_with(stride, prior):
         found = initial_estimate(model, sampler.conditions, sampler.first_estimate)
     torch.testing.assert_close(found, sampler.first_estimate)
     assert found.shape == (2, 3, 16 // stride, 16 // stride)
+
+
+# Stages and targets
+
+
+def learning(model: DiscrepancyDiffusionSegmenter, stage: str, **settings: Any) -> set[str]:
+    """Parts of the model that a stage gives a gradient."""
+    model.train()
+    generator = torch.Generator().manual_seed(0)
+    Objective(model, LossSettings(**settings))(*batch(), generator, stage=stage).total.backward()
+    return {
+        name.split(".")[0]
+        for name, weight in model.named_parameters()
+        if weight.grad is not None and weight.grad.any()
+    }
+
+
+def test_each_stage_trains_its_parts():
+    assert learning(tiny_model(), "image_encoder") == {"image_encoder"}
+    assert learning(tiny_model(), "encoders") == {"image_encoder", "segmentation_encoder"}
+    model = tiny_model()
+    freeze_encoders(model)
+    # With frozen encoders conditioning by discrepancy still runs through f^S.
+    assert learning(model, "denoiser") == {"denoiser"}
+
+
+def test_stages_follow_the_steps():
+    joint = LossSettings(joint_from_step=3)
+    assert [stage_at(step, joint) for step in (0, 2, 3)] == ["image_encoder"] * 2 + ["joint"]
+    apart = LossSettings(encoders_until_step=3)
+    assert [stage_at(step, apart) for step in (0, 2, 3)] == ["encoders"] * 2 + ["denoiser"]
+
+
+def test_predicting_noise_is_scored_against_the_noise():
+    model = tiny_model(target="noise", fresh=True)  # its head says zero
+    # The mean square of unit noise, whatever the labels.
+    assert losses(model).diffusion.item() == pytest.approx(1.0, abs=0.15)
+    assert losses(tiny_model(fresh=True)).diffusion.item() > 1.3  # cross-entropy and Dice
+
+
+def test_without_weight_the_discrepancy_is_not_computed():
+    found = losses(tiny_model(), discrepancy_weight=0.0)
+    assert found.discrepancy.item() == 0
+    assert losses(tiny_model()).discrepancy.item() > 0

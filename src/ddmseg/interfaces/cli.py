@@ -22,6 +22,9 @@ from ddmseg.interfaces.messages import say_error
 COMMANDS = {
     "segment": "label brain MRI scans: NIfTI files, folders of them, BIDS folders",
     "train": "train a model as a TOML file says",
+    "evaluate": "score label maps of any tool against a truth",
+    "compare": "train and test methods on equal terms, as a folder of settings says",
+    "ablate": "the same for the model without one of its parts",
     "models": "list the models at hand with what is known of them",
     "doctor": "check this installation",
 }

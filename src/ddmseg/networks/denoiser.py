@@ -165,15 +165,24 @@ class Denoiser(nn.Module):
         )
 
     def forward(
-        self, x_t: Mask, log_snr: PerItem, conditions: Conditions, D: Tensor | None
+        self,
+        x_t: Mask,
+        log_snr: PerItem,
+        conditions: Conditions,
+        D: Tensor | None,
+        *,
+        add_prior: bool = True,
     ) -> tuple[ClassMap, Tensor]:
-        """Return logits of the clean mask on the mask's grid, and hidden features.
+        """Return the output on the mask's grid and hidden features.
+
+        The output is logits of the clean mask, or for a model that is trained so, the noise.
 
         Args:
             x_t: noisy mask.
             log_snr: of the time, one an item.
             conditions: of :meth:`conditions`; one scan may serve a batch of samples.
             D: folded discrepancy map of the estimate so far, for that conditioning.
+            add_prior: whether the output is added to the coarse logits, where there are any.
         """
         parts = [fold(x_t) if self.mask_stride == 1 else x_t]
         if self.sees_discrepancy:
@@ -193,6 +202,8 @@ class Denoiser(nn.Module):
         if conditions.tokens is not None:
             y = self.attend(y, conditions.tokens)
         hidden = self.joined(x + self.up(y))
+        if not add_prior:
+            return self.fine_head(hidden, conditions.stem), hidden
         return self._step_logits(hidden, conditions), hidden
 
     def _step_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:

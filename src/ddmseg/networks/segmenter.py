@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ddmseg.maths.encoding import MaskEncoding
+from ddmseg.errors import SettingsError
+from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
 from ddmseg.networks.blocks import unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, ImageEncoder
 from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
+
+SMALLEST_ALPHA = 1e-3
+"""Below it x_t is noise alone and says nothing of x_0."""
+SMALLEST_SHARE = 1e-4
+"""Of a class in predicted probabilities, so that their logarithm is finite."""
 
 
 class DiscrepancyDiffusionSegmenter(nn.Module):
@@ -35,6 +42,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         input_scale: b, the size of a clean mask channel.
         conditioning: how the denoiser learns of the image.
         coarse_prior: whether it starts from the coarse logits.
+        target: what the denoiser's output means: the clean mask, or the noise in x_t.
         diffusion: False leaves the plain network.
     """
 
@@ -54,13 +62,20 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         input_scale: float = 1.0,
         conditioning: Conditioning = "discrepancy",
         coarse_prior: bool = True,
+        target: Literal["clean", "noise"] = "clean",
         diffusion: bool = True,
     ) -> None:
         super().__init__()
+        if target == "noise" and classes > ONE_HOT_LIMIT:
+            raise SettingsError(
+                f"target: got noise with {classes} classes; at most {ONE_HOT_LIMIT} are one-hot "
+                "masks whose noise can be predicted"
+            )
         self.dims = dims
         self.classes = classes
         self.mask_stride = mask_stride
         self.coarse_prior = coarse_prior
+        self.target = target
         self.mask_encoding = MaskEncoding(classes, input_scale)
         self.image_encoder = ImageEncoder(
             dims,
@@ -106,6 +121,25 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Prepare what every denoising step of this scan reuses."""
         return self._denoiser.conditions(encoding, coarse_prior=self.coarse_prior)
 
+    def predict(
+        self,
+        x_t: Mask,
+        log_snr: PerItem,
+        conditions: Conditions,
+        encoding: Encoding,
+        estimate: Mask,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the denoiser's bare output and hidden features; see :meth:`denoise`."""
+        D = None
+        if self._denoiser.sees_discrepancy:
+            D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
+            if conditions.blind:
+                D = torch.zeros_like(D)  # the discrepancy tells of the image, too
+        output: tuple[Tensor, Tensor] = self._denoiser(
+            x_t, log_snr, conditions, D, add_prior=self.target == "clean"
+        )
+        return output
+
     def denoise(
         self,
         x_t: Mask,
@@ -126,13 +160,23 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         Returns:
             Logits on the mask's grid, and hidden features for :meth:`decode`.
         """
-        D = None
-        if self._denoiser.sees_discrepancy:
-            D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
-            if conditions.blind:
-                D = torch.zeros_like(D)  # the discrepancy tells of the image, too
-        logits: tuple[ClassMap, Tensor] = self._denoiser(x_t, log_snr, conditions, D)
-        return logits
+        output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate)
+        if self.target == "noise":
+            output = self.clean_logits(output, x_t, log_snr)
+        return output, hidden
+
+    def clean_logits(self, eps: Mask, x_t: Mask, log_snr: PerItem) -> ClassMap:
+        """Return logits of the clean mask that predicted noise stands for.
+
+        The clean mask follows from x_t = alpha x_0 + sigma eps; each channel of x_0 in
+        [-b, b] is read as the probability of its class.
+        """
+        room = (-1, *(1,) * (x_t.dim() - 1))
+        alpha = torch.sigmoid(log_snr).sqrt().reshape(room)
+        sigma = torch.sigmoid(-log_snr).sqrt().reshape(room)
+        x_0 = (x_t - sigma * eps) / alpha.clamp_min(SMALLEST_ALPHA)
+        shares = (x_0 / self.mask_encoding.scale + 1) / 2
+        return shares.clamp(SMALLEST_SHARE, 1).log()
 
     def decode(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
         """Return logits on the image grid, from the last step's hidden features."""

@@ -21,9 +21,10 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.batches import Source, seeded
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import SamplingSettings, settings_from_dict
+from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.corruption import corrupt
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.settings_reader import settings_from_dict
 
 CORRUPTIONS_PER_CASE = 3
 COVERAGE = 0.95

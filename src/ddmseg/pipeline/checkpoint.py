@@ -13,18 +13,38 @@ import torch
 from torch import Tensor
 
 from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.config import ModelSettings, Settings, settings_from_dict, settings_to_dict
+from ddmseg.pipeline.config import ModelSettings, Settings
+from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 
 STATE_FORMAT = 1
 
 
+Network = DiscrepancyDiffusionSegmenter | BaselineSegmenter
+
+
+def build_network(settings: Settings, classes: int) -> Network:
+    """Make the network of a run with fresh weights: ours or a baseline."""
+    model = settings.model
+    if model.architecture == "ddm":
+        return build_model(model, classes)
+    return BaselineSegmenter(
+        model.architecture,
+        model.dims,
+        model.contrasts,
+        classes,
+        widths=model.widths,
+        patch=settings.data.patch,
+    )
+
+
 def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSegmenter:
-    """Make the network that the settings describe, with fresh weights."""
+    """Make our network as the settings describe it, with fresh weights."""
     sizes = {
         name: value
         for name, value in settings_to_dict(settings).items()
-        if name not in ("dims", "contrasts")
+        if name not in ("architecture", "dims", "contrasts")
     }
     model = DiscrepancyDiffusionSegmenter(settings.dims, settings.contrasts, classes, **sizes)
     form = torch.channels_last if settings.dims == 2 else torch.channels_last_3d
@@ -58,7 +78,7 @@ class Card:
     trained_steps: int = 0
 
 
-def save_weights(model: DiscrepancyDiffusionSegmenter, card: Card, path: Path) -> Card:
+def save_weights(model: Network, card: Card, path: Path) -> Card:
     """Write ``path`` and its card ``path.with_suffix('.json')``; return the card.
 
     Both appear whole or not at all; the card gets the checksum of the weights.
@@ -74,6 +94,19 @@ def save_weights(model: DiscrepancyDiffusionSegmenter, card: Card, path: Path) -
 
 
 def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
+    """Read weights of our model and their card, as :func:`load_network` does.
+
+    Raises:
+        CheckpointError: when a file is missing, damaged or of a baseline.
+    """
+    network, card = load_network(path)
+    if not isinstance(network, DiscrepancyDiffusionSegmenter):
+        name = card.settings["model"]["architecture"]
+        raise CheckpointError(f"{path}: weights of a baseline ({name}); give those of a ddm")
+    return network, card
+
+
+def load_network(path: Path) -> tuple[Network, Card]:
     """Read weights and card, check the checksum and build the network, in eval mode.
 
     Raises:
@@ -94,7 +127,7 @@ def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
         settings = settings_from_dict(Settings, card.settings)
     except SettingsError as error:
         raise CheckpointError(f"{card_path}: its settings are not known here ({error})") from error
-    model = build_model(settings.model, len(card.labels))
+    model = build_network(settings, len(card.labels))
     try:
         model.load_state_dict(load(data))
     except (SafetensorError, RuntimeError) as error:
@@ -102,6 +135,26 @@ def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
             f"{path}: does not fit the network of its card ({first_reason(error)})"
         ) from error
     return model.eval(), card
+
+
+def adopt_weights(model: Network, path: Path) -> list[str]:
+    """Copy what fits from a weights file into a network; return the names taken.
+
+    A tensor fits when name and shape are equal, so that a network of other classes or a
+    wider embedding still begins with the encoder of the old one.
+
+    Raises:
+        CheckpointError: when the file is not usable or nothing of it fits.
+    """
+    source = load_network(path)[0].state_dict()
+    own = model.state_dict()
+    fits = {n: w for n, w in source.items() if n in own and own[n].shape == w.shape}
+    if not fits:
+        raise CheckpointError(f"{path}: no tensor fits this network; start from other weights")
+    with torch.no_grad():
+        for name, value in fits.items():
+            own[name].copy_(value)
+    return sorted(fits)
 
 
 def read_card(path: Path) -> Card:

@@ -1,16 +1,13 @@
-"""Settings: frozen dataclasses that check themselves, and a strict TOML reader."""
+"""Settings: frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from ddmseg.errors import SettingsError, did_you_mean
-
-S = TypeVar("S")
+from ddmseg.errors import SettingsError
+from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 
 
 def _require(ok: bool, name: str, came: object, allowed: str) -> None:
@@ -35,8 +32,13 @@ def _require_share(settings: object, name: str) -> None:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network; see ``networks.segmenter`` for what each size means."""
+    """The network; see ``networks.segmenter`` for what each size means.
 
+    ``architecture`` other than ``ddm`` is one of the baselines, which take ``dims``,
+    ``contrasts`` and ``widths`` alone.
+    """
+
+    architecture: Literal["ddm", "unet", "attention_unet", "unetr"] = "ddm"
     dims: int = 3
     contrasts: int = 1
     widths: tuple[int, ...] = (16, 32, 64, 128)
@@ -49,6 +51,7 @@ class ModelSettings:
     input_scale: float = 1.0
     conditioning: Literal["discrepancy", "concat", "cross_attention", "none"] = "discrepancy"
     coarse_prior: bool = True
+    target: Literal["clean", "noise"] = "clean"
     diffusion: bool = True
 
     def __post_init__(self) -> None:
@@ -67,7 +70,19 @@ class ModelSettings:
         _require(
             self.mask_stride in (1, 2), "model.mask_stride", self.mask_stride, "allowed are 1 and 2"
         )
+        _require(
+            self.target == "clean" or self.mask_stride == 1,
+            "model.target",
+            self.target,
+            "noise is predicted on the image grid alone; set model.mask_stride to 1",
+        )
         _require_above_0(self, "model.input_scale")
+        _require(
+            self.architecture == "ddm" or not self.diffusion,
+            "model.diffusion",
+            self.diffusion,
+            f"model.architecture {self.architecture} has no diffusion; set it to false",
+        )
         _require(
             self.conditioning != "cross_attention" or self.denoiser_width % 2 == 0,
             "model.denoiser_width",
@@ -78,9 +93,15 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What to train on."""
+    """What to train on.
 
-    kind: Literal["label_maps", "hippocampus"] = "label_maps"
+    ``fold`` names the split that is tested (and left out of training) where a set has
+    folds; ``subjects`` limits the training subjects to the first so many, 0 takes all.
+    """
+
+    kind: Literal["label_maps", "hippocampus", "ibsr18"] = "label_maps"
+    fold: str = ""
+    subjects: int = 0
     spacing_mm: float = 2.0
     patch: tuple[int, ...] = (64, 80, 64)
     augment: bool = True
@@ -90,6 +111,13 @@ class DataSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _require_above_0(self, "data.spacing_mm")
+        _require_least(0, self, "data.subjects")
+        _require(
+            self.kind == "ibsr18" or not self.fold,
+            "data.fold",
+            repr(self.fold),
+            f"{self.kind} has one split; leave it out",
+        )
         for name in ("skull_strip_probability", "t1_probability"):
             _require_share(self, f"data.{name}")
         _require(
@@ -108,7 +136,9 @@ class LossSettings:
     """L = L_disc + lambda L_diff, plus the coarse head's own loss.
 
     Before ``joint_from_step`` the image encoder trains alone with its coarse head, which
-    costs less than a joint step.
+    costs less than a joint step. With ``encoders_until_step`` above 0 nothing is joint:
+    up to that step both encoders train without the denoiser, from there on they are
+    frozen and the denoiser trains alone.
     """
 
     diffusion_weight: float = 1.0
@@ -123,13 +153,15 @@ class LossSettings:
     recycling_noise_end: float = 1.0
     drop_image_probability: float = 0.0
     joint_from_step: int = 0
+    encoders_until_step: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _require_above_0(self, "loss.temperature")
         for name in ("diffusion_weight", "coarse_weight", "discrepancy_weight", "dice_weight"):
             _require_least(0, self, f"loss.{name}")
-        _require_least(0, self, "loss.joint_from_step")
+        for name in ("joint_from_step", "encoders_until_step"):
+            _require_least(0, self, f"loss.{name}")
         for name in ("recycling_clean_end", "recycling_noise_end", "drop_image_probability"):
             _require_share(self, f"loss.{name}")
 
@@ -157,8 +189,13 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The loop."""
+    """The loop.
 
+    ``start_from`` names a shipped model or a weights file: every tensor of the same name
+    and shape is taken from there, the others begin fresh.
+    """
+
+    start_from: str = ""
     steps: int = 1000
     batch: int = 1
     learning_rate: float = 1e-3
@@ -186,6 +223,30 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class RowSettings:
+    """What a row of a table is beyond its training.
+
+    Attributes:
+        title: in the table.
+        weights_of: row whose weights are tested with this row's sampling; empty: own.
+        members: rows whose probabilities are averaged; nothing is trained then.
+    """
+
+    title: str = ""
+    weights_of: str = ""
+    members: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        _require(
+            not (self.weights_of and self.members),
+            "row.members",
+            self.members,
+            "leave it out where row.weights_of is given",
+        )
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole run: what ``ddmseg train CONFIG.toml`` reads."""
 
@@ -195,6 +256,7 @@ class Settings:
     loss: LossSettings = field(default_factory=LossSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    row: RowSettings = field(default_factory=RowSettings)
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
@@ -208,78 +270,11 @@ class Settings:
 
 
 def read_settings(path: Path) -> Settings:
-    """Read a TOML file; unknown keys and wrong types stop with the place named.
+    """Read a run's TOML file; unknown keys and wrong types stop with the place named.
 
     Raises:
         SettingsError: file missing or not TOML, a key unknown, a value not allowed.
     """
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such settings file; give the path of a .toml file")
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not a TOML file ({error})") from error
+    raw = read_toml(path)
     raw.setdefault("name", path.stem)
     return settings_from_dict(Settings, raw)
-
-
-def settings_from_dict(kind: type[S], raw: dict[str, Any], *, prefix: str = "") -> S:
-    """Build a settings dataclass from plain values, strictly.
-
-    Args:
-        kind: the dataclass.
-        raw: values by name, tables as dicts; what is left out keeps its default.
-        prefix: where in the file this table stands, for the messages.
-
-    Raises:
-        SettingsError: a key is unknown or missing, or a value is not allowed.
-    """
-    hints = get_type_hints(kind)
-    unknown = [key for key in raw if key not in hints]
-    if unknown:
-        raise SettingsError(
-            f"{prefix}{unknown[0]}: unknown setting{did_you_mean(unknown[0], hints)}; "
-            f"allowed are {', '.join(hints)}"
-        )
-    values = {key: _checked(value, hints[key], f"{prefix}{key}") for key, value in raw.items()}
-    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
-        has_default = entry.default is not MISSING or entry.default_factory is not MISSING
-        if entry.name not in values and not has_default:
-            raise SettingsError(f"{prefix}{entry.name}: missing; it has no default, so give it")
-    return kind(**values)
-
-
-def _checked(value: Any, hint: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise SettingsError(f"{name}: got {value!r}; it must be a table")
-        return settings_from_dict(hint, value, prefix=f"{name}.")
-    if get_origin(hint) is Literal:
-        words = get_args(hint)
-        if value not in words:
-            raise SettingsError(
-                f"{name}: got {value!r}; allowed are {', '.join(words)}"
-                f"{did_you_mean(str(value), words)}"
-            )
-        return value
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        if not isinstance(value, list | tuple):
-            raise SettingsError(f"{name}: got {value!r}; it must be a list")
-        return tuple(_checked(item, inner, name) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise SettingsError(f"{name}: got {value!r}; it must be {_english(hint)}")
-    return value
-
-
-def _english(hint: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
-
-
-def settings_to_dict(settings: Any) -> dict[str, Any]:
-    """Return plain values, ready for JSON; undone by :func:`settings_from_dict`."""
-    return dataclasses.asdict(settings)

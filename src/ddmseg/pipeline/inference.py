@@ -23,13 +23,14 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import SamplingSettings, settings_from_dict
+from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess, judge, uncertainty_map
 from ddmseg.pipeline.receipt import receipt
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan
 from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.volumes import structure_volumes
 from ddmseg.pipeline.zoo import model_path
 

@@ -8,6 +8,7 @@ may depend on the time, and the label is the truth all the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,12 @@ from ddmseg.networks.blocks import unfold
 from ddmseg.networks.denoiser import Conditions
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.checkpoint import Network
 from ddmseg.pipeline.config import LossSettings
 from ddmseg.pipeline.corruption import corrupt
+
+Stage = Literal["image_encoder", "encoders", "denoiser", "joint"]
+"""Which parts learn: f^I with its coarse head; f^I and f^S; the denoiser; all."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class Objective:
         settings: weights of the parts, schedule and recycling.
     """
 
-    def __init__(self, model: DiscrepancyDiffusionSegmenter, settings: LossSettings) -> None:
+    def __init__(self, model: Network, settings: LossSettings) -> None:
         self.model = model
         self.settings = settings
         self.schedule: Schedule = make_schedule(settings.schedule, settings.schedule_shift)
 
     def __call__(
-        self, image: Tensor, labels: Tensor, generator: Generator, *, joint: bool = True
+        self, image: Tensor, labels: Tensor, generator: Generator, *, stage: Stage = "joint"
     ) -> Losses:
         """Return the losses of one batch (``b c *grid`` and ``b *grid``).
 
@@ -60,28 +65,47 @@ class Objective:
             image: normalised images.
             labels: class indices.
             generator: on the CPU; fixes times, noise and corruptions.
-            joint: False trains the image encoder with its coarse head alone.
+            stage: which parts learn; a plain network knows one alone.
         """
-        settings = self.settings
-        encoding = self.model.encode(image)
-        coarse = segmentation_loss(encoding.coarse_logits, labels, dice_weight=settings.dice_weight)
-        zero = torch.zeros_like(coarse)
-        if self.model.denoiser is None or not joint:
+        settings, model = self.settings, self.model
+        if not isinstance(model, DiscrepancyDiffusionSegmenter) or model.denoiser is None:
+            coarse = self._segmentation(model(image), labels)
+            zero = torch.zeros_like(coarse)
             return Losses(coarse, coarse.detach(), zero, zero)
-        diffusion, fine = self._diffusion(encoding, labels, generator)
-        disc = self._discrepancy(encoding, labels, fine.detach(), generator)
-        total = (
-            settings.coarse_weight * coarse
-            + settings.diffusion_weight * diffusion
-            + settings.discrepancy_weight * disc
-        )
+        with torch.set_grad_enabled(stage != "denoiser"):
+            encoding = model.encode(image)
+            coarse = self._segmentation(encoding.coarse_logits, labels)
+        zero = torch.zeros_like(coarse)
+        diffusion, disc, fine = zero, zero, encoding.coarse_logits
+        if stage in ("denoiser", "joint"):
+            diffusion, fine = self._diffusion(encoding, labels, generator)
+        if stage in ("encoders", "joint") and settings.discrepancy_weight > 0:
+            disc = self._discrepancy(encoding, labels, fine.detach(), generator)
+        if stage == "image_encoder":
+            total = coarse
+        elif stage == "denoiser":
+            total = diffusion
+        else:
+            total = (
+                settings.coarse_weight * coarse
+                + settings.diffusion_weight * diffusion
+                + settings.discrepancy_weight * disc
+            )
         return Losses(total, coarse.detach(), diffusion.detach(), disc.detach())
+
+    @property
+    def _ddm(self) -> DiscrepancyDiffusionSegmenter:
+        assert isinstance(self.model, DiscrepancyDiffusionSegmenter)
+        return self.model
+
+    def _segmentation(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return segmentation_loss(logits, labels, dice_weight=self.settings.dice_weight)
 
     def _diffusion(
         self, encoding: Encoding, labels: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """Return L_diff and the fine logits it was taken of."""
-        model, settings = self.model, self.settings
+        model, settings = self._ddm, self.settings
         fractions = class_fractions(labels, model.classes, model.mask_stride)
         truth = model.mask_encoding.of_probabilities(fractions)
         conditions = model.conditions(encoding)
@@ -90,12 +114,15 @@ class Objective:
         t = _uniform(truth.shape[0], generator).to(truth.device)
         with torch.no_grad():
             x_0, estimate = self._noised(truth, encoding, conditions, t, generator)
-        x_t = noise(x_0, _normal(truth, generator), t, self.schedule)
-        logits, hidden = model.denoise(
-            x_t, self.schedule.log_snr(t), conditions, encoding, estimate
-        )
+        eps = _normal(truth, generator)
+        x_t = noise(x_0, eps, t, self.schedule)
+        log_snr = self.schedule.log_snr(t)
+        if model.target == "noise":
+            predicted, _ = model.predict(x_t, log_snr, conditions, encoding, estimate)
+            return F.mse_loss(predicted, eps), model.clean_logits(predicted, x_t, log_snr)
+        logits, hidden = model.denoise(x_t, log_snr, conditions, encoding, estimate)
         fine = logits if model.mask_stride == 1 else model.decode(hidden, conditions)
-        loss = segmentation_loss(fine, labels, dice_weight=settings.dice_weight)
+        loss = self._segmentation(fine, labels)
         if model.mask_stride > 1:
             loss = loss + soft_cross_entropy(logits, fractions)
         return loss, fine
@@ -117,23 +144,24 @@ class Objective:
         chance = low + (high - low) * t
         recycled = _uniform(len(t), generator).to(t.device) < chance
         recycled = recycled.reshape(-1, *(1,) * (truth.dim() - 1))
-        first = initial_estimate(self.model, conditions, truth)
+        model = self._ddm
+        first = initial_estimate(model, conditions, truth)
         start = torch.where(recycled, first, truth)
         estimate = first
         if _uniform(1, generator).item() < 0.75:
             earlier = t + (1 - t) * _uniform(len(t), generator).to(t.device)
             x_earlier = noise(start, _normal(truth, generator), earlier, self.schedule)
-            logits, _ = self.model.denoise(
+            logits, _ = model.denoise(
                 x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
             )
-            estimate = self.model.mask_encoding.of_probabilities(torch.softmax(logits, dim=1))
+            estimate = model.mask_encoding.of_probabilities(torch.softmax(logits, dim=1))
         return torch.where(recycled, estimate, truth), estimate
 
     def _discrepancy(
         self, encoding: Encoding, labels: Tensor, fine: Tensor, generator: Generator
     ) -> Tensor:
         """Return L_disc over the model's own answer and a corrupted mask."""
-        model = self.model
+        model = self._ddm
         own = (fine if _uniform(1, generator).item() < 0.5 else encoding.coarse_logits).argmax(1)
         sound = own if _uniform(1, generator).item() < 0.5 else labels
         masks = [own, corrupt(sound, model.classes, generator)]
@@ -148,6 +176,13 @@ class Objective:
                 )
             )
         return torch.stack(losses).mean()
+
+
+def stage_at(step: int, settings: LossSettings) -> Stage:
+    """Return which parts learn at a step of the run."""
+    if settings.encoders_until_step:
+        return "encoders" if step < settings.encoders_until_step else "denoiser"
+    return "joint" if step >= settings.joint_from_step else "image_encoder"
 
 
 def initial_estimate(

@@ -26,17 +26,20 @@ from ddmseg.errors import CheckpointError, TrainingError
 from ddmseg.pipeline.batches import Source, batches, seeded
 from ddmseg.pipeline.checkpoint import (
     Card,
-    build_model,
+    adopt_weights,
+    build_network,
     first_reason,
     load_state,
     replace_file,
     save_state,
     save_weights,
 )
-from ddmseg.pipeline.config import Settings, settings_to_dict
+from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.curve import Curve
-from ddmseg.pipeline.objective import Losses, Objective
+from ddmseg.pipeline.objective import Losses, Objective, stage_at
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.validation import validate
+from ddmseg.pipeline.zoo import model_path
 
 NOISE_STREAM = 1
 """Separates the generator of noise and times from that of the examples."""
@@ -75,7 +78,9 @@ class Trainer:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
         torch.manual_seed(settings.training.seed)
-        self.model = build_model(settings.model, len(source.labels)).to(self.device)
+        self.model = build_network(settings, len(source.labels)).to(self.device)
+        if settings.training.start_from and not resume:
+            adopt_weights(self.model, model_path(settings.training.start_from))
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -161,12 +166,13 @@ class Trainer:
             group["lr"] = training.learning_rate * learning_rate_factor(
                 step, training.warmup_steps, training.steps
             )
+        stage = stage_at(step, self.settings.loss)
+        if stage == "denoiser":
+            freeze_encoders(self.model)
         generator = seeded(training.seed + NOISE_STREAM, step * self.ranks + self.rank)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            losses = self.objective(
-                image, labels, generator, joint=step >= self.settings.loss.joint_from_step
-            )
+            losses = self.objective(image, labels, generator, stage=stage)
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         _average_gradients(self.model, self.ranks)
@@ -271,6 +277,12 @@ class Trainer:
             for name, value in moments.items():
                 if value.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def freeze_encoders(model: nn.Module) -> None:
+    """Keep f^I and f^S as they are: the optimiser passes over what has no gradient."""
+    for part in (model.image_encoder, model.segmentation_encoder):
+        part.requires_grad_(False)
 
 
 def learning_rate_factor(step: int, warmup: int, steps: int) -> float:

@@ -13,6 +13,7 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.checkpoint import Network
 from ddmseg.pipeline.config import Settings
 
 
@@ -35,7 +36,7 @@ class ValidationScores:
 
 @torch.no_grad()
 def validate(
-    model: DiscrepancyDiffusionSegmenter,
+    model: Network,
     examples: Sequence[tuple[Tensor, Tensor]],
     settings: Settings,
     device: torch.device,
@@ -54,10 +55,14 @@ def validate(
     coarse, sampled, empty = [], [], []
     for number, (image, truth) in enumerate(examples):
         truth = truth.to(device)
-        encoding = model.encode(image[None].to(device))
-        answer = encoding.coarse_logits.argmax(1)[0]
-        coarse.append(mean_dice(answer, truth, model.classes))
-        if model.denoiser is not None:
+        image = image[None].to(device)
+        if not isinstance(model, DiscrepancyDiffusionSegmenter) or model.denoiser is None:
+            answer = model(image).argmax(1)[0]
+            coarse.append(mean_dice(answer, truth, model.classes))
+        else:
+            encoding = model.encode(image)
+            answer = encoding.coarse_logits.argmax(1)[0]
+            coarse.append(mean_dice(answer, truth, model.classes))
             draw = MaskSampler(model, encoding, schedule, guidance)
             p = draw(sampler=sampling.sampler, steps=sampling.steps, generator=seeded(0, number))
             answer = p.argmax(1)[0]

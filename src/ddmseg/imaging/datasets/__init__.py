@@ -13,12 +13,21 @@ _HOMES = {
     "Case": "case",
     "data_folder": "case",
     "SplitCases": "splits",
+    "split_by_person": "person_split",
     "read_split": "splits",
     "split_cases": "splits",
 }
-READERS = ("hippocampus", "ibsr18", "malc2012", "label_maps", "bids")
+READERS = ("hippocampus", "ibsr18", "malc2012", "lpba40", "adni", "brats", "label_maps", "bids")
 
-__all__ = ["READERS", "Case", "SplitCases", "data_folder", "read_split", "split_cases"]
+__all__ = [
+    "READERS",
+    "Case",
+    "SplitCases",
+    "data_folder",
+    "read_split",
+    "split_by_person",
+    "split_cases",
+]
 
 
 def __getattr__(name: str) -> Any:

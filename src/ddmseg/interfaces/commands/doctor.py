@@ -14,7 +14,11 @@ from ddmseg import __version__
 from ddmseg.errors import DdmsegError
 from ddmseg.interfaces.messages import reason_of
 
-EXTRAS: dict[str, tuple[str, ...]] = {"train": ("matplotlib", "monai"), "n4": ("SimpleITK",)}
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "train": ("einops", "matplotlib", "monai"),
+    "dicom": ("pydicom",),
+    "n4": ("SimpleITK",),
+}
 """Optional packages by the extra that installs them."""
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "safetensors", "tyro", "jaxtyping", "rich")
 

@@ -94,7 +94,7 @@ def run(arguments: Arguments) -> int:
     _check_folder(folder, resume=arguments.resume)
     keep_freed_memory()
 
-    from ddmseg.pipeline.batches import make_source
+    from ddmseg.pipeline.sources import make_source
     from ddmseg.pipeline.training import Trainer
 
     stop = StopRequest()

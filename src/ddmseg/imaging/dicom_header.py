@@ -1,0 +1,119 @@
+"""What a DICOM image file says of itself, without its pixels and without its patient.
+
+Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Image).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddmseg.imaging.dicom_elements import number, numbers, text, whole, words
+from ddmseg.imaging.dicom_enhanced import enhanced_frames
+from ddmseg.imaging.dicom_file import read_dataset
+from ddmseg.imaging.dicom_frame import Frame
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
+    *("Modality", "Manufacturer", "ImageType", "InstanceNumber", "NumberOfFrames"),
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("RescaleSlope", "RescaleIntercept"),
+    *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""All that is ever read of a header; nothing in it names the patient."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """One file with an image: what is the same for all its slices, and the slices."""
+
+    path: Path
+    series_uid: str
+    image_uid: str
+    number: int | None
+    description: str
+    modality: str
+    manufacturer: str
+    image_type: tuple[str, ...]
+    transfer_syntax: str
+    photometric: str
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    frame_count: int
+    frames: tuple[Frame, ...]
+
+
+def read_header(path: Path) -> Header | None:
+    """Return the header of an image file; None for DICOM that holds no image.
+
+    Raises:
+        ScanError: when the file cannot be read.
+    """
+    dataset = read_dataset(path, KEYWORDS)
+    with warnings.catch_warnings():
+        # values are converted when they are looked at; pydicom warns of them and quotes them
+        warnings.simplefilter("ignore")
+        return _header(dataset, path)
+
+
+def _header(dataset: Dataset, path: Path) -> Header | None:
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    if not rows or not columns:
+        return None
+    meta = getattr(dataset, "file_meta", None)
+    return Header(
+        path=path,
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        image_uid=text(dataset, "SOPInstanceUID"),
+        number=whole(dataset, "SeriesNumber"),
+        description=text(dataset, "SeriesDescription"),
+        modality=text(dataset, "Modality") or "unknown",
+        manufacturer=text(dataset, "Manufacturer"),
+        image_type=words(dataset, "ImageType"),
+        transfer_syntax=str(meta.get("TransferSyntaxUID", "")) if meta is not None else "",
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        rows=rows,
+        columns=columns,
+        samples=whole(dataset, "SamplesPerPixel") or 1,
+        bits=whole(dataset, "BitsAllocated") or 0,
+        frame_count=whole(dataset, "NumberOfFrames") or 1,
+        frames=tuple(_frames(dataset, path)),
+    )
+
+
+def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        yield from enhanced_frames(dataset, path)
+        return
+    yield Frame(
+        path,
+        0,
+        whole(dataset, "InstanceNumber"),
+        numbers(dataset, "ImagePositionPatient", 3),
+        numbers(dataset, "ImageOrientationPatient", 6),
+        numbers(dataset, "PixelSpacing", 2),
+        number(dataset, "RescaleSlope", 1.0),
+        number(dataset, "RescaleIntercept", 0.0),
+        tuple(_contrast(dataset)),
+    )
+
+
+def _contrast(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    for name, keyword in (
+        ("echo time", "EchoTime"),
+        ("time point", "TemporalPositionIdentifier"),
+        ("b-value", "DiffusionBValue"),
+        ("image type", "ImageType"),
+        ("acquisition", "AcquisitionNumber"),
+    ):
+        yield name, "\\".join(words(dataset, keyword))

@@ -1,0 +1,118 @@
+"""What ``ddmseg compare`` and ``ddmseg ablate`` share: run the rows, show the table."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from ddmseg.errors import DdmsegError, SettingsError
+from ddmseg.interfaces.messages import say_error
+
+if TYPE_CHECKING:
+    from ddmseg.pipeline.experiments.plan import Plan
+    from ddmseg.pipeline.experiments.row import Places
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableArguments:
+    """Options of a command that fills a table, row by row."""
+
+    table: Annotated[Positional[Path], arg(metavar="TABLE", help_behavior_hint="")]
+    """Folder with table.toml and a settings file for each row."""
+    rows: Annotated[tuple[str, ...], arg(metavar="ROW", help_behavior_hint="(all)")] = ()
+    """Only these rows."""
+    results: Annotated[Path, arg(metavar="DIR")] = Path("results")
+    """Folder that keeps the records; rows recorded with the same settings are not repeated."""
+    work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
+    """Folder for states and weights."""
+    data: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
+    ] = None
+    """Folder that holds the data sets, one subfolder each."""
+    max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
+    """Save the state and stop after so many minutes; the same command goes on."""
+    show: bool = False
+    """Run nothing, only show the table as far as it has been recorded."""
+    debug: bool = False
+    """Show where an unexpected error came from."""
+
+
+def run_table(arguments: TableArguments, kind: str) -> int:
+    """Run the missing rows of a table, then print it as Markdown.
+
+    Args:
+        arguments: of the command.
+        kind: ``compare`` or ``ablate``; subfolder of results and work.
+
+    Returns:
+        0 when all rows asked for stand, 1 when one failed or time was over.
+
+    Raises:
+        DdmsegError: when the table cannot be read.
+    """
+    from ddmseg.pipeline.experiments.plan import read_plan
+    from ddmseg.pipeline.experiments.row import Places
+    from ddmseg.pipeline.experiments.table import build_table, markdown
+    from ddmseg.pipeline.memory import keep_freed_memory
+
+    if arguments.max_minutes is not None and not arguments.max_minutes > 0:
+        raise SettingsError(f"max-minutes: got {arguments.max_minutes:g}; it must be above 0")
+    plan = read_plan(arguments.table)
+    for row in arguments.rows:
+        plan.settings(row, plan.folds[0])
+    data = str(arguments.data) if arguments.data else None
+    places = Places(arguments.results / kind / plan.name, arguments.work / kind / plan.name, data)
+    code = 0
+    if not arguments.show:
+        keep_freed_memory()
+        code = _run_rows(plan, arguments.rows or tuple(plan.rows), places, arguments.max_minutes)
+    print(f"# {plan.table.title}\n")
+    print(markdown(build_table(plan, places.results), plan.table.references))
+    return code
+
+
+def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: float | None) -> int:
+    from ddmseg.pipeline.experiments.row import Unfinished, is_done, run_row
+
+    deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    code = 0
+    for row in rows:
+        for fold in plan.folds:
+            if is_done(plan, row, fold, places):
+                continue
+            left = (deadline - time.monotonic()) / 60
+            if left <= 0:
+                print("the time is over; the same command goes on", file=sys.stderr)
+                return 1
+            try:
+                with _reporting(plan, row, fold) as report:
+                    run_row(plan, row, fold, places, max_minutes=left, report=report)
+            except Unfinished as stop:
+                print(f"{stop}; the same command goes on", file=sys.stderr)
+                return 1
+            except DdmsegError as error:  # the other rows do not depend on it
+                say_error(error)
+                code = 1
+                break
+    return code
+
+
+def _reporting(plan: Plan, row: str, fold: str):  # type: ignore[no-untyped-def]
+    """Return a context that shows the training of a row."""
+    import contextlib
+
+    from ddmseg.interfaces.progress import progress_bar
+
+    @contextlib.contextmanager
+    def show():  # type: ignore[no-untyped-def]
+        steps = plan.settings(row, fold).training.steps
+        with progress_bar(steps, first_text=f"{row}, {fold}") as bar:
+            yield lambda now: bar.update(now.step, f"{row}, {fold}: step {now.step} of {now.steps}")
+
+    return show()

@@ -1,0 +1,134 @@
+"""Networks that others made, as rows to compare with: U-Net, Attention U-Net, UNETR.
+
+All are MONAI's. It has no TransUNet (Chen et al. 2021, arXiv 2102.04306); UNETR, a
+vision transformer whose layers feed the decoder of a U-Net, is the closest it has.
+
+Sources: Ronneberger et al. 2015, arXiv 1505.04597, with the residual units of Kerfoot et
+al. 2019; Oktay et al. 2018, arXiv 1804.03999; Hatamizadeh et al. 2022, arXiv 2103.10504.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
+
+from torch import nn
+
+from ddmseg.errors import MissingExtraError, SettingsError
+from ddmseg.types import ClassMap, Image
+
+BaselineName = Literal["unet", "attention_unet", "unetr"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+
+PATCH_VOXELS = 16
+"""Side of UNETR's tokens, fixed there."""
+OVERLAP = 0.5
+"""Of neighbouring windows where an image is larger than a network of fixed size takes."""
+
+
+class BaselineSegmenter(nn.Module):
+    """A network from image to logits, without diffusion or discrepancy.
+
+    Args:
+        name: of the architecture.
+        dims: 2 or 3.
+        contrasts: channels of the image.
+        classes: labels, background included.
+        widths: channels, finest level first; UNETR takes the first as its feature size and
+            the last as the width of its tokens.
+        patch: size of training patches; UNETR takes no other and slides it as a window.
+
+    Raises:
+        SettingsError: for a patch that UNETR cannot cut into tokens.
+        MissingExtraError: without MONAI.
+    """
+
+    denoiser: None = None
+
+    def __init__(
+        self,
+        name: BaselineName,
+        dims: int,
+        contrasts: int,
+        classes: int,
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        patch: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.classes = classes
+        self.window = tuple(patch) if name == "unetr" else None
+        make = {"unet": _unet, "attention_unet": _attention_unet, "unetr": _unetr}[name]
+        self.network = make(dims, contrasts, classes, tuple(widths), tuple(patch))
+        # UNETR slides its window over any size.
+        self.multiple: int = 1 if self.window else 2 ** (len(widths) - 1)
+
+    def forward(self, image: Image) -> ClassMap:
+        """Return logits on the image grid."""
+        if self.window is None or tuple(image.shape[2:]) == self.window:
+            logits: ClassMap = self.network(image)
+            return logits
+        from monai.inferers.utils import sliding_window_inference
+
+        slid = sliding_window_inference(
+            image, self.window, 1, self.network, overlap=OVERLAP, mode="gaussian"
+        )
+        return cast(ClassMap, slid)
+
+
+def _unet(
+    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+) -> nn.Module:
+    nets = _monai()
+    return nets.UNet(  # type: ignore[no-any-return]
+        spatial_dims=dims,
+        in_channels=contrasts,
+        out_channels=classes,
+        channels=widths,
+        strides=(2,) * (len(widths) - 1),
+        num_res_units=2,
+    )
+
+
+def _attention_unet(
+    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+) -> nn.Module:
+    nets = _monai()
+    return nets.AttentionUnet(  # type: ignore[no-any-return]
+        spatial_dims=dims,
+        in_channels=contrasts,
+        out_channels=classes,
+        channels=widths,
+        strides=(2,) * (len(widths) - 1),
+    )
+
+
+def _unetr(
+    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+) -> nn.Module:
+    if len(patch) != dims or any(size % PATCH_VOXELS for size in patch):
+        raise SettingsError(
+            f"data.patch: got {patch}; unetr needs {dims} numbers that are multiples of "
+            f"{PATCH_VOXELS}"
+        )
+    nets = _monai()
+    return nets.UNETR(  # type: ignore[no-any-return]
+        in_channels=contrasts,
+        out_channels=classes,
+        img_size=patch,
+        feature_size=widths[0],
+        hidden_size=widths[-1],
+        mlp_dim=2 * widths[-1],
+        num_heads=4,
+        spatial_dims=dims,
+    )
+
+
+def _monai() -> Any:
+    """Import MONAI, which takes seconds, only for a network that needs it."""
+    try:
+        from monai.networks import nets
+    except ImportError as error:
+        raise MissingExtraError("monai", "train") from error
+    return nets

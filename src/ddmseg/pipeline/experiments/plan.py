@@ -1,0 +1,96 @@
+"""A table of evidence as a folder: ``table.toml`` and one settings file a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ddmseg.errors import SettingsError, UsageError, did_you_mean
+from ddmseg.pipeline.config import Settings, read_settings
+from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
+
+TABLE_FILE = "table.toml"
+ONE_SPLIT = "test"
+"""Name of the only fold of a data set that has one fixed split."""
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What a table shows.
+
+    Attributes:
+        title: heading of the table.
+        rows: names of the row files, in order.
+        references: rows that every other row is tested against.
+        folds: splits tested one after the other; empty for the data set's one split.
+        note: what a reader must know before comparing.
+    """
+
+    title: str
+    rows: tuple[str, ...]
+    references: tuple[str, ...]
+    folds: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table and the settings of its rows."""
+
+    name: str
+    table: TableSettings
+    rows: dict[str, Settings]
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Names of the folds, at least one."""
+        return self.table.folds or (ONE_SPLIT,)
+
+    def settings(self, row: str, fold: str) -> Settings:
+        """Return the settings of one row in one fold.
+
+        Raises:
+            UsageError: when the table has no such row.
+        """
+        if row not in self.rows:
+            raise UsageError(
+                f"row: got '{row}'{did_you_mean(row, self.rows)}; "
+                f"{self.name} has {', '.join(self.rows)}"
+            )
+        settings = self.rows[row]
+        if fold == ONE_SPLIT:
+            return settings
+        return replace(settings, data=replace(settings.data, fold=fold))
+
+    def trained_row(self, row: str) -> str:
+        """Return the row whose weights a row uses: itself unless it says otherwise."""
+        return self.rows[row].row.weights_of or row
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read and check a folder of rows.
+
+    Raises:
+        SettingsError: when a file is missing or wrong, or rows name rows that are not there.
+    """
+    table = settings_from_dict(TableSettings, read_toml(folder / TABLE_FILE))
+    rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
+    named = [("references", one) for one in table.references]
+    for name, settings in rows.items():
+        named += [(f"{name}: row.members", one) for one in settings.row.members]
+        if settings.row.weights_of:
+            named.append((f"{name}: row.weights_of", settings.row.weights_of))
+    for place, one in named:
+        if one not in rows:
+            raise SettingsError(
+                f"{folder / TABLE_FILE}: {place}: got '{one}'{did_you_mean(one, rows)}; "
+                f"allowed are {', '.join(rows)}"
+            )
+    for name, settings in rows.items():
+        for member in (settings.row.weights_of, *settings.row.members):
+            other = rows[member].row if member else None
+            if other is not None and (other.weights_of or other.members):
+                raise SettingsError(
+                    f"{name}: '{member}' has no weights of its own; name one that has"
+                )
+    return Plan(folder.name, table, rows)

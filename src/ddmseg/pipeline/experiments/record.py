@@ -1,0 +1,113 @@
+"""What a row leaves under ``results/``: settings, provenance, curve and raw scores."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import UsageError
+from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.pipeline.scores import Score, read_scores, write_scores
+
+SCORES_FILE = "scores.tsv"
+RECORD_FILE = "run.json"
+CURVE_FILE = "curve.csv"
+PACKAGES = ("ddmseg", "torch", "monai", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row in one fold.
+
+    Attributes:
+        table: name of the table.
+        row: name of the row.
+        fold: that was tested.
+        settings: resolved, of the row.
+        split: subjects of training, validation and test.
+        versions: of Python and packages.
+        commit: of the code, ``unknown`` outside a checkout, with ``+`` when it was changed.
+        threads: of torch.
+        parameters: of all networks.
+        trained_steps: of the weights chosen; 0 when nothing was trained for this row.
+        samples_seen: training examples drawn until the last step.
+        validation_dice: that chose the weights.
+        train_seconds: of the whole training.
+        seconds_a_scan: median over test subjects.
+        peak_memory_mb: of prediction, in 1e6 bytes.
+    """
+
+    table: str
+    row: str
+    fold: str
+    settings: dict[str, Any]
+    split: dict[str, list[str]]
+    versions: dict[str, str]
+    commit: str
+    threads: int
+    parameters: int
+    trained_steps: int
+    samples_seen: int
+    validation_dice: float | None
+    train_seconds: float
+    seconds_a_scan: float
+    peak_memory_mb: float | None
+
+
+def write_record(folder: Path, record: Record, scores: list[Score], curve: Path | None) -> None:
+    """Write a row's files; the record comes last, so that it stands for a whole row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_scores(folder / SCORES_FILE, scores)
+    if curve is not None and curve.is_file():
+        shutil.copyfile(curve, folder / CURVE_FILE)
+    text = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+    replace_file(folder / RECORD_FILE, text.encode())
+
+
+def read_record(folder: Path) -> tuple[Record, list[Score]] | None:
+    """Return what a row left, or None when it has not been run to its end.
+
+    Raises:
+        UsageError: when the files are damaged.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        return None
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: not a record of a row ({error}); run the row again") from error
+    return record, read_scores(folder / SCORES_FILE)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def commit() -> str:
+    """Return the commit of the code that runs."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=here, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../../..")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

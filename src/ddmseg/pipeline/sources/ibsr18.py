@@ -1,0 +1,136 @@
+"""Slices of IBSR18's skull-stripped scans with manual tissues, in folds of subjects.
+
+Networks work on coronal slices, whose voxels are square; the slices lie 1.5 mm apart.
+Scores are of whole subjects in 3-D, on the grid of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from ddmseg.errors import ScanError, UsageError
+from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.imaging.datasets.case import Case
+from ddmseg.pipeline.batches import Example
+from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources.subject import Subject, padded
+
+SLICE_AXIS = 1
+"""The scans are stored left-right, back-front, down-up."""
+MARGIN_VOXELS = 4
+"""Kept around the brain."""
+VALIDATION_SUBJECTS = 2
+
+
+class Ibsr18Source:
+    """Coronal slices of all folds but the one that is tested.
+
+    The first two subjects of the fold after the tested one choose the weights and are
+    not trained on.
+
+    Raises:
+        UsageError: when the fold is unknown or the patch is not 2-D.
+    """
+
+    # FreeSurfer has no id for "all grey matter"; these stand for the tissues here.
+    labels: tuple[int, ...] = (0, 24, 3, 2)
+    always_present: tuple[int, ...] = labels[1:]
+    structures: ClassVar[dict[int, str]] = {1: "CSF", 2: "GM", 3: "WM"}
+    data = (
+        "IBSR18, Massachusetts General Hospital, skull-stripped T1 with manual tissues "
+        "(12 labelled subjects in 4 folds; split ibsr18.tsv); for evaluation only"
+    )
+    licence = "not to be passed on"
+
+    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
+        from ddmseg.imaging.datasets.ibsr18 import list_cases
+
+        if len(settings.patch) != 2:
+            raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
+        self._settings = settings
+        self._cases = fold_cases(list_cases(root), settings.fold)
+        if settings.subjects:
+            self._cases["train"] = self._cases["train"][: settings.subjects]
+        self._training = [_brain_slices(read_subject(case)) for case in self._cases["train"]]
+
+    def training_example(self, generator: Generator) -> Example:
+        """Draw a slice of a training subject and change it at random."""
+        images, labels = self._training[_draw(len(self._training), generator)]
+        number = _draw(len(images), generator)
+        image, truth = images[number], labels[number]
+        if not self._settings.augment:
+            return centre(image, truth, self._settings.patch)
+        return augment(image, truth, self._settings.patch, len(self.labels), generator)
+
+    def validation_examples(self, count: int) -> list[Example]:
+        """Return slices spread evenly over the validation subjects."""
+        pairs = [
+            (image, truth)
+            for case in self._cases["validation"]
+            for image, truth in zip(*_brain_slices(read_subject(case)), strict=True)
+        ]
+        chosen = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().long()
+        return [padded(*pairs[int(number)]) for number in chosen]
+
+    def test_subjects(self) -> Iterator[Subject]:
+        """Read the subjects of the tested fold."""
+        for case in self._cases["test"]:
+            yield read_subject(case)
+
+    def split(self) -> dict[str, list[str]]:
+        """Return the identifiers of the subjects of training, validation and test."""
+        return {name: [case.identifier for case in cases] for name, cases in self._cases.items()}
+
+
+def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:
+    """Sort the labelled cases into training, validation and test of one fold.
+
+    Raises:
+        UsageError: when the fold is unknown.
+    """
+    from ddmseg.imaging.datasets.ibsr18 import FOLDS
+    from ddmseg.imaging.datasets.splits import split_cases
+
+    if fold not in FOLDS:
+        raise UsageError(f"data.fold: got '{fold}'; allowed are {', '.join(FOLDS)}")
+    split = split_cases(cases, "ibsr18")
+    following = FOLDS[(FOLDS.index(fold) + 1) % len(FOLDS)]
+    validation = split.cases(following)[:VALIDATION_SUBJECTS]
+    rest = split.cases(*(name for name in FOLDS if name != fold))
+    train = [case for case in rest if case not in validation]
+    return {"train": train, "validation": validation, "test": split.cases(fold)}
+
+
+def read_subject(case: Case) -> Subject:
+    """Read and normalise one labelled scan.
+
+    Raises:
+        ScanError: when it has no label map or a file is not usable.
+    """
+    from ddmseg.imaging.intensity import normalise
+    from ddmseg.imaging.nifti import read_label_map, read_volume
+
+    if case.labels is None:
+        raise ScanError(f"{case.identifier}: has no label map; training needs one")
+    volume = read_volume(case.images[0])
+    image = torch.from_numpy(normalise(volume.data))[None]
+    labels = torch.from_numpy(read_label_map(case.labels).data.astype("int64"))
+    return Subject(case.identifier, image, labels, volume.spacing_mm, SLICE_AXIS)
+
+
+def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Return images (``n c i k``) and truth (``n i k``) inside the brain's box."""
+    inside = (subject.labels > 0).nonzero()
+    low = (inside.min(0).values - MARGIN_VOXELS).clamp_min(0).tolist()
+    high = (inside.max(0).values + 1 + MARGIN_VOXELS).tolist()
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    image = subject.image[(slice(None), *box)].movedim(1 + SLICE_AXIS, 0).contiguous()
+    return image, subject.labels[box].movedim(SLICE_AXIS, 0).contiguous()
+
+
+def _draw(count: int, generator: Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))

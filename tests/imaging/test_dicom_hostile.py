@@ -1,0 +1,275 @@
+"""DICOM files that are damaged, cut off, compressed or made to exhaust the reader."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.rle import _rle_decode_segment
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom import Series, list_series, read_series, refusal
+from ddmseg.imaging.dicom_file import DEFLATED
+from ddmseg.imaging.dicom_pixels import codestream_size, rle_length
+from dicom_files import (
+    MR,
+    affine_of,
+    assert_same_world,
+    base_dataset,
+    enhanced_dataset,
+    save,
+    scan,
+    slice_datasets,
+    write_series,
+)
+
+AFFINE = affine_of(np.eye(3))
+
+
+def only(folder: Path) -> Series:
+    (series,) = list_series(folder)
+    return series
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ScanError) as caught:
+        read_series(only(folder))
+    return str(caught.value)
+
+
+def header_bytes(syntax: str = "1.2.840.10008.1.2.1") -> bytes:
+    meta = base_dataset(Path("x"), MR, "1.2").file_meta
+    meta.TransferSyntaxUID = syntax
+    stream = io.BytesIO(b"\0" * 128 + b"DICM")
+    stream.seek(0, io.SEEK_END)
+    pydicom.filewriter.write_file_meta_info(stream, meta)
+    return stream.getvalue()
+
+
+def deflated(path: Path, *, padding: int = 0) -> None:
+    """Store a file's data set deflated, with zeros behind it."""
+    raw = path.read_bytes()
+    body = raw[144 + int.from_bytes(raw[140:144], "little") :]
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = squeezer.compress(body)
+    for _ in range(padding >> 20):
+        packed += squeezer.compress(b"\0" * (1 << 20))
+    path.write_bytes(header_bytes(DEFLATED) + packed + squeezer.flush())
+
+
+# --- damaged ----------------------------------------------------------------
+
+
+def test_pixels_cut_off(tmp_path: Path) -> None:
+    path = write_series(tmp_path, scan(), AFFINE)[1]
+    path.write_bytes(path.read_bytes()[:-11])
+    assert refusal(only(tmp_path)) is None  # headers cannot tell
+    told = refused(tmp_path)
+    assert told.startswith("series-004_t1_mprage_sag, image 2: ")
+    assert "cut off" in told
+
+
+def test_pixels_absent(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    del datasets[2].PixelData
+    save(datasets)
+    assert "image 3: holds no pixels, or is cut off before them" in refused(tmp_path)
+
+
+def test_fewer_pixels_than_promised(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    datasets[0].PixelData = datasets[0].PixelData[:20]
+    save(datasets)
+    assert "image 1: 20 bytes of pixels where the header promises 40" in refused(tmp_path)
+
+
+def test_header_cut_off(tmp_path: Path) -> None:
+    path = write_series(tmp_path, scan(), AFFINE)[0]
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(ScanError, match=r"damaged DICOM file|none holds an image|no DICOM"):
+        list_series(path)
+
+
+@given(junk=st.binary(max_size=300))
+def test_junk_after_the_magic_word_is_refused_in_one_line(
+    junk: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("junk") / "a.dcm"
+    path.write_bytes(b"\0" * 128 + b"DICM" + junk)
+    with pytest.raises(ScanError) as caught:
+        list_series(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_are_no_numbers_count_as_absent(tmp_path: Path) -> None:
+    paths = write_series(tmp_path, scan(), AFFINE)
+    raw = paths[0].read_bytes()
+    at = raw.index(struct.pack("<HH2s", 0x20, 0x32, b"DS")) + 8
+    paths[0].write_bytes(raw[:at] + b"x" + raw[at + 1 :])
+    assert "1 of 3 images say not where they lie" in refused(tmp_path)
+
+
+# --- compressed -------------------------------------------------------------
+
+
+def test_rle_is_read(tmp_path: Path) -> None:
+    data = scan((16, 12, 3))
+    datasets = slice_datasets(tmp_path, data, AFFINE)
+    for dataset in datasets:
+        dataset.compress(RLELossless, encoding_plugin="pydicom")
+    save(datasets)
+    assert_same_world(read_series(only(tmp_path)), data, AFFINE)
+
+
+def test_enhanced_rle_is_read(tmp_path: Path) -> None:
+    data = scan((8, 6, 4))
+    dataset = enhanced_dataset(tmp_path / "a.dcm", data, AFFINE)
+    dataset.compress(RLELossless, encoding_plugin="pydicom")
+    save([dataset])
+    assert_same_world(read_series(only(tmp_path)), data, AFFINE)
+
+
+def test_rle_that_expands_without_end(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    bomb = bytes([129, 7]) * 50_000
+    image = struct.pack("<16I", 2, 64, 64 + len(bomb), *[0] * 13) + bomb * 2
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = RLELossless
+        dataset.PixelData = encapsulate([image])
+        dataset["PixelData"].is_undefined_length = True
+    save(datasets)
+    assert "the compressed image is not the 5 x 4 pixels that the header" in refused(tmp_path)
+
+
+def test_codestream_of_another_size(tmp_path: Path) -> None:
+    size = struct.pack(">HHHIIII", 0xFF51, 47, 0, 40_000, 40_000, 0, 0)
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.PixelData = encapsulate([b"\xff\x4f" + size + bytes(40)])
+        dataset["PixelData"].is_undefined_length = True
+    save(datasets)
+    series = only(tmp_path)
+    if (told := refusal(series)) is None:
+        told = refused(tmp_path)
+        assert "not the 5 x 4 pixels that the header promises" in told
+    else:
+        assert "no decoder for it is there" in told
+
+
+def test_a_compression_without_decoder_names_the_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+        dataset.PixelData = encapsulate([b"\xff\xd8"])
+        dataset["PixelData"].is_undefined_length = True
+    save(datasets)
+    monkeypatch.setattr(
+        pydicom.pixels, "get_decoder", lambda _: SimpleNamespace(is_available=False)
+    )
+    told = refused(tmp_path)
+    assert "compressed as JPEG-LS Lossless Image Compression, and no decoder" in told
+    assert told.endswith("install one with pip install python-gdcm")
+
+
+def test_a_film_is_no_scan(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
+        dataset.PixelData = encapsulate([b"\0\0"])
+        dataset["PixelData"].is_undefined_length = True
+    save(datasets)
+    told = refused(tmp_path)
+    assert "transfer syntax MPEG2" in told
+    assert "send the series uncompressed" in told
+
+
+def test_codestream_sizes_are_read() -> None:
+    jpeg = b"\xff\xd8\xff\xff\xe0\x00\x04ab\xff\xc3\x00\x0b\x10" + struct.pack(">2H", 7, 9)
+    assert codestream_size(jpeg) == (7, 9)
+    assert codestream_size(b"\xff\xd8\xff\xf7\x00\x0b\x10" + struct.pack(">2H", 5, 6)) == (5, 6)
+    siz = b"\xff\x4f\xff\x51" + struct.pack(">HHIIII", 47, 0, 30, 20, 10, 5)
+    assert codestream_size(siz) == (15, 20)
+    for nothing in (b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd8\xff\xda\x00\x02", b"abcdef"):
+        assert codestream_size(nothing) is None
+
+
+@given(segment=st.binary(max_size=60))
+def test_rle_length_is_that_of_the_decoder(segment: bytes) -> None:
+    assert rle_length(segment, 1 << 30) == len(_rle_decode_segment(segment))
+
+
+# --- bombs ------------------------------------------------------------------
+
+
+def test_deflated_files_are_read(tmp_path: Path) -> None:
+    data = scan()
+    for path in write_series(tmp_path, data, AFFINE):
+        deflated(path)
+    assert_same_world(read_series(only(tmp_path)), data, AFFINE)
+
+
+def test_a_deflated_bomb_is_refused_early(tmp_path: Path) -> None:
+    (path, *_) = write_series(tmp_path, scan(), AFFINE)
+    deflated(path, padding=100 << 20)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="inflates to more than 67108864 bytes"):
+        list_series(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 << 20
+
+
+def sequence(body: bytes) -> bytes:
+    return struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + body
+
+
+def test_nested_sequences_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    path.write_bytes(header_bytes() + sequence(item) * 5000)
+    with pytest.raises(ScanError, match=r"sequences are nested too deep|damaged DICOM file"):
+        list_series(path)
+
+
+def test_endless_items_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+    path.write_bytes(header_bytes() + sequence(item * 300_000))
+    start = time.process_time()
+    with pytest.raises(ScanError, match="too many elements for a scan"):
+        list_series(path)
+    assert time.process_time() - start < 10
+
+
+def test_endless_frames_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 200_000
+    element = struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, len(items))
+    path.write_bytes(header_bytes() + element + items)
+    with pytest.raises(ScanError, match="too many elements for a scan"):
+        list_series(path)
+
+
+def test_a_file_beyond_the_limit_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path, *_) = write_series(tmp_path, scan(), AFFINE)
+    monkeypatch.setattr("ddmseg.imaging.dicom_file.MAX_FILE_BYTES", 100)
+    with pytest.raises(ScanError, match="a DICOM file may have at most 100; convert it"):
+        list_series(path)
