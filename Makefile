@@ -59,7 +59,7 @@ docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
 	$(BIN)/python -m benchmarks.speed.segment
 	$(BIN)/python -m benchmarks.speed.synthesis
-	$(BIN)/python -m benchmarks.write_results
+	$(BIN)/ddmseg report
 
 clean:  ## remove the environment and what the commands wrote
 	rm -rf $(VENV) $(DEMO) docs/api

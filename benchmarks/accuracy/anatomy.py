@@ -25,12 +25,12 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.records import RawTable, numbers, write_summary
 from benchmarks.summaries import mean_by_group, mean_interval, median_seconds
 from ddmseg.imaging.datasets import Case, malc2012, split_cases
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.metrics import dice
+from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
 
 MODES = ("fast", "diffusion")

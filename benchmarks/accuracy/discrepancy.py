@@ -23,7 +23,6 @@ import torch
 
 from benchmarks.accuracy.masks import Subject, measure_masks
 from benchmarks.commands import Options, describe_model, run_command, say, short_checksum
-from benchmarks.records import RawTable, numbers, text, write_summary
 from benchmarks.summaries import (
     Pairs,
     group_interval,
@@ -41,6 +40,7 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.evidence.records import RawTable, numbers, text, write_summary
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.sources.hippocampus import read_example

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.commands import Options, describe_model, run_command, say, short_checksum
-from benchmarks.records import RawTable, numbers, write_summary
 from benchmarks.summaries import mean_interval, paired_tests
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case, hippocampus, split_cases
@@ -31,6 +30,7 @@ from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.zoo import model_path
 

@@ -27,7 +27,6 @@ from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, describe_model, run_command, say
 from benchmarks.peak_memory import peak_memory_gb
-from benchmarks.records import write_summary
 from benchmarks.summaries import median_seconds
 from ddmseg.imaging.datasets import hippocampus, split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
@@ -37,6 +36,7 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.tiling import encode_tiled
+from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.outputs import write_outputs
 from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within

@@ -21,10 +21,10 @@ from torch import Generator
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, run_command, say
-from benchmarks.records import write_summary
 from benchmarks.summaries import median_seconds
 from ddmseg.pipeline.batches import Example, Source
 from ddmseg.pipeline.config import Settings, read_settings
+from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.training import Progress, Trainer
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "score label maps of any tool against a truth",
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",
+    "report": "write the page of results from the raw files",
     "models": "list the models at hand with what is known of them",
     "doctor": "check this installation",
 }

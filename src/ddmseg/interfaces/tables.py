@@ -25,8 +25,8 @@ class TableArguments:
 
     table: Annotated[Positional[Path], arg(metavar="TABLE", help_behavior_hint="")]
     """Folder with table.toml and a settings file for each row."""
-    rows: Annotated[tuple[str, ...], arg(metavar="ROW", help_behavior_hint="(all)")] = ()
-    """Only these rows."""
+    rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
+    """Only these rows, names with commas between."""
     results: Annotated[Path, arg(metavar="DIR")] = Path("results")
     """Folder that keeps the records; rows recorded with the same settings are not repeated."""
     work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
@@ -57,23 +57,25 @@ def run_table(arguments: TableArguments, kind: str) -> int:
         DdmsegError: when the table cannot be read.
     """
     from ddmseg.pipeline.experiments.plan import read_plan
-    from ddmseg.pipeline.experiments.row import Places
+    from ddmseg.pipeline.experiments.row import Places, keep_table
     from ddmseg.pipeline.experiments.table import build_table, markdown
     from ddmseg.pipeline.memory import keep_freed_memory
 
     if arguments.max_minutes is not None and not arguments.max_minutes > 0:
         raise SettingsError(f"max-minutes: got {arguments.max_minutes:g}; it must be above 0")
     plan = read_plan(arguments.table)
-    for row in arguments.rows:
+    rows = tuple(name.strip() for name in arguments.rows.split(",") if name.strip())
+    for row in rows:
         plan.settings(row, plan.folds[0])
     data = str(arguments.data) if arguments.data else None
     places = Places(arguments.results / kind / plan.name, arguments.work / kind / plan.name, data)
     code = 0
     if not arguments.show:
         keep_freed_memory()
-        code = _run_rows(plan, arguments.rows or tuple(plan.rows), places, arguments.max_minutes)
+        keep_table(plan, places)
+        code = _run_rows(plan, rows or tuple(plan.rows), places, arguments.max_minutes)
     print(f"# {plan.table.title}\n")
-    print(markdown(build_table(plan, places.results), plan.table.references))
+    print(markdown(build_table(plan.table, places.results), plan.table.references))
     return code
 
 

@@ -12,11 +12,12 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.pipeline.curve import Curve
+from ddmseg.pipeline.evidence.chapters import table_chapters
 from ddmseg.pipeline.experiments import row as row_module
 from ddmseg.pipeline.experiments.plan import read_plan
 from ddmseg.pipeline.experiments.predict import Member, predict
 from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, Unfinished, is_done, run_row
+from ddmseg.pipeline.experiments.row import Places, Unfinished, is_done, keep_table, run_row
 from ddmseg.pipeline.experiments.scoring import score_apart, score_row
 from ddmseg.pipeline.experiments.table import build_table, markdown
 from ddmseg.pipeline.scores import MEAN
@@ -137,7 +138,7 @@ def test_the_table_compares_patient_by_patient(table):
     plan, places = table
     for name in ("plain", "ddm"):
         run_row(plan, name, "test", places)
-    lines = build_table(plan, places.results)
+    lines = build_table(plan.table, places.results)
     assert [line.row for line in lines] == ["plain", "ddm"]  # the others have not been run
     plain, ddm = lines
     assert set(plain.against) == {"ddm"}
@@ -159,7 +160,7 @@ def test_rows_of_other_patients_do_not_mix(table):
     path = places.results / "ddm" / "test" / "scores.tsv"
     path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
     with pytest.raises(UsageError, match="other patients"):
-        build_table(plan, places.results)
+        build_table(plan.table, places.results)
 
 
 def test_a_damaged_record_is_named(table):
@@ -237,3 +238,17 @@ def test_results_folder_is_free_of_paths(table):
     for path in Path(places.results).rglob("*"):
         if path.is_file():
             assert str(places.results.parent) not in path.read_text()
+
+
+def test_the_chapter_is_made_of_the_results_alone(table):
+    plan, places = table
+    keep_table(plan, places)
+    run_row(plan, "plain", "test", places)
+    folder = places.results.parent / "page" / "compare" / "toy"
+    folder.parent.mkdir(parents=True)
+    places.results.rename(folder)
+    (section,) = table_chapters(folder.parents[1])
+    text = section.markdown()
+    assert "| Plain |" in text
+    assert "Not run yet: ddm, one_step, both." in text
+    assert "ddmseg compare configs/compare/toy" in text

@@ -32,19 +32,29 @@ class TableSettings:
     folds: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def fold_names(self) -> tuple[str, ...]:
+        """Names of the folds, at least one."""
+        return self.folds or (ONE_SPLIT,)
+
 
 @dataclass(frozen=True)
 class Plan:
     """A table and the settings of its rows."""
 
-    name: str
+    folder: Path
     table: TableSettings
     rows: dict[str, Settings]
 
     @property
+    def name(self) -> str:
+        """Of the table."""
+        return self.folder.name
+
+    @property
     def folds(self) -> tuple[str, ...]:
         """Names of the folds, at least one."""
-        return self.table.folds or (ONE_SPLIT,)
+        return self.table.fold_names
 
     def settings(self, row: str, fold: str) -> Settings:
         """Return the settings of one row in one fold.
@@ -67,13 +77,22 @@ class Plan:
         return self.rows[row].row.weights_of or row
 
 
+def read_table(folder: Path) -> TableSettings:
+    """Read ``table.toml`` alone.
+
+    Raises:
+        SettingsError: when it is missing or wrong.
+    """
+    return settings_from_dict(TableSettings, read_toml(folder / TABLE_FILE))
+
+
 def read_plan(folder: Path) -> Plan:
     """Read and check a folder of rows.
 
     Raises:
         SettingsError: when a file is missing or wrong, or rows name rows that are not there.
     """
-    table = settings_from_dict(TableSettings, read_toml(folder / TABLE_FILE))
+    table = read_table(folder)
     rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
     named = [("references", one) for one in table.references]
     for name, settings in rows.items():
@@ -93,4 +112,4 @@ def read_plan(folder: Path) -> Plan:
                 raise SettingsError(
                     f"{name}: '{member}' has no weights of its own; name one that has"
                 )
-    return Plan(folder.name, table, rows)
+    return Plan(folder, table, rows)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ddmseg.pipeline.checkpoint import load_state
+from ddmseg.pipeline.checkpoint import load_state, replace_file
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.experiments.plan import Plan
+from ddmseg.pipeline.experiments.plan import TABLE_FILE, Plan
 from ddmseg.pipeline.experiments.record import (
     Record,
     commit,
@@ -46,6 +46,11 @@ class Places:
 
 class Unfinished(Exception):
     """The time was over before a row was trained; its state is saved."""
+
+
+def keep_table(plan: Plan, places: Places) -> None:
+    """Put the table's own settings beside its records: the page is made of results alone."""
+    replace_file(places.results / TABLE_FILE, (plan.folder / TABLE_FILE).read_bytes())
 
 
 def is_done(plan: Plan, row: str, fold: str, places: Places) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ddmseg.errors import UsageError
 from ddmseg.maths.statistics import PairedTest, compare_to
-from ddmseg.pipeline.experiments.plan import Plan
+from ddmseg.pipeline.experiments.plan import TableSettings
 from ddmseg.pipeline.experiments.record import Record, read_record
 from ddmseg.pipeline.scores import MEAN, Score, Summary, per_patient, summarise
 
@@ -55,27 +55,31 @@ def read_row(
     return [record for record, _ in whole], [score for _, scores in whole for score in scores]
 
 
-def build_table(plan: Plan, results: Path) -> list[Line]:
-    """Return a line for each row that has been run in all folds, in the plan's order.
+def build_table(table: TableSettings, results: Path) -> list[Line]:
+    """Return a line for each row that has been run in all folds, in the table's order.
+
+    Args:
+        table: which rows, folds and references.
+        results: folder of the table's records.
 
     Raises:
         UsageError: when two rows were tested on different patients.
     """
     rows = {}
-    for name in plan.rows:
-        found = read_row(results, name, plan.folds)
+    for name in table.rows:
+        found = read_row(results, name, table.fold_names)
         if found is not None:
             rows[name] = found
     dice = {name: per_patient(scores, "dice") for name, (_, scores) in rows.items()}
     _check_patients(dice)
-    tests = {one: _tests(one, dice) for one in plan.table.references if one in dice}
+    tests = {one: _tests(one, dice) for one in table.references if one in dice}
     lines = []
     for name, (records, scores) in rows.items():
         memory = [r.peak_memory_mb for r in records if r.peak_memory_mb is not None]
         lines.append(
             Line(
                 row=name,
-                title=plan.rows[name].row.title or name,
+                title=records[0].settings["row"]["title"] or name,
                 summary=summarise(scores),
                 against={ref: found[name] for ref, found in tests.items() if name in found},
                 parameters=records[0].parameters,

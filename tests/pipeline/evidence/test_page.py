@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.page import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddmseg.pipeline.evidence.page import (
     NO_FIGURE,
     NOT_MEASURED,
     Claim,
@@ -14,8 +17,6 @@ from benchmarks.page import (
     table,
     with_interval,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 LEAST = Target("Dice", 0.89)
 MOST = Target("fast", 5.0, at_least=False, unit=" s", digits=2)

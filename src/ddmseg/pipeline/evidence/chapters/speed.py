@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.page import (
+from ddmseg.pipeline.evidence.page import (
     Claim,
     Section,
     Summaries,

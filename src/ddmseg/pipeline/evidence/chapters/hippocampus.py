@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.page import (
+from ddmseg.pipeline.evidence.page import (
     INTERVALS,
     NOT_MEASURED,
     Claim,

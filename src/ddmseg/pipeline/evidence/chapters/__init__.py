@@ -5,11 +5,14 @@ A summary that is missing gives a chapter that says so; no figure stands here in
 
 from __future__ import annotations
 
-from benchmarks.chapters.anatomy import anatomy
-from benchmarks.chapters.discrepancy import discrepancy
-from benchmarks.chapters.hippocampus import hippocampus
-from benchmarks.chapters.speed import speed, synthesis
-from benchmarks.page import Section, Summaries
+from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
+from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
+from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
+from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
+from ddmseg.pipeline.evidence.chapters.tables import table_chapters
+from ddmseg.pipeline.evidence.page import Section, Summaries
+
+__all__ = ["all_chapters", "table_chapters"]
 
 LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}
 """Least correlation of expected and true Dice that is aimed at."""

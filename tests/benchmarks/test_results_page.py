@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.accuracy import anatomy, discrepancy, hippocampus
-from benchmarks.chapters.hippocampus import METHOD_NAMES
-from benchmarks.figures import draw_all
-from benchmarks.page import NOT_MEASURED
-from benchmarks.records import RawTable, read_summary, write_summary
 from benchmarks.summaries import median_seconds
-from benchmarks.write_results import NAMES, Arguments, results_page, run
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
+from ddmseg.pipeline.evidence.figures import draw_all
+from ddmseg.pipeline.evidence.page import NOT_MEASURED
+from ddmseg.pipeline.evidence.records import RawTable, read_summary, write_summary
+from ddmseg.pipeline.evidence.results_page import NAMES, results_page, write_results_page
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
 MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}
@@ -188,9 +188,8 @@ def test_equal_figures_give_equal_pictures(summaries, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_command_writes_page_and_pictures(summaries, tmp_path, capsys):
+def test_page_and_pictures_are_written(summaries, tmp_path):
     write_summary(tmp_path / "results" / "speed_synthesis.json", summaries["speed_synthesis"])
-    run(Arguments(results=tmp_path / "results", docs=tmp_path / "docs"))
-    page = (tmp_path / "docs" / "results.md").read_text()
-    assert "at most 1.000 | 0.080" in page
-    assert "results.md" in capsys.readouterr().out
+    files = write_results_page(tmp_path / "results", tmp_path / "docs")
+    assert files[0] == tmp_path / "docs" / "results.md"
+    assert "at most 1.000 | 0.080" in files[0].read_text()

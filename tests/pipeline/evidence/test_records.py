@@ -7,7 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.records import RawTable, numbers, read_rows, read_summary, text, write_summary
+
+from ddmseg.pipeline.evidence.records import (
+    RawTable,
+    numbers,
+    read_rows,
+    read_summary,
+    text,
+    write_summary,
+)
 
 COLUMNS = ("weights", "case", "dice")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page import (
+from ddmseg.pipeline.evidence.page import (
     INTERVALS,
     Claim,
     Section,

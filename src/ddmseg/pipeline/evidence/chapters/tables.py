@@ -1,0 +1,46 @@
+"""Chapters of tables of rows: comparisons and ablations, as far as they have been run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddmseg.pipeline.evidence.page import INTERVALS, Section
+from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
+from ddmseg.pipeline.experiments.table import Line, build_table, markdown
+
+KINDS = ("compare", "ablate", "study")
+"""Commands that leave tables of rows, in the order of the page."""
+
+
+def table_chapters(results: Path) -> list[Section]:
+    """Return a chapter for each table under ``results / KIND / NAME``.
+
+    Raises:
+        UsageError: when a record is damaged or rows were tested on different patients.
+    """
+    found = [
+        (kind, path) for kind in KINDS for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}"))
+    ]
+    return [_chapter(kind, path.parent) for kind, path in found]
+
+
+def _chapter(kind: str, folder: Path) -> Section:
+    table = read_table(folder)
+    lines = build_table(table, folder)
+    command = f"ddmseg {kind} configs/{kind}/{folder.name} --data DATA"
+    body = [table.note.strip(), markdown(lines, table.references), _words(lines, table)]
+    return Section(table.title, command, [part for part in body if part])
+
+
+def _words(lines: list[Line], table: TableSettings) -> str:
+    """Say how to read the table and what is missing from it."""
+    words = (
+        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are "
+        "of the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected "
+        "over the rows. Distances are means over the structures that the row found at all."
+    )
+    run = {line.row for line in lines}
+    missing = [name for name in table.rows if name not in run]
+    if missing:
+        words += f" Not run yet: {', '.join(missing)}."
+    return words

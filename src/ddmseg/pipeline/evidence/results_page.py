@@ -1,0 +1,83 @@
+"""``docs/results.md`` and its pictures, made of the files in ``results/`` alone.
+
+Every figure on the page is read from a file there; what was not measured is said to be
+so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import UsageError
+from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
+from ddmseg.pipeline.evidence.figures import draw_all
+from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
+from ddmseg.pipeline.evidence.records import read_summary
+
+NAMES = (
+    "hippocampus",
+    "anatomy",
+    "discrepancy_hippocampus",
+    "discrepancy_anatomy",
+    "speed_segment",
+    "speed_synthesis",
+)
+HEAD = """# Results
+
+Every figure here was measured by the command above its table and read from the files that
+it left in `results/`; `ddmseg report` makes this page, so edit nothing here by hand. `DATA`
+is the folder that holds the data sets. What was aimed at is in the column *target*, reached
+or not."""
+
+
+def write_results_page(results: Path, docs: Path) -> list[Path]:
+    """Write ``results.md`` and its pictures; return the files.
+
+    Args:
+        results: folder that the measuring commands wrote to.
+        docs: folder for ``results.md`` and ``images/``.
+
+    Raises:
+        UsageError: when the folder is not there or a file in it is damaged.
+    """
+    if not results.is_dir():
+        raise UsageError(f"{results}: no such folder; name the one that holds the raw results")
+    summaries: dict[str, dict[str, Any] | None] = {
+        name: read_summary(results / f"{name}.json") for name in NAMES
+    }
+    page = docs / "results.md"
+    text = results_page(summaries, table_chapters(results), study_pages(docs))
+    replace_file(page, text.encode())
+    return [page, *draw_all(summaries, docs / "images")]
+
+
+def results_page(
+    summaries: Summaries, tables: list[Section] | None = None, studies: list[Path] | None = None
+) -> str:
+    """Return the page: all targets first, then chapter by chapter.
+
+    Args:
+        summaries: of the measuring commands.
+        tables: chapters of comparisons and ablations.
+        studies: pages of studies, to link to.
+    """
+    sections = all_chapters(summaries)
+    claims = [claim for section in sections for claim in section.claims]
+    parts = [HEAD, "## All targets", claim_table(claims)]
+    parts += [section.markdown() for section in [*sections, *(tables or [])]]
+    if studies:
+        links = [f"- [{_title(page)}](studies/{page.name})" for page in studies]
+        parts += ["## Studies", "\n".join(links)]
+    return "\n\n".join(parts) + "\n"
+
+
+def study_pages(docs: Path) -> list[Path]:
+    """Return the pages of the studies that have been written."""
+    return sorted((docs / "studies").glob("*.md"))
+
+
+def _title(page: Path) -> str:
+    first = page.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ").strip() or page.stem
