@@ -40,7 +40,7 @@ class Arguments:
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
     output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
     """Folder for the figures."""
-    config: Path = Path("configs/anatomy.toml")
+    config: Path = Path("configs/anatomy_first.toml")
     """Settings of the training."""
     steps: int = 10
     """Steps to time, at least 1."""

@@ -70,7 +70,7 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """Train on toys; the list gets the folder that the command asked for."""
     asked: list[str | None] = []
 
-    def make(settings: object, root: str | None = None) -> ToySource:
+    def make(settings: object, root: str | None = None, **run: object) -> ToySource:
         asked.append(root)
         return ToySource()
 

@@ -198,3 +198,10 @@ def test_pearson_of_a_constant_is_not_a_number():
 def test_pearson_of_one_patient_is_refused():
     with pytest.raises(SettingsError, match="correlation: got 1 patient;"):
         pearson([1.0], [2.0])
+
+
+def test_rounding_of_the_values_does_not_move_the_interval():
+    values = np.array([0.8, 0.8, 0.7, 0.9, 0.7, 0.6, 0.9, 0.8]) + 0.1 / 3
+    shaken = values + 1e-14 * np.array([1, -1, 1, -1, 1, -1, 1, -1])
+    one, two = bootstrap_interval(values), bootstrap_interval(shaken)
+    assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=1e-9)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import SettingsError
+from ddmseg.imaging.preprocess_variants import NORMALISATIONS
 from ddmseg.maths.samplers import SAMPLERS
 from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.sampling import GUIDANCES
@@ -77,6 +78,15 @@ def test_settings_survive_json():
     )
     plain = json.loads(json.dumps(settings_to_dict(settings)))
     assert settings_from_dict(Settings, plain) == settings
+
+
+def test_normalisations_are_those_of_the_floor_below():
+    for word in NORMALISATIONS:
+        raw = {"name": "x", "data": {"kind": "hippocampus", "normalisation": word}}
+        assert settings_from_dict(Settings, raw).data.normalisation == word
+    with pytest.raises(SettingsError, match=r"data.normalisation: got 'nonsense'") as caught:
+        settings_from_dict(Settings, {"name": "x", "data": {"normalisation": "nonsense"}})
+    assert str(caught.value).count(", ") == len(NORMALISATIONS) - 1
 
 
 def test_choices_are_those_of_the_floors_below():
@@ -166,6 +176,13 @@ OUT_OF_RANGE = [
     (DataSettings, "data", {"patch": ()}, "give one number for each axis"),
     (DataSettings, "data", {"t1_probability": 1.2}, "must be within 0 and 1"),
     (DataSettings, "data", {"skull_strip_probability": -0.1}, "must be within 0 and 1"),
+    (DataSettings, "data", {"synthetic_share": 1.1}, "must be within 0 and 1"),
+    (DataSettings, "data", {"resample_mm": -1.0}, "must be at least 0"),
+    (DataSettings, "data", {"synthetic_share": 0.5}, "label_maps has no scans; leave it out"),
+    (DataSettings, "data", {"maps": "inter_intra"}, "label_maps has no scans; leave it out"),
+    (DataSettings, "data", {"normalisation": "z_score"}, "label_maps has no scans; leave it out"),
+    (DataSettings, "data", {"bias_field": True}, "label_maps has no scans; leave it out"),
+    (DataSettings, "data", {"resample_mm": 1.5}, "label_maps has no scans; leave it out"),
     (LossSettings, "loss", {"temperature": 0.0}, "must be above 0"),
     (LossSettings, "loss", {"diffusion_weight": -1.0}, "must be at least 0"),
     (LossSettings, "loss", {"joint_from_step": -1}, "must be at least 0"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from ddmseg.imaging.datasets.ibsr18 import FOLDS
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources import labelled_source
+from ddmseg.pipeline.sources.subject import LabelledSource
 from real_sets import write_hippocampus, write_ibsr18
 
 
@@ -81,6 +85,87 @@ def test_fewer_training_subjects(scans, tmp_path):
     settings = DataSettings(kind="hippocampus", patch=(16, 16, 16), subjects=1)
     split = labelled_source(settings, str(tmp_path)).split()
     assert split == {**names, "train": names["train"][:1]}
+
+
+def both_kinds(root, **changes: object) -> list[DataSettings]:
+    """Settings of both sets, written below root."""
+    write_hippocampus(root, {"train": 2, "validation": 1, "test": 2})
+    crops = DataSettings(kind="hippocampus", patch=(16, 24, 16), **changes)  # type: ignore[arg-type]
+    return [crops, ibsr18(**changes)]
+
+
+def middle(source: LabelledSource) -> torch.Tensor:
+    """An image to validate on that is not blank, as the first slice of a scan may be."""
+    examples = source.validation_examples(9)
+    return examples[len(examples) // 4][0]
+
+
+def test_synthetic_images_replace_training_images_alone(scans):
+    root = scans[0]
+    plain, painted = (both_kinds(root, augment=False, synthetic_share=s) for s in (0.0, 1.0))
+    for settings, other in zip(plain, painted, strict=True):
+        real, synthetic = (labelled_source(one, str(root)) for one in (settings, other))
+        pairs = [
+            (real.training_example(seeded(0, i)), synthetic.training_example(seeded(0, i)))
+            for i in range(6)
+        ]
+        assert all(torch.equal(a[1], b[1]) for a, b in pairs)  # labels are the subject's own
+        assert all(a[0].shape == b[0].shape and b[0].isfinite().all() for a, b in pairs)
+        changed = [not torch.allclose(a[0], b[0], atol=0.05) for a, b in pairs if a[0].any()]
+        assert changed
+        assert all(changed)
+        for name in ("validation_examples", "test_subjects"):
+            argument = (2,) if name == "validation_examples" else ()
+            theirs = list(getattr(real, name)(*argument))
+            mine = list(getattr(synthetic, name)(*argument))
+            for a, b in zip(theirs, mine, strict=True):
+                shown = (a[0], b[0]) if isinstance(a, tuple) else (a.image, b.image)
+                assert torch.equal(*shown)
+
+
+def test_about_the_share_asked_for_is_synthetic(tmp_path):
+    write_hippocampus(tmp_path, {"train": 1, "validation": 1, "test": 1})
+    base = DataSettings(kind="hippocampus", patch=(16, 24, 16), augment=False)
+    (real, _) = labelled_source(base, str(tmp_path)).training_example(seeded(0, 0))
+    source = labelled_source(replace(base, synthetic_share=0.25), str(tmp_path))
+    same = [torch.equal(source.training_example(seeded(0, i))[0], real) for i in range(200)]
+    assert 0.68 < sum(same) / len(same) < 0.82
+
+
+@pytest.mark.parametrize(
+    "changes", [{"normalisation": "min_max"}, {"normalisation": "z_score"}, {"resample_mm": 2.0}]
+)
+def test_preprocessing_is_the_same_in_training_validation_and_test(scans, changes):
+    for settings in both_kinds(scans[0], augment=False, **changes):
+        plain = replace(settings, normalisation="robust", resample_mm=0.0)
+        source, other = (labelled_source(one, str(scans[0])) for one in (settings, plain))
+        for mine, theirs in (
+            (next(source.training_subjects()).image, next(other.training_subjects()).image),
+            (middle(source), middle(other)),
+            (next(source.test_subjects()).image, next(other.test_subjects()).image),
+        ):
+            assert mine.shape == theirs.shape
+            assert not torch.allclose(mine, theirs, atol=1e-3)
+        mine, theirs = next(source.test_subjects()), next(other.test_subjects())
+        assert torch.equal(mine.labels, theirs.labels)
+
+
+def test_training_subjects_are_read_once_by_many_threads(scans, monkeypatch):
+    source = labelled_source(ibsr18(), str(scans[0]))
+    read: list[str] = []
+    original = type(source).training_subjects
+
+    def counted(self):
+        for subject in original(self):
+            read.append(subject.identifier)
+            yield subject
+
+    monkeypatch.setattr(type(source), "training_subjects", counted)
+    assert source.split()["train"]
+    assert not read  # nothing is read before it is wanted
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: source.training_example(seeded(0, i)), range(8)))
+    assert read == source.split()["train"]
 
 
 @pytest.mark.parametrize(

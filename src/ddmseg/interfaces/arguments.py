@@ -176,7 +176,7 @@ def _check_complete(
     options: Sequence[Option], places: Sequence[str], given: Collection[str], program: str
 ) -> None:
     positional = [option for option in options if option.positional]
-    if len(places) < len(positional):
+    if len(places) < sum(option.required for option in positional):
         raise UsageError(f"{positional[len(places)].names[0]} is missing; see {program} --help")
     if len(places) > len(positional) and not any(option.many for option in positional):
         extra = places[len(positional)]

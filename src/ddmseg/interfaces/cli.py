@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",
     "report": "write the page of results from the raw files",
+    "study": "answer one question about trained weights with a table, a picture and a page",
     "models": "list the models at hand with what is known of them",
     "doctor": "check this installation",
 }

@@ -35,6 +35,10 @@ class TableArguments:
         Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
     ] = None
     """Folder that holds the data sets, one subfolder each."""
+    nnunet_python: Annotated[
+        Path | None, arg(metavar="PYTHON", help_behavior_hint="(the variable DDMSEG_NNUNET_PYTHON)")
+    ] = None
+    """Python of an environment with nnunetv2, for rows of nnU-Net."""
     max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
     """Save the state and stop after so many minutes; the same command goes on."""
     show: bool = False
@@ -68,7 +72,12 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     for row in rows:
         plan.settings(row, plan.folds[0])
     data = str(arguments.data) if arguments.data else None
-    places = Places(arguments.results / kind / plan.name, arguments.work / kind / plan.name, data)
+    places = Places(
+        arguments.results / kind / plan.name,
+        arguments.work / kind / plan.name,
+        data,
+        str(arguments.nnunet_python) if arguments.nnunet_python else None,
+    )
     code = 0
     if not arguments.show:
         keep_freed_memory()
@@ -115,6 +124,9 @@ def _reporting(plan: Plan, row: str, fold: str):  # type: ignore[no-untyped-def]
     def show():  # type: ignore[no-untyped-def]
         steps = plan.settings(row, fold).training.steps
         with progress_bar(steps, first_text=f"{row}, {fold}") as bar:
-            yield lambda now: bar.update(now.step, f"{row}, {fold}: step {now.step} of {now.steps}")
+            # nnU-Net counts in iterations of its own: the bar shows the share that is done.
+            yield lambda now: bar.update(
+                steps * now.step / now.steps, f"{row}, {fold}: step {now.step} of {now.steps}"
+            )
 
     return show()

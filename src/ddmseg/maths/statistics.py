@@ -164,7 +164,7 @@ def _bootstrap(
 ) -> tuple[float, float]:
     interval = stats.bootstrap(
         (x,),
-        np.mean,
+        _rounded_mean,
         confidence_level=level,
         n_resamples=resamples,
         method=method,
@@ -173,6 +173,11 @@ def _bootstrap(
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def _rounded_mean(x: NDArray[np.float64], axis: int = -1) -> Any:
+    """The mean without its last digits: draws of equal patients in another order must tie."""
+    return np.round(np.mean(x, axis=axis), 12)
 
 
 def _sample(values: Values, purpose: str) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from typing import Literal
 from ddmseg.errors import SettingsError
 from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 
+CONTRASTS_WITH_MAPS = 3
+
 
 def _require(ok: bool, name: str, came: object, allowed: str) -> None:
     if not ok:
@@ -95,8 +97,16 @@ class ModelSettings:
 class DataSettings:
     """What to train on.
 
-    ``fold`` names the split that is tested (and left out of training) where a set has
-    folds; ``subjects`` limits the training subjects to the first so many, 0 takes all.
+    Attributes:
+        fold: the split that is tested (and left out of training) where a set has folds.
+        subjects: the first so many training subjects; 0 takes all.
+        synthetic_share: of training examples, those whose image is painted from the
+            subject's own label map, see ``imaging.synthesis_regions``.
+        maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
+            see ``pipeline.inter_intra``.
+        normalisation: of each scan, see ``imaging.preprocess_variants``.
+        bias_field: N4 before that.
+        resample_mm: voxel edge to resample scans to and back from; 0 leaves them alone.
     """
 
     kind: Literal["label_maps", "hippocampus", "ibsr18"] = "label_maps"
@@ -107,19 +117,26 @@ class DataSettings:
     augment: bool = True
     skull_strip_probability: float = 0.5
     t1_probability: float = 0.6
+    synthetic_share: float = 0.0
+    maps: Literal["none", "inter_intra"] = "none"
+    normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
+    bias_field: bool = False
+    resample_mm: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _require_above_0(self, "data.spacing_mm")
-        _require_least(0, self, "data.subjects")
+        for name in ("subjects", "resample_mm"):
+            _require_least(0, self, f"data.{name}")
         _require(
             self.kind == "ibsr18" or not self.fold,
             "data.fold",
             repr(self.fold),
             f"{self.kind} has one split; leave it out",
         )
-        for name in ("skull_strip_probability", "t1_probability"):
+        for name in ("skull_strip_probability", "t1_probability", "synthetic_share"):
             _require_share(self, f"data.{name}")
+        self._check_scans()
         _require(
             len(self.patch) in (2, 3), "data.patch", self.patch, "give one number for each axis"
         )
@@ -129,6 +146,26 @@ class DataSettings:
             self.patch,
             "each must be a multiple of 8 above 0",
         )
+
+    def _check_scans(self) -> None:
+        """Refuse what is done to scans where there are none, and what excludes each other."""
+        for name in _OF_SCANS:
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            _require(
+                self.kind != "label_maps" or value == default,
+                f"data.{name}",
+                value,
+                "label_maps has no scans; leave it out",
+            )
+        _require(
+            self.maps == "none" or not self.synthetic_share,
+            "data.synthetic_share",
+            self.synthetic_share,
+            f"maps are of the real scan; with data.maps {self.maps} leave it out",
+        )
+
+
+_OF_SCANS = ("synthetic_share", "maps", "normalisation", "bias_field", "resample_mm")
 
 
 @dataclass(frozen=True)
@@ -230,11 +267,18 @@ class RowSettings:
         title: in the table.
         weights_of: row whose weights are tested with this row's sampling; empty: own.
         members: rows whose probabilities are averaged; nothing is trained then.
+        adapter: program that trains and predicts in place of our networks, see
+            ``pipeline.nnunet``; empty: none. Of the other settings it heeds those of the
+            data, ``training.steps`` times ``training.batch`` as the examples that it may
+            see, and ``training.seed``, ``threads`` and ``device``.
+        configuration: of nnU-Net.
     """
 
     title: str = ""
     weights_of: str = ""
     members: tuple[str, ...] = ()
+    adapter: Literal["", "nnunet"] = ""
+    configuration: Literal["", "2d", "3d_fullres"] = ""
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
@@ -243,6 +287,20 @@ class RowSettings:
             "row.members",
             self.members,
             "leave it out where row.weights_of is given",
+        )
+        for name in ("weights_of", "members"):
+            value = getattr(self, name)
+            _require(
+                not (self.adapter and value),
+                f"row.{name}",
+                value,
+                f"leave it out where row.adapter is {self.adapter}, which trains its own",
+            )
+        _require(
+            bool(self.adapter) == bool(self.configuration),
+            "row.configuration",
+            repr(self.configuration),
+            "give 2d or 3d_fullres with row.adapter nnunet, and nothing without",
         )
 
 
@@ -267,6 +325,37 @@ class Settings:
             self.data.patch,
             f"with {len(self.model.widths)} model.widths each must be a multiple of {multiple}",
         )
+        _require(
+            self.data.maps == "none" or self.model.contrasts == CONTRASTS_WITH_MAPS,
+            "model.contrasts",
+            self.model.contrasts,
+            f"with data.maps {self.data.maps} there are {CONTRASTS_WITH_MAPS}: the scan and two "
+            "maps",
+        )
+        self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        """Refuse what an adapter would pass over: it augments by itself and starts fresh."""
+        if not self.row.adapter:
+            return
+        _require(
+            self.data.kind != "label_maps",
+            "data.kind",
+            self.data.kind,
+            f"row.adapter {self.row.adapter} needs real scans: hippocampus or ibsr18",
+        )
+        for place, value, wanted in (
+            ("data.augment", self.data.augment, True),
+            ("data.maps", self.data.maps, "none"),
+            ("data.synthetic_share", self.data.synthetic_share, 0.0),
+            ("training.start_from", self.training.start_from, ""),
+        ):
+            _require(
+                value == wanted,
+                place,
+                value,
+                f"row.adapter {self.row.adapter} has no such choice; leave it out",
+            )
 
 
 def read_settings(path: Path) -> Settings:

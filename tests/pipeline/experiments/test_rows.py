@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddmseg.errors import UsageError
+from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.networks.baselines import BaselineSegmenter
+from ddmseg.pipeline import inter_intra
 from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.evidence.chapters import table_chapters
 from ddmseg.pipeline.experiments import row as row_module
@@ -20,6 +21,7 @@ from ddmseg.pipeline.experiments.record import read_record
 from ddmseg.pipeline.experiments.row import Places, Unfinished, is_done, keep_table, run_row
 from ddmseg.pipeline.experiments.scoring import score_apart, score_row
 from ddmseg.pipeline.experiments.table import build_table, markdown
+from ddmseg.pipeline.inter_intra import Recipe
 from ddmseg.pipeline.scores import MEAN
 from ddmseg.pipeline.sources.subject import Subject
 from real_sets import write_hippocampus
@@ -115,6 +117,57 @@ def test_stopped_and_resumed_is_the_same_row(table):
         a = read_record(places.results / name / "test")
         b = read_record(again.results / name / "test")
         assert a[1] == b[1]
+
+
+def test_a_record_from_before_a_setting_existed_still_stands(table):
+    plan, places = table
+    run_row(plan, "plain", "test", places)
+    for path in (
+        places.results / "plain" / "test" / "run.json",
+        places.work / "plain" / "test" / "settings.json",
+    ):
+        stored = json.loads(path.read_text())
+        del stored.get("settings", stored)["data"]["normalisation"]
+        path.write_text(json.dumps(stored))
+    assert is_done(plan, "plain", "test", places)
+    again = run_row(plan, "plain", "test", places)  # tested again, not trained
+    assert again.samples_seen == 4
+    stored["data"]["normalisation"] = "nonsense"
+    path.write_text(json.dumps(stored))
+    assert not row_module._same_training(path, plan.settings("plain", "test"))
+
+
+MAPS = """extends = "ddm.toml"
+[model]
+contrasts = 3
+[data]
+maps = "inter_intra"
+"""
+
+
+def test_a_row_with_maps_keeps_its_auto_encoders_with_its_weights(table, monkeypatch):
+    monkeypatch.setattr(inter_intra, "Recipe", lambda: Recipe(steps=3, batch=4))
+    plan, places = table
+    run_row(plan, "ddm", "test", places)
+    (plan.folder / "table.toml").write_text(TABLE.replace('"both"', '"both", "maps"'))
+    (plan.folder / "maps.toml").write_text(MAPS)
+    plan = read_plan(plan.folder)
+    with pytest.raises(Unfinished):
+        run_row(plan, "maps", "test", places, max_minutes=0)
+    kept = places.work / "maps" / "test" / inter_intra.FILE
+    before = kept.read_bytes()
+    record = run_row(plan, "maps", "test", places)
+    assert kept.read_bytes() == before  # resumed with the same
+    bare = read_record(places.results / "ddm" / "test")[0]
+    assert record.parameters > bare.parameters + 6 * 1000  # six auto-encoders count
+    assert record.split == bare.split
+    _, scores = read_record(places.results / "maps" / "test")
+    kept.unlink()
+    weights = [kept.with_name("best.safetensors")]
+    with pytest.raises(CheckpointError, match=r"auto_encoders\.safetensors: no such file"):
+        score_row(weights, [json.dumps(record.settings)], places.data, 1)
+    kept.write_bytes(before)
+    assert score_row(weights, [json.dumps(record.settings)], places.data, 1).scores == scores
 
 
 def test_borrowed_weights_are_not_trained_again(table, monkeypatch):

@@ -30,7 +30,7 @@ class Arguments:
     """Train a model as a TOML file says; with torchrun on several GPUs."""
 
     config: Annotated[Positional[Path], arg(metavar="CONFIG", help_behavior_hint="")]
-    """Settings, such as configs/anatomy.toml."""
+    """Settings, such as configs/hippocampus.toml."""
     output: Annotated[
         Path | None, arg(aliases=("-o",), metavar="FOLDER", help_behavior_hint="(runs/NAME)")
     ] = None
@@ -99,7 +99,12 @@ def run(arguments: Arguments) -> int:
 
     stop = StopRequest()
     with stop.listening():
-        source = make_source(settings.data, str(arguments.data) if arguments.data else None)
+        source = make_source(
+            settings.data,
+            str(arguments.data) if arguments.data else None,
+            run_folder=folder,
+            training=True,
+        )
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
         best = _train(trainer, arguments, stop)
     if trainer.rank == 0:

@@ -23,12 +23,12 @@ def draw_all(summaries: Mapping[str, Summary | None], folder: Path) -> list[Path
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     if (found := summaries.get("hippocampus")) is not None:
-        drawn.append(_save(dice_by_steps(found), folder / "dice_by_steps.png"))
+        drawn.append(save_figure(dice_by_steps(found), folder / "dice_by_steps.png"))
     if (found := summaries.get("anatomy")) is not None:
-        drawn.append(_save(anatomy_dice(found), folder / "anatomy_dice.png"))
+        drawn.append(save_figure(anatomy_dice(found), folder / "anatomy_dice.png"))
     for model in ("hippocampus", "anatomy"):
         if (found := summaries.get(f"discrepancy_{model}")) is not None:
-            drawn.append(_save(expected_dice(found), folder / f"expected_dice_{model}.png"))
+            drawn.append(save_figure(expected_dice(found), folder / f"expected_dice_{model}.png"))
     return drawn
 
 
@@ -38,7 +38,7 @@ def dice_by_steps(found: Summary) -> Figure:
     Bars are intervals of the difference from one step on the same crops: patients differ
     far more among each other than methods do.
     """
-    figure, axes = _figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     methods = found["methods"]
     for pattern, tests, colour, name in (
         ("ddm_{}x4", "joined_against_one_step", BLUE, "4 samples, joined with the coarse head"),
@@ -80,7 +80,7 @@ def anatomy_dice(found: Summary) -> Figure:
     """Dice of each structure on the test scans, in both modes."""
     modes = found["splits"]["test"]
     names = list(modes["diffusion"]["structures"])
-    figure, axes = _figure(6.8, 8.0)
+    figure, axes = new_figure(6.8, 8.0)
     for offset, mode, colour in ((0.2, "diffusion", BLUE), (-0.2, "fast", ORANGE)):
         rows = [modes[mode]["structures"][name] for name in names]
         places = [len(names) - i + offset for i in range(len(names))]
@@ -99,7 +99,7 @@ def anatomy_dice(found: Summary) -> Figure:
 def expected_dice(found: Summary) -> Figure:
     """Calibrated expected Dice against true Dice, one dot a mask."""
     sets = found["sets"]
-    figure, _ = _figure(4.4 * len(sets), 4.4, panels=len(sets))
+    figure, _ = new_figure(4.4 * len(sets), 4.4, panels=len(sets))
     for axes, (name, one) in zip(figure.axes, sets.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.7)
         for kind, colour in KINDS.items():
@@ -127,7 +127,8 @@ def _bars(rows: list[Summary]) -> list[list[float]] | None:
     ]
 
 
-def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, Axes]:
+    """Return an empty figure of so many inches, and the first of its panels."""
     from matplotlib.figure import Figure as NewFigure
 
     figure = NewFigure(figsize=(width, height), layout="constrained")
@@ -139,7 +140,8 @@ def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, Ax
     return figure, figure.axes[0]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Save a figure as PNG and return the file."""
     # Without its name and version in the file, equal figures are equal bytes.
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
     return path

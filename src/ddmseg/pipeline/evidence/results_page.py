@@ -15,6 +15,7 @@ from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
 from ddmseg.pipeline.evidence.records import read_summary
+from ddmseg.pipeline.evidence.table_figures import draw_tables
 
 NAMES = (
     "hippocampus",
@@ -50,7 +51,8 @@ def write_results_page(results: Path, docs: Path) -> list[Path]:
     page = docs / "results.md"
     text = results_page(summaries, table_chapters(results), study_pages(docs))
     replace_file(page, text.encode())
-    return [page, *draw_all(summaries, docs / "images")]
+    images = docs / "images"
+    return [page, *draw_all(summaries, images), *draw_tables(results, images)]
 
 
 def results_page(

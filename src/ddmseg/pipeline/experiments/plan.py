@@ -12,6 +12,8 @@ from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 TABLE_FILE = "table.toml"
 ONE_SPLIT = "test"
 """Name of the only fold of a data set that has one fixed split."""
+OF_IMAGES = ("kind", "maps", "normalisation", "bias_field", "resample_mm")
+"""Settings of the data that decide how a test image looks."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,21 @@ def read_plan(folder: Path) -> Plan:
     for name, settings in rows.items():
         for member in (settings.row.weights_of, *settings.row.members):
             other = rows[member].row if member else None
-            if other is not None and (other.weights_of or other.members):
+            if other is not None and (other.weights_of or other.members or other.adapter):
                 raise SettingsError(
                     f"{name}: '{member}' has no weights of its own; name one that has"
                 )
+            if member:
+                _check_images(name, settings, member, rows[member])
     return Plan(folder, table, rows)
+
+
+def _check_images(name: str, settings: Settings, member: str, other: Settings) -> None:
+    """Refuse a row that would show a network other images than it was trained on."""
+    for setting in OF_IMAGES:
+        here, there = getattr(settings.data, setting), getattr(other.data, setting)
+        if here != there:
+            raise SettingsError(
+                f"{name}: data.{setting}: got {here}; '{member}', whose weights it uses, has "
+                f"{there}: make both equal"
+            )

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Record:
         train_seconds: of the whole training.
         seconds_a_scan: median over test subjects.
         peak_memory_mb: of prediction, in 1e6 bytes.
+        notes: what else is to be known of the row, such as nnU-Net's plan.
     """
 
     table: str
@@ -58,6 +59,7 @@ class Record:
     train_seconds: float
     seconds_a_scan: float
     peak_memory_mb: float | None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def write_record(folder: Path, record: Record, scores: list[Score], curve: Path | None) -> None:

@@ -6,13 +6,15 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ddmseg.errors import SettingsError
 from ddmseg.pipeline.checkpoint import load_state, replace_file
-from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.config import RowSettings, Settings
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, Plan
 from ddmseg.pipeline.experiments.record import (
     Record,
@@ -21,8 +23,10 @@ from ddmseg.pipeline.experiments.record import (
     versions,
     write_record,
 )
-from ddmseg.pipeline.experiments.scoring import score_apart
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.pipeline.experiments.scoring import RowResult, score_apart
+from ddmseg.pipeline.nnunet.adapter import NnunetRow
+from ddmseg.pipeline.nnunet.environment import find_python
+from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.training import Progress, Trainer
 
@@ -37,11 +41,13 @@ class Places:
         results: records are kept here, small text files; ``results / row / fold``.
         work: states and weights, large; ``work / row / fold``.
         data: folder of the data sets, None for the environment's.
+        nnunet_python: Python that has nnunetv2, None for the environment's.
     """
 
     results: Path
     work: Path
     data: str | None
+    nnunet_python: str | None = None
 
 
 class Unfinished(Exception):
@@ -60,7 +66,7 @@ def is_done(plan: Plan, row: str, fold: str, places: Places) -> bool:
         UsageError: when its files are damaged.
     """
     found = read_record(places.results / row / fold)
-    return found is not None and found[0].settings == _plain(plan.settings(row, fold))
+    return found is not None and _reads_as(found[0].settings, plan.settings(row, fold))
 
 
 def run_row(
@@ -78,8 +84,53 @@ def run_row(
         Unfinished: when the minutes end before the training.
         TrainingError: when the training goes wrong.
         CheckpointError: when a state in the way is of other settings.
+        UsageError: when nnU-Net has no Python.
     """
-    deadline = time.monotonic() + 60 * max_minutes
+    settings = plan.settings(row, fold)
+    answer = _by_nnunet if settings.row.adapter else _by_networks
+    found = answer(plan, row, fold, places, max_minutes, report)
+    record = Record(
+        table=plan.name,
+        row=row,
+        fold=fold,
+        settings=_plain(settings),
+        split=labelled_source(settings.data, places.data).split(),
+        versions={**versions(), **found.versions},
+        commit=commit(),
+        threads=found.threads,
+        parameters=found.result.parameters,
+        trained_steps=found.trained_steps,
+        samples_seen=found.samples_seen,
+        validation_dice=found.validation_dice,
+        train_seconds=round(found.train_seconds, 1),
+        seconds_a_scan=round(found.result.seconds_a_scan, 4),
+        peak_memory_mb=found.result.peak_memory_mb,
+        notes=found.notes,
+    )
+    write_record(places.results / row / fold, record, found.result.scores, found.curve)
+    return record
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A row trained and tested; what its record is made of, under the names it has there."""
+
+    result: RowResult
+    trained_steps: int
+    samples_seen: int
+    validation_dice: float | None
+    train_seconds: float
+    threads: int
+    curve: Path | None
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def _by_networks(
+    plan: Plan, row: str, fold: str, places: Places, minutes: float, report: Report | None
+) -> _Tested:
+    """Train and test networks of this package: the row's own, borrowed, or several."""
+    deadline = time.monotonic() + 60 * minutes
     settings = plan.settings(row, fold)
     members = settings.row.members or (plan.trained_row(row),)
     runs = []
@@ -95,26 +146,40 @@ def run_row(
         settings.training.threads,
     )
     own = runs[0] if members == (row,) else None
-    record = Record(
-        table=plan.name,
-        row=row,
-        fold=fold,
-        settings=_plain(settings),
-        split=labelled_source(settings.data, places.data).split(),
-        versions=versions(),
-        commit=commit(),
-        threads=settings.training.threads or torch.get_num_threads(),
-        parameters=result.parameters,
+    return _Tested(
+        result,
         trained_steps=own.best_step if own else 0,
         samples_seen=own.steps * settings.training.batch if own else 0,
         validation_dice=own.best if own else None,
-        train_seconds=round(sum(run.seconds for run in runs), 1),
-        seconds_a_scan=round(result.seconds_a_scan, 4),
-        peak_memory_mb=result.peak_memory_mb,
+        train_seconds=sum(run.seconds for run in runs) + result.preparation_seconds,
+        threads=settings.training.threads or torch.get_num_threads(),
+        curve=own.weights.with_name("curve.csv") if own else None,
     )
-    curve = own.weights.with_name("curve.csv") if own else None
-    write_record(places.results / row / fold, record, result.scores, curve)
-    return record
+
+
+def _by_nnunet(
+    plan: Plan, row: str, fold: str, places: Places, minutes: float, report: Report | None
+) -> _Tested:
+    """Have nnU-Net train and test in its own Python."""
+    settings = plan.settings(row, fold)
+    python = find_python(places.nnunet_python)
+    nnunet = NnunetRow(settings, places.work / row / fold, places.data, python)
+    training = nnunet.train(max_minutes=minutes, report=report)
+    if not training.finished:
+        raise Unfinished(
+            f"{row}, {fold}: iteration {training.step} of {training.schedule.iterations}"
+        )
+    return _Tested(
+        nnunet.test(),
+        trained_steps=training.best_step,
+        samples_seen=training.schedule.examples,
+        validation_dice=training.best,
+        train_seconds=training.seconds,
+        threads=training.threads,
+        curve=training.curve,
+        versions={"nnunetv2": training.versions["nnunetv2"]},
+        notes=training.notes,
+    )
 
 
 @dataclass(frozen=True)
@@ -137,7 +202,7 @@ def _trained(
     state = folder / "state.safetensors"
     resumable = state.is_file() and _same_training(folder / "settings.json", settings)
     if not (resumable and _finished(state, settings)):
-        source = labelled_source(settings.data, places.data)
+        source = labelled_source(settings.data, places.data, run_folder=folder, training=True)
         trainer = Trainer(settings, source, folder, resume=resumable)
         trainer.run(max_minutes=max(minutes, 0), report=report)
         if trainer.step < settings.training.steps:
@@ -162,7 +227,15 @@ def _same_training(path: Path, settings: Settings) -> bool:
     if not path.is_file():
         return False
     there = json.loads(path.read_text(encoding="utf-8"))
-    return {**there, "row": None} == {**_plain(settings), "row": None}
+    return _reads_as({**there, "row": {}}, replace(settings, row=RowSettings()))
+
+
+def _reads_as(plain: dict[str, Any], settings: Settings) -> bool:
+    """Say whether stored settings mean these: a setting that is new since has its default."""
+    try:
+        return settings_from_dict(Settings, plain) == settings
+    except SettingsError:
+        return False
 
 
 def _plain(settings: Settings) -> dict[str, object]:

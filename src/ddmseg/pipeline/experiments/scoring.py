@@ -27,12 +27,14 @@ class RowResult:
         seconds_a_scan: median over subjects, reading left out.
         peak_memory_mb: resident, in 1e6 bytes; None where the system does not tell.
         parameters: of all networks together.
+        preparation_seconds: that training what the data need took, such as auto-encoders.
     """
 
     scores: list[Score]
     seconds_a_scan: float
     peak_memory_mb: float | None
     parameters: int
+    preparation_seconds: float = 0.0
 
 
 def score_apart(
@@ -50,7 +52,7 @@ def score_row(
     """Predict and score all test subjects.
 
     Args:
-        weights: of each member.
+        weights: of each member; what the data need lies beside the first.
         settings: of each member as JSON; the first says which data.
         data: folder of the data sets, None for the environment's.
         threads: of torch, 0 for its own choice.
@@ -72,13 +74,13 @@ def score_row(
         torch.set_num_threads(threads)
     read = [settings_from_dict(Settings, json.loads(text)) for text in settings]
     members = [Member(load_network(path)[0], one) for path, one in zip(weights, read, strict=True)]
-    source = labelled_source(read[0].data, data)
+    source = labelled_source(read[0].data, data, run_folder=weights[0].parent)
     scores: list[Score] = []
     seconds: list[float] = []
     for number, subject in enumerate(source.test_subjects()):
         start = time.perf_counter()
         found = predict(members, subject, seeded(read[0].training.seed, number))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start + subject.channel_seconds)
         scores += score_case(
             subject.identifier,
             found.numpy(),
@@ -87,7 +89,13 @@ def score_row(
             spacing_mm=subject.spacing_mm,
         )
     parameters = sum(p.numel() for m in members for p in m.network.parameters())
-    return RowResult(scores, statistics.median(seconds), _peak_memory_mb(), parameters)
+    return RowResult(
+        scores,
+        statistics.median(seconds),
+        _peak_memory_mb(),
+        parameters + source.finish.parameters,
+        source.finish.train_seconds,
+    )
 
 
 def _forget_peak() -> None:

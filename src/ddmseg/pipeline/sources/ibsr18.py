@@ -12,12 +12,19 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ddmseg.errors import ScanError, UsageError
-from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets.case import Case
 from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources.subject import Subject, padded
+from ddmseg.pipeline.sources.subject import (
+    AsRead,
+    Finish,
+    Once,
+    Subject,
+    padded,
+    read_labelled,
+    training_view,
+)
 
 SLICE_AXIS = 1
 """The scans are stored left-right, back-front, down-up."""
@@ -40,50 +47,74 @@ class Ibsr18Source:
     labels: tuple[int, ...] = (0, 24, 3, 2)
     always_present: tuple[int, ...] = labels[1:]
     structures: ClassVar[dict[int, str]] = {1: "CSF", 2: "GM", 3: "WM"}
+    # Every slice of a brain holds grey and white matter; four in ten hold no ventricle.
+    sought: ClassVar[tuple[int, ...]] = (1,)
+    tissues: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
     data = (
         "IBSR18, Massachusetts General Hospital, skull-stripped T1 with manual tissues "
         "(12 labelled subjects in 4 folds; split ibsr18.tsv); for evaluation only"
     )
     licence = "not to be passed on"
 
-    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
+    def __init__(
+        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
+    ) -> None:
         from ddmseg.imaging.datasets.ibsr18 import list_cases
 
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
         self._settings = settings
+        self.finish: Finish = finish or AsRead()
         self._cases = fold_cases(list_cases(root), settings.fold)
         if settings.subjects:
             self._cases["train"] = self._cases["train"][: settings.subjects]
-        self._training = [_brain_slices(read_subject(case)) for case in self._cases["train"]]
+        self._training = Once(lambda: [_brain_slices(s) for s in self.training_subjects()])
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a slice of a training subject and change it at random."""
-        images, labels = self._training[_draw(len(self._training), generator)]
+        subjects = self._training()
+        images, labels = subjects[_draw(len(subjects), generator)]
         number = _draw(len(images), generator)
-        image, truth = images[number], labels[number]
-        if not self._settings.augment:
-            return centre(image, truth, self._settings.patch)
-        return augment(image, truth, self._settings.patch, len(self.labels), generator)
+        return training_view(
+            images[number],
+            labels[number],
+            self._settings,
+            generator,
+            tissues=self.tissues,
+            stripped=True,
+        )
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return slices spread evenly over the validation subjects."""
         pairs = [
             (image, truth)
-            for case in self._cases["validation"]
-            for image, truth in zip(*_brain_slices(read_subject(case)), strict=True)
+            for subject in self._read(self._cases["validation"])
+            for image, truth in zip(*_brain_slices(subject), strict=True)
         ]
         chosen = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().long()
         return [padded(*pairs[int(number)]) for number in chosen]
 
+    def subjects(self, split: str) -> Iterator[Subject]:
+        """Read the subjects of a split, one after the other."""
+        return self._read(self._cases[split])
+
+    def training_subjects(self) -> Iterator[Subject]:
+        """Read the training subjects, one after the other."""
+        return self._read(self._cases["train"])
+
     def test_subjects(self) -> Iterator[Subject]:
         """Read the subjects of the tested fold."""
-        for case in self._cases["test"]:
-            yield read_subject(case)
+        return self._read(self._cases["test"])
 
     def split(self) -> dict[str, list[str]]:
         """Return the identifiers of the subjects of training, validation and test."""
         return {name: [case.identifier for case in cases] for name, cases in self._cases.items()}
+
+    def _read(self, cases: list[Case]) -> Iterator[Subject]:
+        return (
+            self.finish(read_labelled(case, self._settings, slice_axis=SLICE_AXIS))
+            for case in cases
+        )
 
 
 def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:
@@ -103,23 +134,6 @@ def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:
     rest = split.cases(*(name for name in FOLDS if name != fold))
     train = [case for case in rest if case not in validation]
     return {"train": train, "validation": validation, "test": split.cases(fold)}
-
-
-def read_subject(case: Case) -> Subject:
-    """Read and normalise one labelled scan.
-
-    Raises:
-        ScanError: when it has no label map or a file is not usable.
-    """
-    from ddmseg.imaging.intensity import normalise
-    from ddmseg.imaging.nifti import read_label_map, read_volume
-
-    if case.labels is None:
-        raise ScanError(f"{case.identifier}: has no label map; training needs one")
-    volume = read_volume(case.images[0])
-    image = torch.from_numpy(normalise(volume.data))[None]
-    labels = torch.from_numpy(read_label_map(case.labels).data.astype("int64"))
-    return Subject(case.identifier, image, labels, volume.spacing_mm, SLICE_AXIS)
 
 
 def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
-from ddmseg.imaging.augmentation import centre
+from ddmseg.errors import ScanError
+from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.imaging.datasets.case import Case
+from ddmseg.imaging.preprocess_variants import NORMALISATIONS, prepare_intensities
+from ddmseg.imaging.synthesis_draw import draw_chance
+from ddmseg.imaging.synthesis_regions import repaint
 from ddmseg.pipeline.batches import Example, Source
+from ddmseg.pipeline.config import DataSettings
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One test scan on its own grid.
+    """One labelled scan on its own grid.
 
     Attributes:
         identifier: unique within its data set.
@@ -22,6 +32,7 @@ class Subject:
         labels: class indices, ``i j k``.
         spacing_mm: of the grid.
         slice_axis: spatial axis that 2-D networks cut across.
+        channel_seconds: spent on channels that were made of the scan.
     """
 
     identifier: str
@@ -29,6 +40,33 @@ class Subject:
     labels: Tensor
     spacing_mm: tuple[float, float, float]
     slice_axis: int = 1
+    channel_seconds: float = 0.0
+
+
+class Finish(Protocol):
+    """What is done to each subject after it has been read."""
+
+    @property
+    def parameters(self) -> int:
+        """Of networks that this needs."""
+
+    @property
+    def train_seconds(self) -> float:
+        """That their training took."""
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject as examples are drawn from it."""
+
+
+class AsRead:
+    """Leaves subjects as they are."""
+
+    parameters = 0
+    train_seconds = 0.0
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject itself."""
+        return subject
 
 
 class LabelledSource(Source, Protocol):
@@ -37,11 +75,93 @@ class LabelledSource(Source, Protocol):
     structures: ClassVar[dict[int, str]]
     """Name of each class that is scored."""
 
+    sought: ClassVar[tuple[int, ...]]
+    """Classes that a normal slice holds nothing of, where slices are called normal."""
+
+    finish: Finish
+    """What is done to each subject that is read."""
+
+    def training_subjects(self) -> Iterator[Subject]:
+        """Read the training subjects, one after the other."""
+
+    def subjects(self, split: str) -> Iterator[Subject]:
+        """Read the subjects of ``train``, ``validation`` or ``test``, one after the other."""
+
     def test_subjects(self) -> Iterator[Subject]:
         """Read the test subjects, one after the other."""
 
     def split(self) -> dict[str, list[str]]:
         """Return the identifiers of the subjects of training, validation and test."""
+
+
+class Once(Generic[Made]):
+    """Something that is made when it is first asked for, once, whatever the threads."""
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made: list[Made] = []
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Made:
+        """Return it."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+        return self._made[0]
+
+
+def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) -> Subject:
+    """Read one labelled scan, its intensities prepared as the settings say.
+
+    Raises:
+        ScanError: when it has no label map or a file is not usable.
+        MissingExtraError: for ``data.bias_field`` without SimpleITK.
+    """
+    from ddmseg.imaging.nifti import read_label_map, read_volume
+
+    if case.labels is None:
+        raise ScanError(f"{case.identifier}: has no label map; training needs one")
+    volume = read_volume(case.images[0])
+    image = prepare_intensities(
+        volume.data,
+        volume.spacing_mm,
+        normalisation=settings.normalisation,
+        bias_field=settings.bias_field,
+        resample_mm=settings.resample_mm,
+    )
+    labels = torch.from_numpy(read_label_map(case.labels).data.astype("int64"))
+    return Subject(
+        case.identifier, torch.from_numpy(image)[None], labels, volume.spacing_mm, slice_axis
+    )
+
+
+def training_view(
+    image: Tensor,
+    labels: Tensor,
+    settings: DataSettings,
+    generator: Generator,
+    *,
+    tissues: tuple[int, ...],
+    stripped: bool,
+) -> Example:
+    """Return an example as training sees it: repainted by chance, then changed and cut.
+
+    Args:
+        image: ``c *grid``.
+        labels: class indices, ``*grid``.
+        settings: of the data.
+        generator: on the CPU.
+        tissues: of the classes, see :func:`repaint`.
+        stripped: see :func:`repaint`.
+    """
+    # Nothing is drawn without need, so that runs without synthetic images stay what they were.
+    if settings.synthetic_share and draw_chance(generator, settings.synthetic_share):
+        painted = repaint(image, labels, generator, tissues=tissues, stripped=stripped)
+        if painted.max() > painted.min():  # a slice of air alone has no contrast
+            image = torch.from_numpy(NORMALISATIONS[settings.normalisation](painted.numpy()))
+    if not settings.augment:
+        return centre(image, labels, settings.patch)
+    return augment(image, labels, settings.patch, len(tissues), generator)
 
 
 def padded(image: Tensor, labels: Tensor, multiple: int = 8) -> Example:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddmseg.pipeline.evidence.page import INTERVALS, Section
+from ddmseg.pipeline.evidence.page import INTERVALS, Section, picture
+from ddmseg.pipeline.evidence.table_figures import KIND as STUDY
+from ddmseg.pipeline.evidence.table_figures import picture_names
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg.pipeline.experiments.table import Line, build_table, markdown
 
-KINDS = ("compare", "ablate", "study")
+KINDS = ("compare", "ablate", STUDY)
 """Commands that leave tables of rows, in the order of the page."""
 
 
@@ -27,17 +29,21 @@ def table_chapters(results: Path) -> list[Section]:
 def _chapter(kind: str, folder: Path) -> Section:
     table = read_table(folder)
     lines = build_table(table, folder)
-    command = f"ddmseg {kind} configs/{kind}/{folder.name} --data DATA"
-    body = [table.note.strip(), markdown(lines, table.references), _words(lines, table)]
+    named = folder.name if kind == STUDY else f"configs/{kind}/{folder.name}"
+    command = f"ddmseg {kind} {named} --data DATA"
+    body = [table.note.strip(), markdown(lines, table.references), _words(kind, lines, table)]
+    if kind == STUDY and lines:
+        body += [picture(name, table.title) for name in picture_names(folder.name)]
     return Section(table.title, command, [part for part in body if part])
 
 
-def _words(lines: list[Line], table: TableSettings) -> str:
+def _words(kind: str, lines: list[Line], table: TableSettings) -> str:
     """Say how to read the table and what is missing from it."""
+    single = "" if kind == STUDY else f"A single row: `--rows NAME`, such as `{table.rows[0]}`. "
     words = (
-        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are "
-        "of the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected "
-        "over the rows. Distances are means over the structures that the row found at all."
+        f"{single}{INTERVALS} Differences are of the mean Dice, patient by patient; p of a "
+        "two-sided Wilcoxon test, Holm-corrected over the rows. Distances are means over the "
+        "structures that the row found at all."
     )
     run = {line.row for line in lines}
     missing = [name for name in table.rows if name not in run]

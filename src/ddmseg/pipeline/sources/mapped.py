@@ -1,0 +1,77 @@
+"""Subjects with the inter and intra maps of their scan as two more channels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ddmseg.errors import UsageError
+from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.inter_intra import Kept, keep_maps, load_maps, subject_maps
+from ddmseg.pipeline.sources.subject import LabelledSource, Once, Subject
+
+
+class WithMaps:
+    """Adds the maps to each subject that a source reads.
+
+    The auto-encoders lie with the weights of the run, so that another process makes the
+    same maps. They are looked for, and trained when need be, at the first subject.
+
+    Args:
+        settings: of the data.
+        plain: opens the same source without maps.
+        folder: of the run; None where no example is ever drawn.
+        train: train the auto-encoders when the folder has none of these settings.
+    """
+
+    def __init__(
+        self,
+        settings: DataSettings,
+        plain: Callable[[], LabelledSource],
+        folder: Path | None,
+        *,
+        train: bool,
+    ) -> None:
+        self._settings = settings
+        self._plain = plain
+        self._folder = folder
+        self._train = train
+        self._kept = Once(self._find)
+
+    @property
+    def parameters(self) -> int:
+        """Of all auto-encoders."""
+        return sum(p.numel() for p in self._kept().maps.parameters())
+
+    @property
+    def train_seconds(self) -> float:
+        """That their training took."""
+        return self._kept().seconds
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject with both maps behind its scan.
+
+        Raises:
+            UsageError: when no folder was given.
+            CheckpointError: when the auto-encoders are not there or of other settings.
+        """
+        maps = self._kept().maps
+        start = time.perf_counter()
+        channels = torch.cat([subject.image, subject_maps(maps, subject)])
+        return replace(subject, image=channels, channel_seconds=time.perf_counter() - start)
+
+    def _find(self) -> Kept:
+        if self._folder is None:
+            raise UsageError(
+                "data.maps: inter_intra needs the auto-encoders that lie beside its weights; "
+                "name the folder of the run"
+            )
+        if not self._train:
+            return load_maps(self._folder, self._settings)
+        source = self._plain()
+        subjects: Iterable[Subject] = source.training_subjects()
+        return keep_maps(self._folder, self._settings, subjects, source.sought)

@@ -1,0 +1,31 @@
+"""Weights drawn at random, with a card that says which scans they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddmseg.pipeline.checkpoint import Card, save_weights
+from ddmseg.pipeline.config import DataSettings, ModelSettings, SamplingSettings, Settings
+from ddmseg.pipeline.settings_reader import settings_to_dict
+from toys import tiny_model
+
+SIZES = {"widths": (4, 8, 8), "embedding": 2, "mask_width": 4, "denoiser_width": 4}
+CROPS = DataSettings(kind="hippocampus", patch=(16, 24, 16), spacing_mm=1.0)
+SLICES = DataSettings(kind="ibsr18", patch=(16, 24), fold="fold-1")
+
+
+def save_tiny(
+    folder: Path, data: DataSettings, labels: tuple[int, ...], *, name: str = "tiny"
+) -> Path:
+    """Write weights and card; return the path of the weights."""
+    dims = len(data.patch)
+    settings = Settings(
+        name=name,
+        model=ModelSettings(dims=dims, **SIZES),
+        data=data,
+        sampling=SamplingSettings(steps=2, samples=2, coarse_share=0.25),
+    )
+    network = tiny_model(dims=dims, classes=len(labels), **SIZES)
+    path = folder / f"{name}.safetensors"
+    save_weights(network, Card(name, labels, settings_to_dict(settings)), path)
+    return path
