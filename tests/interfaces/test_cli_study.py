@@ -102,9 +102,9 @@ def test_a_folder_of_rows_goes_to_the_tables(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
         study, "run_table", lambda arguments, kind: seen.append((arguments, kind)) or 3
     )
-    assert run("schedule", "--max-minutes", 5, "--show").code == 3
+    assert run("schedule", "--max-minutes", 5, "--show", "--rows", "a").code == 3
     ((arguments, kind),) = seen
     assert kind == "study"
     assert arguments.table == tmp_path / "configs" / "schedule"
     assert arguments.results == tmp_path / "results"
-    assert (arguments.max_minutes, arguments.show) == (5.0, True)
+    assert (arguments.max_minutes, arguments.show, arguments.rows) == (5.0, True, "a")

@@ -48,6 +48,8 @@ class Arguments:
     """Folder that holds the data sets, one subfolder each."""
     configs: Annotated[Path, arg(metavar="DIR")] = Path("configs/study")
     """Folder of the studies that train, one subfolder each with table.toml."""
+    rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
+    """Only these rows of those, names with commas between."""
     work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
     """Folder for states and weights of those."""
     max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
@@ -130,6 +132,7 @@ def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[st
 def _table_arguments(arguments: Arguments, table: Path) -> TableArguments:
     return TableArguments(
         table=table,
+        rows=arguments.rows,
         results=arguments.results,
         work=arguments.work,
         data=arguments.data,

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ddmseg import __version__
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.scores import Score, read_scores, write_scores
@@ -18,7 +19,7 @@ from ddmseg.pipeline.scores import Score, read_scores, write_scores
 SCORES_FILE = "scores.tsv"
 RECORD_FILE = "run.json"
 CURVE_FILE = "curve.csv"
-PACKAGES = ("ddmseg", "torch", "monai", "numpy", "scipy")
+PACKAGES = ("torch", "monai", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read_record(folder: Path) -> tuple[Record, list[Score]] | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "ddmseg": __version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

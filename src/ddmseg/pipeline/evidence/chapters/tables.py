@@ -31,19 +31,18 @@ def _chapter(kind: str, folder: Path) -> Section:
     lines = build_table(table, folder)
     named = folder.name if kind == STUDY else f"configs/{kind}/{folder.name}"
     command = f"ddmseg {kind} {named} --data DATA"
-    body = [table.note.strip(), markdown(lines, table.references), _words(kind, lines, table)]
+    body = [table.note.strip(), markdown(lines, table.references), _words(lines, table)]
     if kind == STUDY and lines:
         body += [picture(name, table.title) for name in picture_names(folder.name)]
     return Section(table.title, command, [part for part in body if part])
 
 
-def _words(kind: str, lines: list[Line], table: TableSettings) -> str:
+def _words(lines: list[Line], table: TableSettings) -> str:
     """Say how to read the table and what is missing from it."""
-    single = "" if kind == STUDY else f"A single row: `--rows NAME`, such as `{table.rows[0]}`. "
     words = (
-        f"{single}{INTERVALS} Differences are of the mean Dice, patient by patient; p of a "
-        "two-sided Wilcoxon test, Holm-corrected over the rows. Distances are means over the "
-        "structures that the row found at all."
+        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
+        "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
+        "the rows. Distances are means over the structures that the row found at all."
     )
     run = {line.row for line in lines}
     missing = [name for name in table.rows if name not in run]
