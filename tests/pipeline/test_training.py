@@ -526,3 +526,14 @@ def test_encoders_first_then_the_denoiser_alone(tmp_path):
 
     assert moved(begin, snapshots[5]) == {"image_encoder", "segmentation_encoder"}
     assert moved(snapshots[5], snapshots[10]) == {"denoiser"}
+
+
+def test_the_averaged_model_has_the_statistics_of_batch_normalisation(tmp_path):
+    settings = tiny_settings(model={"architecture": "attention_unet", "diffusion": False})
+    trainer = Trainer(settings, BoxSource(), tmp_path)
+    trainer.run()
+    kept, now = dict(trainer.ema.named_buffers()), dict(trainer.model.named_buffers())
+    means = [name for name in kept if name.endswith("running_mean")]
+    assert means
+    assert all(torch.equal(kept[name], now[name]) for name in kept)
+    assert any(kept[name].any() for name in means)  # no longer what they began with
