@@ -134,7 +134,7 @@ def test_rotation_keeps_the_volume(still):
 def test_a_pose_without_scaling_keeps_lengths(still, number):
     still.setattr(augmentation, "ROTATION_DEG", 15.0)
     still.setattr(augmentation, "SHIFT_VOXELS", 3.0)
-    matrix, shift = augmentation._pose(seed(number))
+    matrix, shift = augmentation._pose(3, seed(number))
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(3), atol=1e-5, rtol=0)
     assert shift.abs().max() <= 3
     # an angle beyond the limit about each axis is not reached

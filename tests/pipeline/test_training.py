@@ -383,7 +383,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path):
     trainer = Trainer(tiny_settings(), BoxSource(), tmp_path)
     weight = next(trainer.model.parameters())
 
-    def objective(image, labels, generator, *, joint):
+    def objective(image, labels, generator, *, stage):
         total = (weight * 0).sum().sqrt()  # 0, with an infinite slope
         return Losses(total, total.detach(), total.detach(), total.detach())
 

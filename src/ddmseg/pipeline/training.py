@@ -195,8 +195,8 @@ class Trainer:
         for mean, now in zip(self.ema.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
         # Statistics of batch normalisation are averages already.
-        for kept, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(now)
+        for kept, current in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)
 
     def _validate(self, examples: list[tuple[Tensor, Tensor]]) -> float:
         scores = validate(self.ema, examples, self.settings, self.device)

@@ -137,4 +137,4 @@ def test_chapters_link_what_is_drawn(tmp_path):
     assert "study_lambda" not in text
     sections = {section.title: section for section in table_chapters(results)}
     assert sections["About convergence"].command == "ddmseg study convergence --data DATA"
-    assert "--rows" not in sections["About convergence"].markdown()
+    assert "--rows NAME" in sections["About convergence"].markdown()
