@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import os
+import platform
 import subprocess
 import sys
 
