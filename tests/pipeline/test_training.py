@@ -20,7 +20,7 @@ import torch
 
 import ddmseg
 import toys
-from ddmseg.errors import CheckpointError, TrainingError, UsageError
+from ddmseg.errors import CheckpointError, TrainingError
 from ddmseg.pipeline import curve, training
 from ddmseg.pipeline.checkpoint import load_state, load_weights
 from ddmseg.pipeline.config import Settings
@@ -487,53 +487,3 @@ def test_cuda_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(TrainingError, match=r"training.device: got cuda, but no CUDA device"):
         Trainer(tiny_settings(device="cuda"), BoxSource(), tmp_path)
     assert Trainer(tiny_settings(device="auto"), BoxSource(), tmp_path).device.type == "cpu"
-
-
-# Starting from other weights, and stages
-
-
-def test_starting_from_weights_takes_what_fits(tmp_path):
-    trained(tmp_path / "old", tiny_settings())
-    old = tmp_path / "old" / "best.safetensors"
-    settings = tiny_settings(start_from=str(old), model={"embedding": 4})
-    new = Trainer(settings, BoxSource(), tmp_path / "new").model.state_dict()
-    before = load_weights(old)[0].state_dict()
-    name = "image_encoder.stem.convolution.weight"
-    assert torch.equal(new[name], before[name])
-    assert new["image_encoder.embed.weight"].shape != before["image_encoder.embed.weight"].shape
-
-
-def test_starting_from_an_unknown_model(tmp_path):
-    with pytest.raises(UsageError, match="model: got 'nothing'"):
-        Trainer(tiny_settings(start_from="nothing"), BoxSource(), tmp_path)
-
-
-def test_encoders_first_then_the_denoiser_alone(tmp_path):
-    settings = tiny_settings(loss={"encoders_until_step": 5}, steps=10)
-    snapshots = {}
-
-    def keep(progress: Progress) -> None:
-        if progress.step in (5, 10):
-            state = trainer.model.state_dict()
-            snapshots[progress.step] = {n: w.clone() for n, w in state.items()}
-
-    trainer = Trainer(settings, BoxSource(), tmp_path)
-    begin = {n: w.clone() for n, w in trainer.model.state_dict().items()}
-    trainer.run(report=keep)
-
-    def moved(before, after) -> set[str]:
-        return {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
-
-    assert moved(begin, snapshots[5]) == {"image_encoder", "segmentation_encoder"}
-    assert moved(snapshots[5], snapshots[10]) == {"denoiser"}
-
-
-def test_the_averaged_model_has_the_statistics_of_batch_normalisation(tmp_path):
-    settings = tiny_settings(model={"architecture": "attention_unet", "diffusion": False})
-    trainer = Trainer(settings, BoxSource(), tmp_path)
-    trainer.run()
-    kept, now = dict(trainer.ema.named_buffers()), dict(trainer.model.named_buffers())
-    means = [name for name in kept if name.endswith("running_mean")]
-    assert means
-    assert all(torch.equal(kept[name], now[name]) for name in kept)
-    assert any(kept[name].any() for name in means)  # no longer what they began with

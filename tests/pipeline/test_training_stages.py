@@ -1,0 +1,58 @@
+"""Where a training starts from, which parts learn when, and what is averaged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddmseg.errors import UsageError
+from ddmseg.pipeline.checkpoint import load_weights
+from ddmseg.pipeline.training import Progress, Trainer
+from toys import BoxSource, tiny_settings
+
+
+def test_starting_from_weights_takes_what_fits(tmp_path):
+    Trainer(tiny_settings(), BoxSource(), tmp_path / "old").run()
+    old = tmp_path / "old" / "best.safetensors"
+    settings = tiny_settings(start_from=str(old), model={"embedding": 4})
+    new = Trainer(settings, BoxSource(), tmp_path / "new").model.state_dict()
+    before = load_weights(old)[0].state_dict()
+    name = "image_encoder.stem.convolution.weight"
+    assert torch.equal(new[name], before[name])
+    assert new["image_encoder.embed.weight"].shape != before["image_encoder.embed.weight"].shape
+
+
+def test_starting_from_an_unknown_model(tmp_path):
+    with pytest.raises(UsageError, match="model: got 'nothing'"):
+        Trainer(tiny_settings(start_from="nothing"), BoxSource(), tmp_path)
+
+
+def test_encoders_first_then_the_denoiser_alone(tmp_path):
+    settings = tiny_settings(loss={"encoders_until_step": 5}, steps=10)
+    snapshots = {}
+
+    def keep(progress: Progress) -> None:
+        if progress.step in (5, 10):
+            state = trainer.model.state_dict()
+            snapshots[progress.step] = {n: w.clone() for n, w in state.items()}
+
+    trainer = Trainer(settings, BoxSource(), tmp_path)
+    begin = {n: w.clone() for n, w in trainer.model.state_dict().items()}
+    trainer.run(report=keep)
+
+    def moved(before, after) -> set[str]:
+        return {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+
+    assert moved(begin, snapshots[5]) == {"image_encoder", "segmentation_encoder"}
+    assert moved(snapshots[5], snapshots[10]) == {"denoiser"}
+
+
+def test_the_averaged_model_has_the_statistics_of_batch_normalisation(tmp_path):
+    settings = tiny_settings(model={"architecture": "attention_unet", "diffusion": False})
+    trainer = Trainer(settings, BoxSource(), tmp_path)
+    trainer.run()
+    kept, now = dict(trainer.ema.named_buffers()), dict(trainer.model.named_buffers())
+    means = [name for name in kept if name.endswith("running_mean")]
+    assert means
+    assert all(torch.equal(kept[name], now[name]) for name in kept)
+    assert any(kept[name].any() for name in means)  # no longer what they began with
