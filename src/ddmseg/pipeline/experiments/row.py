@@ -83,7 +83,7 @@ def run_row(
     Raises:
         Unfinished: when the minutes end before the training.
         TrainingError: when the training goes wrong.
-        CheckpointError: when a state in the way is of other settings.
+        CheckpointError: when the state to go on with is damaged.
         UsageError: when nnU-Net has no Python.
     """
     settings = plan.settings(row, fold)
