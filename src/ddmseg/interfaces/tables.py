@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,7 @@ from ddmseg.interfaces.messages import say_error
 if TYPE_CHECKING:
     from ddmseg.pipeline.experiments.plan import Plan
     from ddmseg.pipeline.experiments.row import Places
+    from ddmseg.pipeline.experiments.runs import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     places = Places(
         arguments.results / kind / plan.name,
         arguments.work / kind / plan.name,
+        arguments.work,
         data,
         str(arguments.nnunet_python) if arguments.nnunet_python else None,
     )
@@ -89,7 +93,8 @@ def run_table(arguments: TableArguments, kind: str) -> int:
 
 
 def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: float | None) -> int:
-    from ddmseg.pipeline.experiments.row import Unfinished, is_done, run_row
+    from ddmseg.pipeline.experiments.row import is_done, run_row
+    from ddmseg.pipeline.experiments.runs import Unfinished
 
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     code = 0
@@ -114,19 +119,14 @@ def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: fl
     return code
 
 
-def _reporting(plan: Plan, row: str, fold: str):  # type: ignore[no-untyped-def]
-    """Return a context that shows the training of a row."""
-    import contextlib
-
+@contextlib.contextmanager
+def _reporting(plan: Plan, row: str, fold: str) -> Iterator[Report]:
+    """Show the training of a row."""
     from ddmseg.interfaces.progress import progress_bar
 
-    @contextlib.contextmanager
-    def show():  # type: ignore[no-untyped-def]
-        steps = plan.settings(row, fold).training.steps
-        with progress_bar(steps, first_text=f"{row}, {fold}") as bar:
-            # nnU-Net counts in iterations of its own: the bar shows the share that is done.
-            yield lambda now: bar.update(
-                steps * now.step / now.steps, f"{row}, {fold}: step {now.step} of {now.steps}"
-            )
-
-    return show()
+    steps = plan.settings(row, fold).training.steps
+    with progress_bar(steps, first_text=f"{row}, {fold}") as bar:
+        # nnU-Net counts in iterations of its own: the bar shows the share that is done.
+        yield lambda now: bar.update(
+            steps * now.step / now.steps, f"{row}, {fold}: step {now.step} of {now.steps}"
+        )

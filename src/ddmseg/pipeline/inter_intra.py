@@ -18,7 +18,6 @@ Different here, because the data are:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from ddmseg.imaging.augmentation import centre
 from ddmseg.networks.auto_encoder import AutoEncoder, DiscrepancyMaps
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.checkpoint import first_reason, load_state, save_state
+from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources.subject import Subject, padded
@@ -195,10 +195,10 @@ def keep_maps(
     path = folder / FILE
     if path.is_file() and _is_of(load_state(path)[1], settings):
         return load_maps(folder, settings)
-    start = time.perf_counter()
+    start = working_seconds()
     inside = settings.patch[:1] + settings.patch[-1:]
     maps = train_maps(subjects, sought, (inside[0], inside[1]))
-    seconds = time.perf_counter() - start
+    seconds = working_seconds() - start
     numbers = {"data": asdict(settings), "recipe": asdict(Recipe()), "seconds": seconds}
     save_state(path, maps.state_dict(), numbers)
     return Kept(maps, seconds)

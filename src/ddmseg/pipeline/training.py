@@ -34,6 +34,7 @@ from ddmseg.pipeline.checkpoint import (
     save_state,
     save_weights,
 )
+from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.objective import Losses, Objective, stage_at
@@ -122,7 +123,7 @@ class Trainer:
             text = json.dumps(settings_to_dict(self.settings), indent=2)
             replace_file(self.folder / "settings.json", text.encode())
         training = self.settings.training
-        start = time.monotonic() - self.seconds
+        start = self._clock() - self.seconds
         deadline = time.monotonic() + 60 * max_minutes
         validation = self.source.validation_examples(training.validation_cases)
         if not validation:
@@ -143,7 +144,7 @@ class Trainer:
             for step, image, labels in loader:
                 losses = self._update(step, image.to(self.device), labels.to(self.device))
                 self.step = step + 1
-                self.seconds = time.monotonic() - start
+                self.seconds = self._clock() - start
                 self.curve.add(self.step, self.seconds, losses)
                 sampled = None
                 if self.step % training.validate_every == 0 or self.step == training.steps:
@@ -158,6 +159,9 @@ class Trainer:
                     break
         self._save()
         return self.folder / "best.safetensors"
+
+    def _clock(self) -> float:
+        return working_seconds(on_gpu=self.device.type == "cuda")
 
     def _update(self, step: int, image: Tensor, labels: Tensor) -> Losses:
         """Take one step of the optimiser."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from ddmseg.pipeline import inter_intra
 from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.evidence.chapters import table_chapters
 from ddmseg.pipeline.experiments import row as row_module
+from ddmseg.pipeline.experiments import runs
 from ddmseg.pipeline.experiments.plan import read_plan
 from ddmseg.pipeline.experiments.predict import Member, predict
 from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, Unfinished, is_done, keep_table, run_row
+from ddmseg.pipeline.experiments.row import Places, is_done, keep_table, run_row
+from ddmseg.pipeline.experiments.runs import Unfinished
 from ddmseg.pipeline.experiments.scoring import score_apart, score_row
 from ddmseg.pipeline.experiments.table import build_table, markdown
 from ddmseg.pipeline.inter_intra import Recipe
@@ -70,8 +73,12 @@ def table(tmp_path, monkeypatch):
     for name, text in {"table": TABLE, "terms": TERMS, **ROWS}.items():
         (folder / f"{name}.toml").write_text(text)
     write_hippocampus(tmp_path / "data", {"train": 2, "validation": 1, "test": 3})
-    places = Places(tmp_path / "results", tmp_path / "work", str(tmp_path / "data"))
-    return read_plan(folder), places
+    return read_plan(folder), places_in(tmp_path, tmp_path / "data")
+
+
+def places_in(folder, data):
+    work = folder / "work"
+    return Places(folder / "results", work / "compare" / "toy", work, str(data))
 
 
 def test_a_row_leaves_all_that_is_needed_to_believe_it(table):
@@ -110,7 +117,7 @@ def test_stopped_and_resumed_is_the_same_row(table):
     with pytest.raises(Unfinished, match="step 1 of 4"):
         run_row(plan, "ddm", "test", places, max_minutes=0)
     resumed = run_row(plan, "ddm", "test", places)
-    again = Places(places.results / "again", places.work / "again", places.data)
+    again = places_in(plan.folder / "again", places.data)
     whole = run_row(plan, "ddm", "test", again)
     assert resumed.validation_dice == whole.validation_dice
     for name in ("ddm",):
@@ -134,7 +141,7 @@ def test_a_record_from_before_a_setting_existed_still_stands(table):
     assert again.samples_seen == 4
     stored["data"]["normalisation"] = "nonsense"
     path.write_text(json.dumps(stored))
-    assert not row_module._same_training(path, plan.settings("plain", "test"))
+    assert not runs._same_training(path.parent, plan.settings("plain", "test"))
 
 
 MAPS = """extends = "ddm.toml"
@@ -173,10 +180,39 @@ def test_a_row_with_maps_keeps_its_auto_encoders_with_its_weights(table, monkeyp
 def test_borrowed_weights_are_not_trained_again(table, monkeypatch):
     plan, places = table
     run_row(plan, "ddm", "test", places)
-    monkeypatch.setattr(row_module, "Trainer", None)  # any training would fail
+    monkeypatch.setattr(runs, "Trainer", None)  # any training would fail
     borrowed = run_row(plan, "one_step", "test", places)
     assert borrowed.samples_seen == 0
     assert borrowed.settings["sampling"]["steps"] == 1
+
+
+def test_an_equal_training_of_another_table_is_not_repeated(table, monkeypatch):
+    plan, places = table
+    first = run_row(plan, "ddm", "test", places)
+    monkeypatch.setattr(runs, "Trainer", None)  # any training would fail
+    elsewhere = replace(places, results=places.results / "b", work=places.others / "ablate" / "toy")
+    (plan.folder / "ddm.toml").write_text('extends = "terms.toml"\nname = "full"\n')
+    again = run_row(read_plan(plan.folder), "ddm", "test", elsewhere)
+    assert (again.train_seconds, again.samples_seen) == (first.train_seconds, first.samples_seen)
+    assert (elsewhere.results / "ddm" / "test" / "curve.csv").is_file()
+    assert (
+        read_record(elsewhere.results / "ddm" / "test")[1]
+        == (read_record(places.results / "ddm" / "test")[1])
+    )
+    (plan.folder / "ddm.toml").write_text('extends = "terms.toml"\n[training]\nseed = 1\n')
+    with pytest.raises(TypeError):  # another training
+        run_row(read_plan(plan.folder), "ddm", "test", elsewhere)
+
+
+def test_a_row_does_not_stand_when_its_lender_has_changed(table):
+    plan, places = table
+    for row in ("one_step", "both"):
+        run_row(plan, row, "test", places)
+        assert is_done(plan, row, "test", places)
+    (plan.folder / "ddm.toml").write_text('extends = "terms.toml"\n[sampling]\nsteps = 3\n')
+    changed = read_plan(plan.folder)
+    assert not is_done(changed, "one_step", "test", places)
+    assert not is_done(changed, "both", "test", places)
 
 
 def test_an_ensemble_answers_by_the_mean_of_its_members(table):

@@ -14,7 +14,8 @@ from ddmseg.errors import SettingsError, TrainingError, UsageError
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.experiments.plan import read_plan
 from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, Unfinished, is_done, run_row
+from ddmseg.pipeline.experiments.row import Places, is_done, run_row
+from ddmseg.pipeline.experiments.runs import Unfinished
 from ddmseg.pipeline.experiments.table import build_table, markdown
 from ddmseg.pipeline.nnunet.environment import PYTHON_VARIABLE
 from ddmseg.pipeline.settings_reader import settings_from_dict
@@ -53,7 +54,7 @@ def make_table(root, python):
     for name, content in {"table": text, "terms": TERMS, "nnunet": NNUNET}.items():
         (folder / f"{name}.toml").write_text(content)
     write_hippocampus(root / "data", {"train": 4, "validation": 2, "test": 3})
-    places = Places(root / "results", root / "work", str(root / "data"), python)
+    places = Places(root / "results", root / "work", root / "work", str(root / "data"), python)
     return read_plan(folder), places
 
 

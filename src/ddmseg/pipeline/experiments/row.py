@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddmseg.errors import SettingsError
-from ddmseg.pipeline.checkpoint import load_state, replace_file
-from ddmseg.pipeline.config import RowSettings, Settings
+from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, Plan
 from ddmseg.pipeline.experiments.record import (
     Record,
@@ -23,14 +20,21 @@ from ddmseg.pipeline.experiments.record import (
     versions,
     write_record,
 )
+from ddmseg.pipeline.experiments.runs import (
+    Report,
+    Unfinished,
+    plain_settings,
+    reads_as,
+    trained_run,
+)
 from ddmseg.pipeline.experiments.scoring import RowResult, score_apart
 from ddmseg.pipeline.nnunet.adapter import NnunetRow
 from ddmseg.pipeline.nnunet.environment import find_python
-from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.training import Progress, Trainer
 
-Report = Callable[[Progress], None]
+TRAINED_AS = "trained_as"
+"""Note of a record that uses other rows' weights: the settings they were trained with."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,16 @@ class Places:
     Attributes:
         results: records are kept here, small text files; ``results / row / fold``.
         work: states and weights, large; ``work / row / fold``.
+        others: states and weights of all tables; an equal training there is not repeated.
         data: folder of the data sets, None for the environment's.
         nnunet_python: Python that has nnunetv2, None for the environment's.
     """
 
     results: Path
     work: Path
+    others: Path
     data: str | None
     nnunet_python: str | None = None
-
-
-class Unfinished(Exception):
-    """The time was over before a row was trained; its state is saved."""
 
 
 def keep_table(plan: Plan, places: Places) -> None:
@@ -60,13 +62,20 @@ def keep_table(plan: Plan, places: Places) -> None:
 
 
 def is_done(plan: Plan, row: str, fold: str, places: Places) -> bool:
-    """Say whether a row has been run with the settings that it has now.
+    """Say whether a row has been run with the settings that it and its lenders have now.
 
     Raises:
         UsageError: when its files are damaged.
     """
     found = read_record(places.results / row / fold)
-    return found is not None and _reads_as(found[0].settings, plan.settings(row, fold))
+    if found is None or not reads_as(found[0].settings, plan.settings(row, fold)):
+        return False
+    lent = found[0].notes.get(TRAINED_AS, {})
+    return all(
+        reads_as(lent[member], plan.settings(member, fold))
+        for member in _lenders(plan, row)
+        if member in lent
+    )
 
 
 def run_row(
@@ -93,7 +102,7 @@ def run_row(
         table=plan.name,
         row=row,
         fold=fold,
-        settings=_plain(settings),
+        settings=plain_settings(settings),
         split=labelled_source(settings.data, places.data).split(),
         versions={**versions(), **found.versions},
         commit=commit(),
@@ -132,11 +141,17 @@ def _by_networks(
     """Train and test networks of this package: the row's own, borrowed, or several."""
     deadline = time.monotonic() + 60 * minutes
     settings = plan.settings(row, fold)
-    members = settings.row.members or (plan.trained_row(row),)
+    lenders = _lenders(plan, row)
+    members = lenders or (row,)
     runs = []
     for member in members:
         left = (deadline - time.monotonic()) / 60
-        runs.append(_trained(plan, member, fold, places, left, report))
+        folder, own_settings = places.work / member / fold, plan.settings(member, fold)
+        runs.append(
+            trained_run(
+                own_settings, folder, places.others, places.data, max_minutes=left, report=report
+            )
+        )
     # Members answer by their own settings; borrowed weights by the borrower's.
     answering = [plan.settings(m, fold) if settings.row.members else settings for m in members]
     result = score_apart(
@@ -145,7 +160,8 @@ def _by_networks(
         places.data,
         settings.training.threads,
     )
-    own = runs[0] if members == (row,) else None
+    own = None if lenders else runs[0]
+    lent = {member: plain_settings(plan.settings(member, fold)) for member in lenders}
     return _Tested(
         result,
         trained_steps=own.best_step if own else 0,
@@ -154,6 +170,7 @@ def _by_networks(
         train_seconds=sum(run.seconds for run in runs) + result.preparation_seconds,
         threads=settings.training.threads or torch.get_num_threads(),
         curve=own.weights.with_name("curve.csv") if own else None,
+        notes={TRAINED_AS: lent} if lent else {},
     )
 
 
@@ -182,63 +199,7 @@ def _by_nnunet(
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A finished training."""
-
-    weights: Path
-    best: float
-    best_step: int
-    steps: int
-    seconds: float
-
-
-def _trained(
-    plan: Plan, row: str, fold: str, places: Places, minutes: float, report: Report | None
-) -> _Run:
-    """Return a row's finished training, after doing what is left of it."""
-    settings = plan.settings(row, fold)
-    folder = places.work / row / fold
-    state = folder / "state.safetensors"
-    resumable = state.is_file() and _same_training(folder / "settings.json", settings)
-    if not (resumable and _finished(state, settings)):
-        source = labelled_source(settings.data, places.data, run_folder=folder, training=True)
-        trainer = Trainer(settings, source, folder, resume=resumable)
-        trainer.run(max_minutes=max(minutes, 0), report=report)
-        if trainer.step < settings.training.steps:
-            raise Unfinished(f"{row}, {fold}: step {trainer.step} of {settings.training.steps}")
-    _, numbers = load_state(state)
-    card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
-    return _Run(
-        folder / "best.safetensors",
-        float(numbers["best"]),
-        int(card["trained_steps"]),
-        int(numbers["step"]),
-        float(numbers["seconds"]),
-    )
-
-
-def _finished(state: Path, settings: Settings) -> bool:
-    return int(load_state(state)[1]["step"]) >= settings.training.steps
-
-
-def _same_training(path: Path, settings: Settings) -> bool:
-    """Say whether the run in a folder was begun with these settings, titles apart."""
-    if not path.is_file():
-        return False
-    there = json.loads(path.read_text(encoding="utf-8"))
-    return _reads_as({**there, "row": {}}, replace(settings, row=RowSettings()))
-
-
-def _reads_as(plain: dict[str, Any], settings: Settings) -> bool:
-    """Say whether stored settings mean these: a setting that is new since has its default."""
-    try:
-        return settings_from_dict(Settings, plain) == settings
-    except SettingsError:
-        return False
-
-
-def _plain(settings: Settings) -> dict[str, object]:
-    """Return settings as JSON gives them back: lists for tuples."""
-    plain: dict[str, object] = json.loads(json.dumps(settings_to_dict(settings)))
-    return plain
+def _lenders(plan: Plan, row: str) -> tuple[str, ...]:
+    """Return the rows whose weights a row uses, none when it has its own."""
+    own = plan.rows[row].row
+    return own.members or ((own.weights_of,) if own.weights_of else ())

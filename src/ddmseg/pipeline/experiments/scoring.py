@@ -8,11 +8,11 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.scores import Score
 
 BYTES_PER_KILOBYTE = 1024
@@ -78,9 +78,9 @@ def score_row(
     scores: list[Score] = []
     seconds: list[float] = []
     for number, subject in enumerate(source.test_subjects()):
-        start = time.perf_counter()
+        start = working_seconds()
         found = predict(members, subject, seeded(read[0].training.seed, number))
-        seconds.append(time.perf_counter() - start + subject.channel_seconds)
+        seconds.append(working_seconds() - start + subject.channel_seconds)
         scores += score_case(
             subject.identifier,
             found.numpy(),

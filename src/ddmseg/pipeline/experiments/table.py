@@ -116,7 +116,13 @@ def markdown(lines: Sequence[Line], references: Sequence[str]) -> str:
         return "_No row has been run._"
     structures = [name for name in lines[0].summary if name != MEAN]
     heads = ["row", *[f"Dice {name}" for name in structures], "Dice mean (95%)", "HD95, mm"]
-    heads += ["volume similarity", "parameters, M", "training, min", "s a scan", "memory, MB"]
+    heads += [
+        "volume similarity",
+        "parameters, M",
+        "training, core min",
+        "core s a scan",
+        "memory, MB",
+    ]
     heads += [f"difference to {ref} (p, Holm)" for ref in references]
     rows = [_cells(line, structures, references) for line in lines]
     body = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]

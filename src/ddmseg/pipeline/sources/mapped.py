@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ddmseg.errors import UsageError
+from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.inter_intra import Kept, keep_maps, load_maps, subject_maps
 from ddmseg.pipeline.sources.subject import LabelledSource, Once, Subject
@@ -60,9 +60,9 @@ class WithMaps:
             CheckpointError: when the auto-encoders are not there or of other settings.
         """
         maps = self._kept().maps
-        start = time.perf_counter()
+        start = working_seconds()
         channels = torch.cat([subject.image, subject_maps(maps, subject)])
-        return replace(subject, image=channels, channel_seconds=time.perf_counter() - start)
+        return replace(subject, image=channels, channel_seconds=working_seconds() - start)
 
     def _find(self) -> Kept:
         if self._folder is None:
