@@ -19,7 +19,6 @@ from ddmseg.networks.blocks import (
     TimeEmbedding,
     channels_last,
     fold,
-    normalisation,
     unfold,
 )
 
@@ -138,14 +137,7 @@ def test_it_can_be_traced():
     torch.testing.assert_close(exported.module()(x), layer(x))
 
 
-# Normalisation and blocks
-
-
-@pytest.mark.parametrize(
-    ("channels", "groups"), [(4, 1), (8, 1), (16, 2), (128, 16), (28, 2), (20, 2), (13, 1)]
-)
-def test_groups_always_divide_the_channels(channels, groups):
-    assert normalisation(channels).num_groups == groups
+# Blocks
 
 
 @pytest.mark.parametrize("dims", [2, 3])

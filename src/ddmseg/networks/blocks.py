@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORM_GROUP = 8
+from ddmseg.networks.normalisation import Normalisation
 
 
 class Convolution3d(nn.Conv3d):
@@ -115,23 +115,13 @@ class Refine(nn.Module):
         return unfold(self.mix(x))
 
 
-def normalisation(channels: int) -> nn.GroupNorm:
-    """Group normalisation, which does not depend on the batch.
-
-    The groups hold ``NORM_GROUP`` channels, or the next larger number that divides.
-    """
-    most = max(1, channels // NORM_GROUP)
-    groups = next(n for n in range(most, 0, -1) if channels % n == 0)
-    return nn.GroupNorm(groups, channels)
-
-
 class ConvolutionBlock(nn.Module):
-    """Convolution (3 voxels wide), group normalisation, leaky ReLU."""
+    """Convolution (3 voxels wide), normalisation, leaky ReLU."""
 
     def __init__(self, dims: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.convolution = CONVOLUTIONS[dims](channels_in, channels_out, 3, padding=1, bias=False)
-        self.norm = normalisation(channels_out)
+        self.norm = Normalisation(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``b channels_out *grid``."""
@@ -149,7 +139,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvolutionBlock(dims, channels, channels)
         self.second = CONVOLUTIONS[dims](channels, channels, 3, padding=1, bias=False)
-        self.norm = normalisation(channels)
+        self.norm = Normalisation(channels)
         self.modulation = nn.Linear(condition, 2 * channels) if condition else None
         if self.modulation is not None:
             nn.init.zeros_(self.modulation.weight)

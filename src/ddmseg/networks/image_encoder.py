@@ -21,9 +21,9 @@ from ddmseg.networks.blocks import (
     Refine,
     ResidualBlock,
     channels_last,
-    normalisation,
     unfold,
 )
+from ddmseg.networks.normalisation import Normalisation
 from ddmseg.types import ClassMap, Features, Image
 
 
@@ -56,7 +56,7 @@ class FineHead(nn.Module):
     def __init__(self, dims: int, channels: int, stem: int, classes: int, blocks: int) -> None:
         super().__init__()
         self.refine = Refine(dims, channels, stem)
-        self.norm = normalisation(stem)
+        self.norm = Normalisation(stem)
         self.blocks = nn.Sequential(*[ConvolutionBlock(dims, stem, stem) for _ in range(blocks)])
         self.logits = Pointwise(stem, classes)
 

@@ -13,6 +13,7 @@ from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
 from ddmseg.networks.blocks import unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, ImageEncoder
+from ddmseg.networks.normalisation import set_group
 from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
@@ -44,6 +45,8 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         coarse_prior: whether it starts from the coarse logits.
         target: what the denoiser's output means: the clean mask, or the noise in x_t.
         diffusion: False leaves the plain network.
+        norm_group: channels that share mean and deviation in normalisations; 1 is
+            instance normalisation.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         coarse_prior: bool = True,
         target: Literal["clean", "noise"] = "clean",
         diffusion: bool = True,
+        norm_group: int = 1,
     ) -> None:
         super().__init__()
         if target == "noise" and classes > ONE_HOT_LIMIT:
@@ -102,6 +106,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 mask_stride=mask_stride,
                 conditioning=conditioning,
             )
+        set_group(self, norm_group)
 
     @property
     def multiple(self) -> int:

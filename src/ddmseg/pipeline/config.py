@@ -55,11 +55,12 @@ class ModelSettings:
     coarse_prior: bool = True
     target: Literal["clean", "noise"] = "clean"
     diffusion: bool = True
+    norm_group: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _require(self.dims in (2, 3), "model.dims", self.dims, "allowed are 2 and 3")
-        for name in ("contrasts", "embedding", "mask_width", "denoiser_width"):
+        for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
             _require_least(1, self, f"model.{name}")
         for name in ("blocks", "fine_blocks"):
             _require_least(0, self, f"model.{name}")

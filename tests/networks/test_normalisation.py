@@ -1,0 +1,106 @@
+"""Normalisation: torch's own as reference, its gradient by finite differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ddmseg.networks.normalisation import Normalisation, set_group
+from toys import tiny_model
+
+SHAPES = [(2, 4, 6, 5), (1, 8, 4, 3, 5), (3, 4, 8, 8, 8), (2, 3, 1, 1)]
+
+
+def layer(channels, dtype=torch.float32):
+    made = Normalisation(channels).to(dtype)
+    with torch.no_grad():
+        made.weight += torch.linspace(-0.5, 0.5, channels, dtype=dtype)
+        made.bias += torch.linspace(0.3, 0.6, channels, dtype=dtype)
+    return made
+
+
+def noise(shape, dtype=torch.float32, *, last=False):
+    x = 3 + 2 * torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    form = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+    return x.contiguous(memory_format=form) if last else x
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.parametrize("last", [True, False])
+def test_values_and_gradients_are_those_of_torch(shape, last):
+    made, x = layer(shape[1]), noise(shape, last=last).requires_grad_()
+    y = made(x)
+    # One layout for all: torch 2.13's own instance normalisation errs where they differ.
+    plain = x.detach().contiguous().requires_grad_()
+    expected = F.instance_norm(plain, weight=made.weight, bias=made.bias)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    slope = noise(shape) - 3
+    for form in (torch.contiguous_format, last_form(y)):
+        mine = torch.autograd.grad(
+            y, [x, made.weight, made.bias], slope.contiguous(memory_format=form), retain_graph=True
+        )
+        theirs = torch.autograd.grad(
+            expected, [plain, made.weight, made.bias], slope, retain_graph=True
+        )
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def last_form(y):
+    return torch.channels_last if y.dim() == 4 else torch.channels_last_3d
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2])
+def test_the_gradient_is_the_slope(shape):
+    made = layer(shape[1], torch.float64)
+    x = noise(shape, torch.float64, last=True).requires_grad_()
+    parameters = {name: p for name, p in made.named_parameters()}
+
+    def run(x, weight, bias):
+        return torch.func.functional_call(made, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(run, (x, parameters["weight"], parameters["bias"]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_and_inference_give_the_same(shape):
+    made, x = layer(shape[1]), noise(shape, last=True)
+    with torch.inference_mode():
+        still = made(x)
+    torch.testing.assert_close(made(x.requires_grad_()).detach(), still, rtol=0, atol=0)
+    assert still.isfinite().all()
+
+
+def test_the_layout_of_memory_is_kept():
+    y = layer(4)(noise((2, 4, 8, 8, 8), last=True).requires_grad_())
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_groups_share_their_mean():
+    made = layer(12)
+    set_group(made, 4)
+    assert made.num_groups == 3
+    x = noise((2, 12, 5, 6))
+    expected = F.group_norm(x, 3, made.weight, made.bias)
+    torch.testing.assert_close(made(x.requires_grad_()).detach(), expected)
+    set_group(made, 5)  # 12 is no multiple: the next larger group that divides
+    assert made.num_groups == 2
+    set_group(made, 100)
+    assert made.num_groups == 1
+
+
+def test_the_model_sets_all_its_layers():
+    for group, expected in ((1, {1}), (2, {2})):
+        layers = [m for m in tiny_model(norm_group=group).modules() if isinstance(m, Normalisation)]
+        assert len(layers) > 10
+        assert {m.num_channels // m.num_groups for m in layers} == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(4, 1), (8, 1), (16, 2), (128, 16), (28, 2), (20, 2), (13, 1)]
+)
+def test_groups_always_divide_the_channels(channels, groups):
+    made = Normalisation(channels)
+    set_group(made, 8)
+    assert made.num_groups == groups
