@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 MR, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 PATIENT = "Doe^Jane"
+STUDY, FRAME_OF_REFERENCE = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -49,6 +51,7 @@ def base_dataset(path: Path, sop_class: str, series: str) -> FileDataset:
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     dataset.SeriesInstanceUID = series
+    dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = STUDY, FRAME_OF_REFERENCE
     dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, "SECRET-7", ""
     dataset.Modality, dataset.Manufacturer = "MR", "TOYS"
     dataset.SeriesNumber, dataset.SeriesDescription = 4, "t1 MPRAGE sag"
@@ -124,6 +127,71 @@ def enhanced_dataset(path: Path, data: np.ndarray, affine: np.ndarray) -> FileDa
     ]
     put_pixels(dataset, np.ascontiguousarray(data.T))
     return dataset
+
+
+def read_seg(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Voxels and affine of each structure of a DICOM SEG, by label, from pydicom alone.
+
+    Each frame is put where its own plane position says, so that nothing of the writer's
+    idea of order or direction is believed.
+    """
+    seg = pydicom.dcmread(path)
+    pixels = np.atleast_3d(seg.pixel_array.T).T
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    direction = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    measures = shared.PixelMeasuresSequence[0]
+    row, column = direction[:3], direction[3:]
+    labelmap = seg.SegmentationType == "LABELMAP"
+    affine = np.eye(4)
+    affine[:3, 0] = row * float(measures.PixelSpacing[1])
+    affine[:3, 1] = column * float(measures.PixelSpacing[0])
+    affine[:3, 2] = np.cross(row, column) * float(measures.SpacingBetweenSlices)
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    groups = seg.PerFrameFunctionalGroupsSequence
+    for segment in seg.SegmentSequence:
+        number = segment.SegmentNumber
+        slices, places = [], []
+        for frame, group in zip(pixels, groups, strict=True):
+            if labelmap or number == _segment_of(group, shared):
+                slices.append((frame == number if labelmap else frame != 0).T)
+                places.append(np.array(group.PlanePositionSequence[0].ImagePositionPatient, float))
+        if slices:
+            found[segment.SegmentLabel] = _stacked(slices, places, affine)
+    return found
+
+
+def _stacked(
+    slices: list[np.ndarray], places: list[np.ndarray], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slices in one array, empty ones between them filled in; and its affine to RAS mm."""
+    first = min(places, key=lambda place: place @ affine[:3, 2])
+    own = affine.copy()
+    own[:3, 3] = first
+    offsets = np.linalg.solve(own[:3, :3], np.array(places).T - first[:, None])
+    steps = np.rint(offsets[2]).astype(int)
+    assert np.abs(offsets - np.array([0, 0, 1])[:, None] * steps).max() < 1e-3
+    volume = np.zeros((*slices[0].shape, steps.max() + 1), bool)
+    for step, one in zip(steps, slices, strict=True):
+        volume[:, :, step] = one
+    return volume, LPS @ own
+
+
+def _segment_of(group: Dataset, shared: Dataset) -> int:
+    holder = group if "SegmentIdentificationSequence" in group else shared
+    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def world_points(mask: np.ndarray, affine: np.ndarray) -> set[tuple[float, ...]]:
+    """The places of a mask's voxels in RAS mm, rounded to a hundredth."""
+    points = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    # adding 0 turns -0.0 into 0.0
+    return {tuple(point) for point in (points.round(2) + 0.0).tolist()}
+
+
+def world_dice(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
+    """Dice of two masks by where their voxels lie, whatever their grids."""
+    here, there = world_points(*one), world_points(*other)
+    return 2 * len(here & there) / (len(here) + len(there))
 
 
 def assert_same_world(volume: Any, data: np.ndarray, affine: np.ndarray) -> None:

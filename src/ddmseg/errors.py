@@ -25,6 +25,10 @@ class OutputError(DdmsegError):
     """A result cannot be written where it was asked for."""
 
 
+class QualityError(DdmsegError):
+    """A result failed the quality check and was asked not to be written."""
+
+
 class TrainingError(DdmsegError):
     """Training stopped because it went wrong; the message gives the reason."""
 

@@ -274,7 +274,9 @@ def test_a_header_that_makes_no_scan(
 
 
 def test_one_slice_is_no_scan(tmp_path: Path) -> None:
-    assert changed(tmp_path, lambda *_: None, 1).endswith("one slice; a scan must have 2 or more")
+    assert changed(tmp_path, lambda *_: None, 1).endswith(
+        "one slice; a scan must have 2 or more; give all its files"
+    )
 
 
 def test_absurd_sizes_are_refused_before_pixels_are_read(tmp_path: Path) -> None:

@@ -191,6 +191,16 @@ def test_equal_spacing_round_trip_is_exact() -> None:
     assert np.allclose(back[kept], scan.data[kept], atol=1e-3)
 
 
+def test_class_indices_come_back_as_ids_where_they_were() -> None:
+    scan = volume_on(scan_grid())
+    prepared = prepare(scan, spacing_mm=2.0, crop_to_head=False)
+    truth = np.random.default_rng(0).integers(0, 4, scan.shape)
+    back = prepared.classes_to_input(prepared.labels_from_input(truth), [0, 4, 9, 17])
+    assert np.array_equal(back, np.array([0, 4, 9, 17])[truth])
+    with pytest.raises(ScanError, match="the model grid has"):
+        prepared.classes_to_input(truth[1:], [0, 4, 9, 17])
+
+
 def test_labels_agree_with_full_probabilities() -> None:
     scan = volume_on(scan_grid((1.5, 2.0, 2.5)))
     prepared = prepare(scan, spacing_mm=3.0)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ddmseg.pipeline.cache import CACHE_VARIABLE
+from ddmseg.pipeline.postprocess import Cleaning
 from toy_head import everything_in, head_affine, head_voxels, write_head
 
 PROMISED = [
@@ -92,6 +93,57 @@ def test_probabilities_come_when_asked_for(segment, scan, tmp_path) -> None:
     p = voxels(tmp_path / "out" / "scan_probseg.nii.gz")
     assert p.shape == (*head_voxels().shape, 4)
     np.testing.assert_allclose(p.sum(-1), 1, atol=1e-3)
+
+
+def test_a_trace_has_a_frame_for_each_sample_and_step(segment, scan, tmp_path) -> None:
+    out = tmp_path / "out"
+    words = ("--mode", "diffusion", "--steps", 3, "--samples", 2, "--trace")
+    assert segment(scan, "-o", out, *words).code == 0
+    steps, samples = (voxels(out / f"scan_desc-{n}_dseg.nii.gz") for n in ("steps", "samples"))
+    assert steps.shape == (*head_voxels().shape, 3)
+    assert samples.shape == (*head_voxels().shape, 2)
+    assert set(np.unique(steps)) | set(np.unique(samples)) <= LABELS
+    assert set(receipt(out)["outputs"]) >= {"scan_desc-steps_dseg.nii.gz"}
+    labels = nib.load(out / "scan_desc-samples_dseg.nii.gz")
+    np.testing.assert_allclose(labels.affine, head_affine())
+    # A later run without a trace takes the old one away: it would be another run's.
+    assert segment(scan, "-o", out, "--overwrite").code == 0
+    assert everything_in(out) == promised("scan")
+
+
+def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> None:
+    def empty(labels, *, voxel_ml):
+        return np.zeros_like(labels), Cleaning(islands={41: int((labels > 0).sum())})
+
+    monkeypatch.setattr("ddmseg.pipeline.inference.clean_labels", empty)
+    for name, words in (("clean", ()), ("raw", ("--raw",))):
+        assert segment(scan, "-o", tmp_path / name, *words).code == 0
+    told = {
+        name: json.loads((tmp_path / name / "scan_qc.json").read_text())["postprocessing"]
+        for name in ("clean", "raw")
+    }
+    clean, raw = (voxels(tmp_path / name / "scan_dseg.nii.gz") for name in ("clean", "raw"))
+    assert not clean.any()
+    assert told["clean"]["voxels_changed"] == (raw > 0).sum() > 0
+    assert told["raw"] == {"applied": False}
+
+
+@pytest.mark.parametrize(
+    ("choice", "code", "written"), [("warn", 0, 1), ("skip", 0, 0), ("error", 1, 0)]
+)
+def test_a_failed_scan_is_handled_as_asked(
+    segment, scan, tmp_path, monkeypatch, choice, code, written
+) -> None:
+    monkeypatch.setattr("ddmseg.pipeline.quality.WARN_DICE", 1.1)  # whatever comes fails
+    out = tmp_path / "out"
+    outcome = segment(scan, "-o", out, "--on-fail", choice)
+    assert outcome.code == code
+    assert len(list(out.glob("*_dseg.nii.gz"))) == written
+    if choice == "skip":
+        assert outcome.out.startswith("fail  expected Dice")
+        assert "not written" in outcome.out
+    if choice == "error":
+        assert "failed the quality check (" in outcome.error
 
 
 def test_the_same_seed_gives_the_same_hashes_and_another_seed_others(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.interfaces.inputs import Scan, _placed, find_scans
+from ddmseg.errors import ScanError
+from ddmseg.imaging.datasets.case import nifti_stem
+from ddmseg.interfaces.inputs import Scan, _placed, find_scans, series_lines
+from dicom_files import PATIENT, affine_of, enhanced_dataset, save, slice_datasets
+from dicom_files import scan as voxels
 
 
 def touch(root: Path, *names: str) -> list[Path]:
@@ -101,7 +107,7 @@ def test_one_bad_input_does_not_hide_the_others(tmp_path) -> None:
 
 def test_an_empty_folder_is_refused(tmp_path) -> None:
     assert refusal(tmp_path) == (
-        f"{tmp_path}: no scan in this folder; it must hold .nii.gz or .nii files"
+        f"{tmp_path}: no scan in this folder; it must hold .nii.gz, .nii or DICOM files"
     )
 
 
@@ -110,18 +116,97 @@ def test_a_bids_folder_without_t1_is_refused(tmp_path) -> None:
     assert "a BIDS folder without *_T1w.nii.gz" in refusal(tmp_path)
 
 
-DICOM = "DICOM cannot be read yet; convert it to NIfTI first, for example with dcm2niix"
+def dicom(folder: Path, *, number: int = 4, description: str = "t1 MPRAGE sag") -> Path:
+    """Write a small series."""
+    datasets = slice_datasets(folder, voxels(), affine_of(np.eye(3)))
+    for dataset in datasets:
+        dataset.SeriesNumber, dataset.SeriesDescription = number, description
+    save(datasets)
+    return folder
 
 
-def test_dicom_is_refused_in_every_form(tmp_path) -> None:
-    series = tmp_path / "series" / "deeper" / "IM0001"
-    series.parent.mkdir(parents=True)
-    series.write_bytes(bytes(128) + b"DICM" + bytes(10))
-    (file,) = touch(tmp_path, "one/slice.dcm")
-    with zipfile.ZipFile(tmp_path / "series.zip", "w") as zipped:
-        zipped.writestr("IM0001", b"x")
-    for path in (tmp_path / "series", file, file.parent, tmp_path / "series.zip"):
-        assert refusal(path) == f"{path}: {DICOM}"
+def only(path: Path, **options: Any) -> Scan:
+    (scan,), refused = find_scans([path], **options)
+    assert refused == []
+    return scan
+
+
+def test_a_dicom_folder_in_any_depth_is_one_scan(tmp_path) -> None:
+    dicom(tmp_path / "export" / "A" / "B")
+    (tmp_path / "export" / "viewer.exe").write_bytes(b"MZ")
+    found = only(tmp_path / "export")
+    assert (found.stem, found.subfolder) == ("series-004_t1_mprage_sag", "")
+    assert found.series is not None
+    assert found.series.shape == (5, 4, 3)
+
+
+def test_a_zip_a_disk_list_and_a_single_file_are_dicom_too(tmp_path) -> None:
+    folder = dicom(tmp_path / "in")
+    save([enhanced_dataset(tmp_path / "one" / "IM1", voxels(), affine_of(np.eye(3)))])
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"deep/{file.name}")
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    for path in (tmp_path / "in.zip", folder / "DICOMDIR", tmp_path / "one" / "IM1"):
+        assert only(path).series is not None
+
+
+def test_of_several_series_the_best_is_taken_and_all_are_told(tmp_path) -> None:
+    dicom(tmp_path / "in" / "a", number=2, description="t2_flair")
+    dicom(tmp_path / "in" / "b", number=3, description="t1_mprage")
+    told: list[str] = []
+    assert only(tmp_path / "in", tell=told.append).stem == "series-003_t1_mprage"
+    assert [line.split(",")[0] for line in told[:2]] == ["series 2", "series 3"]
+    assert told[2].startswith("chosen: series-003_t1_mprage (T1-like by its description, ")
+    assert not any(str(tmp_path) in line or PATIENT in line for line in told)
+    told.clear()
+    assert only(tmp_path / "in", series="2", tell=told.append).stem == "series-002_t2_flair"
+    assert told[-1] == "chosen: series-002_t2_flair (named with --series)"
+
+
+def test_one_series_alone_is_not_told(tmp_path) -> None:
+    told: list[str] = []
+    only(dicom(tmp_path / "in"), tell=told.append)
+    assert told == []
+
+
+def test_a_series_that_cannot_be_read_is_refused_with_the_reason(tmp_path) -> None:
+    dicom(tmp_path / "in")
+    (tmp_path / "in" / "001.dcm").unlink()
+    datasets = slice_datasets(tmp_path / "lost", voxels((5, 4, 7)), affine_of(np.eye(3)))
+    save(datasets[:3] + datasets[4:])
+    assert "slices about 1 missing" in refusal(tmp_path / "lost")
+    (slice_file,) = (tmp_path / "in").glob("002.dcm")
+    assert "one slice; a scan must have 2 or more; give all its files" in refusal(slice_file)
+
+
+def test_nifti_goes_before_dicom_in_one_folder(tmp_path) -> None:
+    dicom(tmp_path / "raw")
+    paths = touch(tmp_path, "scan.nii.gz")
+    assert found(tmp_path) == paths
+
+
+def test_series_of_one_name_go_to_folders_of_their_own(tmp_path) -> None:
+    inputs = [dicom(tmp_path / name) for name in ("p1", "p2")]
+    scans, _ = find_scans(inputs)
+    assert [(one.subfolder, one.stem) for one in scans] == [
+        ("p1", "series-004_t1_mprage_sag"),
+        ("p2", "series-004_t1_mprage_sag"),
+    ]
+
+
+def test_a_dicom_input_named_twice_is_done_once(tmp_path) -> None:
+    folder = dicom(tmp_path / "in")
+    assert len(find_scans([folder, tmp_path / "." / "in"])[0]) == 1
+
+
+def test_lines_of_a_list_hold_the_uid(tmp_path) -> None:
+    folder = dicom(tmp_path / "in")
+    (line,) = series_lines(folder)
+    assert line.startswith("series 4, MR, TOYS, 't1 MPRAGE sag', 3 slices of 5 x 4")
+    assert line.endswith(f"; UID {only(folder).series.uid}")
+    with pytest.raises(ScanError, match="no such file; check the path"):
+        list(series_lines(tmp_path / "absent"))
 
 
 def places(*names: str) -> list[tuple[str, str]]:
@@ -164,7 +249,7 @@ NAMES = st.sampled_from(["t1.nii", "t1.nii.gz", "T1.nii", "t1_2.nii", "t1_3.nii.
 @given(st.lists(st.tuples(FOLDERS, NAMES), unique=True, max_size=12))
 def test_no_two_scans_ever_share_a_place(named) -> None:
     paths = [Path("/data", folder, name) for folder, name in named]
-    scans = _placed(paths)
+    scans = _placed([Scan(path, nifti_stem(path)) for path in paths])
     assert [scan.path for scan in scans] == paths
     files = {f"{scan.subfolder}/{scan.stem}".casefold() for scan in scans}
     assert len(files) == len(paths)

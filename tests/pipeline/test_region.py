@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ddmseg.imaging.volume import Volume
-from ddmseg.pipeline.region import REGION_MM, region_box
+from ddmseg.pipeline.region import REGION_MM, _Side, _traces, region_box
 
 SHAPE = (120, 140, 110)
 
@@ -58,3 +60,20 @@ def test_it_stays_inside_the_scan() -> None:
 
 def test_too_little_is_not_found() -> None:
     assert region_box(head(np.eye(4)), ball(SHAPE, (60, 70, 50), 3)) is None
+
+
+def test_traces_of_both_sides_share_their_frames(make_segmentation) -> None:
+    scan = head(np.eye(4), (8, 6, 5))
+    part = make_segmentation()
+    left = replace(part, step_labels=np.full((3, 6, 5, 2), 231, np.int32))
+    left.step_labels[..., 0] = 0
+    right = replace(part, step_labels=np.full((3, 6, 5, 3), 232, np.int32))
+    rest = (slice(0, 6), slice(0, 5))
+    sides = [_Side("left", (slice(0, 3), *rest), left), _Side("right", (slice(5, 8), *rest), right)]
+    frames = _traces(scan, sides)
+    assert set(frames) == {"step_labels"}  # neither kept its samples
+    found = frames["step_labels"]
+    assert found.shape == (8, 6, 5, 3)
+    assert found[0, 0, 0].tolist() == [0, 231, 231]  # stays as its last step left it
+    assert found[4, 0, 0].tolist() == [0, 0, 0]
+    assert found[7, 0, 0].tolist() == [232, 232, 232]

@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom_file import is_dicom
+from ddmseg.imaging.dicom_archive import archive_members
+from ddmseg.imaging.dicom_file import Source, is_dicom
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_geometry import Stack, stack_frames
 from ddmseg.imaging.dicom_header import Header, read_header
 from ddmseg.imaging.dicom_pixels import check_decoder, read_pixels
 from ddmseg.imaging.nifti_guard import MAX_VOXELS
-from ddmseg.imaging.scan_checks import checked_scan
 from ddmseg.imaging.volume import Volume
 
 MAX_FILES = 50_000
 """Files of a folder that are looked at."""
 
+CONTENTS = "DICOMDIR"
+"""Name of the file that lists what an exported disk holds."""
 MODALITIES = ("MR", "CT")
 GREY = ("MONOCHROME1", "MONOCHROME2", "")
 """Photometric interpretations of grey images; old files may leave it out."""
@@ -74,7 +77,7 @@ class Series:
         return f"series{number}{'_' if words else ''}{words}"
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Source, ...]:
         """The files."""
         return tuple(header.path for header in self.headers)
 
@@ -103,16 +106,20 @@ class Series:
 def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -> list[Series]:
     """Return the series of images in a folder and those below it, by number.
 
+    A zip archive counts as a folder; archives in archives are passed over. So is a
+    DICOMDIR, the list of contents of an exported disk, unless it is what was named:
+    then its folder is meant.
+
     Headers only are read. An image that was exported twice counts once. Files
     that are no DICOM, and DICOM files without an image, are passed over.
 
     Args:
-        folder: or one file.
+        folder: or one file, or a zip archive.
         max_files: how many files to look at at most.
 
     Raises:
         ScanError: when there is no such folder, no DICOM image in it, too many
-            files, or a DICOM file that is damaged.
+            files, a DICOM file that is damaged, or an archive that is not safe.
         MissingExtraError: when pydicom is not installed.
     """
     root = Path(folder)
@@ -129,6 +136,23 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
         groups.setdefault(header.series_uid, []).append(header)
     listed = [_series(uid, members) for uid, members in groups.items()]
     return sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.uid))
+
+
+def holds_dicom(path: Path) -> bool:
+    """Say whether a file, or one of the first ``MAX_FILES`` of a folder, is DICOM.
+
+    Raises:
+        ScanError: when there is no such folder, or it holds too many files.
+    """
+    return any(is_dicom(file) for file in _files(path, MAX_FILES))
+
+
+def is_zip(path: Path) -> bool:
+    """Say whether a file is a zip archive by what it holds; what cannot be opened is none."""
+    try:
+        return path.is_file() and zipfile.is_zipfile(path)
+    except OSError:
+        return False
 
 
 def refusal(series: Series, *, max_voxels: int = MAX_VOXELS) -> str | None:
@@ -153,6 +177,8 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
     Raises:
         ScanError: one line with what is wrong with the series and what to do.
     """
+    from ddmseg.imaging.scan_checks import checked_scan  # imports torch: lists are quick without
+
     stack = _checked(series, max_voxels)
     data = read_pixels(stack.frames, series.headers, series.name)
     return checked_scan(data, stack.affine, series.name)
@@ -217,8 +243,14 @@ def _check_alike(series: Series, max_voxels: int) -> None:
         )
 
 
-def _files(root: Path, max_files: int) -> Iterator[Path]:
+def _files(root: Path, max_files: int) -> Iterator[Source]:
     """Every file, in a fixed order; folders that are links are not entered."""
+    if root.name.upper() == CONTENTS and root.is_file():
+        root = root.absolute().parent
+    if is_zip(root):
+        members = archive_members(root, max_files=max_files)
+        yield from (member for member in members if member.name.upper() != CONTENTS)
+        return
     if root.is_file():
         yield root
         return
@@ -233,7 +265,8 @@ def _files(root: Path, max_files: int) -> Iterator[Path]:
                 raise ScanError(
                     f"{root}: more than {max_files} files; give the folder of one examination"
                 )
-            yield Path(parent) / name
+            if name.upper() != CONTENTS:
+                yield Path(parent) / name
 
 
 def _without_copies(headers: Iterable[Header]) -> Iterator[Header]:

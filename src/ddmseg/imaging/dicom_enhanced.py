@@ -8,17 +8,17 @@ Source: DICOM PS3.3, C.7.6.16 (Multi-frame Functional Groups), C.8.13.5 (MR grou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.imaging.dicom_elements import number, numbers, value, whole, words
+from ddmseg.imaging.dicom_file import Source
 from ddmseg.imaging.dicom_frame import Frame
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
+def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
     """Yield the frames in the order of the pixels; what a group lacks stays None."""
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     instance = whole(dataset, "InstanceNumber")

@@ -9,19 +9,24 @@ Source: DICOM PS3.10, section 7 (file format); PS3.5, annex A.5 (deflated syntax
 
 from __future__ import annotations
 
-import os
+import contextlib
+import logging
 import stat
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.imaging.dicom_archive import ZipMember
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+Source = Path | ZipMember
+"""A DICOM file on the disk or in a zip archive."""
 
 MAX_FILE_BYTES = 1 << 30
 """Bytes of the largest file that is opened."""
@@ -40,7 +45,7 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _MAGIC_AT = 128
-_META_START = 144  # preamble, "DICM" and the group length element
+_META_GROUP = 0x0002
 
 
 def pydicom_module() -> Any:
@@ -56,25 +61,50 @@ def pydicom_module() -> Any:
     return pydicom
 
 
-def is_dicom(path: Path) -> bool:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom and highdicom from warning and logging.
+
+    They quote values that break the standard, and a patient's name may be among them.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def is_dicom(path: Source) -> bool:
     """Say whether a file begins as DICOM does, with the magic word or, as of old, without.
 
     What is no regular file, or cannot be opened, is not DICOM.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as stream:
-            start = stream.read(_MAGIC_AT + 4)
-    except OSError:
-        return False
+    start = _start(path)
     if start[_MAGIC_AT:] == b"DICM":
         return True
     # without a preamble the first element is one of the first of group 0008
     return len(start) > 8 and start[:2] == b"\x08\x00" and start[2] < 0x20 and start[3] == 0
 
 
-def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
+def _start(path: Source) -> bytes:
+    if isinstance(path, ZipMember):
+        return path.start(_MAGIC_AT + 4)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with path.open("rb") as stream:
+            return stream.read(_MAGIC_AT + 4)
+    except OSError:
+        return b""
+
+
+def read_dataset(path: Source, keywords: Sequence[str] | None = None) -> Dataset:
     """Read a file.
 
     Args:
@@ -88,21 +118,23 @@ def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
     """
     pydicom = pydicom_module()
     try:
-        size = path.stat().st_size
+        size = path.size if isinstance(path, ZipMember) else path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ScanError(
                 f"{path}: {size} bytes; a DICOM file may have at most {MAX_FILE_BYTES}; "
                 "convert it to NIfTI first"
             )
-        with path.open("rb") as stream, warnings.catch_warnings():
-            # pydicom warns of values that break the standard, and quotes them
-            warnings.simplefilter("ignore")
+        with _open(path) as stream, quiet():
             return cast("Dataset", _parse(pydicom, stream, path, keywords))
     except OSError as error:
         raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _parse(pydicom: Any, stream: BinaryIO, path: Path, keywords: Sequence[str] | None) -> Any:
+def _open(path: Source) -> BinaryIO:
+    return path.open() if isinstance(path, ZipMember) else path.open("rb")
+
+
+def _parse(pydicom: Any, stream: BinaryIO, path: Source, keywords: Sequence[str] | None) -> Any:
     try:
         source = _inflated(pydicom, stream, path)
         dataset = pydicom.dcmread(
@@ -134,7 +166,7 @@ def _parse(pydicom: Any, stream: BinaryIO, path: Path, keywords: Sequence[str] |
 class _Counted:
     """A stream that ends the reading of what has too many elements."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
+    def __init__(self, stream: BinaryIO, path: Source) -> None:
         self._stream, self._path, self._left = stream, path, MAX_READS
         self.seek, self.tell = stream.seek, stream.tell
 
@@ -146,7 +178,7 @@ class _Counted:
         return self._stream.read(size)
 
 
-def _check_element(dataset: Any, keyword: str, path: Path) -> None:
+def _check_element(dataset: Any, keyword: str, path: Source) -> None:
     """Check an element that pydicom left unparsed, before anything looks at its value."""
     element = dataset.get_item(keyword) if keyword in dataset else None
     raw = getattr(element, "value", b"")
@@ -159,20 +191,23 @@ def _check_element(dataset: Any, keyword: str, path: Path) -> None:
         raise _too_many(path)
 
 
-def _too_many(path: Path) -> ScanError:
+def _too_many(path: Source) -> ScanError:
     return ScanError(f"{path}: too many elements for a scan; the file is damaged or hostile")
 
 
-def _inflated(pydicom: Any, stream: BinaryIO, path: Path) -> BinaryIO:
+def _inflated(pydicom: Any, stream: BinaryIO, path: Source) -> BinaryIO:
     """The stream itself, or a deflated file inflated as far as is allowed."""
     start = stream.read(_MAGIC_AT + 4)
     stream.seek(0)
     if start[_MAGIC_AT:] != b"DICM":
         return stream
-    meta = pydicom.filereader.read_file_meta_info(path)
+    stream.seek(_MAGIC_AT + 4)
+    meta = pydicom.filereader.read_dataset(
+        stream, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP
+    )
     if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+        stream.seek(0)
         return stream
-    stream.seek(_META_START + int(meta.FileMetaInformationGroupLength), os.SEEK_SET)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = inflater.decompress(stream.read(), MAX_INFLATED_BYTES)
     if inflater.unconsumed_tail:
@@ -182,6 +217,7 @@ def _inflated(pydicom: Any, stream: BinaryIO, path: Path) -> BinaryIO:
     meta.TransferSyntaxUID = EXPLICIT_LITTLE
     plain = BytesIO()
     plain.write(start)
+    meta = pydicom.dataset.FileMetaDataset(meta)
     pydicom.filewriter.write_file_meta_info(plain, meta, enforce_standard=False)
     plain.write(data)
     plain.seek(0)

@@ -7,7 +7,8 @@ and head. ``dicom_geometry`` turns them to RAS.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from ddmseg.imaging.dicom_file import Source
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Frame:
     """One slice: where it lies, and how its stored values become intensities.
 
     Attributes:
-        path: of the file.
+        path: of the file, on disk or in a zip archive.
         index: of the slice in the file, counted from 0.
         instance: the number that people call the image by, or None.
         position: centre of the first pixel, LPS mm, or None.
@@ -25,7 +26,7 @@ class Frame:
         contrast: pairs of name and value that tell images of one place apart.
     """
 
-    path: Path
+    path: Source
     index: int
     instance: int | None
     position: tuple[float, ...] | None

@@ -87,7 +87,7 @@ def _common_plane(
             "(position, orientation or pixel spacing is absent); give the scanner's own series"
         )
     if len(frames) < 2:
-        raise ScanError(f"{name}: one slice; a scan must have 2 or more")
+        raise ScanError(f"{name}: one slice; a scan must have 2 or more; give all its files")
     positions = np.array([position for position, _, _ in known], dtype=np.float64)
     orientations = np.array([orientation for _, orientation, _ in known], dtype=np.float64)
     spacings = np.array([spacing for _, _, spacing in known], dtype=np.float64)

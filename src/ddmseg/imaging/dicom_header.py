@@ -5,15 +5,13 @@ Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Ima
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.imaging.dicom_elements import number, numbers, text, whole, words
 from ddmseg.imaging.dicom_enhanced import enhanced_frames
-from ddmseg.imaging.dicom_file import read_dataset
+from ddmseg.imaging.dicom_file import Source, quiet, read_dataset
 from ddmseg.imaging.dicom_frame import Frame
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 
 KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
+    *("StudyInstanceUID", "FrameOfReferenceUID", "MRAcquisitionType"),
     *("Modality", "Manufacturer", "ImageType", "InstanceNumber", "NumberOfFrames"),
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
@@ -35,14 +34,18 @@ KEYWORDS = (
 class Header:
     """One file with an image: what is the same for all its slices, and the slices."""
 
-    path: Path
+    path: Source
     series_uid: str
     image_uid: str
+    image_class: str
+    study_uid: str
+    frame_of_reference: str
     number: int | None
     description: str
     modality: str
     manufacturer: str
     image_type: tuple[str, ...]
+    acquisition: str
     transfer_syntax: str
     photometric: str
     rows: int
@@ -53,20 +56,18 @@ class Header:
     frames: tuple[Frame, ...]
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Source) -> Header | None:
     """Return the header of an image file; None for DICOM that holds no image.
 
     Raises:
         ScanError: when the file cannot be read.
     """
     dataset = read_dataset(path, KEYWORDS)
-    with warnings.catch_warnings():
-        # values are converted when they are looked at; pydicom warns of them and quotes them
-        warnings.simplefilter("ignore")
+    with quiet():  # values are converted when they are looked at
         return _header(dataset, path)
 
 
-def _header(dataset: Dataset, path: Path) -> Header | None:
+def _header(dataset: Dataset, path: Source) -> Header | None:
     rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
     if not rows or not columns:
         return None
@@ -75,11 +76,15 @@ def _header(dataset: Dataset, path: Path) -> Header | None:
         path=path,
         series_uid=text(dataset, "SeriesInstanceUID"),
         image_uid=text(dataset, "SOPInstanceUID"),
+        image_class=text(dataset, "SOPClassUID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         number=whole(dataset, "SeriesNumber"),
         description=text(dataset, "SeriesDescription"),
         modality=text(dataset, "Modality") or "unknown",
         manufacturer=text(dataset, "Manufacturer"),
         image_type=words(dataset, "ImageType"),
+        acquisition=text(dataset, "MRAcquisitionType").upper(),
         transfer_syntax=str(meta.get("TransferSyntaxUID", "")) if meta is not None else "",
         photometric=text(dataset, "PhotometricInterpretation").upper(),
         rows=rows,
@@ -91,7 +96,7 @@ def _header(dataset: Dataset, path: Path) -> Header | None:
     )
 
 
-def _frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
+def _frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
     if "PerFrameFunctionalGroupsSequence" in dataset:
         yield from enhanced_frames(dataset, path)
         return

@@ -11,7 +11,6 @@ Source: DICOM PS3.5, section 8 and annexes A.4 and G; ITU-T T.81 (JPEG), T.87
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom_file import pydicom_module, read_dataset
+from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_dataset
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_header import Header
 
@@ -112,8 +111,7 @@ def _decode(header: Header, name: str) -> NDArray[Any]:
     else:
         _check_compressed(dataset, header, told)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return np.asarray(dataset.pixel_array).reshape(shape)
     # a decoder of a damaged image can raise anything
     except Exception as error:

@@ -42,16 +42,27 @@ def write_label_map(path: str | os.PathLike[str], labels: LabelMap, like: Volume
         OutputError: when the file cannot be written.
         ScanError: when the shapes differ or an id needs more than 32 bits.
     """
-    _check_shape(labels.shape, like)
-    low, high = int(labels.data.min(initial=0)), int(labels.data.max(initial=0))
+    _write_ids(Path(path), labels.data, like, labels.name)
+
+
+def write_label_frames(
+    path: str | os.PathLike[str], frames: NDArray[np.integer[Any]], like: Volume
+) -> None:
+    """Write several label maps on one grid (``i j k frame``), as :func:`write_label_map` does."""
+    _write_ids(Path(path), frames, like, like.name)
+
+
+def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: str) -> None:
+    _check_shape(ids.shape, like)
+    low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
     fits = (np.dtype(f"<{code}") for code in _LABEL_DTYPES if _holds(np.dtype(code), low, high))
     dtype = next(fits, None)
     if dtype is None:
-        raise ScanError(f"{labels.name}: ids from {low} to {high}; they must fit in 32 bits")
-    header = _header(like, labels.shape, dtype, "ddmseg labels")
+        raise ScanError(f"{name}: ids from {low} to {high}; they must fit in 32 bits")
+    header = _header(like, ids.shape, dtype, "ddmseg labels")
     header["intent_code"] = INTENT_LABEL
     header["cal_max"] = 0
-    _write(Path(path), header, labels.data, dtype)
+    _write(path, header, ids, dtype)
 
 
 def write_map(

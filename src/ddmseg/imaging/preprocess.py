@@ -81,6 +81,24 @@ class Prepared:
         )
         return np.asarray(label_ids, dtype=np.int32)[winner]
 
+    def classes_to_input(
+        self, classes: NDArray[np.integer[Any]], label_ids: Sequence[int]
+    ) -> NDArray[np.int32]:
+        """Return class indices of the model grid as ids on the scan's grid.
+
+        Made of indices alone, so edges are those of the model's voxels; where there
+        are probabilities, :meth:`labels_to_input` is smoother.
+
+        Raises:
+            ScanError: when the shape is not that of the model grid.
+        """
+        self._check(classes.shape)
+        nearest = resampling.resample_labels(
+            classes, self.to_input.inverse(), self.input_grid.shape
+        )
+        labels: NDArray[np.int32] = np.asarray(label_ids, dtype=np.int32)[nearest]
+        return labels
+
     def probabilities_to_input(self, probabilities: torch.Tensor) -> NDArray[np.float32]:
         """Return the probabilities on the scan's grid, classes last (``i j k class``).
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_files, nifti_stem
+from ddmseg.imaging.dicom import Series, holds_dicom, is_zip, list_series, refusal
+from ddmseg.imaging.dicom_choice import choose_series, describe_series
 
-CONVERT_DICOM = "DICOM cannot be read yet; convert it to NIfTI first, for example with dcm2niix"
 BIDS_CONTRAST = "_T1w"
 RESULT_ENDINGS = ("_dseg", "_probseg", "_desc-uncertainty_map", "_desc-discrepancy_map")
 """Files of earlier results, which a folder may hold beside its scans."""
-
-_LOOKED_AT = 50
-"""Files of a folder that are opened to see whether it holds DICOM."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +23,28 @@ class Scan:
     """One scan to segment.
 
     Attributes:
-        path: of the file.
+        path: of the file; for DICOM of the folder, archive or file that was named.
         stem: what the names of its results begin with.
         subfolder: of the output folder, where its results go; empty for none.
+        series: which one of a DICOM input; None for NIfTI.
     """
 
     path: Path
     stem: str
     subfolder: str = ""
+    series: Series | None = None
 
     def folder(self, output: Path) -> Path:
         """Return where the results go."""
         return output / self.subfolder
+
+    @property
+    def home(self) -> tuple[str, ...]:
+        """The folders that it lies in, outermost first; a DICOM input is one itself."""
+        path = self.path.resolve()
+        if self.series is None:
+            return path.parent.parts[1:]
+        return (path.with_suffix("") if path.is_file() else path).parts[1:]
 
 
 @dataclass(frozen=True)
@@ -48,22 +55,48 @@ class Refused:
     error: DdmsegError
 
 
-def find_scans(inputs: Iterable[Path]) -> tuple[list[Scan], list[Refused]]:
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def find_scans(
+    inputs: Iterable[Path], *, series: str | None = None, tell: Callable[[str], None] = _silent
+) -> tuple[list[Scan], list[Refused]]:
     """Return every scan once, with places of their own for the results.
 
-    Whether a file can be read is found out when it is read.
+    Whether a NIfTI file can be read is found out when it is read; of a DICOM input
+    the headers are read here, and one series of it becomes a scan.
     Where file names are equal, the folders that tell the scans apart become
     subfolders of the output.
+
+    Args:
+        inputs: as named by the user.
+        series: number or UID of the series to take from each DICOM input; None
+            takes the one that fits the models best.
+        tell: is called with a line for each series where an input holds several, and
+            with one that says which was chosen and why; none names a path or patient.
     """
-    paths: dict[str, Path] = {}
+    found: dict[tuple[str, str], Scan] = {}
     refused = []
     for given in inputs:
         try:
-            for path in _scans_in(given):
-                paths.setdefault(os.path.realpath(path), path)
+            for scan in _scans_in(given, series, tell):
+                key = (os.path.realpath(scan.path), scan.series.uid if scan.series else "")
+                found.setdefault(key, scan)
         except (DdmsegError, OSError) as error:
             refused.append(Refused(given, _as_ours(given, error)))
-    return _placed(list(paths.values())), refused
+    return _placed(list(found.values())), refused
+
+
+def series_lines(path: Path) -> Iterator[str]:
+    """Yield a line for each series of a DICOM input, with its UID.
+
+    Raises:
+        ScanError: when the input holds no DICOM image or cannot be read.
+    """
+    if not path.exists():
+        raise ScanError(f"{path}: no such file; check the path")
+    yield from (f"{describe_series(one)}; UID {one.uid}" for one in list_series(path))
 
 
 def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
@@ -72,18 +105,42 @@ def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
     return ScanError(f"{path}: cannot be read ({error.strerror or error}); check the path")
 
 
-def _scans_in(path: Path) -> Iterator[Path]:
+def _scans_in(
+    path: Path, wanted: str | None, tell: Callable[[str], None] = _silent
+) -> Iterator[Scan]:
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
-    if not path.is_dir():
-        if path.suffix.lower() in (".dcm", ".ima") or zipfile.is_zipfile(path):
-            raise ScanError(f"{path}: {CONVERT_DICOM}")
-        yield path
-        return
-    found = _bids_scans(path) or [file for file in nifti_files(path) if not _is_result(file)]
-    if not found:
+    named = not path.is_dir() and path.name.lower().endswith(NIFTI_SUFFIXES)
+    nifti = [path] if named else _nifti_in(path)
+    if nifti:
+        yield from (Scan(file, nifti_stem(file)) for file in nifti)
+    elif is_zip(path) or holds_dicom(path):
+        yield _dicom_scan(path, wanted, tell)
+    elif path.is_dir():
         raise ScanError(_why_empty(path))
-    yield from found
+    else:
+        yield Scan(path, nifti_stem(path))  # reading it will say what is wrong
+
+
+def _nifti_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return _bids_scans(path) or [file for file in nifti_files(path) if not _is_result(file)]
+
+
+def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> Scan:
+    """The series that was asked for, or that fits best."""
+    listed = list_series(path)
+    if len(listed) > 1:
+        for one in listed:
+            tell(describe_series(one))
+    choice = choose_series(listed, wanted)
+    reason = refusal(choice.series)
+    if reason is not None:
+        raise ScanError(reason)
+    if len(listed) > 1:
+        tell(f"chosen: {choice.series.name} ({choice.why})")
+    return Scan(path, choice.series.name, series=choice.series)
 
 
 def _bids_scans(root: Path) -> list[Path]:
@@ -103,37 +160,17 @@ def _is_result(path: Path) -> bool:
 def _why_empty(folder: Path) -> str:
     if any(folder.glob("sub-*/**/anat")):
         return f"{folder}: a BIDS folder without *{BIDS_CONTRAST}.nii.gz; name the scans themselves"
-    if _holds_dicom(folder):
-        return f"{folder}: {CONVERT_DICOM}"
-    return f"{folder}: no scan in this folder; it must hold {' or '.join(NIFTI_SUFFIXES)} files"
+    kinds = ", ".join(NIFTI_SUFFIXES)
+    return f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files"
 
 
-def _holds_dicom(folder: Path) -> bool:
-    """Whether one of the first files has DICOM's magic word or suffix."""
-    files = (file for file in folder.rglob("*") if file.is_file())
-    for _, file in zip(range(_LOOKED_AT), files, strict=False):
-        if file.suffix.lower() == ".dcm" or _magic_word(file) == b"DICM":
-            return True
-    return False
-
-
-def _magic_word(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:]
-    except OSError:
-        return b""
-
-
-def _placed(paths: Sequence[Path]) -> list[Scan]:
+def _placed(scans: Sequence[Scan]) -> list[Scan]:
     """Give each scan a place of its own, comparing names as a disk that ignores case does."""
-    scans = [Scan(path, nifti_stem(path)) for path in paths]
     names = Counter(scan.stem.casefold() for scan in scans)
-    parts = {scan.path: _telling_parts(scan, scans) for scan in scans}
     taken: set[tuple[str, str]] = set()
     placed = []
     for scan in scans:
-        subfolder = parts[scan.path] if names[scan.stem.casefold()] > 1 else ""
+        subfolder = _telling_parts(scan, scans) if names[scan.stem.casefold()] > 1 else ""
         stem, number = scan.stem, 2
         # one folder can still hold scan.nii and scan.nii.gz
         while (subfolder.casefold(), stem.casefold()) in taken:
@@ -145,12 +182,10 @@ def _placed(paths: Sequence[Path]) -> list[Scan]:
 
 def _telling_parts(scan: Scan, scans: Sequence[Scan]) -> str:
     """The last folders of a path, as many as tell it from the others of its name."""
-    own = scan.path.resolve().parent.parts[1:]
-    others = {
-        other.path.resolve().parent.parts[1:]
-        for other in scans
-        if other.stem.casefold() == scan.stem.casefold()
-    } - {own}
+    own = scan.home
+    others = {other.home for other in scans if other.stem.casefold() == scan.stem.casefold()} - {
+        own
+    }
     for count in range(1, len(own) + 1):
         if all(other[-count:] != own[-count:] for other in others):
             return "/".join(own[-count:])

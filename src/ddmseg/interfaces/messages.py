@@ -22,6 +22,11 @@ def reason_of(error: BaseException) -> str:
     return f"unexpected {what}; run again with --debug to see where"
 
 
+def say(line: str) -> None:
+    """Write a line of information to stderr; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def say_error(error: BaseException, *, about: str = "", debug: bool = False) -> None:
     """Write the one line to stderr; with ``debug`` the traceback of an unexpected error too."""
     if debug and not isinstance(error, DdmsegError):

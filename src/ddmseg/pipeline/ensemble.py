@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -24,12 +24,17 @@ class Answer:
         weights: of each sample; empty when only the coarse head answered.
         sample_volumes: expected voxels of each class in each sample (``n k``).
         steps: of each sample.
+        sample_labels: class indices of each sample (``n *grid``).
+        step_labels: class indices of the first sample after each of its steps, for who
+            wants to watch (``t *mask grid``); None where it was not asked for.
     """
 
     probabilities: ClassMap
     weights: Tensor
     sample_volumes: Tensor
     steps: int
+    sample_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
+    step_labels: Tensor | None = None
 
     @property
     def samples(self) -> int:
@@ -54,6 +59,7 @@ def sampled_answer(
     coarse_share: float,
     generator: Generator,
     progress: Callable[[float], None] | None = None,
+    trace: bool = False,
 ) -> Answer:
     """Draw samples, weigh them by discrepancy and join them with the coarse head.
 
@@ -70,19 +76,24 @@ def sampled_answer(
         coarse_share: in [0, 1].
         generator: on the CPU; fixes the samples.
         progress: gets the fraction done.
+        trace: keep what each step of the first sample made of the mask.
     """
     done = 0
+    watched: list[Tensor] = []
 
-    def count(step: int, _: ClassMap) -> None:
+    def count(step: int, p: ClassMap) -> None:
         nonlocal done
         done += 1
+        if trace and done <= steps:
+            watched.append(_indices(p))
         if progress is not None:
             progress(done / (steps * samples))
 
-    drawn, discrepancies, volumes = [], [], []
+    drawn, discrepancies, volumes, labels = [], [], [], []
     for _ in range(samples):
         p = sampler(sampler=algorithm, steps=steps, generator=generator, observe=count)
-        D = model.discrepancy_map(sampler.encoding, p.argmax(1))
+        labels.append(_indices(p))
+        D = model.discrepancy_map(sampler.encoding, labels[-1].long())
         discrepancies.append(D.mean())
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
         drawn.append(p)
@@ -90,4 +101,16 @@ def sampled_answer(
     mean = torch.softmax(sampler.encoding.coarse_logits, dim=1).mul_(coarse_share)
     for weight, p in zip(weights, drawn, strict=True):
         mean.add_(p, alpha=float(weight) * (1 - coarse_share))
-    return Answer(mean, weights, torch.stack(volumes), steps)
+    return Answer(
+        mean,
+        weights,
+        torch.stack(volumes),
+        steps,
+        torch.cat(labels),
+        torch.cat(watched) if trace else None,
+    )
+
+
+def _indices(p: ClassMap) -> Tensor:
+    """Return the winning classes (``1 *grid``) in a byte each where that holds them."""
+    return p.argmax(1).to(torch.uint8 if p.shape[1] <= 256 else torch.int16)

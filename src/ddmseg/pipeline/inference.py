@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddmseg.errors import SettingsError, UsageError, did_you_mean
+from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
@@ -26,6 +28,8 @@ from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.plausibility import implausible
+from ddmseg.pipeline.postprocess import clean_labels
 from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess, judge, uncertainty_map
 from ddmseg.pipeline.receipt import receipt
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan
@@ -198,6 +202,7 @@ class Segmenter:
             coarse_share=own.coarse_share,
             generator=seeded(options.seed, 0),
             progress=lambda fraction: progress("denoise", fraction),
+            trace=options.trace,
         )
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
@@ -213,21 +218,39 @@ class Segmenter:
         prepared = encoded.prepared
         p = answer.probabilities[0].float().cpu()
         labels = prepared.labels_to_input(p, self.card.labels)
+        cleaning = None
+        if not options.raw:
+            labels, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
         D = assessment.discrepancy[0, 0].float().cpu().numpy()
         fields: dict[str, Any] = {}
         if options.probabilities:
             fields["probabilities"] = prepared.probabilities_to_input(p)
             fields["probability_labels"] = self.card.labels
+        if options.trace and answer.step_labels is not None:
+            fields["sample_labels"] = self._frames(prepared, answer.sample_labels)
+            fields["step_labels"] = self._frames(prepared, answer.step_labels)
+        volumes = structure_volumes(self.card, labels, scan.voxel_ml, assessment.expectation)
+        seen = implausible(self.card, scan, labels, volumes, cleaning)
         return Segmentation(
             scan=scan,
             labels=LabelMap(labels, scan.affine, scan.name, scan.header),
             uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
             discrepancy=_thousandths(prepared.map_to_input(D)),
-            volumes=structure_volumes(self.card, labels, scan.voxel_ml, assessment.expectation),
-            quality=judge(self.card, answer, assessment),
+            volumes=volumes,
+            quality=judge(self.card, answer, assessment, seen=seen, cleaning=cleaning),
             receipt={},
             **fields,
         )
+
+    def _frames(self, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]:
+        """Bring label maps of the mask's or the model's grid to the scan's (``i j k frame``)."""
+        wanted = prepared.grid.shape
+        frames = []
+        for one in labels.cpu():
+            for axis, n in enumerate(wanted):  # the mask's grid may be coarser by a whole factor
+                one = one.repeat_interleave(n // one.shape[axis], dim=axis)
+            frames.append(prepared.classes_to_input(one.numpy(), self.card.labels))
+        return np.stack(frames, axis=-1)
 
 
 def is_regional(card: Card) -> bool:

@@ -26,6 +26,8 @@ class SegmentOptions:
             with the least discrepancy, infinity is the plain mean.
         seed: of the noise.
         probabilities: keep the class probabilities on the scan's grid.
+        trace: keep the labels of each sample and of each step of the first one.
+        raw: leave out the cleaning of small islands and holes.
     """
 
     mode: Mode = "auto"
@@ -35,6 +37,8 @@ class SegmentOptions:
     temperature: float | None = None
     seed: int = 0
     probabilities: bool = False
+    trace: bool = False
+    raw: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "samples"):

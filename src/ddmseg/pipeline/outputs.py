@@ -23,6 +23,8 @@ from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.labels import dseg_table
 from ddmseg.imaging.nifti import write_label_map, write_map
+from ddmseg.imaging.nifti_write import write_label_frames
+from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
 from ddmseg.pipeline.report import render_report
 from ddmseg.pipeline.segmentation import Segmentation
 
@@ -34,6 +36,10 @@ SUFFIXES = (
     "_volumes.tsv",
     "_qc.json",
     "_report.html",
+    DICOM_SEG,
+    DICOM_REPORT,
+    "_desc-samples_dseg.nii.gz",
+    "_desc-steps_dseg.nii.gz",
     "_probseg.nii.gz",
     "_receipt.json",
 )
@@ -41,6 +47,8 @@ SUFFIXES = (
 
 RECEIPT = "_receipt.json"
 PROBABILITIES = "_probseg.nii.gz"
+SAMPLES = "_desc-samples_dseg.nii.gz"
+STEPS = "_desc-steps_dseg.nii.gz"
 
 
 def write_outputs(
@@ -50,13 +58,14 @@ def write_outputs(
     stem: str,
     overwrite: bool = False,
     probabilities: bool = False,
+    dicom: DicomTarget | None = None,
 ) -> list[Path]:
     """Write the files of one scan and return their paths, the receipt last.
 
     The receipt gets ``outputs``: the SHA-256 of every other file. The same
-    segmentation gives the same bytes. With ``overwrite`` an older set is
-    replaced as a whole, its probabilities included; when anything fails it is
-    put back.
+    segmentation gives the same bytes, but for DICOM, which holds its time and UIDs.
+    With ``overwrite`` an older set is replaced as a whole, its probabilities
+    included; when anything fails it is put back.
 
     Args:
         segmentation: what to write.
@@ -64,22 +73,39 @@ def write_outputs(
         stem: what every name begins with, such as ``sub-01_T1w``.
         overwrite: replace the files of an earlier run.
         probabilities: also write ``_probseg.nii.gz``.
+        dicom: what the DICOM files refer to; None writes none.
 
     Raises:
+        ScanError: when the source of the DICOM files cannot be read any more.
         OutputError: when files exist already or cannot be written.
         UsageError: when probabilities are wanted but the segmentation has none.
     """
     if probabilities and segmentation.probabilities is None:
         raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
-    wanted = [suffix for suffix in SUFFIXES if probabilities or suffix != PROBABILITIES]
+    writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
+    wanted = [
+        suffix
+        for suffix in _wanted(segmentation, probabilities=probabilities)
+        if suffix in writers or suffix == RECEIPT
+    ]
     with _errors_named(folder):
         existing = _check_free(folder, stem, overwrite=overwrite)
         with _staging(folder, stem) as staging:
             for suffix in wanted[:-1]:
-                _WRITERS[suffix](segmentation, staging / f"{stem}{suffix}")
+                writers[suffix](segmentation, staging / f"{stem}{suffix}")
             _write_receipt(segmentation, _paths(staging, stem, wanted))
             _move_in(_paths(staging, stem, wanted), folder, existing)
     return _paths(folder, stem, wanted)
+
+
+def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
+    """Return the suffixes of what there is to write: a trace where one was kept."""
+    there = {
+        PROBABILITIES: probabilities,
+        SAMPLES: segmentation.sample_labels is not None,
+        STEPS: segmentation.step_labels is not None,
+    }
+    return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
 
 
 def existing_outputs(folder: Path, stem: str) -> list[Path]:
@@ -214,6 +240,8 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
             "reasons": quality.reasons,
             "steps": quality.steps,
             "samples": quality.samples,
+            "sample_agreement": quality.sample_agreement,
+            "postprocessing": quality.postprocessing,
         },
     )
 
@@ -232,6 +260,16 @@ def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
     )
 
 
+def _write_samples(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.sample_labels is not None
+    write_label_frames(path, segmentation.sample_labels, segmentation.scan)
+
+
+def _write_steps(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.step_labels is not None
+    write_label_frames(path, segmentation.step_labels, segmentation.scan)
+
+
 def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
     *others, receipt = staged
     hashes = {path.name: _sha256(path) for path in others}
@@ -247,6 +285,8 @@ _WRITERS: dict[str, Callable[[Segmentation, Path], None]] = {
     "_qc.json": _write_quality,
     "_report.html": _write_report,
     PROBABILITIES: _write_probabilities,
+    SAMPLES: _write_samples,
+    STEPS: _write_steps,
 }
 
 

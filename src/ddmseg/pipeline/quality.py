@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,14 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.segmentation import Quality, Verdict
 
 PASS_DICE = 0.80
 WARN_DICE = 0.60
 """Expected Dice from which a result passes, and from which it only warns."""
+AGREEMENT = 0.80
+"""Mean Dice of the samples with the answer below which they are said to disagree."""
 STRUCTURE_DICE = 0.50
 """Expected Dice below which a single structure is named."""
 
@@ -60,17 +64,79 @@ def calibrated(card: Card, dice: float, *, which: str = "expected_dice") -> floa
     return DiceCalibration.from_dict(numbers).of(dice) if numbers else dice
 
 
-def judge(card: Card, answer: Answer, assessment: Assessment) -> Quality:
-    """Return the verdict with its reasons."""
+def judge(
+    card: Card,
+    answer: Answer,
+    assessment: Assessment,
+    *,
+    seen: Sequence[str] = (),
+    cleaning: Cleaning | None = None,
+) -> Quality:
+    """Return the verdict with its reasons.
+
+    Args:
+        card: of the weights.
+        answer: what the samples agreed on.
+        assessment: what the discrepancy says of it.
+        seen: what else is doubtful about the scan or the labels, a sentence each.
+        cleaning: what was changed in the labels, None when nothing was tried.
+    """
     by_structure = expected_dice_by_structure(card, assessment.expectation)
     expected = assessment.expected_dice
+    agreement = sample_agreement(answer)
     reasons = _reasons(card, assessment, by_structure)
+    if agreement is not None and agreement < AGREEMENT:
+        reasons.append(
+            f"the samples disagree: their mean Dice with the answer is {agreement:.2f}, "
+            f"below {AGREEMENT:.2f}"
+        )
+    reasons += seen
     verdict: Verdict = "pass"
     if expected < WARN_DICE or not by_structure:
         verdict = "fail"
     elif expected < PASS_DICE or reasons:
         verdict = "warn"
-    return Quality(verdict, expected, by_structure, reasons, answer.steps, answer.samples)
+    return Quality(
+        verdict,
+        expected,
+        by_structure,
+        reasons,
+        answer.steps,
+        answer.samples,
+        agreement,
+        _told(cleaning),
+    )
+
+
+def sample_agreement(answer: Answer) -> float | None:
+    """Return the mean Dice of the samples with the answer, over the structures of either.
+
+    In [0, 1]; None without samples or where nothing was found.
+    """
+    if not answer.samples or not answer.sample_labels.numel():
+        return None
+    classes = answer.probabilities.shape[1]
+    whole = answer.probabilities.argmax(1)[0]
+    size = torch.bincount(whole.flatten(), minlength=classes)[1:]
+    scores = []
+    for sample in answer.sample_labels.long():
+        total = size + torch.bincount(sample.flatten(), minlength=classes)[1:]
+        both = torch.bincount(whole[whole == sample], minlength=classes)[1:]
+        scores.append((2 * both / total)[total > 0])
+    dice = torch.cat(scores)
+    return float(dice.mean()) if dice.numel() else None
+
+
+def _told(cleaning: Cleaning | None) -> dict[str, Any]:
+    """Return what cleaning changed, by name of structure, ready for JSON."""
+    if cleaning is None:
+        return {"applied": False}
+    return {
+        "applied": True,
+        "voxels_changed": cleaning.changed,
+        "island_voxels_removed": {structure(i).name: n for i, n in cleaning.islands.items()},
+        "hole_voxels_filled": {structure(i).name: n for i, n in cleaning.holes.items()},
+    }
 
 
 def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, float]:

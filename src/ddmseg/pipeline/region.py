@@ -109,6 +109,7 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
         quality=_worst(sides),
         receipt=_receipt(whole, sides),
         **_probabilities(scan, sides),
+        **_traces(scan, sides),
     )
 
 
@@ -137,6 +138,7 @@ def _worst(sides: Sequence[_Side]) -> Quality:
         for side in sides
         for name, dice in side.result.quality.expected_dice_by_structure.items()
     }
+    agreements = [q.sample_agreement for q in qualities if q.sample_agreement is not None]
     expected = sum(q.expected_dice for q in qualities) / len(qualities)
     return Quality(
         verdict,
@@ -145,6 +147,8 @@ def _worst(sides: Sequence[_Side]) -> Quality:
         reasons,
         max(q.steps for q in qualities),
         max(q.samples for q in qualities),
+        min(agreements, default=None),
+        {side.name: side.result.quality.postprocessing for side in sides},
     )
 
 
@@ -177,3 +181,20 @@ def _probabilities(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
         if side.result.probabilities is not None:
             p[side.box] = side.result.probabilities
     return {"probabilities": p, "probability_labels": first.probability_labels}
+
+
+def _traces(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
+    """Samples and steps of both sides in one frame each, as far as either side has them."""
+    found = {}
+    for name in ("sample_labels", "step_labels"):
+        traced = [(side.box, getattr(side.result, name)) for side in sides]
+        traced = [(box, frames) for box, frames in traced if frames is not None]
+        if not traced:
+            continue
+        joined = np.zeros((*scan.shape, max(f.shape[-1] for _, f in traced)), np.int32)
+        for box, frames in traced:
+            # A side that took fewer steps stays as its last one left it.
+            last = np.minimum(np.arange(joined.shape[-1]), frames.shape[-1] - 1)
+            joined[box] = np.where(frames[..., last] > 0, frames[..., last], joined[box])
+        found[name] = joined
+    return found

@@ -31,6 +31,8 @@ class Quality:
     ``expected_dice`` is in [0, 1]; ``reasons`` are sentences a person
     understands, empty when nothing was found; ``steps`` and ``samples`` are
     what was actually spent (0 when only the coarse head ran).
+    ``sample_agreement`` is the mean Dice of the samples with the answer, None
+    without samples; ``postprocessing`` says what cleaning changed.
     """
 
     verdict: Verdict
@@ -39,6 +41,8 @@ class Quality:
     reasons: list[str]
     steps: int
     samples: int
+    sample_agreement: float | None = None
+    postprocessing: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class Segmentation:
         probabilities: class probabilities on the scan's grid with the classes
             last (``i j k class``), or None when they were not asked for.
         probability_labels: FreeSurfer ids of the last axis of ``probabilities``.
+        sample_labels: FreeSurfer ids of each sample on the scan's grid (``i j k sample``),
+            or None when no trace was asked for or no sample was drawn.
+        step_labels: the same of the first sample after each of its steps.
     """
 
     scan: Volume
@@ -68,3 +75,5 @@ class Segmentation:
     receipt: dict[str, Any]
     probabilities: NDArray[np.float32] | None = None
     probability_labels: tuple[int, ...] = field(default_factory=tuple)
+    sample_labels: NDArray[np.int32] | None = None
+    step_labels: NDArray[np.int32] | None = None

@@ -1,0 +1,163 @@
+"""Which series of an examination to segment, and why.
+
+An export holds localisers, maps and several contrasts. What can be read at all is
+ranked by what the models want: MR, as scanned, the whole head, T1-like, in 3-D,
+without contrast agent, in fine voxels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom import Series, refusal
+from ddmseg.imaging.dicom_geometry import stack_frames
+
+HEAD_MM = 120.0
+"""Least extent, along each axis, of a scan that shows a whole head."""
+ISOTROPIC_RATIO = 2.0
+"""Longest over shortest voxel edge up to which slices count as 3-D when nothing is said."""
+
+_T1 = re.compile(r"t1|mp2?rage|mpr(?![a-z])|spgr|bravo|tfe|vibe|flash")
+_OTHER = re.compile(
+    r"t2|flair|dark.?fluid|dwi|dti|diff|adc|swi|tof|angio|\bmra\b|\bpd\b|ciss|fiesta|epi\b|bold|"
+    r"asl|perf|stir|scout|survey|locali[sz]er"
+)
+_AGENT = re.compile(r"\bgd|_gd|gado|post|\+ ?c\b|(\b|_)(ce|km|gk)(\b|_)|contrast")
+_KINDS = {2: "T1-like by its description", 1: "contrast not named", 0: "not T1-like"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The series to segment, and in a few words why this one."""
+
+    series: Series
+    why: str
+
+
+@dataclass(frozen=True)
+class _Traits:
+    """What a series is ranked by, the weightiest first."""
+
+    magnetic: bool
+    as_scanned: bool
+    whole_head: bool
+    t1: int
+    three_d: bool
+    plain: bool
+    coarsest_mm: float
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Larger is better."""
+        # a tenth of a millimetre decides nothing
+        return (
+            *(self.magnetic, self.as_scanned, self.whole_head, self.t1, self.three_d, self.plain),
+            -round(self.coarsest_mm, 1),
+        )
+
+
+def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
+    """Return the series that was asked for, or else the one that fits the models best.
+
+    Args:
+        found: by :func:`ddmseg.imaging.dicom.list_series`.
+        wanted: a series number or a Series Instance UID.
+
+    Raises:
+        ScanError: when there is none such, or none can be segmented.
+    """
+    if wanted is not None:
+        return Choice(_wanted(found, wanted), "named with --series")
+    reasons = {series.uid: refusal(series) for series in found}
+    usable = [series for series in found if reasons[series.uid] is None]
+    if not usable:
+        first = next(reason for reason in reasons.values() if reason)
+        if len(found) == 1:
+            raise ScanError(first)
+        raise ScanError(f"none of {len(found)} series can be segmented; the first: {first}")
+    traits = {series.uid: _traits(series) for series in usable}
+    # of equals the first, as the scanner counts them; more slices before fewer
+    best = max(usable, key=lambda one: (*traits[one.uid].rank, one.shape[2]))
+    if not traits[best.uid].magnetic:
+        raise ScanError(
+            f"{best.name}: no MR series here, and the models know MR only; "
+            "name a series with --series to segment it all the same"
+        )
+    return Choice(best, _why(best, traits[best.uid], len(usable), len(found)))
+
+
+def describe_series(series: Series) -> str:
+    """Return one line for a list: number, modality, vendor, description, size, trouble."""
+    spacing = series.spacing_mm
+    edges = "no common grid" if spacing is None else f"{shown_mm(spacing)} mm"
+    number = "without number" if series.number is None else str(series.number)
+    columns, rows, count = series.shape
+    words = (
+        *(f"series {number}", series.modality, series.manufacturer or "vendor not named"),
+        f"'{series.description}'" if series.description else "no description",
+        f"{count} slice{'' if count == 1 else 's'} of {columns} x {rows}",
+        edges,
+    )
+    reason = refusal(series)
+    trouble = "" if reason is None else f"; not usable: {reason.removeprefix(f'{series.name}: ')}"
+    return ", ".join(words) + trouble
+
+
+def shown_mm(spacing_mm: Sequence[float]) -> str:
+    """Return voxel edges as people write them.
+
+    >>> shown_mm((0.41015625, 0.41015625, 1.5))
+    '0.41 x 0.41 x 1.5'
+    """
+    return " x ".join(f"{edge:.3g}" for edge in spacing_mm)
+
+
+def _wanted(found: Sequence[Series], wanted: str) -> Series:
+    fitting = [one for one in found if wanted in (one.uid, str(one.number))]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        uids = ", ".join(one.uid for one in fitting)
+        raise ScanError(
+            f"--series {wanted}: {len(fitting)} series have this number; name one of {uids}"
+        )
+    numbers = ", ".join(str(one.number) for one in found if one.number is not None)
+    raise ScanError(
+        f"--series {wanted}: no such series; there are {numbers or 'none with a number'} "
+        "(--list-series shows more)"
+    )
+
+
+def _traits(series: Series) -> _Traits:
+    header = series.headers[0]
+    words = series.description.lower()
+    affine = stack_frames(series.frames, series.name).affine
+    edges = ((affine[:3, :3] ** 2).sum(axis=0) ** 0.5).tolist()
+    extent = [edge * length for edge, length in zip(edges, series.shape, strict=True)]
+    named = "t1" in words or (_T1.search(words) is not None and _OTHER.search(words) is None)
+    return _Traits(
+        magnetic=series.modality == "MR",
+        as_scanned="DERIVED" not in header.image_type,
+        whole_head=min(extent) >= HEAD_MM,
+        t1=2 if named else 0 if _OTHER.search(words) else 1,
+        three_d=header.acquisition == "3D"
+        or (not header.acquisition and max(edges) / min(edges) <= ISOTROPIC_RATIO),
+        plain=_AGENT.search(words) is None,
+        coarsest_mm=max(edges),
+    )
+
+
+def _why(series: Series, traits: _Traits, usable: int, found: int) -> str:
+    spacing = series.spacing_mm
+    told = [
+        _KINDS[traits.t1],
+        "as scanned" if traits.as_scanned else "derived",
+        "whole head" if traits.whole_head else "part of a head",
+        "3-D" if traits.three_d else "2-D",
+        f"{shown_mm(spacing)} mm" if spacing else "",
+    ]
+    count = f"the best of {usable} usable" if usable > 1 else "the only usable one"
+    return f"{', '.join(filter(None, told))}; {count} of {found}"

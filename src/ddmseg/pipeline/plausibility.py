@@ -1,0 +1,160 @@
+"""What is odd about a scan or its labels, a sentence each that a person understands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.imaging.labels import mirror_index, protocol_rows, structure
+from ddmseg.imaging.volume import Volume
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.segmentation import StructureVolume
+
+THICKEST_MM = 6.5
+"""Thickest slices that the label-map models were trained to see through, and rounding."""
+SATURATED_SHARE = 0.02
+"""Share of the labelled voxels at the scan's largest value from which it is cut off."""
+CUT_CM2 = 4.0
+"""Area of brain on a face of the scan from which it is taken for cut; a tight crop has less."""
+SHOWN = 5
+"""Structures named in one sentence."""
+ENDS_BELOW = frozenset({16, 24})
+"""Brain stem and CSF go on into the neck: they reach the lower face of any scan."""
+_FACES = (("left", "right"), ("back", "front"), ("bottom", "top"))
+
+
+@dataclass(frozen=True)
+class PlausibleVolume:
+    """Volumes that a structure of an adult can have, in ml.
+
+    Attributes:
+        low_ml: at least.
+        high_ml: at most.
+        log_ratio: largest absolute log of left over right, infinity on the midline.
+    """
+
+    low_ml: float
+    high_ml: float
+    log_ratio: float
+
+
+def implausible(
+    card: Card,
+    scan: Volume,
+    labels: NDArray[np.int32],
+    volumes: Sequence[StructureVolume],
+    cleaning: Cleaning | None,
+) -> list[str]:
+    """Return what is odd, in order of what it is about: scan, volumes, sides, shape.
+
+    Args:
+        card: of the weights.
+        scan: as it was read.
+        labels: FreeSurfer ids on its grid.
+        volumes: of each structure.
+        cleaning: what was changed in the labels, None when nothing was tried.
+    """
+    whole_head = card.settings["data"]["kind"] == "label_maps"
+    reasons = [*_thick(scan)] if whole_head else []
+    reasons += [*_saturated(scan, labels), *_odd_volumes(volumes), *_odd_sides(volumes)]
+    if whole_head:
+        reasons += _cut(scan, labels)
+    if cleaning is not None and cleaning.pieces:
+        named = [f"{structure(i).name} ({n})" for i, n in cleaning.pieces.items()]
+        reasons.append(f"in several large pieces: {_listed(named)}")
+    return reasons
+
+
+@cache
+def plausible_volumes() -> dict[int, PlausibleVolume]:
+    """Return the range of each structure's volume by FreeSurfer id.
+
+    Source: exp(mean +- 4 standard deviations) of the log volumes of the 20 training label
+    maps (sides together), and 4 standard deviations of the log of left over right, at least
+    0.15; ``benchmarks.plausible_volumes`` writes the table.
+    """
+    return {
+        int(row["index"]): PlausibleVolume(
+            float(row["low_ml"]), float(row["high_ml"]), float(row["log_ratio"] or "inf")
+        )
+        for row in protocol_rows("plausible_volumes")
+    }
+
+
+def _thick(scan: Volume) -> Iterator[str]:
+    if max(scan.spacing_mm) > THICKEST_MM:
+        shown = " x ".join(f"{s:.3g}" for s in scan.spacing_mm)
+        yield f"voxels of {shown} mm; slices above {THICKEST_MM:g} mm were not seen in training"
+
+
+def _saturated(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
+    inside = scan.data[labels > 0]
+    if not inside.size:
+        return
+    share = float((inside >= scan.data.max()).mean())
+    if share > SATURATED_SHARE:
+        yield f"{share:.0%} of the labelled voxels have the largest value: intensities are cut off"
+
+
+def _odd_volumes(volumes: Sequence[StructureVolume]) -> Iterator[str]:
+    small, large = [], []
+    for row in volumes:
+        range_ml = plausible_volumes().get(row.index)
+        if range_ml is None or row.volume_ml == 0:  # a structure not found has its own reason
+            continue
+        if row.volume_ml < range_ml.low_ml:
+            small.append(f"{row.name} ({row.volume_ml:.2g} ml, usual from {range_ml.low_ml:.2g})")
+        elif row.volume_ml > range_ml.high_ml:
+            large.append(f"{row.name} ({row.volume_ml:.3g} ml, usual to {range_ml.high_ml:.3g})")
+    if small:
+        yield f"unusually small: {_listed(small)}"
+    if large:
+        yield f"unusually large: {_listed(large)}"
+
+
+def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
+    ml = {row.index: row.volume_ml for row in volumes}
+    odd = []
+    for index, volume in ml.items():
+        other = ml.get(mirror_index(index), 0.0)
+        limit = plausible_volumes()[index].log_ratio if index in plausible_volumes() else math.inf
+        # Each pair once, from its left side.
+        if not structure(index).name.startswith("Left-") or not volume or not other:
+            continue
+        if abs(math.log(volume / other)) > limit:
+            odd.append(
+                f"{structure(index).name.removeprefix('Left-')} "
+                f"({volume:.3g} ml left, {other:.3g} ml right)"
+            )
+    if odd:
+        yield f"unusually asymmetric: {_listed(odd)}"
+
+
+def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
+    """Name the faces of the scan through which the brain goes."""
+    towards = np.abs(scan.affine[:3, :3]).argmax(axis=0)
+    for axis in range(3):
+        across = [s for a, s in enumerate(scan.spacing_mm) if a != axis]
+        plane_cm2 = across[0] * across[1] / 100
+        rising = scan.affine[towards[axis], axis] > 0
+        for end in (0, -1):
+            face = _FACES[towards[axis]][int((end == -1) == rising)]
+            plane = labels.take(end, axis)
+            passing = ENDS_BELOW if face == "bottom" else ()
+            area_cm2 = plane_cm2 * int(((plane > 0) & ~np.isin(plane, list(passing))).sum())
+            if area_cm2 > CUT_CM2:
+                yield (
+                    f"the brain reaches the {face} of the image ({area_cm2:.0f} cm2): "
+                    "part of it may be missing"
+                )
+
+
+def _listed(items: Sequence[str]) -> str:
+    rest = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + rest

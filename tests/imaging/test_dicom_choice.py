@@ -1,0 +1,157 @@
+"""Which series of an examination is taken, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom import Series, list_series
+from ddmseg.imaging.dicom_choice import choose_series, describe_series
+from dicom_files import affine_of, save, scan, slice_datasets
+
+HEAD = ((4, 5, 6), (45.0, 40.0, 30.0))  # voxels and mm: 180 mm along each axis
+PART = ((4, 5, 6), (10.0, 9.0, 8.0))
+
+
+def series(
+    folder: Path,
+    number: int,
+    description: str,
+    *,
+    size: tuple[tuple[int, int, int], tuple[float, float, float]] = HEAD,
+    **elements: Any,
+) -> None:
+    shape, spacing = size
+    datasets = slice_datasets(folder / str(number), scan(shape), affine_of(np.eye(3), spacing))
+    for dataset in datasets:
+        dataset.SeriesNumber, dataset.SeriesDescription = number, description
+        dataset.MRAcquisitionType = "3D"
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+    save(datasets)
+
+
+def chosen(folder: Path, wanted: str | None = None) -> int | None:
+    return choose_series(list_series(folder), wanted).series.number
+
+
+DERIVED = ["DERIVED", "SECONDARY", "MPR"]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"description": "t1_mprage_sag"}, {"description": "t2_space"}),
+        ({"description": "t1_mprage_sag"}, {"description": "sag 3d flair"}),
+        ({"description": "AX BRAVO"}, {"description": "ax tof angio"}),
+        ({"description": "T1 space"}, {"description": "my sequence"}),
+        ({"description": "my sequence"}, {"description": "DWI b1000"}),
+        ({"description": "t1"}, {"description": "t1", "Modality": "CT"}),
+        ({"description": "t2"}, {"description": "t1", "Modality": "CT"}),
+        ({"description": "t2"}, {"description": "t1", "ImageType": DERIVED}),
+        ({"description": "t1"}, {"description": "t1", "MRAcquisitionType": "2D"}),
+        ({"description": "t1_mpr"}, {"description": "t1_mpr_gd"}),
+        ({"description": "t1 gd"}, {"description": "t1", "MRAcquisitionType": "2D"}),
+        ({"description": "t2"}, {"description": "t1", "size": PART}),
+        ({"description": "t1"}, {"description": "loc", "ImageType": ["ORIGINAL", "LOCALIZER"]}),
+        ({"description": "t2"}, {"description": "t1 map", "ImageType": [*DERIVED[:2], "T1 MAP"]}),
+    ],
+)
+def test_what_fits_better_is_taken(
+    tmp_path: Path, better: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    for number, one in ((3, worse), (8, better)):
+        series(tmp_path / "a", number, **one)
+    for number, one in ((3, better), (8, worse)):
+        series(tmp_path / "b", number, **one)
+    assert (chosen(tmp_path / "a"), chosen(tmp_path / "b")) == (8, 3)
+
+
+def test_finer_voxels_win_and_a_tenth_of_a_millimetre_decides_nothing(tmp_path: Path) -> None:
+    series(tmp_path, 1, "t1", size=((4, 13, 13), (50.0, 10.0, 10.0)))
+    series(tmp_path, 2, "t1", size=((4, 13, 13), (40.0, 10.0, 10.0)))
+    assert chosen(tmp_path) == 2
+    series(tmp_path, 3, "t1", size=((4, 13, 14), (40.02, 10.0, 10.0)))
+    assert chosen(tmp_path) == 3  # alike but for one slice more
+
+
+def test_of_equals_the_first_is_taken(tmp_path: Path) -> None:
+    for number in (9, 4, 6):
+        series(tmp_path, number, "t1")
+    assert chosen(tmp_path) == 4
+
+
+def test_the_choice_is_explained(tmp_path: Path) -> None:
+    series(tmp_path, 1, "loc", ImageType=["ORIGINAL", "LOCALIZER"])
+    series(tmp_path, 4, "t1_mprage")
+    series(tmp_path, 5, "t2_tse", MRAcquisitionType="2D")
+    choice = choose_series(list_series(tmp_path))
+    assert choice.why == (
+        "T1-like by its description, as scanned, whole head, 3-D, 45 x 40 x 30 mm; "
+        "the best of 2 usable of 3"
+    )
+
+
+def test_a_series_can_be_named(tmp_path: Path) -> None:
+    series(tmp_path, 4, "t1")
+    series(tmp_path, 5, "t2")
+    second = list_series(tmp_path)[1]
+    assert chosen(tmp_path, "5") == 5
+    assert chosen(tmp_path, second.uid) == 5
+    assert choose_series([second], "5").why == "named with --series"
+    with pytest.raises(ScanError) as caught:
+        chosen(tmp_path, "6")
+    assert str(caught.value) == (
+        "--series 6: no such series; there are 4, 5 (--list-series shows more)"
+    )
+
+
+def test_a_number_that_two_series_have_must_be_a_uid(tmp_path: Path) -> None:
+    series(tmp_path / "a", 4, "t1")
+    series(tmp_path / "b", 4, "t1")
+    with pytest.raises(ScanError, match="--series 4: 2 series have this number; name one of 1"):
+        chosen(tmp_path, "4")
+
+
+def reason(found: Sequence[Series]) -> str:
+    with pytest.raises(ScanError) as caught:
+        choose_series(found)
+    return str(caught.value)
+
+
+def test_nothing_usable_tells_why(tmp_path: Path) -> None:
+    series(tmp_path / "a", 1, "scout", ImageType=["ORIGINAL", "LOCALIZER"])
+    told = "series-001_scout: a localiser, not a scan; choose another series"
+    assert reason(list_series(tmp_path / "a")) == told
+    series(tmp_path / "a", 2, "adc", ImageType=[*DERIVED[:2], "ADC"])
+    assert reason(list_series(tmp_path / "a")) == (
+        f"none of 2 series can be segmented; the first: {told}"
+    )
+
+
+def test_computed_tomography_is_never_taken_by_itself(tmp_path: Path) -> None:
+    series(tmp_path, 1, "head", Modality="CT")
+    assert "no MR series here, and the models know MR only" in reason(list_series(tmp_path))
+    assert chosen(tmp_path, "1") == 1
+
+
+def test_a_line_of_the_list(tmp_path: Path) -> None:
+    series(tmp_path, 4, "t1_mprage")
+    series(tmp_path, 5, "scout", ImageType=["ORIGINAL", "LOCALIZER"])
+    first, second = list_series(tmp_path)
+    assert describe_series(first) == (
+        "series 4, MR, TOYS, 't1_mprage', 6 slices of 4 x 5, 45 x 40 x 30 mm"
+    )
+    assert describe_series(second).endswith(
+        "mm; not usable: a localiser, not a scan; choose another series"
+    )
+    bare = replace(first, number=None, description="", manufacturer="")
+    assert describe_series(bare).startswith(
+        "series without number, MR, vendor not named, no description, 6 slices"
+    )
