@@ -225,7 +225,7 @@ def test_sources_show_the_maps_everywhere(tmp_path, quick, kind):
     assert image[1:].abs().sum() > 0
     assert all(i.shape[0] == 3 for i, _ in training.validation_examples(2))
     testing = labelled_source(settings, str(tmp_path), run_folder=run)
-    for mine, theirs in zip(testing.test_subjects(), training.test_subjects(), strict=True):
+    for mine, theirs in zip(testing.subjects("test"), training.subjects("test"), strict=True):
         assert mine.image.shape == (3, *mine.labels.shape)
         assert mine.channel_seconds > 0
         assert torch.equal(mine.image, theirs.image)  # another process, the same maps
@@ -238,7 +238,7 @@ def test_sources_show_the_maps_everywhere(tmp_path, quick, kind):
 def test_only_training_subjects_teach(tmp_path, quick):
     names = write_hippocampus(tmp_path, {"train": 2, "validation": 1, "test": 1})
     run = tmp_path / "run"
-    next(labelled_source(CROPS, str(tmp_path), run_folder=run, training=True).test_subjects())
+    next(labelled_source(CROPS, str(tmp_path), run_folder=run, training=True).subjects("test"))
     before = (tmp_path / "run" / FILE).read_bytes()
     for name in names["validation"] + names["test"]:
         for folder in ("imagesTr", "labelsTr"):

@@ -71,7 +71,7 @@ def test_validation_slices_are_spread_over_both_subjects(scans):
 
 
 def test_test_subjects_lie_on_the_grid_of_their_file(scans):
-    subjects = list(labelled_source(ibsr18(), str(scans[0])).test_subjects())
+    subjects = list(labelled_source(ibsr18(), str(scans[0])).subjects("test"))
     assert len(subjects) == 3
     for subject in subjects:
         assert subject.image.shape == (1, 20, 6, 18)
@@ -114,8 +114,8 @@ def test_synthetic_images_replace_training_images_alone(scans):
         changed = [not torch.allclose(a[0], b[0], atol=0.05) for a, b in pairs if a[0].any()]
         assert changed
         assert all(changed)
-        for name in ("validation_examples", "test_subjects"):
-            argument = (2,) if name == "validation_examples" else ()
+        for name in ("validation_examples", "subjects"):
+            argument = (2,) if name == "validation_examples" else ("test",)
             theirs = list(getattr(real, name)(*argument))
             mine = list(getattr(synthetic, name)(*argument))
             for a, b in zip(theirs, mine, strict=True):
@@ -140,27 +140,27 @@ def test_preprocessing_is_the_same_in_training_validation_and_test(scans, change
         plain = replace(settings, normalisation="robust", resample_mm=0.0)
         source, other = (labelled_source(one, str(scans[0])) for one in (settings, plain))
         for mine, theirs in (
-            (next(source.training_subjects()).image, next(other.training_subjects()).image),
+            (next(source.subjects("train")).image, next(other.subjects("train")).image),
             (middle(source), middle(other)),
-            (next(source.test_subjects()).image, next(other.test_subjects()).image),
+            (next(source.subjects("test")).image, next(other.subjects("test")).image),
         ):
             assert mine.shape == theirs.shape
             assert not torch.allclose(mine, theirs, atol=1e-3)
-        mine, theirs = next(source.test_subjects()), next(other.test_subjects())
+        mine, theirs = next(source.subjects("test")), next(other.subjects("test"))
         assert torch.equal(mine.labels, theirs.labels)
 
 
 def test_training_subjects_are_read_once_by_many_threads(scans, monkeypatch):
     source = labelled_source(ibsr18(), str(scans[0]))
     read: list[str] = []
-    original = type(source).training_subjects
+    original = type(source).subjects
 
-    def counted(self):
-        for subject in original(self):
+    def counted(self, split):
+        for subject in original(self, split):
             read.append(subject.identifier)
             yield subject
 
-    monkeypatch.setattr(type(source), "training_subjects", counted)
+    monkeypatch.setattr(type(source), "subjects", counted)
     assert source.split()["train"]
     assert not read  # nothing is read before it is wanted
     with ThreadPoolExecutor(4) as pool:

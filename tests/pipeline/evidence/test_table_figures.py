@@ -124,17 +124,23 @@ def test_only_studies_with_a_row_are_drawn(tmp_path):
     assert draw_tables(tmp_path / "nothing", tmp_path / "none") == []
 
 
-def test_chapters_link_what_is_drawn(tmp_path):
+def test_pages_of_studies_link_what_is_drawn(tmp_path):
     results = tmp_path / "results"
     write_table(results, "convergence", {"ddm_0": 0.7, "plain_0": 0.6})
     empty = write_table(results, "lambda", {"ddm": 0.7})
     (empty / "ddm" / "test" / "run.json").unlink()
     written = write_results_page(results, tmp_path / "docs")
-    text = (tmp_path / "docs" / "results.md").read_text()
+    page = tmp_path / "docs" / "studies" / "convergence.md"
+    text = page.read_text()
     for name in picture_names("convergence"):
-        assert f"(images/{name})" in text
+        assert f"(../images/{name})" in text
         assert tmp_path / "docs" / "images" / name in written
-    assert "study_lambda" not in text
-    sections = {section.title: section for section in table_chapters(results)}
-    assert sections["About convergence"].command == "ddmseg study convergence --data DATA"
-    assert "--rows NAME" in sections["About convergence"].markdown()
+    assert page in written
+    assert text.startswith("# Study: convergence\n\nAbout convergence.")
+    assert "```\nddmseg study convergence --data DATA\n```" in text
+    assert "--rows NAME" in text
+    assert table_chapters(results) == []
+    whole = (tmp_path / "docs" / "results.md").read_text()
+    assert "(studies/convergence.md)" in whole
+    assert "lambda" not in whole
+    assert not (tmp_path / "docs" / "studies" / "lambda.md").exists()

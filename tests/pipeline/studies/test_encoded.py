@@ -31,7 +31,7 @@ def any_trained(request):
 
 @pytest.fixture
 def subject(any_trained):
-    return next(iter(any_trained.source.test_subjects()))
+    return next(iter(any_trained.source.subjects("test")))
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_what_is_not_conditioned_on_it_stays(trained, subject):
 
 
 def _crop(trained) -> Subject:
-    return next(iter(trained.source.test_subjects()))
+    return next(iter(trained.source.subjects("test")))
 
 
 def test_a_plain_network_is_refused(tmp_path, data_root):

@@ -63,7 +63,7 @@ def test_slices_are_studied_too(trained_2d, tmp_path, name):
 
 
 def subject_of(trained):
-    return next(iter(trained.source.test_subjects()))
+    return next(iter(trained.source.subjects("test")))
 
 
 def measured(study, trained) -> Rows:

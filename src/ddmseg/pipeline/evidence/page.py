@@ -139,9 +139,9 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def picture(name: str, words: str) -> str:
-    """Return a link to a picture beside the page."""
-    return f"![{words}](images/{name})"
+def picture(name: str, words: str, *, up: str = "") -> str:
+    """Return a link to a picture; ``up`` leads from the page's folder to that of ``images``."""
+    return f"![{words}]({up}images/{name})"
 
 
 Summary = Mapping[str, Any]

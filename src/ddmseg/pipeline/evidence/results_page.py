@@ -15,6 +15,7 @@ from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
 from ddmseg.pipeline.evidence.records import read_summary
+from ddmseg.pipeline.evidence.study_tables import write_study_tables
 from ddmseg.pipeline.evidence.table_figures import draw_tables
 
 NAMES = (
@@ -49,10 +50,11 @@ def write_results_page(results: Path, docs: Path) -> list[Path]:
         name: read_summary(results / f"{name}.json") for name in NAMES
     }
     page = docs / "results.md"
+    studies = write_study_tables(results, docs)
     text = results_page(summaries, table_chapters(results), study_pages(docs))
     replace_file(page, text.encode())
     images = docs / "images"
-    return [page, *draw_all(summaries, images), *draw_tables(results, images)]
+    return [page, *studies, *draw_all(summaries, images), *draw_tables(results, images)]
 
 
 def results_page(

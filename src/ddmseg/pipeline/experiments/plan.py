@@ -26,6 +26,7 @@ class TableSettings:
         references: rows that every other row is tested against.
         folds: splits tested one after the other; empty for the data set's one split.
         note: what a reader must know before comparing.
+        contrasts: pairs of rows to compare beside that, such as ``"ddm - plain"``.
     """
 
     title: str
@@ -33,6 +34,13 @@ class TableSettings:
     references: tuple[str, ...]
     folds: tuple[str, ...] = ()
     note: str = ""
+    contrasts: tuple[str, ...] = ()
+
+    @property
+    def contrast_pairs(self) -> list[tuple[str, str]]:
+        """Rows of each contrast, first and second."""
+        found = [contrast.partition(" - ") for contrast in self.contrasts]
+        return [(one.strip(), other.strip()) for one, _, other in found]
 
     @property
     def fold_names(self) -> tuple[str, ...]:
@@ -97,6 +105,7 @@ def read_plan(folder: Path) -> Plan:
     table = read_table(folder)
     rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
     named = [("references", one) for one in table.references]
+    named += [("contrasts", one) for pair in table.contrast_pairs for one in pair]
     for name, settings in rows.items():
         named += [(f"{name}: row.members", one) for one in settings.row.members]
         if settings.row.weights_of:

@@ -77,7 +77,7 @@ def score_row(
     source = labelled_source(read[0].data, data, run_folder=weights[0].parent)
     scores: list[Score] = []
     seconds: list[float] = []
-    for number, subject in enumerate(source.test_subjects()):
+    for number, subject in enumerate(source.subjects("test")):
         start = working_seconds()
         found = predict(members, subject, seeded(read[0].training.seed, number))
         seconds.append(working_seconds() - start + subject.channel_seconds)

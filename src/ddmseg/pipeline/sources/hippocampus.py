@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -12,18 +11,17 @@ from ddmseg.imaging.datasets.case import Case
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources.splits import SplitCases
 from ddmseg.pipeline.sources.subject import (
-    AsRead,
     Finish,
     Once,
-    Subject,
     padded,
     read_labelled,
     training_view,
 )
 
 
-class HippocampusSource:
+class HippocampusSource(SplitCases):
     """Real crops with manual labels, held in memory, augmented on the way."""
 
     labels = HIPPOCAMPUS_LABELS
@@ -45,13 +43,10 @@ class HippocampusSource:
         from ddmseg.imaging.datasets.hippocampus import list_cases
         from ddmseg.imaging.datasets.splits import split_cases
 
-        self._settings = settings
-        self.finish: Finish = finish or AsRead()
         split = split_cases(list_cases(root), "hippocampus")
-        self._cases = {name: split.cases(name) for name in ("train", "validation", "test")}
-        if settings.subjects:
-            self._cases["train"] = self._cases["train"][: settings.subjects]
-        self._training = Once(lambda: [(s.image, s.labels) for s in self.training_subjects()])
+        cases = {name: split.cases(name) for name in ("train", "validation", "test")}
+        super().__init__(cases, settings, finish=finish)
+        self._training = Once(lambda: [(s.image, s.labels) for s in self.subjects("train")])
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a training crop and change it at random."""
@@ -63,27 +58,8 @@ class HippocampusSource:
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return whole validation crops, zero-padded to a multiple of 8."""
-        subjects = self._read(self._cases["validation"][:count])
+        subjects = self.subjects("validation", count)
         return [padded(subject.image, subject.labels) for subject in subjects]
-
-    def subjects(self, split: str) -> Iterator[Subject]:
-        """Read the crops of a split, one after the other."""
-        return self._read(self._cases[split])
-
-    def training_subjects(self) -> Iterator[Subject]:
-        """Read the training crops, one after the other."""
-        return self._read(self._cases["train"])
-
-    def test_subjects(self) -> Iterator[Subject]:
-        """Read the test crops, one after the other."""
-        return self._read(self._cases["test"])
-
-    def split(self) -> dict[str, list[str]]:
-        """Return the identifiers of the subjects of training, validation and test."""
-        return {name: [case.identifier for case in cases] for name, cases in self._cases.items()}
-
-    def _read(self, cases: list[Case]) -> Iterator[Subject]:
-        return (self.finish(read_labelled(case, self._settings)) for case in cases)
 
 
 def read_example(case: Case, settings: DataSettings | None = None) -> Example:

@@ -6,7 +6,6 @@ Scores are of whole subjects in 3-D, on the grid of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -16,13 +15,12 @@ from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets.case import Case
 from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources.splits import SplitCases
 from ddmseg.pipeline.sources.subject import (
-    AsRead,
     Finish,
     Once,
     Subject,
     padded,
-    read_labelled,
     training_view,
 )
 
@@ -33,7 +31,7 @@ MARGIN_VOXELS = 4
 VALIDATION_SUBJECTS = 2
 
 
-class Ibsr18Source:
+class Ibsr18Source(SplitCases):
     """Coronal slices of all folds but the one that is tested.
 
     The first two subjects of the fold after the tested one choose the weights and are
@@ -63,12 +61,9 @@ class Ibsr18Source:
 
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
-        self._settings = settings
-        self.finish: Finish = finish or AsRead()
-        self._cases = fold_cases(list_cases(root), settings.fold)
-        if settings.subjects:
-            self._cases["train"] = self._cases["train"][: settings.subjects]
-        self._training = Once(lambda: [_brain_slices(s) for s in self.training_subjects()])
+        cases = fold_cases(list_cases(root), settings.fold)
+        super().__init__(cases, settings, finish=finish, slice_axis=SLICE_AXIS)
+        self._training = Once(lambda: [_brain_slices(s) for s in self.subjects("train")])
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a slice of a training subject and change it at random."""
@@ -88,33 +83,11 @@ class Ibsr18Source:
         """Return slices spread evenly over the validation subjects."""
         pairs = [
             (image, truth)
-            for subject in self._read(self._cases["validation"])
+            for subject in self.subjects("validation")
             for image, truth in zip(*_brain_slices(subject), strict=True)
         ]
         chosen = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().long()
         return [padded(*pairs[int(number)]) for number in chosen]
-
-    def subjects(self, split: str) -> Iterator[Subject]:
-        """Read the subjects of a split, one after the other."""
-        return self._read(self._cases[split])
-
-    def training_subjects(self) -> Iterator[Subject]:
-        """Read the training subjects, one after the other."""
-        return self._read(self._cases["train"])
-
-    def test_subjects(self) -> Iterator[Subject]:
-        """Read the subjects of the tested fold."""
-        return self._read(self._cases["test"])
-
-    def split(self) -> dict[str, list[str]]:
-        """Return the identifiers of the subjects of training, validation and test."""
-        return {name: [case.identifier for case in cases] for name, cases in self._cases.items()}
-
-    def _read(self, cases: list[Case]) -> Iterator[Subject]:
-        return (
-            self.finish(read_labelled(case, self._settings, slice_axis=SLICE_AXIS))
-            for case in cases
-        )
 
 
 def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:

@@ -73,5 +73,5 @@ class WithMaps:
         if not self._train:
             return load_maps(self._folder, self._settings)
         source = self._plain()
-        subjects: Iterable[Subject] = source.training_subjects()
+        subjects: Iterable[Subject] = source.subjects("train")
         return keep_maps(self._folder, self._settings, subjects, source.sought)

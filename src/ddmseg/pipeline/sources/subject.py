@@ -81,14 +81,8 @@ class LabelledSource(Source, Protocol):
     finish: Finish
     """What is done to each subject that is read."""
 
-    def training_subjects(self) -> Iterator[Subject]:
-        """Read the training subjects, one after the other."""
-
     def subjects(self, split: str) -> Iterator[Subject]:
         """Read the subjects of ``train``, ``validation`` or ``test``, one after the other."""
-
-    def test_subjects(self) -> Iterator[Subject]:
-        """Read the test subjects, one after the other."""
 
     def split(self) -> dict[str, list[str]]:
         """Return the identifiers of the subjects of training, validation and test."""

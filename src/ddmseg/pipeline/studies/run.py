@@ -195,4 +195,4 @@ def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[st
 
 def _numbered(trained: Trained, cases: int | None) -> Iterator[tuple[int, Subject]]:
     """Number the test subjects; the number fixes the noise, whatever was measured before."""
-    return islice(enumerate(trained.source.test_subjects()), cases)
+    return islice(enumerate(trained.source.subjects("test")), cases)

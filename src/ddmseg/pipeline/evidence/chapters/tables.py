@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddmseg.pipeline.evidence.page import INTERVALS, Section, picture
-from ddmseg.pipeline.evidence.table_figures import KIND as STUDY
-from ddmseg.pipeline.evidence.table_figures import picture_names
+from ddmseg.pipeline.evidence.page import INTERVALS, Section
+from ddmseg.pipeline.evidence.table_figures import shown_rows
+from ddmseg.pipeline.evidence.table_findings import findings
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg.pipeline.experiments.table import Line, build_table, markdown
 
-KINDS = ("compare", "ablate", STUDY)
-"""Commands that leave tables of rows, in the order of the page."""
+KINDS = ("compare", "ablate")
+"""Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
 
 
 def table_chapters(results: Path) -> list[Section]:
@@ -29,15 +29,13 @@ def table_chapters(results: Path) -> list[Section]:
 def _chapter(kind: str, folder: Path) -> Section:
     table = read_table(folder)
     lines = build_table(table, folder)
-    named = folder.name if kind == STUDY else f"configs/{kind}/{folder.name}"
-    command = f"ddmseg {kind} {named} --data DATA"
-    body = [table.note.strip(), markdown(lines, table.references), _words(lines, table)]
-    if kind == STUDY and lines:
-        body += [picture(name, table.title) for name in picture_names(folder.name)]
+    command = f"ddmseg {kind} configs/{kind}/{folder.name} --data DATA"
+    body = [table.note.strip(), markdown(lines, table.references), how_to_read(lines, table)]
+    body += findings(table, shown_rows(table, folder))
     return Section(table.title, command, [part for part in body if part])
 
 
-def _words(lines: list[Line], table: TableSettings) -> str:
+def how_to_read(lines: list[Line], table: TableSettings) -> str:
     """Say how to read the table and what is missing from it."""
     words = (
         f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
