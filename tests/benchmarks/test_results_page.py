@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.accuracy import anatomy, discrepancy, hippocampus
+from benchmarks.peers import summary as peers
 from benchmarks.summaries import median_seconds
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
@@ -54,6 +55,23 @@ def anatomy_summary() -> dict[str, object]:
 
     splits = {s: {m: anatomy.summarise(rows()) for m in anatomy.MODES} for s in anatomy.SPLITS}
     return {**MODELS, "machine": MACHINE, "splits": splits}
+
+
+def peers_summary(*left_out: str, scans: int = 6) -> dict[str, object]:
+    """Made-up scores: SAMSEG has done fewer scans, Atropos has no structures."""
+    rows = []
+    levels = {"ddmseg_fast": 0.88, "ddmseg_auto": 0.9, "atropos": 0.7, "samseg": 0.8}
+    for method, level in levels.items():
+        for number, case in enumerate(CASES[:scans] if method == "samseg" else CASES):
+            values = dict.fromkeys(peers.METRICS, str(level + 0.01 * number))
+            if method == "atropos":
+                values["structures"] = "nan"
+            cost = {**dict.fromkeys(peers.TIMES, "7.25"), "peak_memory_gb": "1.5", "threads": "1"}
+            named = {"weights": "v", "method": method, "case": case, "person": case}
+            rows.append({**named, **values, **cost})
+    packages = {"atropos": {"antspyx": "0.6.3"}, "samseg": {"samseg": "0.4a0"}}
+    summed = peers.summarise([row for row in rows if row["method"] not in left_out])
+    return {**MODELS, "machine": MACHINE, "packages": packages, "scans": len(CASES), **summed}
 
 
 def discrepancy_summary(*sets: str) -> dict[str, object]:
@@ -105,6 +123,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
     made = {
         "hippocampus": hippocampus_summary(folder),
         "anatomy": anatomy_summary(),
+        "peers_malc2012": peers_summary(),
         "discrepancy_hippocampus": discrepancy_summary("test"),
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "speed_segment": speed_summary(),
@@ -164,7 +183,7 @@ def test_times_and_memory_stand_against_their_targets(summaries):
 
 def test_every_chapter_has_its_command(summaries):
     page = results_page(summaries)
-    for command in re.findall(r"python -m (benchmarks\.[a-z_.]+)", page):
+    for command in re.findall(r"python -m (benchmarks\.[a-z0-9_.]+)", page):
         assert (Path(__file__).parents[2] / f"{command.replace('.', '/')}.py").is_file()
     assert page.count("```") == 2 * page.count("\n```\npython -m")
 
@@ -172,6 +191,40 @@ def test_every_chapter_has_its_command(summaries):
 def test_every_method_has_a_row(summaries):
     page = results_page(summaries)
     assert all(f"| {name} |" in page for name in METHOD_NAMES.values())
+
+
+def peers_chapter(summaries, found) -> str:
+    page = results_page({**summaries, "peers_malc2012": found})
+    return page.split("## Beside other tools: MALC2012")[1].split("\n## ")[0]
+
+
+def test_peers_that_have_done_a_part_are_named(summaries, tmp_path):
+    write_summary(tmp_path / "peers.json", peers_summary("ddmseg_fast", scans=2))
+    chapter = peers_chapter(summaries, read_summary(tmp_path / "peers.json"))
+    assert "**A subset was run** by: SAMSEG 2." in chapter
+    assert "Not run: ddmseg `anatomy`, fast." in chapter
+    assert "| SAMSEG | 2 | 2 | 0.805" in chapter
+    assert "| SAMSEG | −0.100 (−0.100 to −0.100), p" in chapter
+    assert "n 2 |" in chapter
+    assert "nan" not in chapter.lower()
+    assert "samseg (samseg 0.4a0)" in chapter
+
+
+def test_with_all_scans_done_no_subset_is_spoken_of(summaries):
+    chapter = peers_chapter(summaries, summaries["peers_malc2012"])
+    assert "subset" not in chapter
+    assert "Not run" not in chapter
+    atropos = next(line for line in chapter.splitlines() if "Atropos | 6" in line)
+    assert atropos.split(" | ")[6] == "–"  # no structures
+    assert "7.2 (7.2 to 7.2)" in chapter
+
+
+def test_one_method_alone_is_not_compared(summaries, tmp_path):
+    alone = peers_summary("ddmseg_fast", "atropos", "samseg")
+    write_summary(tmp_path / "peers.json", alone)
+    chapter = peers_chapter(summaries, read_summary(tmp_path / "peers.json"))
+    assert "Wilcoxon" not in chapter
+    assert "Versions:" not in chapter
 
 
 def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):

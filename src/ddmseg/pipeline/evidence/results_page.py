@@ -21,6 +21,7 @@ from ddmseg.pipeline.evidence.table_figures import draw_tables
 NAMES = (
     "hippocampus",
     "anatomy",
+    "peers_malc2012",
     "discrepancy_hippocampus",
     "discrepancy_anatomy",
     "speed_segment",

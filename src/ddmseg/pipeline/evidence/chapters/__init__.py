@@ -8,6 +8,7 @@ from __future__ import annotations
 from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
 from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
+from ddmseg.pipeline.evidence.chapters.peers import peers
 from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
 from ddmseg.pipeline.evidence.chapters.tables import table_chapters
 from ddmseg.pipeline.evidence.page import Section, Summaries
@@ -23,6 +24,7 @@ def all_chapters(summaries: Summaries) -> list[Section]:
     return [
         hippocampus(summaries),
         anatomy(summaries),
+        peers(summaries),
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         speed(summaries),
         synthesis(summaries),
