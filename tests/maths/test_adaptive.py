@@ -193,6 +193,15 @@ def test_it_stops_when_more_steps_bring_nothing():
     assert effort.best.steps == 50
 
 
+@pytest.mark.parametrize(("start", "tried"), [(0.6, 1), (0.499, 1), (0.49, 3)])
+def test_the_first_rung_must_better_what_was_there(start, tried):
+    found = dict(zip((1, 2, 3), (0.5, 0.6, 0.6), strict=True))
+    effort = climb(lambda n: (n, found[n]), quality=0.9, budgets=(1, 2, 3), start=start)
+    assert len(effort.rungs) == tried
+    assert effort.best.quality == max(rung.quality for rung in effort.rungs)
+    assert effort.reason == "no gain"
+
+
 def test_the_best_result_is_kept_when_more_steps_are_worse():
     effort = climb(ladder({10: 0.8, 25: 0.7}), quality=0.9)
     assert (effort.result, effort.best.quality, effort.reason) == ("10", 0.8, "no gain")

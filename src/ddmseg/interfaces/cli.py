@@ -20,8 +20,9 @@ from ddmseg.errors import DdmsegError, UsageError, did_you_mean
 from ddmseg.interfaces.messages import say_error
 
 COMMANDS = {
-    "segment": "label brain MRI scans: NIfTI files, folders of them, BIDS folders",
+    "segment": "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
     "train": "train a model as a TOML file says",
+    "review": "look at results in the browser: accept, reject or correct them",
     "evaluate": "score label maps of any tool against a truth",
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",

@@ -77,6 +77,7 @@ def climb(
     quality: float,
     budgets: Sequence[int] = BUDGETS,
     min_gain: float = 0.002,
+    start: float = -math.inf,
 ) -> Effort[Result]:
     """Run with growing budgets until the result is good enough or stops getting better.
 
@@ -86,6 +87,7 @@ def climb(
         quality: stop when it is reached.
         budgets: steps of each rung, increasing.
         min_gain: stop when a rung brings less than this over the best before it.
+        start: quality of what was there before the first rung, which it too must exceed.
 
     Raises:
         SettingsError: when the budgets do not increase or a quality is NaN.
@@ -103,8 +105,8 @@ def climb(
                 f"quality: got NaN at {budget} steps; the run must return a number to compare"
             )
         rungs.append(Rung(budget, found))
-        gain = math.inf if best is None else found - best[1].quality
-        if best is None or gain > 0:
+        gain = found - (start if best is None else max(start, best[1].quality))
+        if best is None or found > best[1].quality:
             best = (result, rungs[-1])
         if found >= quality:
             reason = "reached"

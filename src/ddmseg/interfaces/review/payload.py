@@ -1,0 +1,102 @@
+"""What the page is told, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ddmseg import __version__
+from ddmseg.pipeline.report_png import HUES, colour_scale
+from ddmseg.pipeline.review.results import CORRECTED, MAPS, ScanResult
+from ddmseg.pipeline.review.session import MAX_NOTE, Review, Row
+
+LARGEST_DRAWN_ID = 255
+"""NiiVue draws in one byte a voxel."""
+CLEAR_BELOW, RISE = 0.12, 0.3
+"""Share of a map's scale that is clear, and over which it becomes opaque."""
+MOST_OPAQUE = 235
+_DECISION_FIELDS = ("entry", "time", "action", "reviewer", "note", "edit")
+_STATES = {"accept": "accepted", "reject": "rejected", "correct": "corrected"}
+
+
+def session_payload(review: Review) -> dict[str, Any]:
+    """Return what holds for the whole page: version, reviewer, colour scales of the maps."""
+    return {
+        "version": __version__,
+        "reviewer": review.reviewer,
+        "max_note": MAX_NOTE,
+        "scales": {name: _scale(name) for name in HUES},
+    }
+
+
+def _scale(name: str) -> dict[str, list[int]]:
+    """A colour scale as NiiVue wants it: a list for each channel."""
+    red, green, blue = colour_scale(name).T.tolist()
+    # low values say nothing, and a veil of them over the air hides the scan
+    opacity = np.clip((np.linspace(0.0, 1.0, 256) - CLEAR_BELOW) / RISE, 0.0, 1.0)
+    return {
+        "R": red,
+        "G": green,
+        "B": blue,
+        "A": np.rint(MOST_OPAQUE * opacity).astype(int).tolist(),
+        "I": list(range(256)),
+    }
+
+
+def row_payload(row: Row, review: Review) -> dict[str, Any]:
+    """Return one row of the table."""
+    summary = row.summary
+    return {
+        "id": row.result.identifier,
+        "name": row.result.name,
+        "verdict": summary.verdict,
+        "expected_dice": summary.expected_dice,
+        "reasons": summary.reasons,
+        "steps": summary.steps,
+        "samples": summary.samples,
+        "volumes": [asdict(volume) for volume in summary.volumes],
+        "state": _state(row),
+        "decision": _decision(row),
+    }
+
+
+def _state(row: Row) -> str:
+    return _STATES.get(str(row.decisions[-1].get("action")), "open") if row.decisions else "open"
+
+
+def _decision(row: Row) -> dict[str, Any] | None:
+    if not row.decisions:
+        return None
+    return {field: row.decisions[-1].get(field) for field in _DECISION_FIELDS}
+
+
+def detail_payload(review: Review, identifier: str) -> dict[str, Any]:
+    """Return everything about one scan that is no picture."""
+    row = review.row(identifier)
+    labels = row.summary.labels
+    grid = review.labels(identifier)
+    return {
+        **row_payload(row, review),
+        "labels": [asdict(label) for label in labels],
+        "has_scan": review.source_scan(identifier) is not None,
+        "has_correction": row.result.has(CORRECTED),
+        "maps": _maps(row.result),
+        "frames": review.frame_counts(identifier),
+        "seen": review.seen(identifier),
+        "drawable": all(label.index <= LARGEST_DRAWN_ID for label in labels),
+        "voxel_ml": grid.voxel_ml,
+        "shape": grid.shape,
+        "spacing_mm": [round(s, 3) for s in grid.spacing_mm],
+        "last_edit": _last_edit(row),
+    }
+
+
+def _maps(result: ScanResult) -> list[str]:
+    return [kind for kind, suffix in MAPS.items() if result.has(suffix)]
+
+
+def _last_edit(row: Row) -> dict[str, Any] | None:
+    edits = [entry.get("edit") for entry in row.decisions if entry.get("action") == "correct"]
+    return edits[-1] if edits else None

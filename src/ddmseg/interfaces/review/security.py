@@ -1,0 +1,143 @@
+"""What stands before the review server: who may ask, from where, and how much.
+
+The page shows scans of people, and every page open in the browser can send requests to
+127.0.0.1. So each request must name this server as its host (against DNS rebinding), hold
+the cookie that only the launch link gives, and, when it writes, come from this very page
+and say how long it is. Whatever fails is answered before anything is read.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+READING = frozenset({"GET", "HEAD"})
+WRITING = frozenset({"POST"})
+LARGEST_BODY = 1 << 30
+"""Bytes of a request that are never exceeded; each address has its own, lower limit."""
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        # NiiVue carries its letters and colour bars inside itself, as data addresses
+        "img-src 'self' data: blob:",
+        "connect-src 'self' data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Content-Security-Policy: nothing but what this server sends, and no inline script or style."""
+
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class Gate:
+    """Lets through what may pass, and answers everything else with 4xx.
+
+    Args:
+        app: what is behind it.
+        port: that the server listens on.
+        token: of the launch link.
+    """
+
+    def __init__(self, app: ASGIApp, *, port: int, token: str) -> None:
+        self._app = app
+        self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        self._token = token
+        # cookies are shared by all ports of a host, hence the port in the name
+        self._cookie = f"ddmseg_review_{port}"
+        self._session = secrets.token_urlsafe(32)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or hand it on."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # no page of ours opens web sockets
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        answer = self._refusal(scope, headers) or self._entrance(scope)
+        if answer is None and not self._has_session(headers):
+            answer = _refused(401, "open the link that ddmseg review printed")
+        if answer is None and scope["method"] in WRITING:
+            answer = self._refused_write(headers)
+        await (answer or self._app)(scope, receive, _with_headers(send))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if headers.getlist("host") not in [[host] for host in self._hosts]:
+            return _refused(421, "this server answers to 127.0.0.1 and localhost only")
+        if scope["method"] not in READING | WRITING:
+            return _refused(405, "only GET, HEAD and POST are answered")
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return _refused(403, "another site asked; open the link that ddmseg review printed")
+        return None
+
+    def _entrance(self, scope: Scope) -> Response | None:
+        """Trade the token of the launch link for the cookie, and take it out of the address."""
+        if scope["path"] != "/" or scope["method"] != "GET":
+            return None
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
+        if given is None:
+            return None
+        if not _same(given, self._token):
+            return _refused(401, "a wrong token; open the link that ddmseg review printed")
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
+        return answer
+
+    def _has_session(self, headers: Headers) -> bool:
+        pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
+        return _same([v for k, _, v in pairs if k.strip() == self._cookie], self._session)
+
+    def _refused_write(self, headers: Headers) -> Response | None:
+        if headers.getlist("origin") not in [[f"http://{host}"] for host in self._hosts]:
+            return _refused(403, "only the review page itself may write")
+        if headers.get("origin") != f"http://{headers['host']}":
+            return _refused(403, "only the review page itself may write")
+        length = headers.get("content-length", "")
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+            return _refused(411, "the length of what is sent must be said first")
+        if int(length) > LARGEST_BODY:
+            return _refused(413, f"at most {LARGEST_BODY} bytes are taken")
+        return None
+
+
+def _same(given: Iterable[str], secret: str) -> bool:
+    """Compare in a time that tells nothing; exactly one must be given."""
+    values = list(given)
+    return len(values) == 1 and hmac.compare_digest(values[0].encode(), secret.encode())
+
+
+def _refused(status: int, reason: str) -> Response:
+    return PlainTextResponse(f"{reason}\n", status_code=status)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers[name] = value
+        await send(message)
+
+    return sending

@@ -1,0 +1,1 @@
+"""Looking at results: scans of an output folder, doubtful places, corrections, decisions."""

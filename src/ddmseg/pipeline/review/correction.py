@@ -1,0 +1,139 @@
+"""A mask corrected by hand: checked, then saved beside the original, never over it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.imaging.nifti_guard import RawNifti, read_raw
+from ddmseg.imaging.volume import LabelMap
+from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
+
+SAME_MM = 0.01
+"""How far the corners of the two grids may lie apart; viewers keep affines in 32 bits."""
+SPARE_BYTES = 1 << 16
+_LEVEL = 4
+
+
+def upload_limit(shape: tuple[int, int, int]) -> int:
+    """Return the most bytes that a correction of labels of that shape can have.
+
+    Eight bytes a voxel is the widest type there is; a header, and what gzip adds to noise.
+    """
+    return math.prod(shape) * 8 + SPARE_BYTES
+
+
+def read_correction(
+    upload: Path, original: LabelMap, allowed: Collection[int]
+) -> NDArray[np.integer]:
+    """Return the ids of a correction.
+
+    Args:
+        upload: a NIfTI file from outside; nothing parses it before the guard has.
+        original: what it corrects.
+        allowed: ids that it may hold besides 0.
+
+    Raises:
+        ScanError: when it is damaged, on another grid, or holds another id.
+    """
+    try:
+        labels = read_label_map(upload, max_voxels=math.prod(original.shape))
+    except ScanError as error:
+        raise ScanError(str(error).replace(str(upload), "the correction")) from error
+    if labels.shape != original.shape:
+        raise ScanError(
+            f"the correction has {_times(labels.shape)} voxels; the labels have "
+            f"{_times(original.shape)}; draw on the labels of this scan"
+        )
+    ours, theirs = (Grid(one.shape, one.affine) for one in (original, labels))
+    if not ours.same_as(theirs, tolerance_mm=SAME_MM):
+        raise ScanError(
+            "the correction lies elsewhere in space (its affine is another one); "
+            "draw on the labels of this scan"
+        )
+    strange = sorted(set(np.unique(labels.data).tolist()) - {0, *allowed})
+    if strange:
+        raise ScanError(
+            f"the correction holds the label {strange[0]}; allowed are 0 and "
+            f"{', '.join(map(str, sorted(allowed)))}"
+        )
+    return labels.data
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def corrected_bytes(result: ScanResult, labels: NDArray[np.integer]) -> bytes:
+    """Return the file of a correction: header and type of the original, other voxels.
+
+    Raises:
+        ScanError: when the original cannot be read, or an id does not fit its type.
+    """
+    raw = read_raw(result.path(LABELS), volume=0)
+    largest = int(np.iinfo(raw.layout.dtype.str).max)
+    if int(labels.max(initial=0)) > largest:
+        raise ScanError(
+            f"the correction holds the label {int(labels.max())}; the type of the original ends "
+            f"at {largest}; choose another label"
+        )
+    voxels = labels.astype(raw.layout.dtype).tobytes(order="F")
+    # no time and no name inside: the same labels give the same bytes
+    return gzip.compress(_header_block(raw) + voxels, _LEVEL, mtime=0)
+
+
+def _header_block(raw: RawNifti) -> bytes:
+    """Everything before the voxels; extensions say nothing of a correction and become zeros."""
+    length = 348 if raw.layout.version == 1 else 540
+    return raw.header[:length] + bytes(raw.layout.offset - length)
+
+
+@contextlib.contextmanager
+def saved(result: ScanResult, data: bytes) -> Iterator[str]:
+    """Write the correction and yield its SHA-256; put the earlier one back on any exception.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    target = result.path(CORRECTED)
+    earlier = target.read_bytes() if target.exists() else None
+    _store(target, data)
+    try:
+        yield hashlib.sha256(data).hexdigest()
+    except BaseException:
+        if earlier is None:
+            target.unlink(missing_ok=True)
+        else:
+            _store(target, earlier)
+        raise
+
+
+def _store(target: Path, data: bytes) -> None:
+    with atomic_write(target) as partial:
+        partial.write_bytes(data)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file, "" where there is none.
+
+    Raises:
+        ScanError: when it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error

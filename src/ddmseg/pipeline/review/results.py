@@ -1,0 +1,223 @@
+"""The scans of an output folder, and what the files of each say of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import ScanError
+from ddmseg.pipeline.outputs import RECEIPT, SAMPLES, STEPS
+
+LABELS = "_dseg.nii.gz"
+TABLE = "_dseg.tsv"
+CORRECTED = "_desc-corrected_dseg.nii.gz"
+"""Where a correction goes, beside the labels it was made from."""
+MAPS = {
+    "discrepancy": "_desc-discrepancy_map.nii.gz",
+    "uncertainty": "_desc-uncertainty_map.nii.gz",
+}
+FRAMES = {"samples": SAMPLES, "steps": STEPS}
+"""4-D label maps that only a segmentation with a trace leaves."""
+
+VERDICTS = ("fail", "warn", "pass")
+MAX_TEXT_BYTES = 16 << 20
+"""The largest text file of a result that is read."""
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """One scan that was segmented.
+
+    Attributes:
+        identifier: what addresses it; made from the name, but does not tell it.
+        name: folders below the output folder and stem, with slashes.
+        folder: of its files.
+        stem: what their names begin with.
+    """
+
+    identifier: str
+    name: str
+    folder: Path
+    stem: str
+
+    def path(self, suffix: str) -> Path:
+        """Return where the file with that ending is or would be."""
+        return self.folder / f"{self.stem}{suffix}"
+
+    def has(self, suffix: str) -> bool:
+        """Say whether the file is there."""
+        return self.path(suffix).is_file()
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """Volume of a structure in ml with its 95% interval, and its expected Dice or None."""
+
+    index: int
+    name: str
+    volume_ml: float
+    interval_low_ml: float
+    interval_high_ml: float
+    expected_dice: float | None
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A label that the result may hold: id, name and colour as ``#rrggbb``."""
+
+    index: int
+    name: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found out about a scan.
+
+    Attributes:
+        verdict: ``pass``, ``warn`` or ``fail``.
+        expected_dice: in [0, 1]; None when it is not known.
+        reasons: for the verdict, a sentence each.
+        steps: spent on each sample, 0 for the coarse head.
+        samples: drawn.
+        volumes: a row for each structure.
+        labels: ids that may occur, background left out.
+        receipt: as it was written.
+    """
+
+    verdict: str
+    expected_dice: float | None
+    reasons: list[str]
+    steps: int
+    samples: int
+    volumes: list[VolumeRow]
+    labels: list[LabelRow]
+    receipt: dict[str, Any]
+
+    @property
+    def worst_first(self) -> tuple[float, int]:
+        """Key for sorting: expected Dice (unknown before all others), then the verdict."""
+        dice = -1.0 if self.expected_dice is None else self.expected_dice
+        return (dice, VERDICTS.index(self.verdict))
+
+
+def find_results(folder: Path) -> list[ScanResult]:
+    """Return every scan with a receipt in the folder or below it, by name.
+
+    Hidden folders are left out, and so is what a link leads to outside of the folder.
+
+    Raises:
+        ScanError: when there is no such folder or no result in it.
+    """
+    if not folder.is_dir():
+        raise ScanError(f"{folder}: no such folder; name the one that ddmseg segment wrote")
+    root = folder.resolve()
+    found = [_result(path, folder) for path in _receipts(folder, root)]
+    if not found:
+        raise ScanError(
+            f"{folder}: no result here; name the folder that ddmseg segment wrote "
+            f"(it holds files that end in {RECEIPT})"
+        )
+    return sorted(found, key=lambda result: result.name)
+
+
+def _receipts(folder: Path, root: Path) -> Iterator[Path]:
+    for path in folder.rglob(f"*{RECEIPT}"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and path.resolve().is_relative_to(root):
+            yield path
+
+
+def _result(receipt: Path, folder: Path) -> ScanResult:
+    stem = receipt.name.removesuffix(RECEIPT)
+    name = (receipt.parent.relative_to(folder) / stem).as_posix()
+    identifier = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return ScanResult(identifier, name, receipt.parent, stem)
+
+
+def read_summary(result: ScanResult) -> Summary:
+    """Read quality, volumes, labels and receipt of a scan.
+
+    Raises:
+        ScanError: when a file is missing or damaged.
+    """
+    quality = _read_json(result.path("_qc.json"))
+    try:
+        by_structure = quality.get("expected_dice_by_structure") or {}
+        verdict = str(quality["verdict"])
+        if verdict not in VERDICTS:
+            raise ValueError(f"verdict '{verdict}'")
+        return Summary(
+            verdict=verdict,
+            expected_dice=_share(quality["expected_dice"]),
+            reasons=[str(reason) for reason in quality["reasons"]],
+            steps=int(quality["steps"]),
+            samples=int(quality["samples"]),
+            volumes=[_volume(row, by_structure) for row in _read_tsv(result.path("_volumes.tsv"))],
+            labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
+            receipt=_read_json(result.path(RECEIPT)),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ScanError(
+            f"{result.name}: its result files are damaged ({error}); segment the scan again"
+        ) from error
+
+
+def _share(value: Any) -> float | None:
+    if value is None:
+        return None
+    share = float(value)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"expected Dice {share}")
+    return share
+
+
+def _volume(row: dict[str, str], by_structure: dict[str, Any]) -> VolumeRow:
+    volume, low, high = (
+        float(row[key]) for key in ("volume_ml", "interval_low_ml", "interval_high_ml")
+    )
+    if not all(map(math.isfinite, (volume, low, high))):
+        raise ValueError(f"volume of {row['name']}")
+    dice = _share(by_structure.get(row["name"]))
+    return VolumeRow(int(row["index"]), row["name"], volume, low, high, dice)
+
+
+def _label(row: dict[str, str]) -> LabelRow:
+    colour = row["color"]
+    if len(colour) != 7 or colour[0] != "#":
+        raise ValueError(f"colour '{colour}'")
+    int(colour[1:], 16)
+    return LabelRow(int(row["index"]), row["name"], colour)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read_text(path))
+    except ValueError as error:
+        raise ScanError(f"{path}: damaged ({error}); segment the scan again") from error
+    if not isinstance(value, dict):
+        raise ScanError(f"{path}: damaged (no table of names); segment the scan again")
+    return value
+
+
+def _read_tsv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise ScanError(f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScanError(
+            f"{path}: cannot be read ({error.strerror or error}); segment the scan again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ScanError(f"{path}: damaged (not UTF-8 text); segment the scan again") from error

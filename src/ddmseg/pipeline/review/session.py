@@ -1,0 +1,393 @@
+"""One review of an output folder: what is shown of each scan, and what is decided."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError
+from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.imaging.nifti_guard import read_raw
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.report_figures import scale_top
+from ddmseg.pipeline.report_thumbnail import report_thumbnail
+from ddmseg.pipeline.review.correction import (
+    corrected_bytes,
+    file_sha256,
+    read_correction,
+    saved,
+)
+from ddmseg.pipeline.review.display import (
+    Frames,
+    display_labels,
+    display_map,
+    display_nothing,
+    display_scan,
+    frame_count,
+)
+from ddmseg.pipeline.review.edit_metrics import edit_metrics
+from ddmseg.pipeline.review.log import ReviewLog
+from ddmseg.pipeline.review.places import (
+    Place,
+    doubtful_places,
+    entropy_doubt,
+    error_probability,
+)
+from ddmseg.pipeline.review.results import (
+    CORRECTED,
+    FRAMES,
+    LABELS,
+    MAPS,
+    ScanResult,
+    Summary,
+    find_results,
+    read_summary,
+)
+from ddmseg.pipeline.review.source_scan import find_source_scan
+from ddmseg.pipeline.segmentation import Quality, Segmentation
+
+T = TypeVar("T")
+Action = Literal["accept", "reject"]
+
+ACTIONS = ("accept", "reject")
+MAX_NOTE = 2000
+"""Characters of a note."""
+THUMBNAIL_HEIGHT = 132
+
+
+class SupersededError(OutputError):
+    """The labels were changed after the page had loaded them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scan of the table: what was found, and its decisions, the newest last."""
+
+    result: ScanResult
+    summary: Summary
+    decisions: list[dict[str, Any]]
+
+
+class Review:
+    """What the review page shows and does; safe to call from several threads.
+
+    Args:
+        folder: output folder of ``ddmseg segment``.
+        scans: folders that may hold the scans, beside the output folder itself.
+        reviewer: written into each decision.
+
+    Raises:
+        ScanError: when the folder holds no result.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        scans: Sequence[Path] = (),
+        reviewer: str = "",
+        log: ReviewLog | None = None,
+    ) -> None:
+        self.folder = folder
+        self.scans = (*scans, folder)
+        self.reviewer = reviewer
+        self.log = log or ReviewLog(folder)
+        self.problems: list[str] = []
+        self._results = {result.identifier: result for result in find_results(folder)}
+        self._scan_cache = _Cache(2)
+        self._frame_cache = _Cache(2)
+        self._small_cache = _Cache(1000)
+
+    def rows(self) -> list[Row]:
+        """Return the table, worst first; what cannot be read goes to ``problems``."""
+        self._results = {result.identifier: result for result in find_results(self.folder)}
+        decisions = self._decisions()
+        rows, problems = [], []
+        for result in self._results.values():
+            try:
+                rows.append(Row(result, read_summary(result), decisions.get(result.name, [])))
+            except ScanError as error:
+                problems.append(str(error))
+        self.problems = problems
+        return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
+
+    def row(self, identifier: str) -> Row:
+        """Return one scan.
+
+        Raises:
+            UsageError: when there is none of that identifier.
+        """
+        result = self.result(identifier)
+        return Row(result, read_summary(result), self._decisions().get(result.name, []))
+
+    def result(self, identifier: str) -> ScanResult:
+        """Return the files of one scan.
+
+        Raises:
+            UsageError: when there is none of that identifier.
+        """
+        if identifier not in self._results:
+            raise UsageError("no scan of that identifier; open the table again")
+        return self._results[identifier]
+
+    def _decisions(self) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.log.entries():
+            found.setdefault(str(entry.get("scan")), []).append(entry)
+        return found
+
+    def source_scan(self, identifier: str) -> Volume | None:
+        """Return the scan that was segmented, or None where it is not found."""
+        result = self.result(identifier)
+
+        def find() -> Volume | None:
+            return find_source_scan(result, read_summary(result).receipt, self.scans)
+
+        return self._scan_cache.get((identifier, _stamp(result)), find)
+
+    def labels(self, identifier: str, *, corrected: bool = False) -> LabelMap:
+        """Return the original labels, or the corrected ones.
+
+        Raises:
+            ScanError: when the file is missing or damaged.
+        """
+        return read_label_map(self.result(identifier).path(CORRECTED if corrected else LABELS))
+
+    def scan_bytes(self, identifier: str) -> bytes:
+        """Return the scan for the viewer, black where it was not found."""
+        scan = self.source_scan(identifier)
+        if scan is not None:
+            return display_scan(scan)
+        labels = self.labels(identifier)
+        return display_nothing(labels.shape, labels.affine)
+
+    def label_bytes(self, identifier: str, *, corrected: bool = False) -> bytes:
+        """Return labels for the viewer."""
+        labels = self.labels(identifier, corrected=corrected)
+        return display_labels(labels.data, labels.affine)
+
+    def map_bytes(self, identifier: str, kind: str) -> bytes:
+        """Return the discrepancy or the uncertainty for the viewer.
+
+        Raises:
+            UsageError: for another kind.
+            ScanError: when the file is missing or damaged.
+        """
+        values, labels = self._map(identifier, kind)
+        top = 1.0 if kind == "uncertainty" else scale_top(values)
+        return display_map(values, labels.affine, top=top)
+
+    def _map(self, identifier: str, kind: str) -> tuple[NDArray[np.float32], LabelMap]:
+        if kind not in MAPS:
+            raise UsageError(f"map: got '{kind}'; allowed are {', '.join(MAPS)}")
+        path = self.result(identifier).path(MAPS[kind])
+        values = read_raw(path, volume=None).voxels.astype(np.float32)
+        labels = self.labels(identifier)
+        if values.shape != labels.shape:
+            raise ScanError(f"{path}: not on the grid of the labels; segment the scan again")
+        return values, labels
+
+    def frame_counts(self, identifier: str) -> dict[str, int]:
+        """Return how many samples and steps there are to look at, 0 without a trace."""
+        result = self.result(identifier)
+        return {
+            kind: frame_count(result.path(suffix)) if result.has(suffix) else 0
+            for kind, suffix in FRAMES.items()
+        }
+
+    def frame_bytes(self, identifier: str, kind: str, place: int) -> bytes:
+        """Return one sample or step for the viewer, counted from 0.
+
+        Raises:
+            UsageError: for another kind.
+            ScanError: when there is none such.
+        """
+        if kind not in FRAMES:
+            raise UsageError(f"frames: got '{kind}'; allowed are {', '.join(FRAMES)}")
+        result = self.result(identifier)
+
+        def load() -> Frames:
+            labels = self.labels(identifier)
+            return Frames(result.path(FRAMES[kind]), labels.shape, labels.affine)
+
+        return self._frame_cache.get((identifier, kind, _stamp(result)), load).frame(place)
+
+    def places(self, identifier: str, kind: str) -> list[Place]:
+        """Return where the original labels are most in doubt, by one of the two maps."""
+
+        def find() -> list[Place]:
+            doubt, labels = self._map(identifier, kind)
+            if kind == "discrepancy":
+                doubt = error_probability(doubt, temperature=self._temperature(identifier))
+            else:
+                classes = 1 + len(read_summary(self.result(identifier)).labels)
+                doubt = entropy_doubt(doubt, classes=max(2, classes))
+            return doubtful_places(doubt, labels.data, Grid(labels.shape, labels.affine))
+
+        return self._small_cache.get((identifier, kind, _stamp(self.result(identifier))), find)
+
+    def _temperature(self, identifier: str) -> float:
+        """sigma_D of the weights that made the result; 1, the default, where they are not here."""
+        from ddmseg.pipeline.checkpoint import read_card
+        from ddmseg.pipeline.zoo import model_path
+
+        model = read_summary(self.result(identifier)).receipt.get("model", {})
+        try:
+            card = read_card(model_path(str(model["name"])).with_suffix(".json"))
+            if card.checksum == model["weights_sha256"]:
+                return float(card.settings["loss"]["temperature"])
+        except (DdmsegError, KeyError, TypeError):
+            pass
+        return 1.0
+
+    def thumbnail(self, identifier: str) -> bytes:
+        """Return a PNG: outlines in three planes and the discrepancy."""
+        key = (identifier, "thumbnail", _stamp(self.result(identifier)))
+        return self._small_cache.get(key, lambda: self._draw_thumbnail(identifier))
+
+    def _draw_thumbnail(self, identifier: str) -> bytes:
+        discrepancy, labels = self._map(identifier, "discrepancy")
+        scan = self.source_scan(identifier)
+        black = np.zeros(labels.shape, np.float32)
+        segmentation = Segmentation(
+            scan=scan or Volume(black, labels.affine, "scan"),
+            labels=labels,
+            uncertainty=black,
+            discrepancy=discrepancy,
+            volumes=[],
+            quality=Quality("warn", 0.0, {}, [], 0, 0),
+            receipt={},
+        )
+        return report_thumbnail(segmentation, height=THUMBNAIL_HEIGHT)
+
+    def seen(self, identifier: str) -> str:
+        """Return the hash of the labels that count now: the corrected ones where there are any."""
+        result = self.result(identifier)
+        return file_sha256(result.path(CORRECTED if result.has(CORRECTED) else LABELS))
+
+    def decide(self, identifier: str, action: str, *, note: str = "", seen: str) -> dict[str, Any]:
+        """Accept or reject the labels that were looked at; return the entry of the log.
+
+        Args:
+            identifier: of the scan.
+            action: ``accept`` or ``reject``.
+            note: free text for the log, up to ``MAX_NOTE`` characters.
+            seen: what :meth:`seen` gave when the page loaded them.
+
+        Raises:
+            UsageError: for another action or too long a note.
+            SupersededError: when the labels have changed since.
+            OutputError: when the log cannot be written.
+        """
+        result = self.result(identifier)
+        if action not in ACTIONS:
+            raise UsageError(f"action: got '{action}'; allowed are {', '.join(ACTIONS)}")
+        _check_note(note)
+        with self.log.locked():
+            self._check_seen(identifier, seen)
+            file = result.path(CORRECTED if result.has(CORRECTED) else LABELS)
+            return self.log.append(self._entry(result, action, file, seen, note))
+
+    def correct(
+        self, identifier: str, upload: bytes, *, note: str = "", seen: str
+    ) -> dict[str, Any]:
+        """Save a correction beside the original; return the entry with what was changed.
+
+        Args:
+            identifier: of the scan.
+            upload: a NIfTI file, as it came.
+            note: free text for the log.
+            seen: what :meth:`seen` gave when the page loaded the labels.
+
+        Raises:
+            ScanError: when the upload is no correction of these labels.
+            SupersededError: when another correction was saved since.
+            OutputError: when it cannot be written.
+        """
+        result = self.result(identifier)
+        _check_note(note)
+        original = self.labels(identifier)
+        names = {row.index: row.name for row in read_summary(result).labels}
+        with tempfile.TemporaryDirectory(prefix="ddmseg-review-") as folder:
+            path = Path(folder) / "correction.nii.gz"
+            path.write_bytes(upload)
+            labels = read_correction(path, original, names)
+        metrics = edit_metrics(original, labels, name_of=lambda index: names[index])
+        data = corrected_bytes(result, labels)
+        with self.log.locked():
+            self._check_seen(identifier, seen)
+            with saved(result, data) as digest:
+                file = result.path(CORRECTED)
+                entry = self._entry(result, "correct", file, digest, note)
+                return self.log.append({**entry, "edit": metrics.as_dict()})
+
+    def _check_seen(self, identifier: str, seen: str) -> None:
+        if seen != self.seen(identifier):
+            raise SupersededError(
+                "the labels were changed in the meantime, in another window perhaps; "
+                "load the scan again and look at them first"
+            )
+
+    def _entry(
+        self, result: ScanResult, action: str, file: Path, digest: str, note: str
+    ) -> dict[str, Any]:
+        return {
+            "scan": result.name,
+            "action": action,
+            "reviewer": self.reviewer,
+            "note": note,
+            "file": file.relative_to(self.folder).as_posix(),
+            "file_sha256": digest,
+            "original_sha256": file_sha256(result.path(LABELS)),
+        }
+
+
+def _check_note(note: str) -> None:
+    if len(note) > MAX_NOTE:
+        raise UsageError(f"note: got {len(note)} characters; at most {MAX_NOTE} are kept")
+
+
+def _stamp(result: ScanResult) -> float:
+    """Changes when the scan is segmented again."""
+    try:
+        return result.path(LABELS).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+class _Cache:
+    """The most recent outcomes of slow work; one piece of work at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            value: T = self._kept[key]
+            return value
+
+
+def place_as_dict(place: Place) -> dict[str, Any]:
+    """Return a place ready for JSON, numbers rounded to what they are worth."""
+    rounded = replace(
+        place,
+        volume_ml=round(place.volume_ml, 3),
+        expected_error_ml=round(place.expected_error_ml, 3),
+    )
+    return asdict(rounded)

@@ -1,0 +1,232 @@
+"""The real command and the page in a real browser: look, step, draw, save, come back."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ddmseg.pipeline.review.results import CORRECTED, LABELS
+from ddmseg.pipeline.review.verification import verify_review
+from review_folder import turned, write_one
+
+playwright = pytest.importorskip("playwright.sync_api", reason="a browser: pip install playwright")
+image_module = pytest.importorskip("PIL.Image", reason="pictures: pip install pillow")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("no chromium is installed", allow_module_level=True)
+
+FLAGS = [
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--no-sandbox",
+]
+RIGHT_HIPPOCAMPUS = (220, 216, 20)
+SECONDS = 90
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_segmentation) -> Path:
+    """One result on an oblique grid whose first axis runs backwards."""
+    write_one(turned(make_segmentation(name="head")), tmp_path / "out", tmp_path / "scans")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def link(folder: Path, tmp_path: Path) -> Iterator[str]:
+    source = Path(sys.modules["ddmseg"].__file__ or "").parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    words = ["review", str(folder), "--scans", str(tmp_path / "scans"), "--reviewer", "AB"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ddmseg", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process.stdout.readline().split()[1]
+        finally:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out.splitlines()[-1], err) == (0, "review ended", "")
+
+
+@pytest.fixture
+def page(link: str) -> Iterator[object]:
+    complaints: list[str] = []
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 900, "height": 560}, locale="en-GB")
+        page.set_default_timeout(SECONDS * 1000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda told: complaints.append(told.text) if told.type == "error" else None,
+        )
+        page.goto(link)
+        yield page
+        browser.close()
+    assert complaints == []
+
+
+def until(page, code: str) -> None:
+    """Wait until an expression holds; the page's policy forbids playwright's own way."""
+    end = time.monotonic() + SECONDS
+    while not page.evaluate(code):
+        assert time.monotonic() < end, f"never came: {code}"
+        page.wait_for_timeout(50)
+
+
+def open_scan(page) -> None:
+    page.wait_for_selector("#rows tr")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    until(page, "!!document.body.dataset.ready && document.querySelector('#loading').hidden")
+    # one plane, filled: every pixel of a label has its colour
+    page.keyboard.press("1")
+    page.keyboard.press("o")
+    page.evaluate("review.viewer.setLayer('labels', { opacity: 1 })")
+    page.evaluate("review.viewer.goTo(review.viewer.middleOf(53))")
+
+
+def picture(page) -> np.ndarray:
+    data = page.locator("#canvas").screenshot()
+    return np.asarray(image_module.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def pixels_of(page, colour: tuple[int, int, int]) -> int:
+    return int((np.abs(picture(page) - colour).max(axis=2) < 12).sum())
+
+
+def ids(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_the_whole_way_from_the_link_to_the_log(page, folder: Path) -> None:
+    # one test for all of it: the browser and the command take longer to start than to use
+    assert "token" not in page.url
+    open_scan(page)
+    look_and_step(page)
+    find_places_and_change_the_language(page)
+    leave_without_saving(page, folder)
+    correct_save_and_come_back(page, folder)
+
+
+def look_and_step(page) -> None:
+    assert picture(page).max(axis=2).std() > 20
+    assert pixels_of(page, RIGHT_HIPPOCAMPUS) > 200
+    # the first step does not hold the hippocampus yet, the second one does
+    page.keyboard.press(".")
+    until(page, "review.viewer.source.kind === 'steps'")
+    slider = page.locator("#frame")
+    slider.focus()
+    page.keyboard.press("Home")
+    until(page, "review.viewer.source.place === 0")
+    assert pixels_of(page, RIGHT_HIPPOCAMPUS) == 0
+    page.keyboard.press("ArrowRight")
+    until(page, "review.viewer.source.place === 1")
+    assert pixels_of(page, RIGHT_HIPPOCAMPUS) > 200
+
+
+def find_places_and_change_the_language(page) -> None:
+    page.wait_for_selector("#list .entry")
+    page.keyboard.press("l")
+    before = picture(page)
+    assert pixels_of(page, RIGHT_HIPPOCAMPUS) == 0
+    page.keyboard.press("d")
+    until(page, "!!document.querySelector('[data-layer=discrepancy][aria-checked=true]')")
+    assert np.abs(picture(page) - before).mean() > 1
+    page.keyboard.press("n")
+    (x, y, z) = page.evaluate("review.panel.places.discrepancy[0].position_mm")
+    shown = page.locator("#readout").inner_text()
+    there = [
+        float(word) for word in shown.split("R ")[1].replace("A", "").replace("S", "").split()[:3]
+    ]
+    assert np.abs(np.subtract(there, (x, y, z))).max() <= 2.1  # half a voxel
+    page.keyboard.press("g")
+    until(page, "document.documentElement.lang === 'zh-Hans'")
+    assert "仅供研究" in page.locator(".use").inner_text()
+    page.reload()
+    until(page, "document.documentElement.lang === 'zh-Hans'")
+    until(page, "!!document.body.dataset.ready && document.querySelector('#loading').hidden")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help").is_visible()
+    page.keyboard.press("g")
+    until(page, "document.documentElement.lang === 'en'")
+
+
+def leave_without_saving(page, folder: Path) -> None:
+    page.keyboard.press("c")
+    until(page, "review.drawing.active")
+    page.evaluate("review.drawing.setLabel(53)")
+    page.keyboard.press("x")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.keyboard.press("Escape")
+    assert page.evaluate("review.drawing.active")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.keyboard.press("Escape")
+    until(page, "!review.drawing.active")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#rows tr")
+    assert page.locator("#rows .state").inner_text() == "open"
+    assert not (folder / f"head{CORRECTED}").exists()
+    assert verify_review(folder).entries == 0
+
+
+def correct_save_and_come_back(page, folder: Path) -> None:
+    original = ids(folder / f"head{LABELS}")
+    before = (folder / f"head{LABELS}").read_bytes()
+    open_scan(page)
+    page.keyboard.press("c")
+    until(page, "review.drawing.active")
+    # by keyboard: one voxel, at a place that is known in mm and so in voxels of the file
+    affine = nib.load(folder / f"head{LABELS}").affine
+    voxel = np.argwhere(original == 41)[100]
+    page.evaluate("mm => review.viewer.goTo(mm)", list((affine @ [*voxel, 1])[:3]))
+    page.evaluate("review.drawing.setLabel(53)")
+    for _ in range(4):
+        page.keyboard.press("-")
+    page.keyboard.press("x")
+    assert page.evaluate("review.viewer.changed()") == 1
+    # by mouse: a stroke that undo takes back, then another that stays
+    box = page.locator("#canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for keep in (False, True):
+        page.mouse.move(x - 60, y)
+        page.mouse.down()
+        page.mouse.move(x + 60, y + 20, steps=6)
+        page.mouse.up()
+        assert page.evaluate("review.viewer.changed()") > 3
+        if not keep:
+            page.keyboard.press("z")
+            assert page.evaluate("review.viewer.changed()") == 1
+    changed = page.evaluate("review.viewer.changed()")
+    page.keyboard.press("Control+s")
+    page.wait_for_selector("#decision .word.corrected")
+    corrected = ids(folder / f"head{CORRECTED}")
+    assert corrected[tuple(voxel)] == 53
+    assert int((corrected != original).sum()) == changed
+    assert (folder / f"head{LABELS}").read_bytes() == before
+    assert f"{changed} voxels" in page.locator("#decision .edit summary").inner_text()
+    page.reload()
+    page.wait_for_selector("#decision .word.corrected")
+    until(page, "review.viewer.source.kind === 'corrected'")
+    assert page.evaluate("review.viewer.shown.labels.img.includes(53)")
+    page.keyboard.press("a")
+    page.wait_for_selector("#decision .word.accepted")
+    found = verify_review(folder)
+    assert (found.entries, found.problem) == (2, "")

@@ -1,0 +1,66 @@
+"""The files of the page: words in both languages, no other server, licences."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, structure
+
+STATIC = Path(str(resources.files("ddmseg.interfaces.review"))) / "static"
+OURS = sorted([*STATIC.glob("js/*.js"), STATIC / "index.html", STATIC / "style.css"])
+
+
+def words(language: str) -> dict[str, str]:
+    return json.loads((STATIC / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def test_both_languages_have_the_same_keys_and_the_same_gaps() -> None:
+    english, chinese = words("en"), words("zh")
+    assert list(english) == list(chinese)
+    for key, text in english.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", chinese[key]))
+        assert text
+        assert chinese[key]
+
+
+def test_every_word_that_the_page_asks_for_is_there() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in OURS)
+    asked = set(re.findall(r'\bt\("([a-z.]+)"', text))
+    asked |= set(re.findall(r'data-t(?:-label|-placeholder)?="([a-z.]+)"', text))
+    # the table of keys: [["x"], "words", action]
+    asked |= set(re.findall(r'\], "([a-z]+(?:\.[a-z]+)+)", ', text))
+    asked |= set(re.findall(r'title: "([a-z.]+)"', text))
+    assert len(asked) > 60
+    assert asked - set(words("en")) == set()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_structure_of_the_shipped_models_has_a_name(language: str) -> None:
+    names = {structure(i).name for i in (*ANATOMY_LABELS, *HIPPOCAMPUS_LABELS) if i}
+    assert {f"structure.{name}" for name in names} <= set(words(language))
+
+
+def test_chinese_is_chinese() -> None:
+    latin = [key for key, text in words("zh").items() if not re.search(r"[一-鿿]", text)]
+    assert latin == ["count", "volumes.dice", "edit.dice"]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
+def test_no_file_of_ours_names_another_server(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://|@import|innerHTML|eval\(|\bstyle=", text)
+    assert len(text.splitlines()) <= 500
+
+
+def test_niivue_ships_with_its_licence() -> None:
+    licence = (STATIC / "niivue.LICENSE.txt").read_text(encoding="utf-8")
+    assert "BSD 2-Clause License" in licence
+    assert "Copyright (c) 2021, Niivue" in licence
+    for part in ("fflate", "gl-matrix", "nifti-reader-js", "zarrita"):
+        assert part in licence
+    assert (STATIC / "niivue.umd.js").stat().st_size > 2_000_000

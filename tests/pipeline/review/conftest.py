@@ -1,0 +1,25 @@
+"""A folder of two results, one worse than the other, and their scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddmseg.pipeline.review.session import Review
+from review_folder import write_results
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scans: Path, make_segmentation) -> Path:
+    return write_results(make_segmentation, tmp_path / "out", scans)
+
+
+@pytest.fixture
+def review(folder: Path, scans: Path) -> Review:
+    return Review(folder, scans=[scans], reviewer="AB")
