@@ -5,6 +5,7 @@ Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Ima
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ KEYWORDS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept"),
+    *("ManufacturerModelName", "MagneticFieldStrength", "ScanningSequence"),
+    *("RepetitionTime", "InversionTime", "FlipAngle"),
     *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
@@ -32,7 +35,11 @@ KEYWORDS = (
 
 @dataclass(frozen=True)
 class Header:
-    """One file with an image: what is the same for all its slices, and the slices."""
+    """One file with an image: what is the same for all its slices, and the slices.
+
+    ``field_strength_t``, the times in ms and the angle are NaN where the file, or its first
+    level, does not say: enhanced files keep the last three with their frames.
+    """
 
     path: Source
     series_uid: str
@@ -46,6 +53,12 @@ class Header:
     manufacturer: str
     image_type: tuple[str, ...]
     acquisition: str
+    scanner_model: str
+    field_strength_t: float
+    sequence: tuple[str, ...]
+    repetition_time_ms: float
+    inversion_time_ms: float
+    flip_angle_degrees: float
     transfer_syntax: str
     photometric: str
     rows: int
@@ -85,6 +98,12 @@ def _header(dataset: Dataset, path: Source) -> Header | None:
         manufacturer=text(dataset, "Manufacturer"),
         image_type=words(dataset, "ImageType"),
         acquisition=text(dataset, "MRAcquisitionType").upper(),
+        scanner_model=text(dataset, "ManufacturerModelName"),
+        field_strength_t=number(dataset, "MagneticFieldStrength", math.nan),
+        sequence=words(dataset, "ScanningSequence"),
+        repetition_time_ms=number(dataset, "RepetitionTime", math.nan),
+        inversion_time_ms=number(dataset, "InversionTime", math.nan),
+        flip_angle_degrees=number(dataset, "FlipAngle", math.nan),
         transfer_syntax=str(meta.get("TransferSyntaxUID", "")) if meta is not None else "",
         photometric=text(dataset, "PhotometricInterpretation").upper(),
         rows=rows,

@@ -22,7 +22,10 @@ from ddmseg.interfaces.messages import say_error
 COMMANDS = {
     "segment": "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
     "train": "train a model as a TOML file says",
+    "dicom-node": "take scans over the DICOM network, segment them, send the results on",
+    "dicom-send": "send the results of a scan, or their correction, as DICOM",
     "review": "look at results in the browser: accept, reject or correct them",
+    "monitor": "say whether scans or results have shifted, from a store of all runs",
     "evaluate": "score label maps of any tool against a truth",
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",
@@ -31,7 +34,8 @@ COMMANDS = {
     "models": "list the models at hand with what is known of them",
     "doctor": "check this installation",
 }
-"""Each command and what it does; ``interfaces/commands`` has a module of each name."""
+"""Each command and what it does; ``interfaces/commands`` has a module of each name,
+with underscores for hyphens."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -103,7 +107,8 @@ def _dispatch(words: list[str]) -> int:
 def _run(name: str, words: Sequence[str]) -> int:
     from ddmseg.interfaces.arguments import parse
 
-    command = importlib.import_module(f"ddmseg.interfaces.commands.{name}")
+    module = name.replace("-", "_")
+    command = importlib.import_module(f"ddmseg.interfaces.commands.{module}")
     try:
         arguments = parse(command.Arguments, words, program=f"ddmseg {name}")
     except SystemExit:  # the help has been shown

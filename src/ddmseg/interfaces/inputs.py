@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_files, nifti_stem
-from ddmseg.imaging.dicom import Series, holds_dicom, is_zip, list_series, refusal
-from ddmseg.imaging.dicom_choice import choose_series, describe_series
+
+if TYPE_CHECKING:
+    from ddmseg.imaging.dicom import Series
 
 BIDS_CONTRAST = "_T1w"
 RESULT_ENDINGS = ("_dseg", "_probseg", "_desc-uncertainty_map", "_desc-discrepancy_map")
@@ -94,6 +96,9 @@ def series_lines(path: Path) -> Iterator[str]:
     Raises:
         ScanError: when the input holds no DICOM image or cannot be read.
     """
+    from ddmseg.imaging.dicom import list_series
+    from ddmseg.imaging.dicom_choice import describe_series
+
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
     yield from (f"{describe_series(one)}; UID {one.uid}" for one in list_series(path))
@@ -108,6 +113,8 @@ def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
 def _scans_in(
     path: Path, wanted: str | None, tell: Callable[[str], None] = _silent
 ) -> Iterator[Scan]:
+    from ddmseg.imaging.dicom import holds_dicom, is_zip
+
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
     named = not path.is_dir() and path.name.lower().endswith(NIFTI_SUFFIXES)
@@ -130,6 +137,9 @@ def _nifti_in(path: Path) -> list[Path]:
 
 def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> Scan:
     """The series that was asked for, or that fits best."""
+    from ddmseg.imaging.dicom import list_series, refusal
+    from ddmseg.imaging.dicom_choice import choose_series, describe_series
+
     listed = list_series(path)
     if len(listed) > 1:
         for one in listed:

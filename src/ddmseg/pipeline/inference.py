@@ -27,6 +27,7 @@ from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.plausibility import implausible
 from ddmseg.pipeline.postprocess import clean_labels
@@ -175,10 +176,9 @@ class Segmenter:
             outcome = self._sample(encoded, options, progress, steps)
             return outcome, outcome[1].expected_dice
 
-        effort = climb(run, quality=PASS_DICE, budgets=BUDGETS)
-        if effort.best.quality < start[1].expected_dice:
-            return start
-        return effort.result
+        before = start[1].expected_dice
+        effort = climb(run, quality=PASS_DICE, budgets=BUDGETS, start=before)
+        return start if effort.best.quality < before else effort.result
 
     def _sample(
         self, encoded: EncodedScan, options: SegmentOptions, progress: Progress, steps: int | None
@@ -239,6 +239,7 @@ class Segmenter:
             volumes=volumes,
             quality=judge(self.card, answer, assessment, seen=seen, cleaning=cleaning),
             receipt={},
+            features=mean_features(encoded.encoding),
             **fields,
         )
 

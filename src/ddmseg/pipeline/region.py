@@ -108,9 +108,15 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
         volumes=[_added([s.result.volumes[i] for s in sides]) for i in range(len(first.volumes))],
         quality=_worst(sides),
         receipt=_receipt(whole, sides),
+        features=_mean_features(sides),
         **_probabilities(scan, sides),
         **_traces(scan, sides),
     )
+
+
+def _mean_features(sides: Sequence[_Side]) -> NDArray[np.float32] | None:
+    found = [s.result.features for s in sides if s.result.features is not None]
+    return np.stack(found).mean(0) if found else None
 
 
 def _added(rows: Sequence[StructureVolume]) -> StructureVolume:

@@ -64,6 +64,8 @@ class Segmentation:
         sample_labels: FreeSurfer ids of each sample on the scan's grid (``i j k sample``),
             or None when no trace was asked for or no sample was drawn.
         step_labels: the same of the first sample after each of its steps.
+        features: mean of z_I over what the coarse head takes for foreground, one number a
+            channel, or None where nothing was found.
     """
 
     scan: Volume
@@ -77,3 +79,4 @@ class Segmentation:
     probability_labels: tuple[int, ...] = field(default_factory=tuple)
     sample_labels: NDArray[np.int32] | None = None
     step_labels: NDArray[np.int32] | None = None
+    features: NDArray[np.float32] | None = None

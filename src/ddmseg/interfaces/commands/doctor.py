@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from typing import Literal
 
 from ddmseg import __version__
@@ -16,8 +16,11 @@ from ddmseg.interfaces.messages import reason_of
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("einops", "matplotlib", "monai"),
-    "dicom": ("pydicom",),
     "n4": ("SimpleITK",),
+    "dicom": ("highdicom", "pillow", "pydicom"),
+    "node": ("highdicom", "pillow", "pydicom", "filelock", "pynetdicom"),
+    "review": ("fastapi", "filelock", "uvicorn"),
+    "monitor": ("pyarrow",),
 }
 """Optional packages by the extra that installs them."""
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "safetensors", "tyro", "jaxtyping", "rich")
@@ -80,12 +83,20 @@ def _compute() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
-        missing = [package for package in packages if util.find_spec(package) is None]
+        missing = [package for package in packages if not _is_installed(package)]
         if missing:
             told = f"{', '.join(missing)} missing; pip install 'ddmseg[{extra}]' brings it"
             yield Finding("note", f"[{extra}]", told)
         else:
             yield Finding("ok", f"[{extra}]", ", ".join(packages))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _weights() -> Iterator[Finding]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ddmseg.interfaces.progress import ScanProgress
     from ddmseg.pipeline.dicom_outputs import DicomTarget
     from ddmseg.pipeline.inference import Segmenter
+    from ddmseg.pipeline.monitoring.recorder import Recorder
     from ddmseg.pipeline.segmentation import Quality
 
 
@@ -60,6 +61,10 @@ class Arguments:
     """Put 0 where voxels are NaN or infinite, instead of refusing the scan."""
     no_cache: bool = False
     """Neither read nor keep the features of earlier runs."""
+    monitor: Annotated[
+        Path | None, arg(metavar="STORE", help_behavior_hint="(the variable DDMSEG_MONITOR)")
+    ] = None
+    """Folder to which each run adds a line of statistics, without names, for ddmseg monitor."""
     threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(torch's choice)")] = None
     """CPU threads."""
     debug: bool = False
@@ -162,15 +167,18 @@ def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
 def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
     """Segment scan after scan; return how many were done."""
     from ddmseg.interfaces.progress import ScanProgress, progress_bar
+    from ddmseg.pipeline.monitoring.recorder import Recorder, monitor_folder
 
     segmenter = _load(arguments)
+    recorder = Recorder(monitor_folder(arguments.monitor), say)
     done = 0
     with progress_bar(len(scans)) as bar:
         progress = ScanProgress(bar, len(scans))
         for scan in scans:
             progress.begin()
             try:
-                print(_segment_one(segmenter, scan, arguments, progress), flush=True)
+                line = _segment_one(segmenter, scan, arguments, progress, recorder)
+                print(line, flush=True)
                 done += 1
             except BrokenPipeError:
                 raise
@@ -194,7 +202,11 @@ def _load(arguments: Arguments) -> Segmenter:
 
 
 def _segment_one(
-    segmenter: Segmenter, scan: Scan, arguments: Arguments, progress: ScanProgress
+    segmenter: Segmenter,
+    scan: Scan,
+    arguments: Arguments,
+    progress: ScanProgress,
+    recorder: Recorder,
 ) -> str:
     """Segment one scan, store the results and return the line that sums them up."""
     from ddmseg.imaging.dicom import read_series
@@ -209,6 +221,7 @@ def _segment_one(
     segmentation = segmenter(volume, arguments.segmentation, progress=progress)
     quality = segmentation.quality
     if quality.verdict == "fail" and arguments.on_fail != "warn":
+        recorder.record(segmentation, series=scan.series)
         return _left_out(scan, quality, arguments)
     progress("write", 0.0)
     written = write_outputs(
@@ -219,6 +232,7 @@ def _segment_one(
         probabilities=arguments.segmentation.probabilities,
         dicom=_dicom_target(scan, arguments),
     )
+    recorder.record(segmentation, series=scan.series, written=written)
     (report,) = [path for path in written if path.name.endswith("_report.html")]
     seconds = time.perf_counter() - start
     return (

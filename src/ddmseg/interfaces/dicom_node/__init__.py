@@ -1,0 +1,1 @@
+"""The DICOM node: takes scans over the network, segments them, sends the results on."""

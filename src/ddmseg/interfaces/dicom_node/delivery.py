@@ -1,0 +1,107 @@
+"""Takes results to their destinations, however long that needs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddmseg.errors import DdmsegError, ScanError
+from ddmseg.interfaces.dicom_node.backoff import Backoff
+from ddmseg.interfaces.dicom_node.destinations import Destination, UnreachableError
+from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
+from ddmseg.interfaces.dicom_node.privacy import plain_reason
+from ddmseg.interfaces.dicom_node.worker import result_files
+
+
+class Delivery:
+    """Takes segmented jobs to ``done``.
+
+    A destination that does not answer is left alone for a while; one that refuses a job
+    still gets the others. Nothing is ever given up: the archive may be mended tomorrow.
+
+    Args:
+        queue: of jobs.
+        destinations: each gets every result.
+        output: folder of the results.
+        backoff: how long to wait after failures.
+        tell: gets a line for each try.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        destinations: Sequence[Destination],
+        output: Path,
+        *,
+        backoff: Backoff,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._queue, self._destinations, self._output = queue, destinations, output
+        self._backoff, self._tell = backoff, tell
+        self._silent_until = {one.name: 0.0 for one in destinations}
+        self._silences = dict.fromkeys(self._silent_until, 0)
+
+    def step(self) -> bool:
+        """Try the oldest job that is due at one place; return whether there was one.
+
+        Raises:
+            OutputError: when the state of a job cannot be written.
+        """
+        now = time.time()
+        for job in self._queue.due("segmented", now):
+            wanted = self._missing(job)
+            if not wanted:
+                self._end(job)
+                return True
+            reachable = [one for one in wanted if self._silent_until[one.name] <= now]
+            if reachable:
+                self._try(job, reachable[0])
+                return True
+        return False
+
+    def _missing(self, job: Job) -> list[Destination]:
+        """The destinations that a job has not reached."""
+        if not job.record.files:
+            return []
+        return [one for one in self._destinations if one.name not in job.record.delivered]
+
+    def _end(self, job: Job) -> None:
+        self._queue.update(job, state="done", ended=time.time())
+        held = "" if job.record.files or not self._destinations else ", nothing sent"
+        self._tell(f"{job.name}: done{held}")
+
+    def _try(self, job: Job, destination: Destination) -> None:
+        start = time.perf_counter()
+        files = result_files(job, self._output)
+        try:
+            destination.send(files)
+        except ScanError as error:
+            # what was to be sent is gone: trying again would not bring it back
+            reason = plain_reason(error)
+            self._queue.update(job, state="failed", reason=reason, ended=time.time())
+            self._tell(f"{job.name}: not sent: {reason}")
+        except Exception as error:
+            self._postpone(job, destination, error)
+        else:
+            self._silences[destination.name] = 0
+            reached = (*job.record.delivered, destination.name)
+            self._queue.update(job, delivered=reached, failures=0, next_try=0.0)
+            seconds = time.perf_counter() - start
+            self._tell(
+                f"{job.name}: {len(files)} files sent to {destination.name}, {seconds:.1f} s"
+            )
+
+    def _postpone(self, job: Job, destination: Destination, error: Exception) -> None:
+        name = destination.name
+        failures = job.record.failures + 1
+        wait = self._backoff.seconds(failures, random.random())
+        if isinstance(error, UnreachableError):
+            # one job asks for all of them, and their own waits do not grow
+            self._silences[name] += 1
+            wait = self._backoff.seconds(self._silences[name], random.random())
+            self._silent_until[name] = time.time() + wait
+        self._queue.update(job, failures=failures, next_try=time.time() + wait)
+        reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
+        self._tell(f"{job.name}: {reason}; tried again in {wait:.0f} s")

@@ -1,0 +1,200 @@
+"""Puts listener, queue, worker and delivery together, and ends them in good order."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from ssl import SSLContext
+
+from ddmseg.errors import SettingsError
+from ddmseg.interfaces.dicom_node.backoff import Backoff
+from ddmseg.interfaces.dicom_node.delivery import Delivery
+from ddmseg.interfaces.dicom_node.destinations import Destination
+from ddmseg.interfaces.dicom_node.listener import Listener
+from ddmseg.interfaces.dicom_node.privacy import plain_reason, silent_libraries
+from ddmseg.interfaces.dicom_node.server import Limits
+from ddmseg.interfaces.dicom_node.spool import Quota, Spool
+from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
+
+LOOK_SECONDS = 0.1
+"""How often the queue is looked at."""
+CLEAN_SECONDS = 60.0
+END_SECONDS = 30.0
+"""How long the end waits for what is being sent; a segmentation stops at its next step."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """How a node is reached and what it keeps.
+
+    Attributes:
+        spool: folder for what arrives.
+        title: its AE title.
+        address: to listen on.
+        port: 0 takes a free one.
+        allowed: AE titles that may send; empty for all.
+        quiet_seconds: an examination is complete when nothing came for so long.
+        destinations: of the results.
+        encryption: TLS for what arrives; None for none.
+        limits: of connections.
+        quota: of the spool.
+        backoff: of what failed.
+    """
+
+    spool: Path
+    title: str = "DDMSEG"
+    address: str = "127.0.0.1"
+    port: int = 0
+    allowed: tuple[str, ...] = ()
+    quiet_seconds: float = 30.0
+    destinations: tuple[Destination, ...] = ()
+    encryption: SSLContext | None = None
+    limits: Limits = field(default_factory=Limits)
+    quota: Quota = field(default_factory=Quota)
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        if not self.quiet_seconds > 0:
+            raise SettingsError(
+                f"quiet_seconds: got {self.quiet_seconds:g}; it must be above 0 (30 is usual)"
+            )
+
+
+def run_node(
+    settings: NodeSettings,
+    work: Work,
+    *,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+) -> None:
+    """Serve until ``stop`` is set, or until KeyboardInterrupt in the main thread.
+
+    Args:
+        settings: of the node.
+        work: how to segment.
+        stop: ends the node from another thread.
+        tell: gets one line an event, without anything that identifies a patient.
+
+    Raises:
+        DdmsegError: when the spool or the port cannot be used.
+    """
+    with silent_libraries():
+        spool = Spool(settings.spool, settings.quota)
+        try:
+            _serve(spool, settings, work, stop, tell)
+        finally:
+            spool.close()
+
+
+def _serve(
+    spool: Spool,
+    settings: NodeSettings,
+    work: Work,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+) -> None:
+    worker = Worker(spool.queue, work, stop=stop, tell=tell)
+    delivery = Delivery(
+        spool.queue, settings.destinations, work.output, backoff=settings.backoff, tell=tell
+    )
+    listener = Listener(
+        spool,
+        title=settings.title,
+        address=settings.address,
+        port=settings.port,
+        allowed=settings.allowed,
+        limits=settings.limits,
+        encryption=settings.encryption,
+        tell=tell,
+    )
+    keeper = _Keeper(spool, listener, settings.quiet_seconds, tell)
+    steps = {"queue": keeper.step, "segmentation": worker.step, "sending": delivery.step}
+    threads = [_Loop(what, step, settings.backoff, stop, tell) for what, step in steps.items()]
+    try:
+        tell(_opening(settings, listener.port, spool))
+        for thread in threads:
+            thread.start()
+        while not stop.wait(1.0):
+            pass
+    finally:
+        stop.set()
+        listener.stop()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(END_SECONDS)
+        tell("ended; what is unfinished is taken up at the next start")
+
+
+def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
+    jobs = spool.queue.all()
+    open_jobs = sum(job.record.state in ("waiting", "segmented") for job in jobs)
+    tls = ", TLS" if settings.encryption else ""
+    return (
+        f"listening on {settings.address} port {port} as {settings.title}{tls}; "
+        f"{open_jobs + spool.receiving} jobs to finish; research use, not for diagnosis"
+    )
+
+
+class _Keeper:
+    """Turns complete examinations into jobs, and removes what was kept long enough."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        listener: Listener,
+        quiet_seconds: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._spool, self._listener = spool, listener
+        self._quiet_seconds, self._tell = quiet_seconds, tell
+        self._cleaned = -CLEAN_SECONDS
+
+    def step(self) -> bool:
+        """Do what is due."""
+        still_open = self._listener.open_studies()
+        for job in self._spool.close_quiet(self._quiet_seconds, still_open=still_open):
+            self._tell(f"{job.name}: complete, {job.record.instances} images")
+        if time.monotonic() - self._cleaned >= CLEAN_SECONDS:
+            self._cleaned = time.monotonic()
+            removed = self._spool.remove_old(time.time())
+            if removed:
+                self._tell(f"images of {removed} old jobs removed")
+        return False
+
+
+class _Loop(threading.Thread):
+    """Repeats a step until the end; a step that fails is tried again, later and later."""
+
+    def __init__(
+        self,
+        what: str,
+        step: Callable[[], bool],
+        backoff: Backoff,
+        stop: threading.Event,
+        tell: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=what, daemon=True)
+        self._what, self._step, self._backoff = what, step, backoff
+        self._stop_event, self._tell = stop, tell
+
+    def run(self) -> None:
+        """Repeat; a full disk or a bug ends neither the thread nor the node."""
+        failures = 0
+        while not self._stop_event.is_set():
+            try:
+                busy = self._step()
+                failures = 0
+            except StopError:
+                return
+            except Exception as error:
+                failures += 1
+                wait = self._backoff.seconds(failures, random.random())
+                self._tell(f"{self._what}: {plain_reason(error)}; tried again in {wait:.0f} s")
+                self._stop_event.wait(wait)
+                continue
+            if not busy:
+                self._stop_event.wait(LOOK_SECONDS)

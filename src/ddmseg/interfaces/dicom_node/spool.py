@@ -1,0 +1,285 @@
+"""What has arrived, on the disk: complete files by UID, within a quota.
+
+    SPOOL/incoming/STUDY/SERIES/IMAGE.dcm      until the examination is complete
+    SPOOL/jobs/000007/images/STUDY/...         then
+
+A file is first written under a name of ours, read back for its UIDs, and only then
+moved to where they say; so nothing from outside is ever part of a path unchecked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.dicom_elements import value
+from ddmseg.imaging.dicom_file import quiet, read_dataset
+from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+UID_LENGTH = 64
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much a spool may hold.
+
+    Attributes:
+        gigabytes: of all images together, above 0.
+        objects: number of files, at least 1.
+        keep_days: how long the images of a job that has ended are kept, at least 0.
+    """
+
+    gigabytes: float = 50.0
+    objects: int = 200_000
+    keep_days: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not (self.gigabytes > 0 and self.objects >= 1 and self.keep_days >= 0):
+            raise SettingsError(
+                f"spool: got {self.gigabytes:g} GB, {self.objects} objects, {self.keep_days:g} "
+                "days; GB and objects must be above 0 and days not below"
+            )
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image that was taken: the study it belongs to, and whether it was new."""
+
+    study_uid: str
+    new: bool
+
+
+def check_uid(uid: str) -> str:
+    """Return a UID that is safe as the name of a file.
+
+    Raises:
+        ScanError: when it is none. Source: DICOM PS3.5, 9.1 (digits and points, 64 at most).
+    """
+    if not _UID.fullmatch(uid) or len(uid) > UID_LENGTH:
+        raise ScanError("a UID is absent or not made of digits and points; the image is refused")
+    return uid
+
+
+class Spool:
+    """The folder that holds all that arrives, and its jobs; one program a folder.
+
+    Args:
+        folder: made when it is missing.
+        quota: how much it may hold.
+        now: a clock in seconds that only runs forward.
+
+    Raises:
+        UsageError: when another node uses the folder.
+        OutputError: when it cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        quota: Quota | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.quota, self._now = quota or Quota(), now
+        self._incoming, self._lock = folder / "incoming", threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' scans
+            self._incoming.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {folder} as spool: {error.strerror or error}; name another folder"
+            ) from error
+        self._owner = _own(folder)
+        self.queue = JobQueue(folder / "jobs")
+        for leftover in self._incoming.glob("*.dcm"):  # never answered, so it is sent again
+            leftover.unlink()
+        self._last = {study.name: now() for study in self._incoming.iterdir()}
+        self._bytes, self._objects = _measure(folder)
+
+    def close(self) -> None:
+        """Let another program use the folder."""
+        self._owner.release()
+
+    @property
+    def receiving(self) -> int:
+        """Examinations that are not yet complete."""
+        with self._lock:
+            return len(self._last)
+
+    def store(self, parts: Iterable[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
+        """Keep one DICOM file.
+
+        Args:
+            parts: of its content.
+            size: of all of them, in bytes.
+            image_uid: SOP Instance UID that the sender gave.
+
+        Returns:
+            Its study, and whether it was new; one that is here already is left as it is.
+
+        Raises:
+            OutputError: when the quota is used up or the disk is full.
+            ScanError: when it is no DICOM image, or not the one it was called.
+        """
+        self._reserve(size)
+        arrived = self._incoming / f"{secrets.token_hex(8)}.dcm"
+        kept = False
+        try:
+            with atomic_write(arrived) as partial, partial.open("wb") as stream:
+                stream.writelines(parts)
+            study, series, image = _uids(arrived)
+            if image != image_uid:
+                raise ScanError("its SOP Instance UID is not the one it was sent under")
+            kept = self._move_in(arrived, study, Path(study, series, f"{image}.dcm"))
+            return Arrival(study, kept)
+        finally:
+            if not kept:
+                arrived.unlink(missing_ok=True)
+                self._release(size, 1)
+
+    def _move_in(self, arrived: Path, study: str, place: Path) -> bool:
+        """Give a file its name; return False when that image is here already."""
+        with self._lock:
+            if study in self._last:
+                self._last[study] = self._now()
+            if (self._incoming / place).exists() or self._done_before(study, place):
+                return False
+            self._last[study] = self._now()
+            target = self._incoming / place
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                arrived.replace(target)
+            except OSError as error:
+                raise OutputError(f"cannot keep it: {error.strerror or error}") from error
+            return True
+
+    def _done_before(self, study: str, place: Path) -> bool:
+        return any((job.images / place).exists() for job in self.queue.holding(study))
+
+    def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
+        """Make jobs of the examinations of which nothing came for so long; return them.
+
+        Args:
+            quiet_seconds: without an image.
+            still_open: studies that somebody is sending, however slowly.
+
+        Raises:
+            OutputError: when the disk does not allow it; try again later.
+        """
+        with self._lock:
+            due = [
+                study
+                for study, last in self._last.items()
+                if self._now() - last >= quiet_seconds and study not in still_open
+            ]
+            jobs = []
+            for uid in due:
+                study = self._incoming / uid
+                count = sum(1 for _ in study.glob("*/*.dcm"))
+                if count:
+                    jobs.append(self.queue.add(study, count + self._complete(study)))
+                del self._last[uid]
+            return jobs
+
+    def _complete(self, study: Path) -> int:
+        """Add the slices of these series that came with an earlier job; return how many.
+
+        Without them a series that was interrupted for long could never be whole.
+        """
+        added = 0
+        for earlier in self.queue.holding(study.name):
+            for series in study.iterdir():
+                for image in (earlier.images / study.name / series.name).glob("*.dcm"):
+                    if not (series / image.name).exists():
+                        _link(image, series / image.name)
+                        self._bytes += image.stat().st_size
+                        added += 1
+        self._objects += added
+        return added
+
+    def remove_old(self, today: float) -> int:
+        """Remove the images of jobs that ended too long ago; return of how many jobs.
+
+        Args:
+            today: seconds since 1970.
+        """
+        limit = today - self.quota.keep_days * 86_400
+        removed = 0
+        for job in self.queue.all():
+            ended = job.record.state in ("done", "failed") and job.record.ended <= limit
+            if ended and job.images.exists():
+                gone = _measure(job.images)
+                self.queue.drop_images(job)
+                self._release(*gone)
+                removed += 1
+        return removed
+
+    def _reserve(self, size: int) -> None:
+        """Count a file before it is written, so that many at once cannot exceed the quota."""
+        with self._lock:
+            if (
+                self._bytes + size > self.quota.gigabytes * 1e9
+                or self._objects >= self.quota.objects
+            ):
+                raise OutputError(
+                    f"the spool is full ({self._objects} objects, {self._bytes / 1e9:.1f} GB); "
+                    "finished jobs are removed in time, or allow more with --spool-gb"
+                )
+            self._bytes, self._objects = self._bytes + size, self._objects + 1
+
+    def _release(self, size: int, objects: int) -> None:
+        with self._lock:
+            self._bytes, self._objects = self._bytes - size, self._objects - objects
+
+
+def _own(folder: Path) -> BaseFileLock:
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError as error:
+        raise MissingExtraError("filelock", "node") from error
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"spool: another node uses {folder}; end it, or name another folder"
+        ) from error
+    return lock
+
+
+def _uids(path: Path) -> list[str]:
+    """UIDs of study, series and image, each safe to be a name."""
+    dataset = read_dataset(path, UID_KEYWORDS)
+    with quiet():
+        found = [str(value(dataset, keyword) or "") for keyword in UID_KEYWORDS]
+    return [check_uid(uid) for uid in found]
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    """Bytes and number of the images in a folder."""
+    sizes = [path.stat().st_size for path in folder.rglob("*.dcm") if path.is_file()]
+    return sum(sizes), len(sizes)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without links
+        with atomic_write(target) as partial:
+            shutil.copyfile(source, partial)

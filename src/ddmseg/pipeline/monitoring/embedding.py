@@ -1,0 +1,50 @@
+"""What the image network makes of a scan, in a few numbers: its mean features.
+
+The cards of the shipped weights hold no mean and covariance of the training scans' features.
+The distance of the monitor is therefore one to the reference window of the store itself:
+it says that scans changed, not how far they were from training to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.pipeline.monitoring.columns import Line
+
+PREFIX = "feature."
+
+
+def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
+    """Return z_I averaged over the foreground of the coarse head, one number a channel.
+
+    The coarse head rather than the answer: its foreground does not depend on the mode or on
+    the samples drawn. None where it finds no foreground.
+    """
+    inside = encoding.coarse_logits.argmax(1, keepdim=True) > 0
+    if not inside.any():
+        return None
+    z_I = encoding.image_features.movedim(1, -1)
+    mean = z_I[inside.movedim(1, -1)[..., 0]].float().mean(0)
+    features: NDArray[np.float32] = mean.cpu().numpy()
+    return features
+
+
+def feature_columns(features: NDArray[np.float32] | None) -> dict[str, float]:
+    """Return the features as columns of one line."""
+    values = [] if features is None else features.tolist()
+    return {f"{PREFIX}{channel:03d}": float(value) for channel, value in enumerate(values)}
+
+
+def feature_table(columns: Sequence[str], rows: Sequence[Line]) -> NDArray[np.float64]:
+    """Return the features of many lines (``line channel``), NaN where a line has none."""
+    names = [name for name in columns if name.startswith(PREFIX)]
+    return np.array(
+        [
+            [value if isinstance(value := row.get(name), float) else np.nan for name in names]
+            for row in rows
+        ]
+    ).reshape(len(rows), len(names))

@@ -1,0 +1,238 @@
+"""The store of the monitor: a folder to which runs only ever add.
+
+    store.json                              version of the store and its salt
+    month=2026-11/20261123T040655-<random>.parquet    one line, one run
+
+Each run writes a file of its own under a temporary name and renames it. Runs side by side
+never wait for each other and never lose a line, and no reader ever sees half of one. Columns
+may come and go with versions: what a file lacks is empty.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.pipeline.monitoring.columns import Line
+
+VERSION = 1
+INDEX = "store.json"
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """All runs of a store, oldest first.
+
+    Attributes:
+        lines: one a run.
+        columns: every name that any of them has, in order of appearance.
+        problems: files that could not be read, one line each.
+    """
+
+    lines: list[Line]
+    columns: list[str]
+    problems: list[str] = field(default_factory=list)
+
+
+class Store:
+    """A store that is there, or that the first line makes.
+
+    Args:
+        folder: of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def append(self, line: Line) -> Path:
+        """Add one run; the line is on the disk when this returns.
+
+        Raises:
+            OutputError: when it cannot be written, or the folder is something else.
+            ScanError: when the store is of another version.
+            MissingExtraError: when pyarrow is not installed.
+        """
+        pa = arrow_module()
+        self.salt()
+        time = line["time"]
+        assert isinstance(time, datetime)
+        run = secrets.token_hex(8)
+        utc = time.astimezone(UTC)
+        target = self.folder / f"month={utc:%Y-%m}" / f"{utc:%Y%m%dT%H%M%S}-{run}.parquet"
+        table = _table(pa, {"run": run, **line, "time": utc})
+        with atomic_write(target) as partial:
+            # for one value a column, dictionaries and statistics are the larger part of a file
+            arrow_module("parquet").write_table(
+                table, partial, use_dictionary=False, write_statistics=False, store_schema=False
+            )
+        return target
+
+    def salt(self) -> bytes:
+        """Return the secret of this store; make the store when there is none.
+
+        Raises:
+            OutputError: when it cannot be made, or the folder holds other things.
+            ScanError: when the store is of another version.
+        """
+        index = self.folder / INDEX
+        if not index.exists():
+            self._make(index)
+        return bytes.fromhex(str(self._index()["salt"]))
+
+    def _make(self, index: Path) -> None:
+        """Of several runs that make the store at once, the first one's salt counts."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            others = [path for path in self.folder.iterdir() if not _ours(path)]
+            if others:
+                raise OutputError(
+                    f"{self.folder}: holds other files and no monitor store; name an empty or "
+                    "a new folder"
+                )
+            draft = self.folder / f"{_PARTIAL}{secrets.token_hex(4)}-{INDEX}"
+            text = json.dumps({"version": VERSION, "salt": secrets.token_hex(16)}) + "\n"
+            draft.write_text(text, encoding="utf-8")
+            try:
+                _put(draft, index)
+            finally:
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.folder}: {error.strerror or error}; choose another folder"
+            ) from error
+
+    def _index(self) -> dict[str, Any]:
+        index = self.folder / INDEX
+        try:
+            found = json.loads(index.read_text(encoding="utf-8"))
+            version = int(found["version"])
+            bytes.fromhex(found["salt"])
+        except FileNotFoundError as error:
+            raise ScanError(
+                f"{self.folder}: no monitor store here; ddmseg segment --monitor makes one"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ScanError(f"{index}: damaged; put it back from a copy of the store") from error
+        if version != VERSION:
+            raise ScanError(
+                f"{self.folder}: a store of version {version}; this ddmseg reads version "
+                f"{VERSION}; use the ddmseg that wrote it, or begin a new store"
+            )
+        return dict(found)
+
+    def read(self) -> Lines:
+        """Return every run.
+
+        Raises:
+            ScanError: when there is no store, or one of another version.
+            MissingExtraError: when pyarrow is not installed.
+        """
+        arrow_module()
+        self._index()
+        lines: list[Line] = []
+        columns: dict[str, None] = {}
+        problems = []
+        for path in sorted(self.folder.glob("month=*/*.parquet")):
+            if path.name.startswith(_PARTIAL):
+                continue
+            try:
+                rows = _read(path)
+            except _unreadable() as error:
+                problems.append(f"{path}: cannot be read ({_first_line(error)}); left out")
+                continue
+            for row in rows:
+                columns |= dict.fromkeys(row)
+                lines.append(row)
+        lines.sort(key=lambda row: str(row["time"]))
+        return Lines(lines, list(columns), problems)
+
+
+def arrow_module(name: str = "") -> Any:
+    """Return pyarrow or one of its modules.
+
+    Raises:
+        MissingExtraError: when it is not installed.
+    """
+    try:
+        return importlib.import_module(f"pyarrow.{name}" if name else "pyarrow")
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "monitor") from error
+
+
+def write_csv(path: Path, lines: Sequence[Line], columns: Iterable[str]) -> None:
+    """Write lines as CSV, empty where a line has no value.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    import csv
+
+    names = list(columns)
+    with (
+        atomic_write(path) as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([_cell(line.get(name)) for name in names] for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _put(draft: Path, index: Path) -> None:
+    """Give a file its name unless another run was first."""
+    try:
+        # unlike a rename, a link never replaces what is there
+        os.link(draft, index)
+    except FileExistsError:
+        return
+    except OSError:  # a disk without links; only the very first runs can be in each other's way
+        if not index.exists():
+            draft.replace(index)
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file may lie in a store that is just being made, or lost its index."""
+    return path.name.startswith((".", "month=")) or path.name == INDEX
+
+
+def _table(pa: Any, line: Mapping[str, object]) -> Any:
+    """One row; every number a double, so that files of all runs agree."""
+    kinds = {str: pa.string(), datetime: pa.timestamp("us", tz="UTC")}
+    known = {name: value for name, value in line.items() if value is not None}
+    arrays = [pa.array([v], kinds.get(type(v), pa.float64())) for v in known.values()]
+    return pa.table(dict(zip(known, arrays, strict=True)))
+
+
+def _read(path: Path) -> list[Line]:
+    # ParquetFile reads this file only; read_table would take the folder's name for a column
+    rows: list[Line] = arrow_module("parquet").ParquetFile(path).read().to_pylist()
+    for row in rows:
+        if not isinstance(row.get("time"), datetime):
+            raise ValueError("it has no time")
+    return rows
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    return (OSError, ValueError, arrow_module().ArrowException)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

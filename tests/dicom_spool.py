@@ -1,0 +1,42 @@
+"""Filling a spool by hand, with a clock that is told what time it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+
+from ddmseg.interfaces.dicom_node.jobs import Job
+from ddmseg.interfaces.dicom_node.spool import Spool
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Tell(list[str]):
+    """Keeps the lines of a log."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+
+def put(spool: Spool, path: Path) -> bool:
+    """Store a file; say whether it was new."""
+    content = path.read_bytes()
+    uid = str(pydicom.dcmread(path).SOPInstanceUID)
+    return spool.store((content,), len(content), image_uid=uid).new
+
+
+def fill(spool: Spool, study: list[Path], clock: Clock) -> Job:
+    """Store a study and let its quiet period pass."""
+    assert all([put(spool, path) for path in study])
+    clock.seconds += 10
+    (job,) = spool.close_quiet(5)
+    return job

@@ -1,0 +1,329 @@
+"""The queue on the disk: every point at which the program can be killed, and full disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.interfaces.dicom_node import jobs, worker
+from ddmseg.interfaces.dicom_node.jobs import JobQueue
+from ddmseg.interfaces.dicom_node.spool import Spool, check_uid
+from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
+from ddmseg.pipeline.options import SegmentOptions
+from dicom_files import STUDY
+from dicom_spool import Tell, fill, put
+
+
+def make_worker(spool: Spool, segmenter, output: Path, **changes) -> tuple[Worker, Tell]:
+    tell = Tell()
+    work = replace(Work(segmenter, output, SegmentOptions(mode="fast")), **changes)
+    return Worker(spool.queue, work, stop=threading.Event(), tell=tell), tell
+
+
+def seg_uids(output: Path) -> list[str]:
+    return [str(pydicom.dcmread(path).SOPInstanceUID) for path in sorted(output.rglob("*.dcm"))]
+
+
+# arrivals
+
+
+def test_a_study_is_complete_when_nothing_came_for_long_enough(open_spool, study, clock) -> None:
+    spool = open_spool()
+    put(spool, study[0])
+    clock.seconds += 4
+    put(spool, study[1])
+    clock.seconds += 4
+    assert spool.close_quiet(5) == []
+    clock.seconds += 1
+    (job,) = spool.close_quiet(5)
+    assert (job.name, job.record.instances, spool.receiving) == ("job-000001", 2, 0)
+    assert spool.close_quiet(5) == []
+
+
+def test_a_study_that_is_still_being_sent_is_not_complete(open_spool, study, clock) -> None:
+    spool = open_spool()
+    put(spool, study[0])
+    clock.seconds += 100
+    assert spool.close_quiet(5, still_open={STUDY}) == []
+    assert len(spool.close_quiet(5, still_open={"1.2.3"})) == 1
+
+
+def test_what_came_before_a_crash_is_taken_up_and_half_a_file_is_not(
+    open_spool, study, clock, tmp_path
+) -> None:
+    spool = open_spool()
+    put(spool, study[0])
+    half = tmp_path / "spool" / "incoming" / "0123.dcm"
+    half.write_bytes(study[1].read_bytes()[:300])
+    spool = open_spool()
+    assert not half.exists()
+    assert spool.receiving == 1
+    put(spool, study[1])
+    clock.seconds += 10
+    (job,) = spool.close_quiet(5)
+    assert job.record.instances == 2
+
+
+def test_an_image_that_comes_again_is_no_new_job(open_spool, study, clock) -> None:
+    spool = open_spool()
+    assert put(spool, study[0])
+    assert not put(spool, study[0])
+    clock.seconds += 10
+    assert len(spool.close_quiet(5)) == 1
+    assert not put(spool, study[0])
+    clock.seconds += 10
+    assert spool.close_quiet(5) == []
+
+
+def test_slices_that_come_late_make_their_series_whole(open_spool, study, clock) -> None:
+    spool = open_spool()
+    first = fill(spool, study[:3], clock)
+    second = fill(spool, study[3:], clock)
+    assert (first.number, second.number) == (1, 2)
+    assert second.record.instances == len(study)
+    assert len(list(second.images.rglob("*.dcm"))) == len(study)
+
+
+def test_numbers_are_never_used_twice(open_spool, study, clock) -> None:
+    spool = open_spool(keep_days=1)
+    job = fill(spool, study[:1], clock)
+    spool.queue.update(job, state="done", ended=0.0)
+    assert spool.remove_old(86_399.0) == 0
+    assert spool.remove_old(86_400.0) == 1
+    assert not job.images.exists()
+    assert spool.remove_old(1e9) == 0
+    # what was removed is new again
+    again = fill(open_spool(), study[:1], clock)
+    assert again.number == 2
+
+
+def test_removing_makes_room(open_spool, study, clock) -> None:
+    spool = open_spool(objects=2, keep_days=0)
+    job = fill(spool, study[:2], clock)
+    with pytest.raises(OutputError, match=r"the spool is full \(2 objects, 0\.0 GB\)"):
+        put(spool, study[2])
+    spool.queue.update(job, state="failed", ended=1.0)
+    spool.remove_old(2.0)
+    assert put(spool, study[2])
+
+
+def test_a_full_disk_refuses_and_leaves_nothing(open_spool, study, monkeypatch) -> None:
+    spool = open_spool(objects=1)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ddmseg.imaging.atomic._sync", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        put(spool, study[0])
+    monkeypatch.undo()
+    assert put(spool, study[0])  # neither counted nor kept
+
+
+def test_one_node_a_spool(open_spool, tmp_path) -> None:
+    open_spool()
+    with pytest.raises(UsageError, match="another node uses"):
+        Spool(tmp_path / "spool")
+
+
+def test_others_cannot_read_the_spool(open_spool, tmp_path) -> None:
+    open_spool()
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "uid", ["", ".", "..", "1..2", "1.2/3", "1.2\n", "a", "1" * 65, "\u0661.\u0662"]
+)
+def test_uids_that_could_lead_elsewhere(uid: str) -> None:
+    with pytest.raises(ScanError, match="a UID is absent or not made of digits"):
+        check_uid(uid)
+
+
+@given(st.text("0123456789./\\\0 ", max_size=70))
+def test_a_uid_that_passes_is_one_plain_name(uid: str) -> None:
+    try:
+        checked = check_uid(uid)
+    except ScanError:
+        return
+    assert Path("folder", checked).parts == ("folder", uid)
+    assert checked not in (".", "..")
+
+
+# the points at which the program can be killed
+
+
+def test_killed_before_the_images_had_moved(open_spool, study, clock, tmp_path) -> None:
+    spool = open_spool()
+    put(spool, study[0])
+    (tmp_path / "spool" / "jobs" / "000001" / "images").mkdir(parents=True)
+    spool = open_spool()
+    assert spool.queue.all() == []
+    clock.seconds += 10
+    assert [job.number for job in spool.close_quiet(5)] == [1]
+
+
+def test_killed_before_the_first_state(open_spool, study, clock) -> None:
+    fill(open_spool(), study, clock)
+    (job,) = open_spool().queue.all()
+    assert (job.record.state, job.record.instances) == ("waiting", len(study))
+
+
+def test_killed_while_segmenting(open_spool, study, clock, segmenter, tmp_path) -> None:
+    spool = open_spool()
+    spool.queue.update(fill(spool, study, clock), starts=1)
+    hidden = tmp_path / "out" / "job-000001" / ".series-004.abc"
+    hidden.mkdir(parents=True)
+    (hidden.parent / "series-004_dseg.nii.gz").write_bytes(b"moved in, and no receipt yet")
+    spool = open_spool()
+    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    assert step.step()
+    (job,) = spool.queue.all()
+    assert (job.record.state, job.record.starts) == ("segmented", 2)
+    assert not hidden.exists()
+    assert set(job.record.files) <= {"series-004_dseg.dcm", "series-004_report.dcm"}
+    assert tell[0].startswith(f"job-000001: series 4, {len(study)} images, ")
+    assert not step.step()
+
+
+def test_killed_after_writing_is_not_segmented_again(
+    open_spool, study, clock, segmenter, tmp_path, monkeypatch
+) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+    before = make_worker(spool, segmenter, tmp_path / "out")[0]
+    before.step()
+    uids = seg_uids(tmp_path / "out")
+    (job,) = spool.queue.all()
+    (job.folder / jobs.STATE_FILE).write_text(json.dumps({"state": "waiting", "starts": 1}))
+    spool = open_spool()
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("segmented twice")
+
+    step, _ = make_worker(spool, never, tmp_path / "out")
+    assert step.step()
+    (job,) = spool.queue.all()
+    assert job.record.state == "segmented"
+    assert seg_uids(tmp_path / "out") == uids
+
+
+def test_killed_again_and_again_by_one_scan(open_spool, study, clock, tmp_path) -> None:
+    spool = open_spool()
+    spool.queue.update(fill(spool, study, clock), starts=worker.MAX_STARTS)
+    step, tell = make_worker(spool, None, tmp_path / "out")
+    step.step()
+    assert tell == [
+        f"job-000001: {len(study)} images, not segmented: the segmentation was begun 3 times and "
+        "never ended well"
+    ]
+    assert not step.step()
+
+
+def test_a_damaged_state_is_told(open_spool, study, clock) -> None:
+    spool = open_spool()
+    job = fill(spool, study[:1], clock)
+    (job.folder / jobs.STATE_FILE).write_text('{"state": "elsewhere"}')
+    with pytest.raises(ScanError, match="the state of this job is damaged; remove this file"):
+        JobQueue(job.folder.parent)
+
+
+# segmenting
+
+
+def test_a_scan_that_cannot_be_segmented_fails_once_with_the_reason(
+    open_spool, study, clock, segmenter, tmp_path
+) -> None:
+    spool = open_spool()
+    fill(spool, [*study[:9], *study[12:]], clock)
+    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    assert step.step()
+    assert not step.step()
+    (job,) = spool.queue.all()
+    assert job.record.state == "failed"
+    (line,) = tell
+    assert "job-000001" in line
+    assert "not segmented: series-004: " in line
+    assert "MPRAGE" not in line.upper()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_is_told_without_its_uid(
+    open_spool, study, clock, segmenter, tmp_path
+) -> None:
+    spool = open_spool()
+    job = fill(spool, study, clock)
+    image = sorted(job.images.rglob("*.dcm"))[0]
+    image.write_bytes(image.read_bytes()[:900])
+    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    step.step()
+    assert spool.queue.all()[0].record.state == "failed"
+    assert image.stem not in tell[0]
+    assert str(tmp_path) not in tell[0]
+
+
+def test_a_full_disk_of_results_waits(
+    open_spool, study, clock, segmenter, tmp_path, monkeypatch
+) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OutputError("cannot write OUT: the disk is full")
+
+    monkeypatch.setattr(worker, "write_outputs", full)
+    for _ in range(worker.MAX_STARTS + 2):
+        with pytest.raises(OutputError, match="the disk is full"):
+            step.step()
+    monkeypatch.undo()
+    assert step.step()
+    assert spool.queue.all()[0].record.state == "segmented"
+    assert len(tell) == 1
+
+
+def test_what_ends_unexpectedly_is_tried_three_times(open_spool, study, clock, tmp_path) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise KeyError("Doe^Jane")
+
+    step, tell = make_worker(spool, broken, tmp_path / "out")
+    for _ in range(worker.MAX_STARTS - 1):
+        with pytest.raises(KeyError):
+            step.step()
+    step.step()
+    assert tell == [f"job-000001: {len(study)} images, not segmented: unexpected KeyError"]
+
+
+def test_the_end_gives_a_segmentation_up_and_does_not_count_it(
+    open_spool, study, clock, segmenter, tmp_path
+) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+    step, _ = make_worker(spool, segmenter, tmp_path / "out")
+    step._stop.set()
+    with pytest.raises(StopError):
+        step.step()
+    (job,) = open_spool().queue.all()
+    assert (job.record.state, job.record.starts) == ("waiting", 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_quality_can_be_held_back(open_spool, study, clock, segmenter, tmp_path) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+    step, _ = make_worker(spool, segmenter, tmp_path / "out", hold_failed=True)
+    step.step()
+    (job,) = spool.queue.all()
+    assert (job.record.verdict == "fail") == (job.record.files == ())
+    assert (tmp_path / "out" / "job-000001" / "series-004_receipt.json").exists()

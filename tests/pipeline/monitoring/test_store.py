@@ -1,0 +1,176 @@
+"""The store: round trips, runs side by side, death in the middle, versions, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.pipeline.monitoring.store import INDEX, Store, write_csv
+
+pq = pytest.importorskip("pyarrow.parquet", reason="needs ddmseg[monitor]")
+import pyarrow as pa  # noqa: E402
+
+TIME = datetime(2026, 11, 23, 4, 6, 55, 123456, tzinfo=UTC)
+
+
+def line(**values: object) -> dict:
+    return {"time": TIME, "noise": 1.5, "verdict": "pass", **values}
+
+
+def test_a_line_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new" / "store")
+    path = store.append(line(absent=None, nothing=math.nan))
+    assert path.parent.name == "month=2026-11"
+    found = Store(store.folder).read()
+    (back,) = found.lines
+    assert found.problems == []
+    assert {k: back[k] for k in ("time", "noise", "verdict")} == line()
+    assert len(str(back["run"])) == 16
+    assert "absent" not in back
+    assert math.isnan(back["nothing"])  # type: ignore[arg-type]
+    assert found.columns[:3] == ["run", "time", "noise"]
+
+
+def test_lines_come_by_time_and_months_by_utc(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    east = datetime(2026, 12, 1, 1, tzinfo=timezone(timedelta(hours=8)))
+    for time in (east, TIME, TIME - timedelta(days=60)):
+        store.append(line(time=time))
+    times = [one["time"] for one in store.read().lines]
+    assert times == sorted(times, key=str)
+    months = sorted(p.name for p in tmp_path.iterdir() if p.is_dir())
+    assert months == ["month=2026-09", "month=2026-11"]
+
+
+def test_the_salt_stays_and_differs_between_stores(tmp_path: Path) -> None:
+    one, other = Store(tmp_path / "a"), Store(tmp_path / "b")
+    assert one.salt() == Store(tmp_path / "a").salt()
+    assert one.salt() != other.salt()
+    assert len(one.salt()) == 16
+
+
+def test_parallel_writers_lose_nothing_and_agree_on_the_salt(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+
+    def write(number: int) -> bytes:
+        store = Store(folder)
+        store.append(line(number=float(number)))
+        return store.salt()
+
+    with ThreadPoolExecutor(8) as pool:
+        salts = set(pool.map(write, range(40)))
+    assert len(salts) == 1
+    assert sorted(one["number"] for one in Store(folder).read().lines) == [*range(40)]
+    assert not [path for path in folder.rglob("*") if "partial" in path.name]
+
+
+KILLED = """
+import os, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from ddmseg.pipeline.monitoring.store import Store
+store = Store(Path(sys.argv[1]))
+store.append({"time": datetime.now(UTC), "number": 1.0})
+os.fsync = lambda descriptor: os._exit(9)   # the bytes are written, the name is not yet given
+store.append({"time": datetime.now(UTC), "number": 2.0})
+"""
+
+
+def test_a_writer_that_dies_before_the_renaming_leaves_the_store_whole(tmp_path: Path) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert died.returncode == 9
+    assert len(list(tmp_path.rglob(".partial-*"))) == 1  # what it left, which nobody reads
+    found = Store(tmp_path).read()
+    assert [one["number"] for one in found.lines] == [1.0]
+    assert found.problems == []
+    Store(tmp_path).append(line(number=3.0))
+    assert len(Store(tmp_path).read().lines) == 2
+
+
+def test_columns_of_other_versions_are_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(line())
+    later = {"time": [TIME], "noise": [2.0], "colour": ["blue"], "flags": [[1, 2]]}
+    schema = pa.schema([("time", pa.timestamp("us", "UTC")), ("noise", pa.float64())])
+    table = pa.table({**later})
+    table = table.set_column(0, "time", pa.array(later["time"], schema.field("time").type))
+    pq.write_table(table, tmp_path / "month=2026-11" / "later.parquet")
+    found = store.read()
+    assert len(found.lines) == 2
+    assert {"colour", "flags", "verdict"} <= set(found.columns)
+
+
+def test_a_damaged_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole, torn = store.append(line()), store.append(line())
+    torn.write_bytes(whole.read_bytes()[:200])
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "month=2026-11" / "timeless.parquet")
+    found = store.read()
+    assert len(found.lines) == 1
+    assert len(found.problems) == 2
+    assert any(problem.startswith(f"{torn}: cannot be read (") for problem in found.problems)
+    assert any("it has no time" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"version": 2, "salt": "00"}', "a store of version 2; this ddmseg reads version 1"),
+        ("{", "damaged; put it back"),
+        ('{"version": 1, "salt": "pepper"}', "damaged; put it back"),
+        ("[]", "damaged; put it back"),
+    ],
+)
+def test_another_version_and_a_damaged_index_are_refused(tmp_path, text: str, told: str) -> None:
+    (tmp_path / INDEX).write_text(text)
+    for use in (Store(tmp_path).read, Store(tmp_path).salt):
+        with pytest.raises(ScanError, match=told):
+            use()
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="no monitor store here; ddmseg segment --monitor makes"):
+        Store(tmp_path).read()
+    (tmp_path / "scan_dseg.nii.gz").touch()
+    with pytest.raises(OutputError, match="holds other files and no monitor store"):
+        Store(tmp_path).append(line())
+    assert [path.name for path in tmp_path.iterdir()] == ["scan_dseg.nii.gz"]
+    with pytest.raises(OutputError, match="cannot write"):
+        Store(tmp_path / "scan_dseg.nii.gz" / "store").append(line())
+
+
+def test_disks_without_links_have_a_store_too(tmp_path: Path, monkeypatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    salt = Store(tmp_path).salt()
+    assert json.loads((tmp_path / INDEX).read_text())["salt"] == salt.hex()
+    assert [path.name for path in tmp_path.iterdir()] == [INDEX]
+
+
+def test_without_pyarrow_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[monitor\]'"):
+        Store(tmp_path / "store").append(line())
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_table_for_other_programs(tmp_path: Path) -> None:
+    rows = [line(extra='say "a, b"'), line(noise=math.nan)]
+    write_csv(tmp_path / "all.csv", rows, ["time", "noise", "extra"])
+    with (tmp_path / "all.csv").open(newline="") as file:
+        header, first, second = csv.reader(file)
+    assert header == ["time", "noise", "extra"]
+    assert first == ["2026-11-23T04:06:55+00:00", "1.5", 'say "a, b"']
+    assert second[1:] == ["", ""]
