@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.accuracy import anatomy, discrepancy, hippocampus
+from benchmarks.accuracy import anatomy, discrepancy, hippocampus, monitor_alarms
 from benchmarks.peers import summary as peers
 from benchmarks.summaries import median_seconds
 
@@ -116,6 +116,19 @@ def synthesis_summary() -> dict[str, object]:
     return {"machine": MACHINE, **shape, **times, "batch_over_step": 0.08}
 
 
+def monitor_summary() -> dict[str, object]:
+    """Alarms in 3 of 100 windows without shift, in 80 of 100 with one."""
+    still, moved, alone = (monitor_alarms.rate(hits, 100) for hits in (3, 80, 70))
+    return {
+        **{"reference": 50, "permutations": 99, "moved": 4},
+        "without_shift": {
+            **{"all": still, "by_window": {"20": still, "100": still}},
+            **{"each_p_by_itself": alone, "statistics": 28},
+        },
+        "with_shift_sd": {"0.5": {n: {"power": moved} for n in ("20", "100")}},
+    }
+
+
 @pytest.fixture(scope="module")
 def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
     """Every summary, as it comes back from its file."""
@@ -128,6 +141,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
+        "monitor_alarms": monitor_summary(),
     }
     assert set(made) == set(NAMES)
     for name, summary in made.items():
@@ -179,6 +193,15 @@ def test_times_and_memory_stand_against_their_targets(summaries):
     assert rows["whole head, `--mode fast`"][2] == "reached, 2.00 s to spare"
     assert rows["whole head, `--mode diffusion`"][2] == "**missed by 5.00 s**"
     assert rows["whole head, peak memory"][1] == "2.00 GB"
+
+
+def test_the_monitor_is_judged_by_its_false_alarms(summaries):
+    page = results_page(summaries)
+    _, measured, outcome = overview(page)["monitor: windows without shift that raise an alarm"]
+    assert measured.startswith("0.030 (")
+    assert outcome == "reached, 0.020 to spare"
+    assert "| none | 3.0% (0.6% to 8.5%) | 3.0%" in page
+    assert "| 0.5 SD | 80.0%" in page
 
 
 def test_every_chapter_has_its_command(summaries):

@@ -26,6 +26,7 @@ NAMES = (
     "discrepancy_anatomy",
     "speed_segment",
     "speed_synthesis",
+    "monitor_alarms",
 )
 HEAD = """# Results
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
 from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
+from ddmseg.pipeline.evidence.chapters.monitor import monitor
 from ddmseg.pipeline.evidence.chapters.peers import peers
 from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
 from ddmseg.pipeline.evidence.chapters.tables import table_chapters
@@ -28,4 +29,5 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         speed(summaries),
         synthesis(summaries),
+        monitor(summaries),
     ]
