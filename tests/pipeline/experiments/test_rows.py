@@ -295,6 +295,31 @@ def test_answers_lie_where_the_image_says(dims, slice_axis):
     assert torch.equal(found, (image[0] > 0.5).long())
 
 
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_air_around_a_head_changes_no_slice(slice_axis):
+    """A network that normalises over the grid must not see how much air a scan has."""
+    head = 0.2 + torch.rand(1, 9, 10, 11, generator=torch.Generator().manual_seed(0))
+    members = [Member(tiny_model(dims=2, diffusion=False), tiny_settings())]
+
+    def labels(air):
+        image = torch.nn.functional.pad(head, [air] * 6)
+        shape = image.shape[1:]
+        subject = Subject("s", image, torch.zeros(shape).long(), (1.0, 1.0, 1.0), slice_axis)
+        return predict(members, subject, torch.Generator())
+
+    near, far = labels(4), labels(15).clone()
+    assert near.any()
+    assert torch.equal(far[11:-11, 11:-11, 11:-11], near)
+    far[11:-11, 11:-11, 11:-11] = 0
+    assert not far.any()
+
+
+def test_a_scan_without_contrast_is_predicted_whole():
+    image = torch.full((1, 9, 8, 7), 0.7)
+    subject = Subject("s", image, torch.zeros(9, 8, 7).long(), (1.0, 1.0, 1.0))
+    assert predict([Member(Threshold(2), tiny_settings())], subject, torch.Generator()).all()
+
+
 def test_members_vote_by_probability():
     class Opposite(Threshold):
         def forward(self, image):
