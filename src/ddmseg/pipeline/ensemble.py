@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -98,17 +98,23 @@ def sampled_answer(
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
         drawn.append(p)
     weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
-    mean = torch.softmax(sampler.encoding.coarse_logits, dim=1).mul_(coarse_share)
-    for weight, p in zip(weights, drawn, strict=True):
-        mean.add_(p, alpha=float(weight) * (1 - coarse_share))
     return Answer(
-        mean,
+        _joined(sampler.encoding, drawn, weights, coarse_share),
         weights,
         torch.stack(volumes),
         steps,
         torch.cat(labels),
         torch.cat(watched) if trace else None,
     )
+
+
+def _joined(
+    encoding: Encoding, drawn: Sequence[ClassMap], weights: Tensor, coarse_share: float
+) -> ClassMap:
+    mean = torch.softmax(encoding.coarse_logits, dim=1).mul_(coarse_share)
+    for weight, p in zip(weights, drawn, strict=True):
+        mean.add_(p, alpha=float(weight) * (1 - coarse_share))
+    return mean
 
 
 def _indices(p: ClassMap) -> Tensor:
