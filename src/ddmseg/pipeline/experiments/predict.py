@@ -16,11 +16,9 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Network
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.ensemble import sampled_answer
-from ddmseg.pipeline.sources.subject import Subject, padded
+from ddmseg.pipeline.sources.subject import Subject, box_around, padded
 
 SLICES_AT_ONCE = 16
-MARGIN_VOXELS = 4
-"""Kept around the brain, as in training."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +50,14 @@ def _probabilities(member: Member, subject: Subject, generator: Generator) -> Te
         image, _ = padded(subject.image, subject.labels, multiple)
         p = answer(member, image[None], generator)[0]
         return _cut(p, subject.labels.shape)
-    box = content_box(subject.image)
+    # Slices are trained on inside the brain; normalisation over the grid would see other means
+    # in slices that are mostly air.
+    box = box_around(subject.image[0] > subject.image[0].min())
     p = _by_slices(member, subject.image[(slice(None), *box)], subject.slice_axis, generator)
     whole = torch.zeros(len(p), *subject.labels.shape)
     whole[0] = 1.0  # where there is nothing, background is certain
     whole[(slice(None), *box)] = p
     return whole
-
-
-def content_box(image: Tensor) -> tuple[slice, ...]:
-    """Return the box of what is above the scan's least value (``c i j k``), and a margin.
-
-    Slices are trained on inside the brain; normalisation over the grid would see other
-    means in slices that are mostly air. A scan without contrast is one whole box.
-    """
-    inside = (image[0] > image[0].min()).nonzero()
-    if not len(inside):
-        return tuple(slice(0, n) for n in image.shape[1:])
-    low = (inside.min(0).values - MARGIN_VOXELS).clamp_min(0).tolist()
-    high = (inside.max(0).values + 1 + MARGIN_VOXELS).tolist()
-    return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, image.shape[1:], strict=True))
 
 
 def _by_slices(member: Member, image: Tensor, axis: int, generator: Generator) -> Tensor:

@@ -20,14 +20,13 @@ from ddmseg.pipeline.sources.subject import (
     Finish,
     Once,
     Subject,
+    box_around,
     padded,
     training_view,
 )
 
 SLICE_AXIS = 1
 """The scans are stored left-right, back-front, down-up."""
-MARGIN_VOXELS = 4
-"""Kept around the brain."""
 VALIDATION_SUBJECTS = 2
 
 
@@ -111,10 +110,7 @@ def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:
 
 def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:
     """Return images (``n c i k``) and truth (``n i k``) inside the brain's box."""
-    inside = (subject.labels > 0).nonzero()
-    low = (inside.min(0).values - MARGIN_VOXELS).clamp_min(0).tolist()
-    high = (inside.max(0).values + 1 + MARGIN_VOXELS).tolist()
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    box = box_around(subject.labels > 0)
     image = subject.image[(slice(None), *box)].movedim(1 + SLICE_AXIS, 0).contiguous()
     return image, subject.labels[box].movedim(SLICE_AXIS, 0).contiguous()
 

@@ -21,6 +21,9 @@ from ddmseg.pipeline.config import DataSettings
 
 Made = TypeVar("Made")
 
+MARGIN_VOXELS = 4
+"""Kept around the brain where slices are cut to it, in training as in prediction."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -41,6 +44,16 @@ class Subject:
     spacing_mm: tuple[float, float, float]
     slice_axis: int = 1
     channel_seconds: float = 0.0
+
+
+def box_around(inside: Tensor) -> tuple[slice, ...]:
+    """Return the box of a mask's voxels (``i j k``) with a margin, or of all where it is empty."""
+    places = inside.nonzero()
+    if not len(places):
+        return tuple(slice(0, n) for n in inside.shape)
+    low = (places.min(0).values - MARGIN_VOXELS).clamp_min(0).tolist()
+    high = (places.max(0).values + 1 + MARGIN_VOXELS).tolist()
+    return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, inside.shape, strict=True))
 
 
 class Finish(Protocol):
