@@ -61,13 +61,13 @@ def test_before_training_it_says_what_the_coarse_head_says(dims, conditioning, s
 
 @CASES
 @torch.no_grad()
-def test_without_a_prior_it_starts_from_knowing_nothing(dims, conditioning, stride):
+def test_without_a_prior_it_minds_the_mask_from_the_start(dims, conditioning, stride):
+    # A zero start, with nothing to correct, kept rare classes out for a whole training.
     model = tiny_model(
         dims=dims, conditioning=conditioning, mask_stride=stride, coarse_prior=False, fresh=True
     )
-    logits, fine = ask(model, model.encode(images(dims)))
-    assert not logits.any()
-    assert not fine.any()
+    for answer in ask(model, model.encode(images(dims))):
+        assert answer.std() > 0.05
 
 
 @CASES

@@ -106,6 +106,7 @@ class Denoiser(nn.Module):
         width: inner channels on half the grid; twice as many on a quarter.
         mask_stride: 1 when the mask lives on the image grid, 2 on half of it.
         conditioning: how the image comes in.
+        corrects: whether the output is added to the coarse logits, and so begins at zero.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Denoiser(nn.Module):
         width: int = 16,
         mask_stride: int = 1,
         conditioning: Conditioning = "discrepancy",
+        corrects: bool = True,
     ) -> None:
         super().__init__()
         block = 2**dims
@@ -139,7 +141,15 @@ class Denoiser(nn.Module):
             self.attend = CrossAttention(2 * width, image_widths[-1])
         self.step_head = Pointwise(width, classes) if mask_stride == 2 else None
         self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
-        # Before training the denoiser says what the coarse head says.
+        if corrects:
+            self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Say what the coarse head says, before training.
+
+        Only where there is a coarse head to start from: without one, a zero start kept
+        rare classes at nothing for a thousand steps (docs/decisions.md).
+        """
         for head in (self.step_head, self.fine_head.logits):
             if head is not None:
                 nn.init.zeros_(head.weight)

@@ -105,6 +105,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 width=denoiser_width,
                 mask_stride=mask_stride,
                 conditioning=conditioning,
+                corrects=coarse_prior and target == "clean",
             )
         set_group(self, norm_group)
 

@@ -249,13 +249,13 @@ function drawLanguage() {
 async function switchLanguage() {
   await words.load(words.other());
   drawLanguage();
+  // also while it is hidden: on the way back it is shown before the server has answered
+  table.draw();
   if (inScan()) {
     drawScan();
     panel.draw();
     drawing.draw();
     viewer.nv.createOnLocationChange();
-  } else {
-    table.draw();
   }
 }
 
