@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import threading
 from dataclasses import replace
@@ -18,8 +19,9 @@ from ddmseg.interfaces.dicom_node import jobs, worker
 from ddmseg.interfaces.dicom_node.jobs import JobQueue
 from ddmseg.interfaces.dicom_node.spool import Spool, check_uid
 from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
+from ddmseg.pipeline.monitoring.recorder import Recorder
 from ddmseg.pipeline.options import SegmentOptions
-from dicom_files import STUDY
+from dicom_files import PATIENT, STUDY
 from dicom_spool import Tell, fill, put
 
 
@@ -31,6 +33,56 @@ def make_worker(spool: Spool, segmenter, output: Path, **changes) -> tuple[Worke
 
 def seg_uids(output: Path) -> list[str]:
     return [str(pydicom.dcmread(path).SOPInstanceUID) for path in sorted(output.rglob("*.dcm"))]
+
+
+# the monitor
+
+
+def test_each_segmentation_adds_a_line_to_the_monitor(
+    open_spool, study, clock, segmenter, tmp_path
+) -> None:
+    pytest.importorskip("pyarrow", reason="needs ddmseg[monitor]")
+    from ddmseg.pipeline.monitoring.statistics import keyed_hash
+    from ddmseg.pipeline.monitoring.store import Store
+
+    spool, store = open_spool(), Store(tmp_path / "store")
+    fill(spool, study, clock)
+    worker, tell = make_worker(spool, segmenter, tmp_path / "out", monitor=store.folder)
+    assert worker.step()
+    (line,) = store.read().lines
+    (labels,) = (tmp_path / "out").rglob("*_dseg.nii.gz")
+    sha256 = hashlib.sha256(labels.read_bytes()).hexdigest()
+    assert (line["input"], line["vendor"]) == ("DICOM", "TOYS")
+    assert line["labels_key"] == keyed_hash(store.salt(), sha256)
+    assert not any("monitor" in said for said in tell)
+    everything = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+    for secret in (PATIENT, STUDY):
+        assert secret.encode() not in everything
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError(f"{PATIENT} of {STUDY}"), "unexpected ValueError"),
+        (OutputError(f"cannot write {STUDY}: the disk is full"), "cannot write (UID): the disk"),
+    ],
+)
+def test_trouble_of_the_monitor_costs_one_line_without_names(
+    open_spool, study, clock, segmenter, tmp_path, monkeypatch, error, told
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Recorder, "_append", fail)
+    spool = open_spool()
+    fill(spool, study, clock)
+    worker, tell = make_worker(spool, segmenter, tmp_path / "out", monitor=tmp_path / "store")
+    assert worker.step()
+    assert spool.queue.all()[0].record.state == "segmented"
+    (line,) = [said for said in tell if "monitor" in said]
+    assert line.startswith(f"warning: not added to the monitor: {told}")
+    assert PATIENT not in line
+    assert STUDY not in line
 
 
 # arrivals

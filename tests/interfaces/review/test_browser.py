@@ -1,5 +1,7 @@
 """The real command and the page in a real browser: look, step, draw, save, come back."""
 
+# ruff: noqa: RUF001  Chinese has points and brackets of its own
+
 from __future__ import annotations
 
 import io
@@ -16,8 +18,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ddmseg.pipeline.reasons import Reason, about_structures, on_side
 from ddmseg.pipeline.review.results import CORRECTED, LABELS
 from ddmseg.pipeline.review.verification import verify_review
+from ddmseg.pipeline.segmentation import Quality
 from review_folder import turned, write_one
 
 playwright = pytest.importorskip("playwright.sync_api", reason="a browser: pip install playwright")
@@ -36,10 +40,51 @@ RIGHT_HIPPOCAMPUS = (220, 216, 20)
 SECONDS = 90
 
 
+def reasons() -> list[str]:
+    """Reasons of every form: one from an older version, numbers, lists, sides, faces."""
+    odd = [("Cerebral-Cortex (250 ml left, 150 ml right)", ASYMMETRY), ("CSF", {"name": "CSF"})]
+    low = Reason("low", "expected_dice_low", {"dice": 0.7, "dice_limit": 0.8})
+    broken = Reason("changed by <b>hand</b>", "asymmetric", {"structures": [{"name": 3}]})
+    cut = Reason("cut", "brain_cut", {"face": "top", "area_cm2": 12})
+    unknown = Reason("of a later version", "later", {})
+    return [
+        "an old <b>sentence</b>", low, about_structures("odd", "asymmetric", odd[:1]),
+        about_structures("gone", "not_found", [odd[1]] * 7), cut, on_side("left", low),
+        on_side("right", "it is odd"), broken, unknown,
+    ]  # fmt: skip
+
+
+ASYMMETRY = {"name": "Left-Cerebral-Cortex", "left_ml": 250.0, "right_ml": 150.5}
+ENGLISH = [
+    "an old <b>sentence</b>",
+    "the expected Dice is 0.70, below 0.80",
+    "unusually asymmetric: cerebral cortex (250 ml left, 150.5 ml right)",
+    "not found: CSF, CSF, CSF, CSF, CSF and 2 more",
+    "the brain reaches the top of the image (12 cm2): part of it may be missing",
+    "left side: the expected Dice is 0.70, below 0.80",
+    "right side: it is odd",
+    "changed by <b>hand</b>",
+    "of a later version",
+]
+CHINESE = [
+    "an old <b>sentence</b>",
+    "预期 Dice 为 0.70，低于 0.80",
+    "左右异常不对称：大脑皮质（左 250 ml，右 150.5 ml）",
+    "未找到：脑脊液、脑脊液、脑脊液、脑脊液、脑脊液 等，另有 2 项",
+    "脑部触及影像上侧边缘（12 平方厘米）：可能有部分缺失",
+    "左侧：预期 Dice 为 0.70，低于 0.80",
+    "右侧：it is odd",
+    "changed by <b>hand</b>",
+    "of a later version",
+]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, make_segmentation) -> Path:
     """One result on an oblique grid whose first axis runs backwards."""
-    write_one(turned(make_segmentation(name="head")), tmp_path / "out", tmp_path / "scans")
+    quality = Quality("warn", 0.7, {}, reasons(), 10, 4)
+    made = turned(make_segmentation(name="head", quality=quality))
+    write_one(made, tmp_path / "out", tmp_path / "scans")
     return tmp_path / "out"
 
 
@@ -104,6 +149,20 @@ def open_scan(page) -> None:
 def picture(page) -> np.ndarray:
     data = page.locator("#canvas").screenshot()
     return np.asarray(image_module.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def test_reasons_are_told_in_the_language_of_the_page(page) -> None:
+    page.wait_for_selector("#rows tr")
+    assert page.locator("#rows .reasons li").all_inner_texts() == ENGLISH
+    page.keyboard.press("g")
+    until(page, "document.documentElement.lang === 'zh-Hans'")
+    items = page.locator("#rows .reasons li")
+    until(page, "document.querySelector('#rows .reasons li:nth-child(2)').innerText[0] === '预'")
+    assert items.all_inner_texts() == CHINESE
+    in_english = [item.get_attribute("lang") for item in items.all()]
+    assert in_english == ["en", *[None] * 6, "en", "en"]
+    page.locator("#filter-text").fill("大脑皮质")
+    assert page.locator("#rows tr").count() == 1
 
 
 def pixels_of(page, colour: tuple[int, int, int]) -> int:

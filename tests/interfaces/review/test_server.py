@@ -50,6 +50,7 @@ def test_the_table_has_the_worst_first(client: Client) -> None:
     worse, better = told["scans"]
     assert (worse["name"], worse["verdict"], worse["state"]) == ("worse", "warn", "open")
     assert worse["reasons"] == ["the left side is <b>odd</b>"]
+    assert worse["reason_codes"] == [None]
     assert worse["expected_dice"] < better["expected_dice"]
     assert {row["name"] for row in worse["volumes"]} >= {"Left-Cerebral-White-Matter"}
     assert told["problems"] == []
@@ -71,7 +72,17 @@ def test_the_session_has_scales_that_are_clear_at_the_low_end(review: Review) ->
     assert told["reviewer"] == "AB"
     for scale in told["scales"].values():
         assert all(len(scale[channel]) == 256 for channel in "RGBAI")
-        assert scale["A"][0] == scale["A"][20] == 0 < scale["A"][60] < scale["A"][255]
+        assert scale["A"] == sorted(scale["A"])
+        assert scale["A"][0] == scale["A"][20] == 0 < scale["A"][96] < scale["A"][255]
+
+
+def test_the_discrepancy_is_opaque_where_a_label_is_more_probably_wrong(review: Review) -> None:
+    opacity = session_payload(review)["scales"]["glacier"]["A"]
+    # the middle of its scale: exp(-D / sigma_D^2) = 1/2
+    wrong = [1 - 0.5 ** (2 * step / 255) for step in range(256)]
+    for shown, probability in zip(opacity, wrong, strict=True):
+        assert (shown == max(opacity)) == (probability >= 0.5)
+        assert (shown == 0) == (probability <= 1 - 0.5**0.5)
 
 
 def test_every_volume_lies_on_one_grid(client: Client, worse: dict) -> None:

@@ -12,12 +12,14 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.pipeline.review.display import (
     Frames,
+    discrepancy_top,
     display_labels,
     display_map,
     display_nothing,
     display_scan,
     frame_count,
 )
+from ddmseg.pipeline.review.places import error_probability
 
 AFFINE = np.array([[0, 0, -2, 9], [1.5, 0.1, 0, -8], [0, 3, 0, 7], [0, 0, 0, 1.0]])
 
@@ -51,6 +53,13 @@ def test_scans_are_true_to_a_thousandth_of_their_window(scans: Path, folder: Pat
     window = float(image.header["cal_max"] - image.header["cal_min"])
     np.testing.assert_allclose(image.get_fdata(), scan.data, atol=window / 1000)
     np.testing.assert_allclose(image.affine, scan.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_label_as_probably_wrong_as_right_is_in_the_middle_of_the_scale(temperature) -> None:
+    top = discrepancy_top(temperature)
+    middle = np.full((1, 1, 1), top / 2, np.float32)
+    assert error_probability(middle, temperature=temperature) == pytest.approx(0.5)
 
 
 def test_nothing_is_black() -> None:

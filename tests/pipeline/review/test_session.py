@@ -77,6 +77,14 @@ def test_pictures_and_volumes_for_the_viewer(review: Review, worse: str) -> None
     assert review.frame_counts(worse) == {"samples": 2, "steps": 2}
 
 
+def test_the_discrepancy_is_on_one_scale_for_all_scans(review: Review) -> None:
+    for row in review.rows():
+        header = nib.Nifti1Image.from_bytes(review.map_bytes(row.result.identifier, "discrepancy"))
+        # exp(-D / sigma_D^2) is a half in the middle, a quarter at the end; sigma_D is 1 here
+        assert np.exp(-float(header.header["cal_max"])) == pytest.approx(0.25)
+        assert float(header.header["cal_min"]) == 0.0
+
+
 def test_kinds_that_are_not_are_refused(review: Review, worse: str) -> None:
     for ask in (
         lambda: review.map_bytes(worse, "dseg"),

@@ -84,6 +84,11 @@ class Arguments:
     """Where to compute; auto takes a GPU where there is one."""
     dicom_seg: Literal["binary", "labelmap"] = "binary"
     """How labels are stored: every viewer reads binary, new ones the smaller labelmap."""
+    monitor: Annotated[
+        Path | None, arg(metavar="STORE", help_behavior_hint="(the variable DDMSEG_MONITOR)")
+    ] = None
+    """Folder to which each segmentation adds a line of statistics, without names, for ddmseg
+    monitor."""
     threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(torch's choice)")] = None
     """CPU threads."""
     debug: bool = False
@@ -182,6 +187,7 @@ def _work(arguments: Arguments) -> Work:
     from ddmseg.interfaces.dicom_node.worker import Work
     from ddmseg.pipeline.inference import Segmenter
     from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.monitoring.recorder import monitor_folder
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
@@ -193,4 +199,5 @@ def _work(arguments: Arguments) -> Work:
         arguments.segmentation,
         form=arguments.dicom_seg,
         hold_failed=arguments.hold_failed,
+        monitor=monitor_folder(arguments.monitor),
     )

@@ -17,6 +17,7 @@ from ddmseg.imaging.dicom_choice import choose_series
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
 from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget
+from ddmseg.pipeline.monitoring.recorder import Recorder
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.outputs import RECEIPT, write_outputs
 
@@ -41,6 +42,7 @@ class Work:
         options: of the segmentation.
         form: of the DICOM SEG.
         hold_failed: do not send what fails the quality check.
+        monitor: store that each segmentation adds a line to; None adds nothing.
     """
 
     segmenter: Segmenter
@@ -48,6 +50,7 @@ class Work:
     options: SegmentOptions
     form: Literal["binary", "labelmap"] = "binary"
     hold_failed: bool = False
+    monitor: Path | None = None
 
 
 class Worker:
@@ -65,6 +68,7 @@ class Worker:
     ) -> None:
         self._queue, self._work, self._stop, self._tell = queue, work, stop, tell
         self._excused: set[int] = set()
+        self._recorder = Recorder(work.monitor, self._tell_of_monitor)
 
     def step(self) -> bool:
         """Do the oldest job that is due; return whether there was one.
@@ -143,7 +147,7 @@ class Worker:
         _sweep(folder)
         volume = read_series(series)
         segmentation = self._work.segmenter(volume, self._work.options, progress=self._go_on)
-        write_outputs(
+        written = write_outputs(
             segmentation,
             folder,
             stem=series.name,
@@ -151,6 +155,15 @@ class Worker:
             probabilities=self._work.options.probabilities,
             dicom=target,
         )
+        self._recorder.record(segmentation, series=series, written=written)
+
+    def _tell_of_monitor(self, line: str) -> None:
+        """Pass on what the monitor could not do; the text of an unexpected error may quote
+        anything, so only its kind is told.
+        """
+        head, unexpected, rest = line.partition(": unexpected ")
+        told = f"{head}{unexpected}{rest.partition(':')[0]}"
+        self._tell(plain_reason(OutputError(told)))
 
     def _go_on(self, stage: str, fraction: float) -> None:
         """Between two steps of a segmentation: go on, unless the node ends."""

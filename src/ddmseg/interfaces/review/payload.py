@@ -14,8 +14,13 @@ from ddmseg.pipeline.review.session import MAX_NOTE, Review, Row
 
 LARGEST_DRAWN_ID = 255
 """NiiVue draws in one byte a voxel."""
-CLEAR_BELOW, RISE = 0.12, 0.3
-"""Share of a map's scale that is clear, and over which it becomes opaque."""
+FADE_IN = {"ember": (0.12, 0.42), "glacier": (0.25, 0.5)}
+"""Shares of each map's scale from which it begins to show, and from which it is opaque.
+
+The discrepancy is opaque where a label is more probably wrong than right, and clear up to half of
+that: a quarter would lay a veil over most of a brain (0.71 of the labelled voxels of the demo
+scan; half, 0.19). The entropy of the uncertainty is on a scale of its own.
+"""
 MOST_OPAQUE = 235
 _DECISION_FIELDS = ("entry", "time", "action", "reviewer", "note", "edit")
 _STATES = {"accept": "accepted", "reject": "rejected", "correct": "corrected"}
@@ -35,7 +40,8 @@ def _scale(name: str) -> dict[str, list[int]]:
     """A colour scale as NiiVue wants it: a list for each channel."""
     red, green, blue = colour_scale(name).T.tolist()
     # low values say nothing, and a veil of them over the air hides the scan
-    opacity = np.clip((np.linspace(0.0, 1.0, 256) - CLEAR_BELOW) / RISE, 0.0, 1.0)
+    begins, opaque = FADE_IN[name]
+    opacity = np.clip((np.linspace(0.0, 1.0, 256) - begins) / (opaque - begins), 0.0, 1.0)
     return {
         "R": red,
         "G": green,
@@ -54,6 +60,7 @@ def row_payload(row: Row, review: Review) -> dict[str, Any]:
         "verdict": summary.verdict,
         "expected_dice": summary.expected_dice,
         "reasons": summary.reasons,
+        "reason_codes": summary.reason_codes,
         "steps": summary.steps,
         "samples": summary.samples,
         "volumes": [asdict(volume) for volume in summary.volumes],

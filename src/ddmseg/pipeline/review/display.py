@@ -8,6 +8,7 @@ that everything lies where nibabel puts it.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def display_map(values: NDArray[np.float32], affine: NDArray[np.float64], *, top
     """Return a map as NIfTI bytes: 255 steps from 0 to ``top``, which is above 0."""
     steps = np.rint(np.clip(np.nan_to_num(values) / top, 0.0, 1.0) * 255).astype(np.uint8)
     return _nifti(steps, affine, slope=top / 255, window=(0.0, top))
+
+
+def discrepancy_top(temperature: float) -> float:
+    """Return where the colour scale of the discrepancy ends, the same for all scans of a model.
+
+    It is twice the discrepancy at which a label is as probably wrong as right, where
+    exp(-D / sigma_D^2) = 1/2; so that lies in the middle of the scale, and at its end a label
+    is right once in four.
+    """
+    return 2 * math.log(2) * temperature**2
 
 
 def display_scan(scan: Volume) -> bytes:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class Summary:
         verdict: ``pass``, ``warn`` or ``fail``.
         expected_dice: in [0, 1]; None when it is not known.
         reasons: for the verdict, a sentence each.
+        reason_codes: the same as code and values, None where there is only the sentence.
         steps: spent on each sample, 0 for the coarse head.
         samples: drawn.
         volumes: a row for each structure.
@@ -99,6 +100,7 @@ class Summary:
     volumes: list[VolumeRow]
     labels: list[LabelRow]
     receipt: dict[str, Any]
+    reason_codes: list[dict[str, Any] | None] = field(default_factory=list)
 
     @property
     def worst_first(self) -> tuple[float, int]:
@@ -162,11 +164,27 @@ def read_summary(result: ScanResult) -> Summary:
             volumes=[_volume(row, by_structure) for row in _read_tsv(result.path("_volumes.tsv"))],
             labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
             receipt=_read_json(result.path(RECEIPT)),
+            reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ScanError(
             f"{result.name}: its result files are damaged ({error}); segment the scan again"
         ) from error
+
+
+def _codes(told: Any, count: int) -> list[dict[str, Any] | None]:
+    """Return a code for each reason; older results have none, and what is no code is left out."""
+    if not isinstance(told, list) or len(told) != count:
+        return [None] * count
+    return [one if _is_code(one) else None for one in told]
+
+
+def _is_code(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and isinstance(one.get("code"), str)
+        and isinstance(one.get("values"), dict)
+    )
 
 
 def _share(value: Any) -> float | None:

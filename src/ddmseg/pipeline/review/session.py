@@ -18,7 +18,6 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.report_figures import scale_top
 from ddmseg.pipeline.report_thumbnail import report_thumbnail
 from ddmseg.pipeline.review.correction import (
     corrected_bytes,
@@ -28,6 +27,7 @@ from ddmseg.pipeline.review.correction import (
 )
 from ddmseg.pipeline.review.display import (
     Frames,
+    discrepancy_top,
     display_labels,
     display_map,
     display_nothing,
@@ -183,7 +183,8 @@ class Review:
             ScanError: when the file is missing or damaged.
         """
         values, labels = self._map(identifier, kind)
-        top = 1.0 if kind == "uncertainty" else scale_top(values)
+        uncertain = kind == "uncertainty"
+        top = 1.0 if uncertain else discrepancy_top(self._temperature(identifier))
         return display_map(values, labels.affine, top=top)
 
     def _map(self, identifier: str, kind: str) -> tuple[NDArray[np.float32], LabelMap]:

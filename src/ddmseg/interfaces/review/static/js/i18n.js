@@ -34,6 +34,55 @@ export function structure(name) {
   return words[`structure.${name}`] ?? name.replaceAll("-", " ").replaceAll("_", " ");
 }
 
+/** The reasons of a verdict in this language; in English where a result knows no codes. */
+export function reasons({ reasons: sentences, reason_codes: codes = [] }) {
+  return sentences.map((sentence, at) => {
+    const text = saidIfWell(codes[at]);
+    return text === null ? { text: sentence, lang: "en" } : { text };
+  });
+}
+
+/** As `said`, or null for values that a hand has changed: the sentence is there all the same. */
+function saidIfWell(reason) {
+  try {
+    return said(reason);
+  } catch {
+    return null;
+  }
+}
+
+/** A reason from its code and values, or null when this page does not know it. */
+function said(reason) {
+  if (!reason || !Object.hasOwn(words, `reason.${reason.code}`)) return null;
+  const { code, values } = reason;
+  const filled = shown(values);
+  if (code === "on_side") filled.reason = said(values.reason) ?? values.sentence;
+  if (Array.isArray(values.structures)) {
+    const items = values.structures.map((one) => t(`reason.${code}.item`, named(one, code)));
+    const more = values.more ? t("reason.more", { count: values.more }) : "";
+    filled.structures = items.join(t("reason.comma")) + more;
+  }
+  return t(`reason.${code}`, filled);
+}
+
+/** Values as text: shares have two digits, sides and faces are words of this language. */
+function shown(values) {
+  const filled = { ...values };
+  for (const [name, value] of Object.entries(values)) {
+    if (name.startsWith("dice")) filled[name] = number(value, 2);
+    if (name === "side" || name === "face") filled[name] = t(`reason.${name}.${value}`);
+  }
+  return filled;
+}
+
+function named(one, code) {
+  const name = structure(one.name);
+  const side = t("reason.left");
+  // a pair is named once, by its left half
+  const pair = code === "asymmetric" && name.startsWith(side);
+  return { ...shown(one), name: pair ? name.slice(side.length) : name };
+}
+
 export function translate(root) {
   for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of root.querySelectorAll("[data-t-label]")) {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { find, make, mark, say, swatch } from "./dom.js";
-import { ml, number, structure, t } from "./i18n.js";
+import { ml, number, reasons, structure, t } from "./i18n.js";
 
 const MAPS = ["discrepancy", "uncertainty"];
 
@@ -34,7 +34,7 @@ export class Panel {
 
   #drawFinding() {
     const { detail } = this;
-    const reasons = detail.reasons.map((text) => make("li", { text, lang: "en" }));
+    const why = reasons(detail).map((one) => make("li", one));
     find("#finding").replaceChildren(
       make(
         "div",
@@ -44,7 +44,7 @@ export class Panel {
         make("span", { class: "big", text: number(detail.expected_dice, 2) }),
         make("small", { text: t("column.dice") }),
       ),
-      reasons.length ? make("ul", { class: "reasons" }, ...reasons) : make("p", { class: "reasons", text: t("reasons.none") }),
+      why.length ? make("ul", { class: "reasons" }, ...why) : make("p", { class: "reasons", text: t("reasons.none") }),
     );
   }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { find, make, mark } from "./dom.js";
-import { ml, number, structure, t, time } from "./i18n.js";
+import { ml, number, reasons, structure, t, time } from "./i18n.js";
 
 const STATES = ["open", "accepted", "rejected", "corrected"];
 const VERDICTS = ["fail", "warn", "pass"];
@@ -27,11 +27,13 @@ function shown() {
   const text = filter.text.trim().toLowerCase();
   return scans.filter(
     (scan) =>
-      (!text || `${scan.name} ${scan.reasons.join(" ")}`.toLowerCase().includes(text)) &&
+      (!text || searched(scan).toLowerCase().includes(text)) &&
       (!filter.states.size || filter.states.has(scan.state)) &&
       (!filter.verdicts.size || filter.verdicts.has(scan.verdict)),
   );
 }
+
+const searched = (scan) => [scan.name, ...reasons(scan).map((one) => one.text)].join(" ");
 
 function drawFilters() {
   chips("#filter-state", STATES, filter.states, "state", (scan) => scan.state);
@@ -93,7 +95,7 @@ function row(scan, volume, largest) {
     on: { load: (event) => event.target.classList.add("there") },
   });
   const name = make("a", { class: "name", href: address, text: scan.name, data: { row: "" } });
-  const reasons = scan.reasons.map((text) => make("li", { text, lang: "en" }));
+  const why = reasons(scan).map((one) => make("li", one));
   return make(
     "tr",
     { data: { id: scan.id }, on: { click: () => (location.hash = address) } },
@@ -102,8 +104,8 @@ function row(scan, volume, largest) {
       "td",
       { class: "what" },
       make("div", { class: "line" }, mark(scan.verdict, t(`verdict.${scan.verdict}`)), name),
-      reasons.length
-        ? make("ul", { class: "reasons" }, ...reasons)
+      why.length
+        ? make("ul", { class: "reasons" }, ...why)
         : make("p", { class: "reasons", text: t("reasons.none") }),
     ),
     make("td", { class: "dice" }, make("b", { text: number(scan.expected_dice, 2) })),

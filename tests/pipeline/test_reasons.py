@@ -1,0 +1,140 @@
+"""Reasons are sentences that carry a code, and the code says the same as the sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from ddmseg.imaging.volume import Volume
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.plausibility import implausible
+from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.quality import _dice
+from ddmseg.pipeline.reasons import Reason, about_structures, on_side, reason_code
+from ddmseg.pipeline.segmentation import StructureVolume
+
+I18N = resources.files("ddmseg.interfaces.review") / "static" / "i18n"
+LEFT, RIGHT = "Left-Hippocampus", "Right-Hippocampus"
+
+
+def words(language: str) -> dict[str, str]:
+    return json.loads((I18N / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def in_words(told: dict, text: dict[str, str]) -> str:
+    """Say a code as the page does, but for the names of structures."""
+    code, values = told["code"], dict(told["values"])
+    for name, value in values.items():
+        if name.startswith("dice"):
+            values[name] = f"{value:.2f}"
+        elif name in ("side", "face"):
+            values[name] = text[f"reason.{name}.{value}"]
+        elif isinstance(value, float):
+            values[name] = f"{value:g}"
+    if code == "on_side":
+        values["reason"] = in_words(values["reason"], text)
+    if "structures" in values:
+        item = text[f"reason.{code}.item"]
+        listed = []
+        for one in values["structures"]:
+            shown = {k: f"{v:g}" if isinstance(v, int | float) else v for k, v in one.items()}
+            if "dice" in one:
+                shown["dice"] = f"{one['dice']:.2f}"
+            if code == "asymmetric":
+                shown["name"] = one["name"].removeprefix("Left-")
+            listed.append(item.format(**shown))
+        more = text["reason.more"].format(count=values["more"]) if values["more"] else ""
+        values["structures"] = text["reason.comma"].join(listed) + more
+    return text[f"reason.{code}"].format(**values)
+
+
+def odd_head() -> list[str]:
+    """Every reason that looking at the scan and its labels can give."""
+    data = np.random.default_rng(0).random((60, 70, 50), np.float32)
+    scan = Volume(np.minimum(data, 0.9), np.diag([1.0, 1.0, 8.0, 1.0]), "scan")
+    labels = np.zeros(data.shape, np.int32)
+    labels[10:, 10:-10, 10:-10] = 2
+    volumes = [
+        StructureVolume(17, LEFT, 0.5, 0.4, 0.6),
+        StructureVolume(53, RIGHT, 30.0, 29.0, 31.0),
+        StructureVolume(2, "Left-Cerebral-White-Matter", 250.0, 240.0, 260.0),
+        StructureVolume(41, "Right-Cerebral-White-Matter", 150.0, 140.0, 160.0),
+    ]
+    card = Card("toy", (0, 17), {"data": {"kind": "label_maps"}})
+    return implausible(card, scan, labels, volumes, Cleaning(pieces={17: 2, 4: 3}))
+
+
+def judged() -> list[str]:
+    """The reasons of the verdict itself, and those of a head whose sides were cut out."""
+    named = [(name, {"name": name}) for name in ("CSF", LEFT, RIGHT, "a", "b", "c", "d")]
+    weak = [(f"{LEFT} (0.40)", {"name": LEFT, "dice": 0.4})]
+    low = Reason("the expected Dice is 0.70, below 0.80", "expected_dice_low", _dice(0.7, 0.8))
+    divided = "the samples disagree: their mean Dice with the answer is 0.50, below 0.80"
+    begin = "the image supports these structures poorly"
+    return [
+        Reason("no structure was found in the scan", "nothing_found", {}),
+        low,
+        about_structures(begin, "weak_structures", weak),
+        about_structures("not found", "not_found", named),
+        Reason(divided, "samples_disagree", _dice(0.5, 0.8)),
+        on_side("left", low),
+        Reason("no hippocampus was found on the right side", "side_missing", {"side": "right"}),
+    ]
+
+
+EVERY = [*odd_head(), *judged()]
+
+
+@pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)
+def test_the_code_says_what_the_sentence_says(reason):
+    assert in_words(reason_code(reason), words("en")) == reason
+
+
+@pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)
+def test_it_can_be_said_in_chinese(reason):
+    told = in_words(reason_code(reason), words("zh"))
+    assert re.search(r"[一-鿿]", told)
+    assert not re.search(r"[{}]", told)
+    assert re.findall(r"\d+(?:\.\d+)?", told) == [
+        n for n in re.findall(r"\d+(?:\.\d+)?", in_words(reason_code(reason), words("en")))
+        if (n, reason.code) != ("2", "brain_cut")  # of cm2, a word there
+    ]  # fmt: skip
+
+
+def test_every_word_for_a_reason_has_a_reason():
+    codes = {reason.code for reason in EVERY}
+    keys = {key.split(".")[1] for key in words("en") if key.startswith("reason.")}
+    assert keys - codes == {"left", "comma", "more", "side", "face"}
+    assert codes <= keys
+
+
+def test_a_reason_is_a_sentence_for_whoever_knows_no_codes():
+    reason = EVERY[0]
+    assert isinstance(reason, str)
+    assert json.loads(json.dumps([reason])) == [str(reason)]
+    assert f"{reason}" == "".join(reason)
+
+
+def test_a_copy_keeps_its_code():
+    for reason in EVERY:
+        for twin in (copy.copy(reason), copy.deepcopy(reason)):
+            assert (twin, reason_code(twin)) == (reason, reason_code(reason))
+
+
+def test_codes_are_ready_for_json_and_sentences_alone_have_none():
+    told = [reason_code(reason) for reason in EVERY]
+    assert json.loads(json.dumps(told)) == told
+    assert reason_code("it is odd") is None
+    told = reason_code(on_side("left", "it is odd"))
+    assert told["values"] == {"side": "left", "sentence": "it is odd", "reason": None}
+
+
+def test_long_lists_end_with_how_many_more():
+    (reason,) = [one for one in EVERY if one.code == "not_found"]
+    assert reason.endswith("a, b and 2 more")
+    assert (len(reason.values["structures"]), reason.values["more"]) == (5, 2)
