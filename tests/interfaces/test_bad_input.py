@@ -261,14 +261,14 @@ def test_an_unexpected_failure_of_one_scan_does_not_lose_the_others(
 ) -> None:
     from ddmseg.pipeline.inference import Segmenter
 
-    real = Segmenter.segment_volume
+    real = Segmenter.solve
 
-    def failing(self, scan, *rest):
-        if scan.name == "bad":
+    def failing(self, begun):
+        if begun.scan.name == "bad":
             raise RuntimeError("tensors do\nnot match")
-        return real(self, scan, *rest)
+        return real(self, begun)
 
-    monkeypatch.setattr(Segmenter, "segment_volume", failing)
+    monkeypatch.setattr(Segmenter, "solve", failing)
     bad = write_head(tmp_path / "bad.nii.gz")
     outcome = segment(bad, good, "-o", tmp_path / "out", "--mode", "fast")
     assert outcome.code == 1

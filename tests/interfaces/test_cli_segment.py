@@ -115,7 +115,7 @@ def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> Non
     def empty(labels, *, voxel_ml):
         return np.zeros_like(labels), Cleaning(islands={41: int((labels > 0).sum())})
 
-    monkeypatch.setattr("ddmseg.pipeline.inference.clean_labels", empty)
+    monkeypatch.setattr("ddmseg.pipeline.throughput.restoring.clean_labels", empty)
     for name, words in (("clean", ()), ("raw", ("--raw",))):
         assert segment(scan, "-o", tmp_path / name, *words).code == 0
     told = {

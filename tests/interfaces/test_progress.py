@@ -35,11 +35,12 @@ def test_the_shares_are_the_whole() -> None:
 def test_stages_fill_the_scan_in_order() -> None:
     bar = Recorder()
     shown = ScanProgress(bar, 2)
-    shown.begin()
+    first = shown.begin(1)
     for stage in STAGE_SHARES:
-        shown(stage, 0.0)
-        shown(stage, 1.0)
-    shown.begin()
+        first(stage, 0.0)
+        first(stage, 1.0)
+    shown.end(1)
+    shown.begin(2)
     dones = [done for done, _ in bar.seen]
     assert dones == sorted(dones)
     assert dones[-2] == pytest.approx(1.0)
@@ -48,20 +49,39 @@ def test_stages_fill_the_scan_in_order() -> None:
     assert (pytest.approx(0.75), "scan 1 of 2: denoise") in bar.seen
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([*STAGE_SHARES, "unheard of"]), st.floats(-1, 2)), max_size=30
-    )
-)
-def test_it_never_goes_backwards_nor_beyond_the_scan(steps) -> None:
+def test_scans_in_work_at_a_time_share_the_bar() -> None:
     bar = Recorder()
     shown = ScanProgress(bar, 3)
-    shown.begin()
-    for stage, fraction in steps:
-        shown(stage, fraction)
+    first, second = shown.begin(1), shown.begin(2)
+    second("encode", 0.0)
+    first("denoise", 0.0)
+    assert bar.seen[-2:] == [
+        (pytest.approx(0.1), "scan 2 of 3: encode"),
+        (pytest.approx(0.45), "scan 1 of 3: denoise"),
+    ]
+    shown.end(1)
+    shown.end(2)  # it failed: what it had still to do is done with, too
+    shown.begin(3)
+    assert bar.seen[-1] == (2.0, "scan 3 of 3: read")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 3), st.sampled_from([*STAGE_SHARES, "unheard of"]), st.floats(-1, 2)
+        ),
+        max_size=30,
+    )
+)
+def test_it_never_goes_backwards_nor_beyond_the_scans(steps) -> None:
+    bar = Recorder()
+    shown = ScanProgress(bar, 3)
+    tell = {number: shown.begin(number) for number in (1, 2, 3)}
+    for number, stage, fraction in steps:
+        tell[number](stage, fraction)
     dones = [done for done, _ in bar.seen]
     assert dones == sorted(dones)
-    assert 0 <= dones[-1] <= 1 + 1e-9
+    assert 0 <= dones[-1] <= 3 + 1e-9
 
 
 def test_elsewhere_than_on_a_terminal_there_are_few_plain_lines(capsys, monkeypatch) -> None:
@@ -93,7 +113,7 @@ def test_a_terminal_gets_a_bar_with_stage_and_time_left(monkeypatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     with progress_bar(2) as bar:
-        ScanProgress(bar, 2).begin()
+        ScanProgress(bar, 2).begin(1)
         bar.update(1.0, "scan [1] of 2: encode")
     shown = terminal.getvalue()
     assert "scan [1] of 2: encode" in shown  # brackets are text, not markup

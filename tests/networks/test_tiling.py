@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import _tiles, encode_tiled
+from ddmseg.networks.tiling import encode_tiled, tiles
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -66,7 +66,7 @@ def test_the_middle_of_a_lone_tile_is_its_own_encoding(
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 def test_tiles_cover_the_grid_and_keep_to_multiples(n: int, overlap: float) -> None:
     covered = torch.zeros(n, dtype=torch.bool)
-    for (side,) in _tiles((n,), (24,), overlap, 8):
+    for (side,) in tiles((n,), (24,), overlap, 8):
         assert side.start % 8 == 0
         assert side.stop - side.start == 24
         covered[side] = True

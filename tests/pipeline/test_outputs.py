@@ -17,6 +17,7 @@ from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.labels import structure
 from ddmseg.pipeline import outputs
 from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.reasons import Reason
 from ddmseg.pipeline.segmentation import Quality
 
 PROMISED = [
@@ -91,9 +92,13 @@ def test_volumes_are_a_table_of_millilitres(make_segmentation, tmp_path) -> None
 
 
 def test_the_quality_file_holds_the_verdict(make_segmentation, tmp_path) -> None:
-    quality = Quality("warn", 0.8, {"Left-Hippocampus": 0.7}, ["It is dark."], 25, 4)
+    dim = Reason("It is dim.", "dim", {"percent": 3})
+    quality = Quality("warn", 0.8, {"Left-Hippocampus": 0.7}, ["It is dark.", dim], 25, 4)
     write_outputs(make_segmentation(quality=quality), tmp_path, stem="scan")
-    assert json.loads((tmp_path / "scan_qc.json").read_text()) == dataclasses.asdict(quality)
+    told = json.loads((tmp_path / "scan_qc.json").read_text())
+    # beside each sentence what it says in code, where it has one
+    assert told.pop("reason_codes") == [None, {"code": "dim", "values": {"percent": 3}}]
+    assert told == dataclasses.asdict(quality)
 
 
 def test_what_is_no_number_becomes_null_and_numpy_becomes_plain(

@@ -56,3 +56,21 @@ def test_the_averaged_model_has_the_statistics_of_batch_normalisation(tmp_path):
     assert means
     assert all(torch.equal(kept[name], now[name]) for name in kept)
     assert any(kept[name].any() for name in means)  # no longer what they began with
+
+
+def test_what_is_frozen_is_not_averaged_between_processes(tmp_path, monkeypatch):
+    # A gradient of zero would let the weight decay of the optimiser move it.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda gradient: None)
+    settings = tiny_settings(loss={"encoders_until_step": 5}, steps=8, weight_decay=0.5)
+    trainer = Trainer(settings, BoxSource(), tmp_path)
+    trainer.ranks = 2
+    seen = []
+
+    def keep(progress: Progress) -> None:
+        if progress.step in (6, 8):
+            encoder = trainer.model.image_encoder.state_dict()
+            seen.append({name: weight.clone() for name, weight in encoder.items()})
+
+    trainer._any = lambda here: here
+    trainer.run(report=keep)
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])

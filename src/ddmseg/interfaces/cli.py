@@ -22,6 +22,7 @@ from ddmseg.interfaces.messages import say_error
 COMMANDS = {
     "segment": "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
     "train": "train a model as a TOML file says",
+    "distill": "teach a student in fewer steps, or a smaller one, as a TOML file says",
     "dicom-node": "take scans over the DICOM network, segment them, send the results on",
     "dicom-send": "send the results of a scan, or their correction, as DICOM",
     "review": "look at results in the browser: accept, reject or correct them",
@@ -30,7 +31,9 @@ COMMANDS = {
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",
     "report": "write the page of results from the raw files",
+    "dossier": "write model cards, requirements, anomalies and a bill of materials from records",
     "study": "answer one question about trained weights with a table, a picture and a page",
+    "export": "write the image encoder of a model for other engines: ONNX or OpenVINO",
     "models": "list the models at hand with what is known of them",
     "doctor": "check this installation",
 }

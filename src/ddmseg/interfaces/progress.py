@@ -6,9 +6,11 @@ Neither shows a file name or anything else that could tell of a patient.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _rich_progress() -> RichProgress:
 
 
 class ScanProgress:
-    """Turns stages of scans into one bar; never goes backwards.
+    """Turns stages of scans into one bar, several scans at a time; never goes backwards.
 
     Args:
         bar: with one unit a scan.
@@ -116,25 +118,37 @@ class ScanProgress:
     def __init__(self, bar: Bar, scans: int) -> None:
         self._bar = bar
         self._scans = scans
-        self._number = 0
-        self._done = 0.0
+        self._done = [0.0] * scans
+        self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """The next scan begins."""
-        self._number += 1
-        self._done = float(self._number - 1)
-        self("read", 0.0)
+    def begin(self, number: int) -> Callable[[str, float], None]:
+        """Begin a scan, counted from 1; return what is told of its stages.
 
-    def __call__(self, stage: str, fraction: float) -> None:
-        """Show a stage of the present scan, ``fraction`` in [0, 1] of it done."""
+        That takes a stage and the fraction of it done, in [0, 1], from any thread.
+        """
+
+        def show(stage: str, fraction: float) -> None:
+            self._show(number, stage, fraction)
+
+        show("read", 0.0)
+        return show
+
+    def end(self, number: int) -> None:
+        """A scan is done, well or not."""
+        with self._lock:
+            self._done[number - 1] = 1.0
+
+    def _show(self, number: int, stage: str, fraction: float) -> None:
         before = 0.0
-        for name, share in STAGE_SHARES.items():
-            if name == stage:
-                # `auto` denoises again with more steps: the fraction starts anew
-                done = self._number - 1 + before + share * min(max(fraction, 0.0), 1.0)
-                self._done = max(self._done, done)
-            before += share
-        self._bar.update(self._done, f"scan {self._number} of {self._scans}: {stage}")
+        with self._lock:
+            for name, share in STAGE_SHARES.items():
+                if name == stage:
+                    # `auto` denoises again with more steps: the fraction starts anew
+                    done = before + share * min(max(fraction, 0.0), 1.0)
+                    self._done[number - 1] = max(self._done[number - 1], done)
+                before += share
+            text = f"scan {number} of {self._scans}: {stage}"
+            self._bar.update(math.fsum(self._done), text)
 
 
 def duration(seconds: float) -> str:

@@ -106,7 +106,8 @@ class Denoiser(nn.Module):
         width: inner channels on half the grid; twice as many on a quarter.
         mask_stride: 1 when the mask lives on the image grid, 2 on half of it.
         conditioning: how the image comes in.
-        corrects: whether the output is added to the coarse logits, and so begins at zero.
+        corrects: whether the output begins at zero: a correction of the coarse logits, or the
+            mean of the noise.
     """
 
     def __init__(
@@ -147,8 +148,8 @@ class Denoiser(nn.Module):
     def _begin_at_zero(self) -> None:
         """Say what the coarse head says, before training.
 
-        Only where there is a coarse head to start from: without one, a zero start kept
-        rare classes at nothing for a thousand steps (docs/decisions.md).
+        Not where there is no coarse head to start from: then a zero start kept rare
+        classes at nothing for a thousand steps (docs/decisions.md).
         """
         for head in (self.step_head, self.fine_head.logits):
             if head is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ def encode_tiled(
     patch: Sequence[int],
     *,
     overlap: float = 0.25,
+    encode: Callable[[Tensor], Encoding] | None = None,
 ) -> Encoding:
     """Return the encoding of one image, blended from overlapping tiles.
 
@@ -39,16 +40,18 @@ def encode_tiled(
         image: one item whose grid is a multiple of ``model.multiple``.
         patch: voxels of the training patches.
         overlap: least share that neighbouring tiles have in common, in [0, 1).
+        encode: computes f^I of one tile; None takes the model's own.
     """
+    encode = encode or model.encode
     grid = tuple(image.shape[2:])
-    if all(n <= TOLERATED * p for n, p in zip(grid, patch, strict=True)):
-        return model.encode(image)
+    if fits_whole(grid, patch):
+        return encode(image)
     size = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
-    weight = _bell(size, image)
+    weight = bell(size, image)
     sums: list[Tensor] = []
     totals: dict[int, Tensor] = {}
-    for tile in _tiles(grid, size, overlap, model.multiple):
-        parts = _parts(model.encode(image[(slice(None), slice(None), *tile)]))
+    for tile in tiles(grid, size, overlap, model.multiple):
+        parts = _parts(encode(image[(slice(None), slice(None), *tile)]))
         if not sums:
             sums = [_empty(part, grid, factor) for part, factor in parts]
             totals = {factor: image.new_zeros([n // factor for n in grid]) for _, factor in parts}
@@ -60,6 +63,21 @@ def encode_tiled(
     factors = [factor for _, factor in parts]
     blended = [total.div_(totals[f]) for total, f in zip(sums, factors, strict=True)]
     return Encoding(blended[0], tuple(blended[3:]), blended[1], blended[2])
+
+
+def fits_whole(grid: Sequence[int], patch: Sequence[int]) -> bool:
+    """Say whether a grid is encoded in one piece."""
+    return all(n <= TOLERATED * p for n, p in zip(grid, patch, strict=True))
+
+
+def tile_shapes(
+    grid: Sequence[int], patch: Sequence[int], *, multiple: int, overlap: float = 0.25
+) -> list[tuple[int, ...]]:
+    """Return the shape of each piece that :func:`encode_tiled` would encode."""
+    if fits_whole(grid, patch):
+        return [tuple(grid)]
+    size = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
+    return [size for _ in tiles(tuple(grid), size, overlap, multiple)]
 
 
 def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
@@ -74,7 +92,7 @@ def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:
     return torch.zeros(shape, dtype=part.dtype, device=part.device).to(memory_format=form)
 
 
-def _bell(size: tuple[int, ...], like: Tensor) -> Tensor:
+def bell(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Weights of a tile: a Gaussian whose width is an eighth of the tile."""
     weight = torch.ones((), dtype=like.dtype, device=like.device)
     for n in size:
@@ -88,7 +106,7 @@ def _pooled(weight: Tensor, factor: int) -> Tensor:
     return weight if factor == 1 else pool(weight[None, None], factor)[0, 0]
 
 
-def _tiles(
+def tiles(
     grid: tuple[int, ...], size: tuple[int, ...], overlap: float, multiple: int
 ) -> Iterator[tuple[slice, ...]]:
     """Evenly spread tiles that cover the grid and start on multiples."""

@@ -65,6 +65,8 @@ class Card:
         calibration: monotone map from raw to calibrated expected Dice, by name.
         checksum: SHA-256 of the weights file.
         trained_steps: steps of the optimiser.
+        teacher: name and checksum of the model that taught a distilled one; how is in the
+            settings.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Card:
     calibration: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""
     trained_steps: int = 0
+    teacher: dict[str, str] = field(default_factory=dict)
 
 
 def save_weights(model: Network, card: Card, path: Path) -> Card:

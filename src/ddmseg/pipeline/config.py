@@ -10,6 +10,8 @@ from ddmseg.errors import SettingsError
 from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 
 CONTRASTS_WITH_MAPS = 3
+CONTRASTS_WITH_GUIDE = 7
+"""The scan, and 33 classes in 6 analog bits."""
 
 
 def _require(ok: bool, name: str, came: object, allowed: str) -> None:
@@ -56,6 +58,7 @@ class ModelSettings:
     target: Literal["clean", "noise"] = "clean"
     diffusion: bool = True
     norm_group: int = 1
+    guided: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -103,6 +106,9 @@ class DataSettings:
         subjects: the first so many training subjects; 0 takes all.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis_regions``.
+        guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
+            encoded mask: such a model is the second level of another, see
+            ``pipeline.level_two``.
         maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
             see ``pipeline.inter_intra``.
         normalisation: of each scan, see ``imaging.preprocess_variants``.
@@ -119,6 +125,7 @@ class DataSettings:
     skull_strip_probability: float = 0.5
     t1_probability: float = 0.6
     synthetic_share: float = 0.0
+    guide: Literal["none", "level_one"] = "none"
     maps: Literal["none", "inter_intra"] = "none"
     normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
     bias_field: bool = False
@@ -158,6 +165,12 @@ class DataSettings:
                 value,
                 "label_maps has no scans; leave it out",
             )
+        _require(
+            self.guide == "none" or self.kind == "label_maps",
+            "data.guide",
+            self.guide,
+            f"{self.kind} has one level; leave it out",
+        )
         _require(
             self.maps == "none" or not self.synthetic_share,
             "data.synthetic_share",
@@ -306,6 +319,49 @@ class RowSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """Who teaches a student and how, see ``pipeline.distillation``.
+
+    Attributes:
+        teacher: name of a shipped model or path of its weights; empty: no distillation.
+        method: ``consistency`` and ``progressive`` bring the denoiser from ``teacher_steps``
+            to ``sampling.steps``; ``soft_labels`` teaches a network of any size.
+        teacher_steps: of each of the teacher's samples.
+        teacher_samples: that its soft labels are the mean of, beside the coarse head's; with
+            0 that answers alone.
+        temperature: by which soft labels are softened, above 0.
+        truth_share: of the truth in the loss; the rest is the teacher's.
+    """
+
+    teacher: str = ""
+    method: Literal["consistency", "progressive", "soft_labels"] = "soft_labels"
+    teacher_steps: int = 8
+    teacher_samples: int = 0
+    temperature: float = 1.0
+    truth_share: float = 0.0
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether steps are saved, rather than parameters."""
+        return self.method != "soft_labels"
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, and those that a method has no use for."""
+        _require_least(1, self, "distillation.teacher_steps")
+        _require_least(0, self, "distillation.teacher_samples")
+        _require_above_0(self, "distillation.temperature")
+        _require_share(self, "distillation.truth_share")
+        for name in ("teacher_samples", "temperature"):
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            _require(
+                not self.of_steps or value == default,
+                f"distillation.{name}",
+                value,
+                f"of soft_labels alone; with method {self.method} leave it out",
+            )
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole run: what ``ddmseg train CONFIG.toml`` reads."""
 
@@ -316,6 +372,7 @@ class Settings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     row: RowSettings = field(default_factory=RowSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
@@ -332,6 +389,19 @@ class Settings:
             self.model.contrasts,
             f"with data.maps {self.data.maps} there are {CONTRASTS_WITH_MAPS}: the scan and two "
             "maps",
+        )
+        _require(
+            self.data.guide == "none" or self.model.contrasts == CONTRASTS_WITH_GUIDE,
+            "model.contrasts",
+            self.model.contrasts,
+            f"with data.guide {self.data.guide} there are {CONTRASTS_WITH_GUIDE}: the scan and "
+            "six of the coarser mask",
+        )
+        _require(
+            self.model.guided == (self.data.guide != "none"),
+            "model.guided",
+            self.model.guided,
+            f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
         )
         self._check_adapter()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -60,11 +60,13 @@ def sampled_answer(
     generator: Generator,
     progress: Callable[[float], None] | None = None,
     trace: bool = False,
+    go_on: Callable[[int], bool] | None = None,
 ) -> Answer:
     """Draw samples, weigh them by discrepancy and join them with the coarse head.
 
     The answer is ``coarse_share`` times the coarse probabilities plus the rest times
     the weighted mean of the samples: a mean is a better estimate than any one sample.
+    Only that mean is kept, so that memory does not grow with the samples.
 
     Args:
         model: the network.
@@ -77,6 +79,8 @@ def sampled_answer(
         generator: on the CPU; fixes the samples.
         progress: gets the fraction done.
         trace: keep what each step of the first sample made of the mask.
+        go_on: is asked after each sample but the last whether to draw another; gets how
+            many there are.
     """
     done = 0
     watched: list[Tensor] = []
@@ -89,17 +93,21 @@ def sampled_answer(
         if progress is not None:
             progress(done / (steps * samples))
 
-    drawn, discrepancies, volumes, labels = [], [], [], []
-    for _ in range(samples):
+    discrepancies, volumes, labels = [], [], []
+    mean = weights = torch.zeros(0)
+    for number in range(samples):
+        if number and go_on is not None and not go_on(number):
+            break
         p = sampler(sampler=algorithm, steps=steps, generator=generator, observe=count)
         labels.append(_indices(p))
         D = model.discrepancy_map(sampler.encoding, labels[-1].long())
         discrepancies.append(D.mean())
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
-        drawn.append(p)
-    weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
+        weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
+        # Weights of earlier samples keep their ratios: the newest alone tells the new mean.
+        mean = mean.lerp_(p, weights[-1].to(p)) if number else p
     return Answer(
-        _joined(sampler.encoding, drawn, weights, coarse_share),
+        _joined(sampler.encoding, mean, coarse_share),
         weights,
         torch.stack(volumes),
         steps,
@@ -108,13 +116,10 @@ def sampled_answer(
     )
 
 
-def _joined(
-    encoding: Encoding, drawn: Sequence[ClassMap], weights: Tensor, coarse_share: float
-) -> ClassMap:
-    mean = torch.softmax(encoding.coarse_logits, dim=1).mul_(coarse_share)
-    for weight, p in zip(weights, drawn, strict=True):
-        mean.add_(p, alpha=float(weight) * (1 - coarse_share))
-    return mean
+def _joined(encoding: Encoding, mean: ClassMap, coarse_share: float) -> ClassMap:
+    """Return the mean of the samples joined with the coarse head, in the mean's place."""
+    coarse = torch.softmax(encoding.coarse_logits, dim=1)
+    return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
 
 
 def _indices(p: ClassMap) -> Tensor:

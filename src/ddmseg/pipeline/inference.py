@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,31 +13,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ddmseg.errors import SettingsError, UsageError, did_you_mean
-from ddmseg.imaging.preprocess import Prepared
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.volume import Volume
 from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.budget.calibration import demo_head, rates_of
+from ddmseg.pipeline.budget.costs import Draw, Rates
+from ddmseg.pipeline.budget.deadline import Deadline
+from ddmseg.pipeline.budget.prediction import predicted, spending_of
+from ddmseg.pipeline.budget.spending import GoOn, Spending
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import SamplingSettings
+from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.memory_plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.plausibility import implausible
-from ddmseg.pipeline.postprocess import clean_labels
-from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess, judge, uncertainty_map
+from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess
 from ddmseg.pipeline.receipt import receipt
-from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan
+from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.volumes import structure_volumes
+from ddmseg.pipeline.throughput.restoring import restored
+from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, SolvedScan
 from ddmseg.pipeline.zoo import model_path
 
 Progress = Callable[[str, float], None]
@@ -51,6 +55,7 @@ class Segmenter:
         card: of its weights.
         device: where it computes.
         cache: of features, so that another run with other steps skips the encoder.
+        engine: computes the image encoder; None is torch.
 
     >>> from importlib.resources import files
     >>> from ddmseg import Segmenter
@@ -67,15 +72,24 @@ class Segmenter:
         *,
         device: torch.device | None = None,
         cache: FeatureCache | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).eval()
         self.card = card
         self.cache = cache
+        self.engine = engine or TorchEngine(self.model)
+        self._rates: Rates | None = None
+        self._slowdown = 1.0
 
     @classmethod
     def load(
-        cls, name: str = "anatomy", *, device: str = "auto", cache: FeatureCache | None = None
+        cls,
+        name: str = "anatomy",
+        *,
+        device: str = "auto",
+        cache: FeatureCache | None = None,
+        engine: str = "auto",
     ) -> Segmenter:
         """Load a shipped model by name, or a trained one by the path of its weights.
 
@@ -83,20 +97,23 @@ class Segmenter:
             name: such as ``anatomy`` or ``hippocampus``, or ``path/to/best.safetensors``.
             device: ``auto``, ``cpu`` or ``cuda``.
             cache: of features; None keeps none.
+            engine: ``auto``, ``torch``, ``onnx``, ``openvino`` or ``openvino-int8``.
 
         Raises:
-            UsageError: for an unknown model or device.
+            UsageError: for an unknown model or device, or an engine that is unknown, not
+                installed or does not compute this model.
             CheckpointError: when the weights are damaged.
         """
         where = find_device(device)
         model, card = load_weights(model_path(name))
         if not card.settings["model"]["diffusion"]:
             raise UsageError(f"{name}: a plain network without diffusion; train one with it")
+        chosen = make_engine(engine, model, card, device=where)
         if is_regional(card):
             from ddmseg.pipeline.region import RegionalSegmenter
 
-            return RegionalSegmenter(model, card, device=where, cache=cache)
-        return cls(model, card, device=where, cache=cache)
+            return RegionalSegmenter(model, card, device=where, cache=cache, engine=chosen)
+        return cls(model, card, device=where, cache=cache, engine=chosen)
 
     def __call__(
         self,
@@ -120,48 +137,215 @@ class Segmenter:
         """
         chosen = _options(options, overrides)
         report = progress or _silent
+        deadline = self.start_clock(chosen)
         report("read", 0.0)
-        scan = as_volume(image)
-        return self.segment_volume(scan, chosen, report)
+        return self.segment_volume(as_volume(image), chosen, report, deadline)
+
+    def start_clock(self, options: SegmentOptions, *, writes: bool = False) -> Deadline | None:
+        """Start the clock of a scan's budget; None where there is none.
+
+        The first time, the machine is measured before.
+
+        Args:
+            options: with the budget.
+            writes: whether writing the results belongs to it.
+        """
+        if math.isinf(options.budget):
+            return None
+        self.rates()
+        return Deadline(options.budget, self._slowdown, writes)
+
+    def segment_volume(
+        self,
+        scan: Volume,
+        options: SegmentOptions,
+        progress: Progress,
+        deadline: Deadline | None = None,
+    ) -> Segmentation:
+        """Segment a scan that has been read: one stage after the other."""
+        return self.restore(self.solve(self.prepare(scan, options, progress, deadline)))
 
     @torch.inference_mode()
-    def segment_volume(
-        self, scan: Volume, options: SegmentOptions, progress: Progress
-    ) -> Segmentation:
-        """Segment a scan that has been read."""
+    def prepare(
+        self,
+        scan: Volume,
+        options: SegmentOptions,
+        progress: Progress,
+        deadline: Deadline | None = None,
+    ) -> PreparedScan:
+        """Bring a scan to the model's grid: the first of three stages.
+
+        Raises:
+            ScanError: when the scan is not usable.
+        """
+        progress("prepare", 0.0)
         clock = _Clock()
-        key = content_hash(scan)
+        with clock("prepare"):
+            key = content_hash(scan)
+            prepared = prepare_scan(self.card, scan, multiple=self.model.multiple)
+        return PreparedScan(scan, options, progress, prepared, key, clock.seconds, deadline)
+
+    @torch.inference_mode()
+    def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
+        """Encode and denoise: the stage that uses the network.
+
+        Raises:
+            ScanError: when the memory does not do; says how much would.
+            SettingsError: when the budget cannot be met; says which could.
+        """
+        memory = self.plan_memory(begun)
+        spending = spending_of(self, begun)
+        clock = _Clock(begun.seconds)
         with clock("encode"):
-            encoded = encode_scan(
-                self.model,
-                self.card,
-                scan,
-                key=key,
-                cache=self.cache,
-                device=self.device,
-                progress=progress,
-            )
+            encoded = self.encode(begun, memory)
+            coarse = self.coarse(encoded)
+        if spending is not None:
+            costs = predicted(self, begun, encoded, writes=spending.deadline.writes)
+            spending.encoded(clock.seconds["encode"], costs, cached=encoded.cached)
         with clock("denoise"):
-            answer, assessment = self._answer(encoded, options, progress)
+            answer, assessment = self._answer(encoded, begun, coarse, spending)
+        return self.solved(begun, encoded, answer, assessment, memory, spending)
+
+    def solved(
+        self,
+        begun: PreparedScan,
+        encoded: EncodedScan,
+        answer: Answer,
+        assessment: Assessment,
+        memory: MemoryPlan,
+        spending: Spending | None = None,
+    ) -> SolvedScan:
+        """Gather what the last stage needs, and not the encoder's features."""
+        spent = receipt(
+            begun.scan,
+            begun.key,
+            self.card,
+            begun.options,
+            answer,
+            encoded,
+            begun.seconds,
+            memory.device,
+            self.engine.describe(),
+        )
+        return SolvedScan(
+            begun,
+            encoded.prepared,
+            answer,
+            assessment,
+            mean_features(encoded.encoding),
+            {**spent, "memory": memory.record},
+            spending,
+        )
+
+    @torch.inference_mode()
+    def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
+        """Bring everything back to the scan's own grid: the last stage."""
+        if isinstance(solved, FinishedScan):
+            return solved.result
+        solved.begun.progress("restore", 0.0)
+        clock = _Clock(solved.begun.seconds)
         with clock("restore"):
-            progress("restore", 0.0)
-            result = self._restore(scan, encoded, answer, assessment, options)
-        spent = receipt(scan, key, self.card, options, answer, encoded, clock.seconds, self.device)
-        return replace(result, receipt=spent)
+            result = restored(self.card, solved)
+        told = {**solved.receipt, "seconds": clock.seconds}
+        if solved.spending is not None:
+            told["budget"] = solved.spending.record()
+        return replace(result, receipt=told)
+
+    def plan_memory(self, begun: PreparedScan) -> MemoryPlan:
+        """Choose device and tiles that the memory at hand allows.
+
+        Raises:
+            ScanError: when none does.
+        """
+        assert begun.prepared is not None
+        return plan_memory(
+            self.card,
+            scan_voxels=begun.scan.data.size,
+            grid=begun.prepared.image.shape,
+            multiple=self.model.multiple,
+            device=self.device,
+            probabilities=begun.options.probabilities,
+            samples=begun.options.mode != "fast",
+        )
+
+    def encode(
+        self, begun: PreparedScan, memory: MemoryPlan, *, cached: bool = True
+    ) -> EncodedScan:
+        """Run f^I on a prepared scan, or take its features from the cache.
+
+        Args:
+            begun: the scan.
+            memory: where, and with which tiles.
+            cached: whether the cache may be used.
+        """
+        assert begun.prepared is not None
+        return encode_scan(
+            self.model.to(memory.device),
+            self.card,
+            begun.prepared,
+            key=begun.key,
+            cache=self.cache if cached else None,
+            device=memory.device,
+            progress=begun.progress,
+            patch=memory.patch,
+            engine=self.engine,
+        )
+
+    def coarse(self, encoded: EncodedScan) -> tuple[Answer, Assessment]:
+        """Return the coarse head's answer and what to expect of it."""
+        answer = coarse_answer(encoded.encoding)
+        return answer, assess(self.model, self.card, encoded.encoding, answer)
+
+    @property
+    def own_draw(self) -> Draw:
+        """Steps and samples of the card."""
+        own = settings_from_dict(SamplingSettings, self.card.settings["sampling"])
+        return Draw(own.steps, own.samples)
+
+    def rates(self) -> Rates:
+        """Return what each kind of work takes on this machine; measured on first use."""
+        if self._rates is None:
+            self._rates, self._slowdown = rates_of(self)
+        return self._rates
+
+    def calibration_scan(self) -> Volume:
+        """Read a scan that is typical for the model."""
+        return demo_head()
 
     def _answer(
-        self, encoded: EncodedScan, options: SegmentOptions, progress: Progress
+        self,
+        encoded: EncodedScan,
+        begun: PreparedScan,
+        coarse: tuple[Answer, Assessment],
+        spending: Spending | None,
     ) -> tuple[Answer, Assessment]:
-        """Spend what the mode asks for; return the answer and what to expect of it."""
-        coarse = coarse_answer(encoded.encoding)
-        first = assess(self.model, self.card, encoded.encoding, coarse)
+        """Spend what mode and budget ask for; return the answer and what to expect of it."""
+        options, progress = begun.options, begun.progress
+        if spending is not None:
+            return self._within_budget(encoded, begun, coarse, spending)
         if options.mode == "fast":
-            return coarse, first
+            return coarse
         if options.mode == "auto" and options.steps is None and options.samples is None:
-            if first.expected_dice >= PASS_DICE:
-                return coarse, first
-            return self._climb(encoded, options, progress, (coarse, first))
-        return self._sample(encoded, options, progress, options.steps)
+            if coarse[1].expected_dice >= PASS_DICE:
+                return coarse
+            return self._climb(encoded, options, progress, coarse)
+        own = self.own_draw
+        draw = Draw(options.steps or own.steps, options.samples or own.samples)
+        return self.draw(encoded, options, progress, draw)
+
+    def _within_budget(
+        self,
+        encoded: EncodedScan,
+        begun: PreparedScan,
+        coarse: tuple[Answer, Assessment],
+        spending: Spending,
+    ) -> tuple[Answer, Assessment]:
+        def run(draw: Draw, go_on: GoOn) -> tuple[tuple[Answer, Assessment], float, int]:
+            found = self.draw(encoded, begun.options, begun.progress, draw, go_on)
+            return found, found[1].expected_dice, found[0].samples
+
+        start = (coarse, coarse[1].expected_dice)
+        return spending.climb(run, coarse=start, quality=PASS_DICE)
 
     def _climb(
         self,
@@ -171,18 +355,33 @@ class Segmenter:
         start: tuple[Answer, Assessment],
     ) -> tuple[Answer, Assessment]:
         """Spend more and more steps until the result is expected to pass."""
+        samples = self.own_draw.samples
 
         def run(steps: int) -> tuple[tuple[Answer, Assessment], float]:
-            outcome = self._sample(encoded, options, progress, steps)
+            outcome = self.draw(encoded, options, progress, Draw(steps, samples))
             return outcome, outcome[1].expected_dice
 
         before = start[1].expected_dice
         effort = climb(run, quality=PASS_DICE, budgets=BUDGETS, start=before)
         return start if effort.best.quality < before else effort.result
 
-    def _sample(
-        self, encoded: EncodedScan, options: SegmentOptions, progress: Progress, steps: int | None
+    def draw(
+        self,
+        encoded: EncodedScan,
+        options: SegmentOptions,
+        progress: Progress,
+        draw: Draw,
+        go_on: GoOn | None = None,
     ) -> tuple[Answer, Assessment]:
+        """Draw samples; return their answer and what to expect of it.
+
+        Args:
+            encoded: the scan.
+            options: sampler, temperature, seed and trace.
+            progress: gets stage and fraction.
+            draw: steps and samples.
+            go_on: is asked after each sample whether there is time for another.
+        """
         own = settings_from_dict(SamplingSettings, self.card.settings["sampling"])
         loss = self.card.settings["loss"]
         temperature = own.temperature if options.temperature is None else options.temperature
@@ -196,62 +395,16 @@ class Segmenter:
             self.model,
             sampler,
             algorithm=options.sampler or own.sampler,
-            steps=steps or own.steps,
-            samples=options.samples or own.samples,
+            steps=draw.steps,
+            samples=draw.samples,
             temperature=temperature,
             coarse_share=own.coarse_share,
             generator=seeded(options.seed, 0),
             progress=lambda fraction: progress("denoise", fraction),
             trace=options.trace,
+            go_on=go_on,
         )
         return answer, assess(self.model, self.card, encoded.encoding, answer)
-
-    def _restore(
-        self,
-        scan: Volume,
-        encoded: EncodedScan,
-        answer: Answer,
-        assessment: Assessment,
-        options: SegmentOptions,
-    ) -> Segmentation:
-        """Bring everything back to the scan's own grid."""
-        prepared = encoded.prepared
-        p = answer.probabilities[0].float().cpu()
-        labels = prepared.labels_to_input(p, self.card.labels)
-        cleaning = None
-        if not options.raw:
-            labels, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
-        D = assessment.discrepancy[0, 0].float().cpu().numpy()
-        fields: dict[str, Any] = {}
-        if options.probabilities:
-            fields["probabilities"] = prepared.probabilities_to_input(p)
-            fields["probability_labels"] = self.card.labels
-        if options.trace and answer.step_labels is not None:
-            fields["sample_labels"] = self._frames(prepared, answer.sample_labels)
-            fields["step_labels"] = self._frames(prepared, answer.step_labels)
-        volumes = structure_volumes(self.card, labels, scan.voxel_ml, assessment.expectation)
-        seen = implausible(self.card, scan, labels, volumes, cleaning)
-        return Segmentation(
-            scan=scan,
-            labels=LabelMap(labels, scan.affine, scan.name, scan.header),
-            uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
-            discrepancy=_thousandths(prepared.map_to_input(D)),
-            volumes=volumes,
-            quality=judge(self.card, answer, assessment, seen=seen, cleaning=cleaning),
-            receipt={},
-            features=mean_features(encoded.encoding),
-            **fields,
-        )
-
-    def _frames(self, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]:
-        """Bring label maps of the mask's or the model's grid to the scan's (``i j k frame``)."""
-        wanted = prepared.grid.shape
-        frames = []
-        for one in labels.cpu():
-            for axis, n in enumerate(wanted):  # the mask's grid may be coarser by a whole factor
-                one = one.repeat_interleave(n // one.shape[axis], dim=axis)
-            frames.append(prepared.classes_to_input(one.numpy(), self.card.labels))
-        return np.stack(frames, axis=-1)
 
 
 def is_regional(card: Card) -> bool:
@@ -310,11 +463,6 @@ def _options(options: SegmentOptions | None, overrides: dict[str, Any]) -> Segme
     return replace(base, **overrides)
 
 
-def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round to 0.001 and keep above 0: digits below that are noise, but would not compress."""
-    return np.maximum(np.round(values, 3), 0.0)
-
-
 def _silent(stage: str, fraction: float) -> None:
     pass
 
@@ -322,8 +470,8 @@ def _silent(stage: str, fraction: float) -> None:
 class _Clock:
     """Seconds of each stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = {} if seconds is None else seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ may depend on the time, and the label is the truth all the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,15 @@ class Losses:
     coarse: Tensor
     diffusion: Tensor
     discrepancy: Tensor
+
+
+class LossFunction(Protocol):
+    """What a training asks for the losses of each batch."""
+
+    def __call__(
+        self, image: Tensor, labels: Tensor, generator: Generator, *, stage: Stage = "joint"
+    ) -> Losses:
+        """Return the losses of one batch (``b c *grid`` and ``b *grid``)."""
 
 
 class Objective:
@@ -101,6 +110,10 @@ class Objective:
     def _segmentation(self, logits: Tensor, labels: Tensor) -> Tensor:
         return segmentation_loss(logits, labels, dice_weight=self.settings.dice_weight)
 
+    def _coarser(self, logits: Tensor, fractions: Tensor) -> Tensor:
+        """Return the loss where the mask lives on half the image grid."""
+        return soft_cross_entropy(logits, fractions)
+
     def _diffusion(
         self, encoding: Encoding, labels: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor]:
@@ -124,7 +137,7 @@ class Objective:
         fine = logits if model.mask_stride == 1 else model.decode(hidden, conditions)
         loss = self._segmentation(fine, labels)
         if model.mask_stride > 1:
-            loss = loss + soft_cross_entropy(logits, fractions)
+            loss = loss + self._coarser(logits, fractions)
         return loss, fine
 
     def _noised(

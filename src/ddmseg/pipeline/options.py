@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ class SegmentOptions:
         probabilities: keep the class probabilities on the scan's grid.
         trace: keep the labels of each sample and of each step of the first one.
         raw: leave out the cleaning of small islands and holes.
+        budget: seconds that one scan may take, without start-up; as many steps and samples
+            are spent as fit; inf for no limit.
     """
 
     mode: Mode = "auto"
@@ -39,11 +42,14 @@ class SegmentOptions:
     probabilities: bool = False
     trace: bool = False
     raw: bool = False
+    budget: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("steps", "samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name}: got {value}; it must be at least 1")
+        if not self.budget > 0:
+            raise SettingsError(f"budget: got {self.budget:g}; it must be above 0 seconds")
         if self.temperature is not None and not self.temperature >= 0:
             raise SettingsError(f"temperature: got {self.temperature}; it must not be negative")

@@ -25,6 +25,7 @@ from ddmseg.imaging.labels import dseg_table
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
+from ddmseg.pipeline.reasons import reason_code
 from ddmseg.pipeline.report import render_report
 from ddmseg.pipeline.segmentation import Segmentation
 
@@ -238,6 +239,7 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
             "expected_dice": quality.expected_dice,
             "expected_dice_by_structure": quality.expected_dice_by_structure,
             "reasons": quality.reasons,
+            "reason_codes": [reason_code(reason) for reason in quality.reasons],
             "steps": quality.steps,
             "samples": quality.samples,
             "sample_agreement": quality.sample_agreement,

@@ -14,6 +14,7 @@ from ddmseg.imaging.labels import mirror_index, protocol_rows, structure
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.reasons import Reason, about_structures
 from ddmseg.pipeline.segmentation import StructureVolume
 
 THICKEST_MM = 6.5
@@ -22,8 +23,6 @@ SATURATED_SHARE = 0.02
 """Share of the labelled voxels at the scan's largest value from which it is cut off."""
 CUT_CM2 = 4.0
 """Area of brain on a face of the scan from which it is taken for cut; a tight crop has less."""
-SHOWN = 5
-"""Structures named in one sentence."""
 ENDS_BELOW = frozenset({16, 24})
 """Brain stem and CSF go on into the neck: they reach the lower face of any scan."""
 _FACES = (("left", "right"), ("back", "front"), ("bottom", "top"))
@@ -61,13 +60,14 @@ def implausible(
         cleaning: what was changed in the labels, None when nothing was tried.
     """
     whole_head = card.settings["data"]["kind"] == "label_maps"
-    reasons = [*_thick(scan)] if whole_head else []
+    reasons: list[str] = [*_thick(scan)] if whole_head else []
     reasons += [*_saturated(scan, labels), *_odd_volumes(volumes), *_odd_sides(volumes)]
     if whole_head:
         reasons += _cut(scan, labels)
     if cleaning is not None and cleaning.pieces:
-        named = [f"{structure(i).name} ({n})" for i, n in cleaning.pieces.items()]
-        reasons.append(f"in several large pieces: {_listed(named)}")
+        pieces = [(structure(i).name, n) for i, n in cleaning.pieces.items()]
+        told = [(f"{name} ({n})", {"name": name, "count": n}) for name, n in pieces]
+        reasons.append(about_structures("in several large pieces", "pieces", told))
     return reasons
 
 
@@ -90,7 +90,11 @@ def plausible_volumes() -> dict[int, PlausibleVolume]:
 def _thick(scan: Volume) -> Iterator[str]:
     if max(scan.spacing_mm) > THICKEST_MM:
         shown = " x ".join(f"{s:.3g}" for s in scan.spacing_mm)
-        yield f"voxels of {shown} mm; slices above {THICKEST_MM:g} mm were not seen in training"
+        yield Reason(
+            f"voxels of {shown} mm; slices above {THICKEST_MM:g} mm were not seen in training",
+            "thick_slices",
+            {"spacing": shown, "thickest_mm": THICKEST_MM},
+        )
 
 
 def _saturated(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
@@ -99,7 +103,11 @@ def _saturated(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
         return
     share = float((inside >= scan.data.max()).mean())
     if share > SATURATED_SHARE:
-        yield f"{share:.0%} of the labelled voxels have the largest value: intensities are cut off"
+        yield Reason(
+            f"{share:.0%} of the labelled voxels have the largest value: intensities are cut off",
+            "intensities_cut_off",
+            {"percent": round(100 * share)},
+        )
 
 
 def _odd_volumes(volumes: Sequence[StructureVolume]) -> Iterator[str]:
@@ -109,13 +117,20 @@ def _odd_volumes(volumes: Sequence[StructureVolume]) -> Iterator[str]:
         if range_ml is None or row.volume_ml == 0:  # a structure not found has its own reason
             continue
         if row.volume_ml < range_ml.low_ml:
-            small.append(f"{row.name} ({row.volume_ml:.2g} ml, usual from {range_ml.low_ml:.2g})")
+            ml, usual = f"{row.volume_ml:.2g}", f"{range_ml.low_ml:.2g}"
+            small.append((f"{row.name} ({ml} ml, usual from {usual})", _unusual(row, ml, usual)))
         elif row.volume_ml > range_ml.high_ml:
-            large.append(f"{row.name} ({row.volume_ml:.3g} ml, usual to {range_ml.high_ml:.3g})")
+            ml, usual = f"{row.volume_ml:.3g}", f"{range_ml.high_ml:.3g}"
+            large.append((f"{row.name} ({ml} ml, usual to {usual})", _unusual(row, ml, usual)))
     if small:
-        yield f"unusually small: {_listed(small)}"
+        yield about_structures("unusually small", "volumes_small", small)
     if large:
-        yield f"unusually large: {_listed(large)}"
+        yield about_structures("unusually large", "volumes_large", large)
+
+
+def _unusual(row: StructureVolume, ml: str, usual: str) -> dict[str, str | float]:
+    """Return the values of one structure, with the digits that the sentence shows."""
+    return {"name": row.name, "volume_ml": float(ml), "usual_ml": float(usual)}
 
 
 def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
@@ -128,12 +143,12 @@ def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
         if not structure(index).name.startswith("Left-") or not volume or not other:
             continue
         if abs(math.log(volume / other)) > limit:
-            odd.append(
-                f"{structure(index).name.removeprefix('Left-')} "
-                f"({volume:.3g} ml left, {other:.3g} ml right)"
-            )
+            name, left, right = structure(index).name, f"{volume:.3g}", f"{other:.3g}"
+            values = {"name": name, "left_ml": float(left), "right_ml": float(right)}
+            both = name.removeprefix("Left-")
+            odd.append((f"{both} ({left} ml left, {right} ml right)", values))
     if odd:
-        yield f"unusually asymmetric: {_listed(odd)}"
+        yield about_structures("unusually asymmetric", "asymmetric", odd)
 
 
 def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
@@ -149,12 +164,9 @@ def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
             passing = ENDS_BELOW if face == "bottom" else ()
             area_cm2 = plane_cm2 * int(((plane > 0) & ~np.isin(plane, list(passing))).sum())
             if area_cm2 > CUT_CM2:
-                yield (
+                yield Reason(
                     f"the brain reaches the {face} of the image ({area_cm2:.0f} cm2): "
-                    "part of it may be missing"
+                    "part of it may be missing",
+                    "brain_cut",
+                    {"face": face, "area_cm2": round(area_cm2)},
                 )
-
-
-def _listed(items: Sequence[str]) -> str:
-    rest = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + rest

@@ -19,6 +19,7 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.reasons import Reason, about_structures
 from ddmseg.pipeline.segmentation import Quality, Verdict
 
 PASS_DICE = 0.80
@@ -86,10 +87,11 @@ def judge(
     agreement = sample_agreement(answer)
     reasons = _reasons(card, assessment, by_structure)
     if agreement is not None and agreement < AGREEMENT:
-        reasons.append(
+        sentence = (
             f"the samples disagree: their mean Dice with the answer is {agreement:.2f}, "
             f"below {AGREEMENT:.2f}"
         )
+        reasons.append(Reason(sentence, "samples_disagree", _dice(agreement, AGREEMENT)))
     reasons += seen
     verdict: Verdict = "pass"
     if expected < WARN_DICE or not by_structure:
@@ -151,20 +153,26 @@ def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, f
 
 def _reasons(card: Card, assessment: Assessment, by_structure: dict[str, float]) -> list[str]:
     if not by_structure:
-        return ["no structure was found in the scan"]
-    reasons = []
+        return [Reason("no structure was found in the scan", "nothing_found", {})]
+    reasons: list[str] = []
     expected = assessment.expected_dice
     if expected < PASS_DICE:
-        reasons.append(f"the expected Dice is {expected:.2f}, below {PASS_DICE:.2f}")
+        sentence = f"the expected Dice is {expected:.2f}, below {PASS_DICE:.2f}"
+        reasons.append(Reason(sentence, "expected_dice_low", _dice(expected, PASS_DICE)))
     weak = sorted(((dice, name) for name, dice in by_structure.items() if dice < STRUCTURE_DICE))
     if weak:
-        named = ", ".join(f"{name} ({dice:.2f})" for dice, name in weak[:5])
-        rest = f" and {len(weak) - 5} more" if len(weak) > 5 else ""
-        reasons.append(f"the image supports these structures poorly: {named}{rest}")
+        told = [(f"{name} ({d:.2f})", {"name": name, "dice": round(d, 2)}) for d, name in weak]
+        begin = "the image supports these structures poorly"
+        reasons.append(about_structures(begin, "weak_structures", told))
     missing = _missing(card, assessment.expectation)
     if missing:
-        reasons.append(f"not found: {', '.join(missing[:5])}")
+        named = [(name, {"name": name}) for name in missing]
+        reasons.append(about_structures("not found", "not_found", named))
     return reasons
+
+
+def _dice(dice: float, limit: float) -> dict[str, float]:
+    return {"dice": round(dice, 2), "dice_limit": limit}
 
 
 def _missing(card: Card, expected: Expectation) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,16 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.budget.costs import Rates
+from ddmseg.pipeline.budget.deadline import Deadline
+from ddmseg.pipeline.budget.head import HeadBudget
+from ddmseg.pipeline.budget.plan import wish_of
+from ddmseg.pipeline.budget.prediction import predicted, size_of
 from ddmseg.pipeline.inference import Progress, Segmenter
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.reasons import Reason, on_side
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume, Verdict
+from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, SolvedScan
 
 SIDES = {"left": 17, "right": 53}
 """FreeSurfer ids of the hippocampus, which the anatomy model finds."""
@@ -43,27 +52,82 @@ class RegionalSegmenter(Segmenter):
     ``receipt["regions"]`` has them side by side.
     """
 
-    def segment_volume(
-        self, scan: Volume, options: SegmentOptions, progress: Progress
-    ) -> Segmentation:
-        """Segment a crop, or both sides of a head."""
+    def prepare(
+        self,
+        scan: Volume,
+        options: SegmentOptions,
+        progress: Progress,
+        deadline: Deadline | None = None,
+    ) -> PreparedScan:
+        """Prepare a crop; a head must be searched first."""
         extent = np.multiply(scan.shape, scan.spacing_mm)
         if extent.max() <= LARGEST_CROP_MM:
-            return super().segment_volume(scan, options, progress)
-        locator = Segmenter.load("anatomy", device=self.device.type, cache=self.cache)
-        whole = locator(scan, SegmentOptions(mode="fast"), progress=progress)
-        sides = []
-        for name, index in SIDES.items():
-            box = region_box(scan, whole.labels.data == index)
-            if box is not None:
-                part = _cut(scan, box)
-                sides.append(_Side(name, box, super().segment_volume(part, options, progress)))
+            return super().prepare(scan, options, progress, deadline)
+        return PreparedScan(scan, options, progress, deadline=deadline)
+
+    def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
+        """Encode and denoise a crop, or find and segment both sides of a head."""
+        if begun.prepared is not None:
+            return super().solve(begun)
+        scan, deadline = begun.scan, begun.deadline
+        located = self.locator.prepare(scan, SegmentOptions(mode="fast"), begun.progress)
+        budget = None if deadline is None else self._budget(begun, located, deadline)
+        whole = self.locator.restore(self.locator.solve(located))
+        boxes = {name: region_box(scan, whole.labels.data == i) for name, i in SIDES.items()}
+        found = {name: box for name, box in boxes.items() if box is not None}
+        sides: list[_Side] = []
+        for name, box in found.items():
+            end = None if budget is None else budget.part(len(found) - len(sides))
+            part = super().prepare(_cut(scan, box), begun.options, begun.progress, end)
+            sides.append(_Side(name, box, self.restore(super().solve(part))))
         if not sides:
             raise ScanError(
                 f"{scan.name}: no hippocampus was found by the anatomy model; give a T1 scan of "
                 "a head, or a crop around one hippocampus"
             )
-        return _joined(scan, whole, sides)
+        joined = _joined(scan, whole, sides)
+        if budget is not None:
+            parts = [side.result.receipt["budget"] for side in sides]
+            joined = replace(joined, receipt={**joined.receipt, "budget": budget.record(parts)})
+        return FinishedScan(joined)
+
+    def _budget(self, begun: PreparedScan, located: PreparedScan, deadline: Deadline) -> HeadBudget:
+        """Plan for both sides before either is found: as if each were of the usual size."""
+        volume_mm3 = math.prod(REGION_MM)
+        grid = [
+            math.ceil(length / self.card.settings["data"]["spacing_mm"] / self.model.multiple)
+            * self.model.multiple
+            for length in REGION_MM
+        ]
+        voxels = round(volume_mm3 / math.prod(begun.scan.spacing_mm))
+        size = size_of(self.card, voxels, grid, grid, multiple=self.model.multiple)
+        return HeadBudget(
+            deadline,
+            predicted(self.locator, located, writes=deadline.writes),
+            self.rates().costs(size, writes=False),
+            wish_of(begun.options, own=self.own_draw),
+            writing=self.locator.rates().write * begun.scan.data.size * deadline.writes,
+        )
+
+    @cached_property
+    def locator(self) -> Segmenter:
+        """The model that finds both sides."""
+        return Segmenter.load(
+            "anatomy", device=self.device.type, cache=self.cache, engine=self.engine.name
+        )
+
+    def rates(self) -> Rates:
+        """Return what each kind of work takes, once the locator's rates are known, too."""
+        self.locator.rates()
+        return super().rates()
+
+    def calibration_scan(self) -> Volume:
+        """Cut a region out of the middle of the demo head: where matters not for the time."""
+        head = super().calibration_scan()
+        sides = zip(head.shape, head.spacing_mm, REGION_MM, strict=True)
+        sizes = [(n, min(n, round(length / spacing))) for n, spacing, length in sides]
+        i, j, k = (slice((n - size) // 2, (n - size) // 2 + size) for n, size in sizes)
+        return _cut(head, (i, j, k))
 
 
 def region_box(scan: Volume, inside: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
@@ -132,12 +196,13 @@ def _worst(sides: Sequence[_Side]) -> Quality:
     """The verdict of the worse side; expected Dice is the mean of both."""
     qualities = [side.result.quality for side in sides]
     verdict: Verdict = max((q.verdict for q in qualities), key=_RANK.__getitem__)
-    reasons = [
-        f"{side.name} side: {reason}" for side in sides for reason in side.result.quality.reasons
+    reasons: list[str] = [
+        on_side(side.name, reason) for side in sides for reason in side.result.quality.reasons
     ]
     missing = [name for name in SIDES if name not in {side.name for side in sides}]
     if missing:
-        reasons.append(f"no hippocampus was found on the {missing[0]} side")
+        told = f"no hippocampus was found on the {missing[0]} side"
+        reasons.append(Reason(told, "side_missing", {"side": missing[0]}))
         verdict = "fail"
     by_structure = {
         f"{name} ({side.name})": dice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from ddmseg.pipeline.checkpoint import Card
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.cache import FeatureCache
+    from ddmseg.pipeline.engines.engine import Engine
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
@@ -51,45 +52,61 @@ def content_hash(volume: Volume) -> str:
     return digest.hexdigest()
 
 
+def prepare_scan(card: Card, volume: Volume, *, multiple: int) -> Prepared:
+    """Bring a scan to the grid of a model, as its card says.
+
+    Args:
+        card: of the weights.
+        volume: the scan.
+        multiple: of which each side of the grid must be one.
+    """
+    data = card.settings["data"]
+    whole_head = data["kind"] == "label_maps"
+    return prepare(
+        volume, spacing_mm=data["spacing_mm"], multiple=multiple, crop_to_head=whole_head
+    )
+
+
 def encode_scan(
     model: DiscrepancyDiffusionSegmenter,
     card: Card,
-    volume: Volume,
+    prepared: Prepared,
     *,
     key: str,
     cache: FeatureCache | None,
     device: torch.device,
     progress: Callable[[str, float], None],
+    patch: Sequence[int] | None = None,
+    engine: Engine | None = None,
 ) -> EncodedScan:
-    """Prepare a scan and run f^I, or take its features from the cache.
+    """Run f^I on a prepared scan, or take its features from the cache.
 
     Args:
         model: the network.
         card: of its weights.
-        volume: the scan.
+        prepared: the scan on the model's grid.
         key: hash of the scan's content.
         cache: of features, or None.
         device: where to compute.
         progress: gets stage and fraction.
+        patch: voxels of the tiles; None for those of training.
+        engine: computes f^I; None is torch.
     """
-    progress("prepare", 0.0)
-    data = card.settings["data"]
-    whole_head = data["kind"] == "label_maps"
-    prepared = prepare(
-        volume,
-        spacing_mm=data["spacing_mm"],
-        multiple=model.multiple,
-        crop_to_head=whole_head,
-    )
     progress("encode", 0.0)
-    full_key = hashlib.sha256(f"{GRID_VERSION} {key} {card.checksum}".encode()).hexdigest()
+    own = card.settings["data"]["patch"]
+    tiles = list(patch or own)
+    sizes = "" if tiles == list(own) else f" {tiles}"  # other tiles give other features
+    engine_key = "" if engine is None else engine.features_key
+    source = f"{GRID_VERSION} {key} {card.checksum}{sizes}{engine_key}"
+    full_key = hashlib.sha256(source.encode()).hexdigest()
     kept = cache.get(full_key) if cache is not None else None
     if kept is not None:
         box = _box_from(kept.pop("box"))
         encoding = _unpack({name: tensor.to(device) for name, tensor in kept.items()})
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
-        encoding = encode_tiled(model, image, data["patch"])
+        encode = None if engine is None else engine.encode
+        encoding = encode_tiled(model, image, tiles, encode=encode)
         box = foreground_box(encoding.coarse_logits, model.multiple)
         encoding = crop_encoding(encoding, box)
         if cache is not None:

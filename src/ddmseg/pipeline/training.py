@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddmseg.errors import CheckpointError, TrainingError
+from ddmseg.errors import CheckpointError, TrainingError, UsageError
 from ddmseg.pipeline.batches import Source, batches, seeded
 from ddmseg.pipeline.checkpoint import (
     Card,
+    Network,
     adopt_weights,
     build_network,
     first_reason,
@@ -37,7 +38,7 @@ from ddmseg.pipeline.checkpoint import (
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.curve import Curve
-from ddmseg.pipeline.objective import Losses, Objective, stage_at
+from ddmseg.pipeline.objective import Losses, LossFunction, Objective, stage_at
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.validation import validate
 from ddmseg.pipeline.zoo import model_path
@@ -58,6 +59,20 @@ class Progress:
     sampled_dice: float | None
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """What makes a training a distillation.
+
+    Attributes:
+        make_objective: gets the model and its average over the steps; returns what the
+            model is trained on in place of the truth alone.
+        teacher: for the card.
+    """
+
+    make_objective: Callable[[Network, Network], LossFunction]
+    teacher: dict[str, str]
+
+
 class Trainer:
     """Trains one model as the settings say.
 
@@ -66,11 +81,26 @@ class Trainer:
         source: examples; its ``labels`` are the classes.
         folder: where the run leaves its files.
         resume: continue the state in the folder.
+        teaching: by a teacher; None: the truth alone teaches.
+
+    Raises:
+        UsageError: when the settings name a teacher that is not given.
     """
 
     def __init__(
-        self, settings: Settings, source: Source, folder: Path, *, resume: bool = False
+        self,
+        settings: Settings,
+        source: Source,
+        folder: Path,
+        *,
+        resume: bool = False,
+        teaching: Teaching | None = None,
     ) -> None:
+        if settings.distillation.teacher and teaching is None:
+            raise UsageError(
+                f"distillation.teacher: got {settings.distillation.teacher}, but this is a plain "
+                "training; run ddmseg distill, or leave the table out"
+            )
         self.settings = settings
         self.source = source
         self.folder = folder
@@ -88,7 +118,12 @@ class Trainer:
             lr=settings.training.learning_rate,
             weight_decay=settings.training.weight_decay,
         )
-        self.objective = Objective(self.model, settings.loss)
+        self.objective: LossFunction = (
+            teaching.make_objective(self.model, self.ema)
+            if teaching
+            else Objective(self.model, settings.loss)
+        )
+        self._teacher = teaching.teacher if teaching else {}
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0
@@ -238,6 +273,7 @@ class Trainer:
             licence=self.source.licence,
             scores={"validation": scores},
             trained_steps=self.step,
+            teacher=self._teacher,
         )
 
     def _save(self) -> None:
@@ -327,6 +363,8 @@ def _average_gradients(model: nn.Module, ranks: int) -> None:
     if ranks == 1:
         return
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue  # a gradient of zero would still let the weights decay
         # A branch that one rank did not take still counts as zero for the mean.
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

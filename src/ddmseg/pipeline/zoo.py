@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "anatomy"
 SUFFIX = ".safetensors"
+SECOND_LEVEL = "_fine"
+"""Behind the name of a model: its second level, see ``pipeline.level_two``."""
 
 
 def weights_folder() -> Path:
@@ -24,6 +26,7 @@ def weights_folder() -> Path:
 def model_names() -> list[str]:
     """Return the names of the shipped models, the default first."""
     names = [path.stem for path in weights_folder().glob(f"*{SUFFIX}")]
+    names = [name for name in names if not name.endswith(SECOND_LEVEL)]
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
 
 
@@ -51,6 +54,12 @@ def model_path(name: str) -> Path:
         f"model: got '{name}'{did_you_mean(name, names)}; {allowed}, "
         f"or the path of a {SUFFIX} file with its card beside it"
     )
+
+
+def second_level_path(name: str) -> Path | None:
+    """Return the weights of a shipped model's second level, or None where it has none."""
+    path = weights_folder() / f"{name}{SECOND_LEVEL}{SUFFIX}"
+    return path if path.is_file() else None
 
 
 def list_models() -> list[Card]:

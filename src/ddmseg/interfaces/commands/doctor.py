@@ -21,6 +21,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "node": ("highdicom", "pillow", "pydicom", "filelock", "pynetdicom"),
     "review": ("fastapi", "filelock", "uvicorn"),
     "monitor": ("pyarrow",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "dossier": ("cyclonedx-python-lib", "packaging"),
 }
 """Optional packages by the extra that installs them."""
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "safetensors", "tyro", "jaxtyping", "rich")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -17,10 +21,9 @@ from ddmseg.interfaces.messages import say, say_error
 from ddmseg.pipeline.options import SegmentOptions
 
 if TYPE_CHECKING:
-    from ddmseg.interfaces.progress import ScanProgress
+    from ddmseg.interfaces.progress import Bar
     from ddmseg.pipeline.dicom_outputs import DicomTarget
     from ddmseg.pipeline.inference import Segmenter
-    from ddmseg.pipeline.monitoring.recorder import Recorder
     from ddmseg.pipeline.segmentation import Quality
 
 
@@ -43,6 +46,9 @@ class Arguments:
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
+    engine: Literal["auto", "torch", "onnx", "openvino", "openvino-int8"] = "auto"
+    """What computes the image encoder: auto is torch, the others run on the CPU and need an extra;
+    int8 loses accuracy (docs/performance.md says how much)."""
     on_fail: Literal["warn", "skip", "error"] = "warn"
     """When the quality check fails a scan: write its results all the same, leave them out, or
     leave them out and end with exit code 1."""
@@ -67,6 +73,9 @@ class Arguments:
     """Folder to which each run adds a line of statistics, without names, for ddmseg monitor."""
     threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(torch's choice)")] = None
     """CPU threads."""
+    scans_at_once: Annotated[int, arg(metavar="N")] = 2
+    """How many scans may be in work at the same time, as far as the memory goes: while one is
+    with the network, others are read and written. One with --budget."""
     debug: bool = False
     """Show where an unexpected error came from."""
 
@@ -95,6 +104,8 @@ def run(arguments: Arguments) -> int:
         return _list_series(arguments)
     if arguments.threads is not None and arguments.threads < 1:
         raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
+    if arguments.scans_at_once < 1:
+        raise SettingsError(f"scans_at_once: got {arguments.scans_at_once}; it must be at least 1")
     model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
     _check_output(arguments.folder)
     scans, refused = find_scans(arguments.scans, series=arguments.series, tell=say)
@@ -165,26 +176,50 @@ def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
 
 
 def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
-    """Segment scan after scan; return how many were done."""
-    from ddmseg.interfaces.progress import ScanProgress, progress_bar
-    from ddmseg.pipeline.monitoring.recorder import Recorder, monitor_folder
+    """Segment every scan, several at a time; return how many were done.
+
+    Lines are printed in the order of the scans.
+    """
+    from ddmseg.interfaces.progress import progress_bar
+    from ddmseg.pipeline.throughput.overlap import overlapped
 
     segmenter = _load(arguments)
-    recorder = Recorder(monitor_folder(arguments.monitor), say)
+    # imports, and the measuring of the machine where there is a budget, are on nobody's clock
+    segmenter.start_clock(arguments.segmentation, writes=True)
     done = 0
     with progress_bar(len(scans)) as bar:
-        progress = ScanProgress(bar, len(scans))
-        for scan in scans:
-            progress.begin()
-            try:
-                line = _segment_one(segmenter, scan, arguments, progress, recorder)
-                print(line, flush=True)
-                done += 1
-            except BrokenPipeError:
-                raise
-            except Exception as error:  # the other scans are done all the same
-                say_error(error, about=str(scan.path), debug=arguments.debug)
+        line = Line(segmenter, arguments, bar, len(scans))
+        outcomes = overlapped(
+            list(enumerate(scans, start=1)),
+            (line.read, line.solve, line.write),
+            in_flight=_in_flight(segmenter, scans, arguments),
+            stopping=line.stopping,
+        )
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                number, scan = outcome.item
+                line.progress.end(number)
+                if outcome.error is None:
+                    print(outcome.result, flush=True)
+                    done += 1
+                elif isinstance(outcome.error, BrokenPipeError):
+                    raise outcome.error
+                else:  # the other scans are done all the same
+                    say_error(outcome.error, about=str(scan.path), debug=arguments.debug)
     return done
+
+
+def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:
+    """Return how many scans may be in work at a time."""
+    from ddmseg.pipeline.throughput.room import scans_in_flight, voxels_in_header
+
+    if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
+        return 1  # a scan with a budget must not wait for others, nor share the processors
+    voxels = [
+        math.prod(scan.series.shape) if scan.series is not None else voxels_in_header(scan.path)
+        for scan in scans
+    ]
+    return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
 
 
 def _load(arguments: Arguments) -> Segmenter:
@@ -198,46 +233,114 @@ def _load(arguments: Arguments) -> Segmenter:
     folder = None if arguments.no_cache else cache_folder()
     # each scan comes once in a run: keeping its features in memory would help nobody
     cache = FeatureCache(folder, memory_bytes=0) if folder is not None else None
-    return Segmenter.load(arguments.model, device=arguments.device, cache=cache)
-
-
-def _segment_one(
-    segmenter: Segmenter,
-    scan: Scan,
-    arguments: Arguments,
-    progress: ScanProgress,
-    recorder: Recorder,
-) -> str:
-    """Segment one scan, store the results and return the line that sums them up."""
-    from ddmseg.imaging.dicom import read_series
-    from ddmseg.imaging.nifti import read_volume
-    from ddmseg.pipeline.outputs import write_outputs
-
-    start = time.perf_counter()
-    if scan.series is not None:
-        volume = read_series(scan.series)
-    else:
-        volume = read_volume(scan.path, volume=arguments.volume, accept_nan=arguments.accept_nan)
-    segmentation = segmenter(volume, arguments.segmentation, progress=progress)
-    quality = segmentation.quality
-    if quality.verdict == "fail" and arguments.on_fail != "warn":
-        recorder.record(segmentation, series=scan.series)
-        return _left_out(scan, quality, arguments)
-    progress("write", 0.0)
-    written = write_outputs(
-        segmentation,
-        scan.folder(arguments.folder),
-        stem=scan.stem,
-        overwrite=arguments.overwrite,
-        probabilities=arguments.segmentation.probabilities,
-        dicom=_dicom_target(scan, arguments),
+    return Segmenter.load(
+        arguments.model, device=arguments.device, cache=cache, engine=arguments.engine
     )
-    recorder.record(segmentation, series=scan.series, written=written)
-    (report,) = [path for path in written if path.name.endswith("_report.html")]
-    seconds = time.perf_counter() - start
-    return (
-        f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {seconds:.1f} s  {report}"
-    )
+
+
+class Line:
+    """The stages of segmenting a scan; each may work on another one at the same time.
+
+    Args:
+        segmenter: loaded once.
+        arguments: of the command.
+        bar: shows how far all scans are.
+        scans: how many there are.
+    """
+
+    def __init__(self, segmenter: Segmenter, arguments: Arguments, bar: Bar, scans: int) -> None:
+        from ddmseg.interfaces.progress import ScanProgress
+        from ddmseg.pipeline.monitoring.recorder import Recorder, monitor_folder
+
+        self.progress = ScanProgress(bar, scans)
+        self.stopping = threading.Event()
+        self._segmenter = segmenter
+        self._arguments = arguments
+        self._recorder = Recorder(monitor_folder(arguments.monitor), say)
+
+    def read(self, numbered: tuple[int, Scan]) -> Work:
+        """Read and prepare a scan."""
+        from ddmseg.imaging.dicom import read_series
+        from ddmseg.imaging.nifti import read_volume
+
+        number, scan = numbered
+        wanted = self._arguments
+        start = time.perf_counter()
+        deadline = self._segmenter.start_clock(wanted.segmentation, writes=True)
+        progress = self._stoppable(self.progress.begin(number))
+        if scan.series is not None:
+            volume = read_series(scan.series)
+        else:
+            volume = read_volume(scan.path, volume=wanted.volume, accept_nan=wanted.accept_nan)
+        state = self._segmenter.prepare(volume, wanted.segmentation, progress, deadline)
+        return Work(scan, start, progress, state)
+
+    def solve(self, work: Work) -> Work:
+        """Encode and denoise."""
+        return replace(work, state=self._segmenter.solve(work.state))
+
+    def write(self, work: Work) -> str:
+        """Restore, store the results and return the line that sums them up."""
+        from ddmseg.pipeline.outputs import write_outputs
+
+        scan, arguments = work.scan, self._arguments
+        segmentation = self._segmenter.restore(work.state)
+        quality = segmentation.quality
+        if quality.verdict == "fail" and arguments.on_fail != "warn":
+            self._recorder.record(segmentation, series=scan.series)
+            return _left_out(scan, quality, arguments)
+        work.progress("write", 0.0)
+        written = write_outputs(
+            segmentation,
+            scan.folder(arguments.folder),
+            stem=scan.stem,
+            overwrite=arguments.overwrite,
+            probabilities=arguments.segmentation.probabilities,
+            dicom=_dicom_target(scan, arguments),
+        )
+        self._recorder.record(segmentation, series=scan.series, written=written)
+        (report,) = [path for path in written if path.name.endswith("_report.html")]
+        seconds = time.perf_counter() - work.start
+        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'))}"
+        return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
+
+    def _stoppable(self, progress: Callable[[str, float], None]) -> Callable[[str, float], None]:
+        """Give a scan up between two steps once the command ends."""
+
+        def show(stage: str, fraction: float) -> None:
+            if self.stopping.is_set():
+                raise _GivenUpError
+            progress(stage, fraction)
+
+        return show
+
+
+@dataclass(frozen=True)
+class Work:
+    """A scan between two stages.
+
+    Attributes:
+        scan: which.
+        start: when its reading began.
+        progress: gets stage and fraction.
+        state: what the last stage made of it.
+    """
+
+    scan: Scan
+    start: float
+    progress: Callable[[str, float], None]
+    state: Any
+
+
+class _GivenUpError(Exception):
+    """The command ends: nobody waits for this scan any more."""
+
+
+def _budget_told(budget: dict[str, Any] | None) -> str:
+    """Say in brackets what a budget was spent on and what had to be left."""
+    from ddmseg.pipeline.budget.spending import told
+
+    return "" if budget is None else f" ({told(budget)})"
 
 
 def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:

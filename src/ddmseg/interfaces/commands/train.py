@@ -87,11 +87,10 @@ def run(arguments: Arguments) -> int:
     from ddmseg.pipeline.config import read_settings
     from ddmseg.pipeline.memory import keep_freed_memory
 
-    if arguments.max_minutes is not None and not arguments.max_minutes > 0:
-        raise SettingsError(f"max-minutes: got {arguments.max_minutes:g}; it must be above 0")
+    minutes = time_limit(arguments.max_minutes)
     settings = read_settings(arguments.config)
     folder = arguments.output or Path("runs") / settings.name
-    _check_folder(folder, resume=arguments.resume)
+    check_folder(folder, resume=arguments.resume)
     keep_freed_memory()
 
     from ddmseg.pipeline.sources import make_source
@@ -106,7 +105,7 @@ def run(arguments: Arguments) -> int:
             training=True,
         )
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
-        best = _train(trainer, arguments, stop)
+        best = train_with_progress(trainer, minutes, stop)
     if trainer.rank == 0:
         if trainer.step == settings.training.steps and best.is_file():
             from ddmseg.pipeline.calibrate import calibrate_weights
@@ -116,8 +115,26 @@ def run(arguments: Arguments) -> int:
     return INTERRUPTED if stop.made else 0
 
 
-def _check_folder(folder: Path, *, resume: bool) -> None:
-    state = folder / "state.safetensors"
+def time_limit(max_minutes: float | None) -> float:
+    """Return the minutes to train for at most, infinity without an option.
+
+    Raises:
+        SettingsError: when they are not above 0.
+    """
+    if max_minutes is None:
+        return math.inf
+    if not max_minutes > 0:
+        raise SettingsError(f"max-minutes: got {max_minutes:g}; it must be above 0")
+    return max_minutes
+
+
+def check_folder(folder: Path, *, resume: bool, kept: str = "state.safetensors") -> None:
+    """Refuse to overwrite an earlier run, which ``kept`` in its folder gives away.
+
+    Raises:
+        OutputError: when there is one and it is not to be resumed.
+    """
+    state = folder / kept
     if state.exists() and not resume:
         raise OutputError(
             f"{state} exists already; pass --resume to go on with that run, or name another "
@@ -125,10 +142,18 @@ def _check_folder(folder: Path, *, resume: bool) -> None:
         )
 
 
-def _train(trainer: Trainer, arguments: Arguments, stop: StopRequest) -> Path:
+def train_with_progress(trainer: Trainer, minutes: float, stop: StopRequest) -> Path:
+    """Train under a progress bar until the end, the last minute or a request to stop.
+
+    Returns:
+        Where the best weights lie, once there has been a validation.
+
+    Raises:
+        OutputError: when the folder cannot be written.
+        TrainingError: when the training goes wrong.
+    """
     from ddmseg.interfaces.progress import progress_bar
 
-    minutes = math.inf if arguments.max_minutes is None else arguments.max_minutes
     if trainer.rank != 0:  # one process speaks for all
         return trainer.run(max_minutes=minutes, should_stop=stop)
     steps = trainer.settings.training.steps

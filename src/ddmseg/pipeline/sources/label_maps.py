@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Generator
 
 from ddmseg.imaging.labels import ANATOMY_LABELS
+from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.pipeline.batches import VALIDATION_SEED, Example, seeded
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources.guide import simulated_answer
 
 
 class LabelMapSource:
@@ -28,9 +31,12 @@ class LabelMapSource:
         from ddmseg.imaging.synthesis_settings import SynthesisSettings
 
         rest = (1 - settings.t1_probability) / 4
+        self._guided = settings.guide == "level_one"
         drawn = SynthesisSettings(
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
             skull_strip_probability=settings.skull_strip_probability,
+            # Level 2 is asked only where level 1 saw brain.
+            brain_centred_probability=0.95 if self._guided else 0.75,
         )
         split = split_cases(list_cases(root), "label_maps")
 
@@ -45,8 +51,20 @@ class LabelMapSource:
 
     def training_example(self, generator: Generator) -> Example:
         """Synthesise a patch of a training subject."""
-        return self._training(generator)
+        return self._with_guide(self._training(generator), generator)
 
     def validation_examples(self, count: int) -> list[Example]:
         """Synthesise fixed patches of the validation subjects."""
-        return [self._validation(seeded(VALIDATION_SEED, i)) for i in range(count)]
+        examples = []
+        for number in range(count):
+            generator = seeded(VALIDATION_SEED, number)
+            examples.append(self._with_guide(self._validation(generator), generator))
+        return examples
+
+    def _with_guide(self, example: Example, generator: Generator) -> Example:
+        """Put what level 1 might have said behind the image, where level 2 is trained."""
+        if not self._guided:
+            return example
+        image, labels = example
+        guide = simulated_answer(labels, MaskEncoding(len(self.labels)), generator)
+        return torch.cat([image, guide]), labels

@@ -1,0 +1,78 @@
+"""Peak memory as estimated before a run and as measured.
+
+    python -m benchmarks.speed.memory
+
+Runs ``ddmseg segment`` in processes of their own on the whole head that comes with the
+package, alone, padded to 256^3 voxels, and three at a time, and sets the peak beside what the
+receipt says was estimated. Writes ``results/memory.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from benchmarks.commands import describe_machine, run_command, say
+from benchmarks.peak_memory import peak_memory_gb
+from benchmarks.speed.segment import CLI, PADDED_SIDE, padded_head
+from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.pipeline.evidence.records import write_summary
+
+SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
+FAST = ("--mode=fast",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of this command."""
+
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    """Folder for the figures."""
+
+
+def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
+    """Return estimate, peak and their ratio for one run of the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["segment", *map(str, scans), "-o", folder, "--no-cache", *options]
+        peak = peak_memory_gb([sys.executable, "-c", CLI, *words])
+        receipts = sorted(Path(folder).glob("*_receipt.json"))
+        estimated = max(
+            json.loads(path.read_text(encoding="utf-8"))["memory"]["estimated_gb"]
+            for path in receipts
+        )
+    return {"estimated_gb": estimated, "peak_gb": peak, "estimate_over_peak": estimated / peak}
+
+
+def run(arguments: Arguments) -> None:
+    """Measure every run."""
+    head = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    with tempfile.TemporaryDirectory() as folder:
+        wide = padded_head(read_volume(head), PADDED_SIDE)
+        padded = Path(folder) / "padded.nii.gz"
+        write_map(padded, wide.data, wide, description="padded head")
+        copies = [Path(shutil.copy(head, Path(folder) / f"head{n}.nii.gz")) for n in range(3)]
+        runs = {
+            "whole head, fast": ([head], FAST),
+            "whole head, sampled": ([head], SAMPLED),
+            f"padded to {PADDED_SIDE}^3, fast": ([padded], FAST),
+            f"padded to {PADDED_SIDE}^3, sampled": ([padded], SAMPLED),
+            "whole head, probabilities": ([head], (*FAST, "--probabilities")),
+            "three heads, sampled": (copies, SAMPLED),
+        }
+        found = {}
+        for name, (scans, options) in runs.items():
+            found[name] = measure(scans, options)
+            say(f"{name}: {found[name]['peak_gb']:.2f} GB")
+    write_summary(arguments.output / "memory.json", {"machine": describe_machine(), "runs": found})
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

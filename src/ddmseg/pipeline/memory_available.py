@@ -1,0 +1,104 @@
+"""How much memory this process may come to use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_MEMINFO = Path("/proc/meminfo")
+_OWN_PAGES = Path("/proc/self/statm")
+_OWN_GROUP = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def memory_for_this_process() -> int | None:
+    """Return the bytes that this process may hold in all, those it holds already included.
+
+    The least of what the system has to spare and of what control groups (containers,
+    batch systems) allow; None where nothing tells.
+    """
+    own = _own_bytes()
+    spare = [found for found in (_system_spare(), *_group_spares()) if found is not None]
+    return max(min(spare), 0) + own if spare else None
+
+
+def _system_spare() -> int | None:
+    """Bytes that the system can give without swapping.
+
+    Source: proc(5), MemAvailable; elsewhere free pages by sysconf(3).
+    """
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _own_bytes() -> int:
+    """Bytes that this process holds in memory."""
+    try:
+        return int(_OWN_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError, IndexError):
+        return 0
+
+
+def _group_spares() -> list[int | None]:
+    """What is left in each control group around this process.
+
+    Source: the kernel's cgroup-v2.rst (memory.max, memory.current) and
+    cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes).
+    """
+    try:
+        rows = [line.split(":", 2) for line in _OWN_GROUP.read_text().splitlines()]
+    except OSError:
+        return []
+    spares: list[int | None] = []
+    for row in rows:
+        if len(row) != 3:
+            continue
+        _, controllers, path = row
+        if not controllers:
+            spares += _spares_up(_GROUPS, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            spares += _spares_up(_GROUPS / "memory", path, *names)
+    return spares
+
+
+def _spares_up(root: Path, path: str, limit: str, used: str, cached: str) -> list[int | None]:
+    """Return what is left in a group and in each one above it.
+
+    In a container the group's own path may be missing: then the root stands for it.
+    """
+    group = root / path.strip("/")
+    levels = [level for level in (group, *group.parents) if level.is_relative_to(root)]
+    return [_spare_of(level, limit, used, cached) for level in levels]
+
+
+def _spare_of(level: Path, limit: str, used: str, cached: str) -> int | None:
+    most, now = _number(level / limit), _number(level / used)
+    if most is None or now is None:
+        return None
+    return most - now + _reclaimable(level / "memory.stat", cached)
+
+
+def _number(file: Path) -> int | None:
+    """Return the number in a file; None for none, or for the word ``max``."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _reclaimable(statistics: Path, name: str) -> int:
+    """Bytes of files in memory that the kernel drops before it lets anybody starve."""
+    try:
+        rows = dict(line.split() for line in statistics.read_text().splitlines())
+        return int(rows.get(name, "0"))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,59 @@
+"""How many scans may be in work at a time, from what their headers say."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.nifti_guard import parse_layout
+from ddmseg.pipeline.memory_estimate import Footprint
+from ddmseg.pipeline.memory_plan import scans_at_once
+
+if TYPE_CHECKING:
+    from ddmseg.pipeline.inference import Segmenter
+
+HEAD_MM = (200.0, 240.0, 240.0)
+"""Box that holds a head, for its model grid is not known before the scan was read."""
+_HEADER_BYTES = 540
+
+
+def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -> int:
+    """Return how many scans the memory has room for, from 1 to ``most``.
+
+    Args:
+        segmenter: model and device.
+        voxels: of each scan; 0 where that is not known. The largest counts.
+        most: more would not help.
+    """
+    card = segmenter.card
+    data = card.settings["data"]
+    grid: Sequence[int] = data["patch"]
+    if data["kind"] == "label_maps":
+        grid = [math.ceil(edge / data["spacing_mm"]) for edge in HEAD_MM]
+    footprint = Footprint.of(
+        card.settings,
+        len(card.labels),
+        scan_voxels=max(voxels, default=0),
+        grid=grid,
+        patch=data["patch"],
+        multiple=segmenter.model.multiple,
+    )
+    return scans_at_once(footprint, most, on_gpu=segmenter.device.type == "cuda")
+
+
+def voxels_in_header(path: Path) -> int:
+    """Return the voxels of one volume of a NIfTI file; 0 when the header cannot be read.
+
+    What is wrong with the file is said when it is read.
+    """
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return math.prod(parse_layout(file.read(_HEADER_BYTES), path).shape)
+    except (OSError, EOFError, ScanError):
+        return 0

@@ -1,0 +1,159 @@
+"""Level 2: where it looks, what it leaves alone, and that no seam shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddmseg.imaging.preprocess import prepare
+from ddmseg.imaging.volume import Volume
+from ddmseg.maths.encoding import MaskEncoding
+from ddmseg.maths.expected_dice import expectation
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.level_two import LevelTwo, Refined
+from ddmseg.pipeline.quality import Assessment
+
+PATCH = (16, 16, 16)
+AFFINE = np.array([[0, -1.0, 0, 30], [0, 0, 1.0, -20], [1.0, 0, 0, 5], [0, 0, 0, 1.0]])
+CODES = MaskEncoding(3)
+
+
+class Second(DiscrepancyDiffusionSegmenter):
+    """Stands for the network: answers class 2 where the image is bright, or what it was told."""
+
+    def __init__(self, *, repeats: bool = False) -> None:
+        super().__init__(3, 1 + CODES.channels, 3, widths=(4, 4, 4, 4), embedding=2)
+        self.repeats = repeats
+        self.views: list[Tensor] = []
+
+    def encode(self, image: Tensor) -> Encoding:
+        self.views.append(image)
+        if self.repeats:
+            logits = ((image[:, 1:] + 1) / 2).clamp(1e-6, 1).log()
+        else:
+            chosen = torch.where(image[:, :1] > 0.5, 2, 1)
+            logits = torch.full((1, 3, *image.shape[2:]), -20.0).scatter(1, chosen, 20.0)
+        return Encoding(image, (), image, logits)
+
+    def discrepancy_map(self, encoding: Encoding, labels: Tensor) -> Tensor:
+        return torch.full_like(labels[:, None], 0.25, dtype=torch.float32)
+
+
+def level(model: Second) -> LevelTwo:
+    settings = {
+        "data": {"spacing_mm": 1.0, "patch": list(PATCH)},
+        "loss": {"temperature": 1.0},
+    }
+    return LevelTwo(model, Card("fine", (0, 17, 53), settings, "toy", "none"))
+
+
+@pytest.fixture
+def scan() -> Volume:
+    """A head of 40 mm with an edge at a third of it, on axes of its own order."""
+    data = np.zeros((48, 40, 44), np.float32)
+    data[4:44, 4:36, 4:40] = 100.0
+    data[4:44, 4:36, 16:40] = 1000.0
+    data += np.random.default_rng(0).normal(0, 5, data.shape).astype(np.float32)
+    return Volume(np.abs(data), AFFINE, "head", None)
+
+
+def first_answer(scan: Volume, doubt: float = 1.0):
+    """Level 1 says class 1 throughout the head, and doubts one corner of it."""
+    prepared = prepare(scan, spacing_mm=2.0, multiple=8)
+    shape = prepared.image.shape
+    inside = torch.from_numpy(prepared.image > 0.02)
+    p = torch.zeros(1, 3, *shape)
+    p[0, 1] = torch.where(inside, 0.9, 0.0)
+    p[0, 2] = torch.where(inside, 0.1, 0.0)
+    p[0, 0] = 1 - p[0].sum(0)
+    D = torch.zeros(1, 1, *shape)
+    D[..., : shape[0] // 2, : shape[1] // 2, :] = doubt
+    labels = p.argmax(1)
+    expected = expectation(labels[0], torch.exp(-D)[0, 0], p[0])
+    answer = Answer(p, torch.zeros(0), torch.zeros(0, 3), 0)
+    return prepared, answer, Assessment(labels, D, expected, expected.mean_dice)
+
+
+def refine(scan: Volume, model: Second, *, doubt: float = 1.0, **limits: int) -> Refined:
+    device = torch.device("cpu")
+    return level(model).refine(scan, *first_answer(scan, doubt), device=device, **limits)
+
+
+def deep(image: Tensor) -> Tensor:
+    """Voxels that are bright with all around them to 3 mm."""
+    dark = (image < 0.3).float()[None, None]
+    return functional.max_pool3d(dark, 7, stride=1, padding=3)[0, 0] == 0
+
+
+def test_it_looks_only_where_there_is_doubt(scan):
+    model = Second()
+    refined = refine(scan, model)
+    assert 0 < refined.patches < refined.all_patches
+    assert len(model.views) == refined.patches
+    assert all(view.shape == (1, 1 + CODES.channels, *PATCH) for view in model.views)
+
+
+def test_without_doubt_nothing_is_looked_at(scan):
+    model = Second()
+    assert refine(scan, model, doubt=0.0).patches == 0
+    assert model.views == []
+
+
+def test_the_most_doubtful_come_first(scan):
+    few, all_of_them = Second(), Second()
+    refined = refine(scan, few, patches=2)
+    refine(scan, all_of_them)
+    assert refined.patches == len(few.views) == 2
+    for ours, theirs in zip(few.views, all_of_them.views, strict=False):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_guide_lies_where_level_1_saw_it(scan):
+    model = Second()
+    refine(scan, model)
+    checked = 0
+    for view in model.views:
+        image, guide = view[0, 0], view[0, 1:]
+        expected = torch.tensor([-1.0, 0.8, -0.8])[:, None]  # the mean code of 0, .9 and .1
+        assert torch.allclose(guide[:, deep(image)], expected, atol=1e-4)
+        checked += int(deep(image).sum())
+    assert checked > 1000
+
+
+def test_the_finer_answer_is_the_finer_one_where_it_looked(scan):
+    refined = refine(scan, Second())
+    labels = refined.answer.probabilities.argmax(1)[0]
+    bright = torch.from_numpy(refined.prepared.image > 0.5)
+    doubted = refined.assessment.discrepancy[0, 0] > 0.2
+    assert doubted.any()
+    # in the middle of what was looked at the edge runs where the image has it
+    assert (labels[doubted & bright] == 2).float().mean() > 0.99
+
+
+def test_what_was_not_looked_at_stays_as_level_1_said(scan):
+    refined = refine(scan, Second(), doubt=0.0)
+    p = refined.answer.probabilities[0]
+    head = deep(torch.from_numpy(refined.prepared.image))
+    assert head.sum() > 1000
+    assert torch.allclose(p[1][head], torch.tensor(0.9), atol=1e-4)
+    assert refined.assessment.discrepancy.max() == 0
+
+
+def test_two_levels_of_one_mind_leave_no_seam(scan):
+    repeated, untouched = refine(scan, Second(repeats=True)), refine(scan, Second(), doubt=0.0)
+    assert repeated.patches > 0
+    assert torch.allclose(repeated.answer.probabilities, untouched.answer.probabilities, atol=1e-4)
+
+
+def test_the_grid_is_fine_and_leads_back(scan):
+    refined = refine(scan, Second())
+    assert np.allclose(refined.prepared.grid.spacing_mm, 1.0)
+    back = refined.prepared.labels_to_input(refined.answer.probabilities[0], (0, 17, 53))
+    assert back.shape == scan.shape
+    assert set(np.unique(back[8:40, 8:32, 8:36])) <= {17, 53}
