@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ddmseg.errors import SettingsError, UsageError
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.encoding import MaskEncoding
@@ -15,9 +16,13 @@ from ddmseg.maths.expected_dice import expectation
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.level_two import LevelTwo, Refined
+from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality import Assessment
+from tiny_weights import save_tiny
 
 PATCH = (16, 16, 16)
 AFFINE = np.array([[0, -1.0, 0, 30], [0, 0, 1.0, -20], [1.0, 0, 0, 5], [0, 0, 0, 1.0]])
@@ -157,3 +162,67 @@ def test_the_grid_is_fine_and_leads_back(scan):
     back = refined.prepared.labels_to_input(refined.answer.probabilities[0], (0, 17, 53))
     assert back.shape == scan.shape
     assert set(np.unique(back[8:40, 8:32, 8:36])) <= {17, 53}
+
+
+# In the whole
+
+
+@pytest.fixture
+def segmenter(tmp_path) -> Segmenter:
+    """A toy of two levels, the second of which finds class 2 where the image is bright."""
+    data = DataSettings(kind="label_maps", patch=(32, 32, 32), spacing_mm=2.0)
+    whole = Segmenter.load(str(save_tiny(tmp_path, data, (0, 17, 53))), device="cpu")
+    whole.second = level(Second())
+    return whole
+
+
+def test_level_2_follows_when_it_is_asked_for(segmenter, scan):
+    coarse = segmenter(scan, mode="fast", level="1")
+    fine = segmenter(scan, mode="fast", level="2", raw=True)
+    told = fine.receipt["level_two"]
+    assert told["patches"] > 0
+    assert told["expected_dice_before"] == pytest.approx(coarse.quality.expected_dice, abs=1e-4)
+    assert "level_two" not in coarse.receipt
+    assert "refine" in fine.receipt["seconds"]
+    assert not np.array_equal(coarse.labels.data, fine.labels.data)
+    assert fine.labels.data.shape == fine.discrepancy.shape == scan.shape
+
+
+@pytest.mark.parametrize(("enough", "refined"), [(0.0, False), (1.1, True)])
+def test_auto_refines_what_is_expected_to_be_wanting(segmenter, scan, enough, refined, monkeypatch):
+    monkeypatch.setattr("ddmseg.pipeline.inference.PASS_DICE", enough)
+    result = segmenter(scan)
+    assert ("level_two" in result.receipt) == refined
+    assert result.quality.samples == 0  # patches come before samples
+
+
+def test_steps_and_budgets_are_spent_on_level_1(segmenter, scan, monkeypatch):
+    monkeypatch.setattr("ddmseg.pipeline.inference.PASS_DICE", 1.1)
+    assert "level_two" not in segmenter(scan, steps=1).receipt
+    with pytest.raises(SettingsError, match="level: got 2 with a budget"):
+        SegmentOptions(level="2", budget=5.0)
+
+
+def test_samples_of_level_1_are_still_shown(segmenter, scan):
+    result = segmenter(scan, mode="diffusion", level="2", steps=2, samples=2, trace=True)
+    assert result.sample_labels.shape == (*scan.shape, 2)
+    assert result.step_labels.shape == (*scan.shape, 2)
+    assert result.quality.samples == 2
+    assert result.quality.sample_agreement is not None
+
+
+def test_a_model_of_one_level_says_so(segmenter, scan):
+    segmenter.second = None
+    with pytest.raises(UsageError, match="level: got 2; tiny has one level"):
+        segmenter(scan, level="2")
+
+
+def test_the_second_level_of_other_structures_is_not_taken(tmp_path, monkeypatch):
+    data = DataSettings(kind="label_maps", patch=(16, 16, 16), spacing_mm=1.0)
+    save_tiny(tmp_path, data, (0, 17, 53), name="anatomy_fine")
+    monkeypatch.setattr("ddmseg.pipeline.zoo.weights_folder", lambda: tmp_path)
+    assert LevelTwo.of(Card("anatomy", (0, 17, 18), {}, "toy", "none")) is None
+    found = LevelTwo.of(Card("anatomy", (0, 17, 53), {}, "toy", "none"))
+    assert found is not None
+    assert found.card.name == "anatomy_fine"
+    assert LevelTwo.of(Card("hippocampus", (0, 17, 53), {}, "toy", "none")) is None

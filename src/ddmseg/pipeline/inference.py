@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.level_two import LevelTwo, finer
 from ddmseg.pipeline.memory_plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
@@ -179,6 +181,8 @@ class Segmenter:
             ScanError: when the scan is not usable.
         """
         progress("prepare", 0.0)
+        if options.level == "2" and self.second is None:
+            raise UsageError(f"level: got 2; {self.card.name} has one level: leave it out")
         clock = _Clock()
         with clock("prepare"):
             key = content_hash(scan)
@@ -204,7 +208,13 @@ class Segmenter:
             spending.encoded(clock.seconds["encode"], costs, cached=encoded.cached)
         with clock("denoise"):
             answer, assessment = self._answer(encoded, begun, coarse, spending)
-        return self.solved(begun, encoded, answer, assessment, memory, spending)
+        done = self.solved(begun, encoded, answer, assessment, memory, spending)
+        second = self._second_level(begun.options, coarse[1])
+        del encoded, coarse  # level 2 needs the room
+        if second is None:
+            return done
+        with clock("refine"):
+            return finer(second, done, memory.device)
 
     def solved(
         self,
@@ -296,6 +306,22 @@ class Segmenter:
         answer = coarse_answer(encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
+    @cached_property
+    def second(self) -> LevelTwo | None:
+        """The second level of the model, loaded on first use; None where it has none."""
+        return LevelTwo.of(self.card)
+
+    def may_refine(self, options: SegmentOptions) -> bool:
+        """Say whether level 2 may follow with these options."""
+        free = options.mode == "auto" and options.steps is None and options.samples is None
+        by_itself = options.level == "auto" and free and math.isinf(options.budget)
+        return (options.level == "2" or by_itself) and self.second is not None
+
+    def _second_level(self, options: SegmentOptions, coarse: Assessment) -> LevelTwo | None:
+        """Return the second level where it is to follow, else None."""
+        wanted = options.level == "2" or coarse.expected_dice < PASS_DICE
+        return self.second if wanted and self.may_refine(options) else None
+
     @property
     def own_draw(self) -> Draw:
         """Steps and samples of the card."""
@@ -326,7 +352,8 @@ class Segmenter:
         if options.mode == "fast":
             return coarse
         if options.mode == "auto" and options.steps is None and options.samples is None:
-            if coarse[1].expected_dice >= PASS_DICE:
+            enough = coarse[1].expected_dice >= PASS_DICE
+            if enough or self._second_level(options, coarse[1]) is not None:
                 return coarse
             return self._climb(encoded, options, progress, coarse)
         own = self.own_draw

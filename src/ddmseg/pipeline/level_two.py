@@ -27,6 +27,7 @@ from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.quality import Assessment, calibrated
 from ddmseg.pipeline.scan_encoding import within
+from ddmseg.pipeline.throughput.scan_stages import SolvedScan
 from ddmseg.pipeline.zoo import second_level_path
 
 OVERLAP = 0.25
@@ -41,13 +42,46 @@ WEIGHT_OF_FIRST = 0.02
 Box = tuple[slice, ...]
 
 
+def finer(second: LevelTwo, solved: SolvedScan, device: torch.device) -> SolvedScan:
+    """Return a solved scan with level 2's answer in place of level 1's.
+
+    Args:
+        second: the second level of the model that solved it.
+        solved: by level 1.
+        device: where to compute.
+    """
+    begun = solved.begun
+    refined = second.refine(
+        begun.scan,
+        solved.prepared,
+        solved.answer,
+        solved.assessment,
+        device=device,
+        progress=lambda fraction: begun.progress("refine", fraction),
+    )
+    told = {
+        "weights_sha256": second.card.checksum,
+        "patches": refined.patches,
+        "all_patches": refined.all_patches,
+        "expected_dice_before": round(solved.assessment.expected_dice, 4),
+    }
+    return replace(
+        solved,
+        prepared=refined.prepared,
+        answer=refined.answer,
+        assessment=refined.assessment,
+        receipt={**solved.receipt, "level_two": told},
+        first_level=(solved.prepared, solved.answer),
+    )
+
+
 @dataclass(frozen=True)
 class Refined:
     """A finer answer, on a grid of its own.
 
     Attributes:
         prepared: the scan on that grid, and the way back.
-        answer: class probabilities there; samples and steps are those of level 1.
+        answer: class probabilities there; no samples.
         assessment: what the discrepancy of both levels says of it.
         patches: looked at, of so many in all.
         all_patches: that the head has.
@@ -74,9 +108,19 @@ class LevelTwo:
 
     @classmethod
     def of(cls, card: Card) -> LevelTwo | None:
-        """Load the second level that lies beside a shipped model; None where there is none."""
+        """Load the second level that lies beside a shipped model.
+
+        Args:
+            card: of the first level.
+
+        Returns:
+            None where there is none, or it is of other structures.
+        """
         path = second_level_path(card.name)
-        return None if path is None else cls(*load_weights(path))
+        if path is None:
+            return None
+        model, own = load_weights(path)
+        return cls(model, own) if own.labels == card.labels else None
 
     @torch.inference_mode()
     def refine(
@@ -113,7 +157,7 @@ class LevelTwo:
             blend.add(box, p.cpu(), D.cpu())
             if progress is not None:
                 progress((number + 1) / len(chosen[:patches]))
-        return self._refined(prepared, blend, answer, len(chosen[:patches]), every)
+        return self._refined(prepared, blend, len(chosen[:patches]), every)
 
     @property
     def _temperature(self) -> float:
@@ -168,9 +212,7 @@ class LevelTwo:
         D = self.model.discrepancy_map(encoding, p.argmax(1))
         return p[0], D[0, 0]
 
-    def _refined(
-        self, prepared: Prepared, blend: _Blend, answer: Answer, patches: int, every: int
-    ) -> Refined:
+    def _refined(self, prepared: Prepared, blend: _Blend, patches: int, every: int) -> Refined:
         p, D = blend.result()
         labels = p.argmax(0)
         right = right_probability(D, temperature=self._temperature)
@@ -178,7 +220,7 @@ class LevelTwo:
         assessment = Assessment(
             labels[None], D[None, None], expected, calibrated(self.card, expected.mean_dice)
         )
-        finer = replace(answer, probabilities=p[None], sample_labels=torch.zeros(0))
+        finer = Answer(p[None], torch.zeros(0), torch.zeros(0, len(p)), 0)
         return Refined(prepared, finer, assessment, patches, every)
 
 

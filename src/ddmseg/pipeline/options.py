@@ -9,6 +9,7 @@ from typing import Literal
 from ddmseg.errors import SettingsError
 
 Mode = Literal["auto", "fast", "diffusion"]
+Level = Literal["auto", "1", "2"]
 SamplerName = Literal["ddim", "ddpm", "dpm", "one-step"]
 
 
@@ -20,6 +21,9 @@ class SegmentOptions:
         mode: ``fast`` stops after the coarse head; ``diffusion`` always samples;
             ``auto`` samples when the coarse result is expected to be wanting, with
             more and more steps.
+        level: ``2`` looks at doubtful patches at the finer resolution of the model's second
+            level, ``1`` never does; ``auto`` does in mode ``auto`` when the coarse result is
+            expected to be wanting and the model has a second level.
         steps: evaluations of the denoiser a sample, at least 1.
         samples: masks to draw, at least 1.
         sampler: which algorithm draws them.
@@ -34,6 +38,7 @@ class SegmentOptions:
     """
 
     mode: Mode = "auto"
+    level: Level = "auto"
     steps: int | None = None
     samples: int | None = None
     sampler: SamplerName | None = None
@@ -51,5 +56,10 @@ class SegmentOptions:
                 raise SettingsError(f"{name}: got {value}; it must be at least 1")
         if not self.budget > 0:
             raise SettingsError(f"budget: got {self.budget:g}; it must be above 0 seconds")
+        if self.level == "2" and math.isfinite(self.budget):
+            raise SettingsError(
+                "level: got 2 with a budget, which is spent on the first level; leave out one of "
+                "them"
+            )
         if self.temperature is not None and not self.temperature >= 0:
             raise SettingsError(f"temperature: got {self.temperature}; it must not be negative")

@@ -29,6 +29,8 @@ AGREEMENT = 0.80
 """Mean Dice of the samples with the answer below which they are said to disagree."""
 STRUCTURE_DICE = 0.50
 """Expected Dice below which a single structure is named."""
+SLAB = 32
+"""Voxels along the first axis that are handled at once where all classes count."""
 
 
 @dataclass(frozen=True)
@@ -186,4 +188,7 @@ def uncertainty_map(answer: Answer) -> Any:
     """Return the entropy of the answer at each voxel, in units of log K (``*grid``)."""
     from ddmseg.maths.uncertainty import entropy
 
-    return entropy(answer.probabilities)[0, 0].to(torch.float32).cpu().numpy()
+    p = answer.probabilities
+    # Slab by slab: its terms for all classes at once would double the peak of memory.
+    slabs = [entropy(p[:, :, i : i + SLAB])[0, 0] for i in range(0, p.shape[2], SLAB)]
+    return torch.cat(slabs).to(torch.float32).cpu().numpy()

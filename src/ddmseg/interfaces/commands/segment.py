@@ -215,6 +215,8 @@ def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
+    if segmenter.may_refine(arguments.segmentation):
+        return 1  # the answer of level 2 is large, and only the last stage lets go of it
     voxels = [
         math.prod(scan.series.shape) if scan.series is not None else voxels_in_header(scan.path)
         for scan in scans

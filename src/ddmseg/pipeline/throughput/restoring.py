@@ -41,9 +41,10 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     if options.probabilities:
         fields["probabilities"] = prepared.probabilities_to_input(p)
         fields["probability_labels"] = card.labels
-    if options.trace and answer.step_labels is not None:
-        fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
-        fields["step_labels"] = _frames(card, prepared, answer.step_labels)
+    grid, drawn = solved.drawn
+    if options.trace and drawn.step_labels is not None:
+        fields["sample_labels"] = _frames(card, grid, drawn.sample_labels)
+        fields["step_labels"] = _frames(card, grid, drawn.step_labels)
     volumes = structure_volumes(card, labels, scan.voxel_ml, assessment.expectation)
     seen = implausible(card, scan, labels, volumes, cleaning)
     return Segmentation(
@@ -52,7 +53,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
         discrepancy=_thousandths(prepared.map_to_input(D)),
         volumes=volumes,
-        quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning),
+        quality=judge(card, drawn, assessment, seen=seen, cleaning=cleaning),
         receipt={},
         features=solved.features,
         **fields,
