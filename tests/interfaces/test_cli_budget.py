@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ddmseg.pipeline.answering import Answering
 from ddmseg.pipeline.budget import calibration
 from ddmseg.pipeline.budget.costs import Rates
 from ddmseg.pipeline.inference import Segmenter
@@ -152,7 +153,7 @@ def test_the_next_scan_is_read_while_one_is_encoded(segment, scans, tmp_path, mo
 def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
     segment, scans, tmp_path, monkeypatch
 ) -> None:
-    draw = Segmenter.draw
+    draw = Answering.draw
     sent = threading.Event()
 
     def drawing(self, encoded, options, progress, *rest):
@@ -161,7 +162,7 @@ def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
             os.kill(os.getpid(), signal.SIGINT)
         return draw(self, encoded, options, progress, *rest)
 
-    monkeypatch.setattr(Segmenter, "draw", drawing)
+    monkeypatch.setattr(Answering, "draw", drawing)
     outcome = segment(scans, "-o", tmp_path / "out", "--mode", "diffusion")
     assert outcome.code in (0, 130)
     if sent.is_set():

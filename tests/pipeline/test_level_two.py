@@ -190,7 +190,8 @@ def test_level_2_follows_when_it_is_asked_for(segmenter, scan):
 
 @pytest.mark.parametrize(("enough", "refined"), [(0.0, False), (1.1, True)])
 def test_auto_refines_what_is_expected_to_be_wanting(segmenter, scan, enough, refined, monkeypatch):
-    monkeypatch.setattr("ddmseg.pipeline.inference.PASS_DICE", enough)
+    for module in ("inference", "answering"):
+        monkeypatch.setattr(f"ddmseg.pipeline.{module}.PASS_DICE", enough)
     result = segmenter(scan)
     assert ("level_two" in result.receipt) == refined
     assert result.quality.samples == 0  # patches come before samples

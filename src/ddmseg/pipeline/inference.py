@@ -4,49 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ddmseg.errors import SettingsError, UsageError, did_you_mean
+from ddmseg.errors import UsageError
 from ddmseg.imaging.volume import Volume
-from ddmseg.maths.adaptive import BUDGETS, climb
-from ddmseg.maths.schedule import make_schedule
-from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.answering import Answering
 from ddmseg.pipeline.budget.calibration import demo_head, rates_of
-from ddmseg.pipeline.budget.costs import Draw, Rates
+from ddmseg.pipeline.budget.costs import Rates
 from ddmseg.pipeline.budget.deadline import Deadline
 from ddmseg.pipeline.budget.prediction import predicted, spending_of
-from ddmseg.pipeline.budget.spending import GoOn, Spending
+from ddmseg.pipeline.budget.spending import Spending
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import SamplingSettings
+from ddmseg.pipeline.device import find_device
 from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
-from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.level_two import LevelTwo, finer
 from ddmseg.pipeline.memory_plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess
+from ddmseg.pipeline.quality import PASS_DICE, Assessment
 from ddmseg.pipeline.receipt import receipt
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
+from ddmseg.pipeline.scan_input import as_volume
 from ddmseg.pipeline.segmentation import Segmentation
-from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.throughput.restoring import restored
-from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, SolvedScan
+from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, Progress, SolvedScan
 from ddmseg.pipeline.zoo import model_path
-
-Progress = Callable[[str, float], None]
-"""Gets a stage (read, prepare, encode, denoise, restore) and the fraction of it done."""
 
 
 class Segmenter:
@@ -81,6 +72,7 @@ class Segmenter:
         self.card = card
         self.cache = cache
         self.engine = engine or TorchEngine(self.model)
+        self.answering = Answering(self.model, card)
         self._rates: Rates | None = None
         self._slowdown = 1.0
 
@@ -137,7 +129,7 @@ class Segmenter:
             ScanError: when the scan is not usable.
             SettingsError: for an unknown or wrong option.
         """
-        chosen = _options(options, overrides)
+        chosen = (options or SegmentOptions()).changed(overrides)
         report = progress or _silent
         deadline = self.start_clock(chosen)
         report("read", 0.0)
@@ -202,14 +194,18 @@ class Segmenter:
         clock = _Clock(begun.seconds)
         with clock("encode"):
             encoded = self.encode(begun, memory)
-            coarse = self.coarse(encoded)
+            coarse = self.answering.coarse(encoded)
         if spending is not None:
             costs = predicted(self, begun, encoded, writes=spending.deadline.writes)
             spending.encoded(clock.seconds["encode"], costs, cached=encoded.cached)
         with clock("denoise"):
-            answer, assessment = self._answer(encoded, begun, coarse, spending)
-        done = self.solved(begun, encoded, answer, assessment, memory, spending)
-        second = self._second_level(begun.options, coarse[1])
+            second = self._second_level(begun.options, coarse[1])
+            if spending is not None:
+                found = self.answering.within_budget(encoded, begun, coarse, spending)
+            else:
+                refines = second is not None
+                found = self.answering.answer(encoded, begun, coarse, refines=refines)
+        done = self.solved(begun, encoded, *found, memory, spending)
         del encoded, coarse  # level 2 needs the room
         if second is None:
             return done
@@ -301,11 +297,6 @@ class Segmenter:
             engine=self.engine,
         )
 
-    def coarse(self, encoded: EncodedScan) -> tuple[Answer, Assessment]:
-        """Return the coarse head's answer and what to expect of it."""
-        answer = coarse_answer(encoded.encoding)
-        return answer, assess(self.model, self.card, encoded.encoding, answer)
-
     @cached_property
     def second(self) -> LevelTwo | None:
         """The second level of the model, loaded on first use; None where it has none."""
@@ -313,20 +304,14 @@ class Segmenter:
 
     def may_refine(self, options: SegmentOptions) -> bool:
         """Say whether level 2 may follow with these options."""
-        free = options.mode == "auto" and options.steps is None and options.samples is None
-        by_itself = options.level == "auto" and free and math.isinf(options.budget)
+        unlimited = math.isinf(options.budget)
+        by_itself = options.level == "auto" and options.chooses_freely and unlimited
         return (options.level == "2" or by_itself) and self.second is not None
 
     def _second_level(self, options: SegmentOptions, coarse: Assessment) -> LevelTwo | None:
         """Return the second level where it is to follow, else None."""
         wanted = options.level == "2" or coarse.expected_dice < PASS_DICE
         return self.second if wanted and self.may_refine(options) else None
-
-    @property
-    def own_draw(self) -> Draw:
-        """Steps and samples of the card."""
-        own = settings_from_dict(SamplingSettings, self.card.settings["sampling"])
-        return Draw(own.steps, own.samples)
 
     def rates(self) -> Rates:
         """Return what each kind of work takes on this machine; measured on first use."""
@@ -338,156 +323,10 @@ class Segmenter:
         """Read a scan that is typical for the model."""
         return demo_head()
 
-    def _answer(
-        self,
-        encoded: EncodedScan,
-        begun: PreparedScan,
-        coarse: tuple[Answer, Assessment],
-        spending: Spending | None,
-    ) -> tuple[Answer, Assessment]:
-        """Spend what mode and budget ask for; return the answer and what to expect of it."""
-        options, progress = begun.options, begun.progress
-        if spending is not None:
-            return self._within_budget(encoded, begun, coarse, spending)
-        if options.mode == "fast":
-            return coarse
-        if options.mode == "auto" and options.steps is None and options.samples is None:
-            enough = coarse[1].expected_dice >= PASS_DICE
-            if enough or self._second_level(options, coarse[1]) is not None:
-                return coarse
-            return self._climb(encoded, options, progress, coarse)
-        own = self.own_draw
-        draw = Draw(options.steps or own.steps, options.samples or own.samples)
-        return self.draw(encoded, options, progress, draw)
-
-    def _within_budget(
-        self,
-        encoded: EncodedScan,
-        begun: PreparedScan,
-        coarse: tuple[Answer, Assessment],
-        spending: Spending,
-    ) -> tuple[Answer, Assessment]:
-        def run(draw: Draw, go_on: GoOn) -> tuple[tuple[Answer, Assessment], float, int]:
-            found = self.draw(encoded, begun.options, begun.progress, draw, go_on)
-            return found, found[1].expected_dice, found[0].samples
-
-        start = (coarse, coarse[1].expected_dice)
-        return spending.climb(run, coarse=start, quality=PASS_DICE)
-
-    def _climb(
-        self,
-        encoded: EncodedScan,
-        options: SegmentOptions,
-        progress: Progress,
-        start: tuple[Answer, Assessment],
-    ) -> tuple[Answer, Assessment]:
-        """Spend more and more steps until the result is expected to pass."""
-        samples = self.own_draw.samples
-
-        def run(steps: int) -> tuple[tuple[Answer, Assessment], float]:
-            outcome = self.draw(encoded, options, progress, Draw(steps, samples))
-            return outcome, outcome[1].expected_dice
-
-        before = start[1].expected_dice
-        effort = climb(run, quality=PASS_DICE, budgets=BUDGETS, start=before)
-        return start if effort.best.quality < before else effort.result
-
-    def draw(
-        self,
-        encoded: EncodedScan,
-        options: SegmentOptions,
-        progress: Progress,
-        draw: Draw,
-        go_on: GoOn | None = None,
-    ) -> tuple[Answer, Assessment]:
-        """Draw samples; return their answer and what to expect of it.
-
-        Args:
-            encoded: the scan.
-            options: sampler, temperature, seed and trace.
-            progress: gets stage and fraction.
-            draw: steps and samples.
-            go_on: is asked after each sample whether there is time for another.
-        """
-        own = settings_from_dict(SamplingSettings, self.card.settings["sampling"])
-        loss = self.card.settings["loss"]
-        temperature = own.temperature if options.temperature is None else options.temperature
-        sampler = MaskSampler(
-            self.model,
-            encoded.encoding,
-            make_schedule(loss["schedule"], loss["schedule_shift"]),
-            Guidance(own.guidance, own.guidance_scale, loss["temperature"]),
-        )
-        answer = sampled_answer(
-            self.model,
-            sampler,
-            algorithm=options.sampler or own.sampler,
-            steps=draw.steps,
-            samples=draw.samples,
-            temperature=temperature,
-            coarse_share=own.coarse_share,
-            generator=seeded(options.seed, 0),
-            progress=lambda fraction: progress("denoise", fraction),
-            trace=options.trace,
-            go_on=go_on,
-        )
-        return answer, assess(self.model, self.card, encoded.encoding, answer)
-
 
 def is_regional(card: Card) -> bool:
     """Say whether a model works on crops around a structure rather than on heads."""
     return bool(card.settings["data"]["kind"] == "hippocampus")
-
-
-def as_volume(image: object) -> Volume:
-    """Turn what a caller may hold into a checked scan.
-
-    Raises:
-        ScanError: when it is not usable.
-        UsageError: when it is of no kind that is known.
-    """
-    from ddmseg.imaging.nifti import read_volume, volume_from_array, volume_from_nibabel
-
-    if isinstance(image, Volume):
-        return image
-    if isinstance(image, str | PathLike):
-        return read_volume(Path(image))
-    if isinstance(image, tuple) and len(image) == 2:
-        return volume_from_array(np.asarray(image[0]), np.asarray(image[1]))
-    if hasattr(image, "dataobj") and hasattr(image, "affine"):
-        return volume_from_nibabel(image)  # type: ignore[arg-type]
-    raise UsageError(
-        f"image: got {type(image).__name__}; give a path, a nibabel image or (array, affine)"
-    )
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device called ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        UsageError: for another name, or when there is no CUDA device.
-    """
-    allowed = ("auto", "cpu", "cuda")
-    if name not in allowed:
-        raise UsageError(
-            f"device: got '{name}'; allowed are {', '.join(allowed)}{did_you_mean(name, allowed)}"
-        )
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device: no CUDA device is here; use cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def _options(options: SegmentOptions | None, overrides: dict[str, Any]) -> SegmentOptions:
-    base = options or SegmentOptions()
-    known = asdict(base)
-    for name in overrides:
-        if name not in known:
-            raise SettingsError(
-                f"{name}: unknown option; allowed are {', '.join(known)}{did_you_mean(name, known)}"
-            )
-    return replace(base, **overrides)
 
 
 def _silent(stage: str, fraction: float) -> None:

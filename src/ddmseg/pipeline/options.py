@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
-from ddmseg.errors import SettingsError
+from ddmseg.errors import SettingsError, did_you_mean
 
 Mode = Literal["auto", "fast", "diffusion"]
 Level = Literal["auto", "1", "2"]
@@ -63,3 +64,23 @@ class SegmentOptions:
             )
         if self.temperature is not None and not self.temperature >= 0:
             raise SettingsError(f"temperature: got {self.temperature}; it must not be negative")
+
+    @property
+    def chooses_freely(self) -> bool:
+        """Whether steps and samples are left to what the scan needs."""
+        return self.mode == "auto" and self.steps is None and self.samples is None
+
+    def changed(self, overrides: Mapping[str, Any]) -> SegmentOptions:
+        """Return the options with some of them changed.
+
+        Raises:
+            SettingsError: for an unknown or wrong option.
+        """
+        known = asdict(self)
+        for name in overrides:
+            if name not in known:
+                raise SettingsError(
+                    f"{name}: unknown option; allowed are {', '.join(known)}"
+                    f"{did_you_mean(name, known)}"
+                )
+        return replace(self, **overrides)

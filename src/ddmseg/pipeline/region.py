@@ -18,11 +18,11 @@ from ddmseg.pipeline.budget.deadline import Deadline
 from ddmseg.pipeline.budget.head import HeadBudget
 from ddmseg.pipeline.budget.plan import wish_of
 from ddmseg.pipeline.budget.prediction import predicted, size_of
-from ddmseg.pipeline.inference import Progress, Segmenter
+from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.reasons import Reason, on_side
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume, Verdict
-from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, SolvedScan
+from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, Progress, SolvedScan
 
 SIDES = {"left": 17, "right": 53}
 """FreeSurfer ids of the hippocampus, which the anatomy model finds."""
@@ -105,7 +105,7 @@ class RegionalSegmenter(Segmenter):
             deadline,
             predicted(self.locator, located, writes=deadline.writes),
             self.rates().costs(size, writes=False),
-            wish_of(begun.options, own=self.own_draw),
+            wish_of(begun.options, own=self.answering.own_draw),
             writing=self.locator.rates().write * begun.scan.data.size * deadline.writes,
         )
 

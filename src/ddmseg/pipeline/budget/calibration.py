@@ -80,11 +80,13 @@ def measure(segmenter: Segmenter) -> Rates:
     memory = segmenter.plan_memory(begun)
     with watch("encode"):
         encoded = segmenter.encode(begun, memory, cached=False)
-        segmenter.coarse(encoded)
-    segmenter.draw(encoded, options, _silent, _DRAWS[0])  # kernels are chosen by shape, once
+        segmenter.answering.coarse(encoded)
+    segmenter.answering.draw(
+        encoded, options, _silent, _DRAWS[0]
+    )  # kernels are chosen by shape, once
     for draw in _DRAWS:
         with watch(str(draw)):
-            outcome = segmenter.draw(encoded, options, _silent, draw)
+            outcome = segmenter.answering.draw(encoded, options, _silent, draw)
     solved = segmenter.solved(begun, encoded, *outcome, memory)
     with watch("restore"):
         result = segmenter.restore(solved)
@@ -139,7 +141,7 @@ def probe(segmenter: Segmenter) -> float:
     begun = segmenter.prepare(scan, options, _silent)
     memory = segmenter.plan_memory(begun)
     encoded = segmenter.encode(begun, memory, cached=False)
-    outcome = segmenter.draw(encoded, options, _silent, Draw(1, 1))
+    outcome = segmenter.answering.draw(encoded, options, _silent, Draw(1, 1))
     _write_away(segmenter.restore(segmenter.solved(begun, encoded, *outcome, memory)))
     return time.perf_counter() - start
 

@@ -63,4 +63,4 @@ def spending_of(segmenter: Segmenter, begun: PreparedScan) -> Spending | None:
     if begun.deadline is None:
         return None
     costs = predicted(segmenter, begun, writes=begun.deadline.writes)
-    return Spending(begun.deadline, costs, wish_of(begun.options, own=segmenter.own_draw))
+    return Spending(begun.deadline, costs, wish_of(begun.options, own=segmenter.answering.own_draw))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ddmseg.pipeline.budget.spending import Spending
     from ddmseg.pipeline.segmentation import Segmentation
 
+Progress = Callable[[str, float], None]
+"""Gets a stage (read, prepare, encode, denoise, refine, restore) and the fraction of it done."""
+
 
 @dataclass(frozen=True)
 class PreparedScan:
@@ -37,7 +40,7 @@ class PreparedScan:
 
     scan: Volume
     options: SegmentOptions
-    progress: Callable[[str, float], None]
+    progress: Progress
     prepared: Prepared | None = None
     key: str = ""
     seconds: dict[str, float] = field(default_factory=dict)

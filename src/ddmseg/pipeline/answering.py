@@ -1,0 +1,139 @@
+"""Which answer a scan gets: the coarse head's, or what mode and budget let samples make of it."""
+
+from __future__ import annotations
+
+from ddmseg.maths.adaptive import BUDGETS, climb
+from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks.sampling import Guidance, MaskSampler
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.budget.costs import Draw
+from ddmseg.pipeline.budget.spending import GoOn, Spending
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.config import SamplingSettings
+from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess
+from ddmseg.pipeline.scan_encoding import EncodedScan
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.throughput.scan_stages import PreparedScan, Progress
+
+Assessed = tuple[Answer, Assessment]
+"""An answer, and what to expect of it."""
+
+
+class Answering:
+    """Answers encoded scans with one model.
+
+    Args:
+        model: the network, in eval mode.
+        card: of its weights.
+    """
+
+    def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
+        self.model = model
+        self.card = card
+        self._own = settings_from_dict(SamplingSettings, card.settings["sampling"])
+
+    @property
+    def own_draw(self) -> Draw:
+        """Steps and samples of the card."""
+        return Draw(self._own.steps, self._own.samples)
+
+    def coarse(self, encoded: EncodedScan) -> Assessed:
+        """Return the coarse head's answer."""
+        answer = coarse_answer(encoded.encoding)
+        return answer, assess(self.model, self.card, encoded.encoding, answer)
+
+    def answer(
+        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, *, refines: bool
+    ) -> Assessed:
+        """Spend what the mode asks for.
+
+        Args:
+            encoded: the scan.
+            begun: the same before, with the options.
+            coarse: the coarse head's answer.
+            refines: whether level 2 follows, which in mode ``auto`` spares the samples.
+        """
+        options, progress = begun.options, begun.progress
+        if options.mode == "fast":
+            return coarse
+        if options.chooses_freely:
+            if refines or coarse[1].expected_dice >= PASS_DICE:
+                return coarse
+            return self._climb(encoded, options, progress, coarse)
+        own = self.own_draw
+        draw = Draw(options.steps or own.steps, options.samples or own.samples)
+        return self.draw(encoded, options, progress, draw)
+
+    def within_budget(
+        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, spending: Spending
+    ) -> Assessed:
+        """Spend what the budget has room for; arguments as of :meth:`answer`."""
+
+        def run(draw: Draw, go_on: GoOn) -> tuple[Assessed, float, int]:
+            found = self.draw(encoded, begun.options, begun.progress, draw, go_on)
+            return found, found[1].expected_dice, found[0].samples
+
+        start = (coarse, coarse[1].expected_dice)
+        return spending.climb(run, coarse=start, quality=PASS_DICE)
+
+    def _climb(
+        self,
+        encoded: EncodedScan,
+        options: SegmentOptions,
+        progress: Progress,
+        start: Assessed,
+    ) -> Assessed:
+        """Spend more and more steps until the result is expected to pass."""
+        samples = self.own_draw.samples
+
+        def run(steps: int) -> tuple[Assessed, float]:
+            outcome = self.draw(encoded, options, progress, Draw(steps, samples))
+            return outcome, outcome[1].expected_dice
+
+        before = start[1].expected_dice
+        effort = climb(run, quality=PASS_DICE, budgets=BUDGETS, start=before)
+        return start if effort.best.quality < before else effort.result
+
+    def draw(
+        self,
+        encoded: EncodedScan,
+        options: SegmentOptions,
+        progress: Progress,
+        draw: Draw,
+        go_on: GoOn | None = None,
+    ) -> Assessed:
+        """Draw samples; return their answer and what to expect of it.
+
+        Args:
+            encoded: the scan.
+            options: sampler, temperature, seed and trace.
+            progress: gets stage and fraction.
+            draw: steps and samples.
+            go_on: is asked after each sample whether there is time for another.
+        """
+        own = self._own
+        loss = self.card.settings["loss"]
+        temperature = own.temperature if options.temperature is None else options.temperature
+        sampler = MaskSampler(
+            self.model,
+            encoded.encoding,
+            make_schedule(loss["schedule"], loss["schedule_shift"]),
+            Guidance(own.guidance, own.guidance_scale, loss["temperature"]),
+        )
+        answer = sampled_answer(
+            self.model,
+            sampler,
+            algorithm=options.sampler or own.sampler,
+            steps=draw.steps,
+            samples=draw.samples,
+            temperature=temperature,
+            coarse_share=own.coarse_share,
+            generator=seeded(options.seed, 0),
+            progress=lambda fraction: progress("denoise", fraction),
+            trace=options.trace,
+            go_on=go_on,
+        )
+        return answer, assess(self.model, self.card, encoded.encoding, answer)
