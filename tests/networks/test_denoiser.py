@@ -174,7 +174,7 @@ def test_pooled_logits_are_those_of_the_mean_probability(dims):
 
 
 def test_attention_reaches_every_voxel_of_the_image():
-    attention = CrossAttention(8, 6)
+    attention = CrossAttention(2, 8, 6)
     shake(attention)
     x, tokens = torch.randn(2, 8, 3, 3), torch.randn(1, 5, 6)
     moved = tokens.clone()
@@ -182,6 +182,22 @@ def test_attention_reaches_every_voxel_of_the_image():
     change = (attention(x, moved) - attention(x, tokens)).abs().amax(1)
     assert attention(x, tokens).shape == x.shape
     assert (change > 0).all()
+
+
+def test_equal_voxels_attend_by_their_place():
+    attention = CrossAttention(2, 8, 6)
+    shake(attention)
+    x, features = torch.ones(1, 8, 4, 4), torch.ones(1, 6, 3, 5)
+    features[0, :, 0, 0] = 9.0
+    answer = attention(x, attention.tokens(features))
+    assert attention.tokens(features).shape == (1, 15, 6)
+    assert answer.flatten(2).std(dim=2).max() > 0.01
+    # and without places in the tokens they could not
+    with torch.no_grad():
+        for place in (attention.place_of_mask, attention.place_of_image):
+            place.weight.zero_()
+    alike = attention(x, attention.tokens(features))
+    assert torch.allclose(alike, alike[..., :1, :1].expand_as(alike), atol=1e-5)
 
 
 def test_the_conditions_of_the_blind_branch_keep_nothing_of_the_image():

@@ -37,6 +37,9 @@ from ddmseg.types import ClassMap, Mask, PerItem
 Conditioning = Literal["discrepancy", "concat", "cross_attention", "none"]
 CONDITIONINGS: tuple[Conditioning, ...] = ("discrepancy", "concat", "cross_attention", "none")
 
+PLACE_OCTAVES = 5
+"""Waves along each axis, from half of one across the grid to eight."""
+
 MaskGridMap = Float[Tensor, "b k *mask_grid"]
 """Class map where the mask lives: on the image grid or on half of it."""
 
@@ -77,22 +80,46 @@ class Conditions:
 
 
 class CrossAttention(nn.Module):
-    """Voxels of the mask attend to voxels of the image. Residual, pre-normalised."""
+    """Voxels of the mask attend to voxels of the image. Residual, pre-normalised.
 
-    def __init__(self, channels: int, image_channels: int, heads: int = 4) -> None:
+    Either carries its place, or a noisy voxel could not know which part of the image
+    lies under it.
+
+    Source: Rombach et al. 2022, arXiv 2112.10752, eq. 5; places as in Vaswani et al. 2017,
+    arXiv 1706.03762, section 3.5, along each axis.
+    """
+
+    def __init__(self, dims: int, channels: int, image_channels: int, heads: int = 4) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
+        self.place_of_mask = nn.Linear(2 * dims * PLACE_OCTAVES, channels)
+        self.place_of_image = nn.Linear(2 * dims * PLACE_OCTAVES, image_channels)
         self.attention = nn.MultiheadAttention(
             channels, heads, kdim=image_channels, vdim=image_channels, batch_first=True
         )
 
+    def tokens(self, features: Tensor) -> Tensor:
+        """Return image features (``b c *grid``) with their places as rows (``b n c``)."""
+        rows: Tensor = features.flatten(2).transpose(1, 2)
+        return rows + self.place_of_image(_places(features))
+
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Return a tensor shaped like x (``b c *grid``)."""
         rows = x.flatten(2).transpose(1, 2)
+        queries = self.norm(rows) + self.place_of_mask(_places(x))
         tokens = tokens.expand(rows.shape[0], *tokens.shape[1:])
-        attended, _ = self.attention(self.norm(rows), tokens, tokens, need_weights=False)
+        attended, _ = self.attention(queries, tokens, tokens, need_weights=False)
         moved: Tensor = attended.transpose(1, 2).reshape(x.shape)
         return x + moved
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return sines and cosines of each voxel's place in the grid (``n features``)."""
+    axes = [(torch.arange(n, device=x.device, dtype=x.dtype) + 0.5) / n for n in x.shape[2:]]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+    rates = torch.pi * 2 ** torch.arange(PLACE_OCTAVES, device=x.device, dtype=x.dtype)
+    angles = (places[..., None] * rates).flatten(1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class Denoiser(nn.Module):
@@ -139,7 +166,7 @@ class Denoiser(nn.Module):
             self.see_half = Pointwise(image_widths[1], width)
             self.see_quarter = Pointwise(image_widths[2], 2 * width)
         if conditioning == "cross_attention":
-            self.attend = CrossAttention(2 * width, image_widths[-1])
+            self.attend = CrossAttention(dims, 2 * width, image_widths[-1])
         self.step_head = Pointwise(width, classes) if mask_stride == 2 else None
         self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
         if corrects:
@@ -169,7 +196,7 @@ class Denoiser(nn.Module):
         return Conditions(
             half=self.see_half(encoding.pyramid[0]) if seen else None,
             quarter=self.see_quarter(encoding.pyramid[1]) if seen else None,
-            tokens=encoding.pyramid[-1].flatten(2).transpose(1, 2) if attends else None,
+            tokens=self.attend.tokens(encoding.pyramid[-1]) if attends else None,
             stem=torch.zeros_like(stem) if self.conditioning == "none" else stem,
             prior=prior,
             fine_prior=fine_prior,
