@@ -56,7 +56,9 @@ format: $(VENV)/.dev-stamp  ## put the code in shape
 docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg
 
+# Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
+	$(BIN)/ddmseg bench $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.speed.segment
 	$(BIN)/python -m benchmarks.speed.synthesis
 	$(BIN)/ddmseg report

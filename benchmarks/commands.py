@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from tyro.conf import arg
 
 from ddmseg.errors import DdmsegError
+from ddmseg.pipeline.bench.machine import describe_machine as describe_machine
+from ddmseg.pipeline.bench.machine import describe_model as describe_model
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.memory import keep_freed_memory
 
@@ -53,36 +54,3 @@ def say(line: str) -> None:
 def short_checksum(card: Card) -> str:
     """Return enough of the weights' checksum to tell models apart."""
     return card.checksum[:12]
-
-
-def describe_model(card: Card) -> dict[str, Any]:
-    """Return what names the weights that were measured."""
-    return {
-        "name": card.name,
-        "weights": short_checksum(card),
-        "trained_steps": card.trained_steps,
-        "batch": card.settings["training"]["batch"],
-    }
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return processor, threads and versions: what timings depend on, and no names."""
-    import torch
-
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _processor() -> str:
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -94,13 +94,3 @@ def group_interval(
         drawn.append(statistic(rows[np.concatenate([members[i] for i in chosen])]))
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return {**found, "low": float(low), "high": float(high)}
-
-
-def median_seconds(seconds: Sequence[float]) -> dict[str, float]:
-    """Return median and range of repeated timings, in seconds."""
-    return {
-        "median": float(np.median(seconds)),
-        "low": min(seconds),
-        "high": max(seconds),
-        "n": len(seconds),
-    }

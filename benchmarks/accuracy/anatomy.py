@@ -25,11 +25,12 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.summaries import mean_by_group, mean_interval, median_seconds
+from benchmarks.summaries import mean_by_group, mean_interval
 from ddmseg.imaging.datasets import Case, malc2012, split_cases
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.metrics import dice
+from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
 
@@ -105,7 +106,7 @@ def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
         "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
         "structures": structures,
         "expected_dice_error": _promise_error(rows),
-        "seconds": median_seconds(numbers(scans.values(), "seconds")),
+        "seconds": median_range(numbers(scans.values(), "seconds")),
     }
 
 

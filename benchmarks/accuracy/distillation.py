@@ -34,7 +34,6 @@ from benchmarks.summaries import (
     group_interval,
     mean_by_group,
     mean_interval,
-    median_seconds,
 )
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
@@ -42,6 +41,7 @@ from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.metrics import dice
 from ddmseg.maths.uncertainty import expected_calibration_error
+from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
@@ -231,8 +231,8 @@ def compare(student: list[dict[str, str]], teacher: list[dict[str, str]]) -> dic
         found[f"{name}_difference"] = mean_interval((pairs[:, 0] - pairs[:, 1]).tolist())
     found["share_of_dice"] = group_interval(_share, by_person("dice"), sorted(set(persons)))
     seconds = by_person("processor_seconds")
-    found["student_processor_seconds"] = median_seconds(seconds[:, 0].tolist())
-    found["teacher_processor_seconds"] = median_seconds(seconds[:, 1].tolist())
+    found["student_processor_seconds"] = median_range(seconds[:, 0].tolist())
+    found["teacher_processor_seconds"] = median_range(seconds[:, 1].tolist())
     found["times_cheaper"] = float(np.divide(*np.median(seconds, axis=0)[::-1]))
     return found
 

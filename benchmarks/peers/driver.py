@@ -1,12 +1,13 @@
 """What runs inside the Python of one tool: a single scan, timed.
 
 ``python driver.py versions PACKAGE...`` prints the versions of Python and of the packages.
-``python driver.py TOOL JOB.json`` segments the job's scan with ``samseg``, ``atropos`` or
-``ddmseg``, writes the labels and leaves ``TOOL.json`` beside the job. The other tools'
-Pythons have no ddmseg, so that nothing of it is imported before it is asked for.
+``python driver.py TOOL JOB.json`` segments the job's scan with ``samseg``, ``atropos``,
+``deepbet`` (the brain alone), ``nnunet`` or ``ddmseg``, writes the labels and leaves
+``TOOL.json`` beside the job. The other tools' Pythons have no ddmseg, so that nothing of it
+is imported before it is asked for.
 
-The job holds ``image`` and ``labels`` (paths), ``threads``, and for ddmseg also ``model``
-and ``mode``.
+The job holds ``image`` and ``labels`` (paths), ``threads``, for ddmseg also ``model`` and
+``mode``, and for nnunet ``model``, the folder of a trained one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main(words: list[str]) -> None:
         return
     tool, path = words[0], Path(words[1]).absolute()
     job = json.loads(path.read_text(encoding="utf-8"))
-    load = {"samseg": samseg, "atropos": atropos, "ddmseg": ddmseg}[tool]
+    tools = {"samseg": samseg, "atropos": atropos, "deepbet": deepbet, "nnunet": nnunet}
+    load = {**tools, "ddmseg": ddmseg}[tool]
     replace_text(path.with_name(f"{tool}.json"), json.dumps(timed(load, job), indent=1))
 
 
@@ -110,6 +112,38 @@ def atropos(job: Job) -> Work:
         even = ants.iMath(even, "TruncateIntensity", *QUANTILES)
         found = ants.atropos(a=even, x=mask, i=f"kmeans[{TISSUES}]", m="[0.2,1x1x1]", c="[5,0]")
         ants.image_write(found["segmentation"].clone("unsigned char"), job["labels"])
+
+    return work
+
+
+def deepbet(job: Job) -> Work:
+    """Find the brain as deepbet's own door does, with no option but the processor."""
+    import torch
+    from deepbet import BrainExtraction
+
+    torch.set_num_threads(job["threads"])
+    extraction = BrainExtraction(no_gpu=True)
+
+    def work() -> None:
+        extraction.run(job["image"], mask_path=job["labels"])
+
+    return work
+
+
+def nnunet(job: Job) -> Work:
+    """Predict with a trained nnU-Net as it comes: tiles by half, mirrored, its best weights."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    torch.set_num_threads(job["threads"])
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(job["model"], (0,), "checkpoint_best.pth")
+    files = predictor.plans_manager.image_reader_writer_class()
+
+    def work() -> None:
+        image, properties = files.read_images([job["image"]])
+        labels = predictor.predict_single_npy_array(image, properties)
+        files.write_seg(labels, job["labels"], properties)
 
     return work
 

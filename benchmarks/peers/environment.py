@@ -61,6 +61,20 @@ ATROPOS = Tool(
 )
 
 
+DEEPBET = Tool(
+    "deepbet",
+    "deepbet (brain alone)",
+    ("deepbet", "torch", "numpy"),
+    "python -m venv deepbet && deepbet/bin/pip install deepbet",
+)
+NNUNET = Tool(
+    "nnunet",
+    "nnU-Net",
+    ("nnunetv2", "torch", "numpy"),
+    "python -m venv nnunet && nnunet/bin/pip install nnunetv2",
+)
+
+
 def find_python(tool: Tool, named: str | None = None) -> str | None:
     """Return the Python that is named, or the one of the tool's variable; None for neither.
 

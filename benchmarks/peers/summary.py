@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.peers.tissues import TISSUES
-from benchmarks.summaries import mean_by_group, mean_interval, median_seconds, paired_tests
+from benchmarks.summaries import mean_by_group, mean_interval, paired_tests
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
+from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.evidence.records import numbers
 
 REFERENCE = "ddmseg_auto"
@@ -41,7 +42,7 @@ def _method(rows: Rows) -> dict[str, Any]:
             metric: mean_interval(mean_by_group(numbers(rows, metric), persons))
             for metric in METRICS
         },
-        **{time: median_seconds(numbers(rows, time)) for time in TIMES},
+        **{time: median_range(numbers(rows, time)) for time in TIMES},
         "peak_memory_gb": max(numbers(rows, "peak_memory_gb")),
     }
 

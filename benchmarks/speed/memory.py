@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,9 +20,11 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, run_command, say
-from benchmarks.peak_memory import peak_memory_gb
-from benchmarks.speed.segment import CLI, PADDED_SIDE, padded_head
+from benchmarks.speed.segment import PADDED_SIDE
 from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.pipeline.bench.process import measure_command
+from ddmseg.pipeline.bench.scans import padded_head
+from ddmseg.pipeline.bench.workbench import PROGRAM
 from ddmseg.pipeline.evidence.records import write_summary
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
@@ -42,7 +43,7 @@ def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
     """Return estimate, peak and their ratio for one run of the command."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["segment", *map(str, scans), "-o", folder, "--no-cache", *options]
-        peak = peak_memory_gb([sys.executable, "-c", CLI, *words])
+        peak = measure_command([*PROGRAM, *words]).peak_memory_gb
         receipts = sorted(Path(folder).glob("*_receipt.json"))
         estimated = max(
             json.loads(path.read_text(encoding="utf-8"))["memory"]["estimated_gb"]

@@ -25,12 +25,12 @@ from torch import Tensor
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, describe_model, run_command, say, short_checksum
-from benchmarks.summaries import median_seconds
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.maths.metrics import dice
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
+from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.engines.catalogue import KINDS
 from ddmseg.pipeline.engines.engine import GraphEngine, TorchEngine, make_graph
@@ -100,7 +100,7 @@ class Bench:
             "weights": short_checksum(self.card),
             "scan": self.scan,
             **differences(self.model, self.truth, encoding),
-            "encode_seconds": median_seconds(seconds[1:])["median"],
+            "encode_seconds": median_range(seconds[1:])["median"],
             "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
         }
         say(

@@ -11,7 +11,6 @@ after loading; memory is that of the command line in a process of its own. Write
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,33 +20,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, describe_model, run_command, say
-from benchmarks.peak_memory import peak_memory_gb
-from benchmarks.summaries import median_seconds
 from ddmseg.imaging.datasets import hippocampus, split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.imaging.volume import Volume
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.tiling import encode_tiled
+from ddmseg.pipeline.bench.process import measure_command
+from ddmseg.pipeline.bench.scans import padded_head
+from ddmseg.pipeline.bench.summary import median_range
+from ddmseg.pipeline.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
+from ddmseg.pipeline.bench.workbench import PROGRAM
 from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.outputs import write_outputs
 from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within
 
-STEPS, SAMPLES = 10, 4
-MODES: dict[str, dict[str, Any]] = {
-    "fast": {"mode": "fast"},
-    "diffusion": {"mode": "diffusion", "steps": STEPS, "samples": SAMPLES},
-}
+MODES = {name: TIERS[name].options for name in (FAST, FULL)}
 PADDED_SIDE = 256
-CLI = "import sys; from ddmseg.interfaces.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,17 +78,7 @@ class Stopwatch:
 
     def medians(self) -> dict[str, dict[str, float]]:
         """Return median and range of each stage."""
-        return {stage: median_seconds(seconds) for stage, seconds in self.seconds.items()}
-
-
-def padded_head(scan: Volume, side: int) -> Volume:
-    """Return the scan in the middle of a cube of zeros, in its place in space."""
-    before = [(side - n) // 2 for n in scan.shape]
-    after = [side - n - b for n, b in zip(scan.shape, before, strict=True)]
-    affine = scan.affine.copy()
-    affine[:3, 3] -= affine[:3, :3] @ before
-    data = np.pad(scan.data, list(zip(before, after, strict=True)))
-    return Volume(data, affine, f"{scan.name}_{side}")
+        return {stage: median_range(seconds) for stage, seconds in self.seconds.items()}
 
 
 @torch.inference_mode()
@@ -189,12 +174,12 @@ def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dic
 
 def _peak(path: Path, model: str, mode: str, arguments: Arguments) -> float:
     """Peak memory of the command line, features not kept."""
-    options = [f"--{name}={value}" for name, value in MODES[mode].items()]
+    options = option_words(MODES[mode])
     if arguments.threads is not None:
         options.append(f"--threads={arguments.threads}")
     with tempfile.TemporaryDirectory() as folder:
         command = ["segment", str(path), "-o", folder, "--model", model, "--no-cache", *options]
-        return peak_memory_gb([sys.executable, "-c", CLI, *command])
+        return measure_command([*PROGRAM, *command]).peak_memory_gb
 
 
 def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
@@ -223,7 +208,8 @@ def run(arguments: Arguments) -> None:
             name: measure_scan(name, path, model, arguments)
             for name, (path, model) in find_scans(arguments, Path(folder)).items()
         }
-    summary = {"machine": describe_machine(), "steps": STEPS, "samples": SAMPLES, "scans": scans}
+    drawn = {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
+    summary = {"machine": describe_machine(), **drawn, "scans": scans}
     write_summary(arguments.output / "speed_segment.json", summary)
 
 

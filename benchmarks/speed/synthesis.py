@@ -21,8 +21,8 @@ from torch import Generator
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, run_command, say
-from benchmarks.summaries import median_seconds
 from ddmseg.pipeline.batches import Example, Source
+from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.config import Settings, read_settings
 from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.sources import make_source
@@ -103,7 +103,7 @@ def time_training(settings: Settings, source: TimedSource, steps: int) -> list[f
 
 def summarise(patches: list[float], steps: list[float], batch: int) -> dict[str, Any]:
     """Return medians, and the share of a step that drawing its batch takes."""
-    patch, step = median_seconds(patches), median_seconds(steps)
+    patch, step = median_range(patches), median_range(steps)
     return {
         "patch_seconds": patch,
         "step_seconds": step,

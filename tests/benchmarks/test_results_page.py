@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from benchmarks.accuracy import anatomy, discrepancy, hippocampus, monitor_alarms
 from benchmarks.peers import summary as peers
-from benchmarks.summaries import median_seconds
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.pipeline.bench import summary as bench
+from ddmseg.pipeline.bench.jobs import COMMANDS
+from ddmseg.pipeline.bench.scans import BenchScan
+from ddmseg.pipeline.bench.stages import STAGES
+from ddmseg.pipeline.bench.summary import median_range
+from ddmseg.pipeline.bench.tiers import TIERS
 from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import NOT_MEASURED
@@ -94,7 +101,7 @@ def discrepancy_summary(*sets: str) -> dict[str, object]:
 
 def speed_summary() -> dict[str, object]:
     seconds = {
-        name: median_seconds([value])
+        name: median_range([value])
         for name, value in {"encode": 1.0, "fast": 3.0, "diffusion": 25.0}.items()
     }
     scan = {
@@ -110,8 +117,31 @@ def speed_summary() -> dict[str, object]:
     return {"machine": MACHINE, "steps": 10, "samples": 4, "scans": scans}
 
 
+def bench_summary() -> dict[str, object]:
+    """Made-up rows through the real summary: two processors are busy all the time."""
+    scan = BenchScan("demo head", Path("head.nii.gz"), (181, 217, 181))
+    tiers = [TIERS[name] for name in ("fast", "auto", "diffusion")]
+
+    def row(part: str, name: str, seconds: float, at: object = "-", gb: float = math.nan):
+        times = {"seconds": seconds, "processor_seconds": 2 * seconds, "denoise_seconds": "nan"}
+        place = "-" if part == "start" else scan.name
+        keys = {"part": part, "scan": place, "name": name, "at": at, "repeat": 0}
+        figures = {**keys, **times, "peak_memory_gb": gb, "dice": 0.98}
+        return {key: str(value) for key, value in figures.items()}
+
+    rows = [row("tier", t.name, s) for t, s in zip(tiers, (1.5, 12.0, 14.0), strict=True)]
+    rows += [row("memory", t.name, 9.0, gb=1.75) for t in tiers]
+    rows += [row("stage", name, s) for name, s in zip(STAGES, (0.5, 0.6, 0.7), strict=True)]
+    rows += [row("start", name, 0.25) for name in COMMANDS]
+    rows += [row("scaling", "steps", 2.0 * n, at=n, gb=1.5) for n in (1, 2, 4)]
+    peer = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")
+    rows.append(row("peer", "samseg", 600.0, at="0.5", gb=3.0))
+    full = {"full": {"steps": 10, "samples": 4}}
+    return {**MODELS, **full, "machine": MACHINE, **bench.summarise(rows, [scan], tiers, [peer])}
+
+
 def synthesis_summary() -> dict[str, object]:
-    times = {"patch_seconds": median_seconds([0.05]), "step_seconds": median_seconds([1.2])}
+    times = {"patch_seconds": median_range([0.05]), "step_seconds": median_range([1.2])}
     shape = {"patch": [64, 80, 64], "spacing_mm": 2.0, "batch": 2}
     return {"machine": MACHINE, **shape, **times, "batch_over_step": 0.08}
 
@@ -141,6 +171,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
+        "bench": bench_summary(),
         "monitor_alarms": monitor_summary(),
     }
     assert set(made) == set(NAMES)
@@ -193,6 +224,22 @@ def test_times_and_memory_stand_against_their_targets(summaries):
     assert rows["whole head, `--mode fast`"][2] == "reached, 2.00 s to spare"
     assert rows["whole head, `--mode diffusion`"][2] == "**missed by 5.00 s**"
     assert rows["whole head, peak memory"][1] == "2.00 GB"
+
+
+def test_tiers_and_tools_stand_side_by_side(summaries):
+    page = results_page(summaries)
+    rows = overview(page)
+    assert rows["side by side, fast"][2] == "reached, 0.50 s to spare"
+    assert rows["side by side, auto"][2] == "**missed by 2.00 s**"
+    assert rows["side by side, peak memory"][1] == "1.75 GB"
+    assert rows["encoding and 50 sample-steps over one plain pass"][1:] == [
+        *("2.60", "reached, 0.40 to spare"),
+    ]
+    assert rows["`import ddmseg`"][2] == "reached, 0.05 s to spare"
+    chapter = page.split("## Side by side")[1].split("\n## ")[0]
+    assert "| SAMSEG 0.5 | 600.00 | 1200.00 | 400.00 (400.00) | 1200.00 (1200.00) |" in chapter
+    assert "| steps | 1 to 4 | 1.00 (1.00 to 1.00) | – |" in chapter
+    assert "nan" not in chapter.lower()
 
 
 def test_the_monitor_is_judged_by_its_false_alarms(summaries):
@@ -252,7 +299,7 @@ def test_one_method_alone_is_not_compared(summaries, tmp_path):
 
 def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):
     drawn = draw_all(summaries, tmp_path / "images")
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     assert all(path.stat().st_size < 150_000 for path in drawn)
     linked = re.findall(r"\(images/([a-z_]+\.png)\)", results_page(summaries))
     assert sorted(linked) == sorted(path.name for path in drawn)

@@ -10,13 +10,13 @@ from benchmarks.summaries import (
     group_interval,
     mean_by_group,
     mean_interval,
-    median_seconds,
     paired_tests,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.maths.statistics import bootstrap_interval, pearson, wilcoxon
+from ddmseg.pipeline.bench.summary import median_range
 
 DICE = [0.81, 0.9, 0.86, 0.77, 0.93, 0.88]
 
@@ -106,4 +106,4 @@ def test_one_group_has_no_interval():
 
 
 def test_the_median_of_timings_stands_with_their_range():
-    assert median_seconds([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "n": 3}
+    assert median_range([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "n": 3}

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "score label maps of any tool against a truth",
     "compare": "train and test methods on equal terms, as a folder of settings says",
     "ablate": "the same for the model without one of its parts",
+    "bench": "measure seconds and memory on this machine, beside other tools",
     "report": "write the page of results from the raw files",
     "dossier": "write model cards, requirements, anomalies and a bill of materials from records",
     "study": "answer one question about trained weights with a table, a picture and a page",

@@ -100,8 +100,9 @@ class CrossAttention(nn.Module):
 
     def tokens(self, features: Tensor) -> Tensor:
         """Return image features (``b c *grid``) with their places as rows (``b n c``)."""
-        rows: Tensor = features.flatten(2).transpose(1, 2)
-        return rows + self.place_of_image(_places(features))
+        rows = features.flatten(2).transpose(1, 2)
+        placed: Tensor = rows + self.place_of_image(_places(features))
+        return placed
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Return a tensor shaped like x (``b c *grid``)."""

@@ -29,6 +29,10 @@ def draw_all(summaries: Mapping[str, Summary | None], folder: Path) -> list[Path
     for model in ("hippocampus", "anatomy"):
         if (found := summaries.get(f"discrepancy_{model}")) is not None:
             drawn.append(save_figure(expected_dice(found), folder / f"expected_dice_{model}.png"))
+    if (found := summaries.get("bench")) is not None and found["scaling"]:
+        from ddmseg.pipeline.evidence.bench_figure import scaling_figure
+
+        drawn.append(save_figure(scaling_figure(found), folder / "bench_scaling.png"))
     return drawn
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ddmseg.imaging.atomic import atomic_write
+
 WEIGHTS = "weights"
 """Column that tells which weights a row was measured with."""
 
@@ -84,8 +86,9 @@ def text(value: object) -> str:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write figures as JSON, rounded to what they are good for; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n", "utf-8")
+    text = json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n"
+    with atomic_write(path) as partial:
+        partial.write_text(text, "utf-8")
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

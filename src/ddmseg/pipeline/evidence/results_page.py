@@ -25,6 +25,7 @@ NAMES = (
     "discrepancy_hippocampus",
     "discrepancy_anatomy",
     "speed_segment",
+    "bench",
     "speed_synthesis",
     "monitor_alarms",
 )

@@ -6,6 +6,7 @@ A summary that is missing gives a chapter that says so; no figure stands here in
 from __future__ import annotations
 
 from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
+from ddmseg.pipeline.evidence.chapters.bench import bench
 from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
 from ddmseg.pipeline.evidence.chapters.monitor import monitor
@@ -28,6 +29,7 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         peers(summaries),
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         speed(summaries),
+        bench(summaries),
         synthesis(summaries),
         monitor(summaries),
     ]
