@@ -218,12 +218,18 @@ def test_a_model_of_one_level_says_so(segmenter, scan):
         segmenter(scan, level="2")
 
 
-def test_the_second_level_of_other_structures_is_not_taken(tmp_path, monkeypatch):
+def test_the_second_level_lies_beside_the_first(tmp_path):
     data = DataSettings(kind="label_maps", patch=(16, 16, 16), spacing_mm=1.0)
-    save_tiny(tmp_path, data, (0, 17, 53), name="anatomy_fine")
-    monkeypatch.setattr("ddmseg.pipeline.zoo.weights_folder", lambda: tmp_path)
-    assert LevelTwo.of(Card("anatomy", (0, 17, 18), {}, "toy", "none")) is None
-    found = LevelTwo.of(Card("anatomy", (0, 17, 53), {}, "toy", "none"))
+    first = save_tiny(tmp_path, data, (0, 17, 53), name="mine")
+    assert Segmenter.load(str(first), device="cpu").second is None
+    save_tiny(tmp_path, data, (0, 17, 53), name="mine_fine")
+    found = Segmenter.load(str(first), device="cpu").second
     assert found is not None
-    assert found.card.name == "anatomy_fine"
-    assert LevelTwo.of(Card("hippocampus", (0, 17, 53), {}, "toy", "none")) is None
+    assert found.card.name == "mine_fine"
+
+
+def test_the_second_level_of_other_structures_is_not_taken(tmp_path):
+    data = DataSettings(kind="label_maps", patch=(16, 16, 16), spacing_mm=1.0)
+    first = save_tiny(tmp_path, data, (0, 17, 53), name="mine")
+    save_tiny(tmp_path, data, (0, 17, 18), name="mine_fine")
+    assert Segmenter.load(str(first), device="cpu").second is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Segmenter:
         device: where it computes.
         cache: of features, so that another run with other steps skips the encoder.
         engine: computes the image encoder; None is torch.
+        weights: file that the model came from; a second level may lie beside it.
 
     >>> from importlib.resources import files
     >>> from ddmseg import Segmenter
@@ -66,7 +68,9 @@ class Segmenter:
         device: torch.device | None = None,
         cache: FeatureCache | None = None,
         engine: Engine | None = None,
+        weights: Path | None = None,
     ) -> None:
+        self.weights = weights
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).eval()
         self.card = card
@@ -99,7 +103,8 @@ class Segmenter:
             CheckpointError: when the weights are damaged.
         """
         where = find_device(device)
-        model, card = load_weights(model_path(name))
+        path = model_path(name)
+        model, card = load_weights(path)
         if not card.settings["model"]["diffusion"]:
             raise UsageError(f"{name}: a plain network without diffusion; train one with it")
         chosen = make_engine(engine, model, card, device=where)
@@ -107,7 +112,7 @@ class Segmenter:
             from ddmseg.pipeline.region import RegionalSegmenter
 
             return RegionalSegmenter(model, card, device=where, cache=cache, engine=chosen)
-        return cls(model, card, device=where, cache=cache, engine=chosen)
+        return cls(model, card, device=where, cache=cache, engine=chosen, weights=path)
 
     def __call__(
         self,
@@ -300,7 +305,7 @@ class Segmenter:
     @cached_property
     def second(self) -> LevelTwo | None:
         """The second level of the model, loaded on first use; None where it has none."""
-        return LevelTwo.of(self.card)
+        return None if self.weights is None else LevelTwo.beside(self.weights, self.card)
 
     def may_refine(self, options: SegmentOptions) -> bool:
         """Say whether level 2 may follow with these options."""

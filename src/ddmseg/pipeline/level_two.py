@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -107,16 +108,18 @@ class LevelTwo:
         self.card = card
 
     @classmethod
-    def of(cls, card: Card) -> LevelTwo | None:
-        """Load the second level that lies beside a shipped model.
+    def beside(cls, weights: Path, card: Card) -> LevelTwo | None:
+        """Load the second level whose weights lie beside those of the first.
 
         Args:
+            weights: file of the first level, such as ``anatomy.safetensors``; the second
+                level is ``anatomy_fine.safetensors``.
             card: of the first level.
 
         Returns:
             None where there is none, or it is of other structures.
         """
-        path = second_level_path(card.name)
+        path = second_level_path(weights)
         if path is None:
             return None
         model, own = load_weights(path)

@@ -56,9 +56,9 @@ def model_path(name: str) -> Path:
     )
 
 
-def second_level_path(name: str) -> Path | None:
-    """Return the weights of a shipped model's second level, or None where it has none."""
-    path = weights_folder() / f"{name}{SECOND_LEVEL}{SUFFIX}"
+def second_level_path(weights: Path) -> Path | None:
+    """Return the weights of a model's second level, or None where none lie beside its own."""
+    path = weights.with_name(f"{weights.stem}{SECOND_LEVEL}{SUFFIX}")
     return path if path.is_file() else None
 
 
