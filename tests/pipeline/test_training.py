@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from ddmseg.pipeline.objective import Losses
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.training import Progress, Trainer, learning_rate_factor
 from ddmseg.pipeline.validation import ValidationScores
+from free_ports import free_ports
 from toys import BoxSource, fingerprint, tiny_settings
 
 
@@ -281,15 +281,10 @@ def test_a_killed_process_is_resumed_to_the_same_weights(tmp_path):
     assert state(tmp_path / "killed") == state(tmp_path / "whole")
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def test_two_processes_train_one_model_and_stop_together(tmp_path):
     # What torchrun sets, without its own process.
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    (port,) = free_ports(1)
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     pair = [
         start(tmp_path / "pair", "--pair", RANK=str(n), LOCAL_RANK=str(n), **shared) for n in (0, 1)
     ]

@@ -20,7 +20,8 @@ import pydicom
 import pytest
 
 from dicom_files import PATIENT, read_seg, world_dice
-from dicom_network import Orthanc, free_ports, program, storescu, wait_for
+from dicom_network import Orthanc, program, storescu, wait_for
+from free_ports import free_ports
 from review_folder import nifti_bytes
 
 ROOT = Path(__file__).parents[3]
