@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled, tiles
+from ddmseg.networks.tiling import encode_tiled, tile_shapes, tiles
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -71,3 +71,21 @@ def test_tiles_cover_the_grid_and_keep_to_multiples(n: int, overlap: float) -> N
         assert side.stop - side.start == 24
         covered[side] = True
     assert covered.all()
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "count"),
+    [
+        (48, 48, 1),  # the patch itself
+        (80, 48, 2),
+        (84, 48, 2),  # the last grid that two tiles of 48 cover
+        (96, 56, 2),  # two longer ones in place of three
+        (120, 48, 3),  # longer ones would be as many
+        (136, 56, 3),
+    ],
+)
+def test_tiles_grow_by_a_fifth_at_most_where_fewer_do_then(n: int, side: int, count: int) -> None:
+    # the second axis keeps a grid of one tile from being taken whole
+    shapes = tile_shapes((n, 84), (48, 48), multiple=8, overlap=0.25)
+    assert set(shapes) == {(side, 48)}
+    assert len(shapes) == 2 * count

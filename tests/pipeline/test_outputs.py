@@ -189,9 +189,12 @@ def break_writer(monkeypatch, suffix: str, error: BaseException) -> None:
     monkeypatch.setitem(outputs._WRITERS, suffix, broken)
 
 
-def test_a_full_disk_leaves_nothing_behind(make_segmentation, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("suffix", ["_report.html", "_desc-discrepancy_map.nii.gz"])
+def test_a_full_disk_leaves_nothing_behind(
+    make_segmentation, tmp_path, monkeypatch, suffix
+) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
-    break_writer(monkeypatch, "_report.html", full)
+    break_writer(monkeypatch, suffix, full)
     folder = tmp_path / "new" / "deep"
     with pytest.raises(OutputError, match=r"cannot write .*deep: No space left on device; mend"):
         write_outputs(make_segmentation(), folder, stem="scan")

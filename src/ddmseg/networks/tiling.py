@@ -1,7 +1,7 @@
 """Encode a large image tile by tile, as it was seen in training, and blend the features.
 
 Group normalisation measures what is in view. An encoder trained on patches meets other
-statistics on a whole head; tiles of the training size give it the view it knows, and
+statistics on a whole head; tiles of about the training size give it the view it knows, and
 bound the memory that encoding needs.
 """
 
@@ -21,6 +21,8 @@ from ddmseg.types import Image
 
 TOLERATED = 1.25
 """A grid this much larger than the training patch is still encoded whole."""
+GROWTH = 1.2
+"""A tile's edge may be this much longer than the patch's, where fewer tiles do then."""
 FAINTEST = 0.01
 """Weight of a tile's corner against its middle, at least."""
 
@@ -46,7 +48,7 @@ def encode_tiled(
     grid = tuple(image.shape[2:])
     if fits_whole(grid, patch):
         return encode(image)
-    size = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
+    size = tile_size(grid, patch, multiple=model.multiple, overlap=overlap)
     weight = bell(size, image)
     sums: list[Tensor] = []
     totals: dict[int, Tensor] = {}
@@ -76,8 +78,26 @@ def tile_shapes(
     """Return the shape of each piece that :func:`encode_tiled` would encode."""
     if fits_whole(grid, patch):
         return [tuple(grid)]
-    size = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
+    size = tile_size(grid, patch, multiple=multiple, overlap=overlap)
     return [size for _ in tiles(tuple(grid), size, overlap, multiple)]
+
+
+def tile_size(
+    grid: Sequence[int], patch: Sequence[int], *, multiple: int, overlap: float
+) -> tuple[int, ...]:
+    """Return the edges of tiles that cover a grid with the fewest voxels.
+
+    They are those of the training patch, or longer by up to ``GROWTH``: a grid that just misses
+    two tiles would else cost three.
+    """
+
+    edges = [_best_side(n, p, multiple, overlap) for n, p in zip(grid, patch, strict=True)]
+    return tuple(edges)
+
+
+def _best_side(n: int, p: int, multiple: int, overlap: float) -> int:
+    sides = [min(n, side) for side in range(p, int(GROWTH * p) + 1, multiple)]
+    return min(sides, key=lambda side: side * _count(n, side, overlap))
 
 
 def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
@@ -112,11 +132,16 @@ def tiles(
     """Evenly spread tiles that cover the grid and start on multiples."""
     starts = []
     for n, side in zip(grid, size, strict=True):
-        count = math.ceil((n - side) / (side * (1 - overlap))) + 1
+        count = _count(n, side, overlap)
         ideal = torch.linspace(0, n - side, count).tolist() if count > 1 else [0.0]
         starts.append(sorted({int(x / multiple) * multiple for x in ideal}))
     for corner in itertools.product(*starts):
         yield tuple(slice(a, a + side) for a, side in zip(corner, size, strict=True))
+
+
+def _count(n: int, side: int, overlap: float) -> int:
+    """Tiles along an axis of n voxels."""
+    return math.ceil((n - side) / (side * (1 - overlap))) + 1
 
 
 def _shrunk(tile: tuple[slice, ...], factor: int) -> tuple[slice, ...]:

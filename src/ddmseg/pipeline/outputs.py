@@ -13,6 +13,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ SUFFIXES = (
 )
 """What follows the stem, in the order of writing; the receipt is last."""
 
+Writer = Callable[[Segmentation, Path], None]
+
+VOLUME = ".nii.gz"
 RECEIPT = "_receipt.json"
 PROBABILITIES = "_probseg.nii.gz"
 SAMPLES = "_desc-samples_dseg.nii.gz"
@@ -92,11 +96,29 @@ def write_outputs(
     with _errors_named(folder):
         existing = _check_free(folder, stem, overwrite=overwrite)
         with _staging(folder, stem) as staging:
-            for suffix in wanted[:-1]:
-                writers[suffix](segmentation, staging / f"{stem}{suffix}")
+            work = {staging / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
+            _write_all(segmentation, work)
             _write_receipt(segmentation, _paths(staging, stem, wanted))
             _move_in(_paths(staging, stem, wanted), folder, existing)
     return _paths(folder, stem, wanted)
+
+
+def _write_all(segmentation: Segmentation, work: dict[Path, Writer]) -> None:
+    """Write every file, volumes in a thread beside the others: zlib lets go of Python's lock."""
+    with ThreadPoolExecutor(max_workers=1) as packer:
+        packed = [
+            packer.submit(write, segmentation, path)
+            for path, write in work.items()
+            if path.name.endswith(VOLUME)
+        ]
+        try:
+            for path, write in work.items():
+                if not path.name.endswith(VOLUME):
+                    write(segmentation, path)
+            for volume in packed:
+                volume.result()
+        finally:
+            packer.shutdown(cancel_futures=True)
 
 
 def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
@@ -278,7 +300,7 @@ def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
     _write_json(receipt, {**segmentation.receipt, "outputs": hashes})
 
 
-_WRITERS: dict[str, Callable[[Segmentation, Path], None]] = {
+_WRITERS: dict[str, Writer] = {
     "_dseg.nii.gz": _write_labels,
     "_dseg.tsv": _write_table,
     "_desc-uncertainty_map.nii.gz": _write_uncertainty,

@@ -160,7 +160,7 @@ def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
         rising = scan.affine[towards[axis], axis] > 0
         for end in (0, -1):
             face = _FACES[towards[axis]][int((end == -1) == rising)]
-            plane = labels.take(end, axis)
+            plane = np.moveaxis(labels, axis, 0)[end]
             passing = ENDS_BELOW if face == "bottom" else ()
             area_cm2 = plane_cm2 * int(((plane > 0) & ~np.isin(plane, list(passing))).sum())
             if area_cm2 > CUT_CM2:

@@ -99,10 +99,9 @@ def _move_islands(
 
 def _fill_holes(cleaned: NDArray[np.int32], voxel_ml: float) -> dict[int, int]:
     """Fill closed-in background in place; return the voxels by the id they got."""
-    from scipy.ndimage import binary_fill_holes, find_objects, label
+    from scipy.ndimage import find_objects, label
 
-    inside = cleaned > 0
-    holes, _ = label(binary_fill_holes(inside) & ~inside, _FULL)
+    holes, _ = label(_closed_in(cleaned), _FULL)
     sizes = np.bincount(holes.ravel())[1:]
     filled: dict[int, int] = {}
     for number, box in enumerate(find_objects(holes), start=1):
@@ -115,6 +114,19 @@ def _fill_holes(cleaned: NDArray[np.int32], voxel_ml: float) -> dict[int, int]:
         cleaned[around][hole] = index
         filled[index] = filled.get(index, 0) + int(sizes[number - 1])
     return filled
+
+
+def _closed_in(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Say of each voxel whether it is background from which no path leads outside."""
+    from scipy.ndimage import label
+
+    spaces, count = label(labels == 0)
+    closed = np.ones(count + 1, bool)
+    closed[0] = False  # the labels themselves
+    for axis in range(labels.ndim):
+        for end in (0, -1):
+            closed[np.moveaxis(spaces, axis, 0)[end]] = False
+    return closed[spaces]
 
 
 def _surrounding(labels: NDArray[np.int32], piece: NDArray[np.bool_]) -> int:

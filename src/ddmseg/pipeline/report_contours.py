@@ -26,8 +26,13 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
     Outer outlines run clockwise on the screen, holes the other way.
     """
-    row, column, direction = _edges(mask)
-    following = _successors(row, column, direction, mask.shape)
+    if not mask.any():
+        return []
+    # a structure is a small part of its slice
+    box = tuple(_extent(mask.any(axis=1 - axis)) for axis in (0, 1))
+    row, column, direction = _edges(mask[box])
+    following = _successors(row, column, direction, mask[box].shape)
+    row, column = row + box[0].start, column + box[1].start
     middle = np.stack([2 * column, 2 * row], axis=1) + np.array(_STEP)[direction][:, ::-1]
     found: list[NDArray[np.int64]] = []
     seen = np.zeros(len(row), dtype=bool)
@@ -40,6 +45,12 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
         seen[loop] = True
         found.append(_corners(middle[loop]))
     return found
+
+
+def _extent(used: NDArray[np.bool_]) -> slice:
+    """Return where the first to the last used place lie; at least one is."""
+    places = np.flatnonzero(used)
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _edges(
@@ -84,9 +95,9 @@ def _successors(
 
 def _corners(points: NDArray[np.int64]) -> NDArray[np.int64]:
     """Leave out the points inside straight runs."""
-    ahead = np.roll(points, -1, axis=0) - points
-    behind = points - np.roll(points, 1, axis=0)
-    turning: NDArray[np.bool_] = (ahead != behind).any(axis=1)
+    around = np.concatenate([points[-1:], points, points[:1]])
+    step = np.diff(around, axis=0)
+    turning: NDArray[np.bool_] = (step[1:] != step[:-1]).any(axis=1)
     return points[turning]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
-GRID_VERSION = "2"
+GRID_VERSION = "3"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
