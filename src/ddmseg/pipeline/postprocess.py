@@ -126,7 +126,8 @@ def _closed_in(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     for axis in range(labels.ndim):
         for end in (0, -1):
             closed[np.moveaxis(spaces, axis, 0)[end]] = False
-    return closed[spaces]
+    inside: NDArray[np.bool_] = closed[spaces]
+    return inside
 
 
 def _surrounding(labels: NDArray[np.int32], piece: NDArray[np.bool_]) -> int:

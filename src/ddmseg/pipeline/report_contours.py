@@ -29,7 +29,7 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     if not mask.any():
         return []
     # a structure is a small part of its slice
-    box = tuple(_extent(mask.any(axis=1 - axis)) for axis in (0, 1))
+    box = (_extent(mask, 0), _extent(mask, 1))
     row, column, direction = _edges(mask[box])
     following = _successors(row, column, direction, mask[box].shape)
     row, column = row + box[0].start, column + box[1].start
@@ -47,9 +47,9 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return found
 
 
-def _extent(used: NDArray[np.bool_]) -> slice:
-    """Return where the first to the last used place lie; at least one is."""
-    places = np.flatnonzero(used)
+def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
+    """Return where a mask that is not empty begins and ends along an axis."""
+    places = np.flatnonzero(mask.any(axis=1 - axis))
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
