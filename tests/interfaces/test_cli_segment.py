@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ddmseg.pipeline.cache import CACHE_VARIABLE
+from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.postprocess import Cleaning
 from toy_head import everything_in, head_affine, head_voxels, write_head
 
@@ -134,7 +135,7 @@ def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> Non
 def test_a_failed_scan_is_handled_as_asked(
     segment, scan, tmp_path, monkeypatch, choice, code, written
 ) -> None:
-    monkeypatch.setattr("ddmseg.pipeline.quality.WARN_DICE", 1.1)  # whatever comes fails
+    monkeypatch.setattr(Limits, "of", lambda card: Limits(fails=1.1))  # whatever comes fails
     out = tmp_path / "out"
     outcome = segment(scan, "-o", out, "--on-fail", choice)
     assert outcome.code == code

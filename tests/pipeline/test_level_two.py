@@ -190,15 +190,14 @@ def test_level_2_follows_when_it_is_asked_for(segmenter, scan):
 
 @pytest.mark.parametrize(("enough", "refined"), [(0.0, False), (1.1, True)])
 def test_auto_refines_what_is_expected_to_be_wanting(segmenter, scan, enough, refined, monkeypatch):
-    for module in ("inference", "answering"):
-        monkeypatch.setattr(f"ddmseg.pipeline.{module}.PASS_DICE", enough)
+    monkeypatch.setattr(segmenter.answering, "enough", enough)
     result = segmenter(scan)
     assert ("level_two" in result.receipt) == refined
     assert result.quality.samples == 0  # patches come before samples
 
 
 def test_steps_and_budgets_are_spent_on_level_1(segmenter, scan, monkeypatch):
-    monkeypatch.setattr("ddmseg.pipeline.inference.PASS_DICE", 1.1)
+    monkeypatch.setattr(segmenter.answering, "enough", 1.1)
     assert "level_two" not in segmenter(scan, steps=1).receipt
     with pytest.raises(SettingsError, match="level: got 2 with a budget"):
         SegmentOptions(level="2", budget=5.0)

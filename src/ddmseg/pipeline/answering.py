@@ -12,8 +12,9 @@ from ddmseg.pipeline.budget.spending import GoOn, Spending
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import PASS_DICE, Assessment, assess
+from ddmseg.pipeline.quality import Assessment, assess
 from ddmseg.pipeline.scan_encoding import EncodedScan
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.throughput.scan_stages import PreparedScan, Progress
@@ -28,11 +29,15 @@ class Answering:
     Args:
         model: the network, in eval mode.
         card: of its weights.
+
+    Attributes:
+        enough: expected Dice from which on nothing more is spent.
     """
 
     def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
         self.model = model
         self.card = card
+        self.enough = Limits.of(card).passes
         self._own = settings_from_dict(SamplingSettings, card.settings["sampling"])
 
     @property
@@ -60,7 +65,7 @@ class Answering:
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
-            if refines or coarse[1].expected_dice >= PASS_DICE:
+            if refines or coarse[1].expected_dice >= self.enough:
                 return coarse
             return self._climb(encoded, options, progress, coarse)
         own = self.own_draw
@@ -77,7 +82,7 @@ class Answering:
             return found, found[1].expected_dice, found[0].samples
 
         start = (coarse, coarse[1].expected_dice)
-        return spending.climb(run, coarse=start, quality=PASS_DICE)
+        return spending.climb(run, coarse=start, quality=self.enough)
 
     def _climb(
         self,
@@ -94,7 +99,7 @@ class Answering:
             return outcome, outcome[1].expected_dice
 
         before = start[1].expected_dice
-        effort = climb(run, quality=PASS_DICE, budgets=BUDGETS, start=before)
+        effort = climb(run, quality=self.enough, budgets=BUDGETS, start=before)
         return start if effort.best.quality < before else effort.result
 
     def draw(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import fit_calibration
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
@@ -24,6 +25,8 @@ from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.corruption import corrupt
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.limits import usual
+from ddmseg.pipeline.quality import calibrated
 from ddmseg.pipeline.settings_reader import settings_from_dict
 
 CORRUPTIONS_PER_CASE = 3
@@ -40,7 +43,7 @@ class Trial:
         true: Dice against the truth, mean over the structures of mask or truth.
         auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
-        by_structure: raw expected and true Dice of each structure in the mask.
+        by_structure: raw expected and true Dice of each class in the mask.
         volume_factors: by how much each volume's interval had to be widened.
     """
 
@@ -49,7 +52,7 @@ class Trial:
     true: float
     auroc: float
     auroc_entropy: float
-    by_structure: list[tuple[float, float]]
+    by_structure: dict[int, tuple[float, float]]
     volume_factors: list[float]
 
 
@@ -132,9 +135,10 @@ def _trial(
         true=float(dice[~dice.isnan()].mean()) if (~dice.isnan()).any() else 1.0,
         auroc=auroc(D[0, 0], wrong),
         auroc_entropy=float("nan") if kind == "corrupted" else auroc(entropy(p)[0, 0], wrong),
-        by_structure=list(
-            zip(found[inside].tolist(), dice[inside].nan_to_num(0.0).tolist(), strict=True)
-        ),
+        by_structure={
+            code: (float(found[code - 1]), float(dice[code - 1].nan_to_num(0.0)))
+            for code in (inside.nonzero().flatten() + 1).tolist()
+        },
         volume_factors=[] if kind == "corrupted" else _volume_factors(expected, volumes),
     )
 
@@ -172,7 +176,7 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
         always_present: FreeSurfer ids that every scan of this kind holds.
     """
     whole = fit_calibration([t.expected for t in trials], [t.true for t in trials])
-    pairs = [pair for t in trials for pair in t.by_structure]
+    pairs = [pair for t in trials for pair in t.by_structure.values()]
     single = fit_calibration([e for e, _ in pairs], [t for _, t in pairs])
     factors = np.array([f for t in trials for f in t.volume_factors])
     # The finite-sample quantile of split conformal prediction (Vovk et al. 2005).
@@ -184,7 +188,23 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
         "always_present": [int(index) for index in always_present],
         "masks": len(trials),
     }
-    return replace(card, calibration=calibration)
+    card = replace(card, calibration=calibration)
+    return with_usual(card, [t for t in trials if t.kind == "sampled"])
+
+
+def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
+    """Return a calibrated card that says which expected Dice these intact subjects get."""
+    if not trials:
+        return card
+    whole = [calibrated(card, trial.expected) for trial in trials]
+    single = [
+        {
+            structure(card.labels[code]).name: calibrated(card, dice, which="structure_dice")
+            for code, (dice, _) in trial.by_structure.items()
+        }
+        for trial in trials
+    ]
+    return replace(card, calibration={**card.calibration, "usual": usual(whole, single)})
 
 
 def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:

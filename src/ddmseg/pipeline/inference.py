@@ -31,7 +31,7 @@ from ddmseg.pipeline.level_two import LevelTwo, finer
 from ddmseg.pipeline.memory_plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import PASS_DICE, Assessment
+from ddmseg.pipeline.quality import Assessment
 from ddmseg.pipeline.receipt import receipt
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
 from ddmseg.pipeline.scan_input import as_volume
@@ -315,7 +315,7 @@ class Segmenter:
 
     def _second_level(self, options: SegmentOptions, coarse: Assessment) -> LevelTwo | None:
         """Return the second level where it is to follow, else None."""
-        wanted = options.level == "2" or coarse.expected_dice < PASS_DICE
+        wanted = options.level == "2" or coarse.expected_dice < self.answering.enough
         return self.second if wanted and self.may_refine(options) else None
 
     def rates(self) -> Rates:

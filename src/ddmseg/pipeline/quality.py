@@ -18,17 +18,13 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.reasons import Reason, about_structures
 from ddmseg.pipeline.segmentation import Quality, Verdict
 
-PASS_DICE = 0.80
-WARN_DICE = 0.60
-"""Expected Dice from which a result passes, and from which it only warns."""
 AGREEMENT = 0.80
 """Mean Dice of the samples with the answer below which they are said to disagree."""
-STRUCTURE_DICE = 0.50
-"""Expected Dice below which a single structure is named."""
 SLAB = 32
 """Voxels along the first axis that are handled at once where all classes count."""
 
@@ -87,7 +83,8 @@ def judge(
     by_structure = expected_dice_by_structure(card, assessment.expectation)
     expected = assessment.expected_dice
     agreement = sample_agreement(answer)
-    reasons = _reasons(card, assessment, by_structure)
+    limits = Limits.of(card)
+    reasons = _reasons(card, limits, assessment, by_structure)
     if agreement is not None and agreement < AGREEMENT:
         sentence = (
             f"the samples disagree: their mean Dice with the answer is {agreement:.2f}, "
@@ -96,9 +93,9 @@ def judge(
         reasons.append(Reason(sentence, "samples_disagree", _dice(agreement, AGREEMENT)))
     reasons += seen
     verdict: Verdict = "pass"
-    if expected < WARN_DICE or not by_structure:
+    if expected < limits.fails or not by_structure:
         verdict = "fail"
-    elif expected < PASS_DICE or reasons:
+    elif expected < limits.passes or reasons:
         verdict = "warn"
     return Quality(
         verdict,
@@ -153,15 +150,19 @@ def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, f
     }
 
 
-def _reasons(card: Card, assessment: Assessment, by_structure: dict[str, float]) -> list[str]:
+def _reasons(
+    card: Card, limits: Limits, assessment: Assessment, by_structure: dict[str, float]
+) -> list[str]:
     if not by_structure:
         return [Reason("no structure was found in the scan", "nothing_found", {})]
     reasons: list[str] = []
     expected = assessment.expected_dice
-    if expected < PASS_DICE:
-        sentence = f"the expected Dice is {expected:.2f}, below {PASS_DICE:.2f}"
-        reasons.append(Reason(sentence, "expected_dice_low", _dice(expected, PASS_DICE)))
-    weak = sorted(((dice, name) for name, dice in by_structure.items() if dice < STRUCTURE_DICE))
+    if expected < limits.passes:
+        sentence = f"the expected Dice is {expected:.2f}, below {limits.passes:.2f}"
+        reasons.append(Reason(sentence, "expected_dice_low", _dice(expected, limits.passes)))
+    weak = sorted(
+        (dice, name) for name, dice in by_structure.items() if dice < limits.of_structure(name)
+    )
     if weak:
         told = [(f"{name} ({d:.2f})", {"name": name, "dice": round(d, 2)}) for d, name in weak]
         begin = "the image supports these structures poorly"

@@ -14,7 +14,8 @@ from ddmseg.imaging.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg.imaging.intensity import normalise
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.pipeline.batches import seeded
-from ddmseg.pipeline.quality import PASS_DICE, judge
+from ddmseg.pipeline.limits import Limits
+from ddmseg.pipeline.quality import judge
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies.encoded import EncodedSubject
 from ddmseg.pipeline.studies.figures import COLOURS, GREY, line_with_bars, name_ticks
@@ -75,6 +76,7 @@ def _row(trained: Trained, subject: Subject, number: int, artefact: str, level: 
         "verdict": quality.verdict,
         "dice": trained.score(subject, p.argmax(0).numpy())["dice"],
         "expected": assessment.expected_dice,
+        "limit": Limits.of(trained.card).passes,
     }
 
 
@@ -169,9 +171,10 @@ def _artefact_words(name: str, tests: dict[Condition, Comparison]) -> str:
 
 def _quality(rows: Rows) -> Iterator[str]:
     yield "## Does quality control notice?"
+    limit = rows.numbers("limit")[0]
     yield (
         f"AUROC of 1 − expected Dice for a Dice below {GOOD_DICE}, over all scans, intact and "
-        f"worse; and the verdicts, which pass from an expected Dice of {PASS_DICE:g} on."
+        f"worse; and the verdicts, which pass from an expected Dice of {limit:g} on."
     )
     known = rows.known("dice")
     body = []
@@ -252,7 +255,7 @@ def draw(rows: Rows, figure: Figure) -> None:
     left.set_ylabel("relative loss of Dice, %")
     left.legend(fontsize=8, frameon=False, ncols=2)
     right.axhline(GOOD_DICE, color=GREY, linewidth=0.8, linestyle=":")
-    right.axvline(PASS_DICE, color=GREY, linewidth=0.8, linestyle=":")
+    right.axvline(rows.numbers("limit")[0], color=GREY, linewidth=0.8, linestyle=":")
     right.set_xlabel("expected Dice")
     right.set_ylabel("true Dice")
 
@@ -261,7 +264,7 @@ ROBUSTNESS = Study(
     name="robustness",
     question="What do artefacts of the scan cost, and does quality control notice?",
     words=("artefact", "verdict"),
-    numbers=("level", "dice", "expected"),
+    numbers=("level", "dice", "expected", "limit"),
     measure=measure,
     page=page,
     draw=draw,
