@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddmseg.networks.blocks import ConvolutionBlock, Pointwise, channels_last, fold, unfold
@@ -27,6 +28,7 @@ class SegmentationEncoder(nn.Module):
         super().__init__()
         block = 2**dims
         self.voxels_in_block = block
+        self.width = width
         self.coarsen = Pointwise(channels * block, width)
         self.context = ConvolutionBlock(dims, width, width)
         self.embed = Pointwise(width + channels * block, embedding * block)
@@ -38,18 +40,29 @@ class SegmentationEncoder(nn.Module):
             mask: encoded mask on the image grid, or with ``stride=2`` on half of it.
             stride: image voxels a mask voxel is wide, 1 or 2.
         """
-        folded = channels_last(fold(mask) if stride == 1 else _repeat(mask, self.voxels_in_block))
+        if stride == 1:
+            return self._embedded(channels_last(fold(mask)), self.coarsen.weight, self.embed.weight)
+        # A mask voxel fills its block: equal copies, which meet the sum of their weights.
+        coarsen = self._of_blocks(self.coarsen.weight)
+        around, own = self.embed.weight.split([self.width, self.coarsen.in_features], dim=1)
+        embed = torch.cat([around, self._of_blocks(own)], dim=1)
+        return self._embedded(channels_last(mask), coarsen, embed)
+
+    def _embedded(self, mask: Tensor, coarsen: Tensor, embed: Tensor) -> Tensor:
+        """Return z_S of a mask on half the grid, with these weights."""
+        rows = mask.movedim(1, -1)
+        inner = F.linear(rows, coarsen, self.coarsen.bias).movedim(-1, 1)
         # The voxel's own code beside its surroundings: the former decides most.
-        z: Tensor = self.embed(torch.cat([self.context(self.coarsen(folded)), folded], dim=1))
-        return z
+        both = torch.cat([self.context(inner).movedim(1, -1), rows], dim=-1)
+        return F.linear(both, embed, self.embed.bias).movedim(-1, 1)
+
+    def _of_blocks(self, weight: Tensor) -> Tensor:
+        """Return weights of one code in place of those of the block's copies of it."""
+        return weight.unflatten(1, (self.voxels_in_block, -1)).sum(dim=1)
 
     def features(self, mask: Mask) -> Features:
         """Return z_S on the grid of the mask, which is the image grid."""
         return unfold(self.forward(mask))
-
-
-def _repeat(mask: Tensor, times: int) -> Tensor:
-    return mask.repeat(1, times, *(1,) * (mask.dim() - 2))
 
 
 def folded_discrepancy(embedding_image: Tensor, embedding_mask: Tensor, dims: int) -> Tensor:
