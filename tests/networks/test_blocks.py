@@ -17,7 +17,9 @@ from ddmseg.networks.blocks import (
     Refine,
     ResidualBlock,
     TimeEmbedding,
+    block_means,
     channels_last,
+    class_probabilities,
     fold,
     unfold,
 )
@@ -55,6 +57,20 @@ def test_fold_keeps_the_channels_of_a_voxel_side_by_side():
         block = 4 * di + 2 * dj + dk
         expected = x[:, :, di::2, dj::2, dk::2]
         assert torch.equal(folded[:, 5 * block : 5 * block + 5], expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("last", [False, True])
+def test_probabilities_and_block_means_are_torchs_in_the_layout_that_came(dims, last):
+    x = 5 * normal(2, 3, *(4, 6, 8)[:dims])
+    x = channels_last(x) if last else x
+    p = class_probabilities(x)
+    torch.testing.assert_close(p, torch.softmax(x, dim=1))
+    pool = {2: F.avg_pool2d, 3: F.avg_pool3d}[dims]
+    torch.testing.assert_close(block_means(p), pool(p, 2))
+    if last:
+        assert p.stride() == x.stride()
+        assert block_means(p).stride(1) == 1
 
 
 @pytest.mark.parametrize("dims", [2, 3])

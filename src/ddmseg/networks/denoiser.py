@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +27,9 @@ from ddmseg.networks.blocks import (
     Refine,
     ResidualBlock,
     TimeEmbedding,
+    block_means,
     channels_last,
+    class_probabilities,
     fold,
 )
 from ddmseg.networks.image_encoder import Encoding, FineHead
@@ -259,5 +260,4 @@ class Denoiser(nn.Module):
 
 def pooled_logits(logits: ClassMap) -> MaskGridMap:
     """Return the log of the class probabilities averaged over 2-voxel blocks."""
-    pool = F.avg_pool3d if logits.dim() == 5 else F.avg_pool2d
-    return pool(torch.softmax(logits, dim=1), 2).clamp_min(1e-6).log()
+    return block_means(class_probabilities(logits)).clamp_min(1e-6).log()

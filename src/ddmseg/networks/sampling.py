@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from ddmseg.maths.discrepancy import guidance as energy_guidance
 from ddmseg.maths.samplers import find_sampler, time_grid
 from ddmseg.maths.schedule import Schedule, clean_to_score, score_to_clean
+from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.denoiser import Conditions, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -70,7 +71,7 @@ class MaskSampler:
             every = slice(None, None, model.mask_stride)
             logits = self.encoding.coarse_logits[:, :, *(every,) * model.dims]
             prior = torch.zeros_like(logits)
-        return model.mask_encoding.of_probabilities(torch.softmax(prior, dim=1))
+        return model.mask_encoding.of_probabilities(class_probabilities(prior))
 
     def __call__(
         self,
@@ -120,7 +121,7 @@ class _Walk:
         if owner.guidance.kind == "classifier_free":
             free, _ = self._predict(x_t, log_snr, owner.conditions.without_image())
             self.logits = self.logits + owner.guidance.scale * (self.logits - free)
-        p = torch.softmax(self.logits, dim=1)
+        p = class_probabilities(self.logits)
         if self.observe is not None:
             self.observe(self.steps, p)
         self.steps += 1
@@ -170,7 +171,7 @@ class _Walk:
         logits = self.logits
         if model.mask_stride > 1:
             logits = model.decode(self.hidden, self.owner.conditions)
-        return torch.softmax(logits, dim=1)
+        return class_probabilities(logits)
 
 
 def _on_mask_grid(owner: MaskSampler) -> ClassMap:

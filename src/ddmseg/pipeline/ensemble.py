@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.maths.discrepancy import ensemble_weights
+from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -44,7 +45,7 @@ class Answer:
 
 def coarse_answer(encoding: Encoding) -> Answer:
     """Return the coarse head's answer: no sample, no step."""
-    p = torch.softmax(encoding.coarse_logits, dim=1)
+    p = class_probabilities(encoding.coarse_logits)
     return Answer(p, torch.zeros(0), torch.zeros(0, p.shape[1]), 0)
 
 
@@ -118,7 +119,7 @@ def sampled_answer(
 
 def _joined(encoding: Encoding, mean: ClassMap, coarse_share: float) -> ClassMap:
     """Return the mean of the samples joined with the coarse head, in the mean's place."""
-    coarse = torch.softmax(encoding.coarse_logits, dim=1)
+    coarse = class_probabilities(encoding.coarse_logits)
     return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
 
 
