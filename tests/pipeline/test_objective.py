@@ -62,6 +62,35 @@ def test_each_part_trains_what_it_should():
     }
 
 
+def gradients(share: float, **weights: float) -> dict[str, torch.Tensor]:
+    model = tiny_model().train()
+    losses(model, encoder_share=share, **weights).total.backward()
+    return {
+        name: weight.grad
+        for name, weight in model.named_parameters()
+        if weight.grad is not None and weight.grad.any()
+    }
+
+
+def test_a_share_of_the_gradient_reaches_the_features_and_all_of_it_their_map():
+    whole, half, none = (gradients(share) for share in (1.0, 0.5, 0.0))
+    alone = gradients(1.0, diffusion_weight=0.0, discrepancy_weight=0.0)
+    for name, grad in whole.items():
+        if name.startswith("image_encoder.") and ".embed." not in name:
+            torch.testing.assert_close(none[name], alone[name])  # the plain network's
+            torch.testing.assert_close(half[name], (grad + alone[name]) / 2)
+        else:
+            torch.testing.assert_close(none[name], grad)
+    first = "image_encoder.stem.convolution.weight"
+    assert not torch.allclose(none[first], whole[first])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_share_changes_no_loss(share):
+    found, usual = losses(tiny_model(), encoder_share=share), losses(tiny_model())
+    torch.testing.assert_close(found.total, usual.total)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_half_precision_gives_about_the_same(stride):
     # What mixed precision on a GPU does, on the CPU.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch.nn.functional as F
@@ -124,3 +124,22 @@ class ImageEncoder(nn.Module):
             embedding=self.embed(finest),
             coarse_logits=self.head(finest, stem),
         )
+
+    def with_share(self, encoding: Encoding, share: float) -> Encoding:
+        """Return the same encoding, of whose features only a share passes gradients on.
+
+        z_I is mapped anew, so that the map itself learns from the whole gradient.
+
+        Args:
+            encoding: of :meth:`forward`.
+            share: of the gradient, in [0, 1].
+        """
+        if share == 1:
+            return encoding
+
+        def shared(x: Tensor) -> Tensor:
+            return share * x + (1 - share) * x.detach()
+
+        pyramid = tuple(shared(x) for x in encoding.pyramid)
+        embedding = self.embed(pyramid[0])
+        return replace(encoding, stem=shared(encoding.stem), pyramid=pyramid, embedding=embedding)

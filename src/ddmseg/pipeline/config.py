@@ -189,7 +189,9 @@ class LossSettings:
     Before ``joint_from_step`` the image encoder trains alone with its coarse head, which
     costs less than a joint step. With ``encoders_until_step`` above 0 nothing is joint:
     up to that step both encoders train without the denoiser, from there on they are
-    frozen and the denoiser trains alone.
+    frozen and the denoiser trains alone. ``encoder_share`` is how much of the gradient of
+    L_diff and L_disc reaches the features of f^I: 1 all of it, 0 none, so that they are
+    those of the plain network; z_I is made of them by a map that always has all of it.
     """
 
     diffusion_weight: float = 1.0
@@ -205,6 +207,7 @@ class LossSettings:
     drop_image_probability: float = 0.0
     joint_from_step: int = 0
     encoders_until_step: int = 0
+    encoder_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -213,7 +216,12 @@ class LossSettings:
             _require_least(0, self, f"loss.{name}")
         for name in ("joint_from_step", "encoders_until_step"):
             _require_least(0, self, f"loss.{name}")
-        for name in ("recycling_clean_end", "recycling_noise_end", "drop_image_probability"):
+        for name in (
+            "recycling_clean_end",
+            "recycling_noise_end",
+            "drop_image_probability",
+            "encoder_share",
+        ):
             _require_share(self, f"loss.{name}")
 
 

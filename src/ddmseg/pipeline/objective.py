@@ -85,6 +85,7 @@ class Objective:
             encoding = model.encode(image)
             coarse = self._segmentation(encoding.coarse_logits, labels)
         zero = torch.zeros_like(coarse)
+        encoding = model.image_encoder.with_share(encoding, settings.encoder_share)
         diffusion, disc, fine = zero, zero, encoding.coarse_logits
         if stage in ("denoiser", "joint"):
             diffusion, fine = self._diffusion(encoding, labels, generator)
