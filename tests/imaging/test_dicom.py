@@ -234,6 +234,32 @@ def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
         list_series(tmp_path)
 
 
+def test_a_damaged_file_below_a_folder_is_told_by_number(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    bad = write_series(folder / PATIENT, scan(), AFFINE)[1]
+    (folder / "notes.txt").touch()
+    raw = bad.read_bytes()
+    bad.write_bytes(raw[: raw.index(b"TOYS") + 1])
+    with pytest.raises(ScanError) as caught:
+        list_series(folder)
+    told = "damaged DICOM file (cut off in its header); export it again"
+    assert str(caught.value) == f"{folder}, file 3: {told}"
+    with pytest.raises(ScanError) as caught:
+        list_series(bad)  # named by the user, who knows its name
+    assert str(caught.value) == f"{bad}: {told}"
+
+
+def test_a_file_that_vanishes_is_told_by_number(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / PATIENT, scan(), AFFINE)
+    series = only(tmp_path)
+    paths[2].unlink()
+    with pytest.raises(ScanError) as caught:
+        read_series(series)
+    assert str(caught.value) == (
+        "series-004_t1_mprage_sag, image 3: cannot be read (No such file or directory)"
+    )
+
+
 # --- refusals ---------------------------------------------------------------
 
 
@@ -255,6 +281,7 @@ def set_all(keyword: str, value: object) -> Callable[[int, FileDataset], None]:
     [
         ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "a localiser, not a scan; choose"),
         ("ImageType", ["DERIVED", "PRIMARY", "ADC", "ND"], "a computed map (ADC), not a scan"),
+        ("ImageType", ["DERIVED", "PRIMARY", "M", "SUB"], "a computed map (SUB), not a scan"),
         ("ImageType", ["ORIGINAL", "PRIMARY", "P", "ND"], "a computed map (PHASE), not a scan"),
         ("ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"], "tiled into one picture (MOSAIC)"),
         ("Modality", "PT", "modality PT; it must be one of MR, CT; choose another series"),

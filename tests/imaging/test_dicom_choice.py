@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import Series, list_series
+from ddmseg.imaging.dicom import Series, list_series, refusal
 from ddmseg.imaging.dicom_choice import choose_series, describe_series
 from dicom_files import affine_of, save, scan, slice_datasets
 
@@ -93,8 +93,8 @@ def test_the_choice_is_explained(tmp_path: Path) -> None:
     series(tmp_path, 5, "t2_tse", MRAcquisitionType="2D")
     choice = choose_series(list_series(tmp_path))
     assert choice.why == (
-        "T1-like by its description, as scanned, whole head, 3-D, 45 x 40 x 30 mm; "
-        "the best of 2 usable of 3"
+        "T1-like by its description, which the models know best, as scanned, whole head, 3-D, "
+        "45 x 40 x 30 mm; the best of 2 usable of 3"
     )
 
 
@@ -133,6 +133,67 @@ def test_nothing_usable_tells_why(tmp_path: Path) -> None:
     assert reason(list_series(tmp_path / "a")) == (
         f"none of 2 series can be segmented; the first: {told}"
     )
+
+
+SECONDARY = ["DERIVED", "SECONDARY"]
+
+
+@pytest.mark.parametrize(
+    ("description", "image_type", "told"),
+    [
+        ("localizer", None, "a localiser ('localizer')"),
+        ("3-plane LOC", None, "a localiser ('loc')"),
+        ("AAHead_Scout_64ch", None, "a localiser ('scout')"),
+        ("Survey_32ch", None, "a localiser ('survey')"),
+        ("localisers", None, "a localiser ('localisers')"),
+        ("Apparent Diffusion Coefficient (mm2/s)", SECONDARY, "('apparent diffusion coefficient')"),
+        ("ADC", None, "a computed map ('adc')"),
+        ("FA map", SECONDARY, "a computed map ('fa map')"),
+        ("Fractional Anisotropy", None, "a computed map ('fractional anisotropy')"),
+        ("DTI_FA", SECONDARY, "a computed map ('fa')"),
+        ("ep2d_trace", SECONDARY, "a computed map ('trace')"),
+        ("T1 map", None, "a computed map ('t1 map')"),
+        ("T2*-map", None, "a computed map ('t2 map')"),
+        ("T1 post - pre SUB", SECONDARY, "a computed map ('sub')"),
+        ("subtraction", None, "a computed map ('subtraction')"),
+        ("TOF_MIP", None, "a computed map ('mip')"),
+    ],
+)
+def test_what_a_description_gives_away_is_not_taken_unasked(
+    tmp_path: Path, description: str, image_type: list[str] | None, told: str
+) -> None:
+    series(tmp_path, 3, description, **({"ImageType": image_type} if image_type else {}))
+    found = list_series(tmp_path)
+    assert refusal(found[0]) is None  # whoever asks for it may have it
+    assert reason(found).startswith(f"{found[0].name}: described as a ")
+    assert f"{told}, so it is not taken unasked; choose another series, or pass" in reason(found)
+    assert "--series 3 to segment it all the same" in reason(found)
+    assert "; not taken unasked: described as a " in describe_series(found[0])
+    assert describe_series(found[0]).endswith(told)
+    choice = choose_series(found, "3")
+    assert (choice.series.number, choice.doubtful) == (3, True)
+    assert choice.why.startswith("named with --series, though described as a ")
+    series(tmp_path, 9, "t2")
+    assert chosen(tmp_path) == 9
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        *("t1_mprage_sag", "T1 local shim", "location 3 T1", "t1 trace", "T1 FA 15", "SUB-01 T1"),
+        *("t1 mapping", "MPR T1", "adcom t1", "sag T1 FSPGR BRAVO", "Ax T1 MEMPRAGE RMS", "3D T1"),
+    ],
+)
+def test_what_only_sounds_alike_is_taken(tmp_path: Path, description: str) -> None:
+    series(tmp_path, 3, description)
+    choice = choose_series(list_series(tmp_path))
+    assert (choice.series.number, choice.doubtful) == (3, False)
+
+
+def test_without_a_number_the_uid_is_told(tmp_path: Path) -> None:
+    series(tmp_path, 3, "scout")
+    (only,) = list_series(tmp_path)
+    assert f"pass --series {only.uid} to" in reason([replace(only, number=None)])
 
 
 def test_computed_tomography_is_never_taken_by_itself(tmp_path: Path) -> None:

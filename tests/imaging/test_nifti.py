@@ -206,7 +206,7 @@ def test_what_described_the_scan_is_gone(tmp_path: Path) -> None:
     scan = read_volume(path)
     write_label_map(tmp_path / "out.nii", labels_like(scan), scan)
     header = nib.load(tmp_path / "out.nii").header
-    assert header["descrip"] == b"ddmseg labels"
+    assert header["descrip"] == b"ddmseg labels; research use, not for diagnosis"
     assert header["aux_file"] == b""
     assert header["cal_max"] == 0
     assert header["toffset"] == 0
@@ -244,7 +244,7 @@ def test_map_round_trip(tmp_path: Path) -> None:
     image = nib.load(tmp_path / "m.nii.gz")
     assert image.get_data_dtype() == np.float32
     assert np.array_equal(np.asarray(image.dataobj), data.astype(np.float32))
-    assert image.header["descrip"] == b"voxel entropy, 0 to 1"
+    assert image.header["descrip"] == b"voxel entropy, 0 to 1; research use, not for diagnosis"
     assert image.header["intent_code"] == 0
     assert np.array_equal(image.affine, scan.affine)
 
@@ -256,6 +256,9 @@ def test_maps_of_classes_have_four_axes(tmp_path: Path) -> None:
     image = nib.load(tmp_path / "p.nii.gz")
     assert image.shape == (6, 7, 8, 5)
     assert np.array_equal(np.asarray(image.dataobj), data)
+    told = image.header["descrip"].item()
+    assert told == b"x" * 46 + b"; research use, not for diagnosis"  # cut, but not the notice
+    assert len(told) == 79
 
 
 def test_labels_of_a_four_axis_scan_have_three(tmp_path: Path) -> None:

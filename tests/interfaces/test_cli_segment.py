@@ -114,7 +114,8 @@ def test_a_trace_has_a_frame_for_each_sample_and_step(segment, scan, tmp_path) -
 
 def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> None:
     def empty(labels, *, voxel_ml):
-        return np.zeros_like(labels), Cleaning(islands={41: int((labels > 0).sum())})
+        islands = {41: int((labels > 0).sum())}
+        return np.zeros_like(labels), Cleaning(islands, pieces={41: 2}, open_holes_ml=(7.0,))
 
     monkeypatch.setattr("ddmseg.pipeline.throughput.restoring.clean_labels", empty)
     for name, words in (("clean", ()), ("raw", ("--raw",))):
@@ -126,7 +127,9 @@ def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> Non
     clean, raw = (voxels(tmp_path / name / "scan_dseg.nii.gz") for name in ("clean", "raw"))
     assert not clean.any()
     assert told["clean"]["voxels_changed"] == (raw > 0).sum() > 0
-    assert told["raw"] == {"applied": False}
+    left = {"large_pieces": {"Right-Cerebral-White-Matter": 2}, "large_holes_ml": [7.0]}
+    assert told["raw"] == {"applied": False, **left}
+    assert {key: told["clean"][key] for key in left} == left
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,17 @@ def test_of_several_series_the_best_is_taken_and_all_are_told(tmp_path) -> None:
     assert told[-1] == "chosen: series-002_t2_flair (named with --series)"
 
 
+def test_a_localiser_by_its_description_must_be_asked_for_and_is_told(tmp_path) -> None:
+    dicom(tmp_path / "in", number=2, description="t1 localizer")
+    assert "described as a localiser ('localizer'), so it is not taken" in refusal(tmp_path / "in")
+    told: list[str] = []
+    assert only(tmp_path / "in", series="2", tell=told.append).series is not None
+    assert told == [
+        "chosen: series-002_t1_localizer (named with --series, though described as a localiser "
+        "('localizer'))"
+    ]
+
+
 def test_one_series_alone_is_not_told(tmp_path) -> None:
     told: list[str] = []
     only(dicom(tmp_path / "in"), tell=told.append)

@@ -98,6 +98,7 @@ def test_the_quality_file_holds_the_verdict(make_segmentation, tmp_path) -> None
     told = json.loads((tmp_path / "scan_qc.json").read_text())
     # beside each sentence what it says in code, where it has one
     assert told.pop("reason_codes") == [None, {"code": "dim", "values": {"percent": 3}}]
+    assert told.pop("notice") == "research use, not for diagnosis"
     assert told == dataclasses.asdict(quality)
 
 

@@ -10,7 +10,7 @@ import pytest
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, mirror_index, structure
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import implausible, plausible_volumes
+from ddmseg.pipeline.plausibility import HOLE_ML, implausible, plausible_volumes
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.segmentation import StructureVolume
 
@@ -124,6 +124,40 @@ def test_thick_slices_and_cut_off_intensities_are_told():
 def test_pieces_left_are_told():
     found = reasons(cleaning=Cleaning(pieces={17: 2, 4: 3}))
     assert found == ["in several large pieces: Left-Hippocampus (2), Left-Lateral-Ventricle (3)"]
+
+
+def test_holes_are_told_with_number_and_size_and_only_large_ones():
+    usual_space, larger = 0.6, 1.5 * HOLE_ML  # on intact heads, and not
+    # 60 ml of labels: a twentieth of them is above HOLE_ML
+    assert reasons(cleaning=Cleaning(open_holes_ml=(usual_space,))) == []
+    found = reasons(cleaning=Cleaning(open_holes_ml=(2 * larger, larger, usual_space)))
+    assert found == ["holes without a label inside the structures: 2, the largest of 6 ml"]
+
+
+def test_the_hole_of_a_small_structure_counts_by_its_share():
+    scan, labels = scan_and_labels()
+    labels[:] = 0
+    labels[20:35, 20:35, 20:35] = 17  # 3.4 ml
+    told = {"scan": scan, "labels": labels}
+    assert reasons(CROP, cleaning=Cleaning(open_holes_ml=(0.16,)), **told) == []
+    (found,) = reasons(CROP, cleaning=Cleaning(open_holes_ml=(0.18,)), **told)
+    assert found.endswith("1, the largest of 0.18 ml")
+
+
+def test_pieces_and_holes_are_told_of_raw_labels_too():
+    seen = Cleaning(pieces={17: 2}, open_holes_ml=(6.0,))
+    assert reasons(cleaning=seen.not_applied()) == reasons(cleaning=seen)
+    assert len(reasons(cleaning=seen)) == 2
+
+
+def test_the_card_says_which_slices_are_thick():
+    calibration = {"training_range": {"thickest_mm": 1.5}}
+    scan, labels = scan_and_labels(spacing=(1.0, 1.0, 1.6))
+    card = Card("toy", (0, 17), CROP, calibration=calibration)
+    (found,) = implausible(card, scan, labels, usual(), None)
+    assert found == "voxels of 1 x 1 x 1.6 mm; slices above 1.5 mm were not seen in training"
+    silent = Card("toy", (0, 17), CROP)
+    assert implausible(silent, scan, labels, usual(), None) == []
 
 
 def test_long_lists_end():

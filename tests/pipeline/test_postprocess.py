@@ -61,11 +61,31 @@ def test_a_closed_hole_is_filled_and_an_open_or_large_one_is_not():
     cleaned, done = clean_labels(labels, voxel_ml=0.001)
     assert cleaned[9, 9, 9] == 2
     assert done == Cleaning(holes={2: 1})
-    _, done = clean_labels(labels, voxel_ml=1.01 * HOLE_ML)
-    assert done == Cleaning()
+    cleaned, done = clean_labels(labels, voxel_ml=1.01 * HOLE_ML)
+    assert done == Cleaning(open_holes_ml=(0.505,))
+    assert np.array_equal(cleaned, labels)
     labels[9, 9, :] = 0  # now open to the air
     cleaned, done = clean_labels(labels, voxel_ml=0.001)
     assert np.array_equal(cleaned, labels)
+
+
+def test_open_holes_are_counted_largest_first():
+    labels = ball((30, 30, 30), 13)
+    labels[10:12, 14, 14] = 0
+    labels[16:19, 14, 14] = 0
+    labels[14, 20, 14] = 0  # 0.4 ml: filled
+    cleaned, done = clean_labels(labels, voxel_ml=0.4)
+    assert done == Cleaning(holes={2: 1}, open_holes_ml=(1.2, 0.8))
+    assert (cleaned[10:19, 14, 14] == 0).sum() == 5
+
+
+def test_what_was_only_looked_at_changed_nothing():
+    _, done = clean_labels(ball(), voxel_ml=1)
+    found = Cleaning({17: 3}, {2: 1}, {4: 2}, (0.9,)).not_applied()
+    assert done.applied
+    assert not found.applied
+    assert found.changed == 0
+    assert (found.pieces, found.open_holes_ml) == ({4: 2}, (0.9,))
 
 
 def test_touching_by_a_corner_is_touching():
@@ -112,6 +132,9 @@ def test_laws(labels, voxel_ml):
     assert (cleaned != labels).sum() <= done.changed
     if done.changed == 0:
         assert np.array_equal(cleaned, labels)
+    assert all(volume_ml > HOLE_ML for volume_ml in done.open_holes_ml)
+    closed = ndimage.binary_fill_holes(cleaned > 0) & (cleaned == 0)
+    assert sum(done.open_holes_ml) == pytest.approx(closed.sum() * voxel_ml, abs=0.01)
     if labels.size * voxel_ml < HOLE_ML:
         assert np.array_equal(ndimage.binary_fill_holes(cleaned > 0), cleaned > 0)
 

@@ -75,7 +75,9 @@ def test_the_verdict_names_what_was_seen_and_what_was_changed():
     bare = judge(card, answer, assessment)
     assert bare.postprocessing == {"applied": False}
     assert bare.sample_agreement is None
-    told = judge(card, answer, assessment, seen=["it is odd"], cleaning=Cleaning({17: 3}, {53: 2}))
+    cleaning = Cleaning({17: 3}, {53: 2}, {4: 2}, (0.7,))
+    told = judge(card, answer, assessment, seen=["it is odd"], cleaning=cleaning, distance=1.5)
+    assert (bare.training_distance, told.training_distance) == (None, 1.5)
     assert told.reasons == [*bare.reasons, "it is odd"]
     assert told.verdict != "pass"
     assert told.postprocessing == {
@@ -83,6 +85,14 @@ def test_the_verdict_names_what_was_seen_and_what_was_changed():
         "voxels_changed": 5,
         "island_voxels_removed": {"Left-Hippocampus": 3},
         "hole_voxels_filled": {"Right-Hippocampus": 2},
+        "large_pieces": {"Left-Lateral-Ventricle": 2},
+        "large_holes_ml": [0.7],
+    }
+    raw = judge(card, answer, assessment, cleaning=cleaning.not_applied())
+    assert raw.postprocessing == {
+        "applied": False,
+        "large_pieces": {"Left-Lateral-Ventricle": 2},
+        "large_holes_ml": [0.7],
     }
 
 

@@ -17,6 +17,7 @@ from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.quality import _dice
 from ddmseg.pipeline.reasons import Reason, about_structures, on_side, reason_code
 from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg.pipeline.training_range import Profile, outside_training
 
 I18N = resources.files("ddmseg.interfaces.review") / "static" / "i18n"
 LEFT, RIGHT = "Left-Hippocampus", "Right-Hippocampus"
@@ -66,7 +67,18 @@ def odd_head() -> list[str]:
         StructureVolume(41, "Right-Cerebral-White-Matter", 150.0, 140.0, 160.0),
     ]
     card = Card("toy", (0, 17), {"data": {"kind": "label_maps"}})
-    return implausible(card, scan, labels, volumes, Cleaning(pieces={17: 2, 4: 3}))
+    cleaning = Cleaning(pieces={17: 2, 4: 3}, open_holes_ml=(1234.5, 2.13))
+    return implausible(card, scan, labels, volumes, cleaning)
+
+
+def unlike_training() -> list[str]:
+    """Every reason that the card's training range can give."""
+    features = {"mean": [0.0, 0.0], "deviation": [1.0, 1.0], "largest_distance": 2.0}
+    ranges = {"p05": [0.1, 0.2], "p50": [0.4, 0.5], "contrast": [-0.2, 0.4]}
+    told = {"thickest_mm": 6.5, "intensities": ranges, "features": features}
+    card = Card("toy", (0, 17), {}, calibration={"training_range": told})
+    seen = {"p05": 0.31, "p50": 0.45, "contrast": -0.612}
+    return list(outside_training(card, Profile(seen, np.array([5.0, 5.005]))))
 
 
 def judged() -> list[str]:
@@ -87,7 +99,7 @@ def judged() -> list[str]:
     ]
 
 
-EVERY = [*odd_head(), *judged()]
+EVERY = [*odd_head(), *unlike_training(), *judged()]
 
 
 @pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)

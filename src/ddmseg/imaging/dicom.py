@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom_archive import archive_members
+from ddmseg.imaging.dicom_enhanced import MAX_FRAMES
 from ddmseg.imaging.dicom_file import Source, is_dicom
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_geometry import Stack, stack_frames
@@ -39,7 +40,8 @@ MAPS = frozenset(
     (
         *("ADC", "EADC", "FA", "TRACE", "TRACEW", "TENSOR", "TENSOR_B0", "DIFFUSION_MAP"),
         *("CBF", "CBV", "MTT", "TTP", "TMAX", "PBP", "RELCBF", "RELCBV", "RELMTT", "RCBF", "RCBV"),
-        *("MIP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "SUBTRACTION", "FIELD_MAP", "FIELD MAP"),
+        *("MIP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "FIELD_MAP", "FIELD MAP"),
+        *("SUB", "SUBTRACTION", "SUBTRACTED"),
         *("PHASE", "PHASE MAP", "PHASE_MAP", "B0 MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP"),
         *("R2 MAP", "R2_STAR MAP", "CSA REPORT", "SCREEN SAVE"),
     )
@@ -123,10 +125,12 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
         MissingExtraError: when pydicom is not installed.
     """
     root = Path(folder)
-    found = [path for path in _files(root, max_files) if is_dicom(path)]
+    found = [(path, told) for path, told in _files(root, max_files) if is_dicom(path)]
     if not found:
         raise ScanError(f"{root}: no DICOM file here; give a folder with DICOM or NIfTI files")
-    headers = [header for path in found if (header := read_header(path)) is not None]
+    headers = [
+        header for path, told in found if (header := read_header(path, told=told)) is not None
+    ]
     if not headers:
         raise ScanError(
             f"{root}: {len(found)} DICOM files and none holds an image; give the folder of a scan"
@@ -144,7 +148,7 @@ def holds_dicom(path: Path) -> bool:
     Raises:
         ScanError: when there is no such folder, or it holds too many files.
     """
-    return any(is_dicom(file) for file in _files(path, MAX_FILES))
+    return any(is_dicom(file) for file, _ in _files(path, MAX_FILES))
 
 
 def is_zip(path: Path) -> bool:
@@ -239,20 +243,25 @@ def _check_alike(series: Series, max_voxels: int) -> None:
     if count != len(series.frames):
         raise ScanError(
             f"{name}: {count} images and the places of {len(series.frames)}; a file with many "
-            "images must say where each lies (enhanced MR or CT); convert it with dcm2niix"
+            "images must say where each lies (enhanced MR or CT), and may have at most "
+            f"{MAX_FRAMES}; convert it with dcm2niix"
         )
 
 
-def _files(root: Path, max_files: int) -> Iterator[Source]:
-    """Every file, in a fixed order; folders that are links are not entered."""
+def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
+    """Every file and what it is called in messages, in a fixed order.
+
+    Files below a folder are told by number, since their names are often those of
+    patients. Folders that are links are not entered.
+    """
     if root.name.upper() == CONTENTS and root.is_file():
         root = root.absolute().parent
     if is_zip(root):
         members = archive_members(root, max_files=max_files)
-        yield from (member for member in members if member.name.upper() != CONTENTS)
+        yield from ((one, str(one)) for one in members if one.name.upper() != CONTENTS)
         return
     if root.is_file():
-        yield root
+        yield root, str(root)
         return
     if not root.is_dir():
         raise ScanError(f"{root}: no such folder; check the path")
@@ -266,7 +275,7 @@ def _files(root: Path, max_files: int) -> Iterator[Source]:
                     f"{root}: more than {max_files} files; give the folder of one examination"
                 )
             if name.upper() != CONTENTS:
-                yield Path(parent) / name
+                yield Path(parent) / name, f"{root}, file {seen}"
 
 
 def _without_copies(headers: Iterable[Header]) -> Iterator[Header]:

@@ -16,7 +16,6 @@ from ddmseg.imaging.dicom import Series
 from ddmseg.imaging.dicom_file import quiet
 from ddmseg.imaging.dicom_reference import (
     MAKER,
-    NOTICE,
     check_reference,
     highdicom_module,
     new_uid,
@@ -24,6 +23,7 @@ from ddmseg.imaging.dicom_reference import (
     source_items,
     take_over,
 )
+from ddmseg.imaging.notice import NOTICE
 
 if TYPE_CHECKING:
     from pydicom import Dataset

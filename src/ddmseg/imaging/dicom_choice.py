@@ -1,8 +1,8 @@
 """Which series of an examination to segment, and why.
 
-An export holds localisers, maps and several contrasts. What can be read at all is
-ranked by what the models want: MR, as scanned, the whole head, T1-like, in 3-D,
-without contrast agent, in fine voxels.
+An export holds localisers, maps and several contrasts. What can be read at all, and is
+not described as a localiser or a map, is ranked by what every model here knows best: MR,
+as scanned, the whole head, T1-like, in 3-D, without contrast agent, in fine voxels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom import Series, refusal
+from ddmseg.imaging.dicom_description import described_as
 from ddmseg.imaging.dicom_geometry import stack_frames
 
 HEAD_MM = 120.0
@@ -26,15 +27,27 @@ _OTHER = re.compile(
     r"asl|perf|stir|scout|survey|locali[sz]er"
 )
 _AGENT = re.compile(r"\bgd|_gd|gado|post|\+ ?c\b|(\b|_)(ce|km|gk)(\b|_)|contrast")
-_KINDS = {2: "T1-like by its description", 1: "contrast not named", 0: "not T1-like"}
+_KINDS = {
+    2: "T1-like by its description, which the models know best",
+    1: "contrast not named, and the models know T1 best",
+    0: "not T1-like, and the models know T1 best",
+}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The series to segment, and in a few words why this one."""
+    """The series to segment.
+
+    Attributes:
+        series: the one.
+        why: in a few words, why this one.
+        doubtful: whether it was asked for and would not have been chosen, by its
+            description.
+    """
 
     series: Series
     why: str
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,9 @@ class _Traits:
 def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
     """Return the series that was asked for, or else the one that fits the models best.
 
+    One that is described as a localiser or a computed map is taken only when it was
+    asked for.
+
     Args:
         found: by :func:`ddmseg.imaging.dicom.list_series`.
         wanted: a series number or a Series Instance UID.
@@ -70,8 +86,10 @@ def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
         ScanError: when there is none such, or none can be segmented.
     """
     if wanted is not None:
-        return Choice(_wanted(found, wanted), "named with --series")
-    reasons = {series.uid: refusal(series) for series in found}
+        series, named = _wanted(found, wanted), "named with --series"
+        doubt = described_as(series)
+        return Choice(series, f"{named}, though {doubt}" if doubt else named, doubt is not None)
+    reasons = {series.uid: refusal(series) or _doubt(series) for series in found}
     usable = [series for series in found if reasons[series.uid] is None]
     if not usable:
         first = next(reason for reason in reasons.values() if reason)
@@ -101,8 +119,11 @@ def describe_series(series: Series) -> str:
         f"{count} slice{'' if count == 1 else 's'} of {columns} x {rows}",
         edges,
     )
-    reason = refusal(series)
-    trouble = "" if reason is None else f"; not usable: {reason.removeprefix(f'{series.name}: ')}"
+    reason, doubt = refusal(series), described_as(series)
+    if reason is not None:
+        trouble = f"; not usable: {reason.removeprefix(f'{series.name}: ')}"
+    else:
+        trouble = f"; not taken unasked: {doubt}" if doubt else ""
     return ", ".join(words) + trouble
 
 
@@ -113,6 +134,18 @@ def shown_mm(spacing_mm: Sequence[float]) -> str:
     '0.41 x 0.41 x 1.5'
     """
     return " x ".join(f"{edge:.3g}" for edge in spacing_mm)
+
+
+def _doubt(series: Series) -> str | None:
+    """Why a series is not taken unasked, as a refusal; None when it may be."""
+    doubt = described_as(series)
+    if doubt is None:
+        return None
+    name = series.uid if series.number is None else series.number
+    return (
+        f"{series.name}: {doubt}, so it is not taken unasked; choose another series, or pass "
+        f"--series {name} to segment it all the same"
+    )
 
 
 def _wanted(found: Sequence[Series], wanted: str) -> Series:

@@ -14,16 +14,32 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 64
 """Characters kept of a text: the longest that the standard allows a description."""
+MAX_VALUES = 64
+"""Values of an element that are looked at: pydicom makes an object of each."""
 
 
 def value(dataset: Dataset, keyword: str) -> Any:
-    """Return an element's value; None when it is absent, empty or not readable."""
+    """Return an element's value; None when it is absent, empty, not readable or endless."""
     try:
+        if _count(dataset, keyword) > MAX_VALUES:
+            return None
         found = dataset.get(keyword)
     # a damaged value can make its converter raise anything; it counts as absent
     except Exception:
         return None
     return None if found is None or found == "" else found
+
+
+def _count(dataset: Dataset, keyword: str) -> int:
+    """How many values an element has as it is stored, at least; 1 for what is parsed already.
+
+    Numbers that are stored as bits have no separator, and a few bytes that look like one.
+    """
+    stored = dataset.get_item(keyword) if keyword in dataset else None
+    raw = getattr(stored, "value", None)
+    if not isinstance(raw, bytes) or keyword.endswith("Sequence"):
+        return 1
+    return raw.count(b"\\") + 1
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -39,7 +55,7 @@ def words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     if found is None:
         return ()
     several = [found] if isinstance(found, str | int | float) else list(found)
-    return tuple(str(one).strip().upper() for one in several[:MAX_TEXT])
+    return tuple(str(one).strip().upper() for one in several)
 
 
 def whole(dataset: Dataset, keyword: str) -> int | None:

@@ -17,12 +17,21 @@ from ddmseg.imaging.dicom_frame import Frame
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+MAX_FRAMES = 2048
+"""Frames of a file that are looked at; volumes have fewer, and time series are no scan."""
+
 
 def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
-    """Yield the frames in the order of the pixels; what a group lacks stays None."""
+    """Yield the frames in the order of the pixels; what a group lacks stays None.
+
+    None at all where their number is not that of the images, or is above ``MAX_FRAMES``.
+    """
+    groups = value(dataset, "PerFrameFunctionalGroupsSequence") or ()
+    if len(groups) != whole(dataset, "NumberOfFrames") or len(groups) > MAX_FRAMES:
+        return
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     instance = whole(dataset, "InstanceNumber")
-    for index, own in enumerate(value(dataset, "PerFrameFunctionalGroupsSequence") or ()):
+    for index, own in enumerate(groups):
         position = _group(own, shared, "PlanePositionSequence")
         orientation = _group(own, shared, "PlaneOrientationSequence")
         measures = _group(own, shared, "PixelMeasuresSequence")

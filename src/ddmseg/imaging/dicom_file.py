@@ -1,8 +1,9 @@
 """One DICOM file as a pydicom data set, read within bounds.
 
 pydicom inflates deflated files without limit and follows nested sequences as deep
-as they go. Here sizes are checked first, only the named elements are kept, and
-whatever goes wrong is one line. What identifies the patient is never asked for.
+as they go. Here elements are counted and measured first, pydicom is given those alone
+that were asked for, pixels are read as far as the header promises them, and whatever
+goes wrong is one line. What identifies the patient is never asked for.
 
 Source: DICOM PS3.10, section 7 (file format); PS3.5, annex A.5 (deflated syntax).
 """
@@ -13,14 +14,16 @@ import contextlib
 import logging
 import stat
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging.dicom_archive import ZipMember
+from ddmseg.imaging.dicom_inflate import InflatedStream, inflated
+from ddmseg.imaging.dicom_walk import PIXEL_DATA, UNDEFINED, Element, Stream, Walker
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,22 +33,22 @@ Source = Path | ZipMember
 
 MAX_FILE_BYTES = 1 << 30
 """Bytes of the largest file that is opened."""
-MAX_INFLATED_BYTES = 64 << 20
-"""Bytes that a deflated file may inflate to."""
-MAX_ELEMENT_BYTES = 64 << 20
-"""Bytes of the largest element that is read for a header."""
-MAX_READS = 200_000
-"""Steps that parsing may take: some two for each element. An enhanced series of 300
-slices takes 60 000; a few megabytes of empty items would take minutes without a limit."""
-MAX_ITEMS = 100_000
-"""Items in one sequence, at all depths."""
+MAX_HEADER_BYTES = 32 << 20
+"""Bytes of the elements that are read of a header, and of all before the pixels where they
+must be inflated. Enhanced files of 1000 slices have some 5 MB."""
+MAX_VALUE_BYTES = 1 << 16
+"""Bytes of an element that is read and is no sequence."""
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
-_ITEM = b"\xfe\xff\x00\xe0"
 _MAGIC_AT = 128
 _META_GROUP = 0x0002
+_TRANSFER_SYNTAX = 0x00020010
+_CHARACTER_SET = 0x00080005
+_LONGEST_UID = 64
 
 
 def pydicom_module() -> Any:
@@ -104,121 +107,177 @@ def _start(path: Source) -> bytes:
         return b""
 
 
-def read_dataset(path: Source, keywords: Sequence[str] | None = None) -> Dataset:
-    """Read a file.
+def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Dataset:
+    """Read elements of a header; the rest and the pixels are passed over.
 
     Args:
         path: of the file.
-        keywords: of the elements to keep; the pixels are then left unread. All
-            elements, with the pixels, when None.
+        keywords: of the elements to read.
+        told: what the file is called in messages; its path when it is left out. Names of
+            exported files are often those of patients.
+
+    Returns:
+        The elements that are there, and the transfer syntax.
 
     Raises:
         ScanError: when the file is absent, too large, no DICOM or damaged.
         MissingExtraError: when pydicom is not installed.
     """
+    dataset, _ = _read(path, keywords, told or str(path), 0)
+    return dataset
+
+
+def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = "") -> Dataset:
+    """Read elements of a header and the pixels.
+
+    Args:
+        path: of the file.
+        keywords: of the elements to read beside the pixels.
+        most: bytes that the pixels, as they are stored, may have.
+        told: as in :func:`read_dataset`.
+
+    Returns:
+        The elements that are there; without ``PixelData`` when the file ends before it.
+
+    Raises:
+        ScanError: as :func:`read_dataset`, and when there are more pixels than ``most``.
+        MissingExtraError: when pydicom is not installed.
+    """
+    dataset, pixels = _read(path, keywords, told or str(path), most)
+    if pixels is not None:
+        element, data = pixels
+        value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
+        value.is_undefined_length = element.length == UNDEFINED
+        dataset.add(value)
+    return dataset
+
+
+def _read(
+    path: Source, keywords: Sequence[str], told: str, most: int
+) -> tuple[Dataset, tuple[Element, bytes] | None]:
+    """The elements; and the pixels, unless ``most`` is 0."""
     pydicom = pydicom_module()
+    tags = {_CHARACTER_SET, *(pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords)}
     try:
         size = path.size if isinstance(path, ZipMember) else path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ScanError(
-                f"{path}: {size} bytes; a DICOM file may have at most {MAX_FILE_BYTES}; "
+                f"{told}: {size} bytes; a DICOM file may have at most {MAX_FILE_BYTES}; "
                 "convert it to NIfTI first"
             )
-        with _open(path) as stream, quiet():
-            return cast("Dataset", _parse(pydicom, stream, path, keywords))
+        with _open(path, told, header=most == 0) as stream:
+            content = _content(stream, told)
+            wanted, pixels = _collect(content, tags, told)
+            data = _pixel_bytes(content, pixels, most, told) if pixels and most else None
     except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ScanError(f"{told}: cannot be read ({error.strerror or error})") from error
+    dataset = _parsed(pydicom, wanted, content, told)
+    return dataset, None if pixels is None or data is None else (pixels, data)
 
 
-def _open(path: Source) -> BinaryIO:
-    return path.open() if isinstance(path, ZipMember) else path.open("rb")
+@contextlib.contextmanager
+def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
+    if isinstance(path, ZipMember):
+        yield InflatedStream(path.chunks(header=header), MAX_HEADER_BYTES, told)
+        return
+    with path.open("rb") as stream:
+        yield stream
 
 
-def _parse(pydicom: Any, stream: BinaryIO, path: Source, keywords: Sequence[str] | None) -> Any:
-    try:
-        source = _inflated(pydicom, stream, path)
-        dataset = pydicom.dcmread(
-            _Counted(source, path),
-            force=True,  # is_dicom has looked; old files have no magic word
-            stop_before_pixels=keywords is not None,
-            specific_tags=None if keywords is None else list(keywords),
-            defer_size=None if keywords is None else MAX_ELEMENT_BYTES,
+@dataclass(frozen=True)
+class _Content:
+    """Where the data set of a file is, and how it is encoded."""
+
+    stream: Stream
+    start: int
+    syntax: str
+    explicit: bool
+
+    @property
+    def big_endian(self) -> bool:
+        return self.syntax == EXPLICIT_BIG
+
+
+def _content(stream: Stream, told: str) -> _Content:
+    """Find the data set behind the meta group; one that is deflated gets a stream of its own."""
+    magic = stream.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
+    start, syntax = _MAGIC_AT + 4 if magic else 0, ""
+    for element in Walker(stream, told, explicit=True).elements(start, group=_META_GROUP):
+        start = element.end
+        if element.tag == _TRANSFER_SYNTAX:
+            stream.seek(element.value_at)
+            value = stream.read(min(element.length, _LONGEST_UID))
+            syntax = value.decode("ascii", "replace").strip("\0 ")
+    stream.seek(start)
+    if syntax == DEFLATED:
+        if isinstance(stream, InflatedStream):
+            stream.limit = MAX_FILE_BYTES  # the limit is on what comes out in the end
+        stream = InflatedStream(inflated(stream, told), MAX_HEADER_BYTES, told)
+        start, syntax = 0, EXPLICIT_LITTLE
+    # what the first element looks like counts for more than what the file says, as in pydicom
+    kind = stream.read(6)[4:]
+    explicit = len(kind) == 2 and all(0x40 < letter < 0x5B for letter in kind)
+    return _Content(
+        stream, start, syntax or (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE), explicit
+    )
+
+
+def _collect(content: _Content, tags: set[int], told: str) -> tuple[bytes, Element | None]:
+    """The elements that are wanted, as they are stored, and where the pixels are."""
+    stream = content.stream
+    walker = Walker(stream, told, explicit=content.explicit, big_endian=content.big_endian)
+    wanted = BytesIO()
+    for element in walker.elements(content.start):
+        if element.tag == PIXEL_DATA:
+            return wanted.getvalue(), element
+        if element.tag not in tags:
+            continue
+        if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
+            raise _too_large(told, MAX_HEADER_BYTES)
+        if not walker.look_into(element) and element.length > MAX_VALUE_BYTES:
+            raise _too_large(told, MAX_VALUE_BYTES)
+        stream.seek(element.start)
+        stored = stream.read(element.end - element.start)
+        if len(stored) < element.end - element.start:
+            raise ScanError(f"{told}: damaged DICOM file (cut off in its header); export it again")
+        wanted.write(stored)
+    return wanted.getvalue(), None
+
+
+def _too_large(told: str, most: int) -> ScanError:
+    return ScanError(
+        f"{told}: its header is above {most} bytes where a scan's is not; the file is damaged or "
+        "hostile; leave it out"
+    )
+
+
+def _pixel_bytes(content: _Content, element: Element, most: int, told: str) -> bytes:
+    """The pixels as they are stored; compressed ones with all that follows."""
+    stream = content.stream
+    if isinstance(stream, InflatedStream):
+        stream.limit = element.value_at + most
+    stream.seek(element.value_at)
+    data = b"" if most < element.length < UNDEFINED else stream.read(min(element.length, most + 1))
+    if len(data) > most or most < element.length < UNDEFINED:
+        raise ScanError(
+            f"{told}: more than {most} bytes of pixels where its header promises fewer; the file "
+            "is damaged or hostile; export it again"
         )
-        for keyword in keywords or ():
-            _check_element(dataset, keyword, path)
-        return dataset
-    except ScanError:
-        raise
-    except RecursionError as error:
-        raise ScanError(
-            f"{path}: sequences are nested too deep; the file is damaged or hostile"
-        ) from error
-    # a damaged file can make the parser raise anything
+    return data
+
+
+def _parsed(pydicom: Any, wanted: bytes, content: _Content, told: str) -> Dataset:
+    try:
+        with quiet():
+            dataset: Dataset = pydicom.filereader.read_dataset(
+                BytesIO(wanted), not content.explicit, not content.big_endian
+            )
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(content.syntax)
+            return dataset
+    # damaged elements can make the parser raise anything
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's own error, not one of pydicom's
         raise ScanError(
-            f"{path}: damaged DICOM file ({type(error).__name__} while reading its header); "
+            f"{told}: damaged DICOM file ({type(error).__name__} while reading its header); "
             "export it again"
         ) from error
-
-
-class _Counted:
-    """A stream that ends the reading of what has too many elements."""
-
-    def __init__(self, stream: BinaryIO, path: Source) -> None:
-        self._stream, self._path, self._left = stream, path, MAX_READS
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as the stream does, a limited number of times."""
-        self._left -= 1
-        if self._left < 0:
-            raise _too_many(self._path)
-        return self._stream.read(size)
-
-
-def _check_element(dataset: Any, keyword: str, path: Source) -> None:
-    """Check an element that pydicom left unparsed, before anything looks at its value."""
-    element = dataset.get_item(keyword) if keyword in dataset else None
-    raw = getattr(element, "value", b"")
-    if raw is None and getattr(element, "length", 0) > MAX_ELEMENT_BYTES:
-        raise ScanError(
-            f"{path}: {keyword} has {getattr(element, 'length', 0)} bytes; at most "
-            f"{MAX_ELEMENT_BYTES} are read; the file is damaged or hostile"
-        )
-    if isinstance(raw, bytes) and raw.count(_ITEM) > MAX_ITEMS:
-        raise _too_many(path)
-
-
-def _too_many(path: Source) -> ScanError:
-    return ScanError(f"{path}: too many elements for a scan; the file is damaged or hostile")
-
-
-def _inflated(pydicom: Any, stream: BinaryIO, path: Source) -> BinaryIO:
-    """The stream itself, or a deflated file inflated as far as is allowed."""
-    start = stream.read(_MAGIC_AT + 4)
-    stream.seek(0)
-    if start[_MAGIC_AT:] != b"DICM":
-        return stream
-    stream.seek(_MAGIC_AT + 4)
-    meta = pydicom.filereader.read_dataset(
-        stream, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP
-    )
-    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
-        stream.seek(0)
-        return stream
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(stream.read(), MAX_INFLATED_BYTES)
-    if inflater.unconsumed_tail:
-        raise ScanError(
-            f"{path}: inflates to more than {MAX_INFLATED_BYTES} bytes; store it uncompressed first"
-        )
-    meta.TransferSyntaxUID = EXPLICIT_LITTLE
-    plain = BytesIO()
-    plain.write(start)
-    meta = pydicom.dataset.FileMetaDataset(meta)
-    pydicom.filewriter.write_file_meta_info(plain, meta, enforce_standard=False)
-    plain.write(data)
-    plain.seek(0)
-    return plain

@@ -69,13 +69,17 @@ class Header:
     frames: tuple[Frame, ...]
 
 
-def read_header(path: Source) -> Header | None:
+def read_header(path: Source, *, told: str = "") -> Header | None:
     """Return the header of an image file; None for DICOM that holds no image.
+
+    Args:
+        path: of the file.
+        told: what it is called in messages; its path when it is left out.
 
     Raises:
         ScanError: when the file cannot be read.
     """
-    dataset = read_dataset(path, KEYWORDS)
+    dataset = read_dataset(path, KEYWORDS, told=told)
     with quiet():  # values are converted when they are looked at
         return _header(dataset, path)
 
@@ -84,7 +88,6 @@ def _header(dataset: Dataset, path: Source) -> Header | None:
     rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
     if not rows or not columns:
         return None
-    meta = getattr(dataset, "file_meta", None)
     return Header(
         path=path,
         series_uid=text(dataset, "SeriesInstanceUID"),
@@ -104,7 +107,7 @@ def _header(dataset: Dataset, path: Source) -> Header | None:
         repetition_time_ms=number(dataset, "RepetitionTime", math.nan),
         inversion_time_ms=number(dataset, "InversionTime", math.nan),
         flip_angle_degrees=number(dataset, "FlipAngle", math.nan),
-        transfer_syntax=str(meta.get("TransferSyntaxUID", "")) if meta is not None else "",
+        transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         photometric=text(dataset, "PhotometricInterpretation").upper(),
         rows=rows,
         columns=columns,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_dataset
+from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_image
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_header import Header
 
@@ -29,9 +29,28 @@ UNCOMPRESSED = (
     *("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"),
     "1.2.840.10008.1.2.1.99",
 )
+KEYWORDS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration"),
+    *("PhotometricInterpretation", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+"""All that a decoder asks of a header."""
+PADDING_BYTES = 1 << 20
+"""How much longer than the images pixels may be; some writers fill up blocks."""
+COMPRESSED_GROWTH = 2
+IMAGE_OVERHEAD_BYTES = 4096
+"""How much larger compressed pixels may be than plain ones, by factor and for each image;
+noise does not shrink, and each image has a header and tables of its own."""
 RLE = "1.2.840.10008.1.2.5"
 INSTALL_DECODER = "install one with pip install python-gdcm"
 
+MAX_FRAGMENTS = 50_000
+"""Pieces that compressed pixels may come in; most files have one an image."""
+MAX_MARKERS = 256
+"""Markers before the size of a JPEG image; some ten are usual."""
+
+_ITEM = b"\xfe\xff\x00\xe0"
 _AGAIN = "export the series again"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 # frame headers of JPEG (C4, C8 and CC are others) and of JPEG-LS (F7)
@@ -46,8 +65,7 @@ def check_decoder(header: Header, name: str) -> None:
     """
     pydicom = pydicom_module()
     syntax = header.transfer_syntax
-    # a file without a meta group is uncompressed by the standard
-    if not syntax or syntax in UNCOMPRESSED:
+    if syntax in UNCOMPRESSED:
         return
     told = pydicom.uid.UID(syntax).name
     try:
@@ -92,17 +110,17 @@ def _decode(header: Header, name: str) -> NDArray[Any]:
     # by number: the names of exported files are often those of patients
     instance = header.frames[0].instance
     told = name if instance is None else f"{name}, image {instance}"
-    dataset = read_dataset(header.path)
+    shape = (header.frame_count, header.rows, header.columns)
+    promised = int(np.prod(shape, dtype=np.int64)) * header.bits // 8
+    plain = header.transfer_syntax in UNCOMPRESSED
+    most = promised + PADDING_BYTES
+    if not plain:
+        most += (COMPRESSED_GROWTH - 1) * promised + IMAGE_OVERHEAD_BYTES * header.frame_count
+    dataset = read_image(header.path, KEYWORDS, most, told=told)
     pixels = getattr(dataset, "PixelData", None)
     if not pixels:
         raise ScanError(f"{told}: holds no pixels, or is cut off before them; {_AGAIN}")
-    if not header.transfer_syntax:  # without a meta group; pydicom has found out how to read it
-        implicit = dataset.original_encoding[0]
-        uid = pydicom_module().uid.UID(UNCOMPRESSED[0 if implicit else 1])
-        dataset.file_meta.TransferSyntaxUID = uid
-    shape = (header.frame_count, header.rows, header.columns)
-    if header.transfer_syntax in ("", *UNCOMPRESSED):
-        promised = int(np.prod(shape, dtype=np.int64)) * header.bits // 8
+    if plain:
         if len(pixels) < promised:
             raise ScanError(
                 f"{told}: {len(pixels)} bytes of pixels where the header promises {promised}; "
@@ -125,6 +143,11 @@ def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
     """Check that every compressed image has the size that the header says."""
     from pydicom.encaps import generate_frames
 
+    if dataset.PixelData.count(_ITEM) > MAX_FRAGMENTS:
+        raise ScanError(
+            f"{told}: compressed pixels in more than {MAX_FRAGMENTS} pieces; the file is damaged "
+            f"or hostile; {_AGAIN}"
+        )
     try:
         images = list(generate_frames(dataset.PixelData, number_of_frames=header.frame_count))
     except (ValueError, IndexError, EOFError, struct.error) as error:
@@ -160,7 +183,11 @@ def codestream_size(image: bytes) -> tuple[int, int] | None:
         right, lower, left, upper = struct.unpack_from(">4I", image, start + 8)
         return lower - upper, right - left
     at = 2
-    while image[:2] == b"\xff\xd8" and at + 9 <= len(image) and image[at] == 0xFF:
+    if image[:2] != b"\xff\xd8":
+        return None
+    for _ in range(MAX_MARKERS):
+        if at + 9 > len(image) or image[at] != 0xFF:
+            return None
         marker, length = image[at + 1], int.from_bytes(image[at + 2 : at + 4], "big")
         if marker == 0xFF:  # fill bytes may stand before a marker
             at += 1

@@ -34,7 +34,6 @@ TAKEN_OVER = (
 )
 """Elements of patient, study and image history that are copied as they are."""
 
-NOTICE = "research use, not for diagnosis"
 MAKER = "ddmseg"
 
 
@@ -103,7 +102,7 @@ def take_over(series: Series, target: Dataset) -> None:
     Raises:
         ScanError: when the source cannot be read any more.
     """
-    source = read_dataset(series.headers[0].path, TAKEN_OVER)
+    source = read_dataset(series.headers[0].path, TAKEN_OVER, told=series.name)
     with quiet():  # values that break the standard are passed on as they are
         for keyword in TAKEN_OVER:
             if keyword in source:

@@ -25,7 +25,6 @@ from ddmseg.imaging.dicom_file import quiet
 from ddmseg.imaging.dicom_geometry import Stack, stack_frames
 from ddmseg.imaging.dicom_reference import (
     MAKER,
-    NOTICE,
     check_reference,
     frame_references,
     highdicom_module,
@@ -37,6 +36,7 @@ from ddmseg.imaging.dicom_reference import (
 )
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import classes_of, structure
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap, Volume
 
 INTENT_LABEL = 1002
@@ -27,6 +28,8 @@ SCANNER = 1
 """NIfTI transform code NIFTI_XFORM_SCANNER_ANAT, for scans that came without a header."""
 LEVEL = 4
 """gzip level: a third of the time of the usual 6, and files hardly larger."""
+DESCRIPTION_LENGTH = 79
+"""Characters of the header's ``descrip``, which ends with a zero."""
 _LABEL_DTYPES = ("u1", "i2", "u2", "i4")
 
 
@@ -78,7 +81,7 @@ def write_map(
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
         data: 3-D, or 4-D with the classes last.
         like: the scan, whose header fields are kept.
-        description: what it is, cut to the 79 characters that the header has.
+        description: what it is; cut to what the notice leaves of the header's 79 characters.
 
     Raises:
         OutputError: when the file cannot be written.
@@ -106,7 +109,7 @@ def _header(like: Volume, shape: tuple[int, ...], dtype: np.dtype[Any], descript
     header.set_data_shape(shape)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1.0, 0.0)
-    plain = description.encode("ascii", "replace")[:79]
+    plain = _described(description)
     for field, value in {
         "cal_min": 0, "cal_max": 0, "glmin": 0, "glmax": 0, "intent_code": 0,
         "intent_p1": 0, "intent_p2": 0, "intent_p3": 0, "intent_name": b"",
@@ -119,6 +122,12 @@ def _header(like: Volume, shape: tuple[int, ...], dtype: np.dtype[Any], descript
     if len(shape) == 4:
         pixdim[4] = 1.0
     return header
+
+
+def _described(description: str) -> bytes:
+    """Return a description that ends with the notice: it may be cut, the notice never."""
+    notice = f"; {NOTICE}".encode("ascii")
+    return description.encode("ascii", "replace")[: DESCRIPTION_LENGTH - len(notice)] + notice
 
 
 def _carried_over(like: Volume) -> Any:

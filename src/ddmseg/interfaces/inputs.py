@@ -148,7 +148,7 @@ def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> 
     reason = refusal(choice.series)
     if reason is not None:
         raise ScanError(reason)
-    if len(listed) > 1:
+    if len(listed) > 1 or choice.doubtful:
         tell(f"chosen: {choice.series.name} ({choice.why})")
     return Scan(path, choice.series.name, series=choice.series)
 

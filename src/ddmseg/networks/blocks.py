@@ -101,7 +101,8 @@ def block_means(x: Tensor) -> Tensor:
     for axis in range(2, 2 + dims):
         pairs = torch.unflatten(x, axis, (-1, 2))
         x = pairs.select(axis + 1, 0) + pairs.select(axis + 1, 1)
-    return x / 2**dims
+    means: Tensor = x / 2**dims
+    return means
 
 
 class Pointwise(nn.Linear):

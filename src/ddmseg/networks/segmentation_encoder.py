@@ -44,7 +44,8 @@ class SegmentationEncoder(nn.Module):
             return self._embedded(channels_last(fold(mask)), self.coarsen.weight, self.embed.weight)
         # A mask voxel fills its block: equal copies, which meet the sum of their weights.
         coarsen = self._of_blocks(self.coarsen.weight)
-        around, own = self.embed.weight.split([self.width, self.coarsen.in_features], dim=1)
+        sizes = [self.width, self.coarsen.in_features]
+        around, own = torch.split(self.embed.weight, sizes, dim=1)
         embed = torch.cat([around, self._of_blocks(own)], dim=1)
         return self._embedded(channels_last(mask), coarsen, embed)
 
@@ -58,7 +59,8 @@ class SegmentationEncoder(nn.Module):
 
     def _of_blocks(self, weight: Tensor) -> Tensor:
         """Return weights of one code in place of those of the block's copies of it."""
-        return weight.unflatten(1, (self.voxels_in_block, -1)).sum(dim=1)
+        copies: Tensor = torch.unflatten(weight, 1, (self.voxels_in_block, -1))
+        return copies.sum(dim=1)
 
     def features(self, mask: Mask) -> Features:
         """Return z_S on the grid of the mask, which is the image grid."""

@@ -126,7 +126,7 @@ def _trial(
     right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
     expected = expectation(labels[0], right[0, 0], p[0])
     wrong = labels[0] != truth
-    dice, volumes = _true_dice(labels[0], truth, model.classes)
+    dice, volumes = true_dice(labels[0], truth, model.classes)
     found = expected.dice[1:]
     inside = ~found.isnan()
     return Trial(
@@ -143,7 +143,7 @@ def _trial(
     )
 
 
-def _true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return Dice of each foreground class (NaN where neither has it) and true sizes."""
 
     def count(x: Tensor) -> Tensor:

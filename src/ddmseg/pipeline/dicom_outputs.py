@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from ddmseg.imaging.dicom import Series
 from ddmseg.imaging.dicom_capture import write_capture
-from ddmseg.imaging.dicom_reference import NOTICE, check_reference, highdicom_module
+from ddmseg.imaging.dicom_reference import check_reference, highdicom_module
 from ddmseg.imaging.dicom_seg import write_dicom_seg
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.dicom_report import report_picture
 from ddmseg.pipeline.segmentation import Segmentation
 

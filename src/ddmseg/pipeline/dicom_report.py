@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import MissingExtraError
-from ddmseg.imaging.dicom_reference import NOTICE, software_version
+from ddmseg.imaging.dicom_reference import software_version
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.report_figures import PLANES, Slice, Upright, colour_of
 from ddmseg.pipeline.report_thumbnail import paint_labels
 from ddmseg.pipeline.report_volumes import format_ml

@@ -25,6 +25,7 @@ from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.labels import dseg_table
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
 from ddmseg.pipeline.reasons import reason_code
 from ddmseg.pipeline.report import render_report
@@ -257,6 +258,7 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
     _write_json(
         path,
         {
+            "notice": NOTICE,
             "verdict": quality.verdict,
             "expected_dice": quality.expected_dice,
             "expected_dice_by_structure": quality.expected_dice_by_structure,
@@ -265,6 +267,7 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
             "steps": quality.steps,
             "samples": quality.samples,
             "sample_agreement": quality.sample_agreement,
+            "training_distance": quality.training_distance,
             "postprocessing": quality.postprocessing,
         },
     )

@@ -16,9 +16,14 @@ from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.reasons import Reason, about_structures
 from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg.pipeline.training_range import thickest_mm
 
 THICKEST_MM = 6.5
-"""Thickest slices that the label-map models were trained to see through, and rounding."""
+"""Thickest slices of label-map models whose cards do not say what they were trained on."""
+HOLE_SHARE, HOLE_ML = 0.05, 2.0
+"""A hole is told from this share of all labels, or from this volume if that is less.
+
+Space between the folds is closed in on intact heads, too: up to 0.6 ml in eight of them."""
 SATURATED_SHARE = 0.02
 """Share of the labelled voxels at the scan's largest value from which it is cut off."""
 CUT_CM2 = 4.0
@@ -57,17 +62,16 @@ def implausible(
         scan: as it was read.
         labels: FreeSurfer ids on its grid.
         volumes: of each structure.
-        cleaning: what was changed in the labels, None when nothing was tried.
+        cleaning: what was found in the labels, None when nobody looked.
     """
     whole_head = card.settings["data"]["kind"] == "label_maps"
-    reasons: list[str] = [*_thick(scan)] if whole_head else []
+    thickest = thickest_mm(card) or (THICKEST_MM if whole_head else math.inf)
+    reasons: list[str] = [*_thick(scan, thickest)]
     reasons += [*_saturated(scan, labels), *_odd_volumes(volumes), *_odd_sides(volumes)]
     if whole_head:
         reasons += _cut(scan, labels)
-    if cleaning is not None and cleaning.pieces:
-        pieces = [(structure(i).name, n) for i, n in cleaning.pieces.items()]
-        told = [(f"{name} ({n})", {"name": name, "count": n}) for name, n in pieces]
-        reasons.append(about_structures("in several large pieces", "pieces", told))
+    if cleaning is not None:
+        reasons += [*_in_pieces(cleaning), *_holes(scan, labels, cleaning)]
     return reasons
 
 
@@ -87,13 +91,13 @@ def plausible_volumes() -> dict[int, PlausibleVolume]:
     }
 
 
-def _thick(scan: Volume) -> Iterator[str]:
-    if max(scan.spacing_mm) > THICKEST_MM:
+def _thick(scan: Volume, thickest: float) -> Iterator[str]:
+    if max(scan.spacing_mm) > thickest:
         shown = " x ".join(f"{s:.3g}" for s in scan.spacing_mm)
         yield Reason(
-            f"voxels of {shown} mm; slices above {THICKEST_MM:g} mm were not seen in training",
+            f"voxels of {shown} mm; slices above {thickest:g} mm were not seen in training",
             "thick_slices",
-            {"spacing": shown, "thickest_mm": THICKEST_MM},
+            {"spacing": shown, "thickest_mm": thickest},
         )
 
 
@@ -170,3 +174,23 @@ def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
                     "brain_cut",
                     {"face": face, "area_cm2": round(area_cm2)},
                 )
+
+
+def _in_pieces(cleaning: Cleaning) -> Iterator[str]:
+    if cleaning.pieces:
+        pieces = [(structure(i).name, n) for i, n in cleaning.pieces.items()]
+        told = [(f"{name} ({n})", {"name": name, "count": n}) for name, n in pieces]
+        yield about_structures("in several large pieces", "pieces", told)
+
+
+def _holes(scan: Volume, labels: NDArray[np.int32], cleaning: Cleaning) -> Iterator[str]:
+    limit = min(HOLE_ML, HOLE_SHARE * scan.voxel_ml * int((labels > 0).sum()))
+    large = [volume_ml for volume_ml in cleaning.open_holes_ml if volume_ml > limit]
+    if large:
+        largest = float(f"{large[0]:.2g}") if large[0] < 100 else round(large[0])
+        yield Reason(
+            f"holes without a label inside the structures: {len(large)}, the largest of "
+            f"{largest:g} ml",
+            "holes",
+            {"count": len(large), "largest_ml": largest},
+        )

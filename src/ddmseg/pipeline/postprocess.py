@@ -2,13 +2,13 @@
 
 A piece that is small both beside its structure and in itself goes to the label around
 it; so does unlabelled space that is closed in on all sides. Whatever is larger stays,
-for it may be anatomy or a lesion, and is told to the reader instead.
+for it may be anatomy or a lesion, and is counted for the reader instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,25 @@ class Cleaning:
     Attributes:
         islands: voxels taken from each FreeSurfer id because they lay apart.
         holes: background voxels filled, by the id that they got.
-        pieces: number of pieces left, of structures left in more than one.
+        pieces: number of large pieces, of structures in more than one.
+        open_holes_ml: volume of each hole too large to be filled, largest first.
+        applied: False where the labels were only looked at, and nothing was changed.
     """
 
     islands: dict[int, int] = field(default_factory=dict)
     holes: dict[int, int] = field(default_factory=dict)
     pieces: dict[int, int] = field(default_factory=dict)
+    open_holes_ml: tuple[float, ...] = ()
+    applied: bool = True
 
     @property
     def changed(self) -> int:
         """Voxels changed in all."""
         return sum(self.islands.values()) + sum(self.holes.values())
+
+    def not_applied(self) -> Cleaning:
+        """Return what there is to tell of the labels as they came."""
+        return replace(self, islands={}, holes={}, applied=False)
 
 
 def clean_labels(
@@ -72,7 +80,8 @@ def clean_labels(
             islands[index] = moved
         if left > 1:
             pieces[index] = left
-    return cleaned, Cleaning(islands, _fill_holes(cleaned, voxel_ml), pieces)
+    filled, open_ml = _fill_holes(cleaned, voxel_ml)
+    return cleaned, Cleaning(islands, filled, pieces, open_ml)
 
 
 def _move_islands(
@@ -97,15 +106,22 @@ def _move_islands(
     return int(sizes[small].sum()), int(count - small.sum())
 
 
-def _fill_holes(cleaned: NDArray[np.int32], voxel_ml: float) -> dict[int, int]:
-    """Fill closed-in background in place; return the voxels by the id they got."""
+def _fill_holes(
+    cleaned: NDArray[np.int32], voxel_ml: float
+) -> tuple[dict[int, int], tuple[float, ...]]:
+    """Fill closed-in background in place; return the voxels by the id they got, and what stays.
+
+    What stays are the volumes of the holes above ``HOLE_ML``, largest first.
+    """
     from scipy.ndimage import find_objects, label
 
     holes, _ = label(_closed_in(cleaned), _FULL)
     sizes = np.bincount(holes.ravel())[1:]
     filled: dict[int, int] = {}
+    open_ml: list[float] = []
     for number, box in enumerate(find_objects(holes), start=1):
         if sizes[number - 1] * voxel_ml > HOLE_ML:
+            open_ml.append(round(float(sizes[number - 1] * voxel_ml), 3))
             continue
         everywhere = tuple(slice(0, n) for n in cleaned.shape)
         around = _grown(everywhere, box, cleaned.shape)
@@ -113,7 +129,7 @@ def _fill_holes(cleaned: NDArray[np.int32], voxel_ml: float) -> dict[int, int]:
         index = _surrounding(cleaned[around], hole)
         cleaned[around][hole] = index
         filled[index] = filled.get(index, 0) + int(sizes[number - 1])
-    return filled
+    return filled, tuple(sorted(open_ml, reverse=True))
 
 
 def _closed_in(labels: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -70,6 +70,7 @@ def judge(
     *,
     seen: Sequence[str] = (),
     cleaning: Cleaning | None = None,
+    distance: float | None = None,
 ) -> Quality:
     """Return the verdict with its reasons.
 
@@ -78,7 +79,8 @@ def judge(
         answer: what the samples agreed on.
         assessment: what the discrepancy says of it.
         seen: what else is doubtful about the scan or the labels, a sentence each.
-        cleaning: what was changed in the labels, None when nothing was tried.
+        cleaning: what was changed in the labels, None when nobody looked.
+        distance: of the features from those of training, None when not known.
     """
     by_structure = expected_dice_by_structure(card, assessment.expectation)
     expected = assessment.expected_dice
@@ -106,6 +108,7 @@ def judge(
         answer.samples,
         agreement,
         _told(cleaning),
+        distance,
     )
 
 
@@ -129,14 +132,21 @@ def sample_agreement(answer: Answer) -> float | None:
 
 
 def _told(cleaning: Cleaning | None) -> dict[str, Any]:
-    """Return what cleaning changed, by name of structure, ready for JSON."""
+    """Return what cleaning changed and left, by name of structure, ready for JSON."""
     if cleaning is None:
         return {"applied": False}
+    left = {
+        "large_pieces": {structure(i).name: n for i, n in cleaning.pieces.items()},
+        "large_holes_ml": list(cleaning.open_holes_ml),
+    }
+    if not cleaning.applied:
+        return {"applied": False, **left}
     return {
         "applied": True,
         "voxels_changed": cleaning.changed,
         "island_voxels_removed": {structure(i).name: n for i, n in cleaning.islands.items()},
         "hole_voxels_filled": {structure(i).name: n for i, n in cleaning.holes.items()},
+        **left,
     }
 
 

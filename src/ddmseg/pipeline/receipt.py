@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
+from ddmseg.imaging.notice import NOTICE as NOTICE
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.scan_encoding import EncodedScan
-
-NOTICE = "research use only, not for diagnosis"
 
 
 def receipt(

@@ -210,6 +210,7 @@ def _worst(sides: Sequence[_Side]) -> Quality:
         for name, dice in side.result.quality.expected_dice_by_structure.items()
     }
     agreements = [q.sample_agreement for q in qualities if q.sample_agreement is not None]
+    distances = [q.training_distance for q in qualities if q.training_distance is not None]
     expected = sum(q.expected_dice for q in qualities) / len(qualities)
     return Quality(
         verdict,
@@ -220,6 +221,7 @@ def _worst(sides: Sequence[_Side]) -> Quality:
         max(q.samples for q in qualities),
         min(agreements, default=None),
         {side.name: side.result.quality.postprocessing for side in sides},
+        max(distances, default=None),
     )
 
 

@@ -32,7 +32,9 @@ class Quality:
     understands, empty when nothing was found; ``steps`` and ``samples`` are
     what was actually spent (0 when only the coarse head ran).
     ``sample_agreement`` is the mean Dice of the samples with the answer, None
-    without samples; ``postprocessing`` says what cleaning changed.
+    without samples; ``postprocessing`` says what cleaning changed and left;
+    ``training_distance`` how far the features lie from those of training, None where the
+    model's card does not know.
     """
 
     verdict: Verdict
@@ -43,6 +45,7 @@ class Quality:
     samples: int
     sample_agreement: float | None = None
     postprocessing: dict[str, Any] = field(default_factory=dict)
+    training_distance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from ddmseg.errors import ScanError, UsageError
 from ddmseg.interfaces.dicom_node.addresses import Peer, parse_peer, parse_title
 from ddmseg.interfaces.dicom_node.destinations import StowDestination
 from ddmseg.interfaces.dicom_node.privacy import plain_reason, silent_libraries
+from dicom_files import affine_of, rotation, scan, write_series
+from free_ports import free_ports
 
 
 @pytest.fixture
@@ -90,6 +92,19 @@ def test_dicom_send_says_what_is_missing(ddmseg, tmp_path) -> None:
     words = (*to, "--source", tmp_path)
     told = ddmseg("dicom-send", result, *words).error
     assert "series-004_dseg.dcm: missing; it tells which series" in told
+
+
+def test_dicom_send_to_an_archive_that_is_down_says_to_repeat_it(ddmseg, tmp_path) -> None:
+    write_series(tmp_path, scan(), affine_of(rotation(0, 0, 0)))[0].rename(
+        tmp_path / "series-004_dseg.dcm"
+    )
+    (port,) = free_ports(1)
+    outcome = ddmseg("dicom-send", tmp_path / "series-004", "--send", f"PACS@127.0.0.1:{port}")
+    assert outcome.code == 1
+    assert outcome.error == (
+        f"PACS@127.0.0.1:{port} does not answer; nothing is queued: repeat the command later"
+    )
+    assert outcome.out == ""
 
 
 def test_addresses() -> None:

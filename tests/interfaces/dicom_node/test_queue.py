@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.imaging import atomic
 from ddmseg.interfaces.dicom_node import jobs, worker
+from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.jobs import JobQueue
 from ddmseg.interfaces.dicom_node.spool import Spool, check_uid
 from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
 from ddmseg.pipeline.monitoring.recorder import Recorder
 from ddmseg.pipeline.options import SegmentOptions
 from dicom_files import PATIENT, STUDY
+from dicom_network import storescu
 from dicom_spool import Tell, fill, put
 
 
@@ -340,6 +344,32 @@ def test_a_full_disk_of_results_waits(
     assert step.step()
     assert spool.queue.all()[0].record.state == "segmented"
     assert len(tell) == 1
+
+
+def test_a_full_disk_is_told_in_one_line_and_then_everything_is_done(
+    make_node, study, tmp_path, monkeypatch
+) -> None:
+    sync, full = atomic._sync, [True]
+
+    def syncing(path: Path) -> None:
+        # the spool lies on another disk
+        if full and "results" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", syncing)
+    node = make_node(backoff=Backoff(1.0, 1.0)).start()
+    assert storescu(node.port, study).returncode == 0
+    line = node.wait_for("the disk is full")[0]
+    assert re.fullmatch(
+        r"segmentation: cannot write \S+/job-000001/\S+: the disk is full; free some space or "
+        r"choose another folder; tried again in 1 s",
+        line,
+    )
+    assert not list(node.output.rglob("series-*"))
+    full.clear()
+    node.wait_for("job-000001: done")
+    assert (node.output / "job-000001" / "series-004_dseg.dcm").is_file()
 
 
 def test_what_ends_unexpectedly_is_tried_three_times(open_spool, study, clock, tmp_path) -> None:

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,26 +16,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from chromium import READY, missing, opened, until
 from ddmseg.pipeline.reasons import Reason, about_structures, on_side
 from ddmseg.pipeline.review.results import CORRECTED, LABELS
 from ddmseg.pipeline.review.verification import verify_review
 from ddmseg.pipeline.segmentation import Quality
 from review_folder import turned, write_one
 
-playwright = pytest.importorskip("playwright.sync_api", reason="a browser: pip install playwright")
 image_module = pytest.importorskip("PIL.Image", reason="pictures: pip install pillow")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("no chromium is installed", allow_module_level=True)
+if missing():
+    pytest.skip(missing(), allow_module_level=True)
 
-FLAGS = [
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--no-sandbox",
-]
 RIGHT_HIPPOCAMPUS = (220, 216, 20)
-SECONDS = 90
 
 
 def reasons() -> list[str]:
@@ -110,35 +100,15 @@ def link(folder: Path, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(link: str) -> Iterator[object]:
-    complaints: list[str] = []
-    with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 900, "height": 560}, locale="en-GB")
-        page.set_default_timeout(SECONDS * 1000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda told: complaints.append(told.text) if told.type == "error" else None,
-        )
-        page.goto(link)
+    with opened(link) as page:
         yield page
-        browser.close()
-    assert complaints == []
-
-
-def until(page, code: str) -> None:
-    """Wait until an expression holds; the page's policy forbids playwright's own way."""
-    end = time.monotonic() + SECONDS
-    while not page.evaluate(code):
-        assert time.monotonic() < end, f"never came: {code}"
-        page.wait_for_timeout(50)
 
 
 def open_scan(page) -> None:
     page.wait_for_selector("#rows tr")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    until(page, "!!document.body.dataset.ready && document.querySelector('#loading').hidden")
+    until(page, READY)
     # one plane, filled: every pixel of a label has its colour
     page.keyboard.press("1")
     page.keyboard.press("o")
@@ -219,7 +189,7 @@ def find_places_and_change_the_language(page) -> None:
     assert "仅供研究" in page.locator(".use").inner_text()
     page.reload()
     until(page, "document.documentElement.lang === 'zh-Hans'")
-    until(page, "!!document.body.dataset.ready && document.querySelector('#loading').hidden")
+    until(page, READY)
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     page.keyboard.press("Escape")

@@ -35,8 +35,19 @@ def test_every_word_that_the_page_asks_for_is_there() -> None:
     # the table of keys: [["x"], "words", action]
     asked |= set(re.findall(r'\], "([a-z]+(?:\.[a-z]+)+)", ', text))
     asked |= set(re.findall(r'title: "([a-z.]+)"', text))
+    asked |= {f"error.{code}" for code in re.findall(r'code: "([a-z_]+)"', text)}
     assert len(asked) > 60
     assert asked - set(words("en")) == set()
+
+
+def test_every_error_with_a_code_is_told_in_both_languages() -> None:
+    folder = Path(str(resources.files("ddmseg.pipeline.review")))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    given = re.findall(r'Reason\(\s*said,\s*"(\w+)"', text)
+    assert len(given) == text.count("Reason(") >= 15
+    known = {key.removeprefix("error.") for key in words("en") if key.startswith("error.")}
+    of_the_page = {"ended", "drawing_misfit"}
+    assert {key for key in known if "." not in key} == set(given) | of_the_page
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

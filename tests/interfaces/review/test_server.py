@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+from importlib import resources
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +18,9 @@ from ddmseg.pipeline.review.session import Review
 from ddmseg.pipeline.review.verification import verify_review
 from review_client import Client
 from review_folder import nifti_bytes
+
+PAGE = resources.files("ddmseg.interfaces.review") / "static"
+WORDS = json.loads((PAGE / "i18n" / "en.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -154,6 +159,69 @@ def test_a_correction_survives_the_round_trip(
     np.testing.assert_array_equal(np.asarray(shown.dataobj), np.asarray(saved.dataobj))
     assert (folder / f"worse{LABELS}").read_bytes() == before
     assert verify_review(folder).problem == ""
+
+
+def told_in_english(answer) -> str:
+    """What an English page shows: the words of the code, with its values."""
+    told = answer.json()
+    return WORDS[f"error.{told['code']['code']}"].format(**told["code"]["values"])
+
+
+def test_errors_have_a_code_that_says_the_same(
+    client: Client, review: Review, worse: dict, folder: Path
+) -> None:
+    labels = review.labels(worse["id"])
+    small = gzip.compress(nifti_bytes(labels.data[1:].astype(np.uint8), labels.affine))
+    moved = gzip.compress(nifti_bytes(labels.data.astype(np.uint8), 2 * labels.affine))
+    strange = gzip.compress(nifti_bytes(labels.data.astype(np.uint8) + 1, labels.affine))
+    answers = {
+        "correction_shape": correct(client, worse, small),
+        "correction_place": correct(client, worse, moved),
+        "correction_label": correct(client, worse, strange),
+        "no_such_scan": client.get("/api/scans/0000000000000000"),
+        "superseded": decide(client, {**worse, "seen": 64 * "0"}),
+    }
+    (folder / "review_log.jsonl").write_bytes(b"half a line")
+    answers["log_cut"] = decide(client, worse)
+    for code, answer in answers.items():
+        assert answer.json()["code"]["code"] == code
+        assert told_in_english(answer) == answer.json()["error"]
+    no_code = correct(client, worse, b"x" * 999)
+    assert no_code.json()["code"] is None
+    assert no_code.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"{", "file_damaged"), (b"[]", "file_damaged"), (b"\xff", "file_damaged"),
+     (b"{}", "result_damaged"), (None, "file_unreadable"), (b" " * (1 << 25), "file_large")],
+)  # fmt: skip
+def test_what_the_table_cannot_show_has_a_code_too(
+    client: Client, folder: Path, content: bytes | None, code: str
+) -> None:
+    path = folder / "worse_qc.json"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    told = client.get("/api/scans").json()
+    (problem,), (found,) = told["problems"], told["problem_codes"]
+    assert found["code"] == code
+    assert WORDS[f"error.{code}"].format(**found["values"]) == problem
+    assert len(told["scans"]) == 1
+
+
+def test_a_full_disk_while_saving_is_told_with_its_code(
+    client: Client, review: Review, worse: dict, folder: Path, monkeypatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ddmseg.imaging.atomic._sync", full)
+    answer = correct(client, worse, upload(review, worse))
+    assert (answer.status_code, answer.json()["code"]["code"]) == (507, "not_saved")
+    assert answer.json()["code"]["values"]["why"] == "the disk is full"
+    assert told_in_english(answer) == answer.json()["error"]
+    assert not (folder / f"worse{CORRECTED}").exists()
 
 
 def test_a_window_that_was_overtaken_is_told(client: Client, review: Review, worse: dict) -> None:

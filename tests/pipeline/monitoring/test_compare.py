@@ -77,6 +77,21 @@ def test_features_of_other_weights_have_no_distance() -> None:
     assert "2 runs of other weights" in " ".join(found.notes)
 
 
+def test_runs_of_before_have_no_distance_from_training() -> None:
+    def later(place: int, line: dict) -> dict:
+        return {"training_distance": 1.0 + line["noise"] % 1} if place >= 40 else {}
+
+    found = compared(simulated(100, change=later))
+    distances = found.numbers["training_distance"]
+    assert np.flatnonzero(np.isnan(distances.values)).tolist() == list(range(40))
+    assert "training_distance" in found.shifts
+    assert "Distance of features from training" in render_monitor(found)
+    newest = compared(simulated(100, change=lambda p, line: later(p, line) if p >= 70 else {}))
+    assert newest.untested["training_distance"] == (
+        "0 runs of the reference and 30 of the window have it; at least 20 and 10 are needed"
+    )
+
+
 def test_what_cannot_be_tested_says_why() -> None:
     def change(place: int, _: dict) -> dict:
         return {

@@ -75,7 +75,8 @@ def test_absent_or_noiseless_tissue_gives_no_number() -> None:
 
 
 def test_a_line_holds_what_was_measured_and_no_names(make_segmentation) -> None:
-    quality = Quality("warn", 0.7, {}, ["why"], 10, 4, 0.9, {"applied": True, "voxels_changed": 12})
+    cleaned = {"applied": True, "voxels_changed": 12}
+    quality = Quality("warn", 0.7, {}, ["why"], 10, 4, 0.9, cleaned, 1.25)
     result = replace(
         make_segmentation(name="SECRET-7", spacing_mm=(4.0, 2.0, 3.0), quality=quality),
         receipt=RECEIPT,
@@ -93,6 +94,7 @@ def test_a_line_holds_what_was_measured_and_no_names(make_segmentation) -> None:
         "verdict": "warn",
         "expected_dice": 0.7,
         "sample_agreement": 0.9,
+        "training_distance": 1.25,
         "samples": 4.0,
         "cleaned_voxels": 12.0,
         "spacing_min_mm": 2.0,
@@ -124,7 +126,7 @@ def test_a_scan_in_which_nothing_was_found(make_segmentation) -> None:
     result = make_segmentation()
     empty = replace(result, labels=replace(result.labels, data=np.zeros_like(result.labels.data)))
     line = run_statistics(replace(empty, volumes=[], receipt={}), salt=SALT)
-    for name in ("noise", "discrepancy_mean", "intensity_p50", "uncertainty_mean"):
+    for name in ("noise", "discrepancy_mean", "intensity_p50", "training_distance"):
         assert math.isnan(line[name])  # type: ignore[arg-type]
     assert line["scan_key"] is None
     assert line["model"] is None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import UsageError
+from ddmseg.errors import OutputError, UsageError
 
 _NONE = "(none)"
 
@@ -16,6 +16,8 @@ _NONE = "(none)"
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Send the results of a scan as DICOM: the corrected labels where a review left some.
+
+    Nothing is queued: where nobody answers, the command says so, and is to be repeated.
 
     Research software: not a medical device and not for diagnosis.
     """
@@ -53,7 +55,11 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when there is nothing to send or nobody takes it.
     """
     from ddmseg.interfaces.dicom_node.addresses import parse_peer, parse_title
-    from ddmseg.interfaces.dicom_node.destinations import check_packages, make_destinations
+    from ddmseg.interfaces.dicom_node.destinations import (
+        UnreachableError,
+        check_packages,
+        make_destinations,
+    )
     from ddmseg.interfaces.dicom_node.encryption import Certificates
     from ddmseg.interfaces.dicom_node.privacy import silent_libraries
 
@@ -75,6 +81,11 @@ def run(arguments: Arguments) -> int:
     with silent_libraries():
         files = files_to_send(arguments.result, arguments.source, form=arguments.dicom_seg)
         for destination in destinations:
-            destination.send(files)
+            try:
+                destination.send(files)
+            except UnreachableError as error:
+                raise OutputError(
+                    f"{error}; nothing is queued: repeat the command later"
+                ) from error
             print(f"{', '.join(path.name for path in files)}: sent to {destination.name}")
     return 0

@@ -57,7 +57,7 @@ COMPRESSED = (
     "1.2.840.10008.1.2.4.90",  # JPEG 2000
 )
 """Transfer syntaxes without loss, taken where a decoder is installed. Deflated files are
-not: they inflate without limit."""
+not: hardly any sender has them, and they are the only ones that grow when they are read."""
 
 SUCCESS = 0x0000
 CLASS_NOT_SUPPORTED = 0x0122

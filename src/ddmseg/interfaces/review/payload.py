@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddmseg import __version__
+from ddmseg.pipeline.reasons import reason_code
 from ddmseg.pipeline.report_png import HUES, colour_scale
 from ddmseg.pipeline.review.results import CORRECTED, MAPS, ScanResult
 from ddmseg.pipeline.review.session import MAX_NOTE, Review, Row
@@ -49,6 +50,17 @@ def _scale(name: str) -> dict[str, list[int]]:
         "A": np.rint(MOST_OPAQUE * opacity).astype(int).tolist(),
         "I": list(range(256)),
     }
+
+
+def problem_payload(error: Exception) -> dict[str, Any]:
+    """Return what went wrong as a sentence, and as a code with values where it has one.
+
+    >>> from ddmseg.errors import ScanError
+    >>> problem_payload(ScanError("it is odd"))
+    {'error': 'it is odd', 'code': None}
+    """
+    said = error.args[0] if error.args else ""
+    return {"error": str(error), "code": reason_code(said)}
 
 
 def row_payload(row: Row, review: Review) -> dict[str, Any]:

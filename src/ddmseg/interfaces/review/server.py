@@ -15,8 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from ddmseg import __version__
 from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError
-from ddmseg.interfaces.review.payload import detail_payload, row_payload, session_payload
+from ddmseg.interfaces.review.payload import (
+    detail_payload,
+    problem_payload,
+    row_payload,
+    session_payload,
+)
 from ddmseg.interfaces.review.security import Gate
+from ddmseg.pipeline.reasons import reason_code
 from ddmseg.pipeline.review.correction import upload_limit
 from ddmseg.pipeline.review.session import MAX_NOTE, Review, SupersededError, place_as_dict
 
@@ -66,7 +72,7 @@ def _tell(request: Request, error: Exception) -> Response:
     """One line for the page; the status says whose fault it is."""
     statuses = {SupersededError: 409, UsageError: 404, ScanError: 422, OutputError: 507}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"error": str(error)}, status_code=status)
+    return JSONResponse(problem_payload(error), status_code=status)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -114,6 +120,7 @@ def _add_table(app: FastAPI, review: Review) -> None:
         return {
             "scans": [row_payload(row, review) for row in review.rows()],
             "problems": review.problems,
+            "problem_codes": [reason_code(problem) for problem in review.problems],
         }
 
     @app.get("/api/scans/{identifier}")

@@ -6,12 +6,14 @@ so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
+from ddmseg.pipeline.evidence.chapters.studies import studies
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
 from ddmseg.pipeline.evidence.records import read_summary
@@ -53,38 +55,22 @@ def write_results_page(results: Path, docs: Path) -> list[Path]:
         name: read_summary(results / f"{name}.json") for name in NAMES
     }
     page = docs / "results.md"
-    studies = write_study_tables(results, docs)
-    text = results_page(summaries, table_chapters(results), study_pages(docs))
+    pages = write_study_tables(results, docs)
+    text = results_page(summaries, [*table_chapters(results), studies(results, docs)])
     replace_file(page, text.encode())
     images = docs / "images"
-    return [page, *studies, *draw_all(summaries, images), *draw_tables(results, images)]
+    return [page, *pages, *draw_all(summaries, images), *draw_tables(results, images)]
 
 
-def results_page(
-    summaries: Summaries, tables: list[Section] | None = None, studies: list[Path] | None = None
-) -> str:
+def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
     """Return the page: all targets first, then chapter by chapter.
 
     Args:
         summaries: of the measuring commands.
-        tables: chapters of comparisons and ablations.
-        studies: pages of studies, to link to.
+        further: chapters that are not made of a summary: comparisons, ablations, studies.
     """
-    sections = all_chapters(summaries)
+    sections = [*all_chapters(summaries), *further]
     claims = [claim for section in sections for claim in section.claims]
     parts = [HEAD, "## All targets", claim_table(claims)]
-    parts += [section.markdown() for section in [*sections, *(tables or [])]]
-    if studies:
-        links = [f"- [{_title(page)}](studies/{page.name})" for page in studies]
-        parts += ["## Studies", "\n".join(links)]
+    parts += [section.markdown() for section in sections]
     return "\n\n".join(parts) + "\n"
-
-
-def study_pages(docs: Path) -> list[Path]:
-    """Return the pages of the studies that have been written."""
-    return sorted((docs / "studies").glob("*.md"))
-
-
-def _title(page: Path) -> str:
-    first = page.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("# ").strip() or page.stem

@@ -65,6 +65,7 @@ NUMBERS: dict[str, Column] = {
     "noise": Column("Noise in white matter", "image"),
     "signal_to_noise": Column("Signal to noise in white matter", "image"),
     "contrast_to_noise": Column("Contrast of white and grey matter to noise", "image"),
+    "training_distance": Column("Distance of features from training", "image"),
     "expected_dice": Column("Expected Dice", "result"),
     "discrepancy_mean": Column("Discrepancy, mean", "result"),
     "discrepancy_p95": Column("Discrepancy, 95th percentile", "result"),

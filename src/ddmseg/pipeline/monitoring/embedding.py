@@ -1,8 +1,9 @@
 """What the image network makes of a scan, in a few numbers: its mean features.
 
-The cards of the shipped weights hold no mean and covariance of the training scans' features.
-The distance of the monitor is therefore one to the reference window of the store itself:
-it says that scans changed, not how far they were from training to begin with.
+Two distances are made of them. That from training is recorded with each run and rests on
+the model's card (``ddmseg.pipeline.training_range``). That from the reference window of the
+store is computed anew for each report: it also knows which channels vary together at this
+place, and says that scans changed wherever they were to begin with.
 """
 
 from __future__ import annotations

@@ -155,6 +155,7 @@ def _quality(segmentation: Segmentation) -> Line:
         "discrepancy_p95": _percentile(discrepancy, 95),
         "uncertainty_mean": float(uncertainty.mean()) if len(uncertainty) else math.nan,
         "sample_agreement": _number(quality.sample_agreement),
+        "training_distance": _number(quality.training_distance),
         "samples": float(quality.samples),
         "cleaned_voxels": _cleaned(quality.postprocessing),
     }

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
+from ddmseg.pipeline.reasons import Reason
 from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
 
 SAME_MM = 0.01
@@ -52,22 +53,25 @@ def read_correction(
     except ScanError as error:
         raise ScanError(str(error).replace(str(upload), "the correction")) from error
     if labels.shape != original.shape:
-        raise ScanError(
-            f"the correction has {_times(labels.shape)} voxels; the labels have "
-            f"{_times(original.shape)}; draw on the labels of this scan"
+        given, wanted = _times(labels.shape), _times(original.shape)
+        said = (
+            f"the correction has {given} voxels; the labels have {wanted}; "
+            "draw on the labels of this scan"
         )
+        raise ScanError(Reason(said, "correction_shape", {"given": given, "wanted": wanted}))
     ours, theirs = (Grid(one.shape, one.affine) for one in (original, labels))
     if not ours.same_as(theirs, tolerance_mm=SAME_MM):
-        raise ScanError(
+        said = (
             "the correction lies elsewhere in space (its affine is another one); "
             "draw on the labels of this scan"
         )
+        raise ScanError(Reason(said, "correction_place", {}))
     strange = sorted(set(np.unique(labels.data).tolist()) - {0, *allowed})
     if strange:
-        raise ScanError(
-            f"the correction holds the label {strange[0]}; allowed are 0 and "
-            f"{', '.join(map(str, sorted(allowed)))}"
-        )
+        known = ", ".join(map(str, sorted(allowed)))
+        said = f"the correction holds the label {strange[0]}; allowed are 0 and {known}"
+        values = {"label": strange[0], "allowed": known}
+        raise ScanError(Reason(said, "correction_label", values))
     return labels.data
 
 
@@ -84,10 +88,12 @@ def corrected_bytes(result: ScanResult, labels: NDArray[np.integer]) -> bytes:
     raw = read_raw(result.path(LABELS), volume=0)
     largest = int(np.iinfo(raw.layout.dtype.str).max)
     if int(labels.max(initial=0)) > largest:
-        raise ScanError(
+        said = (
             f"the correction holds the label {int(labels.max())}; the type of the original ends "
             f"at {largest}; choose another label"
         )
+        values = {"label": int(labels.max()), "largest": largest}
+        raise ScanError(Reason(said, "correction_type", values))
     voxels = labels.astype(raw.layout.dtype).tobytes(order="F")
     # no time and no name inside: the same labels give the same bytes
     return gzip.compress(_header_block(raw) + voxels, _LEVEL, mtime=0)
@@ -120,8 +126,18 @@ def saved(result: ScanResult, data: bytes) -> Iterator[str]:
 
 
 def _store(target: Path, data: bytes) -> None:
-    with atomic_write(target) as partial:
-        partial.write_bytes(data)
+    try:
+        with atomic_write(target) as partial:
+            partial.write_bytes(data)
+    except OutputError as error:
+        # its advice, another folder, is none for a correction
+        why = str(error).removeprefix(f"cannot write {target}: ").partition(";")[0]
+        said = (
+            f"cannot write {target}: {why}; the correction is not saved: free some space or mend "
+            "the permissions, and save again"
+        )
+        values = {"file": str(target), "why": why}
+        raise OutputError(Reason(said, "not_saved", values)) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -136,4 +152,6 @@ def file_sha256(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
+        why = error.strerror or str(error)
+        said = f"{path}: cannot be read ({why}); check its permissions"
+        raise ScanError(Reason(said, "file_locked", {"file": str(path), "why": why})) from error

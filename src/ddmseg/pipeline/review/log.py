@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.pipeline.reasons import Reason
 
 LOG = "review_log.jsonl"
 FIRST = "0" * 64
@@ -71,9 +72,8 @@ class ReviewLog:
         try:
             lock.acquire()
         except Timeout as error:
-            raise OutputError(
-                f"{self.path}: another program holds the log; end it and try again"
-            ) from error
+            said = f"{self.path}: another program holds the log; end it and try again"
+            raise OutputError(Reason(said, "log_held", {"file": str(self.path)})) from error
         except OSError as error:
             raise self._failed(error) from error
         try:
@@ -139,17 +139,19 @@ class ReviewLog:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise ScanError(
-                f"{self.path}: cannot be read ({error.strerror or error}); check its permissions"
-            ) from error
+            why = error.strerror or str(error)
+            said = f"{self.path}: cannot be read ({why}); check its permissions"
+            values = {"file": str(self.path), "why": why}
+            raise ScanError(Reason(said, "file_locked", values)) from error
 
     def _lines(self) -> list[bytes]:
         raw = self._raw()
         if raw and not raw.endswith(b"\n"):
-            raise OutputError(
+            said = (
                 f"{self.path}: the last line is cut off, so nothing is added; rename the file to "
                 "begin a new log, and keep the old one"
             )
+            raise OutputError(Reason(said, "log_cut", {"file": str(self.path)}))
         return raw.split(b"\n")[:-1]
 
     def _write(self, data: bytes) -> None:
@@ -166,10 +168,12 @@ class ReviewLog:
                 raise
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"cannot write {self.path}: {error.strerror or error}; nothing was decided; "
+        why = error.strerror or str(error)
+        said = (
+            f"cannot write {self.path}: {why}; nothing was decided; "
             "free some space or mend the permissions, and decide again"
         )
+        return OutputError(Reason(said, "not_decided", {"file": str(self.path), "why": why}))
 
 
 def _wrong_with(line: bytes, number: int, previous: str) -> str:

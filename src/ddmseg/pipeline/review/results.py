@@ -13,6 +13,7 @@ from typing import Any
 
 from ddmseg.errors import ScanError
 from ddmseg.pipeline.outputs import RECEIPT, SAMPLES, STEPS
+from ddmseg.pipeline.reasons import Reason
 
 LABELS = "_dseg.nii.gz"
 TABLE = "_dseg.tsv"
@@ -167,9 +168,9 @@ def read_summary(result: ScanResult) -> Summary:
             reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ScanError(
-            f"{result.name}: its result files are damaged ({error}); segment the scan again"
-        ) from error
+        said = f"{result.name}: its result files are damaged ({error}); segment the scan again"
+        values = {"name": result.name, "why": str(error)}
+        raise ScanError(Reason(said, "result_damaged", values)) from error
 
 
 def _codes(told: Any, count: int) -> list[dict[str, Any] | None]:
@@ -218,9 +219,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_read_text(path))
     except ValueError as error:
-        raise ScanError(f"{path}: damaged ({error}); segment the scan again") from error
+        raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
-        raise ScanError(f"{path}: damaged (no table of names); segment the scan again")
+        raise _damaged(path, "no table of names")
     return value
 
 
@@ -231,11 +232,18 @@ def _read_tsv(path: Path) -> list[dict[str, str]]:
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise ScanError(f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again")
+            said = f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
+            raise ScanError(Reason(said, "file_large", {"file": str(path), "most": MAX_TEXT_BYTES}))
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ScanError(
-            f"{path}: cannot be read ({error.strerror or error}); segment the scan again"
-        ) from error
+        why = error.strerror or str(error)
+        said = f"{path}: cannot be read ({why}); segment the scan again"
+        values = {"file": str(path), "why": why}
+        raise ScanError(Reason(said, "file_unreadable", values)) from error
     except UnicodeDecodeError as error:
-        raise ScanError(f"{path}: damaged (not UTF-8 text); segment the scan again") from error
+        raise _damaged(path, "not UTF-8 text") from error
+
+
+def _damaged(path: Path, why: str) -> ScanError:
+    said = f"{path}: damaged ({why}); segment the scan again"
+    return ScanError(Reason(said, "file_damaged", {"file": str(path), "why": why}))

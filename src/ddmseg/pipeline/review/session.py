@@ -18,6 +18,7 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.reasons import Reason
 from ddmseg.pipeline.report_thumbnail import report_thumbnail
 from ddmseg.pipeline.review.correction import (
     corrected_bytes,
@@ -116,7 +117,8 @@ class Review:
             try:
                 rows.append(Row(result, read_summary(result), decisions.get(result.name, [])))
             except ScanError as error:
-                problems.append(str(error))
+                # not its text: what it says may carry a code
+                problems.append(error.args[0])
         self.problems = problems
         return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
 
@@ -136,7 +138,8 @@ class Review:
             UsageError: when there is none of that identifier.
         """
         if identifier not in self._results:
-            raise UsageError("no scan of that identifier; open the table again")
+            said = "no scan of that identifier; open the table again"
+            raise UsageError(Reason(said, "no_such_scan", {}))
         return self._results[identifier]
 
     def _decisions(self) -> dict[str, list[dict[str, Any]]]:
@@ -194,7 +197,8 @@ class Review:
         values = read_raw(path, volume=None).voxels.astype(np.float32)
         labels = self.labels(identifier)
         if values.shape != labels.shape:
-            raise ScanError(f"{path}: not on the grid of the labels; segment the scan again")
+            said = f"{path}: not on the grid of the labels; segment the scan again"
+            raise ScanError(Reason(said, "other_grid", {"file": str(path)}))
         return values, labels
 
     def frame_counts(self, identifier: str) -> dict[str, int]:
@@ -333,10 +337,11 @@ class Review:
 
     def _check_seen(self, identifier: str, seen: str) -> None:
         if seen != self.seen(identifier):
-            raise SupersededError(
+            said = (
                 "the labels were changed in the meantime, in another window perhaps; "
                 "load the scan again and look at them first"
             )
+            raise SupersededError(Reason(said, "superseded", {}))
 
     def _entry(
         self, result: ScanResult, action: str, file: Path, digest: str, note: str
@@ -354,7 +359,8 @@ class Review:
 
 def _check_note(note: str) -> None:
     if len(note) > MAX_NOTE:
-        raise UsageError(f"note: got {len(note)} characters; at most {MAX_NOTE} are kept")
+        said = f"note: got {len(note)} characters; at most {MAX_NOTE} are kept"
+        raise UsageError(Reason(said, "note_long", {"length": len(note), "most": MAX_NOTE}))
 
 
 def _stamp(result: ScanResult) -> float:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg.imaging.intensity import normalise
+from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.evidence.page import Target
 from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.quality import judge
 from ddmseg.pipeline.sources.subject import Subject
@@ -35,7 +37,7 @@ from ddmseg.pipeline.studies.findings import (
     too_few,
 )
 from ddmseg.pipeline.studies.rows import Row, Rows
-from ddmseg.pipeline.studies.study import SEED, Study, Trained, noise_of
+from ddmseg.pipeline.studies.study import SEED, Goal, Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -181,7 +183,7 @@ def _quality(rows: Rows) -> Iterator[str]:
     for name in ("all", *dict.fromkeys(name for name, _ in _conditions(rows))):
         some = known if name == "all" else known.among("artefact", (INTACT, name))
         bad = sum(value < GOOD_DICE for value in some.numbers("dice"))
-        found = pooled(_noticed, some, ("expected", "dice"))
+        found = noticed(some)
         title = "all" if name == "all" else ARTEFACTS[name].title
         body.append([title, f"{bad} of {len(some)}", shown(found)])
     yield markdown_table(["scans", f"Dice below {GOOD_DICE}", "AUROC"], body)
@@ -189,7 +191,12 @@ def _quality(rows: Rows) -> Iterator[str]:
     yield from _quality_words(known)
 
 
-def _noticed(table: NDArray[np.float64]) -> float:
+def noticed(rows: Rows) -> Interval:
+    """Return the AUROC of 1 - expected Dice for a Dice below ``GOOD_DICE``, with its interval."""
+    return pooled(_auroc_of_bad, rows, ("expected", "dice"))
+
+
+def _auroc_of_bad(table: NDArray[np.float64]) -> float:
     bad = torch.from_numpy(np.ascontiguousarray(table[:, 1] < GOOD_DICE))
     return auroc(torch.from_numpy(np.ascontiguousarray(1 - table[:, 0])), bad)
 
@@ -224,7 +231,7 @@ def _quality_words(rows: Rows) -> Iterator[str]:
         f"({number(100 * missed / len(bad), 1)}%); of {counted(len(good), 'scan')} with more, "
         f"{alarms} do not pass ({number(100 * alarms / len(good), 1)}%)."
     )
-    found = pooled(_noticed, rows, ("expected", "dice"))
+    found = noticed(rows)
     if math.isnan(found.low):
         return
     does, beyond = ("ranks", "better than") if found.low > 0.5 else ("does not rank", "beyond")
@@ -277,4 +284,8 @@ ROBUSTNESS = Study(
         "artefacts": {name: list(one.strengths) for name, one in ARTEFACTS.items()},
         "pattern_seed": PATTERN_SEED,
     },
+    goal=Goal(
+        Target(f"quality control: AUROC for a Dice below {GOOD_DICE}, intact and worse scans", 0.9),
+        noticed,
+    ),
 )

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import CheckpointError
+from ddmseg.maths.statistics import Interval
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.evidence.page import Target
 from ddmseg.pipeline.scores import per_patient, score_case
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import labelled_source
@@ -86,6 +88,19 @@ Measure = Callable[[Trained, Subject, int], Iterator[Row]]
 
 
 @dataclass(frozen=True)
+class Goal:
+    """A figure that was aimed at, beside what the rows show.
+
+    Attributes:
+        target: the figure and its bound.
+        measured: takes it from the rows, with an interval.
+    """
+
+    target: Target
+    measured: Callable[[Rows], Interval]
+
+
+@dataclass(frozen=True)
 class Study:
     """One question and how it is answered.
 
@@ -100,6 +115,7 @@ class Study:
         caption: of the picture.
         inches: width and height of the picture.
         settings: what the rows depend on beside the weights; when it changes, they are old.
+        goal: what was aimed at, None for nothing.
     """
 
     name: str
@@ -112,6 +128,7 @@ class Study:
     caption: str
     inches: tuple[float, float] = (9.0, 3.8)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal | None = None
 
 
 def noise_of(number: int) -> Generator:

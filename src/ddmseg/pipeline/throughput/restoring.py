@@ -16,6 +16,7 @@ from ddmseg.pipeline.postprocess import clean_labels
 from ddmseg.pipeline.quality import judge, uncertainty_map
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg.pipeline.throughput.scan_stages import SolvedScan
+from ddmseg.pipeline.training_range import outside_training, profile_of, training_distance
 from ddmseg.pipeline.volumes import structure_volumes
 
 
@@ -33,9 +34,11 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     prepared, answer, assessment = solved.prepared, solved.answer, solved.assessment
     p = answer.probabilities[0].float().cpu()
     labels = prepared.labels_to_input(p, card.labels)
-    cleaning = None
-    if not options.raw:
-        labels, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
+    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
+    if options.raw:
+        cleaning = cleaning.not_applied()
+    else:
+        labels = cleaned
     D = assessment.discrepancy[0, 0].float().cpu().numpy()
     fields: dict[str, Any] = {}
     if options.probabilities:
@@ -46,14 +49,18 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         fields["sample_labels"] = _frames(card, grid, drawn.sample_labels)
         fields["step_labels"] = _frames(card, grid, drawn.step_labels)
     volumes = structure_volumes(card, labels, scan.voxel_ml, assessment.expectation)
-    seen = implausible(card, scan, labels, volumes, cleaning)
+    seen = [
+        *implausible(card, scan, labels, volumes, cleaning),
+        *outside_training(card, profile_of(card, solved)),
+    ]
+    distance = training_distance(card, solved.features)
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
         discrepancy=_thousandths(prepared.map_to_input(D)),
         volumes=volumes,
-        quality=judge(card, drawn, assessment, seen=seen, cleaning=cleaning),
+        quality=judge(card, drawn, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},
         features=solved.features,
         **fields,

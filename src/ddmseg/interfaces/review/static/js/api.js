@@ -1,23 +1,36 @@
 // What the server is asked.
 
+/** What the server refused: its English sentence, and the same as a code with values or null. */
 export class ServerError extends Error {
-  constructor(status, message) {
+  constructor(status, message, code = null) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
 async function ask(address, options = {}) {
-  const answer = await fetch(address, { credentials: "same-origin", ...options });
+  const answer = await reach(address, options);
   if (answer.ok) return answer;
   let message = answer.statusText;
+  let code = null;
   try {
     const told = await answer.clone().json();
     message = told.error ?? told.detail ?? message;
+    code = told.code ?? null;
   } catch {
     message = (await answer.text()).trim() || message;
   }
-  throw new ServerError(answer.status, String(message));
+  throw new ServerError(answer.status, String(message), code);
+}
+
+async function reach(address, options) {
+  try {
+    return await fetch(address, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError(0, error.message, { code: "ended", values: {} });
+  }
 }
 
 const get = async (address) => (await ask(address)).json();

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { find, make, say } from "./dom.js";
 import { Drawing, editTable } from "./drawing.js";
+import { sayError } from "./errors.js";
 import * as words from "./i18n.js";
 import * as keys from "./keys.js";
 import { Panel } from "./panel.js";
@@ -10,6 +11,11 @@ import * as table from "./table.js";
 import { Viewer, VIEWS } from "./viewer.js";
 
 const { t } = words;
+const TURN_DEGREES = 15;
+const ZOOM = 1.15;
+// of the width of the grey window, at one key
+const WIDER = 1.15;
+const BRIGHTER = 0.08;
 let session;
 let viewer;
 let panel;
@@ -46,11 +52,12 @@ async function follow() {
     await (id ? showScan(id) : showTable());
   } catch (error) {
     busy("");
-    say(error.message, "error");
+    sayError(error);
   }
 }
 
 async function showTable() {
+  const left = detail?.id;
   detail = null;
   delete document.body.dataset.ready;
   find("#scan-view").hidden = true;
@@ -58,6 +65,7 @@ async function showTable() {
   find("#table-view").hidden = false;
   find("#heading").replaceChildren();
   await table.load();
+  if (left) table.focus(left);
 }
 
 async function showScan(id) {
@@ -76,6 +84,8 @@ async function showScan(id) {
   viewer.nv.createOnLocationChange();
   busy("");
   document.body.dataset.ready = id;
+  // what had the focus is hidden now
+  if (document.activeElement === document.body) find("#canvas").focus({ preventScroll: true });
 }
 
 async function makeViewer() {
@@ -195,7 +205,7 @@ async function decide(action) {
     await refresh();
     say(t(`decide.${action}ed`));
   } catch (error) {
-    say(error.message, "error");
+    sayError(error);
   }
 }
 
@@ -205,7 +215,7 @@ async function correct() {
     afterDrawing();
     find("#canvas").focus({ preventScroll: true });
   } catch (error) {
-    say(error.message, "error");
+    sayError(error);
   }
 }
 
@@ -265,6 +275,7 @@ function keyGroups() {
   const viewing = () => inScan();
   return [
     { title: "keys.drawing", when: () => inScan() && drawing.active, keys: drawingKeys() },
+    { title: "keys.volume", when: () => inScan() && viewer.view === "volume", keys: volumeKeys() },
     { title: "keys.viewer", when: viewing, keys: viewerKeys() },
     { title: "keys.decide", when: () => inScan() && !drawing.active, keys: decisionKeys() },
     { title: "keys.table", when: () => !inScan(), keys: tableKeys() },
@@ -294,6 +305,15 @@ const drawingKeys = () => [
   [["Escape"], "draw.leave", () => drawing.stop()],
 ];
 
+const volumeKeys = () => [
+  [["ArrowLeft"], "keys.turn.left", () => viewer.turn(-TURN_DEGREES, 0)],
+  [["ArrowRight"], "keys.turn.right", () => viewer.turn(TURN_DEGREES, 0)],
+  [["ArrowUp"], "keys.turn.up", () => viewer.turn(0, TURN_DEGREES)],
+  [["ArrowDown"], "keys.turn.down", () => viewer.turn(0, -TURN_DEGREES)],
+  [["PageUp"], "keys.nearer", () => viewer.zoom(ZOOM)],
+  [["PageDown"], "keys.farther", () => viewer.zoom(1 / ZOOM)],
+];
+
 const viewerKeys = () => [
   [["0"], "view.all", () => setView("all")],
   [["1"], "view.axial", () => setView("axial")],
@@ -307,6 +327,11 @@ const viewerKeys = () => [
   [["ArrowDown"], "keys.down", () => viewer.move(0, -1, 0)],
   [["PageUp"], "keys.slice.next", () => viewer.move(0, 0, 1)],
   [["PageDown"], "keys.slice.before", () => viewer.move(0, 0, -1)],
+  [["w"], "keys.contrast.more", () => viewer.changeWindow(0, 1 / WIDER)],
+  [["q"], "keys.contrast.less", () => viewer.changeWindow(0, WIDER)],
+  [["j"], "keys.brighter", () => viewer.changeWindow(BRIGHTER, 1)],
+  [["h"], "keys.darker", () => viewer.changeWindow(-BRIGHTER, 1)],
+  [["v"], "keys.window.reset", () => viewer.resetWindow()],
   [["l"], "layer.labels", () => panel.toggle("labels")],
   [["d"], "layer.discrepancy", () => panel.toggle("discrepancy")],
   [["u"], "layer.uncertainty", () => panel.toggle("uncertainty")],
@@ -335,4 +360,4 @@ const tableKeys = () => [
   [["/"], "filter.text", () => find("#filter-text").focus()],
 ];
 
-begin().catch((error) => say(error.message, "error"));
+begin().catch((error) => sayError(error));

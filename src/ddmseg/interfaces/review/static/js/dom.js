@@ -45,10 +45,11 @@ export function swatch(colour) {
 
 let hiding = 0;
 
-/** Say one line at the foot of the page. */
-export function say(text, kind = "") {
+/** Say one line at the foot of the page; `lang` where it is not the page's own. */
+export function say(text, kind = "", lang = "") {
   const toast = find("#toast");
   toast.textContent = text;
+  toast.lang = lang || document.documentElement.lang;
   toast.className = `toast shown ${kind}`;
   clearTimeout(hiding);
   hiding = setTimeout(() => toast.classList.remove("shown"), kind === "error" ? 9000 : 4000);

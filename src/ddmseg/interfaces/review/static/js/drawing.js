@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { find, make, say, swatch } from "./dom.js";
+import { sayError } from "./errors.js";
 import { ml, number, structure, t } from "./i18n.js";
 
 const TOOLS = { pen: "B", fill: "F", eraser: "E" };
@@ -196,7 +197,7 @@ export class Drawing {
       this.draw();
       await this.saved(entry);
     } catch (error) {
-      say(error.message, "error");
+      sayError(error);
       this.#count();
     }
   }

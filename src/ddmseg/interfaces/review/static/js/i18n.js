@@ -42,6 +42,16 @@ export function reasons({ reasons: sentences, reason_codes: codes = [] }) {
   });
 }
 
+/** What went wrong, in this language; where only English is known, with a word on what failed. */
+export function problem({ message, status, code }) {
+  const known = code?.code ?? `status.${status}`;
+  const text = words[`error.${known}`];
+  if (text !== undefined) return { text: t(`error.${known}`, code?.values) };
+  const kind = words[`error.kind.${status}`];
+  if (kind !== undefined) return { text: t(`error.kind.${status}`, { sentence: message }) };
+  return { text: message, lang: "en" };
+}
+
 /** As `said`, or null for values that a hand has changed: the sentence is there all the same. */
 function saidIfWell(reason) {
   try {

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { find, make, mark, say, swatch } from "./dom.js";
+import { sayError } from "./errors.js";
 import { ml, number, reasons, structure, t } from "./i18n.js";
 
 const MAPS = ["discrepancy", "uncertainty"];
@@ -115,7 +116,7 @@ export class Panel {
     try {
       await this.viewer.setLayer(kind, { on: !this.viewer.layers[kind].on });
     } catch (error) {
-      say(error.message, "error");
+      sayError(error);
     }
     this.drawLayers();
   }
@@ -195,7 +196,7 @@ export class Panel {
     try {
       await this.viewer.setSource(kind, place);
     } catch (error) {
-      say(error.message, "error");
+      sayError(error);
     }
   }
 
@@ -250,7 +251,7 @@ export class Panel {
       if (detail !== this.detail) return;
       this.places[kind] = found;
     } catch (error) {
-      say(error.message, "error");
+      sayError(error);
       return;
     }
     this.drawList();

@@ -2,25 +2,36 @@
 
 import * as api from "./api.js";
 import { find, make, mark } from "./dom.js";
-import { ml, number, reasons, structure, t, time } from "./i18n.js";
+import { ml, number, problem, reasons, structure, t, time } from "./i18n.js";
 
 const STATES = ["open", "accepted", "rejected", "corrected"];
 const VERDICTS = ["fail", "warn", "pass"];
 const filter = { text: "", states: new Set(), verdicts: new Set(), structure: "" };
 let scans = [];
+/** What could not be shown: English sentences, with codes. */
 let problems = [];
 
 export const order = () => shown().map((scan) => scan.id);
 
 export async function load() {
-  ({ scans, problems } = await api.scans());
+  const told = await api.scans();
+  scans = told.scans;
+  problems = told.problems.map((message, at) => ({ message, code: told.problem_codes[at] }));
   draw();
 }
 
+/** Draw the table anew; the row that had the focus has it again. */
 export function draw() {
+  const held = document.activeElement?.closest("#rows tr")?.dataset.id;
   drawFilters();
   drawRows();
-  find("#problems").replaceChildren(...problems.map((text) => make("li", { text, lang: "en" })));
+  find("#problems").replaceChildren(...problems.map((one) => make("li", problem(one))));
+  if (held) focus(held);
+}
+
+/** Bring the focus to a scan, where it is in the table. */
+export function focus(id) {
+  find(`#rows tr[data-id="${id}"] a[data-row]`)?.focus();
 }
 
 function shown() {

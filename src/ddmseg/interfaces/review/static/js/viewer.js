@@ -23,6 +23,9 @@ const FAINTEST = 0.004;
 // depth 2 is outside of the head: nothing is cut
 const WHOLE = [2, 0, 0];
 const CUT = [0, 145, 25];
+// size of the head in 3-D, as a multiple of what fits
+const SMALLEST = 0.5;
+const LARGEST = 3;
 
 export class Viewer {
   /** @param {HTMLCanvasElement} canvas @param {(place: object) => void} onMove */
@@ -86,6 +89,7 @@ export class Viewer {
     ]);
     Object.assign(this, { detail, source });
     this.shown = { labels };
+    this.window = [scan.cal_min, scan.cal_max];
     labels.opacity = this.#opacity("labels");
     this.#colourLabels();
     const { nv } = this;
@@ -223,6 +227,41 @@ export class Viewer {
     this.nv.setClipPlane(cut ? CUT : WHOLE);
   }
 
+  /** Turn the head in 3-D by degrees: its front to the right, its top to the viewer. */
+  turn(right, up) {
+    const { renderAzimuth, renderElevation } = this.nv.scene;
+    const elevation = Math.max(-90, Math.min(90, renderElevation + up));
+    this.nv.setRenderAzimuthElevation((renderAzimuth + right + 360) % 360, elevation);
+  }
+
+  /** Show the head in 3-D so many times as large. */
+  zoom(times) {
+    const scale = this.nv.scene.volScaleMultiplier * times;
+    this.nv.setScale(Math.max(SMALLEST, Math.min(LARGEST, scale)));
+  }
+
+  /** Change the grey window: brighter by a share of its width, and so many times as wide. */
+  changeWindow(brighter, times) {
+    const [scan] = this.nv.volumes;
+    const width = scan.cal_max - scan.cal_min;
+    const middle = (scan.cal_min + scan.cal_max) / 2 - brighter * width;
+    const narrowest = (this.window[1] - this.window[0]) / 64;
+    const half = Math.max(narrowest, width * times) / 2;
+    this.#setWindow(middle - half, middle + half);
+  }
+
+  /** The grey window as the scan came with it. */
+  resetWindow() {
+    this.#setWindow(...this.window);
+  }
+
+  #setWindow(low, high) {
+    const [scan] = this.nv.volumes;
+    scan.cal_min = low;
+    scan.cal_max = high;
+    this.nv.updateGLVolume();
+  }
+
   /** Show the labels of the model, the corrected ones, or those of one sample or step. */
   async setSource(kind, place = 0) {
     this.fetching?.abort();
@@ -304,7 +343,10 @@ export class Viewer {
 
   /** Begin a correction of the labels that are shown. */
   start() {
-    if (!this.nv.loadDrawing(this.shown.labels)) throw new Error("drawing does not fit the scan");
+    if (!this.nv.loadDrawing(this.shown.labels)) {
+      const code = { code: "drawing_misfit", values: {} };
+      throw Object.assign(new Error("the labels do not fit the scan"), { code });
+    }
     this.drawing = true;
     this.base = this.nv.drawBitmap.slice();
     this.undoable = 0;
