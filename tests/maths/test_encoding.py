@@ -103,3 +103,32 @@ def test_fewer_than_two_classes_are_refused(classes):
 def test_a_scale_not_above_0_is_refused(scale):
     with pytest.raises(SettingsError, match=f"input_scale: got {scale}; it must be above 0"):
         MaskEncoding(3, scale)
+
+
+@given(ENCODINGS)
+def test_logits_of_a_mask_stand_for_that_mask(encoding):
+    shares = torch.rand(2, encoding.channels, 3, generator=torch.Generator().manual_seed(0))
+    mask = encoding.scale * (2 * (0.01 + 0.98 * shares) - 1)
+    torch.testing.assert_close(encoding.of_logits(encoding.logits_of(mask)), mask)
+    sure = encoding.of_labels(random_labels(encoding.classes, 2, 5))
+    assert encoding.logits_of(sure).isfinite().all()
+    torch.testing.assert_close(
+        encoding.of_logits(encoding.logits_of(sure)), sure, atol=3e-3 * encoding.scale, rtol=0
+    )
+
+
+@given(ENCODINGS)
+def test_the_likeliest_class_is_the_one_whose_bits_are(encoding):
+    labels = random_labels(encoding.classes, 2, 4, 3)
+    logits = encoding.logits_of(encoding.of_labels(labels))
+    assert torch.equal(encoding.class_logits(logits).argmax(1), labels)
+
+
+def test_class_probabilities_are_products_over_the_bits():
+    encoding = MaskEncoding(20, 0.5)
+    logits = torch.randn(1, 5, 1, generator=torch.Generator().manual_seed(0))
+    bit = torch.sigmoid(logits[0, :, 0])
+    ones = (encoding.codebook + 0.5).round()
+    products = (bit * ones + (1 - bit) * (1 - ones)).prod(1)
+    found = encoding.class_logits(logits).softmax(1)[0, :, 0]
+    torch.testing.assert_close(found, products / products.sum())

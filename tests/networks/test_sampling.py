@@ -63,6 +63,21 @@ def test_contract(conditioning, dims, stride, guidance, sampler):
     assert not torch.equal(p, other)
 
 
+@pytest.mark.parametrize("guidance", GUIDANCES)
+@pytest.mark.parametrize("classes", [CLASSES, 20])
+@torch.no_grad()
+def test_a_light_denoiser_keeps_the_contract(classes, guidance):
+    model = tiny_model(classes=classes, mask_stride=2, denoiser_form="light")
+    encoding = model.encode(torch.randn(2, 1, GRID, GRID, generator=seed(1)))
+    draw = make_sampler(model, encoding, guidance)
+    seen = []
+    p = draw(steps=3, generator=seed(0), observe=lambda step, said: seen.append(said()))
+    assert p.shape == (2, classes, GRID, GRID)
+    torch.testing.assert_close(p.sum(1), torch.ones(2, GRID, GRID))
+    assert [q.shape for q in seen] == [(2, classes, GRID // 2, GRID // 2)] * 3
+    assert not torch.equal(p, draw(steps=3, generator=seed(9)))
+
+
 # Steps
 
 
@@ -71,7 +86,7 @@ def test_contract(conditioning, dims, stride, guidance, sampler):
 def test_an_observer_sees_every_step(sampler):
     seen = []
     draw = make_sampler(*encoded(stride=2))
-    draw(sampler=sampler, steps=4, observe=lambda step, p: seen.append((step, p)))
+    draw(sampler=sampler, steps=4, observe=lambda step, said: seen.append((step, said())))
     assert [step for step, _ in seen] == list(range(1 if sampler == "one-step" else 4))
     for _, p in seen:
         assert p.shape == (2, CLASSES, GRID // 2, GRID // 2)
@@ -109,7 +124,7 @@ def test_the_discrepancy_is_of_the_estimate_so_far():
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "denoise", denoise)
-        draw(steps=3, observe=lambda _, p: seen.append(model.mask_encoding.of_probabilities(p)))
+        draw(steps=3, observe=lambda _, p: seen.append(model.mask_encoding.of_probabilities(p())))
     assert torch.equal(estimates[0], draw.first_estimate)
     assert torch.equal(estimates[1], seen[0])
     assert torch.equal(estimates[2], seen[1])

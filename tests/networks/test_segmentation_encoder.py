@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from ddmseg.maths.discrepancy import discrepancy_map
-from ddmseg.networks.blocks import fold, unfold
-from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
+from ddmseg.networks.blocks import block_means, fold, unfold
+from ddmseg.networks.segmentation_encoder import (
+    SegmentationEncoder,
+    discrepancy,
+    folded_discrepancy,
+)
 
 
 def network(dims: int) -> SegmentationEncoder:
@@ -36,6 +40,19 @@ def test_a_mask_on_half_the_grid_is_one_whose_voxels_are_repeated(dims):
     for axis in range(2, 2 + dims):
         whole = whole.repeat_interleave(2, axis)
     torch.testing.assert_close(encoder(half, stride=2), encoder(whole))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_features_of_blocks_are_the_mean_over_their_voxels(dims):
+    encoder, half = network(dims), masks(dims, 4)
+    voxels = unfold(encoder(half, stride=2))
+    torch.testing.assert_close(encoder.block_features(half), block_means(voxels))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_discrepancy_on_one_grid_is_the_plain_one(dims):
+    z_image, z_mask = (torch.randn(2, 5, *(8,) * dims) for _ in range(2))
+    torch.testing.assert_close(discrepancy(z_image, z_mask), discrepancy_map(z_image, z_mask))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -169,6 +169,13 @@ OUT_OF_RANGE = [
     (ModelSettings, "model", {"mask_width": 0}, "must be at least 1"),
     (ModelSettings, "model", {"denoiser_width": 0}, "must be at least 1"),
     (ModelSettings, "model", {"mask_stride": 4}, "allowed are 1 and 2"),
+    (ModelSettings, "model", {"denoiser_form": "light"}, "set model.mask_stride to 2"),
+    (
+        ModelSettings,
+        "model",
+        {"denoiser_form": "light", "mask_stride": 2, "conditioning": "concat"},
+        "conditioned by discrepancy",
+    ),
     (ModelSettings, "model", {"input_scale": 0.0}, "must be above 0"),
     (DataSettings, "data", {"spacing_mm": -1.0}, "must be above 0"),
     (DataSettings, "data", {"patch": (64, 60, 64)}, "each must be a multiple of 8 above 0"),

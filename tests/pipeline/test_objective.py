@@ -12,7 +12,7 @@ from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline import objective
 from ddmseg.pipeline.config import LossSettings
-from ddmseg.pipeline.objective import Losses, Objective, initial_estimate, stage_at
+from ddmseg.pipeline.objective import Losses, Objective, stage_at
 from ddmseg.pipeline.training import freeze_encoders
 from toys import BoxSource, tiny_model
 
@@ -32,11 +32,16 @@ def losses(
 # Gradients
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+SHAPES = [
+    *({"conditioning": c, "mask_stride": s} for c in CONDITIONINGS for s in (1, 2)),
+    {"mask_stride": 2, "denoiser_form": "light"},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dims", [2, 3])
-def test_gradients_reach_every_weight(conditioning, stride, dims):
-    model = tiny_model(dims=dims, conditioning=conditioning, mask_stride=stride).train()
+def test_gradients_reach_every_weight(shape, dims):
+    model = tiny_model(dims=dims, **shape).train()
     losses(model, dims=dims).total.backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
@@ -275,24 +280,6 @@ def test_the_image_may_be_dropped(monkeypatch, probability, blind):
     assert set(seen) == {blind}
 
 
-# The first estimate
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("prior", [True, False])
-def test_the_first_estimate_is_the_one_that_sampling_begins_with(stride, prior):
-    from ddmseg.maths.schedule import make_schedule
-    from ddmseg.networks.sampling import MaskSampler
-
-    model = tiny_model(mask_stride=stride, coarse_prior=prior)
-    with torch.no_grad():
-        encoding = model.encode(batch()[0])
-        sampler = MaskSampler(model, encoding, make_schedule())
-        found = initial_estimate(model, sampler.conditions, sampler.first_estimate)
-    torch.testing.assert_close(found, sampler.first_estimate)
-    assert found.shape == (2, 3, 16 // stride, 16 // stride)
-
-
 # Stages and targets
 
 
@@ -322,6 +309,8 @@ def test_stages_follow_the_steps():
     assert [stage_at(step, joint) for step in (0, 2, 3)] == ["image_encoder"] * 2 + ["joint"]
     apart = LossSettings(encoders_until_step=3)
     assert [stage_at(step, apart) for step in (0, 2, 3)] == ["encoders"] * 2 + ["denoiser"]
+    frozen = LossSettings(freeze_encoders=True, joint_from_step=3)
+    assert [stage_at(step, frozen) for step in (0, 3)] == ["denoiser"] * 2
 
 
 def test_predicting_noise_is_scored_against_the_noise():

@@ -19,6 +19,8 @@ from torch import Tensor
 from ddmseg.errors import SettingsError
 
 ONE_HOT_LIMIT = 16
+SMALLEST_SHARE = 1e-3
+"""Of a bit's two values, in logits made of an expected mask: keeps them correctable."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,30 @@ class MaskEncoding:
             powers = torch.arange(self.channels)
             bits = ((torch.arange(self.classes)[:, None] >> powers) & 1).float()
         return self.scale * (2 * bits - 1)
+
+    def logits_of(self, mask: Tensor) -> Tensor:
+        """Return, for an expected mask (``b m *grid``), logits that a channel is +b."""
+        shares = (mask / self.scale + 1) / 2
+        return torch.logit(shares, eps=SMALLEST_SHARE)
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Return the expected mask that logits of the channels stand for."""
+        return self.scale * torch.tanh(logits / 2)
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Return logits of the classes, of which logits of the channels tell apart.
+
+        The probability of a class is the product of those of its bits, over the codes
+        that stand for a class.
+
+        Args:
+            logits: that a channel is +b (``b m *grid``).
+
+        Returns:
+            ``b k *grid``; a softmax makes probabilities of them.
+        """
+        bits = self.codebook.to(logits) / (2 * self.scale)
+        return F.linear(logits.movedim(1, -1), bits).movedim(-1, 1)
 
     def of_labels(self, labels: Tensor) -> Tensor:
         """Encode class indices (``b *grid``) as a mask (``b m *grid``)."""

@@ -103,6 +103,18 @@ def soft_cross_entropy(logits: ClassMap, target: ClassMap) -> Tensor:
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def code_cross_entropy(logits: Tensor, code: Tensor) -> Tensor:
+    """Return the cross-entropy of a code's bits, summed over them, mean over the voxels.
+
+    Args:
+        logits: that a bit is 1 (``b m *grid``).
+        code: expected bits in [-1, 1], of the same shape.
+    """
+    target = (code + 1) / 2
+    bits = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return bits.sum(dim=1).mean()
+
+
 def class_fractions(labels: Labels, classes: int, stride: int) -> ClassFractions:
     """Return how much of each class lies in each block of ``stride`` voxels a side."""
     dims = labels.dim() - 1

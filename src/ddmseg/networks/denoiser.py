@@ -54,8 +54,10 @@ class Conditions:
         quarter: the same on a quarter of the grid, or None.
         tokens: image features to attend to (``b n d``), or None.
         stem: the encoder's features on the image grid.
-        prior: logits of the coarse head where the mask lives, or None without prior.
+        prior: what the coarse head says where the mask lives, in the form in which the
+            denoiser says it, or None without prior.
         fine_prior: the same on the image grid.
+        embedding: z_I where the mask lives, for a denoiser that compares there, or None.
         blind: whether this is the unconditional branch, which must not see the image.
     """
 
@@ -63,8 +65,9 @@ class Conditions:
     quarter: Tensor | None
     tokens: Tensor | None
     stem: Tensor
-    prior: MaskGridMap | None
+    prior: Float[Tensor, "b c *mask_grid"] | None
     fine_prior: ClassMap | None
+    embedding: Tensor | None = None
     blind: bool = False
 
     def without_image(self) -> Conditions:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,6 +49,13 @@ class Encoding:
     def image_features(self) -> Features:
         """z_I on the image grid."""
         return unfold(self.embedding)
+
+    @property
+    def block_features(self) -> Tensor:
+        """Mean of z_I over 2-voxel blocks (``b d *half the grid``)."""
+        rows = self.embedding.movedim(1, -1)
+        voxels = 2 ** (self.embedding.dim() - 2)
+        return torch.unflatten(rows, -1, (voxels, -1)).mean(dim=-2).movedim(-1, 1)
 
 
 class FineHead(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -40,6 +41,11 @@ class Guidance:
     temperature: float = 1.0
 
 
+Observer = Callable[[int, Callable[[], ClassMap]], None]
+"""Gets each step's number, and a function that returns what the step said as class
+probabilities on the mask's grid; whoever does not ask does not pay for them."""
+
+
 class MaskSampler:
     """Samples masks of one encoded scan; the image side is prepared once.
 
@@ -62,16 +68,10 @@ class MaskSampler:
         self.schedule = schedule
         self.guidance = guidance or Guidance()
         self.conditions = model.conditions(encoding)
-        self.first_estimate = self._first_estimate()
-
-    def _first_estimate(self) -> Mask:
-        """The coarse head's mask, or "anything" without a coarse prior."""
-        model, prior = self.model, self.conditions.prior
-        if prior is None:
-            every = slice(None, None, model.mask_stride)
-            logits = self.encoding.coarse_logits[:, :, *(every,) * model.dims]
-            prior = torch.zeros_like(logits)
-        return model.mask_encoding.of_probabilities(class_probabilities(prior))
+        coarse = encoding.coarse_logits
+        grid = [n // model.mask_stride for n in coarse.shape[2:]]
+        like = coarse.new_empty((len(coarse), model.mask_encoding.channels, *grid))
+        self.first_estimate = model.first_estimate(self.conditions, like)
 
     def __call__(
         self,
@@ -79,7 +79,7 @@ class MaskSampler:
         sampler: str = "ddim",
         steps: int = 10,
         generator: Generator | None = None,
-        observe: Callable[[int, ClassMap], None] | None = None,
+        observe: Observer | None = None,
     ) -> ClassMap:
         """Draw one mask an item; return its class probabilities on the image grid.
 
@@ -87,7 +87,7 @@ class MaskSampler:
             sampler: name in ``maths.samplers.SAMPLERS``.
             steps: evaluations of the denoiser, at least 1.
             generator: on the CPU; fixes the noise.
-            observe: sees the step's number and class probabilities on the mask's grid.
+            observe: is told of each step.
         """
         like = self.first_estimate
         x_T = torch.randn(like.shape, generator=generator).to(like.device)
@@ -105,7 +105,7 @@ class MaskSampler:
 class _Walk:
     """One trajectory: remembers the estimate so far, which the discrepancy is of."""
 
-    def __init__(self, owner: MaskSampler, observe: Callable[[int, ClassMap], None] | None) -> None:
+    def __init__(self, owner: MaskSampler, observe: Observer | None) -> None:
         self.owner = owner
         self.observe = observe
         self.estimate = owner.first_estimate
@@ -121,12 +121,14 @@ class _Walk:
         if owner.guidance.kind == "classifier_free":
             free, _ = self._predict(x_t, log_snr, owner.conditions.without_image())
             self.logits = self.logits + owner.guidance.scale * (self.logits - free)
-        p = class_probabilities(self.logits)
         if self.observe is not None:
-            self.observe(self.steps, p)
+            self.observe(self.steps, partial(self._step_probabilities, self.logits))
         self.steps += 1
-        self.estimate = self._guided(model.mask_encoding.of_probabilities(p), x_t, t)
+        self.estimate = self._guided(model.estimate(self.logits), x_t, t)
         return self.estimate
+
+    def _step_probabilities(self, said: Tensor) -> ClassMap:
+        return class_probabilities(self.owner.model.step_logits(said))
 
     def _predict(
         self, x_t: Mask, log_snr: Tensor, conditions: Conditions

@@ -43,11 +43,35 @@ class SegmentationEncoder(nn.Module):
         if stride == 1:
             return self._embedded(channels_last(fold(mask)), self.coarsen.weight, self.embed.weight)
         # A mask voxel fills its block: equal copies, which meet the sum of their weights.
-        coarsen = self._of_blocks(self.coarsen.weight)
-        sizes = [self.width, self.coarsen.in_features]
-        around, own = torch.split(self.embed.weight, sizes, dim=1)
+        around, own = self._split_embedding()
         embed = torch.cat([around, self._of_blocks(own)], dim=1)
-        return self._embedded(channels_last(mask), coarsen, embed)
+        return self._embedded(channels_last(mask), self._of_blocks(self.coarsen.weight), embed)
+
+    def block_features(self, mask: Mask) -> Tensor:
+        """Return the mean of z_S over each block: ``b d *(half the image grid)``.
+
+        It is the mean of what :meth:`forward` says of the block's voxels, but never
+        computes them.
+
+        Args:
+            mask: encoded mask on half the image grid.
+        """
+        rows = channels_last(mask).movedim(1, -1)
+        coarsen = self._of_blocks(self.coarsen.weight)
+        inner = F.linear(rows, coarsen, self.coarsen.bias).movedim(-1, 1)
+        around, own = self._split_embedding()
+        z = F.linear(rows, self._mean(self._of_blocks(own)), self._mean(self.embed.bias))
+        z = z + F.linear(self.context(inner).movedim(1, -1), self._mean(around))
+        return z.movedim(-1, 1)
+
+    def _split_embedding(self) -> tuple[Tensor, Tensor]:
+        """Return the weights that meet the surroundings, and those that meet the own code."""
+        around, own = torch.split(self.embed.weight, [self.width, self.coarsen.in_features], dim=1)
+        return around, own
+
+    def _mean(self, weight: Tensor) -> Tensor:
+        """Return the mean over the voxels of a block that outputs belong to."""
+        return torch.unflatten(weight, 0, (self.voxels_in_block, -1)).mean(dim=0)
 
     def _embedded(self, mask: Tensor, coarsen: Tensor, embed: Tensor) -> Tensor:
         """Return z_S of a mask on half the grid, with these weights."""
@@ -65,6 +89,11 @@ class SegmentationEncoder(nn.Module):
     def features(self, mask: Mask) -> Features:
         """Return z_S on the grid of the mask, which is the image grid."""
         return unfold(self.forward(mask))
+
+
+def discrepancy(embedding_image: Tensor, embedding_mask: Tensor) -> Tensor:
+    """Return D of two embeddings on one grid, in one channel: their squared distance."""
+    return (embedding_image - embedding_mask).square().movedim(1, -1).sum(dim=-1)[:, None]
 
 
 def folded_discrepancy(embedding_image: Tensor, embedding_mask: Tensor, dims: int) -> Tensor:

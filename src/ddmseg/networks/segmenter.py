@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
-from ddmseg.networks.blocks import unfold
+from ddmseg.networks.blocks import class_probabilities, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, ImageEncoder
+from ddmseg.networks.light_denoiser import LightDenoiser
 from ddmseg.networks.normalisation import set_group
-from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
+from ddmseg.networks.segmentation_encoder import (
+    SegmentationEncoder,
+    discrepancy,
+    folded_discrepancy,
+)
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
 SMALLEST_ALPHA = 1e-3
@@ -43,6 +48,8 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         embedding: channels d of z_I and z_S.
         mask_width: inner channels of f^S.
         denoiser_width: inner channels of the denoiser.
+        denoiser_form: ``full``, or ``light`` for a mask on half the grid, which costs a
+            quarter.
         mask_stride: 1: the mask is noised on the image grid; 2: on half of it.
         input_scale: b, the size of a clean mask channel.
         conditioning: how the denoiser learns of the image.
@@ -67,6 +74,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         embedding: int = 8,
         mask_width: int = 16,
         denoiser_width: int = 16,
+        denoiser_form: Literal["full", "light"] = "full",
         mask_stride: int = 1,
         input_scale: float = 1.0,
         conditioning: Conditioning = "discrepancy",
@@ -102,16 +110,20 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             nn.init.zeros_(self.image_encoder.head.logits.weight)
             nn.init.zeros_(self.image_encoder.head.logits.bias)
         self.segmentation_encoder: SegmentationEncoder | None = None
-        self.denoiser: Denoiser | None = None
+        self.denoiser: Denoiser | LightDenoiser | None = None
         if diffusion:
-            channels = self.mask_encoding.channels
             self.segmentation_encoder = SegmentationEncoder(
-                dims, channels, width=mask_width, embedding=embedding
+                dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
             )
+        if diffusion and denoiser_form == "light":
+            self.denoiser = LightDenoiser(
+                dims, self.mask_encoding, widths, width=denoiser_width, corrects=coarse_prior
+            )
+        elif diffusion:
             self.denoiser = Denoiser(
                 dims,
                 classes,
-                channels,
+                self.mask_encoding.channels,
                 widths,
                 width=denoiser_width,
                 mask_stride=mask_stride,
@@ -124,6 +136,11 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def multiple(self) -> int:
         """The image grid must be a multiple of this on each axis."""
         return self.image_encoder.multiple
+
+    @property
+    def says_code(self) -> bool:
+        """Whether a step says logits of the code's bits instead of the classes."""
+        return isinstance(self.denoiser, LightDenoiser)
 
     def forward(self, image: Image) -> ClassMap:
         """Return the coarse logits: the answer of the plain network."""
@@ -155,13 +172,23 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Return the denoiser's bare output and hidden features; see :meth:`denoise`."""
         D = None
         if self._denoiser.sees_discrepancy:
-            D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
-            if conditions.blind:
-                D = torch.zeros_like(D)  # the discrepancy tells of the image, too
+            D = self._seen_discrepancy(conditions, encoding, estimate)
         output: tuple[Tensor, Tensor] = self._denoiser(
             x_t, log_snr, conditions, D, add_prior=self.target == "clean"
         )
         return output
+
+    def _seen_discrepancy(
+        self, conditions: Conditions, encoding: Encoding, estimate: Mask
+    ) -> Tensor:
+        """Return D as the denoiser sees it; nothing where it must not know of the image."""
+        if self.says_code:
+            if conditions.blind or conditions.embedding is None:
+                return torch.zeros_like(estimate[:, :1])
+            z_mask = self._segmentation_encoder.block_features(estimate)
+            return discrepancy(conditions.embedding, z_mask)
+        D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
+        return torch.zeros_like(D) if conditions.blind else D
 
     def denoise(
         self,
@@ -181,7 +208,9 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             estimate: the clean mask as estimated so far, encoded.
 
         Returns:
-            Logits on the mask's grid, and hidden features for :meth:`decode`.
+            What it says on the mask's grid, for :meth:`estimate` and
+            :meth:`step_logits`: logits of the classes, or of the code's bits by a
+            light denoiser; and hidden features for :meth:`decode`.
         """
         output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate)
         if self.target == "noise":
@@ -201,15 +230,49 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         shares = (x_0 / self.mask_encoding.scale + 1) / 2
         return shares.clamp(SMALLEST_SHARE, 1).log()
 
+    def estimate(self, said: Tensor) -> Mask:
+        """Return the clean mask, encoded, that the output of :meth:`denoise` stands for."""
+        if self.says_code:
+            return self.mask_encoding.of_logits(said)
+        return self.mask_encoding.of_probabilities(class_probabilities(said))
+
+    def step_logits(self, said: Tensor) -> Tensor:
+        """Return logits of the classes on the mask's grid from the output of :meth:`denoise`."""
+        return self.mask_encoding.class_logits(said) if self.says_code else said
+
+    def choices(self, said: Tensor) -> Tensor:
+        """Return logits over dimension 1 of what the output of :meth:`denoise` chooses from.
+
+        The classes; or for a light denoiser the two values of each bit (``b 2 m *mask grid``).
+        """
+        return torch.stack([said, torch.zeros_like(said)], dim=1) if self.says_code else said
+
+    def choices_of(self, probabilities: ClassMap) -> Tensor:
+        """Return the probabilities of the same choices from those of the classes."""
+        if not self.says_code:
+            return probabilities
+        code = self.mask_encoding.of_probabilities(probabilities) / self.mask_encoding.scale
+        return torch.stack([1 + code, 1 - code], dim=1) / 2
+
+    def first_estimate(self, conditions: Conditions, like: Mask) -> Mask:
+        """Return the encoded mask to begin with: the coarse head's, or "anything".
+
+        Args:
+            conditions: of :meth:`conditions`.
+            like: a mask of the same shape.
+        """
+        if conditions.prior is not None:
+            return self.estimate(conditions.prior)
+        uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
+        return self.mask_encoding.of_probabilities(uniform).expand_as(like)
+
     def decode(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
         """Return logits on the image grid, from the last step's hidden features."""
         return self._denoiser.fine_logits(hidden, conditions)
 
     def folded_discrepancy(self, encoding: Encoding, mask: Mask, *, stride: int = 1) -> Tensor:
         """Return D of an encoded mask, folded: 2-voxel blocks in the channels."""
-        if self.segmentation_encoder is None:
-            raise ValueError("the plain network has no discrepancy")
-        z_mask = self.segmentation_encoder(mask, stride=stride)
+        z_mask = self._segmentation_encoder(mask, stride=stride)
         return folded_discrepancy(encoding.embedding, z_mask, self.dims)
 
     def discrepancy_map(self, encoding: Encoding, labels: Tensor) -> VoxelMap:
@@ -218,7 +281,13 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return unfold(self.folded_discrepancy(encoding, mask))
 
     @property
-    def _denoiser(self) -> Denoiser:
+    def _segmentation_encoder(self) -> SegmentationEncoder:
+        if self.segmentation_encoder is None:
+            raise ValueError("the plain network has no discrepancy")
+        return self.segmentation_encoder
+
+    @property
+    def _denoiser(self) -> Denoiser | LightDenoiser:
         if self.denoiser is None:
             raise ValueError("the plain network has no denoiser")
         return self.denoiser

@@ -51,6 +51,7 @@ class ModelSettings:
     embedding: int = 8
     mask_width: int = 16
     denoiser_width: int = 16
+    denoiser_form: Literal["full", "light"] = "full"
     mask_stride: int = 1
     input_scale: float = 1.0
     conditioning: Literal["discrepancy", "concat", "cross_attention", "none"] = "discrepancy"
@@ -81,6 +82,14 @@ class ModelSettings:
             "model.target",
             self.target,
             "noise is predicted on the image grid alone; set model.mask_stride to 1",
+        )
+        _require(
+            self.denoiser_form == "full"
+            or (self.mask_stride == 2 and self.conditioning == "discrepancy"),
+            "model.denoiser_form",
+            self.denoiser_form,
+            "it is for a mask on half the grid, conditioned by discrepancy; set "
+            "model.mask_stride to 2",
         )
         _require_above_0(self, "model.input_scale")
         _require(
@@ -189,9 +198,10 @@ class LossSettings:
     Before ``joint_from_step`` the image encoder trains alone with its coarse head, which
     costs less than a joint step. With ``encoders_until_step`` above 0 nothing is joint:
     up to that step both encoders train without the denoiser, from there on they are
-    frozen and the denoiser trains alone. ``encoder_share`` is how much of the gradient of
-    L_diff and L_disc reaches the features of f^I: 1 all of it, 0 none, so that they are
-    those of the plain network; z_I is made of them by a map that always has all of it.
+    frozen and the denoiser trains alone. With ``freeze_encoders`` it does so from the first
+    step, under the encoders of ``training.start_from``. ``encoder_share`` is how much of the
+    gradient of L_diff and L_disc reaches the features of f^I: 1 all of it, 0 none, so that
+    they are those of the plain network; z_I is made of them by a map that always has all of it.
     """
 
     diffusion_weight: float = 1.0
@@ -207,6 +217,7 @@ class LossSettings:
     drop_image_probability: float = 0.0
     joint_from_step: int = 0
     encoders_until_step: int = 0
+    freeze_encoders: bool = False
     encoder_share: float = 1.0
 
     def __post_init__(self) -> None:

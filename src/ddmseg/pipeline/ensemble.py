@@ -86,11 +86,11 @@ def sampled_answer(
     done = 0
     watched: list[Tensor] = []
 
-    def count(step: int, p: ClassMap) -> None:
+    def count(step: int, said: Callable[[], ClassMap]) -> None:
         nonlocal done
         done += 1
         if trace and done <= steps:
-            watched.append(_indices(p))
+            watched.append(_indices(said()))
         if progress is not None:
             progress(done / (steps * samples))
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from ddmseg.maths.losses import (
     class_fractions,
+    code_cross_entropy,
     discrepancy_loss,
     segmentation_loss,
     soft_cross_entropy,
@@ -111,9 +112,17 @@ class Objective:
     def _segmentation(self, logits: Tensor, labels: Tensor) -> Tensor:
         return segmentation_loss(logits, labels, dice_weight=self.settings.dice_weight)
 
-    def _coarser(self, logits: Tensor, fractions: Tensor) -> Tensor:
-        """Return the loss where the mask lives on half the image grid."""
-        return soft_cross_entropy(logits, fractions)
+    def _coarser(self, said: Tensor, fractions: Tensor) -> Tensor:
+        """Return the loss where the mask lives on half the image grid.
+
+        Args:
+            said: output of the denoiser.
+            fractions: share of each class in each mask voxel.
+        """
+        if not self._ddm.says_code:
+            return soft_cross_entropy(said, fractions)
+        encoding = self._ddm.mask_encoding
+        return code_cross_entropy(said, encoding.of_probabilities(fractions) / encoding.scale)
 
     def _diffusion(
         self, encoding: Encoding, labels: Tensor, generator: Generator
@@ -159,7 +168,7 @@ class Objective:
         recycled = _uniform(len(t), generator).to(t.device) < chance
         recycled = recycled.reshape(-1, *(1,) * (truth.dim() - 1))
         model = self._ddm
-        first = initial_estimate(model, conditions, truth)
+        first = model.first_estimate(conditions, truth)
         start = torch.where(recycled, first, truth)
         estimate = first
         if _uniform(1, generator).item() < 0.75:
@@ -168,7 +177,7 @@ class Objective:
             logits, _ = model.denoise(
                 x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
             )
-            estimate = model.mask_encoding.of_probabilities(torch.softmax(logits, dim=1))
+            estimate = model.estimate(logits)
         return torch.where(recycled, estimate, truth), estimate
 
     def _discrepancy(
@@ -194,19 +203,11 @@ class Objective:
 
 def stage_at(step: int, settings: LossSettings) -> Stage:
     """Return which parts learn at a step of the run."""
+    if settings.freeze_encoders:
+        return "denoiser"
     if settings.encoders_until_step:
         return "encoders" if step < settings.encoders_until_step else "denoiser"
     return "joint" if step >= settings.joint_from_step else "image_encoder"
-
-
-def initial_estimate(
-    model: DiscrepancyDiffusionSegmenter, conditions: Conditions, like: Tensor
-) -> Tensor:
-    """Return the encoded mask to begin with: the coarse head's, or "anything"."""
-    if conditions.prior is None:
-        uniform = like.new_full((1, model.classes, *(1,) * (like.dim() - 2)), 1 / model.classes)
-        return model.mask_encoding.of_probabilities(uniform).expand_as(like)
-    return model.mask_encoding.of_probabilities(F.softmax(conditions.prior, dim=1))
 
 
 def _uniform(count: int, generator: Generator) -> Tensor:

@@ -96,6 +96,18 @@ def test_where_the_mask_lives_on_half_the_grid_blocks_are_averaged():
     assert ask._coarser(said, fractions).item() == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_light_student_is_taught_the_bits_of_its_blocks():
+    student = tiny_model(mask_stride=2, denoiser_form="light")
+    _, labels = batch()
+    ask = objective(student, truth_share=0.0)
+    ask._taught = class_fractions(labels, 3, 1)
+    fractions = class_fractions(labels, 3, 2)
+    encoding = student.mask_encoding
+    said = torch.logit((encoding.of_probabilities(fractions) + 1) / 2, eps=1e-6)
+    assert ask._coarser(said, fractions).item() == pytest.approx(0.0, abs=1e-4)
+    assert ask._coarser(-said, fractions).item() > 1
+
+
 @pytest.mark.parametrize("diffusion", [True, False])
 def test_the_teacher_is_left_alone(diffusion):
     teacher = tiny_model(seed=1)

@@ -23,21 +23,28 @@ def seed() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+SHAPES = [
+    *(
+        {"conditioning": conditioning, "mask_stride": stride}
+        for conditioning in ("discrepancy", "cross_attention")
+        for stride in (1, 2)
+    ),
+    {"mask_stride": 2, "denoiser_form": "light"},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("prior", [True, False])
-@pytest.mark.parametrize("conditioning", ["discrepancy", "cross_attention"])
 @pytest.mark.parametrize("classes", [3, 20])
 @torch.no_grad()
-def test_it_ends_where_the_sampler_does(stride, prior, conditioning, classes):
-    model = tiny_model(
-        classes=classes, mask_stride=stride, coarse_prior=prior, conditioning=conditioning
-    )
+def test_it_ends_where_the_sampler_does(shape, prior, classes):
+    model = tiny_model(classes=classes, coarse_prior=prior, **shape)
     encoding = encoded(model)
     expected = MaskSampler(model, encoding, SCHEDULE)(steps=4, generator=seed())
     guide = EncodedDenoiser(model, encoding, SCHEDULE)
     last = guide.walk(guide.begin(seed()), walk_times(4, schedule=SCHEDULE)[1:-1])
     said = guide.probabilities(last)
-    assert len(said) == stride
+    assert len(said) == model.mask_stride
     torch.testing.assert_close(said[-1], expected)
 
 

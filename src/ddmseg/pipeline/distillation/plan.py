@@ -25,7 +25,7 @@ LIGHT = 150_000
 
 INHERITED = ("data", "loss", "sampling")
 """Tables whose gaps are filled from the teacher."""
-OF_THE_RUN = ("joint_from_step", "encoders_until_step")
+OF_THE_RUN = ("joint_from_step", "encoders_until_step", "freeze_encoders")
 """Of the loss, what belongs to the steps of one training and is not inherited."""
 SEEN_ALIKE = ("spacing_mm", "maps", "normalisation", "bias_field", "resample_mm")
 """Of the data, what decides how a network sees a scan."""

@@ -83,10 +83,10 @@ class SoftLabelObjective(Objective):
             return taught
         return share * super()._segmentation(logits, labels) + (1 - share) * taught
 
-    def _coarser(self, logits: Tensor, fractions: Tensor) -> Tensor:
+    def _coarser(self, said: Tensor, fractions: Tensor) -> Tensor:
         assert self._taught is not None
         share = self.asked.truth_share
-        pool = F.avg_pool3d if logits.dim() == 5 else F.avg_pool2d
-        pooled = pool(self._taught, self._ddm.mask_stride)
-        taught = divergence(logits, pooled, temperature=self.asked.temperature)
-        return share * super()._coarser(logits, fractions) + (1 - share) * taught
+        pool = F.avg_pool3d if self._ddm.dims == 3 else F.avg_pool2d
+        pooled = self._ddm.choices_of(pool(self._taught, self._ddm.mask_stride))
+        taught = divergence(self._ddm.choices(said), pooled, temperature=self.asked.temperature)
+        return share * super()._coarser(said, fractions) + (1 - share) * taught

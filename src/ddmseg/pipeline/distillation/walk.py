@@ -15,11 +15,13 @@ from ddmseg.maths.distillation import ode_step
 from ddmseg.maths.schedule import Schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.objective import initial_estimate
 from ddmseg.types import Mask
 
 Maps = tuple[Tensor, ...]
-"""One class map where the mask lives; a second on the image grid where that is finer."""
+"""One class map where the mask lives; a second on the image grid where that is finer.
+
+A light denoiser says bits: its first map holds the two values of each, ``b 2 m *mask grid``.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class EncodedDenoiser:
         grid = [n // model.mask_stride for n in coarse.shape[2:]]
         x = torch.randn(len(coarse), model.mask_encoding.channels, *grid, generator=generator)
         x = x.to(coarse.device)
-        first = initial_estimate(model, self.conditions, x)
+        first = model.first_estimate(self.conditions, x)
         return Position(x, torch.ones((), dtype=torch.float64), first)
 
     def logits(self, here: Position) -> Maps:
@@ -69,6 +71,7 @@ class EncodedDenoiser:
         logits, hidden = self.model.denoise(
             here.x_t, log_snr, self.conditions, self.encoding, here.estimate
         )
+        logits = self.model.choices(logits)
         if self.model.mask_stride == 1:
             return (logits,)
         return logits, self.model.decode(hidden, self.conditions)
@@ -79,9 +82,16 @@ class EncodedDenoiser:
 
     def step(self, here: Position, said: Maps, s: Tensor) -> Position:
         """Go on to the time s with what was said where the mask lives."""
-        clean = self.model.mask_encoding.of_probabilities(said[0])
+        clean = self._encoded(said[0])
         x_s = ode_step(here.x_t, clean, here.t, s, schedule=self.schedule)
         return Position(x_s, s, clean)
+
+    def _encoded(self, probabilities: Tensor) -> Mask:
+        """Return the clean mask of probabilities where the mask lives."""
+        encoding = self.model.mask_encoding
+        if self.model.says_code:
+            return encoding.scale * (2 * probabilities[:, 0] - 1)
+        return encoding.of_probabilities(probabilities)
 
     def walk(self, start: Position, times: Tensor) -> Position:
         """Go on over all of ``times``, decreasing."""

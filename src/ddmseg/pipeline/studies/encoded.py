@@ -5,7 +5,7 @@ All answers lie on the subject's own grid, whether the network works in 3-D or o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.discrepancy import ensemble_weights, right_probability
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.maths.schedule import make_schedule
-from ddmseg.networks.sampling import Guidance, MaskSampler
+from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.experiments.predict import SLICES_AT_ONCE
 from ddmseg.pipeline.quality import Assessment, calibrated
@@ -64,7 +64,7 @@ class EncodedSubject:
         steps: int | None = None,
         guidance: Guidance | None = None,
         sees_discrepancy: bool = True,
-        observe: Callable[[int, Tensor], None] | None = None,
+        observe: Observer | None = None,
     ) -> Tensor:
         """Draw one mask; return its class probabilities (``k i j k``).
 
@@ -74,8 +74,7 @@ class EncodedSubject:
             steps: None for the card's.
             guidance: None for the card's.
             sees_discrepancy: False hides the discrepancy map from the denoiser.
-            observe: sees each step's number and class probabilities, batch by batch, on the
-                network's own grid of masks.
+            observe: is told of each step, batch by batch.
         """
         samplers = self._prepared(guidance or self.own_guidance, sees_discrepancy)
         return self._joined(

@@ -12,7 +12,7 @@ over that of the steps, by least squares.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,10 +73,10 @@ class Watch:
         self._wanted = frozenset(steps)
         self.seen: dict[int, list[Tensor]] = {}
 
-    def __call__(self, step: int, p: Tensor) -> None:
-        """Take class probabilities of one batch."""
+    def __call__(self, step: int, said: Callable[[], Tensor]) -> None:
+        """Take the class probabilities of one batch."""
         if step in self._wanted:
-            self.seen.setdefault(step, []).append(p)
+            self.seen.setdefault(step, []).append(said())
 
 
 def same_time(steps: int) -> int | None:

@@ -1,0 +1,135 @@
+"""s_theta in its light form: 50 steps of it cost a few passes of the image encoder.
+
+The image is encoded once, but the denoiser runs at every step of every sample, so that what
+it costs is what diffusion costs. This form computes on the mask's own grid only what must
+be there, looks around on half of it, and says the code of the mask instead of its classes:
+6 numbers a voxel for 33 classes. The discrepancy it sees is one number a mask voxel, of the
+features averaged over the block of image voxels that the mask voxel covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddmseg.maths.encoding import MaskEncoding
+from ddmseg.networks.blocks import (
+    Coarsen,
+    Pointwise,
+    Refine,
+    ResidualBlock,
+    TimeEmbedding,
+    block_means,
+    channels_last,
+    class_probabilities,
+)
+from ddmseg.networks.denoiser import Conditions
+from ddmseg.networks.image_encoder import Encoding, FineHead
+from ddmseg.networks.normalisation import Normalisation
+from ddmseg.types import ClassMap, Mask, PerItem
+
+
+class LightDenoiser(nn.Module):
+    """Pointwise on the mask's grid, one residual block on half of it.
+
+    Its output is logits of the code's bits (``b m *mask grid``), see ``MaskEncoding``.
+
+    The mask lives on half the image grid.
+
+    Args:
+        dims: 2 or 3.
+        mask_encoding: of the mask; its code is what is said.
+        image_widths: channels of the encoder at the image grid and below it.
+        width: inner channels, on both grids.
+        corrects: whether the output begins at zero, a correction of the coarse head.
+    """
+
+    conditioning = "discrepancy"
+    sees_discrepancy = True
+
+    def __init__(
+        self,
+        dims: int,
+        mask_encoding: MaskEncoding,
+        image_widths: Sequence[int],
+        *,
+        width: int = 16,
+        corrects: bool = True,
+    ) -> None:
+        super().__init__()
+        channels, classes = mask_encoding.channels, mask_encoding.classes
+        self.mask_encoding = mask_encoding
+        self.enter = Pointwise(channels + 1, width)
+        self.see_half = Pointwise(image_widths[1], width)
+        self.see_quarter = Pointwise(image_widths[2], width)
+        self.time = TimeEmbedding(4 * width)
+        self.down = Coarsen(dims, width, width)
+        self.quarter_block = ResidualBlock(dims, width, condition=4 * width)
+        self.up = Refine(dims, width, width)
+        self.norm = Normalisation(width)
+        self.step_head = Pointwise(width, channels)
+        self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
+        if corrects:
+            for head in (self.step_head, self.fine_head.logits):
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    def conditions(self, encoding: Encoding, *, coarse_prior: bool = True) -> Conditions:
+        """Project the image features once, for all steps and samples."""
+        prior = fine_prior = None
+        if coarse_prior:
+            # The denoiser corrects the coarse head but must not bend it.
+            fine_prior = encoding.coarse_logits.detach()
+            expected = block_means(class_probabilities(fine_prior))
+            prior = self.mask_encoding.logits_of(self.mask_encoding.of_probabilities(expected))
+        return Conditions(
+            half=self.see_half(encoding.pyramid[0]),
+            quarter=self.see_quarter(encoding.pyramid[1]),
+            tokens=None,
+            stem=encoding.stem,
+            prior=prior,
+            fine_prior=fine_prior,
+            embedding=encoding.block_features,
+        )
+
+    def forward(
+        self,
+        x_t: Mask,
+        log_snr: PerItem,
+        conditions: Conditions,
+        D: Tensor | None,
+        *,
+        add_prior: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits of the code on the mask's grid, and hidden features.
+
+        Args:
+            x_t: noisy mask.
+            log_snr: of the time, one an item.
+            conditions: of :meth:`conditions`; one scan may serve a batch of samples.
+            D: discrepancy of the estimate so far, one channel on the mask's grid.
+            add_prior: whether the output is added to the coarse head's.
+        """
+        if D is None:
+            raise ValueError("conditioning by discrepancy needs the discrepancy map")
+        # Beyond some size a discrepancy says "wrong" and nothing more.
+        x = self.enter(channels_last(torch.cat([x_t, 1 - torch.exp(-D)], dim=1)))
+        if conditions.half is not None:
+            x = x + conditions.half
+        y = self.down(x)
+        if conditions.quarter is not None:
+            y = y + conditions.quarter
+        y = self.quarter_block(y, self.time(log_snr))
+        hidden = F.leaky_relu(self.norm(x + self.up(y)), 0.01)
+        said = self.step_head(hidden)
+        if add_prior and conditions.prior is not None:
+            said = said + conditions.prior
+        return said, hidden
+
+    def fine_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
+        """Return class logits on the image grid, from the hidden features of the last step."""
+        logits: Tensor = self.fine_head(hidden, conditions.stem)
+        return logits if conditions.fine_prior is None else logits + conditions.fine_prior
