@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.accuracy import anatomy, discrepancy, hippocampus, monitor_alarms
+from benchmarks.accuracy import anatomy, discrepancy, hippocampus, monitor_alarms, robustness
 from benchmarks.peers import summary as peers
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
@@ -99,6 +99,22 @@ def discrepancy_summary(*sets: str) -> dict[str, object]:
     return {**MODELS, "calibration": {"from_card": True}, "sets": summed}
 
 
+def robustness_summary() -> dict[str, object]:
+    """Made-up scans, of which noise at the highest level is noticed."""
+
+    def row(case: str, artefact: str, level: int, dice: float, verdict: str) -> dict[str, str]:
+        values = {"case": case, "person": case, "artefact": artefact, "level": level}
+        found = {**values, "dice": dice, "expected_dice": dice, "verdict": verdict}
+        return {name: str(value) for name, value in found.items()}
+
+    rows = [
+        row(case, *condition)
+        for case in CASES
+        for condition in (("intact", 0, 0.8, "pass"), ("noise", 5, 0.5, "fail"))
+    ]
+    return {**MODELS, **robustness.summarise(rows)}
+
+
 def speed_summary() -> dict[str, object]:
     seconds = {
         name: median_range([value])
@@ -169,6 +185,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "peers_malc2012": peers_summary(),
         "discrepancy_hippocampus": discrepancy_summary("test"),
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
+        "robustness_anatomy": robustness_summary(),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
         "bench": bench_summary(),

@@ -26,6 +26,7 @@ NAMES = (
     "peers_malc2012",
     "discrepancy_hippocampus",
     "discrepancy_anatomy",
+    "robustness_anatomy",
     "speed_segment",
     "bench",
     "speed_synthesis",

@@ -11,6 +11,7 @@ from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
 from ddmseg.pipeline.evidence.chapters.monitor import monitor
 from ddmseg.pipeline.evidence.chapters.peers import peers
+from ddmseg.pipeline.evidence.chapters.robustness import robustness
 from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
 from ddmseg.pipeline.evidence.chapters.tables import table_chapters
 from ddmseg.pipeline.evidence.page import Section, Summaries
@@ -28,6 +29,7 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         anatomy(summaries),
         peers(summaries),
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
+        robustness(summaries),
         speed(summaries),
         bench(summaries),
         synthesis(summaries),
