@@ -10,9 +10,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from ddmseg.imaging.steps import FillSlices
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import implausible
+from ddmseg.pipeline.plausibility import empty_slices, implausible
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.quality import _dice
 from ddmseg.pipeline.reasons import Reason, about_structures, on_side, reason_code
@@ -68,7 +69,8 @@ def odd_head() -> list[str]:
     ]
     card = Card("toy", (0, 17), {"data": {"kind": "label_maps"}})
     cleaning = Cleaning(pieces={17: 2, 4: 3}, open_holes_ml=(1234.5, 2.13))
-    return implausible(card, scan, labels, volumes, cleaning)
+    gaps = [FillSlices(1, (9, 10), (20, 21, 22))]
+    return [*empty_slices(gaps), *implausible(card, scan, labels, volumes, cleaning)]
 
 
 def unlike_training() -> list[str]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
 from ddmseg.imaging.bias_field import correct_bias
+from ddmseg.imaging.empty_slices import fill_empty_slices
 from ddmseg.imaging.grid import Grid, IndexMap, Shape3, Triple, three, to_closest_ras, triple
 from ddmseg.imaging.head_box import find_head
 from ddmseg.imaging.intensity import intensity_range
@@ -156,8 +157,9 @@ def prepare(
         MissingExtraError: for ``bias_field`` without SimpleITK.
     """
     _check_settings(spacing_mm, multiple)
-    data, steps = volume.data, list[Step]()
     input_grid = Grid(volume.shape, volume.affine)
+    data, gaps = fill_empty_slices(volume.data, input_grid.spacing_mm)
+    steps: list[Step] = [*gaps]
     if bias_field:
         data = correct_bias(data)
         steps.append(BiasField())

@@ -132,6 +132,16 @@ class BiasField(_Record):
     method: str = "N4"
 
 
+@dataclass(frozen=True)
+class FillSlices(_Record):
+    """Slices without a signal: ``filled`` from their neighbours, or ``left`` in wide gaps."""
+
+    name: ClassVar[str] = "fill_slices"
+    axis: int
+    filled: tuple[int, ...]
+    left: tuple[int, ...]
+
+
 GeometryStep = Reorient | Crop | Resample | Pad
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.imaging.labels import mirror_index, protocol_rows, structure
+from ddmseg.imaging.steps import FillSlices, Step
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import Cleaning
@@ -73,6 +74,24 @@ def implausible(
     if cleaning is not None:
         reasons += [*_in_pieces(cleaning), *_holes(scan, labels, cleaning)]
     return reasons
+
+
+def empty_slices(steps: Sequence[Step]) -> Iterator[str]:
+    """Tell of slices without a signal in the middle of the scan.
+
+    Args:
+        steps: of its preprocessing.
+    """
+    for step in steps:
+        if not isinstance(step, FillSlices):
+            continue
+        found, filled = len(step.filled) + len(step.left), len(step.filled)
+        yield Reason(
+            f"slices without a signal in the middle of the scan: {found}, of them filled from "
+            f"their neighbours: {filled}; what is segmented there is a guess",
+            "slices_empty",
+            {"slices": found, "filled": filled},
+        )
 
 
 @cache

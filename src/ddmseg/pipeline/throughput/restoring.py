@@ -11,7 +11,7 @@ from torch import Tensor
 from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import implausible
+from ddmseg.pipeline.plausibility import empty_slices, implausible
 from ddmseg.pipeline.postprocess import clean_labels
 from ddmseg.pipeline.quality import judge, uncertainty_map
 from ddmseg.pipeline.segmentation import Segmentation
@@ -50,6 +50,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         fields["step_labels"] = _frames(card, grid, drawn.step_labels)
     volumes = structure_volumes(card, labels, scan.voxel_ml, assessment.expectation)
     seen = [
+        *empty_slices(prepared.steps),
         *implausible(card, scan, labels, volumes, cleaning),
         *outside_training(card, profile_of(card, solved)),
     ]
