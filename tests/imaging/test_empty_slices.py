@@ -63,6 +63,13 @@ def test_air_around_the_head_is_no_gap():
     assert fill_empty_slices(data, MM) == (data, [])
 
 
+def test_wisps_beyond_the_head_are_no_gap():
+    data = scan()
+    data[:, :, 15:] = 0
+    data[4:6, 5, 20] = 1.0
+    assert fill_empty_slices(data, MM)[1] == []
+
+
 def test_a_wide_gap_is_left_and_said():
     data = emptied(scan(), 0, 5, 6, 7, 12)
     found, steps = fill_empty_slices(data, (WIDEST_MM / 2.5, 1.0, 1.0))

@@ -18,6 +18,9 @@ from ddmseg.imaging.steps import FillSlices
 
 WIDEST_MM = 6.0
 """Widest gap that is filled; anatomy changes too much over a wider one."""
+SIGNAL_SHARE = 0.05
+"""Of a plane's voxels that differ from the empty ones: less on either side, and the gap lies
+among the last wisps of the head, where there is nothing to fill."""
 SAMPLED_EVERY = 8
 """Voxels in a plane between those that are looked at first."""
 
@@ -36,7 +39,8 @@ def fill_empty_slices(
     """
     steps = []
     for axis in range(3):
-        gaps = list(_gaps(_empty(data, axis)))
+        planes = np.moveaxis(data, axis, 0)
+        gaps = [gap for gap in _gaps(_empty(planes)) if _is_within(planes, gap)]
         if not gaps:
             continue
         narrow = [gap for gap in gaps if len(gap) * spacing_mm[axis] <= WIDEST_MM]
@@ -50,9 +54,8 @@ def fill_empty_slices(
     return data, steps
 
 
-def _empty(data: NDArray[np.float32], axis: int) -> list[bool]:
+def _empty(planes: NDArray[np.float32]) -> list[bool]:
     """Say of each slice whether it is of one value."""
-    planes = np.moveaxis(data, axis, 0)
     few = planes[:, ::SAMPLED_EVERY, ::SAMPLED_EVERY].reshape(len(planes), -1)
     maybe = few.min(axis=1) == few.max(axis=1)
     return [bool(m) and bool(p.min() == p.max()) for m, p in zip(maybe, planes, strict=True)]
@@ -64,6 +67,15 @@ def _gaps(empty: Sequence[bool]) -> Iterator[range]:
     for before, after in itertools.pairwise(signal):
         if after > before + 1:
             yield range(before + 1, after)
+
+
+def _is_within(planes: NDArray[np.float32], gap: range) -> bool:
+    """Say whether the slices on both sides hold more than wisps."""
+    empty = planes[gap.start].flat[0]
+    return all(
+        float((planes[index] != empty).mean()) >= SIGNAL_SHARE
+        for index in (gap.start - 1, gap.stop)
+    )
 
 
 def _fill(planes: NDArray[np.float32], gap: range) -> None:
