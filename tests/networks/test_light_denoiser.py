@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.blocks import block_means
 from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import tiny_model
 
@@ -117,6 +119,23 @@ def test_it_corrects_the_coarse_head_but_does_not_bend_it():
     (said.square().sum() + model.decode(hidden, conditions).square().sum()).backward()
     assert all(weight.grad is None for weight in model.image_encoder.head.parameters())
     assert all(weight.grad.any() for weight in model.image_encoder.stem.parameters())
+
+
+@DIMS
+@torch.no_grad()
+def test_a_mask_of_whole_blocks_has_the_discrepancy_of_its_blocks(dims):
+    model = light(dims=dims)
+    encoding = encode(model)
+    draw = MaskSampler(model, encoding, make_schedule())
+    blocks = torch.randint(0, 3, (1, *(GRID // 2,) * dims))
+    labels = blocks
+    for axis in range(1, 1 + dims):
+        labels = labels.repeat_interleave(2, axis)
+    z_mask = model.segmentation_encoder.block_features(model.mask_encoding.of_labels(blocks))
+    expected = (encoding.block_features - z_mask).square().sum(1).mean()
+    torch.testing.assert_close(draw.discrepancy(labels), expected)
+    # Averages over a block lose what differs within it, and add nothing.
+    assert draw.discrepancy(labels) <= model.discrepancy_map(encoding, labels).mean()
 
 
 def test_the_discrepancy_map_must_be_given():

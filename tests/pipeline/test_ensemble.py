@@ -28,7 +28,6 @@ def sampler() -> MaskSampler:
 def answer(sampler: MaskSampler, temperature: float = 1.0, **how):
     with torch.no_grad():
         return sampled_answer(
-            sampler.model,
             sampler,
             algorithm="ddpm",
             steps=2,

@@ -45,7 +45,6 @@ def sampled(model, **options):
     sampler = MaskSampler(model, model.encode(image), make_schedule("cosine"), Guidance())
     choices = {"algorithm": "ddim", "steps": 3, "samples": 2, "temperature": 1.0, **options}
     return sampled_answer(
-        model,
         sampler,
         coarse_share=0.25,
         generator=torch.Generator().manual_seed(1),

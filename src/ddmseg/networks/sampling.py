@@ -101,6 +101,20 @@ class MaskSampler:
         )
         return walk.probabilities()
 
+    def discrepancy(self, labels: Tensor) -> Tensor:
+        """Return the mean discrepancy of a drawn mask with the image, 0-d.
+
+        Where the denoiser compares on the mask's grid, so does this: a fraction of the cost
+        of :meth:`DiscrepancyDiffusionSegmenter.discrepancy_map`.
+
+        Args:
+            labels: class indices (``b *grid``).
+        """
+        embedding = self.conditions.embedding
+        if embedding is None:
+            return self.model.discrepancy_map(self.encoding, labels).mean()
+        return self.model.block_discrepancy(embedding, labels).mean()
+
 
 class _Walk:
     """One trajectory: remembers the estimate so far, which the discrepancy is of."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
-from ddmseg.networks.blocks import class_probabilities, unfold
+from ddmseg.networks.blocks import block_means, class_probabilities, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
@@ -279,6 +279,16 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Return D at each voxel of a label map of class indices (``b *grid``)."""
         mask = self.mask_encoding.of_labels(labels)
         return unfold(self.folded_discrepancy(encoding, mask))
+
+    def block_discrepancy(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """Return D of a label map (``b *grid``) on half its grid, in one channel.
+
+        Args:
+            embedding: z_I averaged over the blocks, see ``Encoding.block_features``.
+            labels: class indices.
+        """
+        mask = block_means(self.mask_encoding.of_labels(labels))
+        return discrepancy(embedding, self._segmentation_encoder.block_features(mask))
 
     @property
     def _segmentation_encoder(self) -> SegmentationEncoder:

@@ -129,7 +129,6 @@ class Answering:
             Guidance(own.guidance, own.guidance_scale, loss["temperature"]),
         )
         answer = sampled_answer(
-            self.model,
             sampler,
             algorithm=options.sampler or own.sampler,
             steps=draw.steps,

@@ -90,7 +90,6 @@ def draw(
     loss = card.settings["loss"]
     sampler = MaskSampler(model, encoding, make_schedule(loss["schedule"], loss["schedule_shift"]))
     return sampled_answer(
-        model,
         sampler,
         algorithm=own.sampler,
         steps=own.steps,

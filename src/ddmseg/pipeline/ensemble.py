@@ -12,7 +12,6 @@ from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.types import ClassMap
 
 
@@ -50,7 +49,6 @@ def coarse_answer(encoding: Encoding) -> Answer:
 
 
 def sampled_answer(
-    model: DiscrepancyDiffusionSegmenter,
     sampler: MaskSampler,
     *,
     algorithm: str,
@@ -70,7 +68,6 @@ def sampled_answer(
     Only that mean is kept, so that memory does not grow with the samples.
 
     Args:
-        model: the network.
         sampler: of the encoded scan.
         algorithm: name of the sampler.
         steps: of each sample.
@@ -101,8 +98,7 @@ def sampled_answer(
             break
         p = sampler(sampler=algorithm, steps=steps, generator=generator, observe=count)
         labels.append(_indices(p))
-        D = model.discrepancy_map(sampler.encoding, labels[-1].long())
-        discrepancies.append(D.mean())
+        discrepancies.append(sampler.discrepancy(labels[-1].long()))
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
         # Weights of earlier samples keep their ratios: the newest alone tells the new mean.

@@ -85,7 +85,6 @@ def answer(member: Member, image: Tensor, generator: Generator) -> Tensor:
         Guidance(own.guidance, own.guidance_scale, settings.loss.temperature),
     )
     return sampled_answer(
-        network,
         sampler,
         algorithm=own.sampler,
         steps=own.steps,
