@@ -138,11 +138,11 @@ class _Walk:
         if self.observe is not None:
             self.observe(self.steps, partial(self._step_probabilities, self.logits))
         self.steps += 1
-        self.estimate = self._guided(model.estimate(self.logits), x_t, t)
+        self.estimate = self._guided(model.readout.estimate(self.logits), x_t, t)
         return self.estimate
 
     def _step_probabilities(self, said: Tensor) -> ClassMap:
-        return class_probabilities(self.owner.model.step_logits(said))
+        return class_probabilities(self.owner.model.readout.class_logits(said))
 
     def _predict(
         self, x_t: Mask, log_snr: Tensor, conditions: Conditions

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
-from ddmseg.networks.blocks import block_means, class_probabilities, unfold
+from ddmseg.networks.blocks import block_means, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
 from ddmseg.networks.normalisation import set_group
+from ddmseg.networks.readout import ClassReadout, CodeReadout, Readout
 from ddmseg.networks.segmentation_encoder import (
     SegmentationEncoder,
     discrepancy,
@@ -111,24 +112,28 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             nn.init.zeros_(self.image_encoder.head.logits.bias)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
+        light = denoiser_form == "light"
+        self.readout: Readout = (CodeReadout if light else ClassReadout)(self.mask_encoding)
         if diffusion:
+            channels = self.mask_encoding.channels
             self.segmentation_encoder = SegmentationEncoder(
-                dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
+                dims, channels, width=mask_width, embedding=embedding
             )
-        if diffusion and denoiser_form == "light":
-            self.denoiser = LightDenoiser(
-                dims, self.mask_encoding, widths, width=denoiser_width, corrects=coarse_prior
-            )
-        elif diffusion:
-            self.denoiser = Denoiser(
-                dims,
-                classes,
-                self.mask_encoding.channels,
-                widths,
-                width=denoiser_width,
-                mask_stride=mask_stride,
-                conditioning=conditioning,
-                corrects=coarse_prior or target == "noise",
+            self.denoiser = (
+                LightDenoiser(
+                    dims, self.mask_encoding, widths, width=denoiser_width, corrects=coarse_prior
+                )
+                if light
+                else Denoiser(
+                    dims,
+                    classes,
+                    channels,
+                    widths,
+                    width=denoiser_width,
+                    mask_stride=mask_stride,
+                    conditioning=conditioning,
+                    corrects=coarse_prior or target == "noise",
+                )
             )
         set_group(self, norm_group)
 
@@ -136,11 +141,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def multiple(self) -> int:
         """The image grid must be a multiple of this on each axis."""
         return self.image_encoder.multiple
-
-    @property
-    def says_code(self) -> bool:
-        """Whether a step says logits of the code's bits instead of the classes."""
-        return isinstance(self.denoiser, LightDenoiser)
 
     def forward(self, image: Image) -> ClassMap:
         """Return the coarse logits: the answer of the plain network."""
@@ -182,7 +182,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         self, conditions: Conditions, encoding: Encoding, estimate: Mask
     ) -> Tensor:
         """Return D as the denoiser sees it; nothing where it must not know of the image."""
-        if self.says_code:
+        if isinstance(self.denoiser, LightDenoiser):
             if conditions.blind or conditions.embedding is None:
                 return torch.zeros_like(estimate[:, :1])
             z_mask = self._segmentation_encoder.block_features(estimate)
@@ -208,9 +208,8 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             estimate: the clean mask as estimated so far, encoded.
 
         Returns:
-            What it says on the mask's grid, for :meth:`estimate` and
-            :meth:`step_logits`: logits of the classes, or of the code's bits by a
-            light denoiser; and hidden features for :meth:`decode`.
+            What it says on the mask's grid, for :attr:`readout`, and hidden features for
+            :meth:`decode`.
         """
         output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate)
         if self.target == "noise":
@@ -230,30 +229,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         shares = (x_0 / self.mask_encoding.scale + 1) / 2
         return shares.clamp(SMALLEST_SHARE, 1).log()
 
-    def estimate(self, said: Tensor) -> Mask:
-        """Return the clean mask, encoded, that the output of :meth:`denoise` stands for."""
-        if self.says_code:
-            return self.mask_encoding.of_logits(said)
-        return self.mask_encoding.of_probabilities(class_probabilities(said))
-
-    def step_logits(self, said: Tensor) -> Tensor:
-        """Return logits of the classes on the mask's grid from the output of :meth:`denoise`."""
-        return self.mask_encoding.class_logits(said) if self.says_code else said
-
-    def choices(self, said: Tensor) -> Tensor:
-        """Return logits over dimension 1 of what the output of :meth:`denoise` chooses from.
-
-        The classes; or for a light denoiser the two values of each bit (``b 2 m *mask grid``).
-        """
-        return torch.stack([said, torch.zeros_like(said)], dim=1) if self.says_code else said
-
-    def choices_of(self, probabilities: ClassMap) -> Tensor:
-        """Return the probabilities of the same choices from those of the classes."""
-        if not self.says_code:
-            return probabilities
-        code = self.mask_encoding.of_probabilities(probabilities) / self.mask_encoding.scale
-        return torch.stack([1 + code, 1 - code], dim=1) / 2
-
     def first_estimate(self, conditions: Conditions, like: Mask) -> Mask:
         """Return the encoded mask to begin with: the coarse head's, or "anything".
 
@@ -262,7 +237,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             like: a mask of the same shape.
         """
         if conditions.prior is not None:
-            return self.estimate(conditions.prior)
+            return self.readout.estimate(conditions.prior)
         uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
         return self.mask_encoding.of_probabilities(uniform).expand_as(like)
 

@@ -16,10 +16,8 @@ from torch import Generator, Tensor
 
 from ddmseg.maths.losses import (
     class_fractions,
-    code_cross_entropy,
     discrepancy_loss,
     segmentation_loss,
-    soft_cross_entropy,
 )
 from ddmseg.maths.schedule import Schedule, make_schedule, noise
 from ddmseg.networks.blocks import unfold
@@ -119,10 +117,7 @@ class Objective:
             said: output of the denoiser.
             fractions: share of each class in each mask voxel.
         """
-        if not self._ddm.says_code:
-            return soft_cross_entropy(said, fractions)
-        encoding = self._ddm.mask_encoding
-        return code_cross_entropy(said, encoding.of_probabilities(fractions) / encoding.scale)
+        return self._ddm.readout.cross_entropy(said, fractions)
 
     def _diffusion(
         self, encoding: Encoding, labels: Tensor, generator: Generator
@@ -177,7 +172,7 @@ class Objective:
             logits, _ = model.denoise(
                 x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
             )
-            estimate = model.estimate(logits)
+            estimate = model.readout.estimate(logits)
         return torch.where(recycled, estimate, truth), estimate
 
     def _discrepancy(

@@ -71,7 +71,7 @@ class EncodedDenoiser:
         logits, hidden = self.model.denoise(
             here.x_t, log_snr, self.conditions, self.encoding, here.estimate
         )
-        logits = self.model.choices(logits)
+        logits = self.model.readout.choices(logits)
         if self.model.mask_stride == 1:
             return (logits,)
         return logits, self.model.decode(hidden, self.conditions)
@@ -82,16 +82,9 @@ class EncodedDenoiser:
 
     def step(self, here: Position, said: Maps, s: Tensor) -> Position:
         """Go on to the time s with what was said where the mask lives."""
-        clean = self._encoded(said[0])
+        clean = self.model.readout.mask_of_choices(said[0])
         x_s = ode_step(here.x_t, clean, here.t, s, schedule=self.schedule)
         return Position(x_s, s, clean)
-
-    def _encoded(self, probabilities: Tensor) -> Mask:
-        """Return the clean mask of probabilities where the mask lives."""
-        encoding = self.model.mask_encoding
-        if self.model.says_code:
-            return encoding.scale * (2 * probabilities[:, 0] - 1)
-        return encoding.of_probabilities(probabilities)
 
     def walk(self, start: Position, times: Tensor) -> Position:
         """Go on over all of ``times``, decreasing."""
