@@ -1,0 +1,93 @@
+"""What a network is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ddmseg.pipeline.config.checks import require, require_above_0, require_least, require_share
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to train on.
+
+    Attributes:
+        fold: the split that is tested (and left out of training) where a set has folds.
+        subjects: the first so many training subjects; 0 takes all.
+        synthetic_share: of training examples, those whose image is painted from the
+            subject's own label map, see ``imaging.synthesis_regions``.
+        guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
+            encoded mask: such a model is the second level of another, see
+            ``pipeline.level_two``.
+        maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
+            see ``pipeline.inter_intra``.
+        normalisation: of each scan, see ``imaging.preprocess_variants``.
+        bias_field: N4 before that.
+        resample_mm: voxel edge to resample scans to and back from; 0 leaves them alone.
+    """
+
+    kind: Literal["label_maps", "hippocampus", "ibsr18"] = "label_maps"
+    fold: str = ""
+    subjects: int = 0
+    spacing_mm: float = 2.0
+    patch: tuple[int, ...] = (64, 80, 64)
+    augment: bool = True
+    skull_strip_probability: float = 0.5
+    t1_probability: float = 0.6
+    synthetic_share: float = 0.0
+    guide: Literal["none", "level_one"] = "none"
+    maps: Literal["none", "inter_intra"] = "none"
+    normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
+    bias_field: bool = False
+    resample_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require_above_0(self, "data.spacing_mm")
+        for name in ("subjects", "resample_mm"):
+            require_least(0, self, f"data.{name}")
+        require(
+            self.kind == "ibsr18" or not self.fold,
+            "data.fold",
+            repr(self.fold),
+            f"{self.kind} has one split; leave it out",
+        )
+        for name in ("skull_strip_probability", "t1_probability", "synthetic_share"):
+            require_share(self, f"data.{name}")
+        self._check_scans()
+        require(
+            len(self.patch) in (2, 3), "data.patch", self.patch, "give one number for each axis"
+        )
+        require(
+            all(p > 0 and p % 8 == 0 for p in self.patch),
+            "data.patch",
+            self.patch,
+            "each must be a multiple of 8 above 0",
+        )
+
+    def _check_scans(self) -> None:
+        """Refuse what is done to scans where there are none, and what excludes each other."""
+        for name in _OF_SCANS:
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            require(
+                self.kind != "label_maps" or value == default,
+                f"data.{name}",
+                value,
+                "label_maps has no scans; leave it out",
+            )
+        require(
+            self.guide == "none" or self.kind == "label_maps",
+            "data.guide",
+            self.guide,
+            f"{self.kind} has one level; leave it out",
+        )
+        require(
+            self.maps == "none" or not self.synthetic_share,
+            "data.synthetic_share",
+            self.synthetic_share,
+            f"maps are of the real scan; with data.maps {self.maps} leave it out",
+        )
+
+
+_OF_SCANS = ("synthetic_share", "maps", "normalisation", "bias_field", "resample_mm")

@@ -1,0 +1,80 @@
+"""What a network is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ddmseg.pipeline.config.checks import require, require_above_0, require_least
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network; see ``networks.segmenter`` for what each size means.
+
+    ``architecture`` other than ``ddm`` is one of the baselines, which take ``dims``,
+    ``contrasts`` and ``widths`` alone.
+    """
+
+    architecture: Literal["ddm", "unet", "attention_unet", "unetr"] = "ddm"
+    dims: int = 3
+    contrasts: int = 1
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    blocks: int = 1
+    fine_blocks: int = 0
+    embedding: int = 8
+    mask_width: int = 16
+    denoiser_width: int = 16
+    denoiser_form: Literal["full", "light"] = "full"
+    mask_stride: int = 1
+    input_scale: float = 1.0
+    conditioning: Literal["discrepancy", "concat", "cross_attention", "none"] = "discrepancy"
+    coarse_prior: bool = True
+    target: Literal["clean", "noise"] = "clean"
+    diffusion: bool = True
+    norm_group: int = 1
+    guided: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.dims in (2, 3), "model.dims", self.dims, "allowed are 2 and 3")
+        for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
+            require_least(1, self, f"model.{name}")
+        for name in ("blocks", "fine_blocks"):
+            require_least(0, self, f"model.{name}")
+        require(
+            len(self.widths) >= 3 and all(w > 0 for w in self.widths),
+            "model.widths",
+            self.widths,
+            "give at least 3 numbers above 0",
+        )
+        require(
+            self.mask_stride in (1, 2), "model.mask_stride", self.mask_stride, "allowed are 1 and 2"
+        )
+        require(
+            self.target == "clean" or self.mask_stride == 1,
+            "model.target",
+            self.target,
+            "noise is predicted on the image grid alone; set model.mask_stride to 1",
+        )
+        require(
+            self.denoiser_form == "full"
+            or (self.mask_stride == 2 and self.conditioning == "discrepancy"),
+            "model.denoiser_form",
+            self.denoiser_form,
+            "it is for a mask on half the grid, conditioned by discrepancy; set "
+            "model.mask_stride to 2",
+        )
+        require_above_0(self, "model.input_scale")
+        require(
+            self.architecture == "ddm" or not self.diffusion,
+            "model.diffusion",
+            self.diffusion,
+            f"model.architecture {self.architecture} has no diffusion; set it to false",
+        )
+        require(
+            self.conditioning != "cross_attention" or self.denoiser_width % 2 == 0,
+            "model.denoiser_width",
+            self.denoiser_width,
+            "must be even for conditioning by cross_attention, which has four heads",
+        )

@@ -1,0 +1,98 @@
+"""All settings of a run, and the file they are read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddmseg.pipeline.config.checks import require
+from ddmseg.pipeline.config.data import DataSettings
+from ddmseg.pipeline.config.distillation import DistillationSettings
+from ddmseg.pipeline.config.loss import LossSettings
+from ddmseg.pipeline.config.model import ModelSettings
+from ddmseg.pipeline.config.row import RowSettings
+from ddmseg.pipeline.config.training import SamplingSettings, TrainingSettings
+from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
+
+CONTRASTS_WITH_MAPS = 3
+CONTRASTS_WITH_GUIDE = 7
+"""The scan, and 33 classes in 6 analog bits."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run: what ``ddmseg train CONFIG.toml`` reads."""
+
+    name: str
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    row: RowSettings = field(default_factory=RowSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        multiple = 2 ** (len(self.model.widths) - 1)
+        require(
+            all(p % multiple == 0 for p in self.data.patch),
+            "data.patch",
+            self.data.patch,
+            f"with {len(self.model.widths)} model.widths each must be a multiple of {multiple}",
+        )
+        require(
+            self.data.maps == "none" or self.model.contrasts == CONTRASTS_WITH_MAPS,
+            "model.contrasts",
+            self.model.contrasts,
+            f"with data.maps {self.data.maps} there are {CONTRASTS_WITH_MAPS}: the scan and two "
+            "maps",
+        )
+        require(
+            self.data.guide == "none" or self.model.contrasts == CONTRASTS_WITH_GUIDE,
+            "model.contrasts",
+            self.model.contrasts,
+            f"with data.guide {self.data.guide} there are {CONTRASTS_WITH_GUIDE}: the scan and "
+            "six of the coarser mask",
+        )
+        require(
+            self.model.guided == (self.data.guide != "none"),
+            "model.guided",
+            self.model.guided,
+            f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
+        )
+        self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        """Refuse what an adapter would pass over: it augments by itself and starts fresh."""
+        if not self.row.adapter:
+            return
+        require(
+            self.data.kind != "label_maps",
+            "data.kind",
+            self.data.kind,
+            f"row.adapter {self.row.adapter} needs real scans: hippocampus or ibsr18",
+        )
+        for place, value, wanted in (
+            ("data.augment", self.data.augment, True),
+            ("data.maps", self.data.maps, "none"),
+            ("data.synthetic_share", self.data.synthetic_share, 0.0),
+            ("training.start_from", self.training.start_from, ""),
+        ):
+            require(
+                value == wanted,
+                place,
+                value,
+                f"row.adapter {self.row.adapter} has no such choice; leave it out",
+            )
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a run's TOML file; unknown keys and wrong types stop with the place named.
+
+    Raises:
+        SettingsError: file missing or not TOML, a key unknown, a value not allowed.
+    """
+    raw = read_toml(path)
+    raw.setdefault("name", path.stem)
+    return settings_from_dict(Settings, raw)
