@@ -34,13 +34,33 @@ def test_limits_follow_what_is_usual() -> None:
     assert limits.passes == 0.70
     assert limits.fails == 0.55
     assert limits.of_structure("Putamen") == 0.65
-    assert limits.of_structure("Accumbens") == 0.0  # never below nothing
+    assert limits.of_structure("Accumbens") == 0.0  # usually bad
     assert limits.of_structure("Thalamus") == 0.5  # not met before
 
 
 def test_usual_is_the_mean_over_the_scans_that_hold_a_structure() -> None:
     told = usual([0.7, 0.8], [{"a": 0.6, "b": 0.9}, {"a": 0.8}])
-    assert told == {"expected_dice": 0.75, "structures": {"a": 0.7, "b": 0.9}, "scans": 2}
+    assert told == {
+        **{"expected_dice": 0.75, "structures": {"a": 0.7, "b": 0.9}, "scans": 2},
+        "spread": {"a": pytest.approx(0.1414, abs=1e-4)},  # of b there is one
+    }
+
+
+def test_a_structure_that_scatters_is_given_more_room() -> None:
+    structures = {"steady": 0.8, "restless": 0.8, "new": 0.8}
+    told = {"expected_dice": 0.8, "structures": structures, "scans": 5}
+    spread = {"steady": 0.01, "restless": 0.07}
+    limits = Limits.of(replace(CARD, calibration={"usual": {**told, "spread": spread}}))
+    assert limits.of_structure("steady") == pytest.approx(0.8 - 0.15)
+    # squares of 0.07 and of both together, 0.0025, half way: 0.0608 times 3.5
+    assert limits.of_structure("restless") == pytest.approx(0.8 - 0.21, abs=0.006)
+    assert limits.of_structure("new") == pytest.approx(0.8 - 3.5 * 0.05, abs=0.006)
+
+
+def test_a_structure_usually_drawn_badly_is_not_named_for_it() -> None:
+    limits = Limits.of(card_with(0.7, Ventricle=0.49, Putamen=0.5))
+    assert limits.of_structure("Ventricle") == 0.0
+    assert limits.of_structure("Putamen") == 0.35
 
 
 @torch.inference_mode()

@@ -7,9 +7,10 @@ scan gets an expected Dice of 0.88 from ``hippocampus`` and of 0.75 from ``anato
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from ddmseg.pipeline.checkpoint import Card
@@ -19,7 +20,16 @@ PASS_MARGIN = 0.05
 FAIL_MARGIN = 0.20
 """... and only warns down to so much below it."""
 STRUCTURE_MARGIN = 0.15
-"""A single structure is named from so much below its own usual one."""
+"""A single structure is named from so much below its own usual one ..."""
+STRUCTURE_SPREADS = 3.5
+"""... or from so many of its standard deviations, where that is more.
+
+Small structures scatter. With 32 of them this names one in about one intact scan of twenty:
+3.2 standard deviations, and a little more for a mean of a handful of scans.
+"""
+NAMED_FROM = 0.5
+"""A structure that is usually drawn worse than this is not named for being drawn badly: it
+would be in every other scan."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,10 @@ class Limits:
             passes=_below(whole, PASS_MARGIN),
             fails=_below(whole, FAIL_MARGIN),
             structures={
-                name: _below(float(dice), STRUCTURE_MARGIN)
-                for name, dice in usual["structures"].items()
+                name: _below(dice, max(STRUCTURE_MARGIN, STRUCTURE_SPREADS * spread))
+                if dice >= NAMED_FROM
+                else 0.0
+                for name, dice, spread in _with_spread(usual)
             },
         )
 
@@ -73,8 +85,24 @@ def usual(expected: Sequence[float], by_structure: Iterable[Mapping[str, float]]
     return {
         "expected_dice": round(fmean(expected), 4),
         "structures": {name: round(fmean(dice), 4) for name, dice in sorted(single.items())},
+        "spread": {
+            name: round(stdev(dice), 4) for name, dice in sorted(single.items()) if len(dice) > 1
+        },
         "scans": len(expected),
     }
+
+
+def _with_spread(usual: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """Yield each structure with its usual Dice and standard deviation.
+
+    A deviation of a handful of scans is drawn half way, in squares, to that of all
+    structures together; 0 for a card that has none.
+    """
+    known: Mapping[str, float] = usual.get("spread", {})
+    together = fmean(value**2 for value in known.values()) if known else 0.0
+    for name, dice in usual["structures"].items():
+        own = known.get(name, math.sqrt(together))
+        yield name, float(dice), math.sqrt((own**2 + together) / 2)
 
 
 def _below(dice: float, margin: float) -> float:
