@@ -9,7 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.accuracy import anatomy, discrepancy, hippocampus, monitor_alarms, robustness
+from benchmarks.accuracy import (
+    anatomy,
+    discrepancy,
+    distillation,
+    hippocampus,
+    monitor_alarms,
+    robustness,
+)
 from benchmarks.peers import summary as peers
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
@@ -21,6 +28,7 @@ from ddmseg.pipeline.bench.scans import BenchScan
 from ddmseg.pipeline.bench.stages import STAGES
 from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.bench.tiers import TIERS
+from ddmseg.pipeline.evidence.chapters.distillation import SHIPPED
 from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import NOT_MEASURED
@@ -115,6 +123,24 @@ def robustness_summary() -> dict[str, object]:
     return {**MODELS, **robustness.summarise(rows)}
 
 
+def distillation_summary() -> dict[str, object]:
+    """A student that loses a hundredth, through the real comparison."""
+
+    def rows(dice: float, ece: float, seconds: float) -> list[dict[str, str]]:
+        values = {"dice": dice, "ece": ece, "processor_seconds": seconds}
+        shown = {name: str(value) for name, value in values.items()}
+        return [{"case": case, "person": case, **shown} for case in CASES]
+
+    compared = distillation.compare(rows(0.792, 0.08, 1), rows(0.8, 0.09, 3))
+    student = {
+        "student": {"name": SHIPPED, "weights": "bbb"},
+        "teacher": {"name": "toy", "weights": "aaa"},
+        "method": "soft_labels",
+        "splits": {"test": {"diffusion against diffusion": compared}},
+    }
+    return {"machine": MACHINE, "students": {SHIPPED: student}}
+
+
 def speed_summary() -> dict[str, object]:
     seconds = {
         name: median_range([value])
@@ -186,6 +212,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "discrepancy_hippocampus": discrepancy_summary("test"),
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "robustness_anatomy": robustness_summary(),
+        "distillation": distillation_summary(),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
         "bench": bench_summary(),
@@ -266,6 +293,15 @@ def test_the_monitor_is_judged_by_its_false_alarms(summaries):
     assert outcome == "reached, 0.020 to spare"
     assert "| none | 3.0% (0.6% to 8.5%) | 3.0%" in page
     assert "| 0.5 SD | 80.0%" in page
+
+
+def test_a_student_stands_beside_its_teacher(summaries):
+    page = results_page(summaries)
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{SHIPPED}` (bbb)")]
+    assert "| `toy` (aaa) | soft labels | 0.792 " in row
+    rows = overview(page)
+    assert rows[f"{SHIPPED}: share of its teacher's Dice"][1].startswith("0.99")
+    assert rows[f"{SHIPPED}: ECE more than its teacher's"][1].startswith("−0.01")
 
 
 def test_every_chapter_has_its_command(summaries):

@@ -27,6 +27,7 @@ NAMES = (
     "discrepancy_hippocampus",
     "discrepancy_anatomy",
     "robustness_anatomy",
+    "distillation",
     "speed_segment",
     "bench",
     "speed_synthesis",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
 from ddmseg.pipeline.evidence.chapters.bench import bench
 from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
+from ddmseg.pipeline.evidence.chapters.distillation import distillation
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
 from ddmseg.pipeline.evidence.chapters.monitor import monitor
 from ddmseg.pipeline.evidence.chapters.peers import peers
@@ -30,6 +31,7 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         peers(summaries),
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         robustness(summaries),
+        distillation(summaries),
         speed(summaries),
         bench(summaries),
         synthesis(summaries),
