@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddmseg.imaging.artefacts import ARTEFACTS, LEVELS, degrade
+from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.intensity import normalise
+from ddmseg.imaging.steps import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.evidence.page import Target
 from ddmseg.pipeline.limits import Limits
+from ddmseg.pipeline.plausibility import empty_slices
 from ddmseg.pipeline.quality import judge
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies.encoded import EncodedSubject
@@ -66,12 +70,13 @@ def _row(trained: Trained, subject: Subject, number: int, artefact: str, level: 
         place = number * len(ARTEFACTS) + list(ARTEFACTS).index(artefact)
         generator = seeded(PATTERN_SEED, place)
         image = degrade(image, artefact, level, generator, slice_axis=subject.slice_axis)
-    # A bad scan is normalised as any other; so is the intact one, for equal terms.
-    image = torch.stack([normalise(channel) for channel in image])
-    encoded = EncodedSubject(trained, subject, image)
+    # A bad scan is prepared as any other; so is the intact one, for equal terms.
+    prepared = [_prepared(channel, subject.spacing_mm) for channel in image]
+    encoded = EncodedSubject(trained, subject, torch.stack([channel for channel, _ in prepared]))
     p = encoded.own_answer(noise_of(number))
     assessment = encoded.assess(p)
-    quality = judge(trained.card, encoded.spent(p), assessment)
+    told = list(empty_slices(prepared[0][1]))  # an artefact is the same in every channel
+    quality = judge(trained.card, encoded.spent(p), assessment, seen=told)
     return {
         "artefact": artefact,
         "level": float(level),
@@ -80,6 +85,14 @@ def _row(trained: Trained, subject: Subject, number: int, artefact: str, level: 
         "expected": assessment.expected_dice,
         "limit": Limits.of(trained.card).passes,
     }
+
+
+def _prepared(
+    channel: Tensor, spacing_mm: tuple[float, float, float]
+) -> tuple[Tensor, list[FillSlices]]:
+    """Fill empty slices and normalise; return what was filled, too."""
+    filled, steps = fill_empty_slices(channel.numpy(), spacing_mm)
+    return normalise(torch.from_numpy(filled)), steps
 
 
 def page(rows: Rows) -> str:
@@ -283,6 +296,7 @@ ROBUSTNESS = Study(
     settings={
         "artefacts": {name: list(one.strengths) for name, one in ARTEFACTS.items()},
         "pattern_seed": PATTERN_SEED,
+        "widest_gap_filled_mm": WIDEST_MM,
     },
     goal=Goal(
         Target(f"quality control: AUROC for a Dice below {GOOD_DICE}, intact and worse scans", 0.9),
