@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging import labels
@@ -168,3 +169,33 @@ def test_dseg_table_has_names_and_hexadecimal_colours() -> None:
 def test_colours_are_bytes() -> None:
     for index in (*ANATOMY_LABELS, *HIPPOCAMPUS_LABELS):
         assert all(0 <= part <= 255 for part in labels.structure(index).colour)
+
+
+label_maps = arrays.arrays(
+    np.int32, arrays.array_shapes(min_dims=3, max_dims=3, max_side=6), elements=st.integers(0, 3)
+)
+
+
+@given(label_maps)
+def test_voxels_are_counted_like_unique_values(drawn: NDArray[np.int32]) -> None:
+    found, counts = np.unique(drawn, return_counts=True)
+    assert labels.count_voxels(drawn) == dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+@given(label_maps)
+def test_the_box_holds_every_label_and_has_some_on_each_face(drawn: NDArray[np.int32]) -> None:
+    box = labels.labelled_box(drawn)
+    if not drawn.any():
+        assert box == tuple(slice(0, n) for n in drawn.shape)
+        return
+    inner = drawn[box]
+    assert np.count_nonzero(inner) == np.count_nonzero(drawn)
+    for axis in range(3):
+        faces = np.moveaxis(inner, axis, 0)
+        assert faces[0].any()
+        assert faces[-1].any()
+
+
+def test_a_map_seen_through_flips_and_swaps_is_counted_the_same() -> None:
+    drawn = np.arange(24, dtype=np.int32).reshape(2, 3, 4) % 5
+    assert labels.count_voxels(drawn.transpose(2, 0, 1)[::-1]) == labels.count_voxels(drawn)

@@ -176,6 +176,30 @@ def ids_of(classes: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.in
     return remap(classes, dict(enumerate(labels)))
 
 
+def count_voxels(labels: NDArray[np.integer]) -> dict[int, int]:
+    """Return how many voxels each id has that occurs, ids in order.
+
+    Args:
+        labels: ids of any shape, at least 0.
+    """
+    # Four times as fast as to look for what is unique.
+    counts = np.bincount(labels.ravel("K"))
+    found = np.flatnonzero(counts)
+    return dict(zip(found.tolist(), counts[found].tolist(), strict=True))
+
+
+def labelled_box(labels: NDArray[np.integer]) -> tuple[slice, ...]:
+    """Return the smallest box that holds every label but 0; the whole grid without any."""
+    sides = []
+    drawn = labels != 0
+    for axis, length in enumerate(labels.shape):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        used = np.flatnonzero(drawn.any(axis=others))
+        low, high = (used[0], used[-1] + 1) if used.size else (0, length)
+        sides.append(slice(int(low), int(high)))
+    return tuple(sides)
+
+
 def dseg_table(labels: Iterable[int]) -> list[dict[str, str]]:
     """Return rows ``index, name, color`` for a BIDS ``_dseg.tsv``, background left out.
 

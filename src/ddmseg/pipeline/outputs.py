@@ -22,7 +22,7 @@ import numpy as np
 
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.imaging.labels import dseg_table
+from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE
@@ -217,7 +217,7 @@ def _write_labels(segmentation: Segmentation, path: Path) -> None:
 
 def _write_table(segmentation: Segmentation, path: Path) -> None:
     measured = {row.index for row in segmentation.volumes}
-    rows = dseg_table(sorted(measured.union(np.unique(segmentation.labels.data).tolist())))
+    rows = dseg_table(sorted(measured.union(count_voxels(segmentation.labels.data))))
     columns = ("index", "name", "color")
     _write_tsv(path, columns, [[row[column] for column in columns] for row in rows])
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.imaging.labels import labelled_box
+
 ISLAND_SHARE = 0.05
 """A piece is an island when it is smaller than this share of the structure's largest ..."""
 ISLAND_ML = 0.5
@@ -115,7 +117,9 @@ def _fill_holes(
     """
     from scipy.ndimage import find_objects, label
 
-    holes, _ = label(_closed_in(cleaned), _FULL)
+    # What lies around the labels is outside; a view, so that filling reaches the map.
+    inner = cleaned[labelled_box(cleaned)]
+    holes, _ = label(_closed_in(inner), _FULL)
     sizes = np.bincount(holes.ravel())[1:]
     filled: dict[int, int] = {}
     open_ml: list[float] = []
@@ -123,11 +127,11 @@ def _fill_holes(
         if sizes[number - 1] * voxel_ml > HOLE_ML:
             open_ml.append(round(float(sizes[number - 1] * voxel_ml), 3))
             continue
-        everywhere = tuple(slice(0, n) for n in cleaned.shape)
-        around = _grown(everywhere, box, cleaned.shape)
+        everywhere = tuple(slice(0, n) for n in inner.shape)
+        around = _grown(everywhere, box, inner.shape)
         hole = holes[around] == number
-        index = _surrounding(cleaned[around], hole)
-        cleaned[around][hole] = index
+        index = _surrounding(inner[around], hole)
+        inner[around][hole] = index
         filled[index] = filled.get(index, 0) + int(sizes[number - 1])
     return filled, tuple(sorted(open_ml, reverse=True))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.grid import Grid, to_closest_ras
-from ddmseg.imaging.labels import structure
+from ddmseg.imaging.labels import count_voxels, labelled_box, structure
 from ddmseg.pipeline.segmentation import Segmentation
 
 Colour = tuple[int, int, int]
@@ -23,6 +23,8 @@ MARGIN_MM = 14.0
 LEAST_LUMA = 105.0
 LARGEST_SIDE = 288
 """Voxels along a picture's longer side, above which blocks of voxels are averaged."""
+SPARSE = (slice(None, None, 3),) * 3
+"""Every third voxel along each axis, which is plenty for a percentile."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,11 @@ class Upright:
         )
 
 
+def drawn_ids(labels: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the ids that occur, in order, without the background."""
+    return [index for index in count_voxels(labels) if index != 0]
+
+
 def colour_of(index: int) -> Colour:
     """Return the colour in which an id is drawn on black.
 
@@ -186,14 +193,13 @@ def to_steps(values: NDArray[np.float32], top: float) -> NDArray[np.uint8]:
 def _labelled_box(
     labels: NDArray[np.integer[Any]], spacing_mm: tuple[float, float, float]
 ) -> tuple[slice, slice, slice]:
-    sides = []
-    for axis in range(3):
-        length = labels.shape[axis]
-        used = np.flatnonzero((labels != 0).any(axis=_others(axis)))
-        low, high = (used[0], used[-1] + 1) if used.size else (0, length)
-        margin = int(np.ceil(MARGIN_MM / spacing_mm[axis]))
-        sides.append(slice(max(0, int(low) - margin), min(length, int(high) + margin)))
-    return (sides[0], sides[1], sides[2])
+    box = labelled_box(labels)
+    margins = [int(np.ceil(MARGIN_MM / spacing)) for spacing in spacing_mm]
+    i, j, k = (
+        slice(max(0, side.start - margin), min(length, side.stop + margin))
+        for side, margin, length in zip(box, margins, labels.shape, strict=True)
+    )
+    return i, j, k
 
 
 def _others(axis: int) -> tuple[int, int]:
@@ -202,8 +208,7 @@ def _others(axis: int) -> tuple[int, int]:
 
 
 def _window(scan: NDArray[np.float32]) -> tuple[float, float]:
-    # every third voxel along each axis is plenty for a percentile
-    sample = scan[::3, ::3, ::3]
+    sample = scan[SPARSE]
     used = sample[np.isfinite(sample) & (sample != 0)]
     if not used.size:
         return (0.0, 1.0)

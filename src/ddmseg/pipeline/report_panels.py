@@ -9,7 +9,15 @@ from html import escape
 import numpy as np
 
 from ddmseg.pipeline.report_contours import outline
-from ddmseg.pipeline.report_figures import PLANES, Slice, Upright, scale_top, to_steps
+from ddmseg.pipeline.report_figures import (
+    PLANES,
+    SPARSE,
+    Slice,
+    Upright,
+    drawn_ids,
+    scale_top,
+    to_steps,
+)
 from ddmseg.pipeline.report_png import colour_scale, grey_png, scale_png
 from ddmseg.pipeline.segmentation import Segmentation
 
@@ -39,8 +47,8 @@ def draw_panels(segmentation: Segmentation, names: dict[int, str]) -> Panels:
     ``names`` are shown when the pointer rests on a structure.
     """
     upright = Upright.of(segmentation)
-    tops = {"uncertainty": scale_top(upright.uncertainty)}
-    tops["discrepancy"] = scale_top(upright.discrepancy)
+    tops = {"uncertainty": scale_top(upright.uncertainty[SPARSE])}
+    tops["discrepancy"] = scale_top(upright.discrepancy[SPARSE])
     stored, rows = [], []
     map_rows: dict[str, list[str]] = {kind: [] for kind in MAPS}
     for plane in PLANES:
@@ -57,7 +65,7 @@ def draw_panels(segmentation: Segmentation, names: dict[int, str]) -> Panels:
         mosaic="".join(rows),
         maps={kind: "".join(parts) for kind, parts in map_rows.items()},
         tops=tops,
-        indices=tuple(np.unique(upright.labels[upright.labels != 0]).tolist()),
+        indices=tuple(drawn_ids(upright.labels)),
     )
 
 
@@ -89,11 +97,10 @@ def _stored(key: str, cut: Slice, tops: dict[str, float], names: dict[int, str])
 
 
 def _outlines(cut: Slice, names: dict[int, str]) -> str:
-    indices = np.unique(cut.labels[cut.labels != 0]).tolist()
     return "".join(
         f'<path class="s{index}" d="{outline(cut.labels == index)}">'
         f"<title>{escape(names.get(index, str(index)))}</title></path>"
-        for index in indices
+        for index in drawn_ids(cut.labels)
     )
 
 

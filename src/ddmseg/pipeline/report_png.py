@@ -17,6 +17,9 @@ Bytes2D = NDArray[np.uint8]
 
 _GREY, _RGB, _PALETTE = 0, 2, 3
 
+LEVEL = 6
+"""Of zlib: pictures are hardly larger than with 9 and take a fraction of the time."""
+
 HUES = {"ember": (300.0, 465.0), "glacier": (290.0, 170.0)}
 """Hue in degrees at the low and the high end of each scale."""
 
@@ -92,7 +95,7 @@ def _png(picture: NDArray[np.uint8], kind: int, extra: bytes = b"") -> bytes:
     # neighbouring indices of a palette say nothing of each other, so filtering would not help it
     lines = _unfiltered(picture) if kind == _PALETTE else _paeth(picture)
     header = struct.pack(">IIBBBBB", columns, rows, 8, kind, 0, 0, 0)
-    body = _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+    body = _chunk(b"IDAT", zlib.compress(lines.tobytes(), LEVEL))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + body + _chunk(b"IEND", b"")
 
 

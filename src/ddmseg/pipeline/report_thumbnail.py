@@ -10,9 +10,11 @@ from scipy import ndimage
 
 from ddmseg.pipeline.report_figures import (
     PLANES,
+    SPARSE,
     Slice,
     Upright,
     colour_of,
+    drawn_ids,
     scale_top,
     to_steps,
 )
@@ -43,7 +45,7 @@ def report_thumbnail(segmentation: Segmentation, *, height: int = 340) -> bytes:
     pixel_mm = tallest_mm / height
     panels = [_marked(paint_labels(cut, pixel_mm), cut.plane.marks) for cut in cuts]
     axial = cuts[0]
-    top = scale_top(upright.discrepancy)
+    top = scale_top(upright.discrepancy[SPARSE])
     painted = paint_map(axial, axial.discrepancy, top, pixel_mm, "glacier")
     panels.append(_marked(painted, axial.plane.marks))
     return rgb_png(_row(panels))
@@ -57,7 +59,7 @@ def paint_labels(cut: Slice, pixel_mm: float) -> Picture:
     fine = pixel_mm / 3
     picture = np.repeat(_enlarge(cut.grey, cut.pixel_mm, fine, order=1)[..., None], 3, axis=2)
     labels = _enlarge(cut.labels, cut.pixel_mm, fine, order=0)
-    for index in np.unique(labels[labels != 0]).tolist():
+    for index in drawn_ids(labels):
         mask = labels == index
         line = mask & ~ndimage.binary_erosion(mask, iterations=3)
         colour = np.array(colour_of(index), dtype=np.float32)

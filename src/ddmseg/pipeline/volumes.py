@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.labels import structure
+from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.segmentation import StructureVolume
@@ -26,8 +26,7 @@ def structure_volumes(
         voxel_ml: volume of a voxel there.
         expected: of each class, in voxels of the model grid; only its shares are used.
     """
-    ids, counts = np.unique(labels, return_counts=True)
-    voxels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    voxels = count_voxels(labels)
     factor = float(card.calibration.get("volume_interval_factor", 1.0))
     rows = []
     for place, index in enumerate(card.labels):
