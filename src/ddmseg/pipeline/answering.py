@@ -15,6 +15,7 @@ from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality import Assessment, assess
+from ddmseg.pipeline.sampled_region import SampledRegion
 from ddmseg.pipeline.scan_encoding import EncodedScan
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.throughput.scan_stages import PreparedScan, Progress
@@ -122,9 +123,10 @@ class Answering:
         own = self._own
         loss = self.card.settings["loss"]
         temperature = own.temperature if options.temperature is None else options.temperature
+        region = SampledRegion.of(encoded.encoding, self.card.settings["data"]["patch"])
         sampler = MaskSampler(
             self.model,
-            encoded.encoding,
+            region.encoding(encoded.encoding),
             make_schedule(loss["schedule"], loss["schedule_shift"]),
             Guidance(own.guidance, own.guidance_scale, loss["temperature"]),
         )
@@ -140,4 +142,5 @@ class Answering:
             trace=options.trace,
             go_on=go_on,
         )
+        answer = region.completed(answer, encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)

@@ -124,7 +124,9 @@ def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
     return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))
 
 
-def foreground_box(logits: Tensor, multiple: int) -> tuple[slice, ...]:
+def foreground_box(
+    logits: Tensor, multiple: int, *, margin: int = MARGIN_VOXELS
+) -> tuple[slice, ...]:
     """Return the box of the coarse foreground with a margin, on multiples.
 
     The whole grid when there is no foreground.
@@ -137,17 +139,20 @@ def foreground_box(logits: Tensor, multiple: int) -> tuple[slice, ...]:
     for axis, n in enumerate(grid):
         others = [i for i in range(len(grid)) if i != axis]
         places = inside.sum(dim=others).nonzero().flatten()
-        start = max(0, int(places[0]) - MARGIN_VOXELS) // multiple * multiple
-        stop = min(n, int(places[-1]) + 1 + MARGIN_VOXELS)
+        start = max(0, int(places[0]) - margin) // multiple * multiple
+        stop = min(n, int(places[-1]) + 1 + margin)
         box.append(slice(start, min(n, -(-stop // multiple) * multiple)))
     return tuple(box)
 
 
 def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
-    """Cut all features to a box of the image grid whose sides are multiples."""
+    """Cut all features to a box of the image grid whose sides are multiples.
+
+    Of a level too coarse for the multiple stays what touches the box.
+    """
 
     def cut(x: Tensor, factor: int) -> Tensor:
-        sides = [slice(side.start // factor, side.stop // factor) for side in box]
+        sides = [slice(side.start // factor, -(-side.stop // factor)) for side in box]
         form = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
         return x[(slice(None), slice(None), *sides)].contiguous(memory_format=form)
 
