@@ -72,6 +72,7 @@ def test_rows_are_run_once_and_one_that_fails_stops_no_other(ddmseg, folders):
     assert second.code == 0
     assert [path.stat().st_mtime_ns for path in records] == stamps
     assert second.out == first.out
+    assert "recorded already: plain, ddm; to run them again" in second.err
     shown = ddmseg("compare", *words, "--show")
     assert shown.out == first.out
     page = ddmseg("report", "--results", str(root / "results"), "--docs", str(root / "docs"))
@@ -79,6 +80,20 @@ def test_rows_are_run_once_and_one_that_fails_stops_no_other(ddmseg, folders):
     text = (root / "docs" / "results.md").read_text()
     assert "## Toy" in text
     assert "Not run yet: broken." in text
+
+
+def test_a_recorded_row_is_reproduced_beside_the_record(ddmseg, folders):
+    table, root = folders
+
+    def scores(name: str) -> list[str]:
+        words = ("--results", str(root / name), "--work", str(root / f"runs-{name}"))
+        found = ddmseg("compare", str(table), "--rows", "plain", *words)
+        assert found.code == 0
+        assert "recorded already" not in found.err
+        return [path.read_text() for path in sorted((root / name).rglob("scores.tsv"))]
+
+    assert scores("again") == scores("ours")
+    assert len(scores("third")) == 2  # folds
 
 
 def test_wrong_use(ddmseg, folders):

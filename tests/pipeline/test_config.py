@@ -228,6 +228,13 @@ def test_settings_that_do_not_fit_together_are_refused():
             ModelSettings(denoiser_form="light", **others)
 
 
+def test_noise_is_no_target_where_masks_are_recycled():
+    noise = ModelSettings(target="noise")
+    with pytest.raises(SettingsError, match=r"model.target: got noise; .*recycling_noise_end to 0"):
+        Settings("run", model=noise, loss=LossSettings(recycling_clean_end=0.0))
+    Settings("run", model=noise, loss=LossSettings(recycling_clean_end=0, recycling_noise_end=0))
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(AttributeError):
         ModelSettings().dims = 2

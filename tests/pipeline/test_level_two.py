@@ -15,6 +15,7 @@ from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline import level_two
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.ensemble import Answer
@@ -194,6 +195,20 @@ def test_auto_refines_what_is_expected_to_be_wanting(segmenter, scan, enough, re
     result = segmenter(scan)
     assert ("level_two" in result.receipt) == refined
     assert result.quality.samples == 0  # patches come before samples
+
+
+@pytest.mark.parametrize("level", ["auto", "2"])
+def test_unless_asked_for_level_2_stays_only_where_it_is_expected_to_be_better(
+    segmenter, scan, monkeypatch, level
+):
+    monkeypatch.setattr(segmenter.answering, "enough", 1.1)
+    monkeypatch.setattr(level_two, "calibrated", lambda card, dice: -1.0)
+    coarse, result = segmenter(scan, mode="fast", level="1"), segmenter(scan, level=level)
+    told = result.receipt["level_two"]
+    assert (told["expected_dice_after"], told["patches"] > 0) == (-1.0, True)
+    kept = np.array_equal(result.labels.data, coarse.labels.data)
+    assert kept == (level == "auto")
+    assert (result.quality.expected_dice == -1.0) == (level == "2")
 
 
 def test_steps_and_budgets_are_spent_on_level_1(segmenter, scan, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,12 +20,12 @@ EXPECTED = Expectation(
 )
 
 
-def volumes(factor: float | None = None) -> list[StructureVolume]:
+def volumes(factor: float | None = None, expected: Expectation = EXPECTED) -> list[StructureVolume]:
     calibration = {} if factor is None else {"volume_interval_factor": factor}
     card = Card("toy", (0, 17, 53), {}, calibration=calibration)
     labels = np.zeros((10, 10, 10), np.int32)
     labels[:2, :5, :5] = 17
-    return structure_volumes(card, labels, 0.002, EXPECTED)
+    return structure_volumes(card, labels, 0.002, expected, expected_voxel_ml=0.008)
 
 
 def test_voxels_times_their_volume() -> None:
@@ -43,3 +45,10 @@ def test_doubt_of_the_model_grid_bounds_the_volume() -> None:
 def test_the_measured_factor_widens_and_never_passes_zero() -> None:
     assert volumes(2.0)[0].interval_high_ml == pytest.approx(0.16)
     assert volumes(9.0)[0].interval_low_ml == 0.0
+
+
+def test_a_structure_found_nowhere_may_be_as_large_as_what_is_missed() -> None:
+    missed = replace(EXPECTED, missed=torch.tensor([1.0, 3.0, 30.0]))
+    right = volumes(1.5, missed)[1]
+    assert (right.volume_ml, right.interval_low_ml) == (0.0, 0.0)
+    assert right.interval_high_ml == pytest.approx(1.5 * 30 * 0.008)

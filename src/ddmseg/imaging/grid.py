@@ -98,6 +98,11 @@ class Grid:
         return triple(np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
     def orientation(self) -> str:
         """Letters of the directions in which i, j and k grow, such as ``"RAS"``."""
         axes, signs = _nearest_axes(self.affine)

@@ -86,10 +86,24 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     if not arguments.show:
         keep_freed_memory()
         keep_table(plan, places)
+        _tell_of_recorded(plan, rows, places)
         code = _run_rows(plan, rows or tuple(plan.rows), places, arguments.max_minutes)
     print(f"# {plan.table.title}\n")
     print(markdown(build_table(plan.table, places.results), plan.table.references))
     return code
+
+
+def _tell_of_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None:
+    """Say of rows asked for by name that they have been run: nobody should wait in vain."""
+    from ddmseg.pipeline.experiments.row import is_done
+
+    done = [row for row in rows if all(is_done(plan, row, fold, places) for fold in plan.folds)]
+    if done:
+        print(
+            f"recorded already: {', '.join(done)}; to run them again, name an empty folder with "
+            "--results and another with --work",
+            file=sys.stderr,
+        )
 
 
 def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: float | None) -> int:

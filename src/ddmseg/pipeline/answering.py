@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler
@@ -11,7 +13,7 @@ from ddmseg.pipeline.budget.costs import Draw
 from ddmseg.pipeline.budget.spending import GoOn, Spending
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import SamplingSettings
-from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.pipeline.ensemble import Answer, Choice, Drawn, coarse_answer, sampled_answer
 from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality import Assessment, assess
@@ -66,9 +68,13 @@ class Answering:
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
-            if refines or coarse[1].expected_dice >= self.enough:
-                return coarse
-            return self._climb(encoded, options, progress, coarse)
+            choice = Choice(self.enough, coarse[1].expected_dice)
+            if coarse[1].expected_dice >= self.enough:
+                return replace(coarse[0], choice=choice), coarse[1]
+            if refines:
+                choice = replace(choice, stopped_because="level 2 follows")
+                return replace(coarse[0], choice=choice), coarse[1]
+            return self._climb(encoded, options, progress, coarse, choice)
         own = self.own_draw
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
         return self.draw(encoded, options, progress, draw)
@@ -90,18 +96,24 @@ class Answering:
         encoded: EncodedScan,
         options: SegmentOptions,
         progress: Progress,
-        start: Assessed,
+        coarse: Assessed,
+        choice: Choice,
     ) -> Assessed:
         """Spend more and more steps until the result is expected to pass."""
-        samples = self.own_draw.samples
+        own = self.own_draw
 
         def run(steps: int) -> tuple[Assessed, float]:
-            outcome = self.draw(encoded, options, progress, Draw(steps, samples))
+            outcome = self.draw(encoded, options, progress, Draw(steps, own.samples))
             return outcome, outcome[1].expected_dice
 
-        before = start[1].expected_dice
-        effort = climb(run, quality=self.enough, budgets=BUDGETS, start=before)
-        return start if effort.best.quality < before else effort.result
+        # The card's own steps come first: a one-step student begins with one.
+        ladder = (own.steps, *(steps for steps in BUDGETS if steps > own.steps))
+        before = choice.coarse_expected_dice
+        effort = climb(run, quality=self.enough, budgets=ladder, start=before)
+        drawn = tuple(Drawn(rung.steps, own.samples, rung.quality) for rung in effort.rungs)
+        choice = replace(choice, drawn=drawn, stopped_because=effort.reason)
+        answer, assessment = coarse if effort.best.quality < before else effort.result
+        return replace(answer, choice=choice), assessment
 
     def draw(
         self,

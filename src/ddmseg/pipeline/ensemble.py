@@ -16,6 +16,32 @@ from ddmseg.types import ClassMap
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What mode ``auto`` weighed before it settled for an answer.
+
+    Attributes:
+        enough: expected Dice from which on nothing more is spent.
+        coarse_expected_dice: of the coarse head's answer.
+        drawn: the sets of samples that were tried, in order.
+        stopped_because: why no more were.
+    """
+
+    enough: float
+    coarse_expected_dice: float
+    drawn: tuple[Drawn, ...] = ()
+    stopped_because: str = "coarse was enough"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A set of samples and what was expected of their answer."""
+
+    steps: int
+    samples: int
+    expected_dice: float
+
+
+@dataclass(frozen=True)
 class Answer:
     """Class probabilities (``1 k *grid``) and what was spent on them.
 
@@ -27,6 +53,7 @@ class Answer:
         sample_labels: class indices of each sample (``n *grid``).
         step_labels: class indices of the first sample after each of its steps, for who
             wants to watch (``t *mask grid``); None where it was not asked for.
+        choice: how it came to be chosen; None where nothing was to choose.
     """
 
     probabilities: ClassMap
@@ -35,6 +62,7 @@ class Answer:
     steps: int
     sample_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
     step_labels: Tensor | None = None
+    choice: Choice | None = None
 
     @property
     def samples(self) -> int:

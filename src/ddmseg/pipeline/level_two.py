@@ -46,6 +46,8 @@ Box = tuple[slice, ...]
 def finer(second: LevelTwo, solved: SolvedScan, device: torch.device) -> SolvedScan:
     """Return a solved scan with level 2's answer in place of level 1's.
 
+    Unless level 2 was asked for, level 1's stays where it is expected to be better.
+
     Args:
         second: the second level of the model that solved it.
         solved: by level 1.
@@ -65,13 +67,18 @@ def finer(second: LevelTwo, solved: SolvedScan, device: torch.device) -> SolvedS
         "patches": refined.patches,
         "all_patches": refined.all_patches,
         "expected_dice_before": round(solved.assessment.expected_dice, 4),
+        "expected_dice_after": round(refined.assessment.expected_dice, 4),
     }
+    told_all = {**solved.receipt, "level_two": told}
+    worse = refined.assessment.expected_dice < solved.assessment.expected_dice
+    if worse and begun.options.level != "2":
+        return replace(solved, receipt=told_all)
     return replace(
         solved,
         prepared=refined.prepared,
         answer=refined.answer,
         assessment=refined.assessment,
-        receipt={**solved.receipt, "level_two": told},
+        receipt=told_all,
         first_level=(solved.prepared, solved.answer),
     )
 

@@ -65,6 +65,7 @@ def receipt(
             "engine": dict(engine),
             "threads": torch.get_num_threads(),
         },
+        **({} if answer.choice is None else {"choice": asdict(answer.choice)}),
         "preparation": encoded.prepared.describe(),
         "features_from_cache": encoded.cached,
         "seconds": seconds,

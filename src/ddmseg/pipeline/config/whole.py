@@ -61,6 +61,15 @@ class Settings:
             self.model.guided,
             f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
         )
+        loss = self.loss
+        require(
+            self.model.target == "clean"
+            or not (loss.recycling_clean_end or loss.recycling_noise_end),
+            "model.target",
+            self.model.target,
+            "where the mask is recycled, the noise in it does not lead to the truth; set "
+            "loss.recycling_clean_end and loss.recycling_noise_end to 0",
+        )
         self._check_adapter()
 
     def _check_adapter(self) -> None:

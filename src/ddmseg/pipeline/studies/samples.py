@@ -117,7 +117,9 @@ def _volumes(encoded: EncodedSubject, p: Tensor) -> Iterator[Row]:
     found = encoded.assess(p)
     ids = torch.tensor(trained.card.labels)[found.labels[0]].numpy()
     voxel_ml = math.prod(subject.spacing_mm) / VOXEL_MM3
-    bounds = structure_volumes(trained.card, ids, voxel_ml, found.expectation)
+    bounds = structure_volumes(
+        trained.card, ids, voxel_ml, found.expectation, expected_voxel_ml=voxel_ml
+    )
     for place, row in enumerate(bounds, start=1):
         if place in trained.source.structures:
             yield _row(

@@ -48,7 +48,13 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     if options.trace and drawn.step_labels is not None:
         fields["sample_labels"] = _frames(card, grid, drawn.sample_labels)
         fields["step_labels"] = _frames(card, grid, drawn.step_labels)
-    volumes = structure_volumes(card, labels, scan.voxel_ml, assessment.expectation)
+    volumes = structure_volumes(
+        card,
+        labels,
+        scan.voxel_ml,
+        assessment.expectation,
+        expected_voxel_ml=prepared.grid.voxel_ml,
+    )
     seen = [
         *empty_slices(prepared.steps),
         *implausible(card, scan, labels, volumes, cleaning),
