@@ -111,11 +111,11 @@ def test_voxels_at_the_edge_of_the_image_are_surface():
 EMPTY, SOME = np.zeros((12, 12, 12), bool), box((2, 4), (2, 4), (2, 4))
 
 
-def all_metrics(A, B) -> dict[str, float]:
+def all_metrics(A, B, tolerance_mm: float = 1) -> dict[str, float]:
     return {
         "dice": dice(A, B),
         "volume_similarity": volume_similarity(A, B),
-        "surface_dice": surface_dice(A, B, spacing_mm=SPACING, tolerance_mm=1),
+        "surface_dice": surface_dice(A, B, spacing_mm=SPACING, tolerance_mm=tolerance_mm),
         "hausdorff": hausdorff(A, B, spacing_mm=SPACING),
         "hd95": hd95(A, B, spacing_mm=SPACING),
         "mean": mean_surface_distance(A, B, spacing_mm=SPACING),
@@ -184,28 +184,66 @@ def test_ranges_and_order(A, B):
 # References
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.filterwarnings("ignore")  # of the reference, not ours
-def test_monai_gives_the_same(seed):
+def speckle(seed: int) -> np.ndarray:
+    """Voxels here and there: all surface, in pieces, up to the border."""
+    return np.random.default_rng(seed).random((9, 8, 7)) < 0.2
+
+
+DOT, WALL = box((3, 4), (5, 6), (2, 3)), box((0, 12), (6, 7), (0, 12))
+LINE, EVERYTHING = box((4, 5), (0, 12), (7, 8)), box((0, 12), (0, 12), (0, 12))
+PAIRS = {
+    **{f"blobs {seed}": (blob(seed), blob(seed + 100)) for seed in range(4)},
+    **{f"speckles {seed}": (speckle(seed), speckle(seed + 100)) for seed in range(4)},
+    "equal": (blob(0), blob(0)),
+    "equal dots": (DOT, DOT),
+    "two dots": (DOT, box((9, 10), (1, 2), (8, 9))),
+    "a dot and a wall": (DOT, WALL),
+    "a wall and a line": (WALL, LINE),
+    "a dot in everything": (DOT, EVERYTHING),
+    "everything": (EVERYTHING, EVERYTHING),
+    "a hole": (EVERYTHING & ~DOT, EVERYTHING),
+    "apart": (box((0, 3), (0, 3), (0, 3)), box((9, 12), (9, 12), (9, 12))),
+}
+NOTHING = np.zeros((12, 12, 12), bool)
+SAME = {"rel": 1e-6, "abs": 1e-6}  # MONAI computes distances with 24 bits
+
+
+def monai_metrics(A: np.ndarray, B: np.ndarray) -> dict[str, float]:
+    """The figures of an independent package."""
     monai = pytest.importorskip("monai.metrics")
-    A, B = blob(seed), blob(seed + 100)
-    pair = [torch.from_numpy(m)[None, None] for m in (A, B)]
-    for percent, metric in ((None, hausdorff), (95, hd95)):
-        theirs = monai.compute_hausdorff_distance(
-            *pair, include_background=True, percentile=percent, spacing=SPACING
-        )
-        assert metric(A, B, spacing_mm=SPACING) == pytest.approx(theirs.item(), rel=1e-5)
-    theirs = monai.compute_average_surface_distance(
-        *pair, include_background=True, symmetric=True, spacing=SPACING
-    )
-    assert mean_surface_distance(A, B, spacing_mm=SPACING) == pytest.approx(theirs.item(), rel=1e-5)
-    theirs = monai.compute_surface_dice(
-        *pair, class_thresholds=[1.6], include_background=True, spacing=SPACING
-    )
-    ours = surface_dice(A, B, spacing_mm=SPACING, tolerance_mm=1.6)
-    assert ours == pytest.approx(theirs.item(), rel=1e-5)
-    theirs = monai.compute_dice(*pair, include_background=True)
-    assert dice(A, B) == pytest.approx(theirs.item(), rel=1e-5)
+    pair = [torch.from_numpy(mask)[None, None] for mask in (A, B)]
+    of_surfaces = {"include_background": True, "spacing": SPACING}
+    counts = monai.get_confusion_matrix(*(mask.float() for mask in pair))
+    hit, more, _, fewer = counts[0, 0].tolist()
+    figures = {
+        "dice": monai.compute_dice(*pair),
+        "hausdorff": monai.compute_hausdorff_distance(*pair, **of_surfaces),
+        "hd95": monai.compute_hausdorff_distance(*pair, percentile=95, **of_surfaces),
+        "mean": monai.compute_average_surface_distance(*pair, symmetric=True, **of_surfaces),
+        "surface_dice": monai.compute_surface_dice(*pair, class_thresholds=[1.6], **of_surfaces),
+    }
+    total = 2 * hit + more + fewer
+    overlap = {"volume_similarity": 1 - abs(fewer - more) / total if total else math.nan}
+    return overlap | {name: figure.item() for name, figure in figures.items()}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.filterwarnings("ignore")  # of the reference, not ours
+def test_monai_gives_the_same(name):
+    A, B = PAIRS[name]
+    theirs = monai_metrics(A, B)
+    ours = all_metrics(A, B, tolerance_mm=1.6)
+    assert ours == {name: pytest.approx(theirs[name], **SAME) for name in ours}
+
+
+@pytest.mark.parametrize("pair", [(NOTHING, NOTHING), (NOTHING, DOT), (WALL, NOTHING)])
+@pytest.mark.filterwarnings("ignore")  # of the reference, not ours
+def test_monai_too_finds_no_distance_to_nothing(pair):
+    theirs, ours = monai_metrics(*pair), all_metrics(*pair, tolerance_mm=1.6)
+    for name in ("hausdorff", "hd95", "mean"):
+        assert not math.isfinite(ours[name])
+        assert not math.isfinite(theirs[name])
+    assert ours["volume_similarity"] == pytest.approx(theirs["volume_similarity"], nan_ok=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the reference, not ours
