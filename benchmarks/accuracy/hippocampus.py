@@ -26,7 +26,7 @@ from ddmseg.imaging.datasets import Case, hippocampus, split_cases
 from ddmseg.imaging.labels import protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import prepare
-from ddmseg.maths.metrics import evaluate_labels
+from ddmseg.maths.metrics import StructureScore, evaluate_labels
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
@@ -122,14 +122,22 @@ def plain_method(path: Path) -> tuple[Method, Card]:
     return Method(short_checksum(card), segment), card
 
 
-def score(case: Case, answer: Answer) -> dict[str, float]:
-    """Return Dice and HD95 of both structures and their means, on the grid of the file."""
+def structure_scores(case: Case, labels: NDArray[Any]) -> list[StructureScore]:
+    """Compare labels with the manual ones, structure by structure, on the grid of the file."""
     assert case.labels is not None  # the set has labels throughout
     truth = read_label_map(case.labels)
     ids = remap(truth.data, protocol_map(hippocampus.NAME))
-    rows = evaluate_labels(
-        answer.labels, ids, list(STRUCTURES.values()), spacing_mm=truth.spacing_mm
-    )
+    return evaluate_labels(labels, ids, list(STRUCTURES.values()), spacing_mm=truth.spacing_mm)
+
+
+def hippocampus_dice(case: Case, labels: NDArray[Any]) -> float:
+    """Return the mean Dice of both structures."""
+    return float(np.mean([row.dice for row in structure_scores(case, labels)]))
+
+
+def score(case: Case, answer: Answer) -> dict[str, float]:
+    """Return Dice and HD95 of both structures and their means, on the grid of the file."""
+    rows = structure_scores(case, answer.labels)
     found: dict[str, float] = {"expected_dice": answer.expected_dice}
     for name, row in zip(STRUCTURES, rows, strict=True):
         found |= {f"{name}_dice": row.dice, f"{name}_hd95_mm": row.hd95_mm}

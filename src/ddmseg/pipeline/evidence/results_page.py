@@ -28,6 +28,7 @@ NAMES = (
     "discrepancy_anatomy",
     "robustness_anatomy",
     "distillation",
+    "tiers",
     "speed_segment",
     "bench",
     "speed_synthesis",

@@ -15,6 +15,7 @@ from ddmseg.pipeline.evidence.chapters.peers import peers
 from ddmseg.pipeline.evidence.chapters.robustness import robustness
 from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
 from ddmseg.pipeline.evidence.chapters.tables import table_chapters
+from ddmseg.pipeline.evidence.chapters.tiers import tiers
 from ddmseg.pipeline.evidence.page import Section, Summaries
 
 __all__ = ["all_chapters", "table_chapters"]
@@ -32,6 +33,7 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         robustness(summaries),
         distillation(summaries),
+        tiers(summaries),
         speed(summaries),
         bench(summaries),
         synthesis(summaries),
