@@ -184,10 +184,13 @@ def _differences(
 def _gained(
     fast: Sequence[Mapping[str, str]], tier: Sequence[Mapping[str, str]]
 ) -> dict[str, Any] | None:
-    """Return the Dice that a tier gains over always-fast for each further second, all told."""
-    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
-    if sum(more) <= 0:
+    """Return the Dice that a tier gains over always-fast for each further second, all told.
+
+    None where it draws no samples: its seconds differ by chance alone.
+    """
+    if all(row["samples"] == "0" for row in tier):
         return None
+    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
     pairs = np.array([gain, more]).T
     persons = [row["person"] for row in tier]
     return group_interval(lambda p: float(p[:, 0].sum() / p[:, 1].sum()), pairs, persons)

@@ -16,6 +16,7 @@ from benchmarks.accuracy import (
     hippocampus,
     monitor_alarms,
     robustness,
+    tiers,
 )
 from benchmarks.peers import summary as peers
 
@@ -182,6 +183,23 @@ def bench_summary() -> dict[str, object]:
     return {**MODELS, **full, "machine": MACHINE, **bench.summarise(rows, [scan], tiers, [peer])}
 
 
+def tiers_summary() -> dict[str, object]:
+    """Made-up rows through the real summary: fast loses 0.02 against full."""
+
+    def row(tier: str, case: str, dice: float) -> dict[str, str]:
+        samples = 0 if tier == "fast" else 4
+        values = {"case": case, "person": case, "condition": "intact 0", "tier": tier}
+        figures = {"dice": dice, "samples": samples, "seconds": 1 + samples}
+        return {name: str(value) for name, value in {**values, **figures}.items()}
+
+    rows = [row(tier, case, d) for tier, d in (("fast", 0.7), ("full", 0.72)) for case in "ab"]
+    return {
+        **MODELS,
+        **{"tiers": {"fast": "fast", "full": "full"}, "full": dict(tiers.FULL.options)},
+        **{"degraded": ["noise 5"], "sets": {"heads": tiers.summarise(rows)}},
+    }
+
+
 def synthesis_summary() -> dict[str, object]:
     times = {"patch_seconds": median_range([0.05]), "step_seconds": median_range([1.2])}
     shape = {"patch": [64, 80, 64], "spacing_mm": 2.0, "batch": 2}
@@ -213,6 +231,7 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "robustness_anatomy": robustness_summary(),
         "distillation": distillation_summary(),
+        "tiers": tiers_summary(),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
         "bench": bench_summary(),
