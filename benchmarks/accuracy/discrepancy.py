@@ -52,7 +52,7 @@ FITTED_CASES = 60
 """Validation examples that the calibration was fitted on at most."""
 SYNTHETIC_CASES = 30
 """Synthetic draws to report on, after those."""
-VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax")
+VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
 COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
 
 
@@ -208,7 +208,7 @@ def _by_person(rows: list[dict[str, str]], column: str) -> list[float]:
 
 def _detection(rows: list[dict[str, str]], kind: str) -> dict[str, Any]:
     of = [row for row in rows if row["kind"] == kind]
-    names = ["auroc", "auroc_entropy", "ece"] + ["ece_softmax"] * (kind in INTACT)
+    names = ["auroc", "auroc_entropy", "ece"] + ["ece_softmax", "covered"] * (kind in INTACT)
     return {name: mean_interval(_by_person(of, name)) for name in names}
 
 

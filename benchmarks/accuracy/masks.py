@@ -25,6 +25,7 @@ from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, draw
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.corruption import corrupt
 from ddmseg.pipeline.ensemble import coarse_answer
+from ddmseg.pipeline.volumes import interval_in_voxels
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class MaskScore:
         auroc_entropy: the same of the softmax entropy of what was corrupted or not.
         ece: calibration error of exp(-D / sigma_D^2) as the chance to be right.
         ece_softmax: the same of the largest probability; NaN for corrupted masks.
+        covered: share of the structures whose true volume lies in its interval; NaN for
+            corrupted masks and where not all of the truth is known.
     """
 
     kind: str
@@ -71,6 +74,7 @@ class MaskScore:
     auroc_entropy: float
     ece: float
     ece_softmax: float
+    covered: float
 
 
 @torch.inference_mode()
@@ -92,7 +96,7 @@ def measure_masks(
     for kind, labels, p in _masks(model, card, encoding, number):
         D = model.discrepancy_map(encoding, labels)
         right = right_probability(D, temperature=temperature)[0, 0]
-        scores.append(score_mask(kind, labels[0], p[0], D[0, 0], right, subject))
+        scores.append(score_mask(card, kind, labels[0], p[0], D[0, 0], right, subject))
     return scores
 
 
@@ -111,11 +115,18 @@ def _masks(
 
 
 def score_mask(
-    kind: str, labels: Tensor, p: Tensor, D: Tensor, right: Tensor, subject: Subject
+    card: Card,
+    kind: str,
+    labels: Tensor,
+    p: Tensor,
+    D: Tensor,
+    right: Tensor,
+    subject: Subject,
 ) -> MaskScore:
     """Score one mask on the voxels that can be judged.
 
     Args:
+        card: of the weights, with what widens volume intervals.
         kind: of the mask; the largest probability is the confidence of intact ones only.
         labels: class indices (``*grid``).
         p: class probabilities (``k *grid``).
@@ -144,7 +155,20 @@ def score_mask(
         ece_softmax=(
             expected_calibration_error(p.amax(0).clamp(0, 1), ~wrong) if intact else math.nan
         ),
+        covered=(
+            _covered(card, expected, truth) if intact and subject.evaluated is None else math.nan
+        ),
     )
+
+
+def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:
+    """Return the share of the structures of mask or truth whose volume the interval holds."""
+    sizes = torch.bincount(truth, minlength=len(card.labels))
+    low, high = interval_in_voxels(card, expected)
+    there = (expected.size > 0) | (sizes > 0)
+    there[0] = False
+    inside = (low <= sizes) & (sizes <= high)
+    return float(inside[there].double().mean()) if there.any() else math.nan
 
 
 def _only(expected: Expectation, scored: Tensor) -> Expectation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,10 +22,12 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
     return p.scatter(0, labels[None], 1 - 0.05 * (classes - 1))
 
 
-def scored(labels: torch.Tensor, subject: Subject, *, classes: int = 3, kind: str = "coarse"):
+def scored(
+    labels: torch.Tensor, subject: Subject, *, classes: int = 3, kind: str = "coarse", card=CARD
+):
     wrong = (labels != subject.truth).float()
     right = 1 - 0.9 * wrong
-    return score_mask(kind, labels, one_hot(labels, classes), wrong, right, subject)
+    return score_mask(card, kind, labels, one_hot(labels, classes), wrong, right, subject)
 
 
 def square(n: int, value: int) -> torch.Tensor:
@@ -100,3 +103,20 @@ def test_a_structure_that_is_not_evaluated_is_no_error():
     score = scored(labels, subject)
     assert score.true == 1.0
     assert score.expected == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.0, 0.5), (8.0, 1.0)])
+def test_an_interval_holds_the_true_volume_or_does_not(factor, share):
+    """Class 1 is right; class 2 has 8 voxels for 4, and the 4 too many are right by 0.1 each."""
+    truth, labels = square(4, 1), square(4, 1)
+    truth[10:, 10:], labels[10:, 8:] = 2, 2
+    card = replace(CARD, calibration={"volume_interval_factor": factor})
+    subject = Subject.whole(torch.zeros(1, 12, 12), truth)
+    assert scored(labels, subject, card=card).covered == share
+
+
+def test_volumes_are_not_judged_where_the_mask_is_corrupt_or_the_truth_in_part_unknown():
+    truth = square(4, 1)
+    subject = Subject.whole(torch.zeros(1, 12, 12), truth)
+    assert math.isnan(scored(truth, subject, kind="corrupted").covered)
+    assert math.isnan(scored(truth, replace(subject, evaluated=(1,))).covered)

@@ -98,7 +98,7 @@ def discrepancy_summary(*sets: str) -> dict[str, object]:
             for kind in ("coarse", "sampled", "corrupted"):
                 true = generator.uniform(0.2, 0.9)
                 figures = {"expected": true, "true": true, "auroc": 0.99, "auroc_entropy": 0.9}
-                figures |= {"ece": 0.01, "ece_softmax": 0.02}
+                figures |= {"ece": 0.01, "ece_softmax": 0.02, "covered": 0.95}
                 named = {"person": case, "kind": kind}
                 found.append(named | {name: str(value) for name, value in figures.items()})
         return found

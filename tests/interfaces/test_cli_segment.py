@@ -16,6 +16,7 @@ import pytest
 from ddmseg.pipeline.cache import CACHE_VARIABLE
 from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.throughput import room
 from toy_head import everything_in, head_affine, head_voxels, write_head
 
 PROMISED = [
@@ -230,6 +231,17 @@ def test_a_folder_is_done_as_a_whole(segment, tmp_path) -> None:
     assert outcome.code == 0
     assert len(outcome.out.splitlines()) == 2
     assert everything_in(tmp_path / "out") == promised("s0") + promised("s1")
+
+
+@pytest.mark.parametrize("room_for", [1, 2])
+def test_fewer_scans_at_once_than_asked_for_are_told(segment, tmp_path, monkeypatch, room_for):
+    monkeypatch.setattr(room, "scans_at_once", lambda footprint, most, **how: room_for)
+    for name in ("a", "b"):
+        write_head(tmp_path / "in" / f"{name}.nii.gz")
+    assert segment(tmp_path / "in", "-o", tmp_path / "out", "--mode", "fast").code == 0
+    for name in ("a", "b"):
+        told = receipt(tmp_path / "out", name)["memory"].get("scans_at_once")
+        assert told == (1 if room_for == 1 else None)
 
 
 def test_results_may_lie_beside_the_scans_and_are_not_scans(segment, scan, tmp_path) -> None:

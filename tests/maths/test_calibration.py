@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import CheckpointError, SettingsError
-from ddmseg.maths.calibration import DiceCalibration, fit_calibration, mean_absolute_error
+from ddmseg.maths.calibration import (
+    DiceCalibration,
+    conformal_bound,
+    fit_calibration,
+    mean_absolute_error,
+)
 from ddmseg.maths.statistics import pearson
 
 TRUTH = DiceCalibration(a=2.0, b=0.6, c=-0.4)
@@ -149,3 +154,22 @@ def test_fit_refuses(expected, true, message):
 def test_a_map_that_turns_the_order_around_is_refused():
     with pytest.raises(SettingsError, match="a=0, b=1, c=0; a and b must be above 0"):
         DiceCalibration(a=0.0)
+
+
+@pytest.mark.parametrize(("count", "place"), [(19, 19), (20, 20), (39, 38), (60, 58), (99, 95)])
+def test_the_conformal_bound_is_the_score_of_that_rank(count: int, place: int) -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1, count + 1))
+    assert conformal_bound(scores, 0.95) == place
+
+
+def test_too_few_cases_bound_nothing() -> None:
+    assert conformal_bound(range(18), 0.95) == math.inf
+    assert conformal_bound([], 0.5) == math.inf
+
+
+@given(st.integers(0, 10**6))
+def test_a_new_case_lies_below_the_bound_as_often_as_promised(seed: int) -> None:
+    """Exactly place / (n + 1) for continuous scores; here over many draws, within five SD."""
+    drawn = np.random.default_rng(seed).exponential(size=(400, 40))
+    inside = [new <= conformal_bound(old, 0.9) for *old, new in drawn.tolist()]
+    assert np.mean(inside) == pytest.approx(36 / 40, abs=5 * math.sqrt(0.1 * 0.9 / 400))

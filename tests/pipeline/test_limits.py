@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.pipeline.calibrate import calibrate, try_masks, with_usual
+from ddmseg.pipeline.calibrate import Trial, calibrate, try_masks, volume_factors, with_usual
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.ensemble import coarse_answer
@@ -110,3 +110,17 @@ def test_calibration_leaves_what_intact_validation_subjects_get() -> None:
     assert told["expected_dice"] != pytest.approx(sum(means) / 3, abs=1e-3)  # it is calibrated
     assert Limits.of(card).passes == round(told["expected_dice"] - 0.05, 2)
     assert with_usual(CARD, []) == CARD
+
+
+def test_volume_factors_count_a_subject_once_with_its_worse_mask() -> None:
+    def trial(case: int, kind: str, factor: float) -> Trial:
+        return Trial(kind, 0.5, 0.5, 0.5, 0.5, {}, {1: factor} if factor else {}, case)
+
+    few = [trial(case, "coarse", 1.0) for case in range(18)]
+    found = volume_factors(CARD, few)
+    assert found == {"volume_interval_factor": 1.0, "volume_interval_factors": {}}
+    kinds = {"coarse": 0.0, "sampled": 0.5}
+    both = [trial(n, kind, n + worse) for n in range(1, 20) for kind, worse in kinds.items()]
+    found = volume_factors(CARD, [*both, trial(0, "corrupted", 0.0)])
+    assert found["volume_interval_factors"] == {"Left-Hippocampus": 19.5}
+    assert found["volume_interval_factor"] == 19.5  # the 38th of all 38

@@ -90,3 +90,12 @@ def test_on_this_machine_it_is_a_sensible_number() -> None:
     found = memory_for_this_process()
     assert found is not None
     assert 10**8 < found < 10**14
+
+
+def test_the_limit_of_the_shell_counts(system, monkeypatch) -> None:
+    """Of 3 GB of address space 2 are taken; of the process 1 GB is in memory."""
+    resource = pytest.importorskip("resource")
+    (system / "statm").write_text(f"{2 * GB // PAGE} {GB // PAGE} 5 5 0 5 0\n")
+    limits = {resource.RLIMIT_AS: (3 * GB, 9 * GB)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert memory_for_this_process() == pytest.approx(2 * GB, rel=1e-4)

@@ -20,8 +20,10 @@ EXPECTED = Expectation(
 )
 
 
-def volumes(factor: float | None = None, expected: Expectation = EXPECTED) -> list[StructureVolume]:
-    calibration = {} if factor is None else {"volume_interval_factor": factor}
+def volumes(
+    factor: float | None = None, expected: Expectation = EXPECTED, **single: dict[str, float]
+) -> list[StructureVolume]:
+    calibration = {} if factor is None else {"volume_interval_factor": factor, **single}
     card = Card("toy", (0, 17, 53), {}, calibration=calibration)
     labels = np.zeros((10, 10, 10), np.int32)
     labels[:2, :5, :5] = 17
@@ -52,3 +54,10 @@ def test_a_structure_found_nowhere_may_be_as_large_as_what_is_missed() -> None:
     right = volumes(1.5, missed)[1]
     assert (right.volume_ml, right.interval_low_ml) == (0.0, 0.0)
     assert right.interval_high_ml == pytest.approx(1.5 * 30 * 0.008)
+
+
+def test_a_structure_has_its_own_factor_where_one_was_measured() -> None:
+    own = {"volume_interval_factors": {"Left-Hippocampus": 3.0}}
+    assert volumes(2.0, **own)[0].interval_high_ml == pytest.approx(0.1 * (1 + 3 * 0.3))
+    other = {"volume_interval_factors": {"Right-Hippocampus": 3.0}}
+    assert volumes(2.0, **other)[0].interval_high_ml == pytest.approx(0.1 * (1 + 2 * 0.3))

@@ -170,3 +170,24 @@ def _checked(
                 f"{name}: got {values.min():g} to {values.max():g}; Dice must lie in [0, 1]"
             )
     return x, y
+
+
+def conformal_bound(scores: Sequence[float] | NDArray[Any], coverage: float) -> float:
+    """Return the score below which that of a new case lies with at least this probability.
+
+    Holds for whatever the scores are, as long as the new case is drawn like the others.
+
+    Args:
+        scores: of n independent cases.
+        coverage: in (0, 1).
+
+    Returns:
+        The ceil((n + 1) coverage)-th smallest score; infinite when the cases are too few.
+
+    Source: split conformal prediction, Vovk, Gammerman and Shafer 2005; Lei et al. 2018,
+    arXiv 1604.04173, theorem 2.2.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    # Rounding must not lift a whole number to the next one.
+    place = math.ceil((len(ordered) + 1) * coverage - 1e-9)
+    return float(ordered[place - 1]) if place <= len(ordered) else math.inf

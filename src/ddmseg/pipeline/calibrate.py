@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.imaging.labels import structure
-from ddmseg.maths.calibration import fit_calibration
+from ddmseg.maths.calibration import conformal_bound, fit_calibration
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
 from ddmseg.maths.schedule import make_schedule
@@ -20,8 +19,8 @@ from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import Source, seeded
-from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
+from ddmseg.pipeline.batches import seeded
+from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.corruption import corrupt
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
@@ -44,7 +43,8 @@ class Trial:
         auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
         by_structure: raw expected and true Dice of each class in the mask.
-        volume_factors: by how much each volume's interval had to be widened.
+        volume_factors: by how much the interval of each class's volume had to be widened.
+        case: number of the subject.
     """
 
     kind: str
@@ -53,7 +53,8 @@ class Trial:
     auroc: float
     auroc_entropy: float
     by_structure: dict[int, tuple[float, float]]
-    volume_factors: list[float]
+    volume_factors: dict[int, float]
+    case: int
 
 
 @torch.inference_mode()
@@ -72,7 +73,7 @@ def try_masks(
         encoding = model.encode(image[None])
         sampled = draw(model, card, encoding, seed=number)
         for kind, labels, p in _masks(model, encoding, sampled, number):
-            trials.append(_trial(model, card, encoding, kind, labels, p, truth))
+            trials.append(_trial(model, card, encoding, kind, labels, p, truth, number))
     return trials
 
 
@@ -120,6 +121,7 @@ def _trial(
     labels: Tensor,
     p: Tensor,
     truth: Tensor,
+    case: int,
 ) -> Trial:
     D = model.discrepancy_map(encoding, labels)
     right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
@@ -138,7 +140,8 @@ def _trial(
             code: (float(found[code - 1]), float(dice[code - 1].nan_to_num(0.0)))
             for code in (inside.nonzero().flatten() + 1).tolist()
         },
-        volume_factors=[] if kind == "corrupted" else _volume_factors(expected, volumes),
+        volume_factors={} if kind == "corrupted" else _volume_factors(expected, volumes),
+        case=case,
     )
 
 
@@ -154,16 +157,36 @@ def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tens
     return dice, sizes
 
 
-def _volume_factors(expected: Expectation, sizes: Tensor) -> list[float]:
-    """How far the true size lies outside, in units of the voxels in doubt on that side."""
+def _volume_factors(expected: Expectation, sizes: Tensor) -> dict[int, float]:
+    """How far the true size of each class lies outside, in units of the doubt on that side."""
     stray = (expected.size - expected.hits)[1:]
     rows = zip(expected.size[1:], stray, expected.missed[1:], sizes, strict=True)
-    factors = []
-    for size, low, high, true in rows:
+    factors = {}
+    for code, (size, low, high, true) in enumerate(rows, 1):
         if size > MISSED_VOXELS:
             doubt = high if true > size else low
-            factors.append(float((true - size).abs() / doubt.clamp_min(0.5)))
+            factors[code] = float((true - size).abs() / doubt.clamp_min(0.5))
     return factors
+
+
+def volume_factors(card: Card, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return what widens volume intervals so that they cover, for each structure and for all.
+
+    A subject counts once a structure, with the worse of its intact masks: masks of one
+    subject are no independent cases. A structure of too few subjects gets none of its own.
+    """
+    worst: dict[tuple[int, int], float] = {}
+    for trial in trials:
+        for code, factor in trial.volume_factors.items():
+            worst[code, trial.case] = max(factor, worst.get((code, trial.case), 0.0))
+    single = {}
+    for code in sorted({code for code, _ in worst}):
+        bound = conformal_bound([f for (of, _), f in worst.items() if of == code], COVERAGE)
+        if np.isfinite(bound):
+            single[structure(card.labels[code]).name] = round(bound, 4)
+    pooled = np.sort([f for trial in trials for f in trial.volume_factors.values()])
+    together = min(conformal_bound(pooled, COVERAGE), float(pooled[-1]))
+    return {"volume_interval_factor": round(together, 4), "volume_interval_factors": single}
 
 
 def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]) -> Card:
@@ -177,13 +200,10 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
     whole = fit_calibration([t.expected for t in trials], [t.true for t in trials])
     pairs = [pair for t in trials for pair in t.by_structure.values()]
     single = fit_calibration([e for e, _ in pairs], [t for _, t in pairs])
-    factors = np.array([f for t in trials for f in t.volume_factors])
-    # The finite-sample quantile of split conformal prediction (Vovk et al. 2005).
-    rank = min(1.0, np.ceil((len(factors) + 1) * COVERAGE) / len(factors))
     calibration = {
         "expected_dice": whole.calibration.as_dict(),
         "structure_dice": single.calibration.as_dict(),
-        "volume_interval_factor": round(float(np.quantile(factors, rank, method="higher")), 4),
+        **volume_factors(card, trials),
         "always_present": [int(index) for index in always_present],
         "masks": len(trials),
     }
@@ -204,19 +224,3 @@ def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
         for trial in trials
     ]
     return replace(card, calibration={**card.calibration, "usual": usual(whole, single)})
-
-
-def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
-    """Calibrate trained weights on the source's validation examples, in place.
-
-    Args:
-        path: of the weights; the card beside them is rewritten.
-        source: what they were trained on.
-        cases: validation examples to use at most.
-    """
-    model, card = load_weights(path)
-    if model.denoiser is None:
-        return card
-    trials = try_masks(model, card, source.validation_examples(cases))
-    card = calibrate(card, trials, source.always_present)
-    return save_weights(model, card, path)

@@ -15,10 +15,11 @@ def memory_for_this_process() -> int | None:
     """Return the bytes that this process may hold in all, those it holds already included.
 
     The least of what the system has to spare and of what control groups (containers,
-    batch systems) allow; None where nothing tells.
+    batch systems) and the shell's limit (``ulimit -v``) allow; None where nothing tells.
     """
     own = _own_bytes()
-    spare = [found for found in (_system_spare(), *_group_spares()) if found is not None]
+    told = (_system_spare(), _limit_spare(), *_group_spares())
+    spare = [found for found in told if found is not None]
     return max(min(spare), 0) + own if spare else None
 
 
@@ -39,10 +40,28 @@ def _system_spare() -> int | None:
         return None
 
 
+def _limit_spare() -> int | None:
+    """Bytes of address space that the process may still take; None without a limit.
+
+    Source: getrlimit(2), RLIMIT_AS.
+    """
+    try:
+        import resource
+    except ImportError:  # there is none on Windows
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if most == resource.RLIM_INFINITY else most - _pages(0)
+
+
 def _own_bytes() -> int:
     """Bytes that this process holds in memory."""
+    return _pages(1)
+
+
+def _pages(column: int) -> int:
+    """Bytes of one column of /proc/self/statm: 0 the address space, 1 what is in memory."""
     try:
-        return int(_OWN_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(_OWN_PAGES.read_text().split()[column]) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError, IndexError):
         return 0
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddmseg.interfaces.progress import Bar
     from ddmseg.pipeline.dicom_outputs import DicomTarget
     from ddmseg.pipeline.inference import Segmenter
-    from ddmseg.pipeline.segmentation import Quality
+    from ddmseg.pipeline.segmentation import Quality, Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +188,12 @@ def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
     segmenter.start_clock(arguments.segmentation, writes=True)
     done = 0
     with progress_bar(len(scans)) as bar:
-        line = Line(segmenter, arguments, bar, len(scans))
+        in_flight = _in_flight(segmenter, scans, arguments)
+        line = Line(segmenter, arguments, bar, len(scans), in_flight)
         outcomes = overlapped(
             list(enumerate(scans, start=1)),
             (line.read, line.solve, line.write),
-            in_flight=_in_flight(segmenter, scans, arguments),
+            in_flight=in_flight,
             stopping=line.stopping,
         )
         with contextlib.closing(outcomes):
@@ -211,17 +212,23 @@ def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
 
 def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:
     """Return how many scans may be in work at a time."""
-    from ddmseg.pipeline.throughput.room import scans_in_flight, voxels_in_header
+    from ddmseg.pipeline.throughput.room import scans_in_flight
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
     if segmenter.may_refine(arguments.segmentation):
         return 1  # the answer of level 2 is large, and only the last stage lets go of it
-    voxels = [
-        math.prod(scan.series.shape) if scan.series is not None else voxels_in_header(scan.path)
-        for scan in scans
-    ]
+    voxels = [_voxels(scan) for scan in scans]
     return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
+
+
+def _voxels(scan: Scan) -> int:
+    """Return how many voxels a scan has by its header; 0 where it cannot be read."""
+    from ddmseg.pipeline.throughput.room import voxels_in_header
+
+    if scan.series is not None:
+        return math.prod(scan.series.shape)
+    return voxels_in_header(scan.path)
 
 
 def _load(arguments: Arguments) -> Segmenter:
@@ -248,9 +255,12 @@ class Line:
         arguments: of the command.
         bar: shows how far all scans are.
         scans: how many there are.
+        in_flight: how many of them are in work at a time.
     """
 
-    def __init__(self, segmenter: Segmenter, arguments: Arguments, bar: Bar, scans: int) -> None:
+    def __init__(
+        self, segmenter: Segmenter, arguments: Arguments, bar: Bar, scans: int, in_flight: int
+    ) -> None:
         from ddmseg.interfaces.progress import ScanProgress
         from ddmseg.pipeline.monitoring.recorder import Recorder, monitor_folder
 
@@ -258,16 +268,19 @@ class Line:
         self.stopping = threading.Event()
         self._segmenter = segmenter
         self._arguments = arguments
+        self._in_flight = in_flight if in_flight < min(scans, arguments.scans_at_once) else None
         self._recorder = Recorder(monitor_folder(arguments.monitor), say)
 
     def read(self, numbered: tuple[int, Scan]) -> Work:
         """Read and prepare a scan."""
         from ddmseg.imaging.dicom import read_series
         from ddmseg.imaging.nifti import read_volume
+        from ddmseg.pipeline.throughput.room import require_room
 
         number, scan = numbered
         wanted = self._arguments
         start = time.perf_counter()
+        require_room(self._segmenter, _voxels(scan))
         deadline = self._segmenter.start_clock(wanted.segmentation, writes=True)
         progress = self._stoppable(self.progress.begin(number))
         if scan.series is not None:
@@ -286,7 +299,7 @@ class Line:
         from ddmseg.pipeline.outputs import write_outputs
 
         scan, arguments = work.scan, self._arguments
-        segmentation = self._segmenter.restore(work.state)
+        segmentation = self._told(self._segmenter.restore(work.state))
         quality = segmentation.quality
         if quality.verdict == "fail" and arguments.on_fail != "warn":
             self._recorder.record(segmentation, series=scan.series)
@@ -305,6 +318,13 @@ class Line:
         seconds = time.perf_counter() - work.start
         spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'))}"
         return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
+
+    def _told(self, segmentation: Segmentation) -> Segmentation:
+        """Add to the receipt that fewer scans were in work at a time than asked for."""
+        if self._in_flight is None:
+            return segmentation
+        memory = {**segmentation.receipt["memory"], "scans_at_once": self._in_flight}
+        return replace(segmentation, receipt={**segmentation.receipt, "memory": memory})
 
     def _stoppable(self, progress: Callable[[str, float], None]) -> Callable[[str, float], None]:
         """Give a scan up between two steps once the command ends."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ddmseg.networks.tiling import tile_shapes
 from ddmseg.pipeline.budget.costs import Costs, Size
+from ddmseg.pipeline.budget.given_up import KEY
 from ddmseg.pipeline.budget.plan import wish_of
 from ddmseg.pipeline.budget.spending import Spending
 from ddmseg.pipeline.checkpoint import Card
@@ -63,4 +64,5 @@ def spending_of(segmenter: Segmenter, begun: PreparedScan) -> Spending | None:
     if begun.deadline is None:
         return None
     costs = predicted(segmenter, begun, writes=begun.deadline.writes)
-    return Spending(begun.deadline, costs, wish_of(begun.options, own=segmenter.answering.own_draw))
+    wish = wish_of(begun.options, own=segmenter.answering.own_draw)
+    return Spending(begun.deadline, costs, wish, segmenter.card.calibration.get(KEY, {}))

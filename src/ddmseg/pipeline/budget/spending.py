@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from ddmseg.errors import SettingsError
 from ddmseg.pipeline.budget.costs import Costs, Draw
 from ddmseg.pipeline.budget.deadline import Deadline
+from ddmseg.pipeline.budget.given_up import given_up
 from ddmseg.pipeline.budget.plan import MARGIN, Plan, Wish, beyond, choose
 
 MIN_GAIN = 0.002
@@ -29,15 +31,23 @@ class Spending:
         deadline: its clock runs already.
         costs: predicted for the scan by the rates of this machine.
         wish: what would be run without a budget.
+        known: Dice of validation subjects by what was drawn, see ``given_up``.
 
     Raises:
         SettingsError: when the budget cannot be met; names the smallest that can.
     """
 
-    def __init__(self, deadline: Deadline, costs: Costs, wish: Wish) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        costs: Costs,
+        wish: Wish,
+        known: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self.deadline = deadline
         self.slowdown = deadline.slowdown
         self._wish = wish
+        self._known = known
         self._ahead = costs.without_preparing()
         self.plan = self._chosen(refuses=deadline.refuses)
         self._first = self.plan
@@ -93,6 +103,8 @@ class Spending:
     def record(self) -> dict[str, Any]:
         """Return what was planned, spent and given up, ready for JSON."""
         deadline = self.deadline
+        drawn = [Draw(row["steps"], row["samples"]) for row in self._drawn]
+        cut_short = self._why == "no room"
         return {
             "seconds": deadline.seconds,
             "margin": MARGIN,
@@ -104,6 +116,7 @@ class Spending:
             "drawn": self._drawn,
             "not_run": [asdict(draw) for draw in self._not_run()],
             "stopped_because": self._why,
+            "given_up": given_up(self._known, self._wish, drawn) if cut_short else None,
             "spent_seconds": round(deadline.spent, 3),
         }
 
@@ -166,4 +179,8 @@ def told(record: dict[str, Any]) -> str:
         return line
     first, *more = record["not_run"]
     rest = f" and {len(more)} larger" if more else ""
-    return f"{line}; not run: {Draw(first['steps'], first['samples'])}{rest}"
+    line += f"; not run: {Draw(first['steps'], first['samples'])}{rest}"
+    lost = record["given_up"]
+    if lost is None:
+        return line
+    return f"{line}; costs {lost['validation_dice_less']:.4f} of Dice on validation scans"

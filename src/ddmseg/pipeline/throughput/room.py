@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti_guard import parse_layout
+from ddmseg.pipeline.memory_available import memory_for_this_process
 from ddmseg.pipeline.memory_estimate import Footprint
-from ddmseg.pipeline.memory_plan import scans_at_once
+from ddmseg.pipeline.memory_plan import first_that_fits, rungs, scans_at_once
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.inference import Segmenter
@@ -43,6 +44,31 @@ def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -
         multiple=segmenter.model.multiple,
     )
     return scans_at_once(footprint, most, on_gpu=segmenter.device.type == "cuda")
+
+
+def require_room(segmenter: Segmenter, voxels: int) -> None:
+    """Refuse a scan that is too large for the memory whatever is done, before it is read.
+
+    Args:
+        segmenter: model and device.
+        voxels: of the scan; 0 where that is not known.
+
+    Raises:
+        ScanError: says how much is needed at least, and how much there is.
+    """
+    card, patch = segmenter.card, segmenter.card.settings["data"]["patch"]
+    if not voxels or len(patch) != 3:
+        return
+    # The model's grid is not known before the scan is read: one patch is the least.
+    footprint = Footprint.of(
+        card.settings,
+        len(card.labels),
+        scan_voxels=voxels,
+        grid=patch,
+        patch=patch,
+        multiple=segmenter.model.multiple,
+    )
+    first_that_fits(rungs(footprint, on_gpu=False), memory_for_this_process(), None)
 
 
 def voxels_in_header(path: Path) -> int:

@@ -112,4 +112,11 @@ DISCREPANCY_ROWS: list[tuple[str, Any]] = [
         "ECE of the largest probability, sampled masks",
         lambda s: with_interval(s["detection"]["sampled"]["ece_softmax"], 4),
     ),
+    *(
+        (
+            f"share of true volumes in their 95% intervals, {kind} masks",
+            lambda s, kind=kind: with_interval(s["detection"][kind].get("covered")),
+        )
+        for kind in ("coarse", "sampled")
+    ),
 ]
