@@ -193,3 +193,49 @@ def test_centre_undoes_its_own_even_padding(grow):
     back = centre(*centre(image, labels, larger), SHAPE)
     assert torch.equal(back[0], image)
     assert torch.equal(back[1], labels)
+
+
+# Patches of scans
+
+
+def test_a_patch_lies_about_the_voxel_that_is_named(still):
+    image, labels = example()
+    for middle in ((9, 11, 8), (6, 6, 6), (12, 15, 9)):
+        _, found = augment(image, labels, (4, 4, 4), CLASSES, seed(0), middle=middle)
+        box = tuple(slice(at - 2, at + 2) for at in middle)
+        # An even patch lies about the corner of four voxels; half a voxel is the interpolation's.
+        at_corner = [m - 0.5 for m in middle]
+        _, exact = augment(image, labels, (4, 4, 4), CLASSES, seed(0), middle=at_corner)
+        assert torch.equal(exact, labels[box]) or torch.equal(exact, labels[box].flip(0))
+        assert found.shape == exact.shape
+
+
+def test_no_middle_is_the_middle():
+    image, labels = example()
+    middle = [(n - 1) / 2 for n in SHAPE]
+    one = augment(image, labels, (16, 16, 16), CLASSES, seed(3))
+    other = augment(image, labels, (16, 16, 16), CLASSES, seed(3), middle=middle)
+    torch.testing.assert_close(one[0], other[0], rtol=0, atol=1e-4)
+    assert (one[1] == other[1]).float().mean() > 0.999  # positions are rounded otherwise
+
+
+def test_each_scan_is_re_lit_by_itself():
+    image, labels = example()
+    moved, _ = augment(image.repeat(3, 1, 1, 1), labels, (16,) * 3, CLASSES, seed(0), scans=2)
+    assert not torch.allclose(moved[0], moved[1], atol=0.01)
+    assert not torch.allclose(moved[0], moved[2], atol=0.01)
+    assert 0 <= moved[2].min() <= moved[2].max() < 0.9001  # only moved: no noise, no gain
+
+
+def test_sides_are_exchanged_in_the_mirror_alone(still):
+    labels = torch.zeros(SHAPE, dtype=torch.int64)
+    labels[:9], labels[9:] = 1, 2  # left and right
+    partners = torch.tensor([0, 2, 1])
+    told, kept = set(), set()
+    for number in range(8):
+        sided = augment(labels[None].float(), labels, SHAPE, 3, seed(number), mirrored=partners)[1]
+        plain = augment(labels[None].float(), labels, SHAPE, 3, seed(number))[1]
+        told.add(int(sided[0, 0, 0]))
+        kept.add(int(plain[0, 0, 0]))
+    assert told == {1}
+    assert kept == {1, 2}

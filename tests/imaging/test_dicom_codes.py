@@ -38,6 +38,11 @@ def test_every_structure_that_a_model_draws_is_in_the_table() -> None:
     assert {int(row["index"]) for row in protocol_rows("freesurfer")} - {0} == set(INDICES)
 
 
+def test_what_freesurfer_does_not_draw_has_a_code_of_its_own() -> None:
+    coded = coded_structure(40021)
+    assert coded.type == Code("OWN40021", PRIVATE_SCHEME, "Left-Superior-Frontal-Gyrus")
+
+
 def test_own_codes_are_marked_and_lie_in_a_coded_region() -> None:
     own = [one for one in INDICES if coded_structure(one).type.scheme == PRIVATE_SCHEME]
     assert own == [31, 63, 226, 231, 232, 251, 252, 253, 254, 255]

@@ -36,6 +36,19 @@ def test_structures_are_those_of_freesurfer(
     assert labels.structure(index) == labels.Structure(index, name, colour)
 
 
+def test_own_ids_clash_with_none_of_freesurfer_s() -> None:
+    theirs, own = labels.protocol_rows("freesurfer"), labels.protocol_rows("own")
+    assert all(int(row["index"]) < labels.OWN_IDS for row in theirs)
+    assert all(int(row["index"]) > labels.OWN_IDS for row in own)
+    names = [row["name"] for row in (*theirs, *own)]
+    assert len(set(names)) == len(names)
+    for row in own:
+        item = labels.structure(int(row["index"]))
+        other = labels.structure(labels.mirror_index(item.index))
+        assert item.colour == other.colour
+        assert item.name.startswith(("Left-", "Right-")) == (other != item)
+
+
 def test_unknown_structure_is_refused_with_what_is_allowed() -> None:
     with pytest.raises(UsageError, match=r"label: got 9999; it must be one of .*17, 18"):
         labels.structure(9999)

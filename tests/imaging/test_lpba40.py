@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -18,26 +17,15 @@ from ddmseg.imaging.datasets.case import Case
 from ddmseg.imaging.datasets.splits import read_split, split_cases
 from ddmseg.imaging.labels import protocol_map, protocol_rows, structure
 from ddmseg.imaging.nifti import read_label_map, read_volume
+from real_sets import lpba40_labels, write_analyze
 
 CODES = ["".join(letters) for order in itertools.permutations(("LR", "PA", "IS"))
          for letters in itertools.product(*order)]  # fmt: skip
-SHAPE, SPACING = (12, 14, 10), (1.0, 2.0, 1.5)
+SPACING = (1.0, 2.0, 1.5)
 
 
-def toy_labels() -> np.ndarray:
-    """A little brain in RAS: first axis to the right, second to the front, third up."""
-    labels = np.zeros(SHAPE, np.uint8)
-    for side, here in ((0, slice(1, 5)), (1, slice(7, 11))):
-        labels[here, 10:13, 3:8] = 21 + side  # superior frontal
-        labels[here, 7:9, 7:9] = 27 + side  # precentral
-        labels[here, 1:3, 5:7] = 63 + side  # middle occipital
-        labels[here, 5:7, 4:6] = 165 + side  # hippocampus
-    labels[3:9, 2:5, 0:2] = 181
-    labels[5:7, 5:7, 0:2] = 182
-    return labels
-
-
-LABELS = toy_labels()
+LABELS = lpba40_labels()
+SHAPE = LABELS.shape
 SCAN = (LABELS * 3 + np.random.default_rng(0).integers(1, 90, SHAPE)).astype(np.int16)
 
 
@@ -47,34 +35,22 @@ def turned(data: np.ndarray, orientation: str) -> np.ndarray:
     return np.asarray(nib.orientations.apply_orientation(data, change))
 
 
-def write_pair(path: Path, data: np.ndarray, spacing: tuple[float, ...], *, packed: bool) -> None:
-    image = nib.AnalyzeImage(data[..., None], np.diag([*spacing, 1.0]))
-    image.header.set_zooms((*spacing, 1.0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.with_name(path.name.removesuffix(".hdr"))
-    image.header.set_data_dtype(data.dtype)
-    Path(f"{stem}.hdr").write_bytes(image.header.binaryblock)
-    raw = data.tobytes(order="F")
-    if packed:
-        Path(f"{stem}.img.gz").write_bytes(gzip.compress(raw))
-    else:
-        Path(f"{stem}.img").write_bytes(raw)
-
-
 def lay_out(root: Path, orientation: str = "LAS", *, packed: bool = True) -> Path:
     """Two subjects in both spaces, as ``LPBA40subjects.*_space.zip`` unpack."""
     edge_of = dict(zip(SHAPE, SPACING, strict=True))
     spacing = tuple(edge_of[count] for count in turned(LABELS, orientation).shape)
     for name in ("S01", "S02"):
         drawn = root / "lpba40/LPBA40/delineation_space" / name / f"{name}.delineation"
-        write_pair(Path(f"{drawn}.skullstripped.hdr"), turned(SCAN, orientation), spacing,
+        write_analyze(Path(f"{drawn}.skullstripped.hdr"), turned(SCAN, orientation), spacing,
                    packed=packed)  # fmt: skip
-        write_pair(Path(f"{drawn}.structure.label.hdr"), turned(LABELS, orientation), spacing,
+        write_analyze(Path(f"{drawn}.structure.label.hdr"), turned(LABELS, orientation), spacing,
                    packed=packed)  # fmt: skip
         native = root / "lpba40/LPBA40/native_space" / name
         for kind in ("mri", "brain.mask", "brain.bfc"):
-            write_pair(native / f"{name}.native.{kind}.hdr", SCAN, SPACING, packed=packed)
-        write_pair(native / "tissue" / f"{name}.native.tissue.hdr", LABELS, SPACING, packed=packed)
+            write_analyze(native / f"{name}.native.{kind}.hdr", SCAN, SPACING, packed=packed)
+        write_analyze(
+            native / "tissue" / f"{name}.native.tissue.hdr", LABELS, SPACING, packed=packed
+        )
     (root / "lpba40/LPBA40/delineation_space/lpba40.label.xml").write_text("<labels/>")
     return root
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,24 +21,59 @@ WARP_SPACING = 12
 
 
 def augment(
-    image: Tensor, labels: Tensor, patch: tuple[int, ...], classes: int, generator: Generator
+    image: Tensor,
+    labels: Tensor,
+    patch: tuple[int, ...],
+    classes: int,
+    generator: Generator,
+    *,
+    middle: Sequence[float] | None = None,
+    scans: int = 1,
+    mirrored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cut a posed, bent and re-lit patch about the middle of a 2-D or 3-D example.
+    """Cut a posed, bent and re-lit patch out of a 2-D or 3-D example.
 
     Args:
-        image: normalised image, ``c i j k`` or ``c i j``; the first channel is the scan
-            and is re-lit, others (maps made of it) only move along.
+        image: normalised image, ``c i j k`` or ``c i j``.
         labels: class indices, ``i j k`` or ``i j``.
         patch: voxels along each axis of the result.
         classes: number of classes, background included.
         generator: on the CPU.
+        middle: voxel that the patch lies about; None for the middle of the example.
+        scans: how many channels, from the first, are scans: each is re-lit by itself, and
+            the others (maps made of them) only move along.
+        mirrored: class that each one becomes in the mirror, whose first axis runs from
+            left to right; None where classes have no sides.
     """
-    grid = _positions(labels.shape, patch, generator)
+    matrix, shift = _pose(len(patch), generator)
+    grid = _positions(labels.shape, patch, matrix, shift, generator, middle)
     moved = F.grid_sample(image[None], grid, mode="bilinear", align_corners=False)[0]
-    one_hot = F.one_hot(labels, classes).movedim(-1, 0)[None].float()
-    shares = F.grid_sample(one_hot, grid, mode="bilinear", align_corners=False)
-    lit = torch.cat([relight(moved[:1], generator), moved[1:]])
-    return lit, shares[0].argmax(0)
+    found = _moved_labels(labels, classes, grid)
+    if mirrored is not None and torch.linalg.det(matrix) < 0:
+        found = mirrored[found]
+    lit = [relight(moved[i : i + 1], generator) for i in range(scans)]
+    return torch.cat([*lit, moved[scans:]]), found
+
+
+def _moved_labels(labels: Tensor, classes: int, grid: Tensor) -> Tensor:
+    """Return the class of the largest share at each position, the lower one of two equals.
+
+    Class by class: the shares of many classes over a whole scan would not fit into memory.
+    """
+
+    def share(number: int) -> Tensor:
+        here = (labels == number)[None, None].float()
+        return F.grid_sample(here, grid, mode="bilinear", align_corners=False)[0, 0]
+
+    largest = share(0)
+    found = torch.zeros(largest.shape, dtype=torch.int64)
+    present = torch.bincount(labels.flatten(), minlength=classes).nonzero().flatten().tolist()
+    for number in present:
+        if number:
+            own = share(number)
+            found[own > largest] = number
+            largest = torch.maximum(largest, own)
+    return found
 
 
 def centre(image: Tensor, labels: Tensor, patch: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -51,12 +87,20 @@ def centre(image: Tensor, labels: Tensor, patch: tuple[int, ...]) -> tuple[Tenso
     return image, labels
 
 
-def _positions(shape: torch.Size, patch: tuple[int, ...], generator: Generator) -> Tensor:
+def _positions(
+    shape: torch.Size,
+    patch: tuple[int, ...],
+    matrix: Tensor,
+    shift: Tensor,
+    generator: Generator,
+    middle: Sequence[float] | None,
+) -> Tensor:
     """Where each voxel of the patch lies in the example, in grid_sample's units."""
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    matrix, shift = _pose(len(patch), generator)
     points = points @ matrix.T + shift + _warp(patch, generator)
+    if middle is not None:
+        points = points + torch.tensor(middle) - (torch.tensor(shape) - 1) / 2
     half = torch.tensor([n / 2 for n in shape])
     # grid_sample wants the last axis first.
     return (points / half).flip(-1)[None]

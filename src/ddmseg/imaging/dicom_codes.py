@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from ddmseg.imaging.labels import protocol_rows, structure
+from ddmseg.imaging.labels import OWN_IDS, protocol_rows, structure
 
 PRIVATE_SCHEME = "99DDMSEG"
 """Designator of codes that are ours; the standard reserves names that begin with 99."""
@@ -57,7 +57,7 @@ class CodedStructure:
 
 
 def coded_structure(index: int) -> CodedStructure:
-    """Return the codes of a FreeSurfer id; one of our own where the table has none.
+    """Return the codes of a label id; one of our own where the table has none.
 
     >>> coded_structure(17).type.meaning, coded_structure(17).side.meaning
     ('Hippocampus', 'Left')
@@ -68,7 +68,8 @@ def coded_structure(index: int) -> CodedStructure:
     found = _table().get(index)
     if found is not None:
         return found
-    own = Code(f"FS{index}", PRIVATE_SCHEME, structure(index).name)
+    whose = "FS" if index < OWN_IDS else "OWN"
+    own = Code(f"{whose}{index}", PRIVATE_SCHEME, structure(index).name)
     return CodedStructure(CATEGORIES["structure"], own, None, None)
 
 

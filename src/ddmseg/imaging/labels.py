@@ -28,6 +28,9 @@ ANATOMY_LABELS: tuple[int, ...] = (
 )
 """FreeSurfer ids of the ``anatomy`` model: background and 32 structures."""
 
+OWN_IDS = 40000
+"""Ids above this are none of FreeSurfer's: ``protocols/own.tsv`` names them."""
+
 HIPPOCAMPUS_LABELS: tuple[int, ...] = (0, 232, 231)
 """Ids of the ``hippocampus`` model: background, anterior (HP_head), posterior (HP_body).
 
@@ -74,14 +77,14 @@ def protocol_rows(name: str) -> list[dict[str, str]]:
 @cache
 def _structures() -> dict[int, Structure]:
     found = {}
-    for row in protocol_rows("freesurfer"):
+    for row in (*protocol_rows("freesurfer"), *protocol_rows("own")):
         colour = (int(row["red"]), int(row["green"]), int(row["blue"]))
         found[int(row["index"])] = Structure(int(row["index"]), row["name"], colour)
     return found
 
 
 def structure(index: int) -> Structure:
-    """Return name and colour of a FreeSurfer id.
+    """Return name and colour of an id, FreeSurfer's or one of ``protocols/own.tsv``.
 
     >>> structure(17).name
     'Left-Hippocampus'
@@ -91,9 +94,7 @@ def structure(index: int) -> Structure:
     """
     known = _structures()
     if index not in known:
-        raise UsageError(
-            f"label: got {index}; it must be one of the FreeSurfer ids {sorted(known)}"
-        )
+        raise UsageError(f"label: got {index}; it must be one of the ids {sorted(known)}")
     return known[index]
 
 

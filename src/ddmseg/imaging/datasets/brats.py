@@ -7,7 +7,7 @@ naming: ``BraTS20_Training_001_t1ce.nii`` (to 2021) and ``BraTS-GLI-00000-000-t1
 Ids to 2021: 1 necrosis, 2 oedema, 4 enhancing tumour (``protocol_map("brats")``). From
 2023: 3 is enhancing tumour, and 4, where it occurs, the resection cavity
 (``protocol_map("brats2023")``). ``protocol_of`` tells which; ``REGIONS`` has the nested
-regions that the challenge scores.
+regions that the challenge scores, ``CLASSES`` the parts that a model learns.
 
 Source: Menze et al. 2015, doi:10.1109/TMI.2014.2377694; Baid et al. 2021,
 arXiv 2107.02314; terms of the challenge, research only.
@@ -48,7 +48,15 @@ REGIONS: dict[Protocol, dict[str, tuple[int, ...]]] = {
     "brats": {"whole-tumour": (1, 2, 4), "tumour-core": (1, 4), "enhancing-tumour": (4,)},
     "brats2023": {"whole-tumour": (1, 2, 3), "tumour-core": (1, 3), "enhancing-tumour": (3,)},
 }
-"""Regions that the challenge scores; they overlap."""
+"""Regions that the challenge scores, by ids; they overlap."""
+
+CLASSES: dict[Protocol, dict[int, int]] = {
+    "brats": {1: 1, 2: 2, 4: 3},
+    "brats2023": {1: 1, 2: 2, 3: 3, 4: 0},
+}
+"""Class of each id: 1 necrosis, 2 oedema, 3 enhancing; a resection cavity is no tumour."""
+MODEL_IDS: tuple[int, ...] = (0, 41001, 41002, 41003)
+"""Id that a model writes for each class, see ``protocols/own.tsv``."""
 
 
 def list_cases(

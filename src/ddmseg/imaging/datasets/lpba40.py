@@ -11,7 +11,8 @@ Analyze's own rule and *unconfirmed* for the native scans, or the keyword.
 
 ``protocol_map("lpba40")`` gives FreeSurfer ids. The gyri hold grey and white matter
 together and so have no FreeSurfer id; the cerebellum (181) is one structure here and
-four there, so it has none either: compare it with 7, 8, 46 and 47 together.
+four there, so it has none either: compare it with 7, 8, 46 and 47 together. What a model
+trained on this set writes is in ``model_ids``.
 
 Source: Shattuck et al. 2008, doi:10.1016/j.neuroimage.2007.09.031; Laboratory of
 Neuro Imaging. For research; the terms are on the download page.
@@ -36,6 +37,7 @@ from ddmseg.imaging.analyze import (
     volume_of,
 )
 from ddmseg.imaging.datasets.case import Case, data_folder, require_cases
+from ddmseg.imaging.labels import OWN_IDS, protocol_map
 from ddmseg.imaging.volume import LabelMap, Volume
 
 NAME = "lpba40"
@@ -53,6 +55,17 @@ LEFT = (*range(21, 34, 2), *range(41, 50, 2), *range(61, 68, 2), *range(81, 92, 
 FRONTAL, OCCIPITAL = tuple(range(21, 35)), tuple(range(61, 69))
 UPPER, LOWER = (27, 28, 41, 42, 43, 44), (181, 182)
 """Precentral, postcentral and superior parietal gyri; cerebellum and brain-stem."""
+
+
+def model_ids() -> dict[int, int]:
+    """Return ``{id of the set: id that a model trained on it writes}``, in the set's order.
+
+    FreeSurfer's where it draws the same, else the set's own, counted from ``OWN_IDS``.
+
+    >>> model_ids()[165], model_ids()[21]
+    (17, 40021)
+    """
+    return {index: target or OWN_IDS + index for index, target in protocol_map(NAME).items()}
 
 
 def list_cases(
