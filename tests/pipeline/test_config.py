@@ -22,6 +22,7 @@ from ddmseg.pipeline.config import (
     TrainingSettings,
     read_settings,
 )
+from ddmseg.pipeline.config.whole import CONTRASTS_OF
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.pipeline.sources import SOURCES
 
@@ -98,7 +99,10 @@ def test_choices_are_those_of_the_floors_below():
         ("loss", "schedule", ("linear", "cosine")),
     ):
         for word in allowed:
-            read = settings_from_dict(Settings, {"name": "x", table: {name: word}})
+            raw = {"name": "x", table: {name: word}}
+            if word in CONTRASTS_OF:
+                raw["model"] = {"contrasts": CONTRASTS_OF[word]}
+            read = settings_from_dict(Settings, raw)
             assert getattr(getattr(read, table), name) == word
         with pytest.raises(SettingsError, match=f"{table}.{name}: got 'nonsense'") as caught:
             settings_from_dict(Settings, {"name": "x", table: {name: "nonsense"}})

@@ -105,6 +105,7 @@ class Segmenter:
         where = find_device(device)
         path = model_path(name)
         model, card = load_weights(path)
+        _check_one_contrast(name, card)
         if not card.settings["model"]["diffusion"]:
             raise UsageError(f"{name}: a plain network without diffusion; train one with it")
         chosen = make_engine(engine, model, card, device=where)
@@ -332,6 +333,20 @@ class Segmenter:
 def is_regional(card: Card) -> bool:
     """Say whether a model works on crops around a structure rather than on heads."""
     return bool(card.settings["data"]["kind"] == "hippocampus")
+
+
+def _check_one_contrast(name: str, card: Card) -> None:
+    """Refuse a model that one file cannot feed.
+
+    Raises:
+        UsageError: when it takes several images.
+    """
+    contrasts = card.settings["model"]["contrasts"]
+    if contrasts != 1:
+        raise UsageError(
+            f"{name}: the model takes {contrasts} images of a scan, and a scan here is one file; "
+            "score it with ddmseg compare, or name a model of one image"
+        )
 
 
 def _silent(stage: str, fraction: float) -> None:

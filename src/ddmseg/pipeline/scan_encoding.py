@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
+HEADS = ("label_maps", "lpba40")
+"""Kinds of data whose models see heads, from which air and neck are cut first."""
 GRID_VERSION = "3"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
@@ -61,7 +63,7 @@ def prepare_scan(card: Card, volume: Volume, *, multiple: int) -> Prepared:
         multiple: of which each side of the grid must be one.
     """
     data = card.settings["data"]
-    whole_head = data["kind"] == "label_maps"
+    whole_head = data["kind"] in HEADS
     return prepare(
         volume, spacing_mm=data["spacing_mm"], multiple=multiple, crop_to_head=whole_head
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import OutputError, SettingsError
+from ddmseg.interfaces.messages import say
 
 if TYPE_CHECKING:
     from ddmseg.interfaces.progress import Bar
@@ -103,6 +104,7 @@ def run(arguments: Arguments) -> int:
             str(arguments.data) if arguments.data else None,
             run_folder=folder,
             training=True,
+            tell=lambda line: say(f"warning: {line}"),
         )
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
         best = train_with_progress(trainer, minutes, stop)

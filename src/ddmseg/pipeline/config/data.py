@@ -15,6 +15,8 @@ class DataSettings:
     Attributes:
         fold: the split that is tested (and left out of training) where a set has folds.
         subjects: the first so many training subjects; 0 takes all.
+        spacing_mm: voxel edge that scans are brought to, when they are segmented; where the
+            examples are patches of heads (label_maps, lpba40, brats), in training too.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis_regions``.
         guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
@@ -27,7 +29,7 @@ class DataSettings:
         resample_mm: voxel edge to resample scans to and back from; 0 leaves them alone.
     """
 
-    kind: Literal["label_maps", "hippocampus", "ibsr18"] = "label_maps"
+    kind: Literal["label_maps", "hippocampus", "ibsr18", "lpba40", "brats"] = "label_maps"
     fold: str = ""
     subjects: int = 0
     spacing_mm: float = 2.0
@@ -47,12 +49,7 @@ class DataSettings:
         require_above_0(self, "data.spacing_mm")
         for name in ("subjects", "resample_mm"):
             require_least(0, self, f"data.{name}")
-        require(
-            self.kind == "ibsr18" or not self.fold,
-            "data.fold",
-            repr(self.fold),
-            f"{self.kind} has one split; leave it out",
-        )
+        self._check_fold()
         for name in ("skull_strip_probability", "t1_probability", "synthetic_share"):
             require_share(self, f"data.{name}")
         self._check_scans()
@@ -60,11 +57,31 @@ class DataSettings:
             len(self.patch) in (2, 3), "data.patch", self.patch, "give one number for each axis"
         )
         require(
+            self.kind not in PATCH_KINDS or len(self.patch) == 3,
+            "data.patch",
+            self.patch,
+            f"{self.kind} is cut in patches of three axes",
+        )
+        require(
             all(p > 0 and p % 8 == 0 for p in self.patch),
             "data.patch",
             self.patch,
             "each must be a multiple of 8 above 0",
         )
+
+    def _check_fold(self) -> None:
+        """Refuse a fold where there is none, and one that LPBA40 has not."""
+        require(
+            self.kind in FOLDED_KINDS or not self.fold,
+            "data.fold",
+            repr(self.fold),
+            f"{self.kind} has one split; leave it out",
+        )
+        if self.kind == "lpba40" and self.fold:
+            from ddmseg.imaging.datasets.lpba40 import FOLDS
+
+            allowed = f"allowed are {', '.join(FOLDS)}"
+            require(self.fold in FOLDS, "data.fold", repr(self.fold), allowed)
 
     def _check_scans(self) -> None:
         """Refuse what is done to scans where there are none, and what excludes each other."""
@@ -75,6 +92,12 @@ class DataSettings:
                 f"data.{name}",
                 value,
                 "label_maps has no scans; leave it out",
+            )
+            require(
+                self.kind not in PATCH_KINDS or value == default,
+                f"data.{name}",
+                value,
+                f"{self.kind} is prepared as ddmseg segment prepares a scan; leave it out",
             )
         require(
             self.guide == "none" or self.kind == "label_maps",
@@ -90,4 +113,8 @@ class DataSettings:
         )
 
 
+FOLDED_KINDS = ("ibsr18", "lpba40")
+"""Kinds of data with folds, of which ``data.fold`` is tested."""
+PATCH_KINDS = ("lpba40", "brats")
+"""Kinds of real scans that are cut in patches on a grid of ``data.spacing_mm``."""
 _OF_SCANS = ("synthetic_share", "maps", "normalisation", "bias_field", "resample_mm")

@@ -17,6 +17,10 @@ from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 CONTRASTS_WITH_MAPS = 3
 CONTRASTS_WITH_GUIDE = 7
 """The scan, and 33 classes in 6 analog bits."""
+CONTRASTS_OF = {"lpba40": 1, "brats": 4}
+"""Images of a scan, where the kind of data says so."""
+ADAPTED = ("hippocampus", "ibsr18")
+"""Kinds of data that an adapter can lay out."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class Settings:
             self.model.guided,
             f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
         )
+        self._check_target()
+        self._check_patches()
+        self._check_adapter()
+
+    def _check_target(self) -> None:
+        """Refuse noise as the target where it would not lead to the truth."""
         loss = self.loss
         require(
             self.model.target == "clean"
@@ -70,17 +80,30 @@ class Settings:
             "where the mask is recycled, the noise in it does not lead to the truth; set "
             "loss.recycling_clean_end and loss.recycling_noise_end to 0",
         )
-        self._check_adapter()
+
+    def _check_patches(self) -> None:
+        """Refuse a network that does not take the patches of LPBA40 or BraTS."""
+        wanted = CONTRASTS_OF.get(self.data.kind)
+        if wanted is None:
+            return
+        for name, value in (("contrasts", wanted), ("dims", 3)):
+            require(
+                getattr(self.model, name) == value,
+                f"model.{name}",
+                getattr(self.model, name),
+                f"with data.kind {self.data.kind} set it to {value}",
+            )
 
     def _check_adapter(self) -> None:
         """Refuse what an adapter would pass over: it augments by itself and starts fresh."""
         if not self.row.adapter:
             return
         require(
-            self.data.kind != "label_maps",
+            self.data.kind in ADAPTED,
             "data.kind",
             self.data.kind,
-            f"row.adapter {self.row.adapter} needs real scans: hippocampus or ibsr18",
+            f"row.adapter {self.row.adapter} needs real scans on the grid of their files: "
+            f"{' or '.join(ADAPTED)}",
         )
         for place, value, wanted in (
             ("data.augment", self.data.augment, True),

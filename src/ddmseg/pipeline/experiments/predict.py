@@ -33,13 +33,15 @@ class Member:
 def predict(members: Sequence[Member], subject: Subject, generator: Generator) -> Tensor:
     """Return class indices (``i j k``) by the mean probability of the members.
 
+    They lie on the grid of the subject's truth.
+
     Args:
         members: one or more networks in eval mode.
-        subject: image on its own grid.
+        subject: image on its own grid or that of the networks.
         generator: on the CPU; fixes all samples.
     """
     shares = [_probabilities(member, subject, generator) for member in members]
-    return torch.stack(shares).mean(0).argmax(0)
+    return subject.answer(torch.stack(shares).mean(0))
 
 
 def _probabilities(member: Member, subject: Subject, generator: Generator) -> Tensor:

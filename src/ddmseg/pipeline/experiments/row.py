@@ -35,6 +35,8 @@ from ddmseg.pipeline.sources import labelled_source
 
 TRAINED_AS = "trained_as"
 """Note of a record that uses other rows' weights: the settings they were trained with."""
+LEFT_OUT = "left_out"
+"""Note of a record of a set some of whose cases are in no split: the reason of each."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,14 @@ def run_row(
     settings = plan.settings(row, fold)
     answer = _by_nnunet if settings.row.adapter else _by_networks
     found = answer(plan, row, fold, places, max_minutes, report)
+    source = labelled_source(settings.data, places.data)
+    left_out = {LEFT_OUT: dict(source.left_out)} if source.left_out else {}
     record = Record(
         table=plan.name,
         row=row,
         fold=fold,
         settings=plain_settings(settings),
-        split=labelled_source(settings.data, places.data).split(),
+        split=source.split(),
         versions={**versions(), **found.versions},
         commit=commit(),
         threads=found.threads,
@@ -114,7 +118,7 @@ def run_row(
         train_seconds=round(found.train_seconds, 1),
         seconds_a_scan=round(found.result.seconds_a_scan, 4),
         peak_memory_mb=found.result.peak_memory_mb,
-        notes=found.notes,
+        notes={**found.notes, **left_out},
     )
     write_record(places.results / row / fold, record, found.result.scores, found.curve)
     return record

@@ -66,7 +66,6 @@ def score_row(
     from ddmseg.pipeline.checkpoint import load_network
     from ddmseg.pipeline.config import Settings
     from ddmseg.pipeline.experiments.predict import Member, predict
-    from ddmseg.pipeline.scores import score_case
     from ddmseg.pipeline.settings_reader import settings_from_dict
     from ddmseg.pipeline.sources import labelled_source
 
@@ -81,13 +80,7 @@ def score_row(
         start = working_seconds()
         found = predict(members, subject, seeded(read[0].training.seed, number))
         seconds.append(working_seconds() - start + subject.channel_seconds)
-        scores += score_case(
-            subject.identifier,
-            found.numpy(),
-            subject.labels.numpy(),
-            source.structures,
-            spacing_mm=subject.spacing_mm,
-        )
+        scores += source.score(subject, found)
     parameters = sum(p.numel() for m in members for p in m.network.parameters())
     return RowResult(
         scores,

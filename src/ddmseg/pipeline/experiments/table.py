@@ -14,6 +14,9 @@ from ddmseg.pipeline.experiments.plan import TableSettings
 from ddmseg.pipeline.experiments.record import Record, read_record
 from ddmseg.pipeline.scores import MEAN, Score, Summary, per_patient, summarise
 
+MOST_COLUMNS = 12
+"""Structures that get a column each; of more, ``scores.tsv`` has the scores."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -111,10 +114,12 @@ def _tests(reference: str, dice: dict[str, dict[str, float]]) -> dict[str, Paire
 
 
 def markdown(lines: Sequence[Line], references: Sequence[str]) -> str:
-    """Return the table as Markdown, one line a row."""
+    """Return the table as Markdown, one line a row; many structures as their mean alone."""
     if not lines:
         return "_No row has been run._"
     structures = [name for name in lines[0].summary if name != MEAN]
+    if len(structures) > MOST_COLUMNS:
+        structures = []
     heads = ["row", *[f"Dice {name}" for name in structures], "Dice mean (95%)", "HD95, mm"]
     heads += [
         "volume similarity",

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.batches import Source
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.sources.brats import BratsSource
 from ddmseg.pipeline.sources.hippocampus import HippocampusSource
 from ddmseg.pipeline.sources.ibsr18 import Ibsr18Source
 from ddmseg.pipeline.sources.label_maps import LabelMapSource
+from ddmseg.pipeline.sources.lpba40 import Lpba40Source
 from ddmseg.pipeline.sources.subject import LabelledSource
 
-REAL_SOURCES: dict[str, type[HippocampusSource] | type[Ibsr18Source]] = {
+REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
     "hippocampus": HippocampusSource,
     "ibsr18": Ibsr18Source,
+    "lpba40": Lpba40Source,
+    "brats": BratsSource,
 }
 """Sources of real scans, by kind of data."""
 SOURCES = {"label_maps": LabelMapSource, **REAL_SOURCES}
 """All of them."""
+SHOWN = 3
+"""Cases that a line names when some are left out."""
 
 
 def make_source(
@@ -28,6 +35,7 @@ def make_source(
     *,
     run_folder: Path | None = None,
     training: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Source:
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
 
@@ -37,10 +45,14 @@ def make_source(
         run_folder: where the weights of the run lie, with what their data need besides:
             the auto-encoders of ``data.maps``. None where no example is drawn.
         training: the run is being trained: make there what is missing.
+        tell: is called with a line when cases are left out.
     """
     if settings.kind == "label_maps":
         return LabelMapSource(settings, root)
-    return labelled_source(settings, root, run_folder=run_folder, training=training)
+    source = labelled_source(settings, root, run_folder=run_folder, training=training)
+    if tell is not None and source.left_out:
+        tell(_told(settings.kind, source.left_out))
+    return source
 
 
 def labelled_source(
@@ -56,7 +68,9 @@ def labelled_source(
         UsageError: when the data are synthesised and have none.
     """
     if settings.kind not in REAL_SOURCES:
-        raise UsageError("data.kind: label_maps has no test scans; name hippocampus or ibsr18")
+        raise UsageError(
+            f"data.kind: label_maps has no test scans; name one of {', '.join(REAL_SOURCES)}"
+        )
     open_plain = partial(REAL_SOURCES[settings.kind], settings, root)
     if settings.maps == "none":
         return open_plain()
@@ -64,3 +78,10 @@ def labelled_source(
     from ddmseg.pipeline.sources.mapped import WithMaps
 
     return open_plain(finish=WithMaps(settings, open_plain, run_folder, train=training))
+
+
+def _told(kind: str, left_out: Mapping[str, str]) -> str:
+    """Say in one line which cases are left out and why, by the first of them."""
+    shown = [f"{name} ({reason})" for name, reason in sorted(left_out.items())[:SHOWN]]
+    more = " and others" * (len(left_out) > SHOWN)
+    return f"{kind}: {len(left_out)} left out of all splits: {', '.join(shown)}{more}"

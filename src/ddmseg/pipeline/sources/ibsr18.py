@@ -12,10 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets.case import Case
 from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources.splits import SplitCases
+from ddmseg.pipeline.sources.splits import SplitCases, fold_cases
 from ddmseg.pipeline.sources.subject import (
     Finish,
     Once,
@@ -56,11 +55,13 @@ class Ibsr18Source(SplitCases):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        from ddmseg.imaging.datasets.ibsr18 import list_cases
+        from ddmseg.imaging.datasets.ibsr18 import FOLDS, list_cases
 
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
-        cases = fold_cases(list_cases(root), settings.fold)
+        cases = fold_cases(
+            list_cases(root), "ibsr18", settings.fold, FOLDS, validation=VALIDATION_SUBJECTS
+        )
         super().__init__(cases, settings, finish=finish, slice_axis=SLICE_AXIS)
         self._training = Once(lambda: [_brain_slices(s) for s in self.subjects("train")])
 
@@ -87,25 +88,6 @@ class Ibsr18Source(SplitCases):
         ]
         chosen = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().long()
         return [padded(*pairs[int(number)]) for number in chosen]
-
-
-def fold_cases(cases: list[Case], fold: str) -> dict[str, list[Case]]:
-    """Sort the labelled cases into training, validation and test of one fold.
-
-    Raises:
-        UsageError: when the fold is unknown.
-    """
-    from ddmseg.imaging.datasets.ibsr18 import FOLDS
-    from ddmseg.imaging.datasets.splits import split_cases
-
-    if fold not in FOLDS:
-        raise UsageError(f"data.fold: got '{fold}'; allowed are {', '.join(FOLDS)}")
-    split = split_cases(cases, "ibsr18")
-    following = FOLDS[(FOLDS.index(fold) + 1) % len(FOLDS)]
-    validation = split.cases(following)[:VALIDATION_SUBJECTS]
-    rest = split.cases(*(name for name in FOLDS if name != fold))
-    train = [case for case in rest if case not in validation]
-    return {"train": train, "validation": validation, "test": split.cases(fold)}
 
 
 def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from ddmseg.imaging.synthesis_draw import draw_chance
 from ddmseg.imaging.synthesis_regions import repaint
 from ddmseg.pipeline.batches import Example, Source
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.scores import Score
+from ddmseg.pipeline.sources.file_grid import FileGrid
 
 Made = TypeVar("Made")
 
@@ -27,7 +29,7 @@ MARGIN_VOXELS = 4
 
 @dataclass(frozen=True)
 class Subject:
-    """One labelled scan on its own grid.
+    """One labelled scan on its own grid, or on that of a network.
 
     Attributes:
         identifier: unique within its data set.
@@ -36,6 +38,7 @@ class Subject:
         spacing_mm: of the grid.
         slice_axis: spatial axis that 2-D networks cut across.
         channel_seconds: spent on channels that were made of the scan.
+        file: the grid of the scan's files, where this is another.
     """
 
     identifier: str
@@ -44,6 +47,22 @@ class Subject:
     spacing_mm: tuple[float, float, float]
     slice_axis: int = 1
     channel_seconds: float = 0.0
+    file: FileGrid | None = None
+
+    @property
+    def truth(self) -> tuple[Tensor, tuple[float, float, float]]:
+        """Class indices that an answer is compared with, and the spacing of their grid."""
+        if self.file is None:
+            return self.labels, self.spacing_mm
+        return self.file.labels, self.file.spacing_mm
+
+    def answer(self, probabilities: Tensor) -> Tensor:
+        """Return class indices on the grid of the truth.
+
+        Args:
+            probabilities: ``k i j k`` on the grid of the image.
+        """
+        return probabilities.argmax(0) if self.file is None else self.file.classes(probabilities)
 
 
 def box_around(inside: Tensor) -> tuple[slice, ...]:
@@ -99,6 +118,13 @@ class LabelledSource(Source, Protocol):
 
     def split(self) -> dict[str, list[str]]:
         """Return the identifiers of the subjects of training, validation and test."""
+
+    def score(self, subject: Subject, found: Tensor) -> list[Score]:
+        """Score the class indices that were found on the grid of a subject's truth."""
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Reason by identifier, of cases that are in no split."""
 
 
 class Once(Generic[Made]):
