@@ -1,7 +1,8 @@
-"""What the measuring commands share: their options, the machine, one-line errors."""
+"""What the measuring commands share: their options, the data, the machine, one-line errors."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,18 @@ from typing import Annotated, TypeVar
 from tyro.conf import arg
 
 from ddmseg.errors import DdmsegError
+from ddmseg.imaging.datasets.case import DATA_VARIABLE
 from ddmseg.pipeline.bench.machine import describe_machine as describe_machine
 from ddmseg.pipeline.bench.machine import describe_model as describe_model
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.memory import keep_freed_memory
+from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.provenance import commit
 
 T = TypeVar("T")
+
+SAMPLING_SEED = SegmentOptions.seed
+"""Of the noise of samples, where a command does not choose another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +45,21 @@ def run_command(options: type[T], run: Callable[[T], None], *, description: str)
     import tyro
 
     chosen = tyro.cli(options, description=description)
+    commit()  # of the code as it was loaded, whatever is committed meanwhile
     keep_freed_memory()
     try:
         run(chosen)
     except DdmsegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def data_at_hand(data: str | None) -> str | None:
+    """Return the folder of the data sets: the one named, else what DDMSEG_DATA says, else None.
+
+    For commands that also measure what comes with the package, and can do without the rest.
+    """
+    return data or os.environ.get(DATA_VARIABLE) or None
 
 
 def say(line: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.commands import (
+    SAMPLING_SEED,
     Options,
     describe_machine,
     describe_model,
@@ -156,7 +157,7 @@ def run(arguments: Arguments) -> None:
         "samples": SAMPLES,
         "splits": splits,
     }
-    write_summary(path.with_suffix(".json"), summary)
+    write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
 
 
 if __name__ == "__main__":

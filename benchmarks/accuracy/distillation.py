@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.commands import (
+    SAMPLING_SEED,
     Options,
     describe_machine,
     describe_model,
@@ -282,7 +283,7 @@ def run(arguments: Arguments) -> None:
             "set": tests.name,
             "splits": splits,
         }
-    write_summary(path.with_suffix(".json"), summary)
+    write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
 
 
 def _measure_missing(

@@ -19,7 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.commands import Options, describe_model, run_command, say, short_checksum
+from benchmarks.commands import (
+    SAMPLING_SEED,
+    Options,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
 from benchmarks.summaries import mean_interval, paired_tests
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case, hippocampus, split_cases
@@ -199,7 +206,7 @@ def run(arguments: Arguments) -> None:
     table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)
     measure(cases, methods, table)
     summary = summarise(table, [case.identifier for case in cases], list(methods))
-    write_summary(path.with_suffix(".json"), {"models": models, **summary})
+    write_summary(path.with_suffix(".json"), {"models": models, **summary}, seed=SAMPLING_SEED)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,6 @@ def run(arguments: Arguments) -> None:
     generator = np.random.default_rng(arguments.seed)
     summary = {
         "machine": describe_machine(),
-        "seed": arguments.seed,
         "level": ALARM_LEVEL,
         "reference": REFERENCE,
         "permutations": arguments.permutations,
@@ -178,7 +177,7 @@ def run(arguments: Arguments) -> None:
         "without_shift": without_shift(arguments, generator),
         "with_shift_sd": {f"{size:g}": with_shift(arguments, generator, size) for size in SIZES_SD},
     }
-    write_summary(arguments.output / "monitor_alarms.json", summary)
+    write_summary(arguments.output / "monitor_alarms.json", summary, seed=arguments.seed)
 
 
 if __name__ == "__main__":

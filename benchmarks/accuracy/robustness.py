@@ -185,7 +185,7 @@ def run(arguments: Arguments) -> None:
         "machine": describe_machine(),
         **summarise([row for row in table.select() if row["case"] in wanted]),
     }
-    write_summary(path.with_suffix(".json"), summary)
+    write_summary(path.with_suffix(".json"), summary, seed=PATTERN_SEED)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from benchmarks.commands import (
+    SAMPLING_SEED,
     Options,
     describe_machine,
     describe_model,
@@ -278,7 +279,7 @@ def _sum_up(folder: Path, ready: Sequence[Ready], card: Card, scans: int) -> Non
         "scans": scans,
         **summarise(known_rows(folder / TABLE, ready)),
     }
-    write_summary(folder / SUMMARY, summary)
+    write_summary(folder / SUMMARY, summary, seed=SAMPLING_SEED)
 
 
 def _forget(path: Path, ready: Sequence[Ready], work: Path) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.segment
 
 Measured on the whole head that comes with the package, on the same head padded to 256^3
-voxels of 1 mm, and (with ``--data``) on a hippocampus crop. Stages are timed one by one,
+voxels of 1 mm, and (where there are data sets) on a hippocampus crop. Stages are timed one by one,
 ``--mode fast`` and ``--mode diffusion`` from reading the file to the last file written,
 after loading; memory is that of the command line in a process of its own. Writes
 ``results/speed_segment.json``.
@@ -23,7 +23,14 @@ from typing import Annotated, Any
 import torch
 from tyro.conf import arg
 
-from benchmarks.commands import describe_machine, describe_model, run_command, say
+from benchmarks.commands import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
 from ddmseg.imaging.datasets import hippocampus, split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare
@@ -50,7 +57,8 @@ class Arguments:
     """Options of this command."""
 
     data: str | None = None
-    """Folder that holds the data sets; without it the crop is left out."""
+    """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the crop
+    is left out)."""
     output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
     """Folder for the figures."""
     anatomy: str = "anatomy"
@@ -192,8 +200,11 @@ def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]
         "whole head": (head, arguments.anatomy),
         f"whole head padded to {PADDED_SIDE}^3": (padded, arguments.anatomy),
     }
-    if arguments.data is not None:
-        listed = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
+    data = data_at_hand(arguments.data)
+    if data is None:
+        say("hippocampus crop: left out, since neither --data nor DDMSEG_DATA names a folder")
+    else:
+        listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME)
         crop = listed.cases("test")[0].images[0]
         scans["hippocampus crop"] = (crop, arguments.hippocampus)
     return scans
@@ -210,7 +221,7 @@ def run(arguments: Arguments) -> None:
         }
     drawn = {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
     summary = {"machine": describe_machine(), **drawn, "scans": scans}
-    write_summary(arguments.output / "speed_segment.json", summary)
+    write_summary(arguments.output / "speed_segment.json", summary, seed=SAMPLING_SEED)
 
 
 if __name__ == "__main__":

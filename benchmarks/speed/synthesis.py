@@ -132,7 +132,7 @@ def run(arguments: Arguments) -> None:
         "spacing_mm": settings.data.spacing_mm,
         **figures,
     }
-    write_summary(arguments.output / "speed_synthesis.json", summary)
+    write_summary(arguments.output / "speed_synthesis.json", summary, seed=settings.training.seed)
 
 
 if __name__ == "__main__":

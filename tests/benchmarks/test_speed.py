@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from benchmarks.commands import describe_machine
+from benchmarks.commands import data_at_hand, describe_machine
 from benchmarks.speed import segment, synthesis
 
+from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.volume import Volume
 from toys import BoxSource, tiny_settings
 
@@ -64,7 +65,39 @@ def test_a_batch_is_compared_with_a_step():
     assert found["batch_over_step"] == pytest.approx(3 * 0.2 / 1.5)
 
 
+def test_the_data_folder_is_the_one_named_or_that_of_the_variable(monkeypatch):
+    monkeypatch.setenv("DDMSEG_DATA", "there")
+    assert data_at_hand("here") == "here"
+    assert data_at_hand(None) == "there"
+    monkeypatch.setenv("DDMSEG_DATA", "")
+    assert data_at_hand(None) is None
+    monkeypatch.delenv("DDMSEG_DATA")
+    assert data_at_hand(None) is None
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_the_crop_is_timed_wherever_the_data_are_named(tmp_path, monkeypatch, by):
+    """It must not get lost from the record because the folder came by the variable."""
+    small = Volume(np.ones((4, 4, 4), np.float32), np.eye(4), "head")
+    monkeypatch.setattr(segment, "read_volume", lambda path: small)
+    monkeypatch.setattr(segment, "PADDED_SIDE", 8)
+    crop = Case("hippocampus_001", (tmp_path / "crop.nii.gz",), None, "hippocampus_001")
+    asked = []
+    monkeypatch.setattr(segment.hippocampus, "list_cases", asked.append)
+    listed = SimpleNamespace(cases=lambda split: [crop])
+    monkeypatch.setattr(segment, "split_cases", lambda cases, name: listed)
+    monkeypatch.delenv("DDMSEG_DATA", raising=False)
+    if by == "variable":
+        monkeypatch.setenv("DDMSEG_DATA", "folder")
+    named = "folder" if by == "option" else None
+    arguments = SimpleNamespace(data=named, anatomy="anatomy", hippocampus="hippocampus")
+    scans = segment.find_scans(arguments, tmp_path)
+    assert scans["hippocampus crop"] == (crop.images[0], "hippocampus")
+    assert asked == ["folder"]
+
+
 def test_without_data_only_heads_are_timed(tmp_path, monkeypatch):
+    monkeypatch.delenv("DDMSEG_DATA", raising=False)
     small = Volume(np.ones((4, 4, 4), np.float32), np.eye(4), "head")
     monkeypatch.setattr(segment, "read_volume", lambda path: small)
     monkeypatch.setattr(segment, "PADDED_SIDE", 8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ddmseg
 from ddmseg.pipeline.evidence.records import (
     RawTable,
     numbers,
@@ -16,6 +17,7 @@ from ddmseg.pipeline.evidence.records import (
     text,
     write_summary,
 )
+from ddmseg.pipeline.provenance import provenance
 
 COLUMNS = ("weights", "case", "dice")
 
@@ -103,13 +105,25 @@ def test_nan_and_infinity_come_back_from_a_table(tmp_path):
 def test_a_summary_is_rounded_and_has_no_nan(tmp_path):
     path = tmp_path / "deep" / "a.json"
     write_summary(path, {"mean": 1 / 3, "low": math.nan, "rows": [(1, math.inf)], "name": "x"})
-    assert json.loads(path.read_text()) == {
+    written = json.loads(path.read_text())
+    assert set(written.pop("provenance")) == {"commit", "ddmseg", "torch", "python", "seed"}
+    assert written == {
         "mean": 0.333333,
         "low": None,
         "rows": [[1, None]],
         "name": "x",
     }
     assert read_summary(path)["mean"] == 0.333333
+
+
+def test_a_summary_says_what_code_made_it(tmp_path):
+    path = tmp_path / "a.json"
+    write_summary(path, {}, seed=7)
+    made = read_summary(path)["provenance"]
+    assert made == provenance(7)
+    assert (made["seed"], made["ddmseg"]) == (7, ddmseg.__version__)
+    write_summary(path, {})
+    assert read_summary(path)["provenance"]["seed"] is None
 
 
 def test_there_is_no_summary_where_there_is_no_file(tmp_path):

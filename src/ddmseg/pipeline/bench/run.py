@@ -18,6 +18,8 @@ from ddmseg.pipeline.bench.summary import summarise
 from ddmseg.pipeline.bench.tiers import FULL_DRAW, Tier, choose_tiers
 from ddmseg.pipeline.bench.workbench import Workbench
 from ddmseg.pipeline.evidence.records import WEIGHTS, RawTable, write_summary
+from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.provenance import commit
 
 TABLE, SUMMARY = "bench.tsv", "bench.json"
 COLUMNS = (WEIGHTS, *KEYS, *FIGURES)
@@ -84,6 +86,7 @@ def run_bench(plan: BenchPlan, report: Report | None = None) -> BenchResult:
     Raises:
         DdmsegError: when nothing can be done at all: wrong model, tier, scan or output.
     """
+    commit()  # of the code as it was loaded, whatever is committed meanwhile
     if plan.threads is not None:
         import torch
 
@@ -102,7 +105,7 @@ def run_bench(plan: BenchPlan, report: Report | None = None) -> BenchResult:
         problems = _measure(jobs, table, identity, report)
         summary = _add_up(plan, bench, scans, tiers, table)
     path = plan.output / SUMMARY
-    write_summary(path, summary)
+    write_summary(path, summary, seed=SegmentOptions.seed)
     return BenchResult(summary, [table.path, path], problems)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.imaging.atomic import atomic_write
+from ddmseg.pipeline.provenance import provenance
 
 WEIGHTS = "weights"
 """Column that tells which weights a row was measured with."""
@@ -84,9 +85,19 @@ def text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write figures as JSON, rounded to what they are good for; NaN becomes null."""
-    text = json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n"
+def write_summary(path: Path, summary: Mapping[str, Any], *, seed: int | None = None) -> None:
+    """Write figures as JSON, rounded to what they are good for; NaN becomes null.
+
+    Beside them stands under ``provenance`` what code added them up. Rows that an earlier
+    run left may be of an earlier commit.
+
+    Args:
+        path: of the ``.json`` file; its folder is made.
+        summary: the figures.
+        seed: that noise was drawn from; None where there is no such number.
+    """
+    whole = {**summary, "provenance": provenance(seed)}
+    text = json.dumps(_plain(whole), indent=1, allow_nan=False) + "\n"
     with atomic_write(path) as partial:
         partial.write_text(text, "utf-8")
 

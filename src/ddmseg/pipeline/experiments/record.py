@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import subprocess
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ddmseg import __version__
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.scores import Score, read_scores, write_scores
@@ -19,7 +15,6 @@ from ddmseg.pipeline.scores import Score, read_scores, write_scores
 SCORES_FILE = "scores.tsv"
 RECORD_FILE = "run.json"
 CURVE_FILE = "curve.csv"
-PACKAGES = ("torch", "monai", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -87,30 +82,3 @@ def read_record(folder: Path) -> tuple[Record, list[Score]] | None:
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: not a record of a row ({error}); run the row again") from error
     return record, read_scores(folder / SCORES_FILE)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version(), "ddmseg": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
-def commit() -> str:
-    """Return the commit of the code that runs."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../../..")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -13,13 +13,7 @@ import torch
 
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, Plan
-from ddmseg.pipeline.experiments.record import (
-    Record,
-    commit,
-    read_record,
-    versions,
-    write_record,
-)
+from ddmseg.pipeline.experiments.record import Record, read_record, write_record
 from ddmseg.pipeline.experiments.runs import (
     Report,
     Unfinished,
@@ -30,6 +24,7 @@ from ddmseg.pipeline.experiments.runs import (
 from ddmseg.pipeline.experiments.scoring import RowResult, score_apart
 from ddmseg.pipeline.nnunet.adapter import NnunetRow
 from ddmseg.pipeline.nnunet.environment import find_python
+from ddmseg.pipeline.provenance import commit, versions
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources import labelled_source
 

@@ -13,7 +13,7 @@ import torch
 
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.pipeline.checkpoint import Card, replace_file
-from ddmseg.pipeline.experiments.record import commit, versions
+from ddmseg.pipeline.provenance import commit, versions
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies import DEFAULT_MODEL
