@@ -2,13 +2,14 @@
 
     python -m benchmarks.speed.budget
 
-Segments the whole head that comes with the package (and with ``--data`` one brain of
-MALC2012) under budgets from the smallest that can be met to a generous one, each run from
-reading to the last file written, in one process after loading, features not kept; the rates
-are those that the command itself measures and keeps. ``auto`` takes more and more steps;
-``diffusion`` must sample. Writes ``results/budget.tsv``, a row a run, and
-``results/budget.json``: share of runs within the budget (those refused
-beforehand are counted apart), with seconds spent over seconds given.
+Segments the whole head that comes with the package (and where there are data sets one
+development scan of MALC2012) under budgets from the smallest that can be met to a generous
+one, each run from reading to the last file written, in one process after loading, features
+not kept; the rates are those that the command itself measures and keeps. ``auto`` takes more
+and more steps; ``diffusion`` must sample. Each answer is held against that of the same mode
+without a budget: agreement of the labels, expected Dice, and where there is a truth Dice.
+Writes ``results/budget.tsv``, a row a run, and ``results/budget.json``. All runs take a
+quarter of an hour or more; a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -21,32 +22,41 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from scipy.stats import binomtest
 from tyro.conf import arg
 
+from benchmarks.accuracy.distillation import mean_dice
 from benchmarks.commands import (
+    SAMPLING_SEED,
+    data_at_hand,
     describe_machine,
     describe_model,
     run_command,
     say,
     short_checksum,
 )
+from benchmarks.speed.brain import development_brain
+from benchmarks.speed.budget_summary import REFUSED, summarise_all
 from ddmseg.errors import SettingsError
 from ddmseg.imaging.datasets import malc2012
 from ddmseg.imaging.nifti import read_volume
+from ddmseg.pipeline.bench.agreement import Ids
+from ddmseg.pipeline.bench.agreement import mean_dice as agreement
 from ddmseg.pipeline.evidence.records import RawTable, write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.segmentation import Segmentation
 
 FACTORS = (1.1, 1.4, 1.8, 2.5, 4.0)
 """Budgets over the smallest that can be met, for each mode."""
 MODES = ("auto", "diffusion")
-REFUSED = "refused"
 COLUMNS = (
     *("scan", "mode", "repeat", "factor", "budget", "predicted", "spent", "within"),
-    *("steps_and_samples", "stopped_because", "slowdown", "expected_dice", "weights"),
+    *("steps_and_samples", "stopped_because", "slowdown", "expected_dice", "dice"),
+    *("agreement", "free_expected_dice", "free_dice", "weights"),
 )
+"""``free`` is of the answer without a budget; ``nan`` stands where there is no truth."""
+FIGURES = COLUMNS[COLUMNS.index("predicted") : -1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,8 @@ class Arguments:
     """Options of this command."""
 
     data: str | None = None
-    """Folder that holds the data sets; without it the demo head alone is measured."""
+    """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the demo
+    head alone is measured)."""
     output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
     """Folder for the figures."""
     model: str = "anatomy"
@@ -69,6 +80,29 @@ class Arguments:
     """Measure everything anew instead of going on where an earlier run stopped."""
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A scan to measure on, with its manual labels (FreeSurfer ids) where there are any."""
+
+    path: Path
+    truth: Ids | None = None
+
+    def dice(self, labels: Ids) -> float:
+        """Return the mean Dice over the structures in common; NaN without a truth."""
+        if self.truth is None:
+            return float("nan")
+        return mean_dice(labels, self.truth, malc2012.EVALUATION_LABELS)
+
+
+@dataclass(frozen=True)
+class Free:
+    """The answer of a mode without a budget."""
+
+    labels: Ids
+    expected_dice: float
+    dice: float
+
+
 def smallest_budget(segmenter: Segmenter, path: Path, mode: str) -> float:
     """Return the smallest budget that can be met, as the refusal of a tiny one names it."""
     options = SegmentOptions(mode=mode, budget=1e-3)  # type: ignore[arg-type]
@@ -79,71 +113,88 @@ def smallest_budget(segmenter: Segmenter, path: Path, mode: str) -> float:
     raise AssertionError("a millisecond cannot be enough")
 
 
-def timed_run(segmenter: Segmenter, path: Path, options: SegmentOptions) -> dict[str, Any]:
-    """Segment a scan from reading to writing; return the record of its budget."""
+def timed_run(
+    segmenter: Segmenter, path: Path, options: SegmentOptions
+) -> tuple[Segmentation, float]:
+    """Segment a scan from reading to writing; return the answer and the seconds."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         deadline = segmenter.start_clock(options, writes=True)
         result = segmenter.segment_volume(read_volume(path), options, _silent, deadline)
         write_outputs(result, Path(folder), stem="scan")
-        seconds = time.perf_counter() - start
+        return result, time.perf_counter() - start
+
+
+def free_answer(segmenter: Segmenter, scan: Scan, mode: str) -> Free:
+    """Segment without a budget: what the others are held against."""
+    options = SegmentOptions(mode=mode)  # type: ignore[arg-type]
+    result = segmenter.segment_volume(read_volume(scan.path), options, _silent)
+    labels = result.labels.data
+    return Free(labels, result.quality.expected_dice, scan.dice(labels))
+
+
+def measured_row(
+    segmenter: Segmenter, scan: Scan, options: SegmentOptions, free: Free
+) -> dict[str, Any]:
+    """Run once; a refusal is a row, too: a machine that turned slow may need more by then."""
+    try:
+        result, seconds = timed_run(segmenter, scan.path, options)
+    except SettingsError:
+        nothing = dict.fromkeys(FIGURES, "")
+        return {**nothing, "budget": options.budget, "stopped_because": REFUSED}
+    labels = result.labels.data
     return {
-        **result.receipt["budget"],
-        "seconds_in_all": seconds,
-        "expected_dice": result.quality.expected_dice,
+        **row_of(result.receipt["budget"], seconds),
+        "expected_dice": round(result.quality.expected_dice, 4),
+        "dice": round(scan.dice(labels), 4),
+        "agreement": round(agreement(labels, free.labels), 4),
+        "free_expected_dice": round(free.expected_dice, 4),
+        "free_dice": round(free.dice, 4),
     }
 
 
-def measured_row(segmenter: Segmenter, path: Path, options: SegmentOptions) -> dict[str, Any]:
-    """Run once; a refusal is a row, too: a machine that turned slow may need more by then."""
-    try:
-        return row_of(timed_run(segmenter, path, options))
-    except SettingsError:
-        nothing = dict.fromkeys(COLUMNS[5:-1], "")
-        return {**nothing, "budget": options.budget, "stopped_because": REFUSED}
-
-
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that tell of one run."""
-    spent = record["seconds_in_all"]
+def row_of(record: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what one run was given and spent, from the receipt and the clock."""
     return {
         "budget": record["seconds"],
         "predicted": record["predicted_seconds"],
-        "spent": round(spent, 3),
-        "within": int(spent <= record["seconds"]),
+        "spent": round(seconds, 3),
+        "within": int(seconds <= record["seconds"]),
         "steps_and_samples": "+".join(f"{r['steps']}x{r['samples']}" for r in record["drawn"]),
         "stopped_because": record["stopped_because"],
         "slowdown": record["slowdown"],
-        "expected_dice": round(record["expected_dice"], 4),
     }
 
 
-def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the share of runs within their budget, with its 95% interval, and what was used."""
-    refused = sum(row["stopped_because"] == REFUSED for row in rows)
-    rows = [row for row in rows if row["stopped_because"] != REFUSED]
-    within = [int(row["within"]) for row in rows]
-    used = sorted(float(row["spent"]) / float(row["budget"]) for row in rows)
-    if not rows:
-        return {"runs": 0, "refused": refused}
-    kept = binomtest(sum(within), len(within)).proportion_ci(method="wilson")
-    return {
-        "runs": len(rows),
-        "refused": refused,
-        "within": sum(within) / len(within),
-        "low": kept.low,
-        "high": kept.high,
-        "median_share_used": used[len(used) // 2],
-        "largest_share_used": used[-1],
-    }
-
-
-def find_scans(data: str | None) -> dict[str, Path]:
-    """Return the file of each scan to measure."""
-    scans = {"whole head": Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))}
+def find_scans(data: str | None) -> dict[str, Scan]:
+    """Return each scan to measure."""
+    scans = {"whole head": Scan(Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz")))}
     if data is not None:
-        scans["brain"] = malc2012.list_cases(data)[0].images[0]
+        scans["brain"] = Scan(*development_brain(data))
     return scans
+
+
+def measure(segmenter: Segmenter, arguments: Arguments, table: RawTable) -> None:
+    """Measure the runs that the table lacks."""
+    left = arguments.runs
+    for name, scan in find_scans(data_at_hand(arguments.data)).items():
+        for mode in MODES:
+            runs = [
+                {"scan": name, "mode": mode, "repeat": repeat, "factor": factor}
+                for repeat in range(arguments.repeats)
+                for factor in FACTORS
+            ]
+            missing = [run for run in runs if not table.has(**run)][:left]
+            if not missing:
+                continue
+            left = None if left is None else left - len(missing)
+            smallest = smallest_budget(segmenter, scan.path, mode)
+            free = free_answer(segmenter, scan, mode)
+            for at in missing:
+                options = SegmentOptions(mode=mode, budget=round(smallest * at["factor"], 2))
+                row = measured_row(segmenter, scan, options, free)
+                table.add([{**at, **row, "weights": short_checksum(segmenter.card)}])
+                say(f"{name}, {mode}: {row['spent']} of {row['budget']:g} s")
 
 
 def run(arguments: Arguments) -> None:
@@ -153,29 +204,13 @@ def run(arguments: Arguments) -> None:
     segmenter = Segmenter.load(arguments.model, device="cpu")
     weights = short_checksum(segmenter.card)
     table = RawTable(arguments.output / "budget.tsv", COLUMNS, [weights], fresh=arguments.fresh)
-    left = arguments.runs
-    for scan, path in find_scans(arguments.data).items():
-        for mode in MODES:
-            smallest = smallest_budget(segmenter, path, mode)
-            for repeat in range(arguments.repeats):
-                for factor in FACTORS:
-                    at = {"scan": scan, "mode": mode, "repeat": repeat, "factor": factor}
-                    if left == 0 or table.has(**at):
-                        continue
-                    left = None if left is None else left - 1
-                    options = SegmentOptions(mode=mode, budget=round(smallest * factor, 2))
-                    row = measured_row(segmenter, path, options)
-                    table.add([{**at, **row, "weights": weights}])
-                    say(f"{scan}, {mode}: {row['spent']} of {row['budget']:g} s")
-    write_summary(
-        arguments.output / "budget.json",
-        {
-            "machine": describe_machine(),
-            "model": describe_model(segmenter.card),
-            "all": summarise(table.rows),
-            **{mode: summarise([r for r in table.rows if r["mode"] == mode]) for mode in MODES},
-        },
-    )
+    measure(segmenter, arguments, table)
+    summary = {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(segmenter.card)},
+        **summarise_all(table.rows),
+    }
+    write_summary(arguments.output / "budget.json", summary, seed=SAMPLING_SEED)
 
 
 def _silent(stage: str, fraction: float) -> None:

@@ -4,7 +4,8 @@
 
 Runs ``ddmseg segment`` in processes of their own on the whole head that comes with the
 package, alone, padded to 256^3 voxels, and three at a time, and sets the peak beside what the
-receipt says was estimated. Writes ``results/memory.json``.
+receipt says was estimated. With several heads at once the estimate is that of one of them.
+Writes ``results/memory.json``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from benchmarks.commands import describe_machine, run_command, say
+from benchmarks.commands import (
+    SAMPLING_SEED,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
 from benchmarks.speed.segment import PADDED_SIDE
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.pipeline.bench.process import measure_command
 from ddmseg.pipeline.bench.scans import padded_head
 from ddmseg.pipeline.bench.workbench import PROGRAM
+from ddmseg.pipeline.checkpoint import read_card
 from ddmseg.pipeline.evidence.records import write_summary
+from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
 FAST = ("--mode=fast",)
@@ -40,16 +49,28 @@ class Arguments:
 
 
 def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
-    """Return estimate, peak and their ratio for one run of the command."""
+    """Return estimate, peak and their ratio for one run of the command, and of how many heads."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["segment", *map(str, scans), "-o", folder, "--no-cache", *options]
-        peak = measure_command([*PROGRAM, *words]).peak_memory_gb
+        words = [
+            "segment",
+            *map(str, scans),
+            "-o",
+            folder,
+            "--no-cache",
+            f"--model={DEFAULT_MODEL}",
+        ]
+        peak = measure_command([*PROGRAM, *words, *options]).peak_memory_gb
         receipts = sorted(Path(folder).glob("*_receipt.json"))
         estimated = max(
             json.loads(path.read_text(encoding="utf-8"))["memory"]["estimated_gb"]
             for path in receipts
         )
-    return {"estimated_gb": estimated, "peak_gb": peak, "estimate_over_peak": estimated / peak}
+    return {
+        "heads": len(scans),
+        "estimated_gb": estimated,
+        "peak_gb": peak,
+        "estimate_over_peak": estimated / peak,
+    }
 
 
 def run(arguments: Arguments) -> None:
@@ -72,7 +93,13 @@ def run(arguments: Arguments) -> None:
         for name, (scans, options) in runs.items():
             found[name] = measure(scans, options)
             say(f"{name}: {found[name]['peak_gb']:.2f} GB")
-    write_summary(arguments.output / "memory.json", {"machine": describe_machine(), "runs": found})
+    card = read_card(model_path(DEFAULT_MODEL).with_suffix(".json"))
+    summary = {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(card)},
+        "runs": found,
+    }
+    write_summary(arguments.output / "memory.json", summary, seed=SAMPLING_SEED)
 
 
 if __name__ == "__main__":

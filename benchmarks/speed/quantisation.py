@@ -1,32 +1,37 @@
 """What engines and eight bits gain in time and cost in accuracy, group by group of layers.
 
-    python -m benchmarks.speed.quantisation
+    python -m benchmarks.speed.quantisation --data DATA
 
 One scan is encoded tile by tile in every engine, and in OpenVINO with one group of layers
 at a time in eight bits, then with all of them. Labels of the coarse head are compared with
-those of torch; seconds are processor time of one thread, so that other work on the machine
-counts little. Ranges are calibrated on the demo scan: name another scan to measure on.
-Writes ``results/quantisation.tsv`` and ``results/quantisation.json``; a run that was stopped
-goes on with the rows it lacks.
+those of torch, and with the truth where there is one, which also tells the calibration
+(ECE of the largest probability); seconds are processor time of one thread, so that other
+work on the machine counts little. The scan is a development scan of MALC2012 unless another
+is named. Without data sets it is the demo scan, which has no truth and also calibrates the
+ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``, in some five
+minutes; a run that was stopped goes on with the rows it lacks.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from tyro.conf import arg
 
-from benchmarks.commands import describe_machine, describe_model, run_command, say, short_checksum
-from ddmseg.imaging.nifti import read_volume
-from ddmseg.maths.metrics import dice
+from benchmarks.commands import (
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from benchmarks.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
@@ -44,12 +49,11 @@ from ddmseg.pipeline.engines.quantisation import (
 )
 from ddmseg.pipeline.engines.runtimes import make_runtime
 from ddmseg.pipeline.evidence.records import RawTable, write_summary
-from ddmseg.pipeline.scan_encoding import prepare_scan
 from ddmseg.pipeline.zoo import model_path
 
 COLUMNS = (
     *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),
-    *("probability_change", "discrepancy_change", "encode_seconds", "load_seconds"),
+    *("probability_change", "discrepancy_change", *SCORES, "encode_seconds", "load_seconds"),
 )
 NOTHING, ALL = "none", "all"
 SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
@@ -62,12 +66,19 @@ class Arguments:
 
     model: str = "anatomy"
     """Name or weights of the model."""
+    data: str | None = None
+    """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
     scan: Path | None = None
-    """Scan to measure on (the demo scan, which also calibrates)."""
+    """Scan to measure on (a development scan of MALC2012)."""
+    labels: Path | None = None
+    """Label map of that scan, FreeSurfer ids on its grid (without it, no Dice and no ECE against
+    a truth)."""
     output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
     """Folder for the figures."""
     repeats: int = 3
     """Runs of which the median counts, at least 1."""
+    groups: int | None = None
+    """Only the first so many groups of layers one by one (all)."""
     fresh: bool = False
     """Measure everything anew instead of going on where an earlier run stopped."""
 
@@ -78,28 +89,31 @@ class Bench:
 
     model: DiscrepancyDiffusionSegmenter
     card: Card
-    image: Tensor
-    scan: str
+    scan: MeasuredScan
     repeats: int
-    truth: Encoding | None = field(default=None)
+    reference: Encoding | None = None
 
     @torch.inference_mode()
     def row(self, engine: TorchEngine | GraphEngine, eight_bit: str, load: float) -> dict[str, Any]:
-        """Encode the scan and compare it with the first engine that was asked."""
+        """Encode the scan and compare it with the truth and the first engine that was asked."""
         seconds = []
         for _ in range(self.repeats + 1):  # the first run compiles
             start = time.process_time()
             encoding = encode_tiled(
-                self.model, self.image, self.card.settings["data"]["patch"], encode=engine.encode
+                self.model,
+                self.scan.image,
+                self.card.settings["data"]["patch"],
+                encode=engine.encode,
             )
             seconds.append(time.process_time() - start)
-        self.truth = self.truth or encoding
+        self.reference = self.reference or encoding
         found = {
             "engine": engine.name,
             "eight_bit": eight_bit,
             "weights": short_checksum(self.card),
-            "scan": self.scan,
-            **differences(self.model, self.truth, encoding),
+            "scan": self.scan.name,
+            **differences(self.model, self.reference, encoding),
+            **self.scan.scores(encoding, self.card.labels),
             "encode_seconds": median_range(seconds[1:])["median"],
             "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
         }
@@ -109,39 +123,13 @@ class Bench:
         return found
 
 
-def differences(
-    model: DiscrepancyDiffusionSegmenter, ours: Encoding, theirs: Encoding
-) -> dict[str, float]:
-    """Return how two encodings of one scan differ in what is made of them.
-
-    ``probability_change`` is the mean change of the winning class's probability over the
-    structures; ``discrepancy_change`` the mean change of D there over its mean.
-    """
-    p, q = (torch.softmax(encoding.coarse_logits, dim=1) for encoding in (ours, theirs))
-    labels, others = p.argmax(1), q.argmax(1)
-    scores = [
-        dice((labels == index).numpy(), (others == index).numpy())
-        for index in labels.unique().tolist()
-        if index
-    ]
-    inside = labels > 0
-    won = p.gather(1, labels[:, None])[:, 0]
-    change = (won - q.gather(1, labels[:, None])[:, 0]).abs()[inside]
-    D, E = (model.discrepancy_map(encoding, labels)[:, 0][inside] for encoding in (ours, theirs))
-    return {
-        "labels_as_torch": float((labels == others).double().mean()),
-        "dice": float(np.mean(scores)) if scores else 1.0,
-        "lowest_dice": min(scores, default=1.0),
-        "probability_change": float(change.mean()) if inside.any() else 0.0,
-        "discrepancy_change": float((D - E).abs().mean() / D.mean()) if inside.any() else 0.0,
-    }
-
-
-def rows(bench: Bench, table: RawTable) -> Iterator[dict[str, Any]]:
+def rows(
+    bench: Bench, table: RawTable, first_groups: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Measure what the table lacks: engines, then groups of layers in eight bits."""
 
     def lacks(engine: str, eight_bit: str) -> bool:
-        return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan)
+        return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan.name)
 
     first = bench.row(TorchEngine(bench.model), NOTHING, 0.0)
     if lacks("torch", NOTHING):
@@ -152,7 +140,7 @@ def rows(bench: Bench, table: RawTable) -> Iterator[dict[str, Any]]:
             yield measured(bench, name, graph, NOTHING)
     ranges = calibrate(bench.model, calibration_images(bench.model, bench.card))
     groups = list(dict.fromkeys(map(layer_group, ranges)))
-    kept = {group: [other for other in groups if other != group] for group in groups}
+    kept = {group: [other for other in groups if other != group] for group in groups[:first_groups]}
     for told, keep in {**kept, SHIPPED: list(KEPT_IN_FLOAT), ALL: []}.items():
         if lacks("openvino", told):
             yield measured(bench, "openvino", quantise(graph, ranges, keep=keep), told)
@@ -171,29 +159,35 @@ def run(arguments: Arguments) -> None:
     for kind in KINDS.values():
         kind.require()
     model, card = load_weights(model_path(arguments.model))
-    scan = arguments.scan or Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
-    prepared = prepare_scan(card, read_volume(scan), multiple=model.multiple)
-    image = torch.from_numpy(prepared.image)[None, None]
-    bench = Bench(model, card, image, scan.name.removesuffix(".nii.gz"), arguments.repeats)
+    data = data_at_hand(arguments.data)
+    scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
+    bench = Bench(model, card, scan, arguments.repeats)
     table = RawTable(
         arguments.output / "quantisation.tsv",
         COLUMNS,
         [short_checksum(card)],
         fresh=arguments.fresh,
     )
-    for row in rows(bench, table):
+    for row in rows(bench, table, arguments.groups):
         table.add([row])
-    summary = {
+    summary = summarise(bench, table.select(scan=scan.name))
+    write_summary(arguments.output / "quantisation.json", summary)
+
+
+def summarise(bench: Bench, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the rows with what they were measured on."""
+    truth = bench.scan.truth
+    return {
         "machine": describe_machine(),
-        "model": describe_model(card),
-        "scan": bench.scan,
-        "grid": list(prepared.image.shape),
+        "models": {"ddm": describe_model(bench.card)},
+        "scan": bench.scan.name,
+        "grid": list(bench.scan.image.shape[2:]),
+        "structures": 0 if truth is None else len(truth.structures),
         "versions": {name: kind.version for name, kind in KINDS.items()},
         "kept_in_float": list(KEPT_IN_FLOAT),
-        "repeats": arguments.repeats,
-        "rows": table.select(scan=bench.scan),
+        "repeats": bench.repeats,
+        "rows": rows,
     }
-    write_summary(arguments.output / "quantisation.json", summary)
 
 
 if __name__ == "__main__":
