@@ -19,6 +19,7 @@ from benchmarks.accuracy import (
     tiers,
 )
 from benchmarks.peers import summary as peers
+from benchmarks.speed import budget_summary, quantisation
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
@@ -200,6 +201,46 @@ def tiers_summary() -> dict[str, object]:
     }
 
 
+def memory_summary() -> dict[str, object]:
+    """One head within the target, estimated too low once; three heads above it."""
+    peaks = {"whole head, fast": (1, 1.2, 1.0), "padded": (1, 1.5, 1.6), "three": (3, 1.5, 2.5)}
+    runs = {
+        name: {"heads": heads, "estimated_gb": gb, "peak_gb": peak, "estimate_over_peak": gb / peak}
+        for name, (heads, gb, peak) in peaks.items()
+    }
+    return {**MODELS, "machine": MACHINE, "runs": runs}
+
+
+def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
+    """Made-up runs through the real summary: of twenty one is late, one more is refused."""
+    kept = {"scan": "brain", "budget": "10", "stopped_because": "no room", "agreement": "0.9"}
+    kept |= {"expected_dice": "0.73", "free_expected_dice": "0.75", "free_dice": "0.8"}
+    rows = [
+        {**kept, "mode": mode, "factor": factor, "spent": "5", "within": "1", "dice": truth}
+        for mode in ("auto", "diffusion")
+        for factor in ("1.1", "4")
+        for _ in range(5)
+    ]
+    rows[0] |= {"spent": "12", "within": "0"}
+    rows.append({**rows[0], "stopped_because": "refused", "spent": "", "within": ""})
+    return {**MODELS, "machine": MACHINE, **budget_summary.summarise_all(rows)}
+
+
+def quantisation_summary(*left_out: str) -> dict[str, object]:
+    """Made-up rows: eight bits lose Dice and calibration and save half the time."""
+    same = dict.fromkeys(quantisation.COLUMNS, "0") | {"labels_as_torch": "1", "dice": "1"}
+    same |= {"true_dice": "0.77", "ece": "0.09", "encode_seconds": "2", "eight_bit": "none"}
+    lossy = {"labels_as_torch": "0.998", "dice": "0.98", "ece": "0.095", "encode_seconds": "1"}
+    rows = [
+        {**same, "engine": "torch"},
+        {**same, "engine": "onnx", "labels_as_torch": "0.9995", "probability_change": "0.0002"},
+        {**same, "engine": "openvino", **lossy, "eight_bit": "all but stem, head"},
+    ]
+    rows = [{k: v for k, v in row.items() if k not in left_out} for row in rows]
+    told = {"scan": "some scan", "grid": [8, 16, 8], "kept_in_float": ["stem", "head"]}
+    return {**MODELS, "machine": MACHINE, **told, "repeats": 3, "rows": rows}
+
+
 def synthesis_summary() -> dict[str, object]:
     times = {"patch_seconds": median_range([0.05]), "step_seconds": median_range([1.2])}
     shape = {"patch": [64, 80, 64], "spacing_mm": 2.0, "batch": 2}
@@ -235,6 +276,9 @@ def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),
         "bench": bench_summary(),
+        "memory": memory_summary(),
+        "budget": budget_summary_of(),
+        "quantisation": quantisation_summary(),
         "monitor_alarms": monitor_summary(),
     }
     assert set(made) == set(NAMES)
@@ -303,6 +347,81 @@ def test_tiers_and_tools_stand_side_by_side(summaries):
     assert "| SAMSEG 0.5 | 600.00 | 1200.00 | 400.00 (400.00) | 1200.00 (1200.00) |" in chapter
     assert "| steps | 1 to 4 | 1.00 (1.00 to 1.00) | – |" in chapter
     assert "nan" not in chapter.lower()
+
+
+def chapter_of(page: str, title: str) -> str:
+    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_memory_is_judged_by_one_head_alone(summaries):
+    page = results_page(summaries)
+    rows = overview(page)
+    assert rows["most memory of one whole head at 1 mm"][1:] == [
+        *("1.60 GB", "reached, 0.40 GB to spare"),
+    ]
+    lowest = rows["memory of one whole head, estimate over peak: the lowest"]
+    assert lowest[1:] == ["0.94", "**missed by 0.06**"]
+    chapter = chapter_of(page, "Memory")
+    assert "| padded | 1 | 1.50 | 1.60 | 0.94 |" in chapter
+    assert "| three | 3 | 1.50 | 2.50 | – |" in chapter
+
+
+def test_a_budget_is_judged_by_what_it_keeps_and_costs(summaries):
+    page = results_page(summaries)
+    rows = overview(page)
+    kept = rows["budget: share of runs within it"]
+    assert kept[1] == "0.950 (0.764 to 0.991)"  # Wilson, by hand
+    assert kept[2] == "reached, just"
+    assert rows["budget: Dice given up for it, mean"][1] == "0.0000"
+    chapter = chapter_of(page, "Budget")
+    assert (
+        "| auto, 1.1 | 5 | 1 | 80% (38% to 96%) | 50% (120%) | 0.9000 | 0.0200 (0.0200)" in chapter
+    )
+    assert "| diffusion, all | 10 | 0 | 100%" in chapter
+
+
+def test_a_budget_without_a_truth_tells_no_dice(summaries):
+    page = results_page({**summaries, "budget": budget_summary_of("nan")})
+    assert overview(page)["budget: Dice given up for it, mean"][1] == NOT_MEASURED
+    assert "| 0.0200 (0.0200) | – |" in chapter_of(page, "Budget")
+
+
+def test_engines_and_eight_bits_stand_against_torch(summaries):
+    page = results_page(summaries)
+    rows = overview(page)
+    assert rows["other engines, 32 bits: labels as torch, the least"][1] == "1.000"
+    assert rows["other engines, 32 bits: change of probability, mean"][1] == "0.0002"
+    assert rows["eight bits as offered: Dice with torch's labels"][2] == "**missed by 0.010**"
+    assert rows["eight bits as offered: ECE more than torch's"][1] == "0.0050"
+    assert rows["eight bits as offered: seconds over torch's"][1] == "0.50"
+    chapter = chapter_of(page, "Engines and eight bits")
+    assert "| openvino | all but stem, head | 0.99800 | 0.9800 | 0.000 | 0.7700 |" in chapter
+    assert "Scan: some scan, 8×16×8 voxels for the model. Median of 3 runs." in chapter
+    assert "not the weights that ship" not in chapter
+
+
+def test_a_record_without_calibration_is_shown_as_it_is(summaries):
+    """Records of before have neither the columns nor a truth, and are of other weights."""
+    older = quantisation_summary("ece", "true_dice")
+    model = {**older.pop("models")["ddm"], "name": "anatomy"}
+    page = results_page({**summaries, "quantisation": {**older, "model": model}})
+    assert overview(page)["eight bits as offered: ECE more than torch's"][1] == NOT_MEASURED
+    chapter = chapter_of(page, "Engines and eight bits")
+    assert "Weights: `anatomy` aaa" in chapter
+    assert "**These are not the weights that ship now.**" in chapter
+    assert "without manual labels" in chapter
+    assert "nan" not in chapter.lower()
+
+
+def test_every_record_says_where_it_is_from(summaries):
+    before = {k: v for k, v in summaries["memory"].items() if k != "provenance"}
+    page = results_page({**summaries, "memory": before, "anatomy": None})
+    lines = chapter_of(page, "Where the figures are from").splitlines()
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert set(rows) == {f"{name}.json" for name in NAMES} - {"anatomy.json"}
+    made = summaries["bench"]["provenance"]
+    assert f"| `toy` aaa | {made['commit']} | {made['ddmseg']} |" in rows["bench.json"]
+    assert rows["memory.json"].endswith("| `toy` aaa | – | – | 2.13.0 | – | – |")
 
 
 def test_the_monitor_is_judged_by_its_false_alarms(summaries):

@@ -168,10 +168,21 @@ def machine_words(found: Summary) -> str:
     )
 
 
+def models_of(found: Summary) -> list[Summary]:
+    """Return what names weights in a summary, each once, wherever it stands."""
+    if {"name", "weights", "trained_steps"} <= set(found):
+        return [found]
+    models: list[Summary] = []
+    for inner in found.values():
+        if isinstance(inner, Mapping):
+            models += [model for model in models_of(inner) if model not in models]
+    return models
+
+
 def weights_words(found: Summary) -> str:
     """Name the weights that were measured."""
     named = [
         f"`{model['name']}` {model['weights']} ({model['trained_steps']} steps of {model['batch']})"
-        for model in found["models"].values()
+        for model in models_of(found)
     ]
     return f"Weights: {', '.join(named)}."

@@ -15,6 +15,7 @@ from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
 from ddmseg.pipeline.evidence.chapters.studies import studies
 from ddmseg.pipeline.evidence.figures import draw_all
+from ddmseg.pipeline.evidence.origins import origins
 from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
 from ddmseg.pipeline.evidence.records import read_summary
 from ddmseg.pipeline.evidence.study_tables import write_study_tables
@@ -31,6 +32,9 @@ NAMES = (
     "tiers",
     "speed_segment",
     "bench",
+    "memory",
+    "budget",
+    "quantisation",
     "speed_synthesis",
     "monitor_alarms",
 )
@@ -43,30 +47,43 @@ or not."""
 
 
 def write_results_page(results: Path, docs: Path) -> list[Path]:
-    """Write ``results.md`` and its pictures; return the files.
+    """Write ``results.md``, the pages of study tables and all pictures; return the files.
 
     Args:
         results: folder that the measuring commands wrote to.
-        docs: folder for ``results.md`` and ``images/``.
+        docs: folder for ``results.md``, ``studies/`` and ``images/``.
+
+    Raises:
+        UsageError: when the folder is not there or a file in it is damaged.
+    """
+    pages = write_text(results, docs)
+    images = docs / "images"
+    drawn = draw_all(read_summaries(results), images)
+    return [*pages, *drawn, *draw_tables(results, images)]
+
+
+def write_text(results: Path, docs: Path) -> list[Path]:
+    """Write what :func:`write_results_page` does, without pictures: it takes no matplotlib.
 
     Raises:
         UsageError: when the folder is not there or a file in it is damaged.
     """
     if not results.is_dir():
         raise UsageError(f"{results}: no such folder; name the one that holds the raw results")
-    summaries: dict[str, dict[str, Any] | None] = {
-        name: read_summary(results / f"{name}.json") for name in NAMES
-    }
+    pages = write_study_tables(results, docs)  # first: the page links what is there
+    text = results_page(read_summaries(results), [*table_chapters(results), studies(results, docs)])
     page = docs / "results.md"
-    pages = write_study_tables(results, docs)
-    text = results_page(summaries, [*table_chapters(results), studies(results, docs)])
     replace_file(page, text.encode())
-    images = docs / "images"
-    return [page, *pages, *draw_all(summaries, images), *draw_tables(results, images)]
+    return [page, *pages]
+
+
+def read_summaries(results: Path) -> dict[str, dict[str, Any] | None]:
+    """Return every summary by name, None where there is none."""
+    return {name: read_summary(results / f"{name}.json") for name in NAMES}
 
 
 def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
-    """Return the page: all targets first, then chapter by chapter.
+    """Return the page: all targets first, then chapter by chapter, then where all is from.
 
     Args:
         summaries: of the measuring commands.
@@ -76,4 +93,5 @@ def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
     claims = [claim for section in sections for claim in section.claims]
     parts = [HEAD, "## All targets", claim_table(claims)]
     parts += [section.markdown() for section in sections]
-    return "\n\n".join(parts) + "\n"
+    parts.append(origins(summaries))
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
 from ddmseg.pipeline.evidence.chapters.bench import bench
+from ddmseg.pipeline.evidence.chapters.budget import budget
 from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
 from ddmseg.pipeline.evidence.chapters.distillation import distillation
 from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
+from ddmseg.pipeline.evidence.chapters.memory import memory
 from ddmseg.pipeline.evidence.chapters.monitor import monitor
 from ddmseg.pipeline.evidence.chapters.peers import peers
+from ddmseg.pipeline.evidence.chapters.quantisation import quantisation
 from ddmseg.pipeline.evidence.chapters.robustness import robustness
 from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
 from ddmseg.pipeline.evidence.chapters.tables import table_chapters
@@ -36,6 +39,9 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         tiers(summaries),
         speed(summaries),
         bench(summaries),
+        memory(summaries),
+        budget(summaries),
+        quantisation(summaries),
         synthesis(summaries),
         monitor(summaries),
     ]
