@@ -57,10 +57,16 @@ docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
+# Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves
+# out the hippocampus crop, and quantisation and budget have no truth to hold answers against.
+# Quantisation takes some ten minutes, budget half an hour; both, and bench, go on where they stopped.
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
 	$(BIN)/ddmseg bench $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.speed.segment
 	$(BIN)/python -m benchmarks.speed.synthesis
+	$(BIN)/python -m benchmarks.speed.memory
+	$(BIN)/python -m benchmarks.speed.quantisation
+	$(BIN)/python -m benchmarks.speed.budget
 	$(BIN)/ddmseg report
 
 clean:  ## remove the environment and what the commands wrote

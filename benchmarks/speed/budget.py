@@ -8,8 +8,8 @@ one, each run from reading to the last file written, in one process after loadin
 not kept; the rates are those that the command itself measures and keeps. ``auto`` takes more
 and more steps; ``diffusion`` must sample. Each answer is held against that of the same mode
 without a budget: agreement of the labels, expected Dice, and where there is a truth Dice.
-Writes ``results/budget.tsv``, a row a run, and ``results/budget.json``. All runs take a
-quarter of an hour or more; a stopped run goes on.
+Writes ``results/budget.tsv``, a row a run, and ``results/budget.json``. There are
+100 runs, 50 without data sets: allow half an hour; a stopped run goes on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ those of torch, and with the truth where there is one, which also tells the cali
 (ECE of the largest probability); seconds are processor time of one thread, so that other
 work on the machine counts little. The scan is a development scan of MALC2012 unless another
 is named. Without data sets it is the demo scan, which has no truth and also calibrates the
-ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``, in some five
+ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``, in some ten
 minutes; a run that was stopped goes on with the rows it lacks.
 """
 
