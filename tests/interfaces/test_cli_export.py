@@ -13,7 +13,7 @@ import torch
 
 from ddmseg.pipeline.checkpoint import load_weights
 from ddmseg.pipeline.engines import catalogue, engine
-from ddmseg.pipeline.engines.agreement import check_image
+from ddmseg.pipeline.engines.agreement import Agreement, check_image
 from ddmseg.pipeline.engines.graph import export_graph
 from toy_head import everything_in, write_head
 
@@ -140,16 +140,37 @@ def test_the_receipt_names_torch_where_nothing_else_was_asked_for(segment, tmp_p
     assert told["spent"]["engine"] == {"name": "torch", "version": torch.__version__}
 
 
-def test_eight_bits_are_there_by_name(segment, tmp_path) -> None:
+def installed_eight_bits() -> None:
     for module in catalogue.KINDS["openvino-int8"].needs:
         pytest.importorskip(module)
+
+
+def test_eight_bits_are_there_by_name(segment, tmp_path) -> None:
+    installed_eight_bits()
+    scan = write_head(tmp_path / "scan.nii.gz")
+    for name in ("torch", "openvino-int8"):
+        outcome = segment(scan, "-o", tmp_path / name, "--engine", name, "--mode", "fast")
+        assert (outcome.code, outcome.errors) == (0, [])
+    told = facts(tmp_path / "openvino-int8" / "scan_receipt.json")["spent"]["engine"]
+    assert told["name"] == "openvino-int8"
+    assert told["labels_as_torch"] >= 0.95
+    assert 1e-3 < told["probability_difference"] < 0.2  # it is rounded, and no more
+    ours, theirs = labels(tmp_path / "torch"), labels(tmp_path / "openvino-int8")
+    assert ours.shape == theirs.shape
+    assert (ours == theirs).mean() >= 0.95
+
+
+def test_eight_bits_that_lose_too_much_are_refused(segment, tmp_path, monkeypatch) -> None:
+    installed_eight_bits()
+
+    monkeypatch.setattr(engine, "check", lambda model, encode: Agreement(0.5, 0.5, 0.5))
     scan = write_head(tmp_path / "scan.nii.gz")
     outcome = segment(scan, "-o", tmp_path / "out", "--engine", "openvino-int8", "--mode", "fast")
-    told = outcome.error if outcome.code else facts(tmp_path / "out" / "scan_receipt.json")
-    if outcome.code:  # random weights may be too sensitive, and then it must say so
-        assert "does not compute this model as torch does" in told
-    else:
-        assert told["spent"]["engine"]["name"] == "openvino-int8"
+    assert outcome.code == 2
+    assert "'openvino-int8' does not compute this model as torch does" in outcome.error
+    assert "agree with torch in 50.000% of voxels" in outcome.error
+    assert "use --engine torch" in outcome.error
+    assert not (tmp_path / "out" / "scan_receipt.json").exists()
 
 
 def test_an_unknown_engine_is_refused(segment, tmp_path) -> None:
