@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.accuracy.distillation import calibration_error, mean_dice
 from benchmarks.speed.brain import development_brain
 from ddmseg.errors import UsageError
+from ddmseg.imaging.datasets import malc2012
 from ddmseg.imaging.datasets.case import nifti_stem
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared
@@ -97,16 +98,17 @@ def find_scan(
     """
     if labels is not None and scan is None:
         raise UsageError("labels: got a label map without its scan; name the scan with --scan")
+    of_set = ""
     if scan is not None:
         ids = None if labels is None else read_label_map(labels).data
     elif data is not None:
-        scan, ids = development_brain(data)
+        of_set, (scan, ids) = f"{malc2012.NAME} ", development_brain(data)
     else:
         scan, ids = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz")), None
     prepared = prepare_scan(card, read_volume(scan), multiple=multiple)
     truth = None if ids is None else truth_of(card, prepared, ids)
     image = torch.from_numpy(prepared.image)[None, None]
-    return MeasuredScan(nifti_stem(scan), image, truth)
+    return MeasuredScan(f"{of_set}{nifti_stem(scan)}", image, truth)
 
 
 def truth_of(card: Card, prepared: Prepared, ids: NDArray[Any]) -> Truth:

@@ -155,6 +155,7 @@ def test_without_data_the_demo_scan_is_measured_and_has_no_truth(bench) -> None:
 
 def test_a_development_scan_has_the_structures_in_common(bench, data_folder) -> None:
     found = find_scan(bench.card, None, None, str(data_folder), multiple=8)
+    assert found.name.startswith("malc2012 ")
     assert found.truth.structures == (2, 41, 53)
 
 

@@ -66,13 +66,13 @@ def quantisation(summaries: Summaries) -> Section:
 
 def _words(found: Summary) -> str:
     grid = "×".join(map(str, found["grid"]))
-    older = any(map(is_older, models_of(found)))
+    runs, older = found["repeats"], any(map(is_older, models_of(found)))
     return (
         f"{machine_words(found)} {weights_words(found)} "
         + "**These are not the weights that ship now.** " * older
         + f"Scan: {found['scan']}, {grid} voxels for the model"
         + (", without manual labels. " if not _any(found["rows"], "ece") else ". ")
-        + f"Median of {found['repeats']} runs. `--engine openvino-int8` has in eight bits "
+        + f"Median of {runs} run{'s' * (runs != 1)}. `--engine openvino-int8` has in eight bits "
         f"{_offered(found)}."
     )
 
