@@ -28,12 +28,13 @@ from benchmarks.commands import (
 )
 from benchmarks.summaries import mean_by_group, mean_interval
 from ddmseg.imaging.datasets import Case, malc2012, split_cases
-from ddmseg.imaging.labels import structure
+from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.metrics import dice
 from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.segmentation import Segmentation
 
 MODES = ("fast", "diffusion")
 STEPS, SAMPLES = 10, 4
@@ -53,7 +54,7 @@ GROUPS: dict[str, tuple[int, ...]] = {
 """FreeSurfer ids whose Dice is averaged."""
 COLUMNS = (
     *("weights", "case", "person", "split", "mode", "index", "name"),
-    *("dice", "expected_dice", "seconds"),
+    *("dice", "covered", "expected_dice", "seconds"),
 )
 
 
@@ -70,10 +71,21 @@ def structure_dice(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float
     return {index: dice(labels == index, truth == index) for index in malc2012.EVALUATION_LABELS}
 
 
+def covered(result: Segmentation, truth: NDArray[Any], voxel_ml: float) -> dict[int, bool]:
+    """Say of each structure whether its interval holds the volume that was drawn by hand."""
+    drawn = count_voxels(truth)
+    return {
+        row.index: row.interval_low_ml <= drawn.get(row.index, 0) * voxel_ml <= row.interval_high_ml
+        for row in result.volumes
+        if row.index in malc2012.EVALUATION_LABELS
+    }
+
+
 def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dict[str, Any]]:
     """Segment one scan and return a row for each structure."""
     assert case.labels is not None  # the set has labels throughout
-    truth = malc2012.freesurfer_ids(read_label_map(case.labels).data)
+    drawn = read_label_map(case.labels)
+    truth = malc2012.freesurfer_ids(drawn.data)
     start = time.perf_counter()
     result = segmenter(case.images[0], mode=mode, steps=STEPS, samples=SAMPLES)
     seconds = time.perf_counter() - start
@@ -87,9 +99,13 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
         "seconds": seconds,
     }
     scores = structure_dice(result.labels.data, truth)
+    inside = covered(result, truth, drawn.voxel_ml)
     say(f"{case.identifier}  {mode:<9}  {np.nanmean(list(scores.values())):.3f}  {seconds:.1f} s")
     return [
-        {**shared, "index": index, "name": structure(index).name, "dice": value}
+        {
+            **{**shared, "index": index, "name": structure(index).name},
+            **{"dice": value, "covered": int(inside[index])},
+        }
         for index, value in scores.items()
     ]
 
@@ -107,17 +123,20 @@ def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
         "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
         "structures": structures,
         "expected_dice_error": _promise_error(rows),
+        "covered": _group_interval(rows, malc2012.EVALUATION_LABELS, "covered"),
         "seconds": median_range(numbers(scans.values(), "seconds")),
     }
 
 
-def _group_interval(rows: list[dict[str, str]], ids: tuple[int, ...]) -> dict[str, Any]:
+def _group_interval(
+    rows: list[dict[str, str]], ids: tuple[int, ...], column: str = "dice"
+) -> dict[str, Any]:
     """Average the structures of each scan, then the scans of each person."""
     known = {str(index) for index in ids}
     of = [row for row in rows if row["index"] in known]
     cases = sorted({row["case"] for row in of})
     person = {row["case"]: row["person"] for row in of}
-    each = mean_by_group(numbers(of, "dice"), [row["case"] for row in of])
+    each = mean_by_group(numbers(of, column), [row["case"] for row in of])
     return mean_interval(mean_by_group(each, [person[case] for case in cases]))
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from benchmarks.accuracy import anatomy as bench
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.pipeline.segmentation import StructureVolume
 
 
 def row(case: str, person: str, index: int, dice: float, expected: float = 0.5) -> dict[str, str]:
     values = {"case": case, "person": person, "index": index, "dice": dice}
+    values |= {"covered": int(index != 3)}
     return {name: str(v) for name, v in {**values, "expected_dice": expected, "seconds": 2}.items()}
 
 
@@ -58,3 +61,21 @@ def test_the_promise_is_compared_with_the_mean_of_the_scan():
         *(row("2", "2", 2, 0.5, 0.4), row("2", "2", 3, 0.5, 0.4)),
     ]
     assert bench.summarise(rows)["expected_dice_error"]["mean"] == pytest.approx((0.2 + 0.1) / 2)
+
+
+def test_intervals_are_counted_by_scan_and_person():
+    rows = [row("1", "1", 2, 0.8), row("1", "1", 3, 0.8), row("2", "2", 2, 0.8)]
+    assert bench.summarise(rows)["covered"]["mean"] == pytest.approx((0.5 + 1) / 2)
+
+
+def test_a_volume_drawn_by_hand_lies_in_its_interval_or_does_not():
+    """Ten voxels of 0.1 ml of the left hippocampus, none of the right one."""
+    truth = np.zeros((4, 4, 4), np.int32)
+    truth.ravel()[:10] = 17
+    volumes = [
+        StructureVolume(17, "Left-Hippocampus", 0.8, 0.5, 1.0),
+        StructureVolume(53, "Right-Hippocampus", 0.3, 0.1, 0.5),
+        StructureVolume(24, "CSF", 1.0, 0.0, 2.0),  # not drawn by both protocols
+    ]
+    found = bench.covered(SimpleNamespace(volumes=volumes), truth, 0.1)
+    assert found == {17: True, 53: False}

@@ -60,7 +60,7 @@ def hippocampus_summary(folder: Path) -> dict[str, object]:
 
 def anatomy_summary() -> dict[str, object]:
     generator = np.random.default_rng(1)
-    values = {"expected_dice": "0.8", "seconds": "4"}
+    values = {"covered": "1", "expected_dice": "0.8", "seconds": "4"}
 
     def rows() -> list[dict[str, str]]:
         return [

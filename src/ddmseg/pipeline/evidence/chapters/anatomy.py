@@ -38,6 +38,12 @@ def anatomy(summaries: Summaries) -> Section:
     )
     rows.append(
         [
+            "share of volumes drawn by hand in their 95% intervals",
+            *(with_interval(splits[s][m].get("covered")) for s, m in columns),
+        ]
+    )
+    rows.append(
+        [
             "seconds a scan, median",
             *(f"{splits[s][m]['seconds']['median']:.1f}" for s, m in columns),
         ]
