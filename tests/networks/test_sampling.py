@@ -117,9 +117,10 @@ def test_the_discrepancy_is_of_the_estimate_so_far():
     draw = make_sampler(model, encoding)
     original = model.denoise
 
-    def denoise(x_t, log_snr, conditions, enc, estimate):
+    def denoise(x_t, log_snr, conditions, enc, estimate, D):
         estimates.append(estimate)
-        return original(x_t, log_snr, conditions, enc, estimate)
+        torch.testing.assert_close(D, model.seen_discrepancy(conditions, enc, estimate))
+        return original(x_t, log_snr, conditions, enc, estimate, D)
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:

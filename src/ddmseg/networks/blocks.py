@@ -105,6 +105,12 @@ def block_means(x: Tensor) -> Tensor:
     return means
 
 
+def at_voxels(x: Tensor, voxels: Tensor) -> Tensor:
+    """Return ``b c n``: x (``b c *grid``) at places on its flattened grid, channels adjacent."""
+    rows = x.movedim(1, -1).flatten(1, -2)
+    return rows[:, voxels].movedim(-1, 1)
+
+
 class Pointwise(nn.Linear):
     """Linear map over the channels of each voxel: ``b c *grid`` to ``b c' *grid``."""
 

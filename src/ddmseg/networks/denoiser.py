@@ -158,6 +158,9 @@ class Denoiser(nn.Module):
         block = 2**dims
         self.conditioning = conditioning
         self.mask_stride = mask_stride
+        # The records were made with the discrepancy of every step and all voxels decided.
+        self.estimate_tolerance = 0.0
+        self.trusts_coarse_head = False
         self.sees_discrepancy = conditioning == "discrepancy"
         inputs = channels * (block if mask_stride == 1 else 1) + block * self.sees_discrepancy
         self.enter = Pointwise(inputs, width)
@@ -255,10 +258,26 @@ class Denoiser(nn.Module):
         logits: Tensor = self.step_head(hidden)
         return logits if conditions.prior is None else logits + conditions.prior
 
-    def fine_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
-        """Return logits on the image grid, from the hidden features of the last step."""
-        logits: Tensor = self.fine_head(hidden, conditions.stem)
-        return logits if conditions.fine_prior is None else logits + conditions.fine_prior
+    def fine_logits(
+        self, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
+    ) -> ClassMap:
+        """Return class logits on the image grid, see :func:`fine_logits`."""
+        return fine_logits(self.fine_head, hidden, conditions, voxels)
+
+
+def fine_logits(
+    head: FineHead, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
+) -> ClassMap:
+    """Return class logits on the image grid, from the hidden features of the last step.
+
+    Args:
+        head: of the denoiser.
+        hidden: on half the image grid.
+        conditions: with the prior on the image grid, or at ``voxels``.
+        voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
+    """
+    logits: Tensor = head(hidden, conditions.stem, voxels)
+    return logits if conditions.fine_prior is None else logits + conditions.fine_prior
 
 
 def pooled_logits(logits: ClassMap) -> MaskGridMap:

@@ -21,6 +21,7 @@ from ddmseg.networks.blocks import (
     Pointwise,
     Refine,
     ResidualBlock,
+    at_voxels,
     channels_last,
     unfold,
 )
@@ -68,10 +69,13 @@ class FineHead(nn.Module):
         self.blocks = nn.Sequential(*[ConvolutionBlock(dims, stem, stem) for _ in range(blocks)])
         self.logits = Pointwise(stem, classes)
 
-    def forward(self, coarse: Tensor, stem: Tensor) -> ClassMap:
-        """Return ``b classes *grid``; items of ``coarse`` may share one ``stem``."""
-        fine = F.leaky_relu(self.norm(self.refine(coarse) + stem), 0.01)
-        logits: ClassMap = self.logits(self.blocks(fine))
+    def forward(self, coarse: Tensor, stem: Tensor, voxels: Tensor | None = None) -> ClassMap:
+        """Return ``b classes *grid``; items of ``coarse`` may share one ``stem``.
+
+        With ``voxels``, places on the flattened grid, ``b classes n``.
+        """
+        fine = self.blocks(F.leaky_relu(self.norm(self.refine(coarse) + stem), 0.01))
+        logits: ClassMap = self.logits(fine if voxels is None else at_voxels(fine, voxels))
         return logits
 
 

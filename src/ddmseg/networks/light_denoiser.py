@@ -26,7 +26,7 @@ from ddmseg.networks.blocks import (
     channels_last,
     class_probabilities,
 )
-from ddmseg.networks.denoiser import Conditions
+from ddmseg.networks.denoiser import Conditions, fine_logits
 from ddmseg.networks.image_encoder import Encoding, FineHead
 from ddmseg.networks.normalisation import Normalisation
 from ddmseg.types import ClassMap, Mask, PerItem
@@ -35,7 +35,10 @@ from ddmseg.types import ClassMap, Mask, PerItem
 class LightDenoiser(nn.Module):
     """Pointwise on the mask's grid, one residual block on half of it.
 
-    Its output is logits of the code's bits (``b m *mask grid``), see ``MaskEncoding``.
+    Its output is logits of the code's bits (``b m *mask grid``), see ``MaskEncoding``. In
+    sampling, the discrepancy is computed anew when the estimate has moved by more than
+    ``estimate_tolerance`` of a clean mask's size, mean over voxels and channels, and where the
+    coarse head is sure no sample is asked (``trusts_coarse_head``).
 
     The mask lives on half the image grid.
 
@@ -49,6 +52,8 @@ class LightDenoiser(nn.Module):
 
     conditioning = "discrepancy"
     sees_discrepancy = True
+    estimate_tolerance = 1e-3
+    trusts_coarse_head = True
 
     def __init__(
         self,
@@ -129,7 +134,8 @@ class LightDenoiser(nn.Module):
             said = said + conditions.prior
         return said, hidden
 
-    def fine_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
-        """Return class logits on the image grid, from the hidden features of the last step."""
-        logits: Tensor = self.fine_head(hidden, conditions.stem)
-        return logits if conditions.fine_prior is None else logits + conditions.fine_prior
+    def fine_logits(
+        self, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
+    ) -> ClassMap:
+        """Return class logits on the image grid, see ``denoiser.fine_logits``."""
+        return fine_logits(self.fine_head, hidden, conditions, voxels)

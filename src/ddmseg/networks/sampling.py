@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -13,10 +13,11 @@ from torch import Generator, Tensor
 from ddmseg.maths.discrepancy import guidance as energy_guidance
 from ddmseg.maths.samplers import find_sampler, time_grid
 from ddmseg.maths.schedule import Schedule, clean_to_score, score_to_clean
-from ddmseg.networks.blocks import class_probabilities
+from ddmseg.networks.blocks import at_voxels, channels_last, class_probabilities
 from ddmseg.networks.denoiser import Conditions, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.undecided import Undecided
 from ddmseg.types import ClassMap, Mask
 
 GuidanceKind = Literal["none", "energy", "classifier_free", "classifier"]
@@ -73,6 +74,15 @@ class MaskSampler:
         like = coarse.new_empty((len(coarse), model.mask_encoding.channels, *grid))
         self.first_estimate = model.first_estimate(self.conditions, like)
 
+    @cached_property
+    def undecided(self) -> Undecided | None:
+        """The voxels that samples decide; None where they decide all."""
+        denoiser, prior = self.model.denoiser, self.conditions.fine_prior
+        if denoiser is None or not denoiser.trusts_coarse_head or prior is None:
+            return None
+        # Guidance may lead anywhere.
+        return Undecided.of(prior) if self.guidance.kind == "none" and len(prior) == 1 else None
+
     def __call__(
         self,
         *,
@@ -89,8 +99,24 @@ class MaskSampler:
             generator: on the CPU; fixes the noise.
             observe: is told of each step.
         """
+        p = self.decide(sampler=sampler, steps=steps, generator=generator, observe=observe)
+        return p if self.undecided is None else self.undecided.probabilities(p)
+
+    def decide(
+        self,
+        *,
+        sampler: str = "ddim",
+        steps: int = 10,
+        generator: Generator | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Draw one mask; return its class probabilities at the voxels that are undecided.
+
+        Arguments as above. ``1 k n``, or as above where all are.
+        """
         like = self.first_estimate
-        x_T = torch.randn(like.shape, generator=generator).to(like.device)
+        # In the layout that the network computes in, or every step would mix two.
+        x_T = channels_last(torch.randn(like.shape, generator=generator)).to(like.device)
         walk = _Walk(self, observe)
         find_sampler(sampler)(
             walk.clean,
@@ -100,6 +126,20 @@ class MaskSampler:
             generator=generator,
         )
         return walk.probabilities()
+
+    def decoded(self, hidden: Tensor) -> ClassMap:
+        """Return class logits of the voxels that are undecided, of a last step's features."""
+        if self.undecided is None:
+            return self.model.decode(hidden, self.conditions)
+        return self.model.decode(hidden, self._conditions_there, self.undecided.voxels)
+
+    @cached_property
+    def _conditions_there(self) -> Conditions:
+        """The conditions, with the prior of the undecided voxels alone."""
+        there, prior = self.undecided, self.conditions.fine_prior
+        assert there is not None
+        assert prior is not None
+        return replace(self.conditions, fine_prior=at_voxels(prior, there.voxels))
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return the mean discrepancy of a drawn mask with the image, 0-d.
@@ -126,6 +166,7 @@ class _Walk:
         self.logits: Tensor | None = None
         self.hidden: Tensor | None = None
         self.steps = 0
+        self._seen: tuple[Mask, Tensor | None] | None = None
 
     def clean(self, x_t: Mask, t: Tensor) -> Mask:
         """Predict the clean mask, guided; what the samplers call."""
@@ -148,7 +189,22 @@ class _Walk:
         self, x_t: Mask, log_snr: Tensor, conditions: Conditions
     ) -> tuple[ClassMap, Tensor]:
         owner = self.owner
-        return owner.model.denoise(x_t, log_snr, conditions, owner.encoding, self.estimate)
+        D = self._discrepancy_of_estimate(conditions)
+        return owner.model.denoise(x_t, log_snr, conditions, owner.encoding, self.estimate, D)
+
+    def _discrepancy_of_estimate(self, conditions: Conditions) -> Tensor | None:
+        """Return D of the estimate; the last one where the estimate has hardly moved since."""
+        owner, model = self.owner, self.owner.model
+        denoiser = model.denoiser
+        tolerance = 0.0 if denoiser is None or conditions.blind else denoiser.estimate_tolerance
+        if tolerance and self._seen is not None:
+            before, D = self._seen
+            moved = (self.estimate - before).abs().mean() / model.mask_encoding.scale
+            if moved < tolerance:
+                return D
+        D = model.seen_discrepancy(conditions, owner.encoding, self.estimate)
+        self._seen = (self.estimate, D)
+        return D
 
     def _guided(self, x_0: Mask, x_t: Mask, t: Tensor) -> Mask:
         """Add the guidance to the score that x_0 stands for."""
@@ -186,7 +242,7 @@ class _Walk:
         model = self.owner.model
         logits = self.logits
         if model.mask_stride > 1:
-            logits = model.decode(self.hidden, self.owner.conditions)
+            logits = self.owner.decoded(self.hidden)
         return class_probabilities(logits)
 
 

@@ -168,20 +168,25 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         conditions: Conditions,
         encoding: Encoding,
         estimate: Mask,
+        D: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the denoiser's bare output and hidden features; see :meth:`denoise`."""
-        D = None
-        if self._denoiser.sees_discrepancy:
-            D = self._seen_discrepancy(conditions, encoding, estimate)
+        if D is None:
+            D = self.seen_discrepancy(conditions, encoding, estimate)
         output: tuple[Tensor, Tensor] = self._denoiser(
             x_t, log_snr, conditions, D, add_prior=self.target == "clean"
         )
         return output
 
-    def _seen_discrepancy(
+    def seen_discrepancy(
         self, conditions: Conditions, encoding: Encoding, estimate: Mask
-    ) -> Tensor:
-        """Return D as the denoiser sees it; nothing where it must not know of the image."""
+    ) -> Tensor | None:
+        """Return D as the denoiser sees it, zeros where it must not know of the image.
+
+        None where the denoiser sees none; arguments as of :meth:`denoise`.
+        """
+        if not self._denoiser.sees_discrepancy:
+            return None
         if isinstance(self.denoiser, LightDenoiser):
             if conditions.blind or conditions.embedding is None:
                 return torch.zeros_like(estimate[:, :1])
@@ -197,6 +202,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         conditions: Conditions,
         encoding: Encoding,
         estimate: Mask,
+        D: Tensor | None = None,
     ) -> tuple[ClassMap, Tensor]:
         """Predict the clean mask once.
 
@@ -206,12 +212,13 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             conditions: of :meth:`conditions`.
             encoding: of :meth:`encode`, for the discrepancy.
             estimate: the clean mask as estimated so far, encoded.
+            D: of :meth:`seen_discrepancy`; None has it computed.
 
         Returns:
             What it says on the mask's grid, for :attr:`readout`, and hidden features for
             :meth:`decode`.
         """
-        output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate)
+        output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate, D)
         if self.target == "noise":
             output = self.clean_logits(output, x_t, log_snr)
         return output, hidden
@@ -241,9 +248,17 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
         return self.mask_encoding.of_probabilities(uniform).expand_as(like)
 
-    def decode(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
-        """Return logits on the image grid, from the last step's hidden features."""
-        return self._denoiser.fine_logits(hidden, conditions)
+    def decode(
+        self, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
+    ) -> ClassMap:
+        """Return logits on the image grid, from the last step's hidden features.
+
+        Args:
+            hidden: of :meth:`denoise`.
+            conditions: of :meth:`conditions`.
+            voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
+        """
+        return self._denoiser.fine_logits(hidden, conditions, voxels)
 
     def folded_discrepancy(self, encoding: Encoding, mask: Mask, *, stride: int = 1) -> Tensor:
         """Return D of an encoded mask, folded: 2-voxel blocks in the channels."""

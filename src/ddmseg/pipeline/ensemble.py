@@ -12,6 +12,7 @@ from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
+from ddmseg.networks.undecided import winners
 from ddmseg.types import ClassMap
 
 
@@ -124,29 +125,40 @@ def sampled_answer(
     for number in range(samples):
         if number and go_on is not None and not go_on(number):
             break
-        p = sampler(sampler=algorithm, steps=steps, generator=generator, observe=count)
-        labels.append(_indices(p))
+        p = sampler.decide(sampler=algorithm, steps=steps, generator=generator, observe=count)
+        labels.append(_whole_labels(sampler, p))
         discrepancies.append(sampler.discrepancy(labels[-1].long()))
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
         # Weights of earlier samples keep their ratios: the newest alone tells the new mean.
         mean = mean.lerp_(p, weights[-1].to(p)) if number else p
+    sure = 0.0 if sampler.undecided is None else sampler.undecided.sure_volumes
     return Answer(
-        _joined(sampler.encoding, mean, coarse_share),
+        _joined(sampler, mean, coarse_share),
         weights,
-        torch.stack(volumes),
+        torch.stack(volumes) + sure,
         steps,
         torch.cat(labels),
         torch.cat(watched) if trace else None,
     )
 
 
-def _joined(encoding: Encoding, mean: ClassMap, coarse_share: float) -> ClassMap:
-    """Return the mean of the samples joined with the coarse head, in the mean's place."""
-    coarse = class_probabilities(encoding.coarse_logits)
-    return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
+def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap:
+    """Return the mean of the samples joined with the coarse head, on the whole grid."""
+    there = sampler.undecided
+    if there is None:
+        coarse = class_probabilities(sampler.encoding.coarse_logits)
+        return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
+    mean = mean.mul_(1 - coarse_share).add_(there.of_coarse, alpha=coarse_share)
+    return there.probabilities(mean)
+
+
+def _whole_labels(sampler: MaskSampler, p: Tensor) -> Tensor:
+    """Return the winning classes of a sample on the whole grid."""
+    labels = _indices(p)
+    return labels if sampler.undecided is None else sampler.undecided.whole_labels(labels)
 
 
 def _indices(p: ClassMap) -> Tensor:
-    """Return the winning classes (``1 *grid``) in a byte each where that holds them."""
-    return p.argmax(1).to(torch.uint8 if p.shape[1] <= 256 else torch.int16)
+    """Return the winning classes (``1 *grid``)."""
+    return winners(p.argmax(1), p.shape[1])
