@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydicom.tag import BaseTag, tag_in_exception
 
 from ddmseg.errors import OutputError
 from ddmseg.imaging.atomic import atomic_write
@@ -65,6 +67,43 @@ def test_system_errors_become_one_line(tmp_path: Path, code: int, said: str) -> 
     assert str(caught.value).startswith(f"cannot write {target}: ")
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_library_that_raises_an_error_of_its_own_does_not_hide_the_reason(
+    tmp_path: Path, depth: int
+) -> None:
+    target = tmp_path / "a.dcm"
+    with pytest.raises(OutputError) as caught, atomic_write(target), ExitStack() as stack:  # noqa: PT012
+        for _ in range(depth):  # as pydicom does for each element around the one that failed
+            stack.enter_context(tag_in_exception(BaseTag(0x52009230)))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value) == (
+        f"cannot write {target}: the disk is full; free some space or choose another folder"
+    )
+
+
+def test_the_reason_is_found_in_what_was_being_handled(tmp_path: Path) -> None:
+    def write() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise OSError("With tag (5200,9230)\nTraceback")
+
+    with (
+        pytest.raises(OutputError, match="a: the disk is full; free"),
+        atomic_write(tmp_path / "a"),
+    ):
+        write()
+
+
+def test_without_a_reason_the_text_of_a_library_is_not_told(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    with pytest.raises(OutputError) as caught, atomic_write(target):
+        raise OSError("Traceback of Doe^Jane")
+    assert str(caught.value) == (
+        f"cannot write {target}: the system gave no reason; choose another folder"
+    )
 
 
 def test_parent_that_is_a_file(tmp_path: Path) -> None:

@@ -73,5 +73,30 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    known = _ADVICE.get(error.errno) if error.errno is not None else None
-    return known or f"{error.strerror or error}; choose another folder"
+    known = _ADVICE.get(_number(error) or 0)
+    return known or f"{system_reason(error)}; choose another folder"
+
+
+def system_reason(error: OSError) -> str:
+    """Return what the system said was wrong, and never a library's text.
+
+    Libraries raise a new error from the system's own, pydicom with a traceback as its text
+    and without the number, so the number is looked for in all that led to it.
+    """
+    number = _number(error)
+    return "the system gave no reason" if number is None else os.strerror(number)
+
+
+def _number(error: OSError) -> int | None:
+    return next((one.errno for one in _led_to(error) if one.errno is not None), None)
+
+
+def _led_to(error: BaseException) -> Iterator[OSError]:
+    """Yield the error and those it was raised from or while handling, the latest first."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        if isinstance(one, OSError):
+            yield one
+        one = one.__cause__ or one.__context__

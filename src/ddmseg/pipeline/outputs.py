@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.atomic import atomic_write, system_reason
 from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
@@ -159,9 +159,8 @@ def _errors_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {folder}: {reason}; mend that or choose another folder"
+            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
         ) from error
 
 

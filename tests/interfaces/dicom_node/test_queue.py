@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.tag import BaseTag, tag_in_exception
 
 from ddmseg.errors import OutputError, ScanError, UsageError
 from ddmseg.imaging import atomic
@@ -346,26 +347,39 @@ def test_a_full_disk_of_results_waits(
     assert len(tell) == 1
 
 
+@pytest.mark.parametrize("place", ["the disk", "pydicom"])
 def test_a_full_disk_is_told_in_one_line_and_then_everything_is_done(
-    make_node, study, tmp_path, monkeypatch
+    make_node, study, monkeypatch, place
 ) -> None:
-    sync, full = atomic._sync, [True]
+    full = [True]
+    sync, save = atomic._sync, pydicom.Dataset.save_as
 
-    def syncing(path: Path) -> None:
+    def fill(path: Path) -> None:
         # the spool lies on another disk
         if full and "results" in path.parts:
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    def syncing(path: Path) -> None:
+        fill(path)
         sync(path)
 
-    monkeypatch.setattr(atomic, "_sync", syncing)
-    node = make_node(backoff=Backoff(1.0, 1.0)).start()
+    def saving(dataset: pydicom.Dataset, path: Path, **options: object) -> None:
+        with tag_in_exception(BaseTag(0x52009230)):  # makes an error of its own of it
+            fill(path)
+        save(dataset, path, **options)
+
+    if place == "pydicom":
+        monkeypatch.setattr(pydicom.Dataset, "save_as", saving)
+    else:
+        monkeypatch.setattr(atomic, "_sync", syncing)
+    node = make_node(backoff=Backoff(0.5, 1.0)).start()
     assert storescu(node.port, study).returncode == 0
-    line = node.wait_for("the disk is full")[0]
-    assert re.fullmatch(
-        r"segmentation: cannot write \S+/job-000001/\S+: the disk is full; free some space or "
-        r"choose another folder; tried again in 1 s",
-        line,
-    )
+    for line in node.wait_for("the disk is full", 2):  # it goes on waiting
+        assert re.fullmatch(
+            r"segmentation: cannot write \S+/job-000001/\S+: the disk is full; free some space or "
+            r"choose another folder; tried again in \d s",
+            line,
+        )
     assert not list(node.output.rglob("series-*"))
     full.clear()
     node.wait_for("job-000001: done")
