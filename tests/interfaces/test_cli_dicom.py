@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import RLELossless
 
 from ddmseg.imaging.labels import structure
 from dicom_files import (
@@ -140,6 +143,91 @@ def test_a_series_that_is_not_there(segment, exported, tmp_path) -> None:
     assert outcome.code == 1
     assert "--series 9: no such series; there are 4" in outcome.error
     assert not (tmp_path / "out").exists()
+
+
+# --- refused before the model is loaded -----------------------------------------
+
+
+def refused_without_torch(path: Path, tmp_path: Path, *words: str) -> str:
+    """The error line of the command, which must never have imported torch."""
+    driver = (
+        "import sys\n"
+        "from ddmseg.interfaces.cli import main\n"
+        "print(main(sys.argv[1:]), 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", driver, "segment", path, "-o", tmp_path / "out", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "1 False\n", done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert PATIENT not in line
+    assert not (tmp_path / "out").exists()
+    return line
+
+
+def cut(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+def compressed(folder: Path) -> Path:
+    """A series in RLE; return the file of one slice."""
+    datasets = slice_datasets(folder, head(), AFFINE)
+    for dataset in datasets:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    return save(datasets)[6]
+
+
+def test_a_slice_that_is_cut_off(exported, tmp_path) -> None:
+    cut(sorted(exported.rglob("*.dcm"))[6], 100)
+    assert refused_without_torch(exported, tmp_path) == (
+        f"error: {exported}: {STEM}, image 7: 1460 bytes of pixels where the header promises "
+        "1560; the file is cut off; export the series again"
+    )
+    assert refused_without_torch(exported, tmp_path, "--series", "4").endswith("again")
+
+
+def test_a_slice_that_ends_before_its_pixels(exported, tmp_path) -> None:
+    cut(sorted(exported.rglob("*.dcm"))[6], 1560 + 12)
+    assert "image 7: holds no pixels, or is cut off" in refused_without_torch(exported, tmp_path)
+
+
+@pytest.mark.parametrize("count", [9, 200])
+def test_a_compressed_slice_that_is_cut_off(tmp_path, count) -> None:
+    cut(compressed(tmp_path / "in"), count)
+    line = refused_without_torch(tmp_path / "in", tmp_path)
+    assert f"{STEM}, image 7: the pixels are cut off; export the series again" in line
+
+
+def test_an_enhanced_file_that_is_cut_off(tmp_path) -> None:
+    (path,) = save([enhanced_dataset(tmp_path / "one.dcm", head(), AFFINE)])
+    cut(path, 5000)
+    assert "the file is cut off" in refused_without_torch(path, tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+def test_a_slice_in_an_archive_that_is_cut_off(exported, tmp_path, packed) -> None:
+    folder = exported
+    if packed:
+        folder = tmp_path / "in"
+        cut(compressed(folder), 200)
+    else:
+        cut(sorted(folder.rglob("*.dcm"))[6], 200)
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, file in enumerate(sorted(folder.rglob("*.dcm"))):
+            archive.write(file, str(number))
+    line = refused_without_torch(path, tmp_path)
+    assert f"{STEM}, image 7: " in line
+    assert "cut off" in line
+
+
+def test_the_list_says_which_series_is_cut_off(segment, exported) -> None:
+    cut(sorted(exported.rglob("*.dcm"))[6], 100)
+    outcome = segment(exported, "--list-series")
+    assert "; not usable: image 7: 1460 bytes of pixels where" in outcome.out
 
 
 def test_nifti_gives_no_dicom(segment, tmp_path) -> None:

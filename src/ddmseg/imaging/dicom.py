@@ -23,7 +23,12 @@ from ddmseg.imaging.dicom_file import Source, is_dicom
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_geometry import Stack, stack_frames
 from ddmseg.imaging.dicom_header import Header, read_header
-from ddmseg.imaging.dicom_pixels import check_decoder, read_pixels
+from ddmseg.imaging.dicom_pixels import (
+    check_decoder,
+    check_lengths,
+    check_stored,
+    read_pixels,
+)
 from ddmseg.imaging.nifti_guard import MAX_VOXELS
 from ddmseg.imaging.volume import Volume
 
@@ -160,12 +165,27 @@ def is_zip(path: Path) -> bool:
 
 
 def refusal(series: Series, *, max_voxels: int = MAX_VOXELS) -> str | None:
-    """Return why a series cannot be read, as far as headers tell; None when it can be."""
+    """Return why a series cannot be read, as far as headers tell; None when it can be.
+
+    Headers tell how many pixels there are, unless these are compressed in an archive.
+    """
     try:
         _checked(series, max_voxels)
     except ScanError as error:
         return str(error)
     return None
+
+
+def check_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> None:
+    """Check all of a series that can be checked without decoding its pixels.
+
+    It needs no torch, so that a command can refuse before it loads a model.
+
+    Raises:
+        ScanError: one line with what is wrong with the series and what to do.
+    """
+    _checked(series, max_voxels)
+    check_stored(series.headers, series.name)
 
 
 def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -194,6 +214,7 @@ def _checked(series: Series, max_voxels: int) -> Stack:
     _check_alike(series, max_voxels)
     stack = stack_frames(series.frames, series.name)
     check_decoder(series.headers[0], series.name)
+    check_lengths(series.headers, series.name)
     return stack
 
 

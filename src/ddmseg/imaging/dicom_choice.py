@@ -121,7 +121,7 @@ def describe_series(series: Series) -> str:
     )
     reason, doubt = refusal(series), described_as(series)
     if reason is not None:
-        trouble = f"; not usable: {reason.removeprefix(f'{series.name}: ')}"
+        trouble = f"; not usable: {reason.removeprefix(series.name).lstrip(':, ')}"
     else:
         trouble = f"; not taken unasked: {doubt}" if doubt else ""
     return ", ".join(words) + trouble

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any
 from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging.dicom_archive import ZipMember
 from ddmseg.imaging.dicom_inflate import InflatedStream, inflated
-from ddmseg.imaging.dicom_walk import PIXEL_DATA, UNDEFINED, Element, Stream, Walker
+from ddmseg.imaging.dicom_walk import (
+    PIXEL_DATA,
+    UNDEFINED,
+    Element,
+    Stream,
+    Walker,
+    fragments_end,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -123,8 +130,29 @@ def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Da
         ScanError: when the file is absent, too large, no DICOM or damaged.
         MissingExtraError: when pydicom is not installed.
     """
-    dataset, _ = _read(path, keywords, told or str(path), 0)
-    return dataset
+    return read_header_elements(path, keywords, told=told)[0]
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """What a file has of its pixels, told by the lengths in it and not by reading them.
+
+    Attributes:
+        length: bytes that are there, of compressed ones with what is between them; None
+            where that cannot be told without inflating.
+        ended: whether all are there that the element itself promises, as far as is known.
+    """
+
+    length: int | None
+    ended: bool = True
+
+
+def read_header_elements(
+    path: Source, keywords: Sequence[str], *, told: str = ""
+) -> tuple[Dataset, StoredPixels]:
+    """Read elements of a header as :func:`read_dataset` does; say what there is of pixels."""
+    dataset, _, stored = _read(path, keywords, told or str(path), 0)
+    return dataset, stored
 
 
 def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = "") -> Dataset:
@@ -143,7 +171,7 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
         ScanError: as :func:`read_dataset`, and when there are more pixels than ``most``.
         MissingExtraError: when pydicom is not installed.
     """
-    dataset, pixels = _read(path, keywords, told or str(path), most)
+    dataset, pixels, _ = _read(path, keywords, told or str(path), most)
     if pixels is not None:
         element, data = pixels
         value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
@@ -154,8 +182,8 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
 
 def _read(
     path: Source, keywords: Sequence[str], told: str, most: int
-) -> tuple[Dataset, tuple[Element, bytes] | None]:
-    """The elements; and the pixels, unless ``most`` is 0."""
+) -> tuple[Dataset, tuple[Element, bytes] | None, StoredPixels]:
+    """The elements; the pixels, unless ``most`` is 0; and what there is of them."""
     pydicom = pydicom_module()
     tags = {_CHARACTER_SET, *(pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords)}
     try:
@@ -168,11 +196,27 @@ def _read(
         with _open(path, told, header=most == 0) as stream:
             content = _content(stream, told)
             wanted, pixels = _collect(content, tags, told)
+            stored = _stored(content, pixels, size)
             data = _pixel_bytes(content, pixels, most, told) if pixels and most else None
     except OSError as error:
         raise ScanError(f"{told}: cannot be read ({error.strerror or error})") from error
     dataset = _parsed(pydicom, wanted, content, told)
-    return dataset, None if pixels is None or data is None else (pixels, data)
+    return dataset, None if pixels is None or data is None else (pixels, data), stored
+
+
+def _stored(content: _Content, pixels: Element | None, size: int) -> StoredPixels:
+    """What there is of the pixels, in a file or member of an archive of that size."""
+    if pixels is None:
+        return StoredPixels(0)
+    if content.deflated:
+        return StoredPixels(None)
+    there = max(0, size - pixels.value_at)
+    if pixels.length != UNDEFINED:
+        return StoredPixels(min(pixels.length, there), pixels.length <= there)
+    if isinstance(content.stream, InflatedStream):
+        return StoredPixels(None)
+    end = fragments_end(content.stream, pixels.value_at)
+    return StoredPixels(there, end is not None and end <= size)
 
 
 @contextlib.contextmanager
@@ -192,6 +236,7 @@ class _Content:
     start: int
     syntax: str
     explicit: bool
+    deflated: bool
 
     @property
     def big_endian(self) -> bool:
@@ -209,7 +254,8 @@ def _content(stream: Stream, told: str) -> _Content:
             value = stream.read(min(element.length, _LONGEST_UID))
             syntax = value.decode("ascii", "replace").strip("\0 ")
     stream.seek(start)
-    if syntax == DEFLATED:
+    deflated = syntax == DEFLATED
+    if deflated:
         if isinstance(stream, InflatedStream):
             stream.limit = MAX_FILE_BYTES  # the limit is on what comes out in the end
         stream = InflatedStream(inflated(stream, told), MAX_HEADER_BYTES, told)
@@ -217,9 +263,8 @@ def _content(stream: Stream, told: str) -> _Content:
     # what the first element looks like counts for more than what the file says, as in pydicom
     kind = stream.read(6)[4:]
     explicit = len(kind) == 2 and all(0x40 < letter < 0x5B for letter in kind)
-    return _Content(
-        stream, start, syntax or (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE), explicit
-    )
+    syntax = syntax or (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE)
+    return _Content(stream, start, syntax, explicit, deflated)
 
 
 def _collect(content: _Content, tags: set[int], told: str) -> tuple[bytes, Element | None]:
@@ -259,11 +304,16 @@ def _pixel_bytes(content: _Content, element: Element, most: int, told: str) -> b
     stream.seek(element.value_at)
     data = b"" if most < element.length < UNDEFINED else stream.read(min(element.length, most + 1))
     if len(data) > most or most < element.length < UNDEFINED:
-        raise ScanError(
-            f"{told}: more than {most} bytes of pixels where its header promises fewer; the file "
-            "is damaged or hostile; export it again"
-        )
+        raise too_many_pixels(told, most)
     return data
+
+
+def too_many_pixels(told: str, most: int) -> ScanError:
+    """Return the refusal of a file that has more pixels than its header promises."""
+    return ScanError(
+        f"{told}: more than {most} bytes of pixels where its header promises fewer; the file "
+        "is damaged or hostile; export it again"
+    )
 
 
 def _parsed(pydicom: Any, wanted: bytes, content: _Content, told: str) -> Dataset:

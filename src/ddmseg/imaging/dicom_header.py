@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ddmseg.imaging.dicom_elements import number, numbers, text, whole, words
 from ddmseg.imaging.dicom_enhanced import enhanced_frames
-from ddmseg.imaging.dicom_file import Source, quiet, read_dataset
+from ddmseg.imaging.dicom_file import Source, StoredPixels, quiet, read_header_elements
 from ddmseg.imaging.dicom_frame import Frame
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Header:
     bits: int
     frame_count: int
     frames: tuple[Frame, ...]
+    pixels: StoredPixels
 
 
 def read_header(path: Source, *, told: str = "") -> Header | None:
@@ -79,12 +80,12 @@ def read_header(path: Source, *, told: str = "") -> Header | None:
     Raises:
         ScanError: when the file cannot be read.
     """
-    dataset = read_dataset(path, KEYWORDS, told=told)
+    dataset, pixels = read_header_elements(path, KEYWORDS, told=told)
     with quiet():  # values are converted when they are looked at
-        return _header(dataset, path)
+        return _header(dataset, path, pixels)
 
 
-def _header(dataset: Dataset, path: Source) -> Header | None:
+def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header | None:
     rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
     if not rows or not columns:
         return None
@@ -115,6 +116,7 @@ def _header(dataset: Dataset, path: Source) -> Header | None:
         bits=whole(dataset, "BitsAllocated") or 0,
         frame_count=whole(dataset, "NumberOfFrames") or 1,
         frames=tuple(_frames(dataset, path)),
+        pixels=pixels,
     )
 
 

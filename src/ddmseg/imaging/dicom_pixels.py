@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_image
+from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_image, too_many_pixels
 from ddmseg.imaging.dicom_frame import Frame
 from ddmseg.imaging.dicom_header import Header
+from ddmseg.imaging.dicom_walk import MAX_FRAGMENTS, fragments_end
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -45,8 +47,6 @@ noise does not shrink, and each image has a header and tables of its own."""
 RLE = "1.2.840.10008.1.2.5"
 INSTALL_DECODER = "install one with pip install python-gdcm"
 
-MAX_FRAGMENTS = 50_000
-"""Pieces that compressed pixels may come in; most files have one an image."""
 MAX_MARKERS = 256
 """Markers before the size of a JPEG image; some ten are usual."""
 
@@ -105,37 +105,90 @@ def read_pixels(
     return volume
 
 
+def check_lengths(headers: Sequence[Header], name: str) -> None:
+    """Check that the pixels are all there, by the lengths that the files give.
+
+    Raises:
+        ScanError: when they are absent, cut off, or more than the header promises.
+    """
+    for header in headers:
+        stored, told = header.pixels, _told(header, name)
+        if stored.length is None:
+            continue
+        _check_amount(header, stored.length, told)
+        if not stored.ended:
+            raise _cut_off(told)
+
+
+def check_stored(headers: Sequence[Header], name: str) -> None:
+    """Check what lengths do not tell: pixels that are compressed, in any way.
+
+    They are read, file by file, and not decoded.
+
+    Raises:
+        ScanError: when they are cut off, damaged or of another size than the header says.
+    """
+    for header in headers:
+        if header.pixels.length is None or header.transfer_syntax not in UNCOMPRESSED:
+            _stored_image(header, name)
+
+
+def _told(header: Header, name: str) -> str:
+    """What a file is called: by number, for names of exported files are often patients'."""
+    instance = header.frames[0].instance if header.frames else None
+    return name if instance is None else f"{name}, image {instance}"
+
+
+def _cut_off(told: str) -> ScanError:
+    return ScanError(f"{told}: the pixels are cut off; {_AGAIN}")
+
+
+def _promised(header: Header) -> tuple[int, int]:
+    """Bytes of the pixels of a file, and the most that they may take as they are stored."""
+    promised = header.frame_count * header.rows * header.columns * header.bits // 8
+    most = promised + PADDING_BYTES
+    if header.transfer_syntax not in UNCOMPRESSED:
+        most += (COMPRESSED_GROWTH - 1) * promised + IMAGE_OVERHEAD_BYTES * header.frame_count
+    return promised, most
+
+
+def _check_amount(header: Header, stored: int, told: str) -> None:
+    promised, most = _promised(header)
+    plain = header.transfer_syntax in UNCOMPRESSED
+    if not stored:
+        raise ScanError(f"{told}: holds no pixels, or is cut off before them; {_AGAIN}")
+    if plain and stored < promised:
+        raise ScanError(
+            f"{told}: {stored} bytes of pixels where the header promises {promised}; "
+            f"the file is cut off; {_AGAIN}"
+        )
+    if stored > most:
+        raise too_many_pixels(told, most)
+
+
+def _stored_image(header: Header, name: str) -> Dataset:
+    """The pixels of a file as they are stored, checked for what a decoder would believe."""
+    told = _told(header, name)
+    dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
+    _check_amount(header, len(getattr(dataset, "PixelData", None) or b""), told)
+    if header.transfer_syntax not in UNCOMPRESSED:
+        _check_compressed(dataset, header, told)
+    return dataset
+
+
 def _decode(header: Header, name: str) -> NDArray[Any]:
     """All images of a file, stored values, axes frame row column."""
-    # by number: the names of exported files are often those of patients
-    instance = header.frames[0].instance
-    told = name if instance is None else f"{name}, image {instance}"
-    shape = (header.frame_count, header.rows, header.columns)
-    promised = int(np.prod(shape, dtype=np.int64)) * header.bits // 8
-    plain = header.transfer_syntax in UNCOMPRESSED
-    most = promised + PADDING_BYTES
-    if not plain:
-        most += (COMPRESSED_GROWTH - 1) * promised + IMAGE_OVERHEAD_BYTES * header.frame_count
-    dataset = read_image(header.path, KEYWORDS, most, told=told)
-    pixels = getattr(dataset, "PixelData", None)
-    if not pixels:
-        raise ScanError(f"{told}: holds no pixels, or is cut off before them; {_AGAIN}")
-    if plain:
-        if len(pixels) < promised:
-            raise ScanError(
-                f"{told}: {len(pixels)} bytes of pixels where the header promises {promised}; "
-                f"the file is cut off; {_AGAIN}"
-            )
-    else:
-        _check_compressed(dataset, header, told)
+    dataset = _stored_image(header, name)
     try:
         with quiet():
-            return np.asarray(dataset.pixel_array).reshape(shape)
+            return np.asarray(dataset.pixel_array).reshape(
+                header.frame_count, header.rows, header.columns
+            )
     # a decoder of a damaged image can raise anything
     except Exception as error:
         raise ScanError(
-            f"{told}: the pixels cannot be decoded ({type(error).__name__}); they are damaged, or "
-            f"need another decoder; {_AGAIN}, or {INSTALL_DECODER}"
+            f"{_told(header, name)}: the pixels cannot be decoded ({type(error).__name__}); they "
+            f"are damaged, or need another decoder; {_AGAIN}, or {INSTALL_DECODER}"
         ) from error
 
 
@@ -148,6 +201,9 @@ def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
             f"{told}: compressed pixels in more than {MAX_FRAGMENTS} pieces; the file is damaged "
             f"or hostile; {_AGAIN}"
         )
+    end = fragments_end(BytesIO(dataset.PixelData), 0)
+    if end is None or end > len(dataset.PixelData):
+        raise _cut_off(told)
     try:
         images = list(generate_frames(dataset.PixelData, number_of_frames=header.frame_count))
     except (ValueError, IndexError, EOFError, struct.error) as error:

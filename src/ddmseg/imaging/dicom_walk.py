@@ -23,6 +23,9 @@ ITEM_COST = 3
 MAX_DEPTH = 24
 """Sequences in sequences; enhanced files have four."""
 
+MAX_FRAGMENTS = 50_000
+"""Pieces that compressed pixels may come in; most files have one an image."""
+
 PIXEL_DATA = 0x7FE00010
 UNDEFINED = 0xFFFFFFFF
 """Length of what ends with a delimiter."""
@@ -208,6 +211,32 @@ class Walker:
 
     def _damaged(self, reason: str) -> ScanError:
         return ScanError(f"{self._told}: damaged DICOM file ({reason}); export it again")
+
+
+def fragments_end(stream: Stream, start: int) -> int | None:
+    """Return where compressed pixels end; None where the file ends before.
+
+    Only the heads of the pieces are read, and of no more than ``MAX_FRAGMENTS``: pixels in
+    more of them end, for what is asked here, behind the last one that was looked at.
+
+    Args:
+        stream: of the data set.
+        start: of the first piece.
+    """
+    at = start
+    for _ in range(MAX_FRAGMENTS + 1):
+        stream.seek(at)
+        head = stream.read(8)
+        if not head:
+            return at  # some writers leave the delimiter out
+        if len(head) < 8:
+            return None
+        group, number, length = struct.unpack("<HHL", head)
+        at += 8
+        if group << 16 | number != _ITEM:
+            return at  # the end, or something that a decoder will complain about
+        at += length
+    return at
 
 
 def _known_end(element: Element) -> int | None:

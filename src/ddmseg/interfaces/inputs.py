@@ -137,7 +137,7 @@ def _nifti_in(path: Path) -> list[Path]:
 
 def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> Scan:
     """The series that was asked for, or that fits best."""
-    from ddmseg.imaging.dicom import list_series, refusal
+    from ddmseg.imaging.dicom import check_series, list_series
     from ddmseg.imaging.dicom_choice import choose_series, describe_series
 
     listed = list_series(path)
@@ -145,9 +145,7 @@ def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> 
         for one in listed:
             tell(describe_series(one))
     choice = choose_series(listed, wanted)
-    reason = refusal(choice.series)
-    if reason is not None:
-        raise ScanError(reason)
+    check_series(choice.series)
     if len(listed) > 1 or choice.doubtful:
         tell(f"chosen: {choice.series.name} ({choice.why})")
     return Scan(path, choice.series.name, series=choice.series)
