@@ -141,6 +141,78 @@ def test_an_image_that_comes_again_is_no_new_job(open_spool, study, clock) -> No
     assert spool.close_quiet(5) == []
 
 
+def fail(spool: Spool, job: jobs.Job) -> jobs.Job:
+    return spool.queue.update(job, state="failed", starts=3, reason="a bug", ended=1.0)
+
+
+def test_a_failed_study_that_comes_again_is_a_new_job(open_spool, study, clock) -> None:
+    spool = open_spool()
+    fail(spool, fill(spool, study, clock))
+    spool = open_spool()
+    again = fill(spool, study, clock)  # each of them counts as new
+    assert (again.number, again.record.state, again.record.instances) == (2, "waiting", len(study))
+    assert not put(spool, study[0])  # the new job has it
+    spool.queue.update(again, state="done")
+    assert not put(spool, study[0])
+
+
+def test_one_slice_of_a_failed_study_brings_the_others_along(open_spool, study, clock) -> None:
+    spool = open_spool()
+    fail(spool, fill(spool, study, clock))
+    again = fill(spool, study[:1], clock)
+    assert (again.number, again.record.instances) == (2, len(study))
+
+
+def test_failed_jobs_are_tried_again_when_the_operator_asks(
+    open_spool, study, clock, segmenter, tmp_path
+) -> None:
+    spool = open_spool()
+    fail(spool, fill(spool, study, clock))
+    spool = open_spool()
+    (job,) = spool.retry_failed()
+    assert job.record == replace(job.record, state="waiting", starts=0, reason="", ended=0.0)
+    step, _ = make_worker(open_spool(), segmenter, tmp_path / "out")
+    assert step.step()
+    (job,) = step._queue.all()
+    assert (job.record.state, job.record.starts) == ("segmented", 1)
+
+
+def test_what_came_again_or_is_gone_is_not_tried_again(open_spool, study, clock) -> None:
+    spool = open_spool(keep_days=1)
+    first = fail(spool, fill(spool, study, clock))
+    put(spool, study[0])  # on its way again
+    assert spool.retry_failed() == []
+    clock.seconds += 10
+    (second,) = spool.close_quiet(5)
+    assert spool.retry_failed() == []
+    fail(spool, second)
+    assert [job.number for job in spool.retry_failed()] == [second.number]
+    fail(spool, second)
+    spool.remove_old(1e9)
+    assert not first.images.exists()
+    assert spool.retry_failed() == []
+
+
+def test_a_node_tries_failed_jobs_again_once_it_is_told_to(make_node, study, segmenter) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise KeyError("Doe^Jane")
+
+    node = make_node(backoff=Backoff(0.1, 0.1))
+    node.segmenter = broken
+    node.start()
+    assert storescu(node.port, study).returncode == 0
+    node.wait_for("job-000001: 22 images, not segmented: unexpected KeyError")
+    node.stop()
+    node.segmenter = segmenter
+    node.start(retry_failed=True)
+    node.wait_for("failed jobs are tried again: job-000001")
+    node.wait_for("job-000001: done")
+    node.stop()
+    node.start(retry_failed=True)
+    node.wait_for("failed jobs are tried again: none has its images still")
+    assert not any("Doe" in line for line in node.lines)
+
+
 def test_slices_that_come_late_make_their_series_whole(open_spool, study, clock) -> None:
     spool = open_spool()
     first = fill(spool, study[:3], clock)

@@ -57,6 +57,8 @@ class Arguments:
     """Wait before the second try of what failed; it doubles from try to try."""
     retry_longest: Annotated[float, arg(metavar="S")] = 900.0
     """The longest such wait."""
+    retry_failed: bool = False
+    """At the start, try jobs again that have failed for good and still have their images."""
     tls_certificate: Annotated[Path | None, arg(metavar="PEM", help_behavior_hint=_NONE)] = None
     """Encrypt what arrives, with this certificate."""
     tls_key: Annotated[Path | None, arg(metavar="PEM", help_behavior_hint=_NONE)] = None
@@ -147,6 +149,7 @@ def _settings(arguments: Arguments) -> NodeSettings:
         limits=Limits(arguments.max_pdu, arguments.max_object_mb, arguments.max_associations),
         quota=Quota(arguments.spool_gb, arguments.spool_objects, arguments.keep_days),
         backoff=Backoff(arguments.retry_seconds, arguments.retry_longest),
+        retry_failed=arguments.retry_failed,
     )
 
 

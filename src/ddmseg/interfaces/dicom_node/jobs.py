@@ -85,6 +85,10 @@ class Job:
         """The images that arrived, in folders by study and series; may be gone by now."""
         return self.folder / IMAGES
 
+    def studies(self) -> list[str]:
+        """Return the studies that its images belong to: one, or none when they are gone."""
+        return [path.name for path in self.images.iterdir()] if self.images.is_dir() else []
+
 
 class JobQueue:
     """Every job of a spool; safe to use from several threads.
@@ -150,6 +154,15 @@ class JobQueue:
                 partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
             changed = self._jobs[job.number] = replace(job, record=record)
             return changed
+
+    def revive(self, job: Job) -> Job:
+        """Have a failed job wait as if it had never been begun; return it as it is now.
+
+        Raises:
+            OutputError: when the state cannot be written.
+        """
+        fresh = {"starts": 0, "failures": 0, "next_try": 0.0, "ended": 0.0, "reason": ""}
+        return self.update(job, state="waiting", **fresh)
 
     def drop_images(self, job: Job) -> None:
         """Remove the images of a job; its state stays, so that its number is not used again."""

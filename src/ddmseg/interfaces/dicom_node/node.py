@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
@@ -14,6 +14,7 @@ from ddmseg.errors import SettingsError
 from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.delivery import Delivery
 from ddmseg.interfaces.dicom_node.destinations import Destination
+from ddmseg.interfaces.dicom_node.jobs import Job
 from ddmseg.interfaces.dicom_node.listener import Listener
 from ddmseg.interfaces.dicom_node.privacy import plain_reason, silent_libraries
 from ddmseg.interfaces.dicom_node.server import Limits
@@ -43,6 +44,7 @@ class NodeSettings:
         limits: of connections.
         quota: of the spool.
         backoff: of what failed.
+        retry_failed: try jobs again that have failed for good, once, at the start.
     """
 
     spool: Path
@@ -56,6 +58,7 @@ class NodeSettings:
     limits: Limits = field(default_factory=Limits)
     quota: Quota = field(default_factory=Quota)
     backoff: Backoff = field(default_factory=Backoff)
+    retry_failed: bool = False
 
     def __post_init__(self) -> None:
         if not self.quiet_seconds > 0:
@@ -115,6 +118,8 @@ def _serve(
     steps = {"queue": keeper.step, "segmentation": worker.step, "sending": delivery.step}
     threads = [_Loop(what, step, settings.backoff, stop, tell) for what, step in steps.items()]
     try:
+        if settings.retry_failed:
+            tell(_retried(spool.retry_failed()))
         tell(_opening(settings, listener.port, spool))
         for thread in threads:
             thread.start()
@@ -137,6 +142,11 @@ def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
         f"listening on {settings.address} port {port} as {settings.title}{tls}; "
         f"{open_jobs + spool.receiving} jobs to finish; research use, not for diagnosis"
     )
+
+
+def _retried(jobs: Sequence[Job]) -> str:
+    names = ", ".join(job.name for job in jobs)
+    return f"failed jobs are tried again: {names or 'none has its images still'}"
 
 
 class _Keeper:

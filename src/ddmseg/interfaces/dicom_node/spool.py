@@ -170,7 +170,12 @@ class Spool:
             return True
 
     def _done_before(self, study: str, place: Path) -> bool:
-        return any((job.images / place).exists() for job in self.queue.holding(study))
+        """Whether a job has the image; what failed counts as never done, and may come again."""
+        return any(
+            (job.images / place).exists()
+            for job in self.queue.holding(study)
+            if job.record.state != "failed"
+        )
 
     def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
         """Make jobs of the examinations of which nothing came for so long; return them.
@@ -212,6 +217,27 @@ class Spool:
                         added += 1
         self._objects += added
         return added
+
+    def retry_failed(self) -> list[Job]:
+        """Have failed jobs wait for the segmentation again, and return them.
+
+        Not those whose images are gone, and not those whose study has come again since:
+        that is a job of its own.
+
+        Raises:
+            OutputError: when the state of a job cannot be written.
+        """
+        last = {study: job.number for job in self.queue.all() for study in job.studies()}
+        again = [
+            job
+            for job in self.queue.all()
+            if job.record.state == "failed"
+            and any(
+                last[study] == job.number and not (self._incoming / study).exists()
+                for study in job.studies()
+            )
+        ]
+        return [self.queue.revive(job) for job in again]
 
     def remove_old(self, today: float) -> int:
         """Remove the images of jobs that ended too long ago; return of how many jobs.
