@@ -133,6 +133,20 @@ def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Da
     return read_header_elements(path, keywords, told=told)[0]
 
 
+def read_start(start: bytes, keywords: Sequence[str], *, told: str) -> Dataset:
+    """Read elements as :func:`read_dataset` does, from the first bytes of a file.
+
+    Raises:
+        ScanError: when they are no DICOM, damaged, or end in an element that is wanted.
+        MissingExtraError: when pydicom is not installed.
+    """
+    pydicom = pydicom_module()
+    tags = {pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords}
+    content = _content(BytesIO(start), told)
+    wanted, _ = _collect(content, tags, told)
+    return _parsed(pydicom, wanted, content, told)
+
+
 @dataclass(frozen=True)
 class StoredPixels:
     """What a file has of its pixels, told by the lengths in it and not by reading them.

@@ -79,6 +79,8 @@ class Arguments:
     """The same, in images."""
     keep_days: Annotated[float, arg(metavar="DAYS")] = 7.0
     """How long images stay in the spool after their results were sent; corrections need them."""
+    wait_hours: Annotated[float, arg(metavar="H")] = 24.0
+    """How long an examination waits for images that there was no room for, until it fails."""
     segmentation: SegmentOptions = field(default_factory=SegmentOptions)
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
@@ -147,7 +149,9 @@ def _settings(arguments: Arguments) -> NodeSettings:
         destinations=tuple(_destinations(arguments, title, certificates)),
         encryption=certificates.server(),
         limits=Limits(arguments.max_pdu, arguments.max_object_mb, arguments.max_associations),
-        quota=Quota(arguments.spool_gb, arguments.spool_objects, arguments.keep_days),
+        quota=Quota(
+            arguments.spool_gb, arguments.spool_objects, arguments.keep_days, arguments.wait_hours
+        ),
         backoff=Backoff(arguments.retry_seconds, arguments.retry_longest),
         retry_failed=arguments.retry_failed,
     )

@@ -45,6 +45,7 @@ class Record:
         next_try: not before this, in seconds since 1970.
         ended: when it was done or failed, in seconds since 1970.
         reason: why it failed.
+        missing: images that were refused for lack of room and never came.
     """
 
     state: State = "waiting"
@@ -59,6 +60,7 @@ class Record:
     next_try: float = 0.0
     ended: float = 0.0
     reason: str = ""
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,13 @@ class JobQueue:
         """Return the jobs that hold images of a study, the oldest first."""
         return [job for job in self.all() if (job.images / study_uid).is_dir()]
 
-    def add(self, study: Path, instances: int) -> Job:
+    def add(self, study: Path, instances: int, **fields: Any) -> Job:
         """Make a job of a folder of images, which moves into it.
+
+        Args:
+            study: the folder.
+            instances: how many images it holds.
+            fields: of the record of a job that is not to wait for the segmentation.
 
         Raises:
             OutputError: when the disk does not allow it; the images then stay where they are.
@@ -130,16 +137,18 @@ class JobQueue:
         with self._lock:
             number = max(self._jobs, default=0) + 1
             folder = self._folder / f"{number:06d}"
-            images = folder / IMAGES
+            images, record = folder / IMAGES, Record(instances=instances, **fields)
             try:
                 images.mkdir(parents=True, exist_ok=True)
+                if fields:  # before the images: without a state they would be segmented
+                    _write_record(folder, record)
                 # from here on it is a job, even if its first state is never written
                 study.replace(images / study.name)
             except OSError as error:
                 raise OutputError(
                     f"cannot make a job: {error.strerror or error}; it is tried again"
                 ) from error
-            job = self._jobs[number] = Job(number, folder, Record(instances=instances))
+            job = self._jobs[number] = Job(number, folder, record)
             return job
 
     def update(self, job: Job, **changes: Any) -> Job:
@@ -150,8 +159,7 @@ class JobQueue:
         """
         with self._lock:
             record = replace(self._jobs[job.number].record, **changes)
-            with atomic_write(job.folder / STATE_FILE) as partial:
-                partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+            _write_record(job.folder, record)
             changed = self._jobs[job.number] = replace(job, record=record)
             return changed
 
@@ -181,6 +189,11 @@ class JobQueue:
             else:
                 # the program ended before the images had been moved in
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_record(folder: Path, record: Record) -> None:
+    with atomic_write(folder / STATE_FILE) as partial:
+        partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
 
 
 def _read_record(path: Path) -> Record:

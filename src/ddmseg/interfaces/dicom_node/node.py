@@ -168,6 +168,16 @@ class _Keeper:
         still_open = self._listener.open_studies()
         for job in self._spool.close_quiet(self._quiet_seconds, still_open=still_open):
             self._tell(f"{job.name}: complete, {job.record.instances} images")
+        for held in self._spool.hold_quiet(self._quiet_seconds, still_open=still_open):
+            self._tell(
+                f"an examination of {held.images} images is held, not segmented: {held.missing} "
+                "more were refused for lack of room; it waits for them at most "
+                f"{self._spool.quota.wait_hours:g} h"
+            )
+        for job in self._spool.give_up(time.time()):
+            self._tell(
+                f"{job.name}: {job.record.instances} images, not segmented: {job.record.reason}"
+            )
         if time.monotonic() - self._cleaned >= CLEAN_SECONDS:
             self._cleaned = time.monotonic()
             removed = self._spool.remove_old(time.time())

@@ -2,6 +2,7 @@
 
     SPOOL/incoming/STUDY/SERIES/IMAGE.dcm      until the examination is complete
     SPOOL/jobs/000007/images/STUDY/...         then
+    SPOOL/refused/STUDY                        images that there was no room for
 
 A file is first written under a name of ours, read back for its UIDs, and only then
 moved to where they say; so nothing from outside is ever part of a path unchecked.
@@ -15,7 +16,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,15 +24,19 @@ from typing import TYPE_CHECKING
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.dicom_elements import value
-from ddmseg.imaging.dicom_file import quiet, read_dataset
+from ddmseg.imaging.dicom_file import quiet, read_dataset, read_start
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
+from ddmseg.interfaces.dicom_node.shortage import Shortage
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+    from pydicom import Dataset
 
 UID_LENGTH = 64
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
+START_BYTES = 1 << 20
+"""Of an image that is not kept, in which its UIDs are looked for; they stand at the beginning."""
 UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
@@ -43,11 +48,14 @@ class Quota:
         gigabytes: of all images together, above 0.
         objects: number of files, at least 1.
         keep_days: how long the images of a job that has ended are kept, at least 0.
+        wait_hours: how long an examination waits for images that there was no room for,
+            at least 0.
     """
 
     gigabytes: float = 50.0
     objects: int = 200_000
     keep_days: float = 7.0
+    wait_hours: float = 24.0
 
     def __post_init__(self) -> None:
         if not (self.gigabytes > 0 and self.objects >= 1 and self.keep_days >= 0):
@@ -55,6 +63,8 @@ class Quota:
                 f"spool: got {self.gigabytes:g} GB, {self.objects} objects, {self.keep_days:g} "
                 "days; GB and objects must be above 0 and days not below"
             )
+        if not self.wait_hours >= 0:
+            raise SettingsError(f"wait_hours: got {self.wait_hours:g}; it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,19 @@ class Arrival:
 
     study_uid: str
     new: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """An examination that nobody sends any more and that is not whole.
+
+    Attributes:
+        images: that are here.
+        missing: that were refused for lack of room.
+    """
+
+    images: int
+    missing: int
 
 
 def check_uid(uid: str) -> str:
@@ -101,6 +124,7 @@ class Spool:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' scans
             self._incoming.mkdir(exist_ok=True)
+            self._shortage = Shortage(folder / "refused")
         except OSError as error:
             raise OutputError(
                 f"cannot use {folder} as spool: {error.strerror or error}; name another folder"
@@ -111,6 +135,8 @@ class Spool:
             leftover.unlink()
         self._last = {study.name: now() for study in self._incoming.iterdir()}
         self._bytes, self._objects = _measure(folder)
+        self._shortage.drop(self._is_here)
+        self._told: dict[str, int] = {}
 
     def close(self) -> None:
         """Let another program use the folder."""
@@ -122,7 +148,7 @@ class Spool:
         with self._lock:
             return len(self._last)
 
-    def store(self, parts: Iterable[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
+    def store(self, parts: Sequence[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
         """Keep one DICOM file.
 
         Args:
@@ -134,16 +160,26 @@ class Spool:
             Its study, and whether it was new; one that is here already is left as it is.
 
         Raises:
-            OutputError: when the quota is used up or the disk is full.
+            OutputError: when the quota is used up or the disk is full; until the image comes
+                again its examination is not complete.
             ScanError: when it is no DICOM image, or not the one it was called.
         """
+        try:
+            return self._keep(parts, size, image_uid)
+        except OutputError:
+            study = self._note_refused(parts, image_uid)
+            if study is None:
+                raise
+            return Arrival(study, False)
+
+    def _keep(self, parts: Sequence[bytes | memoryview], size: int, image_uid: str) -> Arrival:
         self._reserve(size)
         arrived = self._incoming / f"{secrets.token_hex(8)}.dcm"
         kept = False
         try:
             with atomic_write(arrived) as partial, partial.open("wb") as stream:
                 stream.writelines(parts)
-            study, series, image = _uids(arrived)
+            study, series, image = _uids(read_dataset(arrived, UID_KEYWORDS))
             if image != image_uid:
                 raise ScanError("its SOP Instance UID is not the one it was sent under")
             kept = self._move_in(arrived, study, Path(study, series, f"{image}.dcm"))
@@ -152,6 +188,29 @@ class Spool:
             if not kept:
                 arrived.unlink(missing_ok=True)
                 self._release(size, 1)
+
+    def _note_refused(self, parts: Sequence[bytes | memoryview], image_uid: str) -> str | None:
+        """Remember an image that there was no room for; return its study if it is here already."""
+        start = b"".join(bytes(part[:START_BYTES]) for part in parts)
+        try:
+            study, series, image = _uids(read_start(start, UID_KEYWORDS, told="an image"))
+        except ScanError:
+            return None  # no image of any examination
+        place = Path(series, f"{image}.dcm")
+        with self._lock:
+            if (self._incoming / study / place).exists() or self._done_before(
+                study, Path(study, place)
+            ):
+                return study
+            if image == image_uid:
+                self._shortage.note(study, place)
+                if study in self._last:
+                    self._last[study] = self._now()
+        return None
+
+    def _is_here(self, study: str, place: str) -> bool:
+        homes = (self._incoming, *(job.images for job in self.queue.holding(study)))
+        return any((home / study / place).exists() for home in homes)
 
     def _move_in(self, arrived: Path, study: str, place: Path) -> bool:
         """Give a file its name; return False when that image is here already."""
@@ -167,6 +226,7 @@ class Spool:
                 arrived.replace(target)
             except OSError as error:
                 raise OutputError(f"cannot keep it: {error.strerror or error}") from error
+            self._shortage.came(study, place.relative_to(study))
             return True
 
     def _done_before(self, study: str, place: Path) -> bool:
@@ -180,6 +240,8 @@ class Spool:
     def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
         """Make jobs of the examinations of which nothing came for so long; return them.
 
+        Not of those that are held, because images of them were refused for lack of room.
+
         Args:
             quiet_seconds: without an image.
             still_open: studies that somebody is sending, however slowly.
@@ -188,19 +250,63 @@ class Spool:
             OutputError: when the disk does not allow it; try again later.
         """
         with self._lock:
-            due = [
-                study
-                for study, last in self._last.items()
-                if self._now() - last >= quiet_seconds and study not in still_open
-            ]
             jobs = []
-            for uid in due:
+            for uid in self._quiet(quiet_seconds, still_open):
                 study = self._incoming / uid
-                count = sum(1 for _ in study.glob("*/*.dcm"))
+                count = _count(study)
+                if count and self._shortage.missing(uid):
+                    continue
                 if count:
                     jobs.append(self.queue.add(study, count + self._complete(study)))
                 del self._last[uid]
             return jobs
+
+    def hold_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Held]:
+        """Return the examinations that would be complete and are held; each once as it stands."""
+        with self._lock:
+            held = {
+                uid: self._shortage.missing(uid) for uid in self._quiet(quiet_seconds, still_open)
+            }
+            new = {uid: n for uid, n in held.items() if n and self._told.get(uid) != n}
+            self._told |= new
+            return [Held(_count(self._incoming / uid), n) for uid, n in new.items()]
+
+    def give_up(self, today: float) -> list[Job]:
+        """Make failed jobs of the examinations that were held for too long; return them.
+
+        Their images stay for as long as those of other failed jobs, so that the missing ones
+        alone can still make them whole.
+
+        Args:
+            today: seconds since 1970.
+
+        Raises:
+            OutputError: when the disk does not allow it; try again later.
+        """
+        with self._lock:
+            jobs = []
+            for uid in self._shortage.over(today - self.quota.wait_hours * 3600):
+                study, missing = self._incoming / uid, self._shortage.missing(uid)
+                count = _count(study)
+                if uid not in self._told or uid not in self._last or not count:
+                    continue
+                reason = (
+                    f"{missing} more were refused for lack of room and did not come within "
+                    f"{self.quota.wait_hours:g} h; make room and send the study again"
+                )
+                fields = {"state": "failed", "ended": today, "reason": reason, "missing": missing}
+                jobs.append(self.queue.add(study, count, **fields))
+                del self._last[uid]
+                self._told.pop(uid, None)
+            return jobs
+
+    def _quiet(self, quiet_seconds: float, still_open: Collection[str]) -> list[str]:
+        """The studies of which nothing came for so long."""
+        return [
+            study
+            for study, last in self._last.items()
+            if self._now() - last >= quiet_seconds and study not in still_open
+        ]
 
     def _complete(self, study: Path) -> int:
         """Add the slices of these series that came with an earlier job; return how many.
@@ -231,7 +337,9 @@ class Spool:
         again = [
             job
             for job in self.queue.all()
+            # of a part of an examination nothing may come: it is to be sent again
             if job.record.state == "failed"
+            and not job.record.missing
             and any(
                 last[study] == job.number and not (self._incoming / study).exists()
                 for study in job.studies()
@@ -254,6 +362,9 @@ class Spool:
                 self.queue.drop_images(job)
                 self._release(*gone)
                 removed += 1
+        with self._lock:
+            kept = {study for job in self.queue.all() for study in job.studies()}
+            self._shortage.forget_all(limit, but={*self._last, *kept})
         return removed
 
     def _reserve(self, size: int) -> None:
@@ -265,7 +376,8 @@ class Spool:
             ):
                 raise OutputError(
                     f"the spool is full ({self._objects} objects, {self._bytes / 1e9:.1f} GB); "
-                    "finished jobs are removed in time, or allow more with --spool-gb"
+                    "finished jobs are removed in time, or allow more with --spool-gb or "
+                    "--spool-objects"
                 )
             self._bytes, self._objects = self._bytes + size, self._objects + 1
 
@@ -289,9 +401,8 @@ def _own(folder: Path) -> BaseFileLock:
     return lock
 
 
-def _uids(path: Path) -> list[str]:
+def _uids(dataset: Dataset) -> list[str]:
     """UIDs of study, series and image, each safe to be a name."""
-    dataset = read_dataset(path, UID_KEYWORDS)
     with quiet():
         found = [str(value(dataset, keyword) or "") for keyword in UID_KEYWORDS]
     return [check_uid(uid) for uid in found]
@@ -301,6 +412,10 @@ def _measure(folder: Path) -> tuple[int, int]:
     """Bytes and number of the images in a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*.dcm") if path.is_file()]
     return sum(sizes), len(sizes)
+
+
+def _count(study: Path) -> int:
+    return sum(1 for _ in study.glob("*/*.dcm"))
 
 
 def _link(source: Path, target: Path) -> None:
