@@ -173,6 +173,55 @@ def test_nothing_of_the_patient_is_kept(tmp_path: Path) -> None:
     assert "SECRET" not in kept
 
 
+def test_two_files_of_one_name_and_different_pixels_are_refused(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    save(datasets)
+    other = datasets[1]
+    other.PixelData = other.PixelData[:-2] + b"\1\0"
+    other.save_as(tmp_path / "zz.dcm")
+    (series,) = list_series(tmp_path)
+    told = (
+        "series-004_t1_mprage_sag: two files of image 2 with one SOP Instance UID and different "
+        "pixels, and nothing says which is right; leave the wrong one out, or export the series "
+        "again"
+    )
+    assert refusal(series) == told
+    with pytest.raises(ScanError) as caught:
+        read_series(series)
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({"PatientComments": "seen"}, True),
+        ({"RescaleSlope": "2"}, False),
+        ({"BitsStored": 12}, False),
+        ({"PixelData": b""}, False),
+    ],
+)
+def test_a_copy_may_differ_where_it_does_not_matter(
+    tmp_path: Path, change: dict[str, object], taken: bool
+) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    save(datasets)
+    for keyword, value in change.items():
+        setattr(datasets[1], keyword, value)
+    datasets[1].save_as(tmp_path / "zz.dcm")
+    (series,) = list_series(tmp_path)
+    assert (refusal(series) is None) == taken
+    assert len(series.headers) == (3 if taken else 4)
+
+
+def test_two_images_at_one_place_are_refused(tmp_path: Path) -> None:
+    datasets = slice_datasets(tmp_path, scan(), AFFINE)
+    save(datasets)
+    datasets[1].SOPInstanceUID = datasets[1].file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    datasets[1].save_as(tmp_path / "zz.dcm")
+    (series,) = list_series(tmp_path)
+    assert "1 images lie where another lies" in str(refusal(series))
+
+
 def test_an_image_exported_twice_counts_once(tmp_path: Path) -> None:
     for path in write_series(tmp_path / "a", scan(), AFFINE):
         (tmp_path / f"copy-{path.name}").write_bytes(path.read_bytes())

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom_archive import archive_members
@@ -28,6 +29,7 @@ from ddmseg.imaging.dicom_pixels import (
     check_lengths,
     check_stored,
     read_pixels,
+    same_images,
 )
 from ddmseg.imaging.nifti_guard import MAX_VOXELS
 from ddmseg.imaging.volume import Volume
@@ -117,8 +119,9 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
     DICOMDIR, the list of contents of an exported disk, unless it is what was named:
     then its folder is meant.
 
-    Headers only are read. An image that was exported twice counts once. Files
-    that are no DICOM, and DICOM files without an image, are passed over.
+    Headers only are read, and the pixels of files of one SOP Instance UID: an image that
+    was exported twice counts once, and where the pixels differ the series is refused
+    (:func:`refusal`). Files that are no DICOM, and DICOM files without an image, are passed over.
 
     Args:
         folder: or one file, or a zip archive.
@@ -211,6 +214,7 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
 def _checked(series: Series, max_voxels: int) -> Stack:
     """The slices in order, if everything the headers tell allows to read them."""
     _check_kind(series)
+    _check_names(series)
     _check_alike(series, max_voxels)
     stack = stack_frames(series.frames, series.name)
     check_decoder(series.headers[0], series.name)
@@ -300,14 +304,33 @@ def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
 
 
 def _without_copies(headers: Iterable[Header]) -> Iterator[Header]:
-    """Each image once; where UIDs were blanked, the place tells images apart too."""
-    seen = set()
+    """Each image once; one of the same name and another content stays, to be refused."""
+    seen: dict[tuple[Any, ...], Header] = {}
     for header in headers:
-        places = tuple((frame.position, frame.contrast) for frame in header.frames)
-        key = (header.series_uid, header.image_uid, places)
-        if not header.image_uid or key not in seen:
-            seen.add(key)
+        first = seen.setdefault(_identity(header), header)
+        if first is header or not header.image_uid or not same_images(first, header):
             yield header
+
+
+def _identity(header: Header) -> tuple[Any, ...]:
+    """What tells images apart: the UID and, where UIDs were blanked, the place too."""
+    places = tuple((frame.position, frame.contrast) for frame in header.frames)
+    return header.series_uid, header.image_uid, places
+
+
+def _check_names(series: Series) -> None:
+    """Check that no two files claim to be the same image."""
+    seen = set()
+    for header in series.headers:
+        if header.image_uid and _identity(header) in seen:
+            instance = header.frames[0].instance if header.frames else None
+            about = "an image" if instance is None else f"image {instance}"
+            raise ScanError(
+                f"{series.name}: two files of {about} with one SOP Instance UID and different "
+                "pixels, and nothing says which is right; leave the wrong one out, or export the "
+                "series again"
+            )
+        seen.add(_identity(header))
 
 
 def _series(uid: str, members: list[Header]) -> Series:

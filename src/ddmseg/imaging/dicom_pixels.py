@@ -133,6 +133,31 @@ def check_stored(headers: Sequence[Header], name: str) -> None:
             _stored_image(header, name)
 
 
+def same_images(one: Header, other: Header) -> bool:
+    """Say whether two files hold the same images: bit by bit as they are stored, scaled alike.
+
+    Of two that cannot both be read it is not believed.
+    """
+    if one.transfer_syntax != other.transfer_syntax or _scales(one) != _scales(other):
+        return False
+    try:
+        first, second = (
+            read_image(header.path, KEYWORDS, _promised(header)[1], told=_told(header, ""))
+            for header in (one, other)
+        )
+    except ScanError:
+        return False
+    with quiet():
+        return all(
+            getattr(first, keyword, None) == getattr(second, keyword, None)
+            for keyword in (*KEYWORDS, "PixelData")
+        )
+
+
+def _scales(header: Header) -> list[tuple[float, float]]:
+    return [(frame.slope, frame.intercept) for frame in header.frames]
+
+
 def _told(header: Header, name: str) -> str:
     """What a file is called: by number, for names of exported files are often patients'."""
     instance = header.frames[0].instance if header.frames else None
