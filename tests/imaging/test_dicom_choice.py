@@ -12,7 +12,7 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom import Series, list_series, refusal
-from ddmseg.imaging.dicom_choice import choose_series, describe_series
+from ddmseg.imaging.dicom_choice import Trained, choose_series, describe_series
 from dicom_files import affine_of, save, scan, slice_datasets
 
 HEAD = ((4, 5, 6), (45.0, 40.0, 30.0))  # voxels and mm: 180 mm along each axis
@@ -93,8 +93,64 @@ def test_the_choice_is_explained(tmp_path: Path) -> None:
     series(tmp_path, 5, "t2_tse", MRAcquisitionType="2D")
     choice = choose_series(list_series(tmp_path))
     assert choice.why == (
-        "T1-like by its description, which the models know best, as scanned, whole head, 3-D, "
-        "45 x 40 x 30 mm; the best of 2 usable of 3"
+        "T1-like by its description, as scanned, whole head, 3-D, 45 x 40 x 30 mm; the best of 2 "
+        "usable of 3, for the models"
+    )
+    (_, only, _) = list_series(tmp_path)
+    assert choose_series([only]).why.endswith("45 x 40 x 30 mm; the only one, for the models")
+
+
+ANATOMY = Trained("anatomy", thickest_mm=35.0)
+HIPPOCAMPUS = Trained("hippocampus", largest_crop_mm=60.0, thickest_mm=35.0, t1_alone=True)
+SLICES = {"MRAcquisitionType": "2D"}
+FINE = ((5, 5, 5), (30.0, 30.0, 30.0))
+CROP = ((4, 5, 6), (10.0, 9.0, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "anatomy", "hippocampus"),
+    [
+        # thick T1 and fine FLAIR: other contrasts were seen by one, thick slices by neither
+        ({"description": "t1"}, {"description": "flair", "size": FINE}, 2, 1),
+        # a crop of T1 and a head of T2
+        ({"description": "t1", "size": CROP}, {"description": "t2"}, 2, 1),
+        # of two T1 the fine one, though in 2-D
+        (
+            {"description": "t1"},
+            {"description": "t1", "size": FINE, "MRAcquisitionType": "2D"},
+            2,
+            2,
+        ),
+        # a crop that is too large is a part of a head to both
+        ({"description": "t1", "size": ((9, 8, 9), (10.0,) * 3)}, {"description": "t2"}, 2, 2),
+    ],
+)
+def test_the_choice_knows_what_the_model_was_trained_on(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], anatomy: int, hippocampus: int
+) -> None:
+    series(tmp_path, 1, **one)
+    series(tmp_path, 2, **other)
+    found = list_series(tmp_path)
+    assert choose_series(found, model=ANATOMY).series.number == anatomy
+    assert choose_series(found, model=HIPPOCAMPUS).series.number == hippocampus
+
+
+def test_what_a_model_was_not_trained_on_is_told(tmp_path: Path) -> None:
+    series(tmp_path, 1, "flair", size=((4, 5, 6), (45.0, 20.0, 10.0)))
+    found = list_series(tmp_path)
+    assert choose_series(found, model=HIPPOCAMPUS).why == (
+        "not T1-like, as scanned, part of a head, 3-D, 45 x 20 x 10 mm; the only one, for "
+        "hippocampus; but hippocampus learned from T1 alone, whole heads and crops to 60 mm, "
+        "voxels to 35 mm"
+    )
+    assert choose_series(found, "1", model=ANATOMY).why == (
+        "named with --series; but anatomy learned from T1 most, whole heads, voxels to 35 mm"
+    )
+    series(tmp_path / "crop", 2, "t1", size=CROP)
+    (crop,) = list_series(tmp_path / "crop")
+    assert choose_series([crop], model=HIPPOCAMPUS).why == (
+        "T1-like by its description, as scanned, a crop, 3-D, 10 x 9 x 8 mm; the only one, for "
+        "hippocampus"
     )
 
 

@@ -100,6 +100,14 @@ def test_a_zip_of_a_mixed_export(segment, exported, tmp_path) -> None:
     assert_seg_is_the_nifti(tmp_path / "out")
 
 
+def test_one_series_is_explained_too(segment, exported, tmp_path) -> None:
+    outcome = segment(exported, "-o", tmp_path / "out", "--mode", "fast")
+    assert (
+        f"chosen: {STEM} (T1-like by its description, as scanned, whole head, 3-D, 6 x 6 x 6 mm; "
+        "the only one, for tiny)"
+    ) in outcome.err.splitlines()
+
+
 def test_the_list_of_series_needs_no_output(segment, exported) -> None:
     outcome = segment(exported, "--list-series")
     assert (outcome.code, outcome.err) == (0, "")

@@ -175,10 +175,13 @@ def test_a_localiser_by_its_description_must_be_asked_for_and_is_told(tmp_path) 
     ]
 
 
-def test_one_series_alone_is_not_told(tmp_path) -> None:
+def test_one_series_alone_is_told_with_the_reason(tmp_path) -> None:
     told: list[str] = []
     only(dicom(tmp_path / "in"), tell=told.append)
-    assert told == []
+    assert told == [
+        "chosen: series-004_t1_mprage_sag (T1-like by its description, as scanned, part of a "
+        "head, 2-D, 0.9 x 1.1 x 2.5 mm; the only one, for the models)"
+    ]
 
 
 def test_a_series_that_cannot_be_read_is_refused_with_the_reason(tmp_path) -> None:

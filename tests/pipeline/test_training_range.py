@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddmseg.errors import SettingsError
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.card import Card, thickest_mm
 from ddmseg.pipeline.training_range import (
     CONTRAST,
     DISTANCE_MARGIN,
@@ -19,7 +19,6 @@ from ddmseg.pipeline.training_range import (
     intensity_statistics,
     outside_training,
     profile_of,
-    thickest_mm,
     training_distance,
     training_range,
 )

@@ -1,12 +1,14 @@
 """Which series of an examination to segment, and why.
 
 An export holds localisers, maps and several contrasts. What can be read at all, and is
-not described as a localiser or a map, is ranked by what every model here knows best: MR,
-as scanned, the whole head, T1-like, in 3-D, without contrast agent, in fine voxels.
+not described as a localiser or a map, is ranked by how near it is to what the model was
+trained on: MR, as scanned, as much of the head, T1-like, slices no thicker, in 3-D, without
+contrast agent, in fine voxels.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +29,30 @@ _OTHER = re.compile(
     r"asl|perf|stir|scout|survey|locali[sz]er"
 )
 _AGENT = re.compile(r"\bgd|_gd|gado|post|\+ ?c\b|(\b|_)(ce|km|gk)(\b|_)|contrast")
-_KINDS = {
-    2: "T1-like by its description, which the models know best",
-    1: "contrast not named, and the models know T1 best",
-    0: "not T1-like, and the models know T1 best",
-}
+_KINDS = {2: "T1-like by its description", 1: "contrast not named", 0: "not T1-like"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a model was trained on.
+
+    Attributes:
+        name: of the model.
+        largest_crop_mm: a scan no wider than this along any axis is like the crops it
+            learned from; 0 for a model that learned from whole heads. Such a model takes
+            whole heads as well, and finds its part of them.
+        thickest_mm: longest voxel edge that it accepts.
+        t1_alone: whether it saw T1 images and no others.
+    """
+
+    name: str
+    largest_crop_mm: float = 0.0
+    thickest_mm: float = math.inf
+    t1_alone: bool = False
+
+
+ANY_MODEL = Trained("the models")
+"""What holds for all of them: they know heads and T1 best."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,7 @@ class Choice:
 
     Attributes:
         series: the one.
-        why: in a few words, why this one.
+        why: in a few words, why this one, and what of it the model was not trained on.
         doubtful: whether it was asked for and would not have been chosen, by its
             description.
     """
@@ -56,24 +77,38 @@ class _Traits:
 
     magnetic: bool
     as_scanned: bool
-    whole_head: bool
+    extent_mm: tuple[float, ...]
     t1: int
     three_d: bool
     plain: bool
     coarsest_mm: float
 
     @property
-    def rank(self) -> tuple[float, ...]:
+    def whole_head(self) -> bool:
+        """Whether it may show one."""
+        return min(self.extent_mm) >= HEAD_MM
+
+    def rank(self, model: Trained) -> tuple[float, ...]:
         """Larger is better."""
-        # a tenth of a millimetre decides nothing
+        covers = self.whole_head or self.is_crop(model)
+        thin = self.coarsest_mm <= model.thickest_mm
+        # who saw T1 alone is lost in another contrast; who saw them all is in thick slices
+        known = (self.t1, thin) if model.t1_alone else (thin, self.t1)
         return (
-            *(self.magnetic, self.as_scanned, self.whole_head, self.t1, self.three_d, self.plain),
+            *(self.magnetic, self.as_scanned, covers, *known, self.three_d, self.plain),
+            # a tenth of a millimetre decides nothing
             -round(self.coarsest_mm, 1),
         )
 
+    def is_crop(self, model: Trained) -> bool:
+        """Whether it is like the crops that a model learned from."""
+        return max(self.extent_mm) <= model.largest_crop_mm
 
-def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
-    """Return the series that was asked for, or else the one that fits the models best.
+
+def choose_series(
+    found: Sequence[Series], wanted: str | None = None, *, model: Trained = ANY_MODEL
+) -> Choice:
+    """Return the series that was asked for, or else the one that fits the model best.
 
     One that is described as a localiser or a computed map is taken only when it was
     asked for.
@@ -81,6 +116,7 @@ def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
     Args:
         found: by :func:`ddmseg.imaging.dicom.list_series`.
         wanted: a series number or a Series Instance UID.
+        model: what it was trained on.
 
     Raises:
         ScanError: when there is none such, or none can be segmented.
@@ -88,7 +124,10 @@ def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
     if wanted is not None:
         series, named = _wanted(found, wanted), "named with --series"
         doubt = described_as(series)
-        return Choice(series, f"{named}, though {doubt}" if doubt else named, doubt is not None)
+        told = f"{named}, though {doubt}" if doubt else named
+        if refusal(series) is None:
+            told += _beyond(_traits(series), model)
+        return Choice(series, told, doubt is not None)
     reasons = {series.uid: refusal(series) or _doubt(series) for series in found}
     usable = [series for series in found if reasons[series.uid] is None]
     if not usable:
@@ -98,13 +137,13 @@ def choose_series(found: Sequence[Series], wanted: str | None = None) -> Choice:
         raise ScanError(f"none of {len(found)} series can be segmented; the first: {first}")
     traits = {series.uid: _traits(series) for series in usable}
     # of equals the first, as the scanner counts them; more slices before fewer
-    best = max(usable, key=lambda one: (*traits[one.uid].rank, one.shape[2]))
+    best = max(usable, key=lambda one: (*traits[one.uid].rank(model), one.shape[2]))
     if not traits[best.uid].magnetic:
         raise ScanError(
             f"{best.name}: no MR series here, and the models know MR only; "
             "name a series with --series to segment it all the same"
         )
-    return Choice(best, _why(best, traits[best.uid], len(usable), len(found)))
+    return Choice(best, _why(best, traits[best.uid], model, len(usable), len(found)))
 
 
 def describe_series(series: Series) -> str:
@@ -174,7 +213,7 @@ def _traits(series: Series) -> _Traits:
     return _Traits(
         magnetic=series.modality == "MR",
         as_scanned="DERIVED" not in header.image_type,
-        whole_head=min(extent) >= HEAD_MM,
+        extent_mm=tuple(extent),
         t1=2 if named else 0 if _OTHER.search(words) else 1,
         three_d=header.acquisition == "3D"
         or (not header.acquisition and max(edges) / min(edges) <= ISOTROPIC_RATIO),
@@ -183,14 +222,32 @@ def _traits(series: Series) -> _Traits:
     )
 
 
-def _why(series: Series, traits: _Traits, usable: int, found: int) -> str:
+def _why(series: Series, traits: _Traits, model: Trained, usable: int, found: int) -> str:
     spacing = series.spacing_mm
+    part = "a crop" if traits.is_crop(model) else "part of a head"
     told = [
         _KINDS[traits.t1],
         "as scanned" if traits.as_scanned else "derived",
-        "whole head" if traits.whole_head else "part of a head",
+        "whole head" if traits.whole_head else part,
         "3-D" if traits.three_d else "2-D",
         f"{shown_mm(spacing)} mm" if spacing else "",
     ]
-    count = f"the best of {usable} usable" if usable > 1 else "the only usable one"
-    return f"{', '.join(filter(None, told))}; {count} of {found}"
+    count = f"the best of {usable} usable of {found}" if usable > 1 else ""
+    if usable == 1:
+        count = "the only one" if found == 1 else f"the only usable one of {found}"
+    return f"{', '.join(filter(None, told))}; {count}, for {model.name}{_beyond(traits, model)}"
+
+
+def _beyond(traits: _Traits, model: Trained) -> str:
+    """What of a series a model was not trained on, behind a semicolon; empty for nothing."""
+    if model == ANY_MODEL:
+        return ""
+    told = []
+    if not traits.t1:
+        told.append("T1 alone" if model.t1_alone else "T1 most")
+    if not (traits.whole_head or traits.is_crop(model)):
+        crops = f" and crops to {model.largest_crop_mm:g} mm" if model.largest_crop_mm else ""
+        told.append(f"whole heads{crops}")
+    if traits.coarsest_mm > model.thickest_mm:
+        told.append(f"voxels to {model.thickest_mm:g} mm")
+    return f"; but {model.name} learned from {', '.join(told)}" if told else ""

@@ -14,6 +14,7 @@ from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_files, nifti_stem
 
 if TYPE_CHECKING:
     from ddmseg.imaging.dicom import Series
+    from ddmseg.imaging.dicom_choice import Trained
 
 BIDS_CONTRAST = "_T1w"
 RESULT_ENDINGS = ("_dseg", "_probseg", "_desc-uncertainty_map", "_desc-discrepancy_map")
@@ -62,7 +63,11 @@ def _silent(line: str) -> None:
 
 
 def find_scans(
-    inputs: Iterable[Path], *, series: str | None = None, tell: Callable[[str], None] = _silent
+    inputs: Iterable[Path],
+    *,
+    series: str | None = None,
+    model: Trained | None = None,
+    tell: Callable[[str], None] = _silent,
 ) -> tuple[list[Scan], list[Refused]]:
     """Return every scan once, with places of their own for the results.
 
@@ -74,7 +79,8 @@ def find_scans(
     Args:
         inputs: as named by the user.
         series: number or UID of the series to take from each DICOM input; None
-            takes the one that fits the models best.
+            takes the one that fits the model best.
+        model: what it was trained on; None for what holds for all.
         tell: is called with a line for each series where an input holds several, and
             with one that says which was chosen and why; none names a path or patient.
     """
@@ -82,7 +88,7 @@ def find_scans(
     refused = []
     for given in inputs:
         try:
-            for scan in _scans_in(given, series, tell):
+            for scan in _scans_in(given, series, model, tell):
                 key = (os.path.realpath(scan.path), scan.series.uid if scan.series else "")
                 found.setdefault(key, scan)
         except (DdmsegError, OSError) as error:
@@ -111,7 +117,7 @@ def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
 
 
 def _scans_in(
-    path: Path, wanted: str | None, tell: Callable[[str], None] = _silent
+    path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
 ) -> Iterator[Scan]:
     from ddmseg.imaging.dicom import holds_dicom, is_zip
 
@@ -122,7 +128,7 @@ def _scans_in(
     if nifti:
         yield from (Scan(file, nifti_stem(file)) for file in nifti)
     elif is_zip(path) or holds_dicom(path):
-        yield _dicom_scan(path, wanted, tell)
+        yield _dicom_scan(path, wanted, model, tell)
     elif path.is_dir():
         raise ScanError(_why_empty(path))
     else:
@@ -135,19 +141,20 @@ def _nifti_in(path: Path) -> list[Path]:
     return _bids_scans(path) or [file for file in nifti_files(path) if not _is_result(file)]
 
 
-def _dicom_scan(path: Path, wanted: str | None, tell: Callable[[str], None]) -> Scan:
+def _dicom_scan(
+    path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
+) -> Scan:
     """The series that was asked for, or that fits best."""
     from ddmseg.imaging.dicom import check_series, list_series
-    from ddmseg.imaging.dicom_choice import choose_series, describe_series
+    from ddmseg.imaging.dicom_choice import ANY_MODEL, choose_series, describe_series
 
     listed = list_series(path)
     if len(listed) > 1:
         for one in listed:
             tell(describe_series(one))
-    choice = choose_series(listed, wanted)
+    choice = choose_series(listed, wanted, model=model or ANY_MODEL)
     check_series(choice.series)
-    if len(listed) > 1 or choice.doubtful:
-        tell(f"chosen: {choice.series.name} ({choice.why})")
+    tell(f"chosen: {choice.series.name} ({choice.why})")
     return Scan(path, choice.series.name, series=choice.series)
 
 

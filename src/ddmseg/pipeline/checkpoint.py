@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from ddmseg.errors import CheckpointError, SettingsError
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.card import Card as Card
+from ddmseg.pipeline.card import read_card as read_card
 from ddmseg.pipeline.config import ModelSettings, Settings
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 
@@ -49,36 +51,6 @@ def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSe
     model = DiscrepancyDiffusionSegmenter(settings.dims, settings.contrasts, classes, **sizes)
     form = torch.channels_last if settings.dims == 2 else torch.channels_last_3d
     return model.to(memory_format=form)  # type: ignore[call-overload, no-any-return]
-
-
-@dataclass(frozen=True)
-class Card:
-    """What travels with weights: how they were made and what they are good for.
-
-    Attributes:
-        name: of the model.
-        labels: FreeSurfer id of each class, background first.
-        settings: the resolved settings of the training.
-        data: what it was trained on, with licence.
-        licence: of the weights.
-        scores: measured figures, by name.
-        calibration: monotone map from raw to calibrated expected Dice, by name.
-        checksum: SHA-256 of the weights file.
-        trained_steps: steps of the optimiser.
-        teacher: name and checksum of the model that taught a distilled one; how is in the
-            settings.
-    """
-
-    name: str
-    labels: tuple[int, ...]
-    settings: dict[str, Any]
-    data: str = ""
-    licence: str = ""
-    scores: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    checksum: str = ""
-    trained_steps: int = 0
-    teacher: dict[str, str] = field(default_factory=dict)
 
 
 def save_weights(model: Network, card: Card, path: Path) -> Card:
@@ -158,22 +130,6 @@ def adopt_weights(model: Network, path: Path) -> list[str]:
         for name, value in fits.items():
             own[name].copy_(value)
     return sorted(fits)
-
-
-def read_card(path: Path) -> Card:
-    """Read a card from its ``.json`` file.
-
-    Raises:
-        CheckpointError: when it is missing or not a card.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Card(**{**raw, "labels": tuple(raw["labels"])})
-    except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a card of weights ({reason})") from error
 
 
 def first_reason(error: Exception) -> str:

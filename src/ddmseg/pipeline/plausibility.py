@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ddmseg.imaging.labels import mirror_index, protocol_rows, structure
 from ddmseg.imaging.steps import FillSlices, Step
 from ddmseg.imaging.volume import Volume
+from ddmseg.pipeline.card import thickest_mm
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.reasons import Reason, about_structures
 from ddmseg.pipeline.segmentation import StructureVolume
-from ddmseg.pipeline.training_range import thickest_mm
 
 THICKEST_MM = 6.5
 """Thickest slices of label-map models whose cards do not say what they were trained on."""

@@ -19,6 +19,7 @@ from ddmseg.pipeline.budget.head import HeadBudget
 from ddmseg.pipeline.budget.plan import wish_of
 from ddmseg.pipeline.budget.prediction import predicted, size_of
 from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.model_fit import LARGEST_CROP_MM
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.reasons import Reason, on_side
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume, Verdict
@@ -30,8 +31,6 @@ REGION_MM = (36.0, 50.0, 36.0)
 """Size of a region along right-left, front-back and up-down: that of the training crops."""
 MARGIN_MM = 5.0
 """Kept around a structure that would not fit the region otherwise."""
-LARGEST_CROP_MM = 80.0
-"""A scan no wider than this on any axis is taken for a crop."""
 FEWEST_ML = 0.3
 """Below this the coarse structure is taken as not found: an atrophied one has 1 ml."""
 _RANK: dict[str, int] = {"pass": 0, "warn": 1, "fail": 2}

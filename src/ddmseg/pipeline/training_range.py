@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import SettingsError
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.card import Card
 from ddmseg.pipeline.reasons import Reason
 
 if TYPE_CHECKING:
@@ -160,12 +160,6 @@ def outside_training(card: Card, profile: Profile) -> Iterator[Reason]:
             "features_outside",
             {"distance": shown, "accepted": accepted},
         )
-
-
-def thickest_mm(card: Card) -> float | None:
-    """Return the longest voxel edge that a model accepts; None where its card is silent."""
-    told = card.calibration.get("training_range")
-    return None if told is None else float(told["thickest_mm"])
 
 
 def _odd_intensities(

@@ -178,9 +178,9 @@ def _is_loopback(address: str) -> bool:
 
 def _work(arguments: Arguments) -> Work:
     """Load the model, and find out whether the results can be stored."""
-    from ddmseg.pipeline.zoo import model_path
+    from ddmseg.pipeline.model_fit import trained_on
 
-    model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
+    trained = trained_on(arguments.model)  # a wrong name must not cost the seconds torch needs
     if arguments.threads is not None and arguments.threads < 1:
         raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
     try:
@@ -206,5 +206,6 @@ def _work(arguments: Arguments) -> Work:
         arguments.segmentation,
         form=arguments.dicom_seg,
         hold_failed=arguments.hold_failed,
+        trained=trained,
         monitor=monitor_folder(arguments.monitor),
     )

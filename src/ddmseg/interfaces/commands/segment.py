@@ -98,7 +98,7 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when nothing can be done at all: wrong model, device or output.
     """
     from ddmseg.pipeline.memory import keep_freed_memory
-    from ddmseg.pipeline.zoo import model_path
+    from ddmseg.pipeline.model_fit import trained_on
 
     if arguments.list_series:
         return _list_series(arguments)
@@ -106,9 +106,10 @@ def run(arguments: Arguments) -> int:
         raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
     if arguments.scans_at_once < 1:
         raise SettingsError(f"scans_at_once: got {arguments.scans_at_once}; it must be at least 1")
-    model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
+    # a wrong name must not cost the seconds that torch needs
+    trained = trained_on(arguments.model)
     _check_output(arguments.folder)
-    scans, refused = find_scans(arguments.scans, series=arguments.series, tell=say)
+    scans, refused = find_scans(arguments.scans, series=arguments.series, model=trained, tell=say)
     for one in refused:
         say_error(one.error, about=str(one.path))
     total = len(scans) + len(refused)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ddmseg.errors import OutputError, QualityError, ScanError
 from ddmseg.imaging.dicom import Series, list_series, read_series
-from ddmseg.imaging.dicom_choice import choose_series
+from ddmseg.imaging.dicom_choice import ANY_MODEL, Trained, choose_series
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
 from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget
@@ -42,6 +42,7 @@ class Work:
         options: of the segmentation.
         form: of the DICOM SEG.
         hold_failed: do not send what fails the quality check.
+        trained: what the model was trained on; the series is chosen by it.
         monitor: store that each segmentation adds a line to; None adds nothing.
     """
 
@@ -50,6 +51,7 @@ class Work:
     options: SegmentOptions
     form: Literal["binary", "labelmap"] = "binary"
     hold_failed: bool = False
+    trained: Trained = ANY_MODEL
     monitor: Path | None = None
 
 
@@ -122,7 +124,7 @@ class Worker:
     def _segment(self, job: Job) -> Job:
         """Segment, write the results and note that it was done."""
         work = self._work
-        series = _choose(job.images)
+        series = _choose(job.images, work.trained)
         folder = work.output / job.name
         # whoever finds a receipt finds the whole set: the program ended just after it
         if not (folder / f"{series.name}{RECEIPT}").exists():
@@ -171,7 +173,7 @@ class Worker:
             raise StopError
 
 
-def _choose(images: Path) -> Series:
+def _choose(images: Path, model: Trained) -> Series:
     """Return the series that fits best, without its description.
 
     People write all sorts of things there, names among them, and it would become part
@@ -180,9 +182,9 @@ def _choose(images: Path) -> Series:
     found = list_series(images)
     plain = [replace(series, description="") for series in found]
     try:
-        chosen = choose_series(found).series
+        chosen = choose_series(found, model=model).series
     except ScanError:
-        choose_series(plain)  # fails as well, in other words
+        choose_series(plain, model=model)  # fails as well, in other words
         raise ScanError("no series of this examination can be segmented") from None
     return replace(chosen, description="")
 
