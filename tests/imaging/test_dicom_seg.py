@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -24,9 +25,11 @@ from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.dicom import Series, list_series, read_series
 from ddmseg.imaging.dicom_seg import SegForm, write_dicom_seg
 from ddmseg.imaging.labels import structure
+from ddmseg.imaging.nifti import write_label_map
 from ddmseg.imaging.volume import LabelMap
 from dicom_files import (
     FRAME_OF_REFERENCE,
+    LPS,
     STUDY,
     affine_of,
     enhanced_dataset,
@@ -131,6 +134,40 @@ def test_any_plane_and_spacing_comes_back(
             assert len(here) == len(truth)
             assert np.abs(np.sort(gaps, axis=0)).max() < 12  # sorted ties may swap
             assert np.allclose(np.mean(list(here), 0), np.mean(list(truth), 0), atol=0.01)
+
+
+def highdicom_volumes(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Voxels and affine to RAS mm of each structure, as highdicom's own reader has them."""
+    seg = highdicom.seg.segread(path)
+    found = {}
+    for number in seg.get_segment_numbers():
+        volume = seg.get_volume(segment_numbers=[number], combine_segments=True)
+        label = seg.get_segment_description(number).segment_label
+        found[label] = (volume.array != 0, LPS @ volume.affine)
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("multi_frame", [False, True], ids=["classic", "enhanced"])
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("plane", PLANES)
+def test_highdicom_reads_the_voxels_of_the_nifti(
+    tmp_path: Path, plane: str, direction: int, multi_frame: bool, form: SegForm
+) -> None:
+    affine = affine_of(PLANES[plane] @ np.diag([1, 1, direction]), (0.9, 1.1, 2.5))
+    series = series_of(tmp_path / "in", affine, multi_frame=multi_frame)
+    labels = labels_on(series)
+    write_label_map(tmp_path / "labels.nii.gz", labels, read_series(series))
+    image = nib.load(tmp_path / "labels.nii.gz")
+    values = np.asarray(image.dataobj)
+    found = highdicom_volumes(written(tmp_path, labels, series, form))
+    found.pop("Background", None)
+    assert set(found) == {structure(index).name for index in IDS}
+    for index in IDS:
+        assert world_dice(found[structure(index).name], (values == index, image.affine)) == 1.0
+    # the reader is no mirror: the same labels in reverse order are somewhere else
+    name = structure(17).name
+    assert world_dice(found[name], (np.flip(values, 2) == 17, image.affine)) < 0.5
 
 
 def converter(name: str) -> str:
