@@ -145,6 +145,16 @@ def test_a_really_full_device() -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
+def test_a_private_file_is_so_from_the_first_byte(tmp_path: Path) -> None:
+    target = tmp_path / "a.dcm"
+    target.write_text("old, and for everybody")
+    target.chmod(0o644)
+    with atomic_write(target, private=True) as partial:
+        assert partial.stat().st_mode & 0o777 == 0o600
+        partial.write_bytes(b"x")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
 def test_file_permissions_follow_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:

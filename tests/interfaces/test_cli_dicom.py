@@ -72,6 +72,15 @@ def test_a_folder_gives_both_dicom_files_beside_the_others(segment, exported, tm
     assert PATIENT not in outcome.out + outcome.err + json.dumps(receipt)
 
 
+def test_what_names_the_patient_is_for_its_owner_only(segment, exported, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert segment(exported, "-o", out, "--mode", "fast").code == 0
+    naming = {path.name for path in out.iterdir() if PATIENT.encode() in path.read_bytes()}
+    assert naming == {f"{STEM}_dseg.dcm", f"{STEM}_report.dcm"}
+    for name in naming:
+        assert (out / name).stat().st_mode & 0o777 == 0o600
+
+
 def test_an_enhanced_file_and_labelmaps(segment, tmp_path) -> None:
     save([enhanced_dataset(tmp_path / "one.dcm", head(), AFFINE)])
     out = tmp_path / "out"

@@ -26,13 +26,17 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path``.
 
     The temporary name keeps the suffix, so that writers which choose a format by
     it work. Missing folders are made. On any exception the temporary file is
     removed and an older ``path`` stays as it was. Do nothing but write in the
     body: every OSError in it is reported as a failure to write.
+
+    Args:
+        path: of the file.
+        private: make it readable for its owner only, from the first byte on.
 
     Raises:
         OutputError: when the file cannot be written; one line with the reason.
@@ -41,6 +45,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if private:
+            partial.touch(mode=0o600, exist_ok=False)
         yield partial
         _sync(partial)
         partial.replace(target)

@@ -85,5 +85,5 @@ def write_capture(
         dataset.SourceImageSequence = source_items(series)
         dataset.BodyPartExamined = "BRAIN"
         take_over(series, dataset)
-        with atomic_write(path) as partial:
+        with atomic_write(path, private=True) as partial:  # it names the patient
             dataset.save_as(partial, enforce_file_format=True)

@@ -103,7 +103,7 @@ def write_dicom_seg(
         _put_references(dataset, series, stack)
         dataset.BodyPartExamined = "BRAIN"
         take_over(series, dataset)
-        with atomic_write(path) as partial:
+        with atomic_write(path, private=True) as partial:  # it names the patient
             dataset.save_as(partial, enforce_file_format=True)
 
 

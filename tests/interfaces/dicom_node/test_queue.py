@@ -323,6 +323,17 @@ def test_killed_while_segmenting(open_spool, study, clock, segmenter, tmp_path) 
     assert not step.step()
 
 
+def test_others_cannot_read_the_results(open_spool, study, clock, segmenter, tmp_path) -> None:
+    spool = open_spool()
+    fill(spool, study, clock)
+    step, _ = make_worker(spool, segmenter, tmp_path / "out")
+    assert step.step()
+    for folder in (tmp_path / "out", tmp_path / "out" / "job-000001"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    for path in (tmp_path / "out").rglob("*.dcm"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_killed_after_writing_is_not_segmented_again(
     open_spool, study, clock, segmenter, tmp_path, monkeypatch
 ) -> None:

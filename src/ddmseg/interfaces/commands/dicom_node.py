@@ -184,7 +184,7 @@ def _work(arguments: Arguments) -> Work:
     if arguments.threads is not None and arguments.threads < 1:
         raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
     try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        arguments.output.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"cannot use {arguments.output}: {error.strerror or error}; name another folder"

@@ -111,7 +111,7 @@ def _write(
     target: Path, correction: Path, series: Series, form: SegForm, model: dict[str, str]
 ) -> None:
     labels = read_label_map(correction)
-    with atomic_write(target) as partial:
+    with atomic_write(target, private=True) as partial:
         write_dicom_seg(
             partial,
             labels,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ddmseg.errors import OutputError, QualityError, ScanError
+from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.dicom import Series, list_series, read_series
 from ddmseg.imaging.dicom_choice import ANY_MODEL, Trained, choose_series
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
@@ -149,6 +150,7 @@ class Worker:
         _sweep(folder)
         volume = read_series(series)
         segmentation = self._work.segmenter(volume, self._work.options, progress=self._go_on)
+        _make_private(folder)
         written = write_outputs(
             segmentation,
             folder,
@@ -187,6 +189,21 @@ def _choose(images: Path, model: Trained) -> Series:
         choose_series(plain, model=model)  # fails as well, in other words
         raise ScanError("no series of this examination can be segmented") from None
     return replace(chosen, description="")
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for results that others cannot look into.
+
+    Raises:
+        OutputError: when the disk does not allow it.
+    """
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
+        ) from error
 
 
 def _sweep(folder: Path) -> None:
