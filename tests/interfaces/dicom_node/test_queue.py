@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from pydicom.tag import BaseTag, tag_in_exception
 
 from ddmseg.errors import OutputError, ScanError, UsageError
 from ddmseg.imaging import atomic
+from ddmseg.imaging.dicom_choice import Trained
 from ddmseg.interfaces.dicom_node import jobs, worker
 from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.jobs import JobQueue
@@ -25,7 +27,7 @@ from ddmseg.interfaces.dicom_node.spool import Spool, check_uid
 from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
 from ddmseg.pipeline.monitoring.recorder import Recorder
 from ddmseg.pipeline.options import SegmentOptions
-from dicom_files import PATIENT, STUDY
+from dicom_files import PATIENT, STUDY, save, scan, slice_datasets
 from dicom_network import storescu
 from dicom_spool import Tell, fill, put
 
@@ -394,6 +396,19 @@ def test_a_scan_that_cannot_be_segmented_fails_once_with_the_reason(
     assert "not segmented: series-004: " in line
     assert "MPRAGE" not in line.upper()
     assert not (tmp_path / "out").exists()
+
+
+def test_the_series_is_chosen_for_the_model(tmp_path) -> None:
+    for number, (description, edge) in enumerate((("t1", 45.0), ("flair", 30.0)), start=1):
+        datasets = slice_datasets(
+            tmp_path / description, scan((5, 5, 5)), np.diag([edge] * 3 + [1])
+        )
+        for dataset in datasets:
+            dataset.SeriesNumber, dataset.SeriesDescription = number, description
+        save(datasets)
+    for t1_alone, number in ((True, 1), (False, 2)):
+        chosen = worker._choose(tmp_path, Trained("toy", thickest_mm=35.0, t1_alone=t1_alone))
+        assert (chosen.number, chosen.description) == (number, "")
 
 
 def test_a_damaged_file_is_told_without_its_uid(
