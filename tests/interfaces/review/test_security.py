@@ -82,6 +82,36 @@ def test_another_site_reads_nothing_even_with_the_cookie(client: Client, site: s
     assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.com",
+        "null",
+        "",
+        f"https://127.0.0.1:{Client.PORT}",
+        f"http://localhost:{Client.PORT}",
+        "http://127.0.0.1:9",
+    ],
+)
+def test_another_origin_reads_nothing_even_with_the_cookie(
+    client: Client, untouched: None, method: str, origin: str
+) -> None:
+    for address in ("/", f"/?token={Client.TOKEN}", "/api/scans", "/static/js/app.js"):
+        answer = client.ask(method, address, headers={"origin": origin})
+        assert answer.status_code == 403, address
+        assert "set-cookie" not in answer.headers
+
+
+def test_two_origins_are_a_foreign_one(client: Client) -> None:
+    headers = [("origin", Client.ORIGIN), ("origin", "http://evil.com")]
+    assert client.get("/api/scans", headers=headers).status_code == 403
+
+
+def test_the_page_itself_may_say_where_it_is_from(client: Client) -> None:
+    assert client.get("/api/scans", headers={"origin": Client.ORIGIN}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -2,8 +2,9 @@
 
 The page shows scans of people, and every page open in the browser can send requests to
 127.0.0.1. So each request must name this server as its host (against DNS rebinding), hold
-the cookie that only the launch link gives, and, when it writes, come from this very page
-and say how long it is. Whatever fails is answered before anything is read.
+the cookie that only the launch link gives, and name no page but this one as its origin; when
+it writes, it must name this one and say how long it is. Whatever fails is answered before
+anything is read.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class Gate:
             return _refused(405, "only GET, HEAD and POST are answered")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _refused(403, "another site asked; open the link that ddmseg review printed")
+        # browsers without Sec-Fetch-Site still name the page that asks across origins; readings of
+        # our own page name none
+        if headers.getlist("origin") not in ([], [f"http://{headers['host']}"]):
+            return _refused(403, "another page asked; open the link that ddmseg review printed")
         return None
 
     def _entrance(self, scope: Scope) -> Response | None:
@@ -110,9 +115,8 @@ class Gate:
         return _same([v for k, _, v in pairs if k.strip() == self._cookie], self._session)
 
     def _refused_write(self, headers: Headers) -> Response | None:
-        if headers.getlist("origin") not in [[f"http://{host}"] for host in self._hosts]:
-            return _refused(403, "only the review page itself may write")
-        if headers.get("origin") != f"http://{headers['host']}":
+        # a foreign origin was refused already; here silence is refused, too
+        if "origin" not in headers:
             return _refused(403, "only the review page itself may write")
         length = headers.get("content-length", "")
         if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
