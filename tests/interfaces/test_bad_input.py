@@ -20,6 +20,9 @@ import pytest
 from ddmseg.imaging import atomic
 from toy_head import everything_in, head_affine, head_voxels, write_head
 
+FILES = 10
+"""Of a result without extras."""
+
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
@@ -129,7 +132,7 @@ def test_a_bad_scan_is_refused_in_one_line_and_the_good_one_is_done(
     assert reason in outcome.error
     assert outcome.err.splitlines()[-1] == "1 of 2 failed"
     files = everything_in(tmp_path / "out")
-    assert len(files) == 8
+    assert len(files) == FILES
     assert all(file.startswith("good_") for file in files)
 
 
@@ -170,7 +173,7 @@ def test_a_scan_without_read_permission_is_refused(segment, good, tmp_path, monk
     outcome = segment(tmp_path / "bad.nii.gz", good, "-o", tmp_path / "out", "--mode", "fast")
     assert outcome.code == 1
     assert "bad.nii.gz: cannot be read (Permission denied)" in outcome.error
-    assert len(everything_in(tmp_path / "out")) == 8
+    assert len(everything_in(tmp_path / "out")) == FILES
 
 
 # outputs
@@ -218,7 +221,7 @@ def test_an_output_without_permission_is_refused_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("when", [0, 1, 4, 7])
+@pytest.mark.parametrize("when", [0, 1, 4, FILES - 1])
 def test_a_full_disk_leaves_nothing_of_that_scan(
     segment, good, tmp_path, monkeypatch, when
 ) -> None:
@@ -238,7 +241,7 @@ def test_a_full_disk_leaves_nothing_of_that_scan(
     assert outcome.error.startswith(f"{good}: cannot write {tmp_path / 'out'}")
     assert "the disk is full; free some space or choose another folder" in outcome.error
     files = everything_in(tmp_path / "out")
-    assert len(files) == 8
+    assert len(files) == FILES
     assert all(file.startswith("other_") for file in files)
 
 
@@ -275,11 +278,11 @@ def test_an_unexpected_failure_of_one_scan_does_not_lose_the_others(
     assert outcome.error == (
         f"{bad}: unexpected RuntimeError: tensors do not match; run again with --debug to see where"
     )
-    assert len(everything_in(tmp_path / "out")) == 8
+    assert len(everything_in(tmp_path / "out")) == FILES
     shutil.rmtree(tmp_path / "out")
     told = segment(bad, good, "-o", tmp_path / "out", "--mode", "fast", "--debug").err
     assert "Traceback" in told
-    assert len(everything_in(tmp_path / "out")) == 8
+    assert len(everything_in(tmp_path / "out")) == FILES
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -290,7 +293,7 @@ def test_a_run_that_is_ended_leaves_nothing_half_written(
     real = atomic._sync
 
     def sync(path: Path) -> None:
-        if next(writes) == 8 + 3:  # in the midst of the second scan
+        if next(writes) == FILES + 3:  # in the midst of the second scan
             os.kill(os.getpid(), sent)
         real(path)
 
@@ -300,7 +303,7 @@ def test_a_run_that_is_ended_leaves_nothing_half_written(
     assert (outcome.code, outcome.errors) == (130, [])
     assert outcome.err.endswith("stopped\n")
     files = everything_in(tmp_path / "out")
-    assert len(files) == 8
+    assert len(files) == FILES
     assert all(file.startswith("good_") for file in files)
 
 

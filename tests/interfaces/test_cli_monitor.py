@@ -144,6 +144,9 @@ def test_reviews_are_joined_and_lines_exported(ddmseg, tmp_path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 120
     assert sum(row["review"] == "corrected" for row in rows) == 20
+    described = json.loads(table.with_suffix(".json").read_text())
+    assert described.pop("notice") == "research use, not for diagnosis"
+    assert list(described) == list(rows[0])
     path = tmp_path / "review_log.jsonl"
     path.write_text(path.read_text().replace('"accept"', '"reject"', 1))
     outcome = ddmseg(*words, "--overwrite")
@@ -164,6 +167,7 @@ def test_damaged_files_are_told_and_the_rest_compared(ddmseg, tmp_path) -> None:
 def test_wrong_use_is_one_line(ddmseg, tmp_path) -> None:
     page = tmp_path / "page.html"
     store = write_store(tmp_path / "store", simulated(25))
+    (tmp_path / "told.json").write_text("somebody's")
     for words, code, told in (
         ((store,), 2, "--output or --export is missing"),
         ((tmp_path / "none", "-o", page), 1, "no such folder; name the one given to"),
@@ -172,6 +176,9 @@ def test_wrong_use_is_one_line(ddmseg, tmp_path) -> None:
         ((store, "-o", page), 2, "reference: 0 scans; at least 20 are needed"),
         ((store, "-o", page, "--window", "x"), 2, "window: got 'x'"),
         ((store, "-o", page, "--reviews", tmp_path), 1, "no review_log.jsonl here"),
+        ((store, "--export", tmp_path / "a.json"), 2, "name the table otherwise, such as"),
+        ((store, "-o", tmp_path / "a.json", "--export", tmp_path / "a.csv"), 2, "a.json says"),
+        ((store, "--export", tmp_path / "told.csv"), 1, "told.json exists already; pass"),
     ):
         outcome = ddmseg("monitor", *words)
         assert outcome.code == code, words

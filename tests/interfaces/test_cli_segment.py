@@ -22,11 +22,13 @@ from toy_head import everything_in, head_affine, head_voxels, write_head
 PROMISED = [
     "_desc-discrepancy_map.nii.gz",
     "_desc-uncertainty_map.nii.gz",
+    "_dseg.json",
     "_dseg.nii.gz",
     "_dseg.tsv",
     "_qc.json",
     "_receipt.json",
     "_report.html",
+    "_volumes.json",
     "_volumes.tsv",
 ]
 LABELS = {0, 2, 41, 53}

@@ -23,9 +23,11 @@ from ddmseg.pipeline.segmentation import Quality
 PROMISED = [
     "scan_dseg.nii.gz",
     "scan_dseg.tsv",
+    "scan_dseg.json",
     "scan_desc-uncertainty_map.nii.gz",
     "scan_desc-discrepancy_map.nii.gz",
     "scan_volumes.tsv",
+    "scan_volumes.json",
     "scan_qc.json",
     "scan_report.html",
     "scan_receipt.json",
@@ -89,6 +91,17 @@ def test_volumes_are_a_table_of_millilitres(make_segmentation, tmp_path) -> None
         assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-4)
         assert float(row["interval_low_ml"]) <= float(row["volume_ml"])
         assert float(row["volume_ml"]) <= float(row["interval_high_ml"])
+
+
+@pytest.mark.parametrize("table", ["scan_dseg", "scan_volumes"])
+def test_beside_each_table_stands_what_its_columns_mean(make_segmentation, tmp_path, table) -> None:
+    write_outputs(make_segmentation(), tmp_path, stem="scan")
+    told = json.loads((tmp_path / f"{table}.json").read_text())
+    assert told.pop("notice") == "research use, not for diagnosis"
+    assert list(told) == list(rows(tmp_path / f"{table}.tsv")[0])
+    for name, column in told.items():
+        assert set(column) == {"Description", "Units"}, name
+        assert column["Units"] == ("mL" if name.endswith("_ml") else "n/a")
 
 
 def test_the_quality_file_holds_the_verdict(make_segmentation, tmp_path) -> None:

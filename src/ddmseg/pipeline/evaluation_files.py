@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -13,9 +11,10 @@ from typing import Any
 
 from ddmseg import __version__
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.evaluation import GRID_TOLERANCE, Evaluation
 from ddmseg.pipeline.evaluation_page import render_page
+from ddmseg.pipeline.output_text import write_json, write_text
 from ddmseg.pipeline.scores import SURFACE_TOLERANCE_MM, Summary, write_scores, write_table
 
 FILES = ("scores.tsv", "summary.tsv", "summary.json", "evaluation.html")
@@ -52,9 +51,8 @@ def write_evaluation(
     with _staging(folder) as staging:
         write_scores(staging / "scores.tsv", evaluation.scores)
         write_table(staging / "summary.tsv", SUMMARY_COLUMNS, summary_rows(evaluation))
-        text = json.dumps(_plain(summary_facts(evaluation)), indent=2, ensure_ascii=False)
-        _write_text(staging / "summary.json", text + "\n")
-        _write_text(staging / "evaluation.html", render_page(evaluation))
+        write_json(staging / "summary.json", summary_facts(evaluation))
+        write_text(staging / "evaluation.html", render_page(evaluation))
         _exchange(staging, folder)
     return [folder / name for name in FILES]
 
@@ -70,6 +68,7 @@ def summary_rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
 def summary_facts(evaluation: Evaluation) -> dict[str, Any]:
     """Return what ``summary.json`` holds; NaN stands for what is not known."""
     return {
+        "notice": NOTICE,
         "ddmseg": __version__,
         "predictions": evaluation.predictions,
         "truth": evaluation.truth,
@@ -101,22 +100,6 @@ def _figures(summary: Summary) -> dict[str, float]:
         "undefined": summary.undefined,
         "infinite": summary.infinite,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Make a value fit for JSON, which knows neither NaN nor paths."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Path):
-        return str(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager

@@ -8,25 +8,26 @@ a receipt finds the whole set.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.imaging.atomic import atomic_write, system_reason
-from ddmseg.imaging.labels import count_voxels, dseg_table
+from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
+from ddmseg.pipeline.output_tables import (
+    write_label_table,
+    write_label_table_dictionary,
+    write_volume_table,
+    write_volume_table_dictionary,
+)
+from ddmseg.pipeline.output_text import write_json, write_text
 from ddmseg.pipeline.reasons import reason_code
 from ddmseg.pipeline.report import render_report
 from ddmseg.pipeline.segmentation import Segmentation
@@ -34,9 +35,11 @@ from ddmseg.pipeline.segmentation import Segmentation
 SUFFIXES = (
     "_dseg.nii.gz",
     "_dseg.tsv",
+    "_dseg.json",
     "_desc-uncertainty_map.nii.gz",
     "_desc-discrepancy_map.nii.gz",
     "_volumes.tsv",
+    "_volumes.json",
     "_qc.json",
     "_report.html",
     DICOM_SEG,
@@ -214,13 +217,6 @@ def _write_labels(segmentation: Segmentation, path: Path) -> None:
     write_label_map(path, segmentation.labels, segmentation.scan)
 
 
-def _write_table(segmentation: Segmentation, path: Path) -> None:
-    measured = {row.index for row in segmentation.volumes}
-    rows = dseg_table(sorted(measured.union(count_voxels(segmentation.labels.data))))
-    columns = ("index", "name", "color")
-    _write_tsv(path, columns, [[row[column] for column in columns] for row in rows])
-
-
 def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
     write_map(
         path,
@@ -239,22 +235,9 @@ def _write_discrepancy(segmentation: Segmentation, path: Path) -> None:
     )
 
 
-def _write_volumes(segmentation: Segmentation, path: Path) -> None:
-    columns = ("index", "name", "volume_ml", "interval_low_ml", "interval_high_ml")
-    rows = [
-        (
-            str(row.index),
-            row.name,
-            *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
-        )
-        for row in segmentation.volumes
-    ]
-    _write_tsv(path, columns, rows)
-
-
 def _write_quality(segmentation: Segmentation, path: Path) -> None:
     quality = segmentation.quality
-    _write_json(
+    write_json(
         path,
         {
             "notice": NOTICE,
@@ -273,7 +256,7 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
 
 
 def _write_report(segmentation: Segmentation, path: Path) -> None:
-    _write_text(path, render_report(segmentation))
+    write_text(path, render_report(segmentation))
 
 
 def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
@@ -299,49 +282,23 @@ def _write_steps(segmentation: Segmentation, path: Path) -> None:
 def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
     *others, receipt = staged
     hashes = {path.name: _sha256(path) for path in others}
-    _write_json(receipt, {**segmentation.receipt, "outputs": hashes})
+    write_json(receipt, {**segmentation.receipt, "outputs": hashes})
 
 
 _WRITERS: dict[str, Writer] = {
     "_dseg.nii.gz": _write_labels,
-    "_dseg.tsv": _write_table,
+    "_dseg.tsv": write_label_table,
+    "_dseg.json": write_label_table_dictionary,
     "_desc-uncertainty_map.nii.gz": _write_uncertainty,
     "_desc-discrepancy_map.nii.gz": _write_discrepancy,
-    "_volumes.tsv": _write_volumes,
+    "_volumes.tsv": write_volume_table,
+    "_volumes.json": write_volume_table_dictionary,
     "_qc.json": _write_quality,
     "_report.html": _write_report,
     PROBABILITIES: _write_probabilities,
     SAMPLES: _write_samples,
     STEPS: _write_steps,
 }
-
-
-def _write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = ["\t".join(cells) for cells in (columns, *rows)]
-    _write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(path, text + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _plain(value: Any) -> Any:
-    """Make a value fit for JSON, which knows no NaN, no numpy and no path."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _sha256(path: Path) -> str:

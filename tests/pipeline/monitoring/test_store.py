@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.pipeline.monitoring.columns import meaning
+from ddmseg.pipeline.monitoring.statistics import run_statistics
 from ddmseg.pipeline.monitoring.store import INDEX, Store, write_csv
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs ddmseg[monitor]")
@@ -39,6 +42,20 @@ def test_a_line_comes_back_as_it_was(tmp_path: Path) -> None:
     assert "absent" not in back
     assert math.isnan(back["nothing"])  # type: ignore[arg-type]
     assert found.columns[:3] == ["run", "time", "noise"]
+
+
+def test_store_and_lines_say_what_they_are_for(tmp_path: Path) -> None:
+    path = Store(tmp_path).append(line())
+    assert pq.read_schema(path).metadata[b"notice"] == NOTICE.encode()
+    assert json.loads((tmp_path / INDEX).read_text())["notice"] == NOTICE
+    assert set(line()) <= set(Store(tmp_path).read().columns), "it is no column"
+
+
+def test_a_store_that_was_begun_without_the_notice_goes_on(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text('{"version": 1, "salt": "00ff"}\n')
+    Store(tmp_path).append(line())
+    assert len(Store(tmp_path).read().lines) == 1
+    assert (tmp_path / INDEX).read_text() == '{"version": 1, "salt": "00ff"}\n'
 
 
 def test_lines_come_by_time_and_months_by_utc(tmp_path: Path) -> None:
@@ -78,6 +95,7 @@ KILLED = """
 import os, sys
 from datetime import datetime, UTC
 from pathlib import Path
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.monitoring.store import Store
 store = Store(Path(sys.argv[1]))
 store.append({"time": datetime.now(UTC), "number": 1.0})
@@ -174,3 +192,20 @@ def test_a_table_for_other_programs(tmp_path: Path) -> None:
     assert header == ["time", "noise", "extra"]
     assert first == ["2026-11-23T04:06:55+00:00", "1.5", 'say "a, b"']
     assert second[1:] == ["", ""]
+
+
+def test_beside_the_table_stands_what_its_columns_mean(tmp_path: Path) -> None:
+    names = ["run", "time", "noise", "volume_ml.CSF", "flip_angle_degrees", "feature.003", "later"]
+    write_csv(tmp_path / "all.csv", [line()], names)
+    told = json.loads((tmp_path / "all.json").read_text())
+    assert told.pop("notice") == NOTICE
+    assert list(told) == names
+    assert told["volume_ml.CSF"] == {"Description": "Volume of CSF", "Units": "mL"}
+    assert told["flip_angle_degrees"]["Units"] == "deg"
+    assert told["feature.003"]["Description"].startswith("Mean of channel 003")
+    assert told["later"]["Description"].startswith("Not known")
+
+
+def test_every_column_of_a_run_is_described(make_segmentation) -> None:
+    for name in run_statistics(make_segmentation(), salt=b"salt"):
+        assert not meaning(name).description.startswith("Not known"), name

@@ -43,6 +43,23 @@ def test_each_line_has_the_hash_of_the_one_before(tmp_path: Path) -> None:
     assert (found.entries, found.last_sha256, found.problem) == (3, previous, "")
 
 
+def test_the_first_line_alone_says_what_results_are_for(tmp_path: Path) -> None:
+    a_log(tmp_path)
+    first, *others = map(json.loads, lines(tmp_path))
+    assert first["notice"] == "research use, not for diagnosis"
+    assert not any("notice" in entry for entry in others)
+
+
+def test_a_log_that_was_begun_without_the_notice_holds_and_goes_on(tmp_path: Path) -> None:
+    log = a_log(tmp_path, entries=1)
+    old = {name: value for name, value in log.entries()[0].items() if name != "notice"}
+    log.path.write_bytes(json.dumps(old).encode() + b"\n")
+    assert log.verify().problem == ""
+    with log.locked():
+        assert "notice" not in log.append({"scan": "scan-1"})
+    assert (log.verify().entries, log.verify().problem) == (2, "")
+
+
 def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
     log = ReviewLog(tmp_path)
     assert log.entries() == []

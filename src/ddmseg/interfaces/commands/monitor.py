@@ -41,7 +41,7 @@ class Arguments:
     reviews: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(no edit rate)")] = None
     """Folder that was reviewed with ddmseg review; its logs tell what was corrected."""
     export: Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="(no export)")] = None
-    """CSV file for all lines of the store."""
+    """CSV file for all lines of the store; a JSON file of the same name says what they mean."""
     overwrite: bool = False
     """Replace earlier files."""
     debug: bool = False
@@ -56,8 +56,7 @@ def run(arguments: Arguments) -> int:
     """
     if arguments.output is None and arguments.export is None:
         raise UsageError("--output or --export is missing; see ddmseg monitor --help")
-    for path in (arguments.output, arguments.export):
-        _check_free(path, overwrite=arguments.overwrite)
+    _check_places(arguments)
     _check_store(arguments.store)
     from ddmseg.pipeline.monitoring.store import Store, write_csv
 
@@ -75,6 +74,22 @@ def run(arguments: Arguments) -> int:
     if arguments.output is not None:
         _write_page(arguments, arguments.output, found, notes)
     return 0
+
+
+def _check_places(arguments: Arguments) -> None:
+    """Refuse places where a file is, or where two files would have one name."""
+    from ddmseg.pipeline.monitoring.store import dictionary_beside
+
+    table, beside = arguments.export, None
+    if table is not None:
+        beside = dictionary_beside(table)
+        if beside in (table, arguments.output):
+            raise UsageError(
+                f"--export: got {table}; {beside} says what its columns mean: name the table "
+                "otherwise, such as runs.csv"
+            )
+    for path in (arguments.output, table, beside):
+        _check_free(path, overwrite=arguments.overwrite)
 
 
 def _check_free(path: Path | None, *, overwrite: bool) -> None:

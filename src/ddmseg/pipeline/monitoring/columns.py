@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from ddmseg.pipeline.data_dictionary import NO_UNIT, ColumnMeaning
+
 VOLUME = "volume_ml."
 """Before the name of a structure."""
+FEATURE = "feature."
+"""Before the number of a channel of z_I."""
 
 Value = float | str | datetime | None
 Line = dict[str, Value]
@@ -77,6 +81,16 @@ NUMBERS: dict[str, Column] = {
     "edited_ml": Column("Volume edited in review", "result", "ml"),
     "brain_ml": Column("Brain", "volumes", "ml"),
 }
+IDENTIFIERS = {
+    "run": "Random name of the run",
+    "time": "When it ran, in UTC",
+    "scan_key": "Hash of the scan, keyed with the store's salt",
+    "labels_key": "Hash of the labels file, keyed with the store's salt",
+    "model": "Name of the weights",
+}
+"""What tells runs apart, which is never compared."""
+_SPELLINGS = {"ml": "mL", "°": "deg"}
+"""Units of the page as BIDS spells them."""
 DISTANCE = "embedding_distance"
 DISTANCE_COLUMN = Column("Distance of features from the reference", "image")
 
@@ -88,3 +102,24 @@ def column(name: str) -> Column | None:
     if name.startswith(VOLUME):
         return Column(name.removeprefix(VOLUME), "volumes", "ml")
     return NUMBERS.get(name) or CATEGORIES.get(name)
+
+
+def meaning(name: str) -> ColumnMeaning:
+    """Return what a column of the exported table holds, whatever version wrote it.
+
+    >>> meaning("echo_time_ms")
+    ColumnMeaning(description='Echo time', unit='ms')
+    >>> meaning("volume_ml.CSF")
+    ColumnMeaning(description='Volume of CSF', unit='mL')
+    """
+    if name in IDENTIFIERS:
+        return ColumnMeaning(IDENTIFIERS[name])
+    if name.startswith(FEATURE):
+        return ColumnMeaning(
+            f"Mean of channel {name.removeprefix(FEATURE)} of z_I over the foreground"
+        )
+    known = column(name)
+    if known is None:
+        return ColumnMeaning("Not known to the ddmseg that wrote this table")
+    title = f"Volume of {known.title}" if name.startswith(VOLUME) else known.title
+    return ColumnMeaning(title, _SPELLINGS.get(known.unit, known.unit) or NO_UNIT)

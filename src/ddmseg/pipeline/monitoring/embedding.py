@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.networks.image_encoder import Encoding
-from ddmseg.pipeline.monitoring.columns import Line
-
-PREFIX = "feature."
+from ddmseg.pipeline.monitoring.columns import FEATURE, Line
 
 
 def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
@@ -37,12 +35,12 @@ def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
 def feature_columns(features: NDArray[np.float32] | None) -> dict[str, float]:
     """Return the features as columns of one line."""
     values = [] if features is None else features.tolist()
-    return {f"{PREFIX}{channel:03d}": float(value) for channel, value in enumerate(values)}
+    return {f"{FEATURE}{channel:03d}": float(value) for channel, value in enumerate(values)}
 
 
 def feature_table(columns: Sequence[str], rows: Sequence[Line]) -> NDArray[np.float64]:
     """Return the features of many lines (``line channel``), NaN where a line has none."""
-    names = [name for name in columns if name.startswith(PREFIX)]
+    names = [name for name in columns if name.startswith(FEATURE)]
     return np.array(
         [
             [value if isinstance(value := row.get(name), float) else np.nan for name in names]

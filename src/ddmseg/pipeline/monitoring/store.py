@@ -1,6 +1,6 @@
 """The store of the monitor: a folder to which runs only ever add.
 
-    store.json                              version of the store and its salt
+    store.json                              version of the store, its salt, what it may be used for
     month=2026-11/20261123T040655-<random>.parquet    one line, one run
 
 Each run writes a file of its own under a temporary name and renames it. Runs side by side
@@ -23,7 +23,10 @@ from typing import Any
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.pipeline.monitoring.columns import Line
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.pipeline.data_dictionary import data_dictionary
+from ddmseg.pipeline.monitoring.columns import Line, meaning
+from ddmseg.pipeline.output_text import write_json
 
 VERSION = 1
 INDEX = "store.json"
@@ -72,10 +75,7 @@ class Store:
         target = self.folder / f"month={utc:%Y-%m}" / f"{utc:%Y%m%dT%H%M%S}-{run}.parquet"
         table = _table(pa, {"run": run, **line, "time": utc})
         with atomic_write(target) as partial:
-            # for one value a column, dictionaries and statistics are the larger part of a file
-            arrow_module("parquet").write_table(
-                table, partial, use_dictionary=False, write_statistics=False, store_schema=False
-            )
+            _write_run(partial, table)
         return target
 
     def salt(self) -> bytes:
@@ -101,8 +101,8 @@ class Store:
                     "a new folder"
                 )
             draft = self.folder / f"{_PARTIAL}{secrets.token_hex(4)}-{INDEX}"
-            text = json.dumps({"version": VERSION, "salt": secrets.token_hex(16)}) + "\n"
-            draft.write_text(text, encoding="utf-8")
+            index_of_new = {"version": VERSION, "notice": NOTICE, "salt": secrets.token_hex(16)}
+            draft.write_text(json.dumps(index_of_new) + "\n", encoding="utf-8")
             try:
                 _put(draft, index)
             finally:
@@ -170,15 +170,25 @@ def arrow_module(name: str = "") -> Any:
         raise MissingExtraError("pyarrow", "monitor") from error
 
 
+def dictionary_beside(path: Path) -> Path:
+    """Return where the data dictionary of a table goes.
+
+    >>> dictionary_beside(Path("runs.csv")).name
+    'runs.json'
+    """
+    return path.with_suffix(".json")
+
+
 def write_csv(path: Path, lines: Sequence[Line], columns: Iterable[str]) -> None:
-    """Write lines as CSV, empty where a line has no value.
+    """Write lines as CSV, empty where a line has no value, and what the columns mean beside it.
 
     Raises:
-        OutputError: when the file cannot be written.
+        OutputError: when a file cannot be written.
     """
     import csv
 
     names = list(columns)
+    write_json(dictionary_beside(path), data_dictionary({name: meaning(name) for name in names}))
     with (
         atomic_write(path) as partial,
         partial.open("w", encoding="utf-8", newline="") as file,
@@ -219,6 +229,21 @@ def _table(pa: Any, line: Mapping[str, object]) -> Any:
     known = {name: value for name, value in line.items() if value is not None}
     arrays = [pa.array([v], kinds.get(type(v), pa.float64())) for v in known.values()]
     return pa.table(dict(zip(known, arrays, strict=True)))
+
+
+def _write_run(path: Path, table: Any) -> None:
+    """Write a file of one line, as small as it can be."""
+    with arrow_module("parquet").ParquetWriter(
+        path,
+        table.schema,
+        # for one value a column, dictionaries and statistics are the larger part of a file
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table)
+        # metadata of the schema would go with the schema, which is not stored
+        writer.add_key_value_metadata({"notice": NOTICE})
 
 
 def _read(path: Path) -> list[Line]:

@@ -3,7 +3,8 @@
 A line is one JSON object. ``previous_sha256`` is the SHA-256 of the bytes of the line
 before (without its line end), 64 zeros in the first line. Whoever changes, removes or
 inserts a line breaks the chain behind it. Lines taken off the end leave no trace in the
-file; keep the hash of the last line elsewhere where that matters.
+file; keep the hash of the last line elsewhere where that matters. The first line also says what
+the results may be used for; logs that were begun without it are as good.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.reasons import Reason
 
 LOG = "review_log.jsonl"
@@ -85,7 +87,8 @@ class ReviewLog:
         """Add one line, on the disk when this returns; hold :meth:`locked` around it.
 
         Args:
-            entry: what was decided; number, time and the hash of the line before are added.
+            entry: what was decided; number, time and the hash of the line before are added, to the
+                first line the notice too.
 
         Returns:
             The whole entry.
@@ -98,6 +101,7 @@ class ReviewLog:
         whole = {
             "entry": len(lines) + 1,
             "time": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
+            **({"notice": NOTICE} if last is None else {}),
             **entry,
             "previous_sha256": FIRST if last is None else hashlib.sha256(last).hexdigest(),
         }

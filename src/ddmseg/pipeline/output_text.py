@@ -1,0 +1,56 @@
+"""Texts, tables and JSON of a result: the same value gives the same bytes, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddmseg.imaging.atomic import atomic_write
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, with the same line ends on every system.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table with tabs between its cells, the names of the columns first.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    lines = ["\t".join(cells) for cells in (columns, *rows)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; what is no number becomes null, numpy's values plain ones.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for JSON, which knows no NaN, no numpy and no path."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
