@@ -105,7 +105,24 @@ def test_the_neck_may_leave_below_but_not_above():
     assert reasons(scan=scan, labels=labels) == []
     labels[10:-10, 10:-10, -12:] = 16
     assert "top of the image" in reasons(scan=scan, labels=labels)[0]
-    assert reasons(CROP, scan=scan, labels=labels) == []  # a crop ends somewhere
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1)])
+def test_a_structure_of_a_crop_that_reaches_an_edge_may_be_cut(signs):
+    scan, labels = scan_and_labels(spacing=(1.0, 1.0, 2.0), signs=signs)
+    labels[:] = 0
+    labels[20:30, 20:30, 1:20] = 232
+    labels[20:30, 31:35, 1:20] = 231
+    told = {"scan": scan, "labels": labels}
+    assert reasons(CROP, **told) == []
+    labels[20:30, 20:26, 0] = 232
+    labels[0, 31, 5] = 231
+    side, floor = ("left", "bottom") if signs[0] > 0 else ("right", "top")
+    assert reasons(CROP, **told) == [
+        "at the edge of the crop, so that part of them may be missing: "
+        f"HP_body ({side}, 2 mm2), HP_head ({floor}, 60 mm2)"
+    ]
+    assert reasons({"data": {"kind": "ibsr18"}}, **told) == []  # a brain without its skull may
 
 
 def test_thick_slices_and_cut_off_intensities_are_told():

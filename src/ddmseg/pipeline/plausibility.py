@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.labels import mirror_index, protocol_rows, structure
+from ddmseg.imaging.labels import count_voxels, mirror_index, protocol_rows, structure
 from ddmseg.imaging.steps import FillSlices, Step
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.card import thickest_mm
@@ -31,6 +31,8 @@ CUT_CM2 = 4.0
 """Area of brain on a face of the scan from which it is taken for cut; a tight crop has less."""
 ENDS_BELOW = frozenset({16, 24})
 """Brain stem and CSF go on into the neck: they reach the lower face of any scan."""
+CROPS = frozenset({"hippocampus"})
+"""Kinds of data whose images hold whole structures, three voxels and more from every face."""
 _FACES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 
 
@@ -65,12 +67,15 @@ def implausible(
         volumes: of each structure.
         cleaning: what was found in the labels, None when nobody looked.
     """
-    whole_head = card.settings["data"]["kind"] == "label_maps"
+    kind = card.settings["data"]["kind"]
+    whole_head = kind == "label_maps"
     thickest = thickest_mm(card) or (THICKEST_MM if whole_head else math.inf)
     reasons: list[str] = [*_thick(scan, thickest)]
     reasons += [*_saturated(scan, labels), *_odd_volumes(volumes), *_odd_sides(volumes)]
     if whole_head:
         reasons += _cut(scan, labels)
+    elif kind in CROPS:
+        reasons += _cut_structures(scan, labels)
     if cleaning is not None:
         reasons += [*_in_pieces(cleaning), *_holes(scan, labels, cleaning)]
     return reasons
@@ -176,23 +181,43 @@ def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
 
 def _cut(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
     """Name the faces of the scan through which the brain goes."""
+    for face, plane, voxel_mm2 in _faces(scan, labels):
+        passing = ENDS_BELOW if face == "bottom" else ()
+        area_cm2 = voxel_mm2 / 100 * int(((plane > 0) & ~np.isin(plane, list(passing))).sum())
+        if area_cm2 > CUT_CM2:
+            yield Reason(
+                f"the brain reaches the {face} of the image ({area_cm2:.0f} cm2): "
+                "part of it may be missing",
+                "brain_cut",
+                {"face": face, "area_cm2": round(area_cm2)},
+            )
+
+
+def _cut_structures(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
+    """Name the structures of a crop that go through its faces: whole ones keep away from them."""
+    told = []
+    for face, plane, voxel_mm2 in _faces(scan, labels):
+        for index, voxels in count_voxels(plane).items():
+            if index:
+                name, area_mm2 = structure(index).name, float(f"{voxel_mm2 * voxels:.2g}")
+                values = {"name": name, "face": face, "area_mm2": area_mm2}
+                told.append((f"{name} ({face}, {area_mm2:g} mm2)", values))
+    if told:
+        begin = "at the edge of the crop, so that part of them may be missing"
+        yield about_structures(begin, "structures_cut", told)
+
+
+def _faces(
+    scan: Volume, labels: NDArray[np.int32]
+) -> Iterator[tuple[str, NDArray[np.int32], float]]:
+    """Yield each face of the scan: where it looks, its labels, and mm2 of a voxel there."""
     towards = np.abs(scan.affine[:3, :3]).argmax(axis=0)
     for axis in range(3):
         across = [s for a, s in enumerate(scan.spacing_mm) if a != axis]
-        plane_cm2 = across[0] * across[1] / 100
         rising = scan.affine[towards[axis], axis] > 0
         for end in (0, -1):
             face = _FACES[towards[axis]][int((end == -1) == rising)]
-            plane = np.moveaxis(labels, axis, 0)[end]
-            passing = ENDS_BELOW if face == "bottom" else ()
-            area_cm2 = plane_cm2 * int(((plane > 0) & ~np.isin(plane, list(passing))).sum())
-            if area_cm2 > CUT_CM2:
-                yield Reason(
-                    f"the brain reaches the {face} of the image ({area_cm2:.0f} cm2): "
-                    "part of it may be missing",
-                    "brain_cut",
-                    {"face": face, "area_cm2": round(area_cm2)},
-                )
+            yield face, np.moveaxis(labels, axis, 0)[end], across[0] * across[1]
 
 
 def _in_pieces(cleaning: Cleaning) -> Iterator[str]:
