@@ -9,13 +9,16 @@ import pytest
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.dossier.figures import figures, measure
 from ddmseg.pipeline.dossier.records import Records
+from ddmseg.pipeline.studies.raw import RawFile
+from ddmseg.pipeline.studies.robustness import GOOD_DICE, ROBUSTNESS
 
 FIGURES = figures()
 DICE = FIGURES["anatomy-dice"]
 ALARMS = FIGURES["monitor-false-alarms"]
+NOTICED = FIGURES["hippocampus-auroc-bad-scans"]
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name, one in FIGURES.items() if not one.study])
 def test_every_figure_is_read_from_its_record(name, results, cards):
     measured = measure(FIGURES[name], Records(results), cards)
     unit, digits = FIGURES[name].unit, FIGURES[name].digits
@@ -38,8 +41,10 @@ def test_without_a_record_nothing_was_measured(results, cards):
 
 
 def test_the_weights_must_be_those_that_ship(results, cards, change):
-    change(DICE, models={"ddm": {"weights": "0" * 12}})
-    assert measure(DICE, Records(results), cards).why == "the record is of other weights"
+    other, shipped = "0" * 12, cards["anatomy"].checksum[:12]
+    change(DICE, models={"ddm": {"weights": other}})
+    told = f"the record is of other weights, {other}; {shipped} ship"
+    assert measure(DICE, Records(results), cards).why == told
     change(DICE, models={})
     assert measure(DICE, Records(results), cards).why == "the record names no weights"
     assert measure(DICE, Records(results), {}).why == "no model anatomy ships"
@@ -47,7 +52,7 @@ def test_the_weights_must_be_those_that_ship(results, cards, change):
 
 def test_the_table_behind_the_record_must_be_there_and_of_the_same_weights(results, cards):
     (results / DICE.raw).write_text("weights\tdice\n000000000000\t0.9\n")
-    assert measure(DICE, Records(results), cards).why == "the record is of other weights"
+    assert "is of other weights, 000000000000;" in measure(DICE, Records(results), cards).why
     (results / DICE.raw).unlink()
     assert measure(DICE, Records(results), cards).why == "no anatomy.tsv"
 
@@ -123,6 +128,35 @@ def test_the_records_of_this_project_hold_every_figure_they_should(name, root, c
     measured = measure(FIGURES[name], Records(root / "results"), cards)
     # weights may be newer than what was measured of them, but a path must lead somewhere
     assert measured.value is not None or "weights" in measured.why
+
+
+def noticed(results, cards, rows):
+    """The quality check of hippocampus, from rows of (patient, expected and true Dice)."""
+    path = results / NOTICED.record
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = RawFile(path, ROBUSTNESS.words, ROBUSTNESS.numbers)
+    for weights, patient, expected, dice in rows:
+        told = {"artefact": "motion", "verdict": "pass", "level": 1.0, "limit": 0.8}
+        raw.add(weights, patient, [{**told, "expected": expected, "dice": dice}])
+    return measure(NOTICED, Records(results), cards)
+
+
+def test_what_a_study_aims_at_is_computed_from_its_rows_of_the_shipped_weights(results, cards):
+    assert measure(NOTICED, Records(results), cards).why == f"no {NOTICED.record}"
+    assert ("below four fifths" in NOTICED.what) == (GOOD_DICE == 4 / 5)
+    shipped, other = cards["hippocampus"].checksum[:12], "0" * 12
+    assert "other weights" in noticed(results, cards, [(other, "d", 0.1, 0.9)]).why
+    rows = [(shipped, "a", 0.9, 0.9), (shipped, "b", 0.7, 0.5), (shipped, "c", 0.8, 0.85)]
+    measured = noticed(results, cards, rows)
+    assert (measured.value["mean"], measured.count) == (1.0, "3 patients")
+    more = [(shipped, "d", 0.95, 0.2), (shipped, "e", 0.3, 0.9)]
+    assert noticed(results, cards, more).value["mean"] == pytest.approx(2 / 6)
+
+
+def test_a_study_without_bad_scans_has_nothing_to_tell_apart(results, cards):
+    shipped = cards["hippocampus"].checksum[:12]
+    measured = noticed(results, cards, [(shipped, name, 0.9, 0.9) for name in "abc"])
+    assert measured.why == f"{NOTICED.record} has no value for it"
 
 
 def test_the_table_of_figures_holds_no_figure():

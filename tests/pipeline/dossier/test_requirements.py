@@ -98,6 +98,35 @@ def test_a_figure_without_a_record_is_open(found, results):
     assert (one.state, one.proofs[0].result) == ("open", "not measured (no hippocampus.json)")
 
 
+@pytest.mark.parametrize(
+    ("requirement", "proof"),
+    [
+        ("R-11", "tests/imaging/test_dicom_bombs.py"),
+        ("R-17", "tests/interfaces/review/test_browser_keys.py"),
+        ("R-25", "hippocampus-auroc-bad-scans"),
+        ("R-25", "anatomy-auroc-bad-scans"),
+    ],
+)
+def test_what_was_promised_has_its_proof(requirement, proof):
+    row = ROWS[requirement]
+    assert proof in [*row.get("tests", ()), *(one["figure"] for one in row.get("figures", ()))]
+
+
+@pytest.mark.parametrize("requirement", ["R-24", "R-25"])
+def test_records_of_this_project_decide_time_memory_and_quality_check(requirement, root, cards):
+    if not (root / "results").is_dir():
+        pytest.skip("the records of this project are not here")
+    records = Records(root / "results")
+    every = {r.identifier: r for r in requirements(JunitRun(), of_project(records, cards))}
+    for proof in every[requirement].proofs:
+        # a record of older weights is open, and says whose it is
+        assert proof.state != "open" or "is of other weights, " in proof.result
+
+
+def of_project(records, cards):
+    return lambda name: measure(figures()[name], records, cards)
+
+
 def test_the_counts_are_those_of_the_states(found):
     every = list(found(passing()).values())
     text = requirements_document(every, passing())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddmseg.errors import UsageError
@@ -12,6 +12,8 @@ from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.dossier.records import Records
 from ddmseg.pipeline.dossier.shipped import shipped_table
 from ddmseg.pipeline.evidence.page import NOT_MEASURED, with_interval
+from ddmseg.pipeline.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
+from ddmseg.pipeline.studies.registry import STUDIES
 
 _MEANS = ("mean", "median", "rate", "difference")
 _IDENTITY = 12
@@ -27,6 +29,8 @@ class Figure:
         what: it is, in words.
         record: file below the results.
         path: names that lead to the figure in it.
+        study: whose goal it is, "" for none; it is computed from the study's rows, which are
+            the record then.
         model: whose weights it belongs to, "" for none.
         raw: table that the record was summed from, "" for none.
         of: what its n counts.
@@ -37,7 +41,8 @@ class Figure:
     name: str
     what: str
     record: str
-    path: tuple[str, ...]
+    path: tuple[str, ...] = ()
+    study: str = ""
     model: str = ""
     raw: str = ""
     of: str = ""
@@ -77,10 +82,13 @@ class Measured:
 
 def figures() -> dict[str, Figure]:
     """Return every figure by name."""
-    return {
-        name: Figure(name, **{**row, "path": tuple(row["path"])})
-        for name, row in shipped_table("figures").items()
-    }
+    return {name: _figure(name, row) for name, row in shipped_table("figures").items()}
+
+
+def _figure(name: str, row: Mapping[str, Any]) -> Figure:
+    if "study" in row:
+        return Figure(name, record=f"study/{row['study']}/{RAW_FILE}", **row)
+    return Figure(name, **{**row, "path": tuple(row["path"])})
 
 
 def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
@@ -92,6 +100,8 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
     Raises:
         UsageError: when the record is damaged.
     """
+    if figure.study:
+        return _measure_goal(figure, records, cards)
     found = records.summary(figure.record)
     if found is None:
         return Measured(figure, None, f"no {figure.record}")
@@ -110,6 +120,21 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
     return _as_measured(figure, value)
 
 
+def _measure_goal(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
+    """Compute the figure that a study aims at from its rows of the weights that ship."""
+    named = records.weights_of_rows(figure.record)
+    why = f"no {figure.record}" if named is None else _other_weights(figure, named, cards)
+    if why:
+        return Measured(figure, None, why)
+    study = STUDIES[figure.study]
+    assert study.goal is not None
+    raw = RawFile(records.folder / figure.record, study.words, study.numbers)
+    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:CHECKSUM_LETTERS]))
+    # without bad scans, or without good ones, there is nothing to tell apart
+    told = {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
+    return _as_measured(figure, told)
+
+
 def _weights(found: Any) -> Iterator[str]:
     """Yield the weights that a record names, however deep."""
     if isinstance(found, Mapping):
@@ -126,9 +151,12 @@ def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -
         return ""
     if figure.model not in cards:
         return f"no model {figure.model} ships"
-    if cards[figure.model].checksum[:_IDENTITY] in {name[:_IDENTITY] for name in named}:
+    shipped, others = cards[figure.model].checksum[:_IDENTITY], {name[:_IDENTITY] for name in named}
+    if shipped in others:
         return ""
-    return "the record is of other weights" if named else "the record names no weights"
+    if not others:
+        return "the record names no weights"
+    return f"the record is of other weights, {', '.join(sorted(others))}; {shipped} ship"
 
 
 def _as_measured(figure: Figure, value: Any) -> Measured:
