@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import threading
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,53 @@ def test_the_keys_are_listed_in_both_languages(page: Any) -> None:
     press(page, "Escape")
     open_second(page)
     look(page, "scan-zh")
+
+
+OUTSIDE = """() => {
+  const wrong = [];
+  for (const element of document.querySelectorAll(".side > section *")) {
+    const section = element.closest(".side > section"), box = section.getBoundingClientRect();
+    const inner = box.right - parseFloat(getComputedStyle(section).paddingRight);
+    // a row may reach the edge to be lit as a whole; what is in it may not
+    const row = element.matches(".list, .list > *");
+    if (!row && element.getBoundingClientRect().right > inner + 0.5) wrong.push(element.outerHTML);
+    const clipped = element.scrollWidth > element.clientWidth && element.clientWidth;
+    if (clipped && getComputedStyle(element).display !== "inline") wrong.push(element.outerHTML);
+  }
+  return wrong;
+}"""
+"""What of the panel sticks out of its padding or is cut."""
+LONGEST = """names => {
+  for (const scale of document.querySelectorAll(".scale")) scale.lastChild.textContent = "0.0012";
+  for (const [at, name] of document.querySelectorAll("#list .name").entries())
+    name.textContent = names[at % names.length];
+}"""
+"""Put the longest name and number that can occur where the toy result has short ones."""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nothing_of_the_panel_is_cut_or_runs_over_its_edge(page: Any, language: str) -> None:
+    text = resources.files("ddmseg.interfaces.review") / "static" / "i18n" / f"{language}.json"
+    words = json.loads(text.read_text(encoding="utf-8"))
+    names = {words[key] for key in words if key.startswith("structure.")}
+    longest = sorted(names | {words["places.beside"].format(name=name) for name in names}, key=len)
+    if language == "zh":
+        press(page, "g")
+        until(page, "document.documentElement.lang === 'zh-Hans'")
+    open_second(page)
+    press(page, "d", "u")
+    until(page, "!!document.querySelector('[data-layer=uncertainty][aria-checked=true]')")
+    for tab in ("places", "volumes"):
+        page.locator(f"#tab-{tab}").click()
+        page.wait_for_selector("#list .entry")
+        assert page.evaluate(OUTSIDE) == []
+        page.evaluate(LONGEST, longest[::-1])
+        assert page.evaluate(OUTSIDE) == []
+        look(page, f"panel-{tab}-{language}")
+        # name and volume stand on one line, what belongs to them on the next
+        entry = page.locator("#list .entry").first
+        tops = [one.bounding_box()["y"] for one in entry.locator("small").all()]
+        assert tops[0] == tops[1]
 
 
 def test_errors_are_told_in_the_language_of_the_page(page: Any, folder: Path) -> None:
