@@ -8,7 +8,8 @@ wrong usage.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class DdmsegError(Exception):
@@ -55,6 +56,46 @@ class MissingExtraError(UsageError):
             f"the package '{package}' is needed for this: install it with "
             f"pip install 'ddmseg[{extra}]'"
         )
+
+
+class Reason(str):
+    """A sentence, with its code and the values in it.
+
+    A string in every respect, so that whoever knows nothing of codes loses nothing. Errors and
+    reasons of a verdict are told in it; a page can then say them in another language.
+
+    Attributes:
+        code: what is said, in a word, such as ``expected_dice_low``.
+        values: the numbers and names in the sentence, as they are shown; ready for JSON.
+    """
+
+    __slots__ = ("code", "values")
+
+    code: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, sentence: str, code: str, values: Mapping[str, Any]) -> Reason:
+        """Make a reason."""
+        reason = super().__new__(cls, sentence)
+        reason.code, reason.values = code, values
+        return reason
+
+    def __getnewargs__(self) -> tuple[str, str, Mapping[str, Any]]:  # type: ignore[override]
+        """Let a copy keep its code."""
+        return str(self), self.code, self.values
+
+
+def reason_code(reason: str) -> dict[str, Any] | None:
+    """Return code and values of a reason, None where there is only a sentence.
+
+    >>> reason_code(Reason("it is thick", "thick", {"mm": 8}))
+    {'code': 'thick', 'values': {'mm': 8}}
+    >>> reason_code("it is odd") is None
+    True
+    """
+    if not isinstance(reason, Reason):
+        return None
+    return {"code": reason.code, "values": dict(reason.values)}
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import Reason, ScanError
 from ddmseg.imaging.nifti_guard import MAX_VOXELS, choose_volume, read_raw
 from ddmseg.imaging.nifti_write import write_label_map, write_map
 from ddmseg.imaging.scan_checks import checked_labels, checked_scan
@@ -141,7 +141,9 @@ def _read(
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
         slope, intercept = header.get_slope_inter()
     except (HeaderDataError, ValueError) as error:
-        raise ScanError(f"{path}: the header is damaged ({error}); mend it first") from error
+        said = f"{path}: the header is damaged ({error}); mend it first"
+        values = {"file": str(path), "why": str(error)}
+        raise ScanError(Reason(said, "header_damaged", values)) from error
     data: NDArray[Any] = raw.voxels
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         data = data * np.float32(slope) + np.float32(intercept or 0.0)

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import Reason, ScanError
 
 MAX_VOXELS = 512**3
 """Voxels of the largest volume that is read: 512 along each axis."""
@@ -103,15 +103,20 @@ def read_raw(path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS) ->
             _check_size(layout, most, max_voxels, path)
             return RawNifti(header, layout, _read_voxels(stream, layout, index, path))
     except EOFError as error:
-        raise ScanError(
-            f"{path}: the gzip data stop early, the file is cut off; {_AGAIN}"
-        ) from error
-    except gzip.BadGzipFile as error:
-        raise ScanError(f"{path}: damaged gzip file ({error}); {_AGAIN}") from error
-    except zlib.error as error:
-        raise ScanError(f"{path}: damaged gzip file (the data do not inflate); {_AGAIN}") from error
+        said = f"the gzip data stop early, the file is cut off; {_AGAIN}"
+        raise _refused(path, said, "gzip_cut") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        why = "the data do not inflate" if isinstance(error, zlib.error) else str(error)
+        said = f"damaged gzip file ({why}); {_AGAIN}"
+        raise _refused(path, said, "gzip_damaged", why=why) from error
     except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
+        why = str(error.strerror or error)
+        raise _refused(path, f"cannot be read ({why})", "scan_unreadable", why=why) from error
+
+
+def _refused(path: Path | str, said: str, code: str, **values: str | float) -> ScanError:
+    """Return the error for a file, with a code so that a page can say it in another language."""
+    return ScanError(Reason(f"{path}: {said}", code, {"file": str(path), **values}))
 
 
 def parse_layout(header: bytes, path: Path) -> Layout:
@@ -132,10 +137,12 @@ def parse_layout(header: bytes, path: Path) -> Layout:
     shape, volumes = _shape(dim, path)
     if code not in _DTYPES:
         kind = _FORBIDDEN.get(code, f"type code {code}")
-        raise ScanError(f"{path}: {kind} voxels; a scan must hold whole or real numbers")
+        said = f"{kind} voxels; a scan must hold whole or real numbers"
+        raise _refused(path, said, "voxel_type", kind=kind)
     least = 352 if version == 1 else 544
     if not (math.isfinite(offset) and 0 <= offset < 2**31):
-        raise ScanError(f"{path}: the header puts the voxels at byte {offset:g}; mend the header")
+        said = f"the header puts the voxels at byte {offset:g}; mend the header"
+        raise _refused(path, said, "voxels_at", byte=f"{offset:g}")
     dtype = np.dtype(order + _DTYPES[code])
     return Layout(version, shape, volumes, dtype, max(int(offset), least))
 
@@ -143,13 +150,13 @@ def parse_layout(header: bytes, path: Path) -> Layout:
 def _file_size(path: Path) -> int:
     try:
         if path.is_dir():
-            raise ScanError(f"{path}: a folder; give a .nii or .nii.gz file")
+            raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
         size = path.stat().st_size
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ScanError(f"{path}: {reason}; check the path") from error
+        why = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise _refused(path, f"{why}; check the path", "scan_absent", why=why) from error
     if size == 0:
-        raise ScanError(f"{path}: the file is empty; {_AGAIN}")
+        raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
     return size
 
 
@@ -166,21 +173,25 @@ def _version(header: bytes, path: Path) -> tuple[int, str]:
             if len(header) >= length and struct.unpack_from(order + "i", header)[0] == length:
                 if header[at : at + 3] == magic:
                     return version, order
-                raise ScanError(f"{path}: half of a .hdr/.img pair or Analyze format; {_CONVERT}")
+                said = f"half of a .hdr/.img pair or Analyze format; {_CONVERT}"
+                raise _refused(path, said, "nifti_half")
     if header[128:132] == b"DICM":
-        raise ScanError(f"{path}: a DICOM file; give the folder that holds its series")
-    raise ScanError(f"{path}: not a NIfTI file; {_CONVERT}")
+        said = "a DICOM file; give the folder that holds its series"
+        raise _refused(path, said, "dicom_file")
+    raise _refused(path, f"not a NIfTI file; {_CONVERT}", "no_nifti")
 
 
 def _shape(dim: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
     """Axes of one volume, and how many volumes there are."""
     count, lengths = dim[0], dim[1:]
     if not 1 <= count <= 7 or any(n < 1 for n in lengths[:count]):
-        raise ScanError(f"{path}: the header gives sizes {list(dim)}, which cannot be; mend it")
+        said = f"the header gives sizes {list(dim)}, which cannot be; mend it"
+        raise _refused(path, said, "header_sizes", sizes=str(list(dim)))
     i, j, k = (*lengths[:count], 1, 1)[:3]
     if min(i, j, k) < 2:
         shown = " x ".join(str(n) for n in lengths[:count])
-        raise ScanError(f"{path}: a 2-D image ({shown}); give a 3-D scan, 2 voxels or more an axis")
+        said = f"a 2-D image ({shown}); give a 3-D scan, 2 voxels or more an axis"
+        raise _refused(path, said, "flat_image", voxels=shown)
     return (i, j, k), math.prod(lengths[3:count])
 
 
@@ -191,11 +202,11 @@ def choose_volume(volumes: int, volume: int | None, name: str) -> int:
         ScanError: when there are many and none was asked for, or there is none such.
     """
     if volume is None and volumes > 1:
-        raise ScanError(
-            f"{name}: {volumes} volumes; choose one from 0 to {volumes - 1} with --volume"
-        )
+        said = f"{volumes} volumes; choose one from 0 to {volumes - 1} with --volume"
+        raise _refused(name, said, "several_volumes", volumes=volumes, last=volumes - 1)
     if volume is not None and not 0 <= volume < volumes:
-        raise ScanError(f"{name}: no volume {volume}; --volume must be from 0 to {volumes - 1}")
+        said = f"no volume {volume}; --volume must be from 0 to {volumes - 1}"
+        raise _refused(name, said, "no_such_volume", volume=volume, last=volumes - 1)
     return volume or 0
 
 
@@ -203,18 +214,19 @@ def _check_size(layout: Layout, most_bytes: int, max_voxels: int, path: Path) ->
     voxels = math.prod(layout.shape)
     if voxels > max_voxels:
         shown = " x ".join(str(n) for n in layout.shape)
-        raise ScanError(
-            f"{path}: {shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
-        )
+        said = f"{shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
+        raise _refused(path, said, "too_many_voxels", voxels=shown, most=max_voxels)
     if layout.promised_bytes > most_bytes:
-        raise _short(path, layout, f"cannot hold more than {most_bytes}")
+        raise _short(path, layout, most_bytes, "cannot hold more than")
 
 
-def _short(path: Path, layout: Layout, holds: str) -> ScanError:
-    return ScanError(
-        f"{path}: the header promises {layout.promised_bytes} bytes and the file {holds}; "
+def _short(path: Path, layout: Layout, held: int, holds: str = "holds") -> ScanError:
+    said = (
+        f"the header promises {layout.promised_bytes} bytes and the file {holds} {held}; "
         f"it is cut off or its header is wrong; {_AGAIN}"
     )
+    code = "file_short" if holds == "holds" else "file_too_short"
+    return _refused(path, said, code, promised=layout.promised_bytes, held=held)
 
 
 def _read_voxels(stream: BinaryIO, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
@@ -225,12 +237,14 @@ def _read_voxels(stream: BinaryIO, layout: Layout, index: int, path: Path) -> ND
     held += _fill(stream, voxels.data)
     held += _skip(stream, layout.promised_bytes + _TRAILING_BYTES + 1 - held)
     if held < layout.promised_bytes:
-        raise _short(path, layout, f"holds {held}")
+        raise _short(path, layout, held)
     if held > layout.promised_bytes + _TRAILING_BYTES:
-        raise ScanError(
-            f"{path}: the file goes on after the {layout.promised_bytes} bytes that its header "
-            f"promises; the header is wrong; {_AGAIN}"
+        promised = layout.promised_bytes
+        said = (
+            f"the file goes on after the {promised} bytes that its header promises; the header is "
+            f"wrong; {_AGAIN}"
         )
+        raise _refused(path, said, "file_long", promised=promised)
     return voxels.view(layout.dtype).reshape(layout.shape, order="F")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import Reason, ScanError
 from ddmseg.imaging.intensity import lattice_sample
 from ddmseg.imaging.volume import LabelMap, Volume
 
@@ -78,10 +78,11 @@ def checked_labels(
         whole = np.rint(data)
         # NaN is unequal to itself, so it is caught here too
         if not np.array_equal(whole, data) or np.abs(whole).max() > np.iinfo(np.int32).max:
-            raise ScanError(
+            said = (
                 f"{name}: not a label map: it holds values that are no whole numbers; "
                 "give the labels, not the scan or a probability map"
             )
+            raise ScanError(Reason(said, "no_label_map", {"file": name}))
         data = whole.astype(np.int32)
     return LabelMap(np.ascontiguousarray(data), affine, name, header)
 

@@ -9,47 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ddmseg.errors import Reason as Reason
+from ddmseg.errors import reason_code as reason_code
+
 NAMED = 5
 """Structures named in one sentence."""
-
-
-class Reason(str):
-    """A sentence, with its code and the values in it.
-
-    A string in every respect, so that whoever knows nothing of codes loses nothing.
-
-    Attributes:
-        code: what is said, in a word, such as ``expected_dice_low``.
-        values: the numbers and names in the sentence, as they are shown; ready for JSON.
-    """
-
-    __slots__ = ("code", "values")
-
-    code: str
-    values: Mapping[str, Any]
-
-    def __new__(cls, sentence: str, code: str, values: Mapping[str, Any]) -> Reason:
-        """Make a reason."""
-        reason = super().__new__(cls, sentence)
-        reason.code, reason.values = code, values
-        return reason
-
-    def __getnewargs__(self) -> tuple[str, str, Mapping[str, Any]]:  # type: ignore[override]
-        """Let a copy keep its code."""
-        return str(self), self.code, self.values
-
-
-def reason_code(reason: str) -> dict[str, Any] | None:
-    """Return code and values of a reason, None where there is only a sentence.
-
-    >>> reason_code(Reason("it is thick", "thick", {"mm": 8}))
-    {'code': 'thick', 'values': {'mm': 8}}
-    >>> reason_code("it is odd") is None
-    True
-    """
-    if not isinstance(reason, Reason):
-        return None
-    return {"code": reason.code, "values": dict(reason.values)}
 
 
 def about_structures(

@@ -19,7 +19,7 @@ import pytest
 
 from chromium import READY, missing, opened, until
 from ddmseg.interfaces.review.launch import serve
-from ddmseg.pipeline.review.results import CORRECTED
+from ddmseg.pipeline.review.results import CORRECTED, LABELS
 from ddmseg.pipeline.review.session import Review
 from ddmseg.pipeline.review.verification import verify_review
 
@@ -54,7 +54,7 @@ def page(review: Review, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert told.wait(60)
     try:
         # Chromium tells every refusal of a server
-        refused = "the server responded with a status of 409"
+        refused = "the server responded with a status of 4"
         with opened(links[0], width=1280, height=800, expected=refused) as page:
             page.wait_for_selector("#rows tr")
             yield page
@@ -255,6 +255,13 @@ def test_errors_are_told_in_the_language_of_the_page(page: Any, folder: Path) ->
     (problem,) = page.locator("#problems li").all_inner_texts()
     assert "worse_qc.json：文件已损坏（" in problem
     look(page, "problem-zh")
-    press(page, "g")
+    # and the labels of this one are cut off
+    labels = folder / f"better{LABELS}"
+    labels.write_bytes(labels.read_bytes()[:-20])
+    page.locator("#rows .name").first.click()
+    until(page, "document.querySelector('#toast').innerText.includes('：gzip 数据提前结束')")
+    assert page.locator("#toast").get_attribute("lang") == "zh-Hans"
+    look(page, "damaged-zh")
+    press(page, "Escape", "g")
     until(page, "document.documentElement.lang === 'en'")
     until(page, "document.querySelector('#problems').innerText.includes('segment the scan again')")

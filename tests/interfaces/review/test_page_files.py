@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -12,6 +14,9 @@ import pytest
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, structure
 
 STATIC = Path(str(resources.files("ddmseg.interfaces.review"))) / "static"
+SOURCE = Path(str(resources.files("ddmseg")))
+READERS = ("nifti", "nifti_guard", "scan_checks")
+"""Of imaging, what reads the files of a result."""
 OURS = sorted([*STATIC.glob("js/*.js"), STATIC / "index.html", STATIC / "style.css"])
 
 
@@ -43,11 +48,26 @@ def test_every_word_that_the_page_asks_for_is_there() -> None:
 def test_every_error_with_a_code_is_told_in_both_languages() -> None:
     folder = Path(str(resources.files("ddmseg.pipeline.review")))
     text = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
-    given = re.findall(r'Reason\(\s*said,\s*"(\w+)"', text)
-    assert len(given) == text.count("Reason(") >= 15
+    given = set(re.findall(r'Reason\(\s*said,\s*"(\w+)"', text))
+    # one more takes its code from the error of a reader
+    assert text.count("Reason(") == len(re.findall(r'Reason\(\s*said,\s*"', text)) + 1
+    imaging = Path(str(resources.files("ddmseg.imaging")))
+    readers = "\n".join((imaging / f"{n}.py").read_text("utf-8") for n in READERS)
     known = {key.removeprefix("error.") for key in words("en") if key.startswith("error.")}
     of_the_page = {"ended", "drawing_misfit"}
-    assert {key for key in known if "." not in key} == set(given) | of_the_page
+    of_readers = {key for key in known if f'"{key}"' in readers}
+    assert {key for key in known if "." not in key} == given | of_readers | of_the_page
+    # each refusal of the readers names its code at the end of a statement of its own
+    assert len(of_readers) >= readers.count("raise _refused(") >= 15
+
+
+def test_words_within_errors_are_those_that_the_program_says() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    of_the_system = {os.strerror(number) for number in errno.errorcode}
+    for key, value in words("en").items():
+        if key.startswith("part."):
+            assert key == f"part.{value}"
+            assert value in of_the_system or f'"{value}' in text, value
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

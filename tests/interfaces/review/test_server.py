@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import shutil
+import struct
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -186,9 +189,66 @@ def test_errors_have_a_code_that_says_the_same(
     for code, answer in answers.items():
         assert answer.json()["code"]["code"] == code
         assert told_in_english(answer) == answer.json()["error"]
-    no_code = correct(client, worse, b"x" * 999)
-    assert no_code.json()["code"] is None
-    assert no_code.status_code == 422
+    broken = correct(client, worse, b"x" * 999)
+    assert (broken.json()["code"]["code"], broken.status_code) == ("no_nifti", 422)
+    assert broken.json()["code"]["values"]["file"] == "the correction"
+    assert told_in_english(broken) == broken.json()["error"]
+
+
+def header(at: int, form: str, *values: float) -> Callable[[bytes], bytes]:
+    """Change the header of a zipped file."""
+
+    def change(data: bytes) -> bytes:
+        plain = bytearray(gzip.decompress(data))
+        struct.pack_into(form, plain, at, *values)
+        return gzip.compress(bytes(plain))
+
+    return change
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "scan_absent": lambda data: None,
+    "scan_empty": lambda data: b"",
+    "gzip_cut": lambda data: data[:-20],
+    "gzip_damaged": lambda data: data[:-8] + bytes(8),
+    "no_nifti": lambda data: b"x" * 999,
+    "nifti_half": header(344, "4s", b"ni1\0"),
+    "voxel_type": header(70, "<h", 32),
+    "voxels_at": header(108, "<f", float("nan")),
+    "header_sizes": header(40, "<h", 9),
+    "flat_image": header(40, "<4h", 3, 1, 30, 20),
+    "several_volumes": header(40, "<5h", 4, 24, 30, 10, 2),
+    "too_many_voxels": header(40, "<4h", 3, 9999, 9999, 9999),
+    "file_short": header(42, "<h", 30),
+    "file_too_short": header(42, "<3h", 500, 500, 500),
+    "file_long": lambda data: gzip.compress(gzip.decompress(data) + bytes(2 << 20)),
+    "no_label_map": header(112, "<2f", 0.5, 0.0),
+}
+
+
+@pytest.mark.parametrize("code", DAMAGES)
+def test_a_damaged_image_of_a_result_has_a_code_too(
+    client: Client, worse: dict, folder: Path, code: str
+) -> None:
+    path = folder / f"worse{LABELS}"
+    damaged = DAMAGES[code](path.read_bytes())
+    path.unlink()
+    if damaged is not None:
+        path.write_bytes(damaged)
+    answer = client.get(f"/api/scans/{worse['id']}")
+    assert (answer.status_code, answer.json()["code"]["code"]) == (422, code)
+    assert told_in_english(answer) == answer.json()["error"]
+
+
+def test_results_that_are_gone_meanwhile_have_a_code_too(client: Client, folder: Path) -> None:
+    for path in folder.glob("*_receipt.json"):
+        path.unlink()
+    empty = client.get("/api/scans")
+    shutil.rmtree(folder)
+    gone = client.get("/api/scans")
+    for code, answer in {"folder_empty": empty, "folder_gone": gone}.items():
+        assert answer.json()["code"]["code"] == code
+        assert told_in_english(answer) == answer.json()["error"]
 
 
 @pytest.mark.parametrize(

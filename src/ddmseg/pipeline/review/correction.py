@@ -18,12 +18,14 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.reasons import Reason
+from ddmseg.pipeline.reasons import Reason, reason_code
 from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
 
 SAME_MM = 0.01
 """How far the corners of the two grids may lie apart; viewers keep affines in 32 bits."""
 SPARE_BYTES = 1 << 16
+UPLOADED = "the correction"
+"""What a file from outside is called in messages."""
 _LEVEL = 4
 
 
@@ -51,7 +53,7 @@ def read_correction(
     try:
         labels = read_label_map(upload, max_voxels=math.prod(original.shape))
     except ScanError as error:
-        raise ScanError(str(error).replace(str(upload), "the correction")) from error
+        raise ScanError(_of_the_correction(error, upload)) from error
     if labels.shape != original.shape:
         given, wanted = _times(labels.shape), _times(original.shape)
         said = (
@@ -73,6 +75,14 @@ def read_correction(
         values = {"label": strange[0], "allowed": known}
         raise ScanError(Reason(said, "correction_label", values))
     return labels.data
+
+
+def _of_the_correction(error: ScanError, upload: Path) -> str:
+    """Return what is wrong with an upload, without the place where it lay for a moment."""
+    said, told = str(error).replace(str(upload), UPLOADED), reason_code(error.args[0])
+    return (
+        said if told is None else Reason(said, told["code"], {**told["values"], "file": UPLOADED})
+    )
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -21,6 +21,7 @@ from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.nifti_guard import parse_layout, read_raw
 from ddmseg.imaging.nifti_write import INTENT_LABEL
 from ddmseg.imaging.volume import Volume
+from ddmseg.pipeline.reasons import Reason
 
 SCANNER = 1
 """NIfTI transform code NIFTI_XFORM_SCANNER_ANAT."""
@@ -118,9 +119,12 @@ class Frames:
         # the first reading checks the whole file, so that the second may believe it
         layout = read_raw(path, volume=0).layout
         if layout.volumes > MAX_FRAMES:
-            raise ScanError(f"{path}: {layout.volumes} frames; at most {MAX_FRAMES} can be shown")
+            said = f"{path}: {layout.volumes} frames; at most {MAX_FRAMES} can be shown"
+            values = {"file": str(path), "frames": layout.volumes, "most": MAX_FRAMES}
+            raise ScanError(Reason(said, "frames_many", values))
         if layout.shape != shape or not np.issubdtype(layout.dtype, np.integer):
-            raise ScanError(f"{path}: not label maps on the grid of the result")
+            said = f"{path}: not label maps on the grid of the result"
+            raise ScanError(Reason(said, "frames_other", {"file": str(path)}))
         self._kept: list[bytes] = []
         with gzip.open(path, "rb") as stream:
             stream.read(layout.offset)
@@ -139,7 +143,9 @@ class Frames:
             ScanError: when there is none such.
         """
         if not 0 <= place < len(self._kept):
-            raise ScanError(f"frame: got {place}; it must be from 0 to {len(self._kept) - 1}")
+            last = len(self._kept) - 1
+            said = f"frame: got {place}; it must be from 0 to {last}"
+            raise ScanError(Reason(said, "no_such_frame", {"place": place, "last": last}))
         return zlib.decompress(self._kept[place])
 
 
@@ -153,5 +159,7 @@ def frame_count(path: Path) -> int:
         with gzip.open(path, "rb") as stream:
             header = stream.read(540)
     except (OSError, EOFError, zlib.error) as error:
-        raise ScanError(f"{path}: damaged gzip file ({error}); segment the scan again") from error
+        said = f"{path}: damaged gzip file ({error}); segment the scan again"
+        values = {"file": str(path), "why": str(error)}
+        raise ScanError(Reason(said, "frames_damaged", values)) from error
     return parse_layout(header, path).volumes

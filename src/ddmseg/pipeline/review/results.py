@@ -119,14 +119,16 @@ def find_results(folder: Path) -> list[ScanResult]:
         ScanError: when there is no such folder or no result in it.
     """
     if not folder.is_dir():
-        raise ScanError(f"{folder}: no such folder; name the one that ddmseg segment wrote")
+        said = f"{folder}: no such folder; name the one that ddmseg segment wrote"
+        raise ScanError(Reason(said, "folder_gone", {"file": str(folder)}))
     root = folder.resolve()
     found = [_result(path, folder) for path in _receipts(folder, root)]
     if not found:
-        raise ScanError(
+        said = (
             f"{folder}: no result here; name the folder that ddmseg segment wrote "
             f"(it holds files that end in {RECEIPT})"
         )
+        raise ScanError(Reason(said, "folder_empty", {"file": str(folder), "ending": RECEIPT}))
     return sorted(found, key=lambda result: result.name)
 
 

@@ -46,10 +46,16 @@ export function reasons({ reasons: sentences, reason_codes: codes = [] }) {
 export function problem({ message, status, code }) {
   const known = code?.code ?? `status.${status}`;
   const text = words[`error.${known}`];
-  if (text !== undefined) return { text: t(`error.${known}`, code?.values) };
+  if (text !== undefined) return { text: t(`error.${known}`, parts(code?.values)) };
   const kind = words[`error.kind.${status}`];
   if (kind !== undefined) return { text: t(`error.kind.${status}`, { sentence: message }) };
   return { text: message, lang: "en" };
+}
+
+/** Values of an error; what is itself in words is in those of this language where it is known. */
+function parts(values = {}) {
+  const translated = Object.entries(values).map(([name, value]) => [name, words[`part.${value}`] ?? value]);
+  return Object.fromEntries(translated);
 }
 
 /** As `said`, or null for values that a hand has changed: the sentence is there all the same. */
