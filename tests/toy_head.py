@@ -7,6 +7,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+PROMISED = [
+    "_desc-discrepancy_map.nii.gz",
+    "_desc-uncertainty_map.nii.gz",
+    "_dseg.json",
+    "_dseg.nii.gz",
+    "_dseg.tsv",
+    "_qc.json",
+    "_receipt.json",
+    "_report.html",
+    "_volumes.json",
+    "_volumes.tsv",
+]
+"""Ends of the names of what a run writes for each scan."""
+
 
 def head_voxels(shape: tuple[int, int, int] = (26, 30, 22), seed: int = 0) -> np.ndarray:
     """A bright ball with a dark middle and a bright spot on one side, in noise."""

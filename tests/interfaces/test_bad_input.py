@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 
 from ddmseg.imaging import atomic
-from toy_head import everything_in, head_affine, head_voxels, write_head
+from toy_head import PROMISED, everything_in, head_affine, head_voxels, write_head
 
-FILES = 10
-"""Of a result without extras."""
+FILES = len(PROMISED)
 
 
 @pytest.fixture

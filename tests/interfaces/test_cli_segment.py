@@ -17,20 +17,8 @@ from ddmseg.pipeline.cache import CACHE_VARIABLE
 from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.throughput import room
-from toy_head import everything_in, head_affine, head_voxels, write_head
+from toy_head import PROMISED, everything_in, head_affine, head_voxels, write_head
 
-PROMISED = [
-    "_desc-discrepancy_map.nii.gz",
-    "_desc-uncertainty_map.nii.gz",
-    "_dseg.json",
-    "_dseg.nii.gz",
-    "_dseg.tsv",
-    "_qc.json",
-    "_receipt.json",
-    "_report.html",
-    "_volumes.json",
-    "_volumes.tsv",
-]
 LABELS = {0, 2, 41, 53}
 
 

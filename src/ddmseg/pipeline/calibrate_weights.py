@@ -20,6 +20,9 @@ from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.ensemble import coarse_answer
 from ddmseg.pipeline.options import SegmentOptions
 
+DRAWN_CASES = 20
+"""Validation examples that every set of samples is drawn for, at most: it takes a while."""
+
 
 def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
     """Calibrate trained weights on the source's validation examples, in place.
@@ -34,7 +37,7 @@ def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
         return card
     examples = source.validation_examples(cases)
     card = calibrate(card, try_masks(model, card, examples), source.always_present)
-    told = {**card.calibration, KEY: dice_by_draw(model, card, examples)}
+    told = {**card.calibration, KEY: dice_by_draw(model, card, examples[:DRAWN_CASES])}
     return save_weights(model, replace(card, calibration=told), path)
 
 

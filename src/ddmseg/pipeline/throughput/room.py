@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.nifti_guard import parse_layout
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, parse_layout
 from ddmseg.pipeline.memory_available import memory_for_this_process
 from ddmseg.pipeline.memory_estimate import Footprint
 from ddmseg.pipeline.memory_plan import first_that_fits, rungs, scans_at_once
@@ -57,8 +57,8 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
         ScanError: says how much is needed at least, and how much there is.
     """
     card, patch = segmenter.card, segmenter.card.settings["data"]["patch"]
-    if not voxels or len(patch) != 3:
-        return
+    if not 0 < voxels <= MAX_VOXELS or len(patch) != 3:
+        return  # of one that promises too much something better is said
     # The model's grid is not known before the scan is read: one patch is the least.
     footprint = Footprint.of(
         card.settings,
