@@ -42,6 +42,10 @@ threads = 1
 MODEL = "[model]\nwidths = [4, 4, 4]\nembedding = 1\nmask_width = 2\ndenoiser_width = 2"
 
 
+SUBJECTS = 6
+"""For validation: each costs a calibration a dozen masks."""
+
+
 class ToySource:
     """A ball to be found in a noisy cube; sends this process a signal at an example."""
 
@@ -64,7 +68,7 @@ class ToySource:
         return self.example(generator)
 
     def validation_examples(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [self.example(torch.Generator().manual_seed(i)) for i in range(count)]
+        return [self.example(torch.Generator().manual_seed(i)) for i in range(min(count, SUBJECTS))]
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,10 @@ threads = 1
 """
 
 
+SUBJECTS = 6
+"""For validation: each costs a calibration a dozen masks."""
+
+
 class ToySource:
     """A ball to be found in a noisy cube; sends this process a signal at a step."""
 
@@ -62,7 +66,7 @@ class ToySource:
         return self.example(generator)
 
     def validation_examples(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [self.example(torch.Generator().manual_seed(i)) for i in range(count)]
+        return [self.example(torch.Generator().manual_seed(i)) for i in range(min(count, SUBJECTS))]
 
 
 @pytest.fixture

@@ -29,8 +29,9 @@ SIDES = {"left": 17, "right": 53}
 """FreeSurfer ids of the hippocampus, which the anatomy model finds."""
 REGION_MM = (36.0, 50.0, 36.0)
 """Size of a region along right-left, front-back and up-down: that of the training crops."""
-MARGIN_MM = 5.0
-"""Kept around a structure that would not fit the region otherwise."""
+MARGIN_MM = 7.0
+"""Kept around a structure that would not fit the region otherwise. With 5 the end of the demo
+head's right tail was cut off, which level 1 draws too short."""
 FEWEST_ML = 0.3
 """Below this the coarse structure is taken as not found: an atrophied one has 1 ml."""
 _RANK: dict[str, int] = {"pass": 0, "warn": 1, "fail": 2}
