@@ -167,7 +167,7 @@ def test_too_few_cases_bound_nothing() -> None:
     assert conformal_bound([], 0.5) == math.inf
 
 
-@given(st.integers(0, 10**6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_new_case_lies_below_the_bound_as_often_as_promised(seed: int) -> None:
     """Exactly place / (n + 1) for continuous scores; here over many draws, within five SD."""
     drawn = np.random.default_rng(seed).exponential(size=(400, 40))
