@@ -43,7 +43,7 @@ from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
 
 FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})
-"""What the others are compared with: nothing is spared."""
+"""What the others are compared with: the most steps and samples that mode auto may spend."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
 """Artefacts and levels that cost most (``benchmarks.accuracy.robustness``)."""
 COLUMNS = (

@@ -140,6 +140,23 @@ def test_D_is_computed_anew_when_the_estimate_has_moved(
     assert len(asked) == computed
 
 
+@torch.no_grad()
+def test_the_blind_branch_leaves_no_D_behind(model, encoding, monkeypatch) -> None:
+    """Of classifier-free guidance: it sees zeros, which must not pass for the scan's D."""
+    given = []
+    original = model.denoise
+
+    def denoise(x_t, log_snr, conditions, enc, estimate, D):
+        given.append((conditions.blind, float(D.abs().max())))
+        return original(x_t, log_snr, conditions, enc, estimate, D)
+
+    monkeypatch.setattr(model, "denoise", denoise)
+    monkeypatch.setattr(model.denoiser, "estimate_tolerance", 1e9)
+    sampler_of(model, encoding, guidance=Guidance("classifier_free"))(steps=3, generator=seed())
+    assert [blind for blind, _ in given] == [False, True] * 3
+    assert all((largest == 0) == blind for blind, largest in given)
+
+
 def test_undecided_voxels_are_put_where_they_were_taken_from() -> None:
     logits = torch.randn(1, CLASSES, *GRID, generator=seed(3)) * 3
     there = Undecided.of(logits)

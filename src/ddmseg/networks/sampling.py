@@ -195,12 +195,13 @@ class _Walk:
     def _discrepancy_of_estimate(self, conditions: Conditions) -> Tensor | None:
         """Return D of the estimate; the last one where the estimate has hardly moved since."""
         owner, model = self.owner, self.owner.model
-        denoiser = model.denoiser
-        tolerance = 0.0 if denoiser is None or conditions.blind else denoiser.estimate_tolerance
-        if tolerance and self._seen is not None:
+        tolerance = 0.0 if model.denoiser is None else model.denoiser.estimate_tolerance
+        # The unconditional branch of classifier-free guidance sees none, and leaves none behind.
+        if conditions.blind or not tolerance:
+            return model.seen_discrepancy(conditions, owner.encoding, self.estimate)
+        if self._seen is not None:
             before, D = self._seen
-            moved = (self.estimate - before).abs().mean() / model.mask_encoding.scale
-            if moved < tolerance:
+            if (self.estimate - before).abs().mean() < tolerance * model.mask_encoding.scale:
                 return D
         D = model.seen_discrepancy(conditions, owner.encoding, self.estimate)
         self._seen = (self.estimate, D)

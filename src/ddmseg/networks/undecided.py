@@ -11,8 +11,8 @@ from ddmseg.networks.blocks import at_voxels, class_probabilities
 from ddmseg.types import ClassMap
 
 SURE = 0.95
-"""Probability of the coarse head from which on no sample is asked. On whole heads not one
-sample in a million voxels decided otherwise from 0.9 on (docs/performance.md)."""
+"""Probability of the coarse head from which on no sample is asked. A sample of the demo head
+decided at no voxel otherwise from 0.9 on (docs/performance.md)."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ def tiers(summaries: Summaries) -> Section:
         return missing(title, command, [Claim(_target("validation scans"), None)])
     full = found["full"]
     words = (
-        f"*Full* spares nothing: {full['steps']} steps x {full['samples']} samples, the last rung "
-        "that mode auto may climb to. *Lost* is its Dice less the tier's, scan by scan. *Sampled* "
+        f"*Full* is {full['steps']} steps x {full['samples']} samples, the last rung that mode "
+        "auto may climb to; as in the other tiers, samples of `anatomy` decide only where the "
+        "coarse head is not sure. *Lost* is its Dice less the tier's, scan by scan. *Sampled* "
         "counts runs in which samples were drawn. *Gained a second* is the Dice that a tier gains "
         "over always-fast, for each further second of processor time. Degraded scans: "
         f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "
