@@ -116,6 +116,7 @@ def test_volume_factors_count_a_subject_once_with_its_worse_mask() -> None:
     def trial(case: int, kind: str, factor: float) -> Trial:
         return Trial(kind, 0.5, 0.5, 0.5, 0.5, {}, {1: factor} if factor else {}, case)
 
+    assert volume_factors(CARD, [trial(0, "coarse", 0.0)]) == {}
     few = [trial(case, "coarse", 1.0) for case in range(18)]
     found = volume_factors(CARD, few)
     assert found == {"volume_interval_factor": 1.0, "volume_interval_factors": {}}

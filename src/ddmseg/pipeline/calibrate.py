@@ -173,7 +173,8 @@ def volume_factors(card: Card, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return what widens volume intervals so that they cover, for each structure and for all.
 
     A subject counts once a structure, with the worse of its intact masks: masks of one
-    subject are no independent cases. A structure of too few subjects gets none of its own.
+    subject are no independent cases. A structure of too few subjects gets none of its own, and
+    weights that find nothing get none at all.
     """
     worst: dict[tuple[int, int], float] = {}
     for trial in trials:
@@ -185,6 +186,8 @@ def volume_factors(card: Card, trials: Sequence[Trial]) -> dict[str, Any]:
         if np.isfinite(bound):
             single[structure(card.labels[code]).name] = round(bound, 4)
     pooled = np.sort([f for trial in trials for f in trial.volume_factors.values()])
+    if not len(pooled):
+        return {}
     together = min(conformal_bound(pooled, COVERAGE), float(pooled[-1]))
     return {"volume_interval_factor": round(together, 4), "volume_interval_factors": single}
 
