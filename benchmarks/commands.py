@@ -16,7 +16,7 @@ from ddmseg.imaging.datasets.case import DATA_VARIABLE
 from ddmseg.pipeline.bench.machine import describe_machine as describe_machine
 from ddmseg.pipeline.bench.machine import describe_model as describe_model
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.memory import keep_freed_memory
+from ddmseg.pipeline.memory.allocator import keep_freed_memory
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.provenance import commit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from hypothesis import settings
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume
+
+# a shell has what it starts in the background ignore ctrl-c, and programs under test would, too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # a time limit on each example would fail on a busy machine and say nothing of the code
 settings.register_profile("ddmseg", deadline=None)

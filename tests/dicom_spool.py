@@ -1,13 +1,17 @@
-"""Filling a spool by hand, with a clock that is told what time it is."""
+"""Filling and emptying a spool by hand, with a clock that is told what time it is."""
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 
 from ddmseg.interfaces.dicom_node.jobs import Job
 from ddmseg.interfaces.dicom_node.spool import Spool
+from ddmseg.interfaces.dicom_node.worker import Work, Worker
+from ddmseg.pipeline.options import SegmentOptions
 
 
 class Clock:
@@ -40,3 +44,10 @@ def fill(spool: Spool, study: list[Path], clock: Clock) -> Job:
     clock.seconds += 10
     (job,) = spool.close_quiet(5)
     return job
+
+
+def make_worker(spool: Spool, segmenter, output: Path, **changes) -> tuple[Worker, Tell]:
+    """Return a worker of a spool, and what it says."""
+    tell = Tell()
+    work = replace(Work(segmenter, output, SegmentOptions(mode="fast")), **changes)
+    return Worker(spool.queue, work, stop=threading.Event(), tell=tell), tell

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.scan_encoding import content_hash
 from ddmseg.pipeline.segmentation import Quality, Segmentation
 

@@ -67,7 +67,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 def test_calls_are_checked_while_testing(request: pytest.FixtureRequest) -> None:
-    from ddmseg.pipeline.report_volumes import format_ml
+    from ddmseg.pipeline.report.volumes import format_ml
 
     if not request.config.getoption("jaxtyping_packages"):
         pytest.skip("shape checking is switched off")

@@ -25,8 +25,8 @@ from ddmseg.pipeline.config import (
     Settings,
     TrainingSettings,
 )
-from ddmseg.pipeline.curve import Curve
-from ddmseg.pipeline.training import Progress, Trainer
+from ddmseg.pipeline.training.curve import Curve
+from ddmseg.pipeline.training.trainer import Progress, Trainer
 
 SIZE = 16
 """Voxels along each axis of a toy image."""

@@ -159,7 +159,7 @@ def run(arguments: Arguments) -> None:
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     splits: dict[str, Any] = {}
     for split, name in SPLITS.items():
-        cases = listed.cases(name)[: arguments.cases]
+        cases = listed.require(name)[: arguments.cases]
         for case in cases:
             for mode in MODES:
                 if not table.has(case=case.identifier, mode=mode):

@@ -37,10 +37,10 @@ from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.maths.statistics import pearson
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.evidence.records import RawTable, numbers, text, write_summary
+from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.sources.hippocampus import read_example
@@ -77,7 +77,7 @@ class Job:
 
 def hippocampus_jobs(data: str | None, cases: int | None) -> list[Job]:
     """Return the test crops."""
-    listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME).cases("test")[:cases]
+    listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME).require("test")[:cases]
 
     return [
         Job("test", case.identifier, case.group, number, partial(_crop, case))
@@ -106,7 +106,7 @@ def malc_jobs(
     model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
 ) -> list[Job]:
     """Return the development scans of MALC2012."""
-    listed = split_cases(malc2012.list_cases(data), malc2012.NAME).cases("validation")[:cases]
+    listed = split_cases(malc2012.list_cases(data), malc2012.NAME).require("validation")[:cases]
 
     return [
         Job("malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case))

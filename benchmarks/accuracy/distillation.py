@@ -84,7 +84,7 @@ class ScanSet:
     def cases(self, split: str, root: str | None) -> list[Case]:
         """Return the scans of a split."""
         listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
-        return split_cases(listing.list_cases(root), self.name).cases(self.splits[split])
+        return split_cases(listing.list_cases(root), self.name).require(self.splits[split])
 
     def truth(self, case: Case) -> NDArray[np.int32]:
         """Return the manual labels of a scan as FreeSurfer ids."""

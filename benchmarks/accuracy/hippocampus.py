@@ -200,7 +200,7 @@ def run(arguments: Arguments) -> None:
         methods["plain"], plain = plain_method(arguments.plain)
         models["plain"] = describe_model(plain)
     listed = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
-    cases = listed.cases("test")[: arguments.cases]
+    cases = listed.require("test")[: arguments.cases]
     used = {method.weights for method in methods.values()}
     path = arguments.output / "hippocampus.tsv"
     table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)

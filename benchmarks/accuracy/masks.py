@@ -1,6 +1,6 @@
 """What the discrepancy says of intact and corrupted masks, and what is true.
 
-The masks are those of ``ddmseg.pipeline.calibrate.try_masks``, drawn from the same seeds;
+The masks are those of ``ddmseg.pipeline.quality.calibrate.try_masks``, drawn from the same seeds;
 here each voxel's confidence is scored too, and voxels can be left out where the truth is
 not known.
 """
@@ -20,11 +20,11 @@ from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.batches import seeded
-from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE, draw
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.corruption import corrupt
 from ddmseg.pipeline.ensemble import coarse_answer
+from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, draw
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg.pipeline.training.corruption import corrupt
 from ddmseg.pipeline.volumes import interval_in_voxels
 
 

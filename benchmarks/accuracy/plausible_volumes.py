@@ -77,7 +77,7 @@ def crop_volumes(data: str | None) -> Volumes:
     """Return head and body of each training crop."""
     protocol = dict(enumerate(HIPPOCAMPUS_LABELS))
     found: Volumes = {index: [] for index in HIPPOCAMPUS_LABELS[1:]}
-    for case in split_cases(hippocampus.list_cases(data), "hippocampus").cases("train"):
+    for case in split_cases(hippocampus.list_cases(data), "hippocampus").require("train"):
         assert case.labels is not None
         labels = read_label_map(case.labels)
         _count(remap(labels.data, protocol), _voxel_ml(labels.affine), found)

@@ -39,10 +39,10 @@ from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.nifti_write import write_map
 from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.reasons import reason_code
+from ddmseg.pipeline.quality.reasons import reason_code
+from ddmseg.pipeline.training.batches import seeded
 
 INTACT = "intact"
 LEVELS = (1, 3, 5)
@@ -172,7 +172,7 @@ def run(arguments: Arguments) -> None:
     path = arguments.output / "robustness_anatomy.tsv"
     table = RawTable(path, COLUMNS, [short_checksum(segmenter.card)], fresh=arguments.fresh)
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    cases = listed.cases("test")[: arguments.cases]
+    cases = listed.require("test")[: arguments.cases]
     for number, case in enumerate(cases):
         assert case.labels is not None  # the set has labels throughout
         truth = malc2012.freesurfer_ids(read_label_map(case.labels).data)

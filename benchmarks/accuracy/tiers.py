@@ -1,10 +1,11 @@
-"""What each tier loses against the dearest answer, and what a second more buys.
+"""What each tier loses against the unoptimised path, and what a second more buys.
 
     python -m benchmarks.accuracy.tiers --data DATA
 
 Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
-auto, diffusion and other engines, and ``full``, the last rung of the ladder that mode auto
-climbs. Whole heads come intact and, so that auto has something to decide, degraded. Writes
+auto, diffusion and other engines; ``full``, the last rung of the ladder that mode auto climbs;
+and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come intact
+and, so that auto has something to decide, degraded. Writes
 ``results/tiers.tsv`` (one row a scan and tier) and ``results/tiers.json``; a stopped run
 goes on.
 """
@@ -38,12 +39,19 @@ from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.adaptive import BUDGETS
 from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.bench.tiers import Tier, choose_tiers
+from ddmseg.pipeline.bench.tiers import FULL as DIFFUSION
+from ddmseg.pipeline.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
 from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.sampled_region import SampledRegion
 
 FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})
-"""What the others are compared with: the most steps and samples that mode auto may spend."""
+"""The most steps and samples that mode auto may spend."""
+UNOPTIMISED = Tier(
+    "unoptimised", f"diffusion, {FULL_DRAW}, without shortcuts", TIERS[DIFFUSION].options
+)
+"""What the others are compared with: samples decide at every voxel of the grid, and the
+discrepancy is computed anew in each step."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
 """Artefacts and levels that cost most (``benchmarks.accuracy.robustness``)."""
 COLUMNS = (
@@ -85,14 +93,14 @@ def scan_sets(arguments: Arguments) -> list[ScanSet]:
     """Open the validation scans of both models."""
     heads = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     crops = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
-    name, chosen = "MALC2012 development scans", heads.cases("validation")[: arguments.cases]
+    name, chosen = "MALC2012 development scans", heads.require("validation")[: arguments.cases]
     return [
         ScanSet(name, arguments.anatomy, chosen, [(INTACT, 0)], head_dice),
         ScanSet(f"{name}, degraded", arguments.anatomy, chosen, DEGRADED, head_dice),
         ScanSet(
             "hippocampus validation crops",
             arguments.hippocampus,
-            crops.cases("validation")[: arguments.cases],
+            crops.require("validation")[: arguments.cases],
             [(INTACT, 0)],
             hippocampus_dice,
         ),
@@ -107,19 +115,26 @@ def head_dice(case: Case, labels: NDArray[Any]) -> float:
 
 
 def tiers_here() -> list[Tier]:
-    """Return all tiers that can be run, the full one last."""
-    return [*choose_tiers([], has_second_level=False), FULL]
+    """Return all tiers that can be run, what they are compared with last."""
+    return [*choose_tiers([], has_second_level=False), FULL, UNOPTIMISED]
 
 
 @cache
-def segmenter(model: str, engine: str) -> Segmenter:
-    """Load a model once for each engine."""
-    return Segmenter.load(model, device="cpu", engine=engine)
+def segmenter(model: str, engine: str, *, shortcuts: bool = True) -> Segmenter:
+    """Load a model once for each engine, and once to sample without shortcuts."""
+    loaded = Segmenter.load(model, device="cpu", engine=engine)
+    if not shortcuts:
+        loaded.answering.find_region = SampledRegion.whole
+        assert loaded.model.denoiser is not None  # both models sample
+        loaded.model.denoiser.trusts_coarse_head = False
+        loaded.model.denoiser.estimate_tolerance = 0.0
+    return loaded
 
 
 def measure(scans: ScanSet, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
     """Segment one scan of a set in one condition and return its row."""
-    chosen, case = segmenter(scans.model, tier.engine), scans.cases[number]
+    chosen = segmenter(scans.model, tier.engine, shortcuts=tier is not UNOPTIMISED)
+    case = scans.cases[number]
     with tempfile.TemporaryDirectory() as folder:
         path = case.images[0]
         if artefact != INTACT:
@@ -163,7 +178,7 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
             "dice": _interval(numbers(of, "dice"), of),
             "seconds": median_range(numbers(of, "seconds")),
             "sampled": sum(row["samples"] != "0" for row in of),
-            "lost": _interval(_differences(by_tier[FULL.name], of, "dice"), of),
+            "lost": _interval(_differences(by_tier[UNOPTIMISED.name], of, "dice"), of),
             "gained_per_second": _gained(by_tier["fast"], of),
         }
         for tier, of in by_tier.items()

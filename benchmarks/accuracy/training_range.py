@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.training_range --model anatomy
 
-The verdict calls out what lies outside (``ddmseg.pipeline.training_range``). ``anatomy``
+The verdict calls out what lies outside (``ddmseg.pipeline.quality.training_range``). ``anatomy``
 learned from made-up images: its validation subjects are synthesised as whole heads, the way
 scans reach it, and the development scans of MALC2012 put real ones beside them.
 ``hippocampus`` takes the features of its subjects of training and validation as they are; the
@@ -21,30 +21,30 @@ from torch import Tensor
 
 from benchmarks.commands import Options, run_command, say
 from ddmseg.imaging.datasets import malc2012, split_cases
-from ddmseg.imaging.synthesis_settings import SynthesisSettings
+from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.batches import Example, seeded
-from ddmseg.pipeline.calibrate import true_dice
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import DataSettings, Settings
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.scan_input import as_volume
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.sources.hippocampus import HippocampusSource
-from ddmseg.pipeline.sources.subject import padded
-from ddmseg.pipeline.throughput.scan_stages import SolvedScan
-from ddmseg.pipeline.training_range import (
+from ddmseg.pipeline.quality.calibrate import true_dice
+from ddmseg.pipeline.quality.limits import Limits
+from ddmseg.pipeline.quality.training_range import (
     WIDENING,
     Profile,
     intensity_statistics,
     profile_of,
     training_range,
 )
+from ddmseg.pipeline.scan_input import as_volume
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.sources import make_source
+from ddmseg.pipeline.sources.hippocampus import HippocampusSource
+from ddmseg.pipeline.sources.subject import padded
+from ddmseg.pipeline.throughput.scan_stages import SolvedScan
+from ddmseg.pipeline.training.batches import Example, seeded
 from ddmseg.pipeline.zoo import model_path
 
 HEAD_MM = (160.0, 208.0, 160.0)
@@ -95,7 +95,7 @@ def of_real_heads(arguments: Arguments) -> Iterator[Profile]:
     segmenter = Segmenter.load(arguments.model, device="cpu")
     options = SegmentOptions(mode="fast", level="1")
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    for case in listed.cases("validation"):
+    for case in listed.require("validation"):
         scan = as_volume(case.images[0])
         solved = segmenter.solve(segmenter.prepare(scan, options, lambda *_: None))
         assert isinstance(solved, SolvedScan)  # no model of one structure comes here

@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.usual_dice --model anatomy
 
-Limits of the verdict follow from it (``ddmseg.pipeline.limits``). ``anatomy`` learned from
+Limits of the verdict follow from it (``ddmseg.pipeline.quality.limits``). ``anatomy`` learned from
 made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
 ``hippocampus`` takes its validation subjects. No test subject is looked at.
 """
@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from benchmarks.commands import Options, run_command, say
 from ddmseg.imaging.datasets import malc2012, split_cases
-from ddmseg.pipeline.calibrate import try_masks, with_usual
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.limits import Limits, usual
+from ddmseg.pipeline.quality.calibrate import try_masks, with_usual
+from ddmseg.pipeline.quality.limits import Limits, usual
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.zoo import model_path
@@ -35,7 +35,7 @@ def on_real_heads(arguments: Arguments, card: Card) -> Card:
     """Return the card with what real heads get."""
     segmenter = Segmenter.load(arguments.model, device="cpu")
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    cases = listed.cases("validation")[: arguments.cases]
+    cases = listed.require("validation")[: arguments.cases]
     found = [segmenter(case.images[0], mode="fast", level="1").quality for case in cases]
     told = usual(
         [quality.expected_dice for quality in found],

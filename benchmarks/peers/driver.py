@@ -155,7 +155,7 @@ def ddmseg(job: Job) -> Work:
     from ddmseg.imaging.nifti import read_volume
     from ddmseg.imaging.nifti_write import write_label_map
     from ddmseg.pipeline.inference import Segmenter
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(job["threads"])

@@ -54,7 +54,7 @@ from ddmseg.imaging.datasets import Case, malc2012, split_cases
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.evaluation import check_same_grid
+from ddmseg.pipeline.evaluation.evaluate import check_same_grid
 from ddmseg.pipeline.evidence.records import (
     WEIGHTS,
     RawTable,
@@ -237,7 +237,7 @@ def run(arguments: Arguments) -> None:
     path = arguments.output / TABLE
     if arguments.fresh:
         _forget(path, ready, arguments.work)
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME).cases(SPLIT)
+    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME).require(SPLIT)
     failed = []
     for one in ready:
         for case in listed[: arguments.cases]:

@@ -17,7 +17,7 @@ def development_brain(data: str) -> tuple[Path, NDArray[np.int32]]:
     What only one of the two protocols draws is 0.
     """
     listed = split_cases(malc2012.list_cases(data), malc2012.NAME)
-    case = listed.cases("validation")[0]
+    case = listed.require("validation")[0]
     assert case.labels is not None  # the set has labels throughout
     ids = malc2012.freesurfer_ids(read_label_map(case.labels).data)
     return case.images[0], np.where(np.isin(ids, malc2012.EVALUATION_LABELS), ids, 0)

@@ -44,7 +44,7 @@ from ddmseg.pipeline.bench.agreement import mean_dice as agreement
 from ddmseg.pipeline.evidence.records import RawTable, write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.segmentation import Segmentation
 
 FACTORS = (1.1, 1.4, 1.8, 2.5, 4.0)

@@ -45,7 +45,7 @@ from ddmseg.pipeline.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_wor
 from ddmseg.pipeline.bench.workbench import PROGRAM
 from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
@@ -205,7 +205,7 @@ def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]
         say("hippocampus crop: left out, since neither --data nor DDMSEG_DATA names a folder")
     else:
         listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME)
-        crop = listed.cases("test")[0].images[0]
+        crop = listed.require("test")[0].images[0]
         scans["hippocampus crop"] = (crop, arguments.hippocampus)
     return scans
 

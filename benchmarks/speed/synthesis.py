@@ -21,12 +21,12 @@ from torch import Generator
 from tyro.conf import arg
 
 from benchmarks.commands import describe_machine, run_command, say
-from ddmseg.pipeline.batches import Example, Source
 from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.config import Settings, read_settings
 from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.training import Progress, Trainer
+from ddmseg.pipeline.training.batches import Example, Source
+from ddmseg.pipeline.training.trainer import Progress, Trainer
 
 WARM_UP = 3
 """First steps that do not count: they reserve memory and choose kernels."""

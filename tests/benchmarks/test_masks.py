@@ -9,8 +9,8 @@ import pytest
 import torch
 from benchmarks.accuracy.masks import Subject, measure_masks, score_mask
 
-from ddmseg.pipeline.calibrate import try_masks
 from ddmseg.pipeline.checkpoint import Card
+from ddmseg.pipeline.quality.calibrate import try_masks
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import BoxSource, tiny_model, tiny_settings
 

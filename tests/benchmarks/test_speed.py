@@ -84,7 +84,7 @@ def test_the_crop_is_timed_wherever_the_data_are_named(tmp_path, monkeypatch, by
     crop = Case("hippocampus_001", (tmp_path / "crop.nii.gz",), None, "hippocampus_001")
     asked = []
     monkeypatch.setattr(segment.hippocampus, "list_cases", asked.append)
-    listed = SimpleNamespace(cases=lambda split: [crop])
+    listed = SimpleNamespace(require=lambda split: [crop])
     monkeypatch.setattr(segment, "split_cases", lambda cases, name: listed)
     monkeypatch.delenv("DDMSEG_DATA", raising=False)
     if by == "variable":

@@ -1,4 +1,4 @@
-"""Losses against the dearest tier, gains a second over the cheapest, and what is run."""
+"""Losses against the unoptimised path, gains a second over the cheapest, and what is run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from benchmarks.accuracy import tiers as bench
 
+from ddmseg.networks.image_encoder import Encoding
 from ddmseg.pipeline.evidence.chapters.tiers import tiers
 from ddmseg.pipeline.evidence.records import RawTable
 
@@ -25,7 +27,8 @@ ROWS = [
     *(row("fast", "a", 0.70, 1.0, 0), row("fast", "b", 0.60, 1.0, 0)),
     *(row("diffusion", "b", 0.64, 3.0), row("diffusion", "a", 0.72, 3.0)),
     *(row("onnx", "a", 0.69, 2.0, 0), row("onnx", "b", 0.59, 2.0, 0)),
-    *(row("full", "a", 0.72, 11.0), row("full", "b", 0.66, 11.0)),
+    *(row("full", "a", 0.72, 11.0), row("full", "b", 0.65, 11.0)),
+    *(row("unoptimised", "a", 0.72, 6.0), row("unoptimised", "b", 0.66, 6.0)),
 ]
 
 
@@ -33,9 +36,10 @@ def test_losses_and_gains_are_scan_by_scan_whatever_their_order():
     found = bench.summarise(ROWS)
     assert found["diffusion"]["lost"]["mean"] == pytest.approx(0.01)
     assert found["fast"]["lost"]["mean"] == pytest.approx(0.04)
-    assert found["full"]["lost"]["mean"] == 0
+    assert found["full"]["lost"]["mean"] == pytest.approx(0.005)
+    assert found["unoptimised"]["lost"]["mean"] == 0
     assert found["diffusion"]["gained_per_second"]["mean"] == pytest.approx(0.06 / 4)
-    assert found["full"]["gained_per_second"]["mean"] == pytest.approx(0.08 / 20)
+    assert found["full"]["gained_per_second"]["mean"] == pytest.approx(0.07 / 20)
     assert [found[tier]["sampled"] for tier in ("fast", "diffusion")] == [0, 2]
 
 
@@ -45,8 +49,21 @@ def test_where_no_samples_are_drawn_nothing_is_bought():
 
 
 def test_the_full_tier_is_the_end_of_the_ladder():
-    assert bench.tiers_here()[-1] is bench.FULL
+    assert bench.tiers_here()[-2:] == [bench.FULL, bench.UNOPTIMISED]
     assert bench.FULL.options["steps"] == max(bench.BUDGETS)
+
+
+def test_the_unoptimised_path_takes_no_shortcut():
+    usual = bench.segmenter("anatomy", "torch")
+    plain = bench.segmenter("anatomy", "torch", shortcuts=False)
+    blob = torch.zeros(1, 2, 32, 32, 32)
+    blob[:, 1, 8:24, 8:24, 8:24] = 9
+    encoding = Encoding(stem=blob, pyramid=(), embedding=blob, coarse_logits=blob)
+    assert not usual.answering.find_region(encoding, (8, 8, 8)).is_whole
+    assert plain.answering.find_region(encoding, (8, 8, 8)).is_whole
+    assert not plain.model.denoiser.trusts_coarse_head
+    assert plain.model.denoiser.estimate_tolerance == 0
+    assert usual.model.denoiser.estimate_tolerance > 0
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
@@ -72,7 +89,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
 def tiers_summary() -> dict[str, object]:
     return {
         "models": {"m": {"name": "m", "weights": "w", "trained_steps": 1, "batch": 2}},
-        "tiers": {tier: tier.title() for tier in ("fast", "diffusion", "onnx", "full")},
+        "tiers": {row["tier"]: row["tier"].title() for row in ROWS},
         "full": dict(bench.FULL.options),
         "degraded": ["gamma 5"],
         "sets": {"heads": bench.summarise(ROWS)},

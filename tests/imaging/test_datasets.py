@@ -175,6 +175,15 @@ def test_unnamed_cases_are_reported_and_never_used() -> None:
     assert split.cases("validation", "test") == [known]
 
 
+def test_a_split_without_a_case_at_hand_is_refused_where_some_are_needed() -> None:
+    listed = split_cases([Case("1004", (), None, "1004")], "malc2012")
+    (split,) = (name for name, cases in listed.by_split.items() if cases)
+    assert listed.require(split) == listed.cases(split)
+    empty = next(name for name, cases in listed.by_split.items() if not cases)
+    with pytest.raises(UsageError, match=f"malc2012: no case of {empty} is at hand"):
+        listed.require(empty)
+
+
 def test_unknown_split_and_table_are_refused() -> None:
     split = split_cases([], "hippocampus")
     assert split.cases("train") == []

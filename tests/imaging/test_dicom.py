@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import FileDataset
 
 from ddmseg.errors import MissingExtraError, ScanError
-from ddmseg.imaging.dicom import Series, list_series, read_series, refusal
+from ddmseg.imaging.dicom.series import Series, list_series, read_series, refusal
 from ddmseg.imaging.volume import Volume
 from dicom_files import (
     PATIENT,

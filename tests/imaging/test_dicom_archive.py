@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging import dicom_archive
-from ddmseg.imaging.dicom import list_series, read_series
-from ddmseg.imaging.dicom_archive import archive_members
-from ddmseg.imaging.dicom_pixels import read_pixels
+from ddmseg.imaging.dicom import archive as dicom_archive
+from ddmseg.imaging.dicom.archive import archive_members
+from ddmseg.imaging.dicom.pixels import read_pixels
+from ddmseg.imaging.dicom.series import list_series, read_series
 from dicom_files import affine_of, assert_same_world, enhanced_dataset, save, scan, write_series
 
 AFFINE = affine_of(np.eye(3))

@@ -23,7 +23,7 @@ import pytest
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
-from ddmseg.imaging.dicom_file import DEFLATED
+from ddmseg.imaging.dicom.file import DEFLATED
 from dicom_files import MR, PATIENT, affine_of, base_dataset, slice_datasets
 
 MOST_SECONDS = 1.0
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory as 
 REFEREE = """
 import contextlib, io, json, os, resource, sys
 import pydicom.filereader, pydicom.encaps, pydicom.pixels
-import ddmseg.imaging.dicom_choice
+import ddmseg.imaging.dicom.choice
 import ddmseg.interfaces.commands.segment
 from ddmseg.interfaces.cli import main
 

@@ -11,8 +11,8 @@ import pydicom
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import Series, list_series
-from ddmseg.imaging.dicom_capture import write_capture
+from ddmseg.imaging.dicom.capture import write_capture
+from ddmseg.imaging.dicom.series import Series, list_series
 from dicom_files import PATIENT, STUDY, affine_of, save, scan, slice_datasets
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import Series, list_series, refusal
-from ddmseg.imaging.dicom_choice import Trained, choose_series, describe_series
+from ddmseg.imaging.dicom.choice import Trained, choose_series, describe_series
+from ddmseg.imaging.dicom.series import Series, list_series, refusal
 from dicom_files import affine_of, save, scan, slice_datasets
 
 HEAD = ((4, 5, 6), (45.0, 40.0, 30.0))  # voxels and mm: 180 mm along each axis

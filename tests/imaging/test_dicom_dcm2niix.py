@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.imaging.dicom import list_series, read_series, refusal
+from ddmseg.imaging.dicom.series import list_series, read_series, refusal
 from dicom_files import affine_of, rotation, write_series
 from toy_head import head_voxels
 

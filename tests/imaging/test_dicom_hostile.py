@@ -20,9 +20,9 @@ from pydicom.pixels.decoders.rle import _rle_decode_segment
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import Series, list_series, read_series, refusal
-from ddmseg.imaging.dicom_file import DEFLATED
-from ddmseg.imaging.dicom_pixels import codestream_size, read_pixels, rle_length
+from ddmseg.imaging.dicom.file import DEFLATED
+from ddmseg.imaging.dicom.pixels import codestream_size, read_pixels, rle_length
+from ddmseg.imaging.dicom.series import Series, list_series, read_series, refusal
 from dicom_files import (
     MR,
     affine_of,
@@ -255,6 +255,6 @@ def test_a_file_beyond_the_limit_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (path, *_) = write_series(tmp_path, scan(), AFFINE)
-    monkeypatch.setattr("ddmseg.imaging.dicom_file.MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("ddmseg.imaging.dicom.file.MAX_FILE_BYTES", 100)
     with pytest.raises(ScanError, match="a DICOM file may have at most 100; convert it"):
         list_series(path)

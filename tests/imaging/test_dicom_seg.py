@@ -22,8 +22,8 @@ from pydicom.dataelem import DataElement
 
 from ddmseg import __version__
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
-from ddmseg.imaging.dicom import Series, list_series, read_series
-from ddmseg.imaging.dicom_seg import SegForm, write_dicom_seg
+from ddmseg.imaging.dicom.seg import SegForm, write_dicom_seg
+from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import write_label_map
 from ddmseg.imaging.volume import LabelMap

@@ -15,8 +15,8 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging import dicom_walk
-from ddmseg.imaging.dicom_walk import UNDEFINED, Element, Walker
+from ddmseg.imaging.dicom import walk as dicom_walk
+from ddmseg.imaging.dicom.walk import UNDEFINED, Element, Walker
 
 VALUES = {
     "SeriesDescription": st.text("abc ", max_size=9),

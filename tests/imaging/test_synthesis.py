@@ -10,8 +10,8 @@ import torch
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.labels import ANATOMY_LABELS, mirror_index
-from ddmseg.imaging.synthesis import LabelMapSynthesiser
-from ddmseg.imaging.synthesis_settings import SynthesisSettings
+from ddmseg.imaging.synthesis.settings import SynthesisSettings
+from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 
 STILL = SynthesisSettings(
     contrast_weights=(1.0, 0.0, 0.0, 0.0),

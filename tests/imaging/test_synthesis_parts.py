@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmseg.imaging import synthesis_artefacts as artefacts
 from ddmseg.imaging.labels import generation_labels
-from ddmseg.imaging.synthesis_contrast import (
+from ddmseg.imaging.synthesis import artefacts
+from ddmseg.imaging.synthesis.contrast import (
     BLEND,
     FAMILIES,
     LEAST_GAP,
@@ -17,14 +17,14 @@ from ddmseg.imaging.synthesis_contrast import (
     draw_contrast,
     draw_tissue_means,
 )
-from ddmseg.imaging.synthesis_deform import (
+from ddmseg.imaging.synthesis.deform import (
     Pose,
     draw_displacement,
     draw_matrix,
     sample_positions,
 )
-from ddmseg.imaging.synthesis_draw import draw_choice, draw_integer, draw_uniform
-from ddmseg.imaging.synthesis_head import compact_head
+from ddmseg.imaging.synthesis.draw import draw_choice, draw_integer, draw_uniform
+from ddmseg.imaging.synthesis.head import compact_head
 
 
 def rng(seed: int = 0) -> torch.Generator:

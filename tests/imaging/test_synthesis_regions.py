@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
-from ddmseg.imaging import synthesis_regions
-from ddmseg.imaging.synthesis_regions import background_regions, clusters, repaint
+from ddmseg.imaging.synthesis import regions as synthesis_regions
+from ddmseg.imaging.synthesis.regions import background_regions, clusters, repaint
 
 
 def example(dims: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -98,7 +98,7 @@ def test_a_scan_too_large_for_the_memory_is_refused_and_the_others_done(
     segment, scan, tmp_path, monkeypatch
 ) -> None:
     there = iter([10**9, 10**5, 10**9])
-    monkeypatch.setattr("ddmseg.pipeline.memory_plan.memory_for_this_process", lambda: next(there))
+    monkeypatch.setattr("ddmseg.pipeline.memory.plan.memory_for_this_process", lambda: next(there))
     other = write_head(tmp_path / "other.nii.gz", seed=1)
     outcome = segment(scan, other, "-o", tmp_path / "out", "--mode", "fast")
     assert outcome.code == 1

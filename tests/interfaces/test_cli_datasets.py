@@ -13,9 +13,9 @@ from ddmseg.imaging.datasets import adni, lpba40
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.pipeline.checkpoint import load_weights
-from ddmseg.pipeline.curve import Curve
-from ddmseg.pipeline.evaluation_labels import load_label_table
+from ddmseg.pipeline.evaluation.labels import load_label_table
 from ddmseg.pipeline.sources.patches import PatchSource
+from ddmseg.pipeline.training.curve import Curve
 from dicom_files import affine_of, rotation, write_series
 from real_sets import write_brats, write_lpba40
 from toy_head import head_affine, head_voxels

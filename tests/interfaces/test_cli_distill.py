@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +11,10 @@ import torch
 import ddmseg.pipeline.sources as sources_module
 from ddmseg.pipeline.checkpoint import Card, build_model, load_weights, save_weights
 from ddmseg.pipeline.config import DataSettings, ModelSettings, SamplingSettings, Settings
-from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.pipeline.training.curve import Curve
 from toy_head import head_affine, head_voxels
+from toy_source import ToySource
 from toys import shake
 
 CONFIG = """
@@ -40,35 +39,6 @@ workers = 0
 threads = 1
 """
 MODEL = "[model]\nwidths = [4, 4, 4]\nembedding = 1\nmask_width = 2\ndenoiser_width = 2"
-
-
-SUBJECTS = 6
-"""For validation: each costs a calibration a dozen masks."""
-
-
-class ToySource:
-    """A ball to be found in a noisy cube; sends this process a signal at an example."""
-
-    labels = (0, 2)
-    always_present = (2,)
-    data = "toys"
-    licence = "none"
-    signal_at: int | None = None
-    drawn = 0
-
-    def example(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        places = torch.stack(torch.meshgrid(*[torch.arange(16.0) - 7.5] * 3, indexing="ij"))
-        labels = (places.norm(dim=0) < 5).long()
-        return (labels + 0.1 * torch.randn(labels.shape, generator=generator))[None], labels
-
-    def training_example(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        ToySource.drawn += 1
-        if ToySource.drawn == ToySource.signal_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return self.example(generator)
-
-    def validation_examples(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [self.example(torch.Generator().manual_seed(i)) for i in range(min(count, SUBJECTS))]
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from ddmseg.pipeline.cache import CACHE_VARIABLE
-from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.quality.limits import Limits
 from ddmseg.pipeline.throughput import room
 from toy_head import PROMISED, everything_in, head_affine, head_voxels, write_head
 

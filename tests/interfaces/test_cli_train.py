@@ -13,6 +13,7 @@ import ddmseg.pipeline.sources as sources_module
 from ddmseg.interfaces.commands.train import StopRequest
 from ddmseg.pipeline.checkpoint import load_state, load_weights
 from toy_head import head_affine, head_voxels
+from toy_source import ToySource
 
 CONFIG = """
 name = "toy"
@@ -38,35 +39,6 @@ warmup_steps = 1
 workers = 0
 threads = 1
 """
-
-
-SUBJECTS = 6
-"""For validation: each costs a calibration a dozen masks."""
-
-
-class ToySource:
-    """A ball to be found in a noisy cube; sends this process a signal at a step."""
-
-    labels = (0, 2)
-    always_present = (2,)
-    data = "toys"
-    licence = "none"
-    signal_at: int | None = None
-    drawn = 0
-
-    def example(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        places = torch.stack(torch.meshgrid(*[torch.arange(16.0) - 7.5] * 3, indexing="ij"))
-        labels = (places.norm(dim=0) < 5).long()
-        return (labels + 0.1 * torch.randn(labels.shape, generator=generator))[None], labels
-
-    def training_example(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        ToySource.drawn += 1
-        if ToySource.drawn == ToySource.signal_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return self.example(generator)
-
-    def validation_examples(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [self.example(torch.Generator().manual_seed(i)) for i in range(min(count, SUBJECTS))]
 
 
 @pytest.fixture
@@ -234,7 +206,7 @@ def test_data_that_are_not_there_are_refused(ddmseg, config, tmp_path, monkeypat
 
 
 def test_a_full_disk_is_one_line(ddmseg, toy_data, config, tmp_path, monkeypatch) -> None:
-    import ddmseg.pipeline.training as training_module
+    import ddmseg.pipeline.training.trainer as training_module
 
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled, tile_shapes, tiles
 
@@ -46,6 +47,26 @@ def test_shapes_are_those_of_a_whole_encoding(
         for x, y in pairs:
             assert x.shape == y.shape
             assert torch.isfinite(y).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("at_once", [2, 3, 99])
+def test_batches_of_tiles_say_the_same(model: DiscrepancyDiffusionSegmenter, at_once: int) -> None:
+    image, patch = image_of(model, 28), (12,) * model.dims
+    sizes = []
+
+    def encode(views: Tensor) -> Encoding:
+        sizes.append(len(views))
+        return model.encode(views)
+
+    batched = encode_tiled(model, image, patch, encode=encode, at_once=at_once)
+    for one, other in zip(leaves(encode_tiled(model, image, patch)), leaves(batched), strict=True):
+        torch.testing.assert_close(one, other)
+    assert max(sizes) == min(at_once, sum(sizes))
+
+
+def leaves(encoding: Encoding) -> list[Tensor]:
+    return [encoding.stem, *encoding.pyramid, encoding.embedding, encoding.coarse_logits]
 
 
 @torch.no_grad()

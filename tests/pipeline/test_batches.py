@@ -16,15 +16,15 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.datasets.case import Case
 from ddmseg.imaging.datasets.splits import read_split
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
-from ddmseg.pipeline.batches import (
-    VALIDATION_SEED,
-    batches,
-    seeded,
-)
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.sources.hippocampus import HippocampusSource, read_example
 from ddmseg.pipeline.sources.subject import padded
+from ddmseg.pipeline.training.batches import (
+    VALIDATION_SEED,
+    batches,
+    seeded,
+)
 from toys import BoxSource
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmseg.pipeline.corruption import (
+from ddmseg.pipeline.training.corruption import (
     CORRUPTIONS,
     another_subject,
     blob,
@@ -92,7 +92,7 @@ def test_corrupt_uses_one_or_two(monkeypatch):
         calls.append(1)
         return labels
 
-    monkeypatch.setattr("ddmseg.pipeline.corruption.CORRUPTIONS", {"spy": spy})
+    monkeypatch.setattr("ddmseg.pipeline.training.corruption.CORRUPTIONS", {"spy": spy})
     counts = set()
     for number in range(20):
         calls.clear()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddmseg.pipeline.curve import COLUMNS, EVERY, Curve
-from ddmseg.pipeline.objective import Losses
-from ddmseg.pipeline.validation import ValidationScores
+from ddmseg.pipeline.training.curve import COLUMNS, EVERY, Curve
+from ddmseg.pipeline.training.objective import Losses
+from ddmseg.pipeline.training.validation import ValidationScores
 
 SCORES = ValidationScores(coarse_dice=0.5, sampled_dice=0.625, all_empty=False)
 

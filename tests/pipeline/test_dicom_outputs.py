@@ -11,13 +11,13 @@ import pydicom
 import pytest
 
 from ddmseg.errors import MissingExtraError, ScanError
-from ddmseg.imaging.dicom import Series, list_series, read_series
+from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline import dicom_report
-from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
-from ddmseg.pipeline.dicom_report import MARGIN, SLICES, report_picture
-from ddmseg.pipeline.outputs import existing_outputs, write_outputs
-from ddmseg.pipeline.report_figures import colour_of
+from ddmseg.pipeline.outputs import dicom_report
+from ddmseg.pipeline.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
+from ddmseg.pipeline.outputs.dicom_report import MARGIN, SLICES, report_picture
+from ddmseg.pipeline.outputs.write import existing_outputs, write_outputs
+from ddmseg.pipeline.report.figures import colour_of
 from ddmseg.pipeline.segmentation import Quality, Segmentation
 from dicom_files import save, slice_datasets
 

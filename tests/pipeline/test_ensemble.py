@@ -10,8 +10,8 @@ import torch
 from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.ensemble import sampled_answer
+from ddmseg.pipeline.training.batches import seeded
 from toys import tiny_model
 
 SAMPLES = 5

@@ -12,8 +12,8 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.evaluation import check_same_grid, evaluate, structure_names
-from ddmseg.pipeline.evaluation_labels import LabelTable, StructureIds, load_label_table
+from ddmseg.pipeline.evaluation.evaluate import check_same_grid, evaluate, structure_names
+from ddmseg.pipeline.evaluation.labels import LabelTable, StructureIds, load_label_table
 from ddmseg.pipeline.scores import METRICS, Score
 
 SPACING = (0.9, 1.5, 2.0)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import OutputError
-from ddmseg.pipeline import evaluation_files
-from ddmseg.pipeline.evaluation import Evaluation
-from ddmseg.pipeline.evaluation_agreement import agreement
-from ddmseg.pipeline.evaluation_files import FILES, check_folder, write_evaluation
-from ddmseg.pipeline.evaluation_pairs import Pair
+from ddmseg.pipeline.evaluation import files as evaluation_files
+from ddmseg.pipeline.evaluation.agreement import agreement
+from ddmseg.pipeline.evaluation.evaluate import Evaluation
+from ddmseg.pipeline.evaluation.files import FILES, check_folder, write_evaluation
+from ddmseg.pipeline.evaluation.pairs import Pair
 from ddmseg.pipeline.scores import Score, read_scores, summarise
 from toy_head import everything_in
 

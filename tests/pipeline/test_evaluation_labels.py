@@ -9,7 +9,7 @@ import pytest
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.labels import ANATOMY_LABELS
-from ddmseg.pipeline.evaluation_labels import (
+from ddmseg.pipeline.evaluation.labels import (
     SHIPPED,
     StructureIds,
     load_label_table,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline.evaluation import Evaluation
-from ddmseg.pipeline.evaluation_agreement import agreement, limits_of_agreement
-from ddmseg.pipeline.evaluation_page import SHOWN_NOTES, SHOWN_PATIENTS, SHOWN_VOLUMES, render_page
-from ddmseg.pipeline.evaluation_pairs import Pair
-from ddmseg.pipeline.evaluation_plots import colour_text, dice_plot, ticks, volume_plot
+from ddmseg.pipeline.evaluation.agreement import agreement, limits_of_agreement
+from ddmseg.pipeline.evaluation.evaluate import Evaluation
+from ddmseg.pipeline.evaluation.page import SHOWN_NOTES, SHOWN_PATIENTS, SHOWN_VOLUMES, render_page
+from ddmseg.pipeline.evaluation.pairs import Pair
+from ddmseg.pipeline.evaluation.plots import colour_text, dice_plot, ticks, volume_plot
 from ddmseg.pipeline.scores import Score, summarise
 
 ATTACK = "<script>alert('x')</script>&\"$title"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline.evaluation_pairs import find_label_maps, match_label_maps
+from ddmseg.pipeline.evaluation.pairs import find_label_maps, match_label_maps
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -7,10 +7,10 @@ import torch
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import MaskEncoding
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
 from ddmseg.pipeline.sources import guide
 from ddmseg.pipeline.sources.guide import simulated_answer
+from ddmseg.pipeline.training.batches import seeded
 
 ENCODING = MaskEncoding(33)
 

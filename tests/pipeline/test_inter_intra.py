@@ -9,7 +9,6 @@ import torch
 
 from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
 from ddmseg.pipeline import inter_intra
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
 from ddmseg.pipeline.inter_intra import (
     FILE,
@@ -24,6 +23,7 @@ from ddmseg.pipeline.inter_intra import (
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.mapped import WithMaps
 from ddmseg.pipeline.sources.subject import Subject
+from ddmseg.pipeline.training.batches import seeded
 from real_sets import write_hippocampus, write_ibsr18
 
 QUICK = Recipe(steps=6, batch=4)

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddmseg.errors import SettingsError, UsageError
+from ddmseg.errors import ScanError, SettingsError, UsageError
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline import level_two
+from ddmseg.pipeline import level_two, refinement
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.level_two import LevelTwo, Refined
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import Assessment
+from ddmseg.pipeline.quality.assessment import Assessment
 from tiny_weights import save_tiny
 
 PATCH = (16, 16, 16)
@@ -209,6 +209,19 @@ def test_unless_asked_for_level_2_stays_only_where_it_is_expected_to_be_better(
     kept = np.array_equal(result.labels.data, coarse.labels.data)
     assert kept == (level == "auto")
     assert (result.quality.expected_dice == -1.0) == (level == "2")
+
+
+def test_level_2_without_room_is_left_out_or_refused(segmenter, scan, monkeypatch):
+    monkeypatch.setattr(segmenter.answering, "enough", 1.1)
+    needed = segmenter(scan).receipt["level_two"]["estimated_gb"]
+    monkeypatch.setattr(refinement, "memory_for_this_process", lambda: 0.3e9)
+    result = segmenter(scan)
+    said = f"level 2 needs {needed:.1f} GB of memory and 0.3 GB is there"
+    assert result.receipt["level_two"]["left_out"].startswith(said)
+    coarse = segmenter(scan, mode="fast", level="1")
+    assert np.array_equal(result.labels.data, coarse.labels.data)
+    with pytest.raises(ScanError, match="leave it out with --level 1"):
+        segmenter(scan, level="2")
 
 
 def test_steps_and_budgets_are_spent_on_level_1(segmenter, scan, monkeypatch):

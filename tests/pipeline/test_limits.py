@@ -7,12 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.pipeline.calibrate import Trial, calibrate, try_masks, volume_factors, with_usual
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.ensemble import coarse_answer
-from ddmseg.pipeline.limits import Limits, usual
-from ddmseg.pipeline.quality import assess, judge
+from ddmseg.pipeline.quality.assessment import assess, judge
+from ddmseg.pipeline.quality.calibrate import (
+    Trial,
+    calibrate,
+    try_masks,
+    volume_factors,
+    with_usual,
+)
+from ddmseg.pipeline.quality.limits import Limits, usual
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import tiny_model
 

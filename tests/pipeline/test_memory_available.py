@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline import memory_available
-from ddmseg.pipeline.memory_available import memory_for_this_process
+from ddmseg.pipeline.memory import available as memory_available
+from ddmseg.pipeline.memory.available import memory_for_this_process
 
 GB = 10**9
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -11,11 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline import memory_plan
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
-from ddmseg.pipeline.memory_estimate import BASE, SCAN_BYTES, SLACK, Footprint, peak_bytes
-from ddmseg.pipeline.memory_plan import first_that_fits, plan_memory, rungs, scans_at_once
+from ddmseg.pipeline.memory import plan as memory_plan
+from ddmseg.pipeline.memory.estimate import (
+    BASE,
+    EXPECTING,
+    SCAN_BYTES,
+    SLACK,
+    Footprint,
+    peak_bytes,
+    refining_bytes,
+)
+from ddmseg.pipeline.memory.plan import (
+    GPU_TILES,
+    first_that_fits,
+    plan_memory,
+    rungs,
+    scans_at_once,
+)
 from ddmseg.pipeline.settings_reader import settings_to_dict
 
 HEAD = Footprint(
@@ -59,12 +73,22 @@ def test_more_of_anything_never_takes_less(grid, voxels, probabilities, samples)
     assert peak_bytes(one, on_gpu=True) <= peak_bytes(one)
 
 
+def test_the_estimate_of_level_2_by_hand() -> None:
+    blending = 4 * (1000 * (5 + 3 + EXPECTING) + 200)
+    assert refining_bytes(1000, classes=5, guides=3, scan_voxels=200) == BASE + round(
+        SLACK * blending
+    )
+    restoring = 1000 * 4 * (5 + 3) + 10**6 * (SCAN_BYTES + 4 * 5)
+    kept = refining_bytes(1000, classes=5, guides=3, scan_voxels=10**6, probabilities=True)
+    assert kept == BASE + round(SLACK * restoring)
+
+
 @given(st.tuples(sides, sides, sides), st.booleans())
 def test_the_ladder_goes_down(grid, on_gpu) -> None:
     ladder = rungs(replace(HEAD, grid=grid), on_gpu=on_gpu)
     assert ladder[0].name == ""
     assert all(rung.name for rung in ladder[1:])
-    assert [rung.device for rung in ladder] == ["cuda"] * 3 * on_gpu + ["cpu"] * 3
+    assert [rung.device for rung in ladder] == ["cuda"] * 4 * on_gpu + ["cpu"] * 3
     for larger, smaller in pairwise(ladder):
         if larger.device == smaller.device:
             assert smaller.needed <= larger.needed
@@ -77,14 +101,22 @@ def test_the_first_rung_that_fits_is_taken() -> None:
     # a patch as large as the grid: here smaller tiles do take less
     ladder = rungs(replace(HEAD, patch=HEAD.grid, samples=False), on_gpu=True)
     assert [rung.name for rung in ladder] == [
-        *("", "tiles of 75%", "tiles of 50%"),
+        *("", "one tile at a time", "tiles of 75%", "tiles of 50%"),
         *("on the CPU", "tiles of 75%, on the CPU", "tiles of 50%, on the CPU"),
     ]
     assert first_that_fits(ladder, None, None) is ladder[0]
     assert first_that_fits(ladder, 10**12, ladder[0].needed_gpu) is ladder[0]
-    assert first_that_fits(ladder, 10**12, ladder[0].needed_gpu - 1) is ladder[1]
-    assert first_that_fits(ladder, 10**12, 10**6) is ladder[3]
-    assert first_that_fits(ladder, ladder[3].needed - 1, 10**6) is ladder[4]
+    assert first_that_fits(ladder, 10**12, ladder[0].needed_gpu - 1) is ladder[2]
+    assert first_that_fits(ladder, 10**12, 10**6) is ladder[4]
+    assert first_that_fits(ladder, ladder[4].needed - 1, 10**6) is ladder[5]
+
+
+def test_a_gpu_encodes_several_tiles_at_once_where_there_is_room() -> None:
+    several, one, *others = rungs(HEAD, on_gpu=True)
+    assert (several.at_once, one.at_once) == (GPU_TILES, 1)
+    assert several.needed_gpu > one.needed_gpu
+    assert first_that_fits([several, one], 10**12, several.needed_gpu - 1) is one
+    assert all(rung.at_once == 1 for rung in (*others, *rungs(HEAD, on_gpu=False)))
 
 
 def test_a_scan_too_large_is_refused_with_how_much_is_needed_and_there() -> None:
@@ -133,7 +165,8 @@ def test_what_was_chosen_is_recorded(card, monkeypatch) -> None:
     assert plan.record["available_gb"] == pytest.approx(short / 1e9, abs=0.01)
     plan = planned(card, monkeypatch, None, "cuda")
     assert plan.device.type == "cpu"
-    assert plan.record["rungs"] == ["tiles of 75%", "tiles of 50%", "on the CPU"]
+    tiles = ["one tile at a time", "tiles of 75%", "tiles of 50%"]
+    assert plan.record["rungs"] == [*tiles, "on the CPU"]
 
 
 def test_as_many_scans_at_a_time_as_there_is_room_for(monkeypatch) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg.imaging.dicom_choice import Trained
+from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.pipeline.card import Card
 from ddmseg.pipeline.model_fit import LARGEST_CROP_MM, of_card, trained_on
 

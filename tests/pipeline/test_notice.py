@@ -11,12 +11,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from ddmseg.imaging.dicom import list_series, read_series
+from ddmseg.imaging.dicom.series import list_series, read_series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline import dicom_report, outputs, receipt
-from ddmseg.pipeline.dicom_outputs import DicomTarget
-from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline import receipt
+from ddmseg.pipeline.outputs import dicom_report
+from ddmseg.pipeline.outputs import write as outputs
+from ddmseg.pipeline.outputs.dicom import DicomTarget
+from ddmseg.pipeline.outputs.write import write_outputs
 from dicom_files import save, slice_datasets
 
 

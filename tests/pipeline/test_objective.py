@@ -10,10 +10,10 @@ import torch
 from ddmseg.maths.losses import segmentation_loss
 from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline import objective
 from ddmseg.pipeline.config import LossSettings
-from ddmseg.pipeline.objective import Losses, Objective, stage_at
-from ddmseg.pipeline.training import freeze_encoders
+from ddmseg.pipeline.training import objective
+from ddmseg.pipeline.training.objective import Losses, Objective, stage_at
+from ddmseg.pipeline.training.trainer import freeze_encoders
 from toys import BoxSource, tiny_model
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.labels import structure
-from ddmseg.pipeline import outputs
-from ddmseg.pipeline.outputs import write_outputs
-from ddmseg.pipeline.reasons import Reason
+from ddmseg.pipeline.outputs import write as outputs
+from ddmseg.pipeline.outputs.write import write_outputs
+from ddmseg.pipeline.quality.reasons import Reason
 from ddmseg.pipeline.segmentation import Quality
 
 PROMISED = [

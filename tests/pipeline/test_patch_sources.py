@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from ddmseg.errors import ScanError, SettingsError, UsageError
 from ddmseg.imaging.datasets import brats, lpba40
 from ddmseg.imaging.labels import mirror_index, structure
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DataSettings, ModelSettings, RowSettings, Settings
 from ddmseg.pipeline.sources import labelled_source, make_source
 from ddmseg.pipeline.sources.lpba40 import CLASSES, LABELS, MIRRORED
 from ddmseg.pipeline.sources.patches import PatchSource, Shelf, cut, draw_middle
+from ddmseg.pipeline.training.batches import seeded
 from real_sets import write_brats, write_brats_case, write_lpba40
 
 PATCH = (16, 16, 16)

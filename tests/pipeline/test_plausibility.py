@@ -10,8 +10,8 @@ import pytest
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, mirror_index, structure
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import HOLE_ML, implausible, plausible_volumes
 from ddmseg.pipeline.postprocess import Cleaning
+from ddmseg.pipeline.quality.plausibility import HOLE_ML, implausible, plausible_volumes
 from ddmseg.pipeline.segmentation import StructureVolume
 
 HEAD = {"data": {"kind": "label_maps"}}

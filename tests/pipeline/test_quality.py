@@ -11,7 +11,7 @@ from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.pipeline.postprocess import Cleaning
-from ddmseg.pipeline.quality import AGREEMENT, assess, judge, sample_agreement
+from ddmseg.pipeline.quality.assessment import AGREEMENT, assess, judge, sample_agreement
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import tiny_model
 

@@ -13,12 +13,12 @@ import pytest
 from ddmseg.imaging.steps import FillSlices
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import empty_slices, implausible
 from ddmseg.pipeline.postprocess import Cleaning
-from ddmseg.pipeline.quality import _dice
-from ddmseg.pipeline.reasons import Reason, about_structures, on_side, reason_code
+from ddmseg.pipeline.quality.assessment import _dice
+from ddmseg.pipeline.quality.plausibility import empty_slices, implausible
+from ddmseg.pipeline.quality.reasons import Reason, about_structures, on_side, reason_code
+from ddmseg.pipeline.quality.training_range import Profile, outside_training
 from ddmseg.pipeline.segmentation import StructureVolume
-from ddmseg.pipeline.training_range import Profile, outside_training
 
 I18N = resources.files("ddmseg.interfaces.review") / "static" / "i18n"
 LEFT, RIGHT = "Left-Hippocampus", "Right-Hippocampus"

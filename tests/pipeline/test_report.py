@@ -12,8 +12,8 @@ import pytest
 
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.report import render_report
-from ddmseg.pipeline.report_volumes import format_ml, volume_tables
+from ddmseg.pipeline.report.page import render_report
+from ddmseg.pipeline.report.volumes import format_ml, volume_tables
 from ddmseg.pipeline.segmentation import Quality, StructureVolume
 
 ATTACK = "<script>alert('x')</script>&\"$title"

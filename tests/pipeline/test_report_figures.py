@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.report_figures import (
+from ddmseg.pipeline.report.figures import (
     LARGEST_SIDE,
     LEAST_LUMA,
     PLANES,
@@ -19,7 +19,7 @@ from ddmseg.pipeline.report_figures import (
     scale_top,
     to_steps,
 )
-from ddmseg.pipeline.report_thumbnail import report_thumbnail
+from ddmseg.pipeline.report.thumbnail import report_thumbnail
 from ddmseg.pipeline.segmentation import Segmentation
 
 AXIAL, CORONAL, SAGITTAL = PLANES

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ddmseg.pipeline.report_png import (
+from ddmseg.pipeline.report.png import (
     HUES,
     colour_scale,
     grey_png,

@@ -10,9 +10,9 @@ import torch
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.ensemble import Answer, sampled_answer
 from ddmseg.pipeline.sampled_region import MULTIPLE, REACH_VOXELS, SampledRegion
+from ddmseg.pipeline.training.batches import seeded
 from toys import tiny_model
 
 GRID = (32, 32, 24)

@@ -10,10 +10,10 @@ import torch
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets.ibsr18 import FOLDS
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.subject import LabelledSource
+from ddmseg.pipeline.training.batches import seeded
 from real_sets import write_hippocampus, write_ibsr18
 
 

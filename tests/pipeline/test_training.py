@@ -20,14 +20,15 @@ import torch
 import ddmseg
 import toys
 from ddmseg.errors import CheckpointError, TrainingError
-from ddmseg.pipeline import curve, training
 from ddmseg.pipeline.checkpoint import load_state, load_weights
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.curve import Curve
-from ddmseg.pipeline.objective import Losses
 from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.training import Progress, Trainer, learning_rate_factor
-from ddmseg.pipeline.validation import ValidationScores
+from ddmseg.pipeline.training import curve
+from ddmseg.pipeline.training import trainer as training
+from ddmseg.pipeline.training.curve import Curve
+from ddmseg.pipeline.training.objective import Losses
+from ddmseg.pipeline.training.trainer import Progress, Trainer, learning_rate_factor
+from ddmseg.pipeline.training.validation import ValidationScores
 from free_ports import free_ports
 from toys import BoxSource, fingerprint, tiny_settings
 

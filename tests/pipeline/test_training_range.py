@@ -12,7 +12,7 @@ import torch
 
 from ddmseg.errors import SettingsError
 from ddmseg.pipeline.card import Card, thickest_mm
-from ddmseg.pipeline.training_range import (
+from ddmseg.pipeline.quality.training_range import (
     CONTRAST,
     DISTANCE_MARGIN,
     Profile,

@@ -7,7 +7,7 @@ import torch
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import load_weights
-from ddmseg.pipeline.training import Progress, Trainer
+from ddmseg.pipeline.training.trainer import Progress, Trainer
 from toys import BoxSource, tiny_settings
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline import validation
 from ddmseg.pipeline.config import SamplingSettings
-from ddmseg.pipeline.validation import mean_dice, validate
+from ddmseg.pipeline.training import validation
+from ddmseg.pipeline.training.validation import mean_dice, validate
 from toys import BoxSource, tiny_model, tiny_settings
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_files, nifti_stem
 
 if TYPE_CHECKING:
-    from ddmseg.imaging.dicom import Series
-    from ddmseg.imaging.dicom_choice import Trained
+    from ddmseg.imaging.dicom.choice import Trained
+    from ddmseg.imaging.dicom.series import Series
 
 BIDS_CONTRAST = "_T1w"
 RESULT_ENDINGS = ("_dseg", "_probseg", "_desc-uncertainty_map", "_desc-discrepancy_map")
@@ -102,8 +102,8 @@ def series_lines(path: Path) -> Iterator[str]:
     Raises:
         ScanError: when the input holds no DICOM image or cannot be read.
     """
-    from ddmseg.imaging.dicom import list_series
-    from ddmseg.imaging.dicom_choice import describe_series
+    from ddmseg.imaging.dicom.choice import describe_series
+    from ddmseg.imaging.dicom.series import list_series
 
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
@@ -119,7 +119,7 @@ def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
 def _scans_in(
     path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
 ) -> Iterator[Scan]:
-    from ddmseg.imaging.dicom import holds_dicom, is_zip
+    from ddmseg.imaging.dicom.series import holds_dicom, is_zip
 
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
@@ -145,8 +145,8 @@ def _dicom_scan(
     path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
 ) -> Scan:
     """The series that was asked for, or that fits best."""
-    from ddmseg.imaging.dicom import check_series, list_series
-    from ddmseg.imaging.dicom_choice import ANY_MODEL, choose_series, describe_series
+    from ddmseg.imaging.dicom.choice import ANY_MODEL, choose_series, describe_series
+    from ddmseg.imaging.dicom.series import check_series, list_series
 
     listed = list_series(path)
     if len(listed) > 1:

@@ -66,7 +66,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     from ddmseg.pipeline.experiments.plan import read_plan
     from ddmseg.pipeline.experiments.row import Places, keep_table
     from ddmseg.pipeline.experiments.table import build_table, markdown
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
 
     if arguments.max_minutes is not None and not arguments.max_minutes > 0:
         raise SettingsError(f"max-minutes: got {arguments.max_minutes:g}; it must be above 0")

@@ -86,11 +86,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         guided: bool = False,
     ) -> None:
         super().__init__()
-        if target == "noise" and classes > ONE_HOT_LIMIT:
-            raise SettingsError(
-                f"target: got noise with {classes} classes; at most {ONE_HOT_LIMIT} are one-hot "
-                "masks whose noise can be predicted"
-            )
+        _check_target(target, classes)
         self.dims = dims
         self.classes = classes
         self.mask_stride = mask_stride
@@ -110,32 +106,40 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         if guided:
             nn.init.zeros_(self.image_encoder.head.logits.weight)
             nn.init.zeros_(self.image_encoder.head.logits.bias)
-        self.segmentation_encoder: SegmentationEncoder | None = None
-        self.denoiser: Denoiser | LightDenoiser | None = None
         light = denoiser_form == "light"
         self.readout: Readout = (CodeReadout if light else ClassReadout)(self.mask_encoding)
+        self.segmentation_encoder: SegmentationEncoder | None = None
+        self.denoiser: Denoiser | LightDenoiser | None = None
         if diffusion:
             channels = self.mask_encoding.channels
             self.segmentation_encoder = SegmentationEncoder(
                 dims, channels, width=mask_width, embedding=embedding
             )
             self.denoiser = (
-                LightDenoiser(
-                    dims, self.mask_encoding, widths, width=denoiser_width, corrects=coarse_prior
-                )
+                self._light_denoiser(widths, denoiser_width)
                 if light
-                else Denoiser(
-                    dims,
-                    classes,
-                    channels,
-                    widths,
-                    width=denoiser_width,
-                    mask_stride=mask_stride,
-                    conditioning=conditioning,
-                    corrects=coarse_prior or target == "noise",
-                )
+                else self._full_denoiser(widths, denoiser_width, conditioning)
             )
         set_group(self, norm_group)
+
+    def _light_denoiser(self, widths: Sequence[int], width: int) -> LightDenoiser:
+        return LightDenoiser(
+            self.dims, self.mask_encoding, widths, width=width, corrects=self.coarse_prior
+        )
+
+    def _full_denoiser(
+        self, widths: Sequence[int], width: int, conditioning: Conditioning
+    ) -> Denoiser:
+        return Denoiser(
+            self.dims,
+            self.classes,
+            self.mask_encoding.channels,
+            widths,
+            width=width,
+            mask_stride=self.mask_stride,
+            conditioning=conditioning,
+            corrects=self.coarse_prior or self.target == "noise",
+        )
 
     @property
     def multiple(self) -> int:
@@ -291,3 +295,16 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         if self.denoiser is None:
             raise ValueError("the plain network has no denoiser")
         return self.denoiser
+
+
+def _check_target(target: str, classes: int) -> None:
+    """Refuse to predict the noise of masks in binary code.
+
+    Raises:
+        SettingsError: when there are too many classes for one-hot masks.
+    """
+    if target == "noise" and classes > ONE_HOT_LIMIT:
+        raise SettingsError(
+            f"target: got noise with {classes} classes; at most {ONE_HOT_LIMIT} are one-hot "
+            "masks whose noise can be predicted"
+        )

@@ -34,6 +34,7 @@ def encode_tiled(
     *,
     overlap: float = 0.25,
     encode: Callable[[Tensor], Encoding] | None = None,
+    at_once: int = 1,
 ) -> Encoding:
     """Return the encoding of one image, blended from overlapping tiles.
 
@@ -42,7 +43,8 @@ def encode_tiled(
         image: one item whose grid is a multiple of ``model.multiple``.
         patch: voxels of the training patches.
         overlap: least share that neighbouring tiles have in common, in [0, 1).
-        encode: computes f^I of one tile; None takes the model's own.
+        encode: computes f^I of one batch of tiles; None takes the model's own.
+        at_once: tiles in a batch.
     """
     encode = encode or model.encode
     grid = tuple(image.shape[2:])
@@ -52,16 +54,20 @@ def encode_tiled(
     weight = bell(size, image)
     sums: list[Tensor] = []
     totals: dict[int, Tensor] = {}
-    for tile in tiles(grid, size, overlap, model.multiple):
-        parts = _parts(encode(image[(slice(None), slice(None), *tile)]))
+    boxes = list(tiles(grid, size, overlap, model.multiple))
+    for group in (boxes[i : i + at_once] for i in range(0, len(boxes), at_once)):
+        views = torch.cat([image[(slice(None), slice(None), *tile)] for tile in group])
+        parts = _parts(encode(views))
         if not sums:
             sums = [_empty(part, grid, factor) for part, factor in parts]
             totals = {factor: image.new_zeros([n // factor for n in grid]) for _, factor in parts}
         shares = {factor: _pooled(weight, factor) for factor in totals}
-        for total, (part, factor) in zip(sums, parts, strict=True):
-            total[(slice(None), slice(None), *_shrunk(tile, factor))] += part * shares[factor]
-        for factor, share in shares.items():
-            totals[factor][_shrunk(tile, factor)] += share
+        for number, tile in enumerate(group):
+            for total, (part, factor) in zip(sums, parts, strict=True):
+                place = (slice(None), slice(None), *_shrunk(tile, factor))
+                total[place] += part[number : number + 1] * shares[factor]
+            for factor, share in shares.items():
+                totals[factor][_shrunk(tile, factor)] += share
     factors = [factor for _, factor in parts]
     blended = [total.div_(totals[f]) for total, f in zip(sums, factors, strict=True)]
     return Encoding(blended[0], tuple(blended[3:]), blended[1], blended[2])
@@ -108,7 +114,7 @@ def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
 
 def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:
     form = torch.channels_last_3d if part.dim() == 5 else torch.channels_last
-    shape = (*part.shape[:2], *[n // factor for n in grid])
+    shape = (1, part.shape[1], *[n // factor for n in grid])
     return torch.zeros(shape, dtype=part.dtype, device=part.device).to(memory_format=form)
 
 

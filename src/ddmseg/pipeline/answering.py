@@ -8,19 +8,19 @@ from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.budget.costs import Draw
 from ddmseg.pipeline.budget.spending import GoOn, Spending
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, Choice, Drawn, coarse_answer, sampled_answer
-from ddmseg.pipeline.limits import Limits
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import Assessment, assess
+from ddmseg.pipeline.quality.assessment import Assessment, assess
+from ddmseg.pipeline.quality.limits import Limits
 from ddmseg.pipeline.sampled_region import SampledRegion
 from ddmseg.pipeline.scan_encoding import EncodedScan
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.throughput.scan_stages import PreparedScan, Progress
+from ddmseg.pipeline.training.batches import seeded
 
 Assessed = tuple[Answer, Assessment]
 """An answer, and what to expect of it."""
@@ -35,12 +35,14 @@ class Answering:
 
     Attributes:
         enough: expected Dice from which on nothing more is spent.
+        find_region: finds the part of an encoding's grid that samples decide.
     """
 
     def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
         self.model = model
         self.card = card
         self.enough = Limits.of(card).passes
+        self.find_region = SampledRegion.of
         self._own = settings_from_dict(SamplingSettings, card.settings["sampling"])
 
     @property
@@ -135,7 +137,7 @@ class Answering:
         own = self._own
         loss = self.card.settings["loss"]
         temperature = own.temperature if options.temperature is None else options.temperature
-        region = SampledRegion.of(encoded.encoding, self.card.settings["data"]["patch"])
+        region = self.find_region(encoded.encoding, self.card.settings["data"]["patch"])
         sampler = MaskSampler(
             self.model,
             region.encoding(encoded.encoding),

@@ -27,12 +27,13 @@ from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.device import find_device
 from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
 from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.level_two import LevelTwo, finer
-from ddmseg.pipeline.memory_plan import MemoryPlan, plan_memory
+from ddmseg.pipeline.level_two import LevelTwo
+from ddmseg.pipeline.memory.plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import Assessment
+from ddmseg.pipeline.quality.assessment import Assessment
 from ddmseg.pipeline.receipt import receipt
+from ddmseg.pipeline.refinement import finer
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
 from ddmseg.pipeline.scan_input import as_volume
 from ddmseg.pipeline.segmentation import Segmentation
@@ -300,6 +301,7 @@ class Segmenter:
             device=memory.device,
             progress=begun.progress,
             patch=memory.patch,
+            at_once=memory.at_once,
             engine=self.engine,
         )
 

@@ -8,7 +8,7 @@ interpolated, with weights that fall off towards the border of a patch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,8 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import bell, tiles
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.quality import Assessment, calibrated
+from ddmseg.pipeline.quality.assessment import Assessment, calibrated
 from ddmseg.pipeline.scan_encoding import within
-from ddmseg.pipeline.throughput.scan_stages import SolvedScan
 from ddmseg.pipeline.zoo import second_level_path
 
 OVERLAP = 0.25
@@ -41,46 +40,6 @@ WEIGHT_OF_FIRST = 0.02
 """Of level 1's answer in the blend, against 1 in the middle of a patch."""
 
 Box = tuple[slice, ...]
-
-
-def finer(second: LevelTwo, solved: SolvedScan, device: torch.device) -> SolvedScan:
-    """Return a solved scan with level 2's answer in place of level 1's.
-
-    Unless level 2 was asked for, level 1's stays where it is expected to be better.
-
-    Args:
-        second: the second level of the model that solved it.
-        solved: by level 1.
-        device: where to compute.
-    """
-    begun = solved.begun
-    refined = second.refine(
-        begun.scan,
-        solved.prepared,
-        solved.answer,
-        solved.assessment,
-        device=device,
-        progress=lambda fraction: begun.progress("refine", fraction),
-    )
-    told = {
-        "weights_sha256": second.card.checksum,
-        "patches": refined.patches,
-        "all_patches": refined.all_patches,
-        "expected_dice_before": round(solved.assessment.expected_dice, 4),
-        "expected_dice_after": round(refined.assessment.expected_dice, 4),
-    }
-    told_all = {**solved.receipt, "level_two": told}
-    worse = refined.assessment.expected_dice < solved.assessment.expected_dice
-    if worse and begun.options.level != "2":
-        return replace(solved, receipt=told_all)
-    return replace(
-        solved,
-        prepared=refined.prepared,
-        answer=refined.answer,
-        assessment=refined.assessment,
-        receipt=told_all,
-        first_level=(solved.prepared, solved.answer),
-    )
 
 
 @dataclass(frozen=True)
@@ -143,6 +102,7 @@ class LevelTwo:
         device: torch.device,
         patches: int | None = None,
         progress: Callable[[float], None] | None = None,
+        require_room: Callable[[int], None] | None = None,
     ) -> Refined:
         """Look at the patches that pay, the most doubtful first.
 
@@ -154,9 +114,13 @@ class LevelTwo:
             device: where to compute.
             patches: look at so many at most.
             progress: gets the fraction done.
+            require_room: gets the voxels of the fine grid before anything large is made of
+                them; raises where they are too many.
         """
         self.model.to(device)
         prepared, to_first = self._grid(scan, first, answer)
+        if require_room is not None:
+            require_room(prepared.image.size)
         blend = _Blend.of_first(prepared, to_first, answer, assessment, self._temperature)
         guide = self._guide(answer, to_first, three(prepared.image.shape))
         image = torch.from_numpy(prepared.image)[None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ddmseg.imaging.dicom_choice import Trained
+from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.pipeline.card import Card, read_card, thickest_mm
 from ddmseg.pipeline.zoo import model_path
 

@@ -21,7 +21,7 @@ from ddmseg.pipeline.budget.prediction import predicted, size_of
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.model_fit import LARGEST_CROP_MM
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.reasons import Reason, on_side
+from ddmseg.pipeline.quality.reasons import Reason, on_side
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume, Verdict
 from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, Progress, SolvedScan
 

@@ -44,12 +44,16 @@ class SampledRegion:
                 the network normalises by should be as in training.
         """
         logits = encoding.coarse_logits
-        grid = tuple(logits.shape[2:])
-        whole = tuple(slice(0, n) for n in grid)
         box = foreground_box(logits, MULTIPLE, margin=REACH_VOXELS)
         sides = [side.stop - side.start for side in box]
         narrow = any(n < least for n, least in zip(sides, patch, strict=True))
-        return cls(whole if narrow else box, grid)
+        return cls.whole(encoding) if narrow else cls(box, tuple(logits.shape[2:]))
+
+    @classmethod
+    def whole(cls, encoding: Encoding, patch: Sequence[int] = ()) -> SampledRegion:
+        """Return the whole grid; arguments as of :meth:`of`."""
+        grid = tuple(encoding.coarse_logits.shape[2:])
+        return cls(tuple(slice(0, n) for n in grid), grid)
 
     @property
     def is_whole(self) -> bool:

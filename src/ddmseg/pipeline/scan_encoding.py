@@ -79,6 +79,7 @@ def encode_scan(
     device: torch.device,
     progress: Callable[[str, float], None],
     patch: Sequence[int] | None = None,
+    at_once: int = 1,
     engine: Engine | None = None,
 ) -> EncodedScan:
     """Run f^I on a prepared scan, or take its features from the cache.
@@ -92,6 +93,7 @@ def encode_scan(
         device: where to compute.
         progress: gets stage and fraction.
         patch: voxels of the tiles; None for those of training.
+        at_once: tiles in a batch.
         engine: computes f^I; None is torch.
     """
     progress("encode", 0.0)
@@ -108,7 +110,7 @@ def encode_scan(
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
         encode = None if engine is None else engine.encode
-        encoding = encode_tiled(model, image, tiles, encode=encode)
+        encoding = encode_tiled(model, image, tiles, encode=encode, at_once=at_once)
         box = foreground_box(encoding.coarse_logits, model.multiple)
         encoding = crop_encoding(encoding, box)
         if cache is not None:

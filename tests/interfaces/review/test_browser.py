@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from chromium import READY, missing, opened, until
-from ddmseg.pipeline.reasons import Reason, about_structures, on_side
+from ddmseg.pipeline.quality.reasons import Reason, about_structures, on_side
 from ddmseg.pipeline.review.results import CORRECTED, LABELS
 from ddmseg.pipeline.review.verification import verify_review
 from ddmseg.pipeline.segmentation import Quality

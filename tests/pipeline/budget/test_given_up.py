@@ -13,10 +13,10 @@ from ddmseg.pipeline.budget.deadline import Deadline
 from ddmseg.pipeline.budget.given_up import KEY, NOTHING, given_up
 from ddmseg.pipeline.budget.plan import wish_of
 from ddmseg.pipeline.budget.spending import Spending, told
-from ddmseg.pipeline.calibrate_weights import calibrate_weights, dice_by_draw
 from ddmseg.pipeline.checkpoint import load_weights
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.quality.calibrate_weights import calibrate_weights, dice_by_draw
 from ddmseg.pipeline.zoo import model_path
 from tiny_weights import save_tiny
 

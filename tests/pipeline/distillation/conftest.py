@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.distillation.plan import Teacher, read_plan
-from ddmseg.pipeline.training import Trainer
+from ddmseg.pipeline.training.curve import Curve
+from ddmseg.pipeline.training.trainer import Trainer
 from toys import BoxSource, shake, tiny_settings
 
 MakePlan = Callable[..., tuple]

@@ -15,7 +15,7 @@ from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.distillation.plan import Teacher
 from ddmseg.pipeline.distillation.run import Round, distil
 from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.training import Trainer
+from ddmseg.pipeline.training.trainer import Trainer
 from toys import BoxSource, fingerprint
 
 LIGHT_MODEL = """

@@ -10,10 +10,10 @@ import torch
 from ddmseg.maths.distillation import softened
 from ddmseg.maths.losses import class_fractions
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DistillationSettings
 from ddmseg.pipeline.distillation.soft_labels import SoftLabelObjective, SoftLabels
-from ddmseg.pipeline.objective import Objective
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg.pipeline.training.objective import Objective
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings
 
 

@@ -12,10 +12,10 @@ from ddmseg.maths.distillation import divergence
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.config import DistillationSettings, SamplingSettings
 from ddmseg.pipeline.distillation.steps import ConsistencyObjective, ProgressiveObjective
 from ddmseg.pipeline.distillation.walk import EncodedDenoiser
+from ddmseg.pipeline.training.batches import seeded
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings
 
 SCHEDULE = make_schedule()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.experiments import row as row_module
 from ddmseg.pipeline.experiments.plan import read_plan
 from ddmseg.pipeline.experiments.record import read_record
 from ddmseg.pipeline.experiments.row import Places, is_done, run_row
 from ddmseg.pipeline.experiments.scoring import score_row
 from ddmseg.pipeline.experiments.table import build_table, markdown
+from ddmseg.pipeline.training.curve import Curve
 from real_sets import write_brats, write_lpba40
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -13,7 +13,6 @@ import torch
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.pipeline import inter_intra
-from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.evidence.chapters import table_chapters
 from ddmseg.pipeline.experiments import row as row_module
 from ddmseg.pipeline.experiments import runs
@@ -27,6 +26,7 @@ from ddmseg.pipeline.experiments.table import build_table, markdown
 from ddmseg.pipeline.inter_intra import Recipe
 from ddmseg.pipeline.scores import MEAN
 from ddmseg.pipeline.sources.subject import Subject
+from ddmseg.pipeline.training.curve import Curve
 from real_sets import write_hippocampus
 from toys import tiny_model, tiny_settings
 

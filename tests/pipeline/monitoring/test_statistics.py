@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddmseg.imaging.dicom import list_series
+from ddmseg.imaging.dicom.series import list_series
 from ddmseg.pipeline.monitoring.columns import CATEGORIES, NUMBERS, VOLUME
 from ddmseg.pipeline.monitoring.image_statistics import tissue_statistics
 from ddmseg.pipeline.monitoring.statistics import keyed_hash, run_statistics, scanner_tags

@@ -14,7 +14,7 @@ from ddmseg.networks.sampling import Guidance
 from ddmseg.pipeline.checkpoint import Card, save_weights
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.experiments.predict import Member, predict
-from ddmseg.pipeline.quality import assess
+from ddmseg.pipeline.quality.assessment import assess
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources.subject import Subject, padded
 from ddmseg.pipeline.studies.encoded import EncodedSubject, weighted_mean

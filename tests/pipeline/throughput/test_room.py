@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline import memory_plan
+from ddmseg.pipeline.memory import plan as memory_plan
 from ddmseg.pipeline.throughput import room
 from ddmseg.pipeline.throughput.room import require_room, scans_in_flight, voxels_in_header
 

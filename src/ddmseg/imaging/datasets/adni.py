@@ -103,7 +103,7 @@ def read_scan(case: Case) -> Volume:
         from ddmseg.imaging.nifti import read_volume
 
         return read_volume(path)
-    from ddmseg.imaging.dicom import list_series, read_series
+    from ddmseg.imaging.dicom.series import list_series, read_series
 
     series = list_series(path)
     if len(series) > 1:

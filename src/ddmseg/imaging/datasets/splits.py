@@ -39,6 +39,20 @@ class SplitCases:
         chosen = [case for split in splits for case in self.by_split[split]]
         return sorted(chosen, key=lambda case: case.identifier)
 
+    def require(self, *splits: str) -> list[Case]:
+        """Return the cases as :meth:`cases` does, of which there must be some.
+
+        Raises:
+            UsageError: when a split is unknown, or none of its cases is at hand.
+        """
+        found = self.cases(*splits)
+        if not found:
+            raise UsageError(
+                f"{self.name}: no case of {' or '.join(splits)} is at hand; the split names "
+                "which belong to it, and --data or DDMSEG_DATA the folder of the data sets"
+            )
+        return found
+
 
 def read_split(name: str) -> dict[str, str]:
     """Return ``{case identifier: split}`` of a shipped table.

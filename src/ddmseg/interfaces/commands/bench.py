@@ -68,7 +68,7 @@ def run(arguments: Arguments) -> int:
     """
     from ddmseg.interfaces.progress import progress_bar
     from ddmseg.pipeline.bench.run import BenchPlan, run_bench
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.zoo import model_path
 
     model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs

@@ -193,7 +193,7 @@ def _work(arguments: Arguments) -> Work:
 
     from ddmseg.interfaces.dicom_node.worker import Work
     from ddmseg.pipeline.inference import Segmenter
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.monitoring.recorder import monitor_folder
 
     if arguments.threads is not None:

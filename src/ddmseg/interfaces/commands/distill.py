@@ -33,7 +33,7 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when settings, teacher, data or folder are wrong or training fails.
     """
     from ddmseg.pipeline.distillation.plan import read_plan
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
 
     minutes = train.time_limit(arguments.max_minutes)
     settings, teacher = read_plan(arguments.config)
@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> int:
         last = distil(settings, teacher, source, folder, teach, resume=arguments.resume)
     if last.trainer.rank == 0:
         if last.is_complete:
-            from ddmseg.pipeline.calibrate_weights import calibrate_weights
+            from ddmseg.pipeline.quality.calibrate_weights import calibrate_weights
 
             calibrate_weights(folder / WEIGHTS_FILE, source)
         print(_closing_line(last, folder, arguments))

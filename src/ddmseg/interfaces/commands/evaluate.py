@@ -14,7 +14,7 @@ from ddmseg.errors import ScanError
 from ddmseg.interfaces.messages import say_error
 
 if TYPE_CHECKING:
-    from ddmseg.pipeline.evaluation import Evaluation
+    from ddmseg.pipeline.evaluation.evaluate import Evaluation
     from ddmseg.pipeline.scores import Summary
 
 
@@ -52,9 +52,9 @@ def run(arguments: Arguments) -> int:
             for the results.
     """
     from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.evaluation import evaluate
-    from ddmseg.pipeline.evaluation_files import check_folder, write_evaluation
-    from ddmseg.pipeline.evaluation_labels import load_label_table
+    from ddmseg.pipeline.evaluation.evaluate import evaluate
+    from ddmseg.pipeline.evaluation.files import check_folder, write_evaluation
+    from ddmseg.pipeline.evaluation.labels import load_label_table
 
     check_folder(arguments.output, overwrite=arguments.overwrite)
     table = None if arguments.labels is None else load_label_table(arguments.labels)

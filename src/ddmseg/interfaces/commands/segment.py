@@ -22,8 +22,8 @@ from ddmseg.pipeline.options import SegmentOptions
 
 if TYPE_CHECKING:
     from ddmseg.interfaces.progress import Bar
-    from ddmseg.pipeline.dicom_outputs import DicomTarget
     from ddmseg.pipeline.inference import Segmenter
+    from ddmseg.pipeline.outputs.dicom import DicomTarget
     from ddmseg.pipeline.segmentation import Quality, Segmentation
 
 
@@ -97,7 +97,7 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when nothing can be done at all: wrong model, device or output.
     """
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.model_fit import trained_on
 
     if arguments.list_series:
@@ -148,7 +148,7 @@ def _check_output(folder: Path) -> None:
 
 def _is_free(scan: Scan, arguments: Arguments) -> bool:
     """Say whether results can be written; complain where not, or where old ones are in the way."""
-    from ddmseg.pipeline.outputs import existing_outputs
+    from ddmseg.pipeline.outputs.write import existing_outputs
 
     target = _dicom_target(scan, arguments)
     if target is not None:
@@ -171,7 +171,7 @@ def _is_free(scan: Scan, arguments: Arguments) -> bool:
 
 def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
     """What the DICOM results of a scan refer to; None for NIfTI."""
-    from ddmseg.pipeline.dicom_outputs import DicomTarget
+    from ddmseg.pipeline.outputs.dicom import DicomTarget
 
     return DicomTarget(scan.series, arguments.dicom_seg) if scan.series is not None else None
 
@@ -274,7 +274,7 @@ class Line:
 
     def read(self, numbered: tuple[int, Scan]) -> Work:
         """Read and prepare a scan."""
-        from ddmseg.imaging.dicom import read_series
+        from ddmseg.imaging.dicom.series import read_series
         from ddmseg.imaging.nifti import read_volume
         from ddmseg.pipeline.throughput.room import require_room
 
@@ -297,7 +297,7 @@ class Line:
 
     def write(self, work: Work) -> str:
         """Restore, store the results and return the line that sums them up."""
-        from ddmseg.pipeline.outputs import write_outputs
+        from ddmseg.pipeline.outputs.write import write_outputs
 
         scan, arguments = work.scan, self._arguments
         segmentation = self._told(self._segmenter.restore(work.state))

@@ -109,7 +109,7 @@ def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[st
     import torch
 
     from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.studies.run import measure_study
     from ddmseg.pipeline.studies.study import open_model
 

@@ -21,7 +21,7 @@ from ddmseg.interfaces.messages import say
 
 if TYPE_CHECKING:
     from ddmseg.interfaces.progress import Bar
-    from ddmseg.pipeline.training import Progress, Trainer
+    from ddmseg.pipeline.training.trainer import Progress, Trainer
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -86,7 +86,7 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when settings, data or folder are wrong or training fails.
     """
     from ddmseg.pipeline.config import read_settings
-    from ddmseg.pipeline.memory import keep_freed_memory
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
 
     minutes = time_limit(arguments.max_minutes)
     settings = read_settings(arguments.config)
@@ -95,7 +95,7 @@ def run(arguments: Arguments) -> int:
     keep_freed_memory()
 
     from ddmseg.pipeline.sources import make_source
-    from ddmseg.pipeline.training import Trainer
+    from ddmseg.pipeline.training.trainer import Trainer
 
     stop = StopRequest()
     with stop.listening():
@@ -110,7 +110,7 @@ def run(arguments: Arguments) -> int:
         best = train_with_progress(trainer, minutes, stop)
     if trainer.rank == 0:
         if trainer.step == settings.training.steps and best.is_file():
-            from ddmseg.pipeline.calibrate_weights import calibrate_weights
+            from ddmseg.pipeline.quality.calibrate_weights import calibrate_weights
 
             calibrate_weights(best, source)
         print(_closing_line(trainer, best, arguments))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.imaging.dicom import Series, list_series
-from ddmseg.imaging.dicom_file import pydicom_module, quiet, read_dataset
-from ddmseg.imaging.dicom_seg import SegForm, write_dicom_seg
+from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_dataset
+from ddmseg.imaging.dicom.seg import SegForm, write_dicom_seg
+from ddmseg.imaging.dicom.series import Series, list_series
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.interfaces.dicom_node.spool import check_uid
-from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG
-from ddmseg.pipeline.outputs import RECEIPT
+from ddmseg.pipeline.outputs.dicom import DICOM_REPORT, DICOM_SEG
+from ddmseg.pipeline.outputs.write import RECEIPT
 from ddmseg.pipeline.review.results import CORRECTED
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import DdmsegError, UsageError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.imaging.dicom_file import pydicom_module
+from ddmseg.imaging.dicom.file import pydicom_module
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.interfaces.messages import say_error
 

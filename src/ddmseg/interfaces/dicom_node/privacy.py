@@ -23,7 +23,7 @@ _UID = re.compile(r"\d+(?:\.\d+){4,}")
 def silent_libraries() -> Iterator[None]:
     """Keep the DICOM libraries, and threads that end badly, from writing anything.
 
-    ``ddmseg.imaging.dicom_file.quiet`` does so for one thread and one call; here
+    ``ddmseg.imaging.dicom.file.quiet`` does so for one thread and one call; here
     several threads run at once, so the silence has to last as long as the node.
     """
     loggers = [logging.getLogger(name) for name in LIBRARIES]

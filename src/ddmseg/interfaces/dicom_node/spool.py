@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.imaging.dicom_elements import value
-from ddmseg.imaging.dicom_file import quiet, read_dataset, read_start
+from ddmseg.imaging.dicom.elements import value
+from ddmseg.imaging.dicom.file import quiet, read_dataset, read_start
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.shortage import Shortage
 

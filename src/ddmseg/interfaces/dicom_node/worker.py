@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 from ddmseg.errors import OutputError, QualityError, ScanError
 from ddmseg.imaging.atomic import system_reason
-from ddmseg.imaging.dicom import Series, list_series, read_series
-from ddmseg.imaging.dicom_choice import ANY_MODEL, Trained, choose_series
+from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
+from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
-from ddmseg.pipeline.dicom_outputs import DICOM_REPORT, DICOM_SEG, DicomTarget
 from ddmseg.pipeline.monitoring.recorder import Recorder
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.outputs import RECEIPT, write_outputs
+from ddmseg.pipeline.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget
+from ddmseg.pipeline.outputs.write import RECEIPT, write_outputs
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.inference import Segmenter

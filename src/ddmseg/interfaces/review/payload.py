@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ddmseg import __version__
-from ddmseg.pipeline.reasons import reason_code
-from ddmseg.pipeline.report_png import HUES, colour_scale
+from ddmseg.pipeline.quality.reasons import reason_code
+from ddmseg.pipeline.report.png import HUES, colour_scale
 from ddmseg.pipeline.review.results import CORRECTED, MAPS, ScanResult
 from ddmseg.pipeline.review.session import MAX_NOTE, Review, Row
 

@@ -22,7 +22,7 @@ from ddmseg.interfaces.review.payload import (
     session_payload,
 )
 from ddmseg.interfaces.review.security import Gate
-from ddmseg.pipeline.reasons import reason_code
+from ddmseg.pipeline.quality.reasons import reason_code
 from ddmseg.pipeline.review.correction import upload_limit
 from ddmseg.pipeline.review.session import MAX_NOTE, Review, SupersededError, place_as_dict
 

@@ -21,7 +21,7 @@ from ddmseg.pipeline.bench.scans import BenchScan
 from ddmseg.pipeline.bench.stages import NetworkStages
 from ddmseg.pipeline.bench.tiers import FULL, TIERS, Tier, option_words
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.outputs import write_outputs
+from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.segmentation import Segmentation
 
 T = TypeVar("T")

@@ -204,7 +204,7 @@ def _write(path: Path | None, rates: Rates) -> None:
 
 def _write_away(result: Segmentation) -> None:
     """Write all files of a result where they are removed at once."""
-    from ddmseg.pipeline.outputs import write_outputs
+    from ddmseg.pipeline.outputs.write import write_outputs
 
     with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
         write_outputs(result, Path(folder), stem="scan")

@@ -18,7 +18,7 @@ class DataSettings:
         spacing_mm: voxel edge that scans are brought to, when they are segmented; where the
             examples are patches of heads (label_maps, lpba40, brats), in training too.
         synthetic_share: of training examples, those whose image is painted from the
-            subject's own label map, see ``imaging.synthesis_regions``.
+            subject's own label map, see ``imaging.synthesis.regions``.
         guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
             encoded mask: such a model is the second level of another, see
             ``pipeline.level_two``.

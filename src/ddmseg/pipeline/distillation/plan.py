@@ -14,10 +14,10 @@ from typing import Any
 from ddmseg.errors import CheckpointError, SettingsError
 from ddmseg.maths.distillation import halvings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import Source
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import DistillationSettings, ModelSettings, Settings
 from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict, settings_to_dict
+from ddmseg.pipeline.training.batches import Source
 from ddmseg.pipeline.zoo import model_path
 
 LIGHT = 150_000

@@ -19,14 +19,14 @@ import torch
 from ddmseg.errors import CheckpointError
 from ddmseg.maths.distillation import halvings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import Source
 from ddmseg.pipeline.checkpoint import Network, load_state, replace_file
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.distillation.plan import LIGHT, Teacher, check_labels
 from ddmseg.pipeline.distillation.soft_labels import SoftLabelObjective, SoftLabels
 from ddmseg.pipeline.distillation.steps import ConsistencyObjective, ProgressiveObjective
-from ddmseg.pipeline.objective import LossFunction
-from ddmseg.pipeline.training import Teaching, Trainer
+from ddmseg.pipeline.training.batches import Source
+from ddmseg.pipeline.training.objective import LossFunction
+from ddmseg.pipeline.training.trainer import Teaching, Trainer
 
 TEACHER_FILE = "teacher.json"
 WEIGHTS_FILE = "best.safetensors"

@@ -12,7 +12,7 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Network
 from ddmseg.pipeline.config import DistillationSettings, Settings
-from ddmseg.pipeline.objective import Losses, Objective, Stage
+from ddmseg.pipeline.training.objective import Losses, Objective, Stage
 from ddmseg.types import ClassMap
 
 

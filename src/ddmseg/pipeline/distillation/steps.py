@@ -24,8 +24,8 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.distillation.walk import EncodedDenoiser, Maps, Position
-from ddmseg.pipeline.objective import Losses, Stage
-from ddmseg.pipeline.training import freeze_encoders
+from ddmseg.pipeline.training.objective import Losses, Stage
+from ddmseg.pipeline.training.trainer import freeze_encoders
 
 
 class StepObjective(ABC):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.maths.statistics import Interval, bootstrap_interval
-from ddmseg.pipeline.curve import Curve
 from ddmseg.pipeline.evidence.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg.pipeline.experiments.record import CURVE_FILE
 from ddmseg.pipeline.experiments.table import read_row
 from ddmseg.pipeline.scores import per_patient
+from ddmseg.pipeline.training.curve import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,10 @@ KIND = "study"
 WITH_CURVES = ("convergence",)
 """Studies whose question is the way of the training."""
 LOSSES = ("coarse", "diffusion", "discrepancy")
+LABEL_WIDTH = 62
+"""Letters in a line below an axis, at most."""
+TICKS = 6
+"""Between ticks of an axis, at most."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def dice_of_rows(rows: Mapping[str, ShownRow], references: Sequence[str]) -> Fig
         _bars(right, places, others)
         right.axvline(0, color="black", linewidth=0.7)
         right.set_yticks(places, [""] * len(places))
-        right.set_xlabel(f"difference from: {rows[reference].title}", fontsize=8)
+        words = textwrap.fill(f"difference from: {rows[reference].title}", LABEL_WIDTH)
+        right.set_xlabel(words, fontsize=8)
     return figure
 
 
@@ -166,6 +172,7 @@ def _bars(axes: Axes, places: Sequence[float], found: Sequence[Interval]) -> Non
         elinewidth=0.9,
         capsize=2.5,
     )
+    axes.locator_params(axis="x", nbins=TICKS)  # long numbers would run into each other
 
 
 def _line(axes: Axes, curve: Curve, name: str, *, colour: str) -> None:

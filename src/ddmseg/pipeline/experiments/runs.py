@@ -13,7 +13,7 @@ from ddmseg.pipeline.checkpoint import load_state
 from ddmseg.pipeline.config import RowSettings, Settings
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.training import Progress, Trainer
+from ddmseg.pipeline.training.trainer import Progress, Trainer
 
 Report = Callable[[Progress], None]
 STATE_FILE = "state.safetensors"

@@ -62,12 +62,12 @@ def score_row(
 
     import torch
 
-    from ddmseg.pipeline.batches import seeded
     from ddmseg.pipeline.checkpoint import load_network
     from ddmseg.pipeline.config import Settings
     from ddmseg.pipeline.experiments.predict import Member, predict
     from ddmseg.pipeline.settings_reader import settings_from_dict
     from ddmseg.pipeline.sources import labelled_source
+    from ddmseg.pipeline.training.batches import seeded
 
     if threads:
         torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """What the image network makes of a scan, in a few numbers: its mean features.
 
 Two distances are made of them. That from training is recorded with each run and rests on
-the model's card (``ddmseg.pipeline.training_range``). That from the reference window of the
+the model's card (``ddmseg.pipeline.quality.training_range``). That from the reference window of the
 store is computed anew for each report: it also knows which channels vary together at this
 place, and says that scans changed wherever they were to begin with.
 """

@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-from ddmseg.pipeline.evaluation_plots import signed, ticks
+from ddmseg.pipeline.evaluation.plots import signed, ticks
 from ddmseg.pipeline.monitoring.compare import Series, Shares
 from ddmseg.pipeline.monitoring.selection import Selection, time_of
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddmseg.errors import DdmsegError
-from ddmseg.imaging.dicom import Series
+from ddmseg.imaging.dicom.series import Series
 from ddmseg.pipeline.segmentation import Segmentation
 
 VARIABLE = "DDMSEG_MONITOR"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.dicom import Series
+from ddmseg.imaging.dicom.series import Series
 from ddmseg.pipeline.monitoring.columns import VOLUME, Line, Value
 from ddmseg.pipeline.monitoring.embedding import feature_columns
 from ddmseg.pipeline.monitoring.image_statistics import tissue_statistics

@@ -26,7 +26,7 @@ from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.data_dictionary import data_dictionary
 from ddmseg.pipeline.monitoring.columns import Line, meaning
-from ddmseg.pipeline.output_text import write_json
+from ddmseg.pipeline.outputs.text import write_json
 
 VERSION = 1
 INDEX = "store.json"

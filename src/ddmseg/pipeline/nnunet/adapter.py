@@ -22,7 +22,7 @@ from ddmseg.pipeline.nnunet.environment import read_versions, run_stage
 from ddmseg.pipeline.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
 from ddmseg.pipeline.scores import Score, score_case
 from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.training import Progress
+from ddmseg.pipeline.training.trainer import Progress
 
 FOLDER = "nnunet"
 """Of all that nnU-Net leaves, below the row's own."""

@@ -18,7 +18,7 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.reasons import Reason, reason_code
+from ddmseg.pipeline.quality.reasons import Reason, reason_code
 from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
 
 SAME_MM = 0.01

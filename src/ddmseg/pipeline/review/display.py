@@ -21,7 +21,7 @@ from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.nifti_guard import parse_layout, read_raw
 from ddmseg.imaging.nifti_write import INTENT_LABEL
 from ddmseg.imaging.volume import Volume
-from ddmseg.pipeline.reasons import Reason
+from ddmseg.pipeline.quality.reasons import Reason
 
 SCANNER = 1
 """NIfTI transform code NIFTI_XFORM_SCANNER_ANAT."""

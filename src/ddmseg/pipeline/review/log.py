@@ -21,7 +21,7 @@ from typing import Any
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.notice import NOTICE
-from ddmseg.pipeline.reasons import Reason
+from ddmseg.pipeline.quality.reasons import Reason
 
 LOG = "review_log.jsonl"
 FIRST = "0" * 64

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline.outputs import RECEIPT, SAMPLES, STEPS
-from ddmseg.pipeline.reasons import Reason
+from ddmseg.pipeline.outputs.write import RECEIPT, SAMPLES, STEPS
+from ddmseg.pipeline.quality.reasons import Reason
 
 LABELS = "_dseg.nii.gz"
 TABLE = "_dseg.tsv"

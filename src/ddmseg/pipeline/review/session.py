@@ -18,8 +18,8 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.reasons import Reason
-from ddmseg.pipeline.report_thumbnail import report_thumbnail
+from ddmseg.pipeline.quality.reasons import Reason
+from ddmseg.pipeline.report.thumbnail import report_thumbnail
 from ddmseg.pipeline.review.correction import (
     corrected_bytes,
     file_sha256,

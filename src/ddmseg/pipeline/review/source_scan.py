@@ -77,7 +77,7 @@ def _volumes_of(path: Path) -> Iterator[Volume]:
 
 def _find_series(wanted: str, shape: list[Any], folders: Sequence[Path]) -> Volume | None:
     try:
-        from ddmseg.imaging.dicom import list_series, read_series
+        from ddmseg.imaging.dicom.series import list_series, read_series
     except ImportError:
         return None
     for folder in folders:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.batches import Source
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources.brats import BratsSource
 from ddmseg.pipeline.sources.hippocampus import HippocampusSource
@@ -15,6 +14,7 @@ from ddmseg.pipeline.sources.ibsr18 import Ibsr18Source
 from ddmseg.pipeline.sources.label_maps import LabelMapSource
 from ddmseg.pipeline.sources.lpba40 import Lpba40Source
 from ddmseg.pipeline.sources.subject import LabelledSource
+from ddmseg.pipeline.training.batches import Source
 
 REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
     "hippocampus": HippocampusSource,

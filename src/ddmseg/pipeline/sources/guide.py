@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.imaging.synthesis_artefacts import blur
-from ddmseg.imaging.synthesis_draw import draw_chance, draw_choice, draw_uniform
+from ddmseg.imaging.synthesis.artefacts import blur
+from ddmseg.imaging.synthesis.draw import draw_chance, draw_choice, draw_uniform
 from ddmseg.maths.encoding import MaskEncoding
-from ddmseg.pipeline.corruption import CORRUPTIONS
+from ddmseg.pipeline.training.corruption import CORRUPTIONS
 
 COARSER = 2
 """Voxels of level 2 along a voxel of level 1."""

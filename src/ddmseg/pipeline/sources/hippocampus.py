@@ -9,7 +9,6 @@ from torch import Generator
 
 from ddmseg.imaging.datasets.case import Case
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
-from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources.splits import SplitCases
 from ddmseg.pipeline.sources.subject import (
@@ -19,6 +18,7 @@ from ddmseg.pipeline.sources.subject import (
     read_labelled,
     training_view,
 )
+from ddmseg.pipeline.training.batches import Example
 
 
 class HippocampusSource(SplitCases):

@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.batches import Example
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources.splits import SplitCases, fold_cases
 from ddmseg.pipeline.sources.subject import (
@@ -23,6 +22,7 @@ from ddmseg.pipeline.sources.subject import (
     padded,
     training_view,
 )
+from ddmseg.pipeline.training.batches import Example
 
 SLICE_AXIS = 1
 """The scans are stored left-right, back-front, down-up."""

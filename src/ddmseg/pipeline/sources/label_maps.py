@@ -7,9 +7,9 @@ from torch import Generator
 
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.encoding import MaskEncoding
-from ddmseg.pipeline.batches import VALIDATION_SEED, Example, seeded
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources.guide import simulated_answer
+from ddmseg.pipeline.training.batches import VALIDATION_SEED, Example, seeded
 
 
 class LabelMapSource:
@@ -27,8 +27,8 @@ class LabelMapSource:
     def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         from ddmseg.imaging.datasets.label_maps import list_cases, read_label_map
         from ddmseg.imaging.datasets.splits import split_cases
-        from ddmseg.imaging.synthesis import LabelMapSynthesiser
-        from ddmseg.imaging.synthesis_settings import SynthesisSettings
+        from ddmseg.imaging.synthesis.settings import SynthesisSettings
+        from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 
         rest = (1 - settings.t1_probability) / 4
         self._guided = settings.guide == "level_one"

@@ -13,13 +13,13 @@ from torch import Generator, Tensor
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.datasets.case import Case
-from ddmseg.imaging.synthesis_draw import draw_chance
-from ddmseg.pipeline.batches import VALIDATION_SEED, Example, seeded
+from ddmseg.imaging.synthesis.draw import draw_chance
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.memory_available import memory_for_this_process
+from ddmseg.pipeline.memory.available import memory_for_this_process
 from ddmseg.pipeline.sources.model_grid import without_file
 from ddmseg.pipeline.sources.splits import SplitCases
 from ddmseg.pipeline.sources.subject import Finish, Subject
+from ddmseg.pipeline.training.batches import VALIDATION_SEED, Example, seeded
 
 SHARE_OF_STRUCTURES = 0.5
 """Of patches that lie about a voxel of a structure, each structure as often as any other."""

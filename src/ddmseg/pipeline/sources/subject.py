@@ -14,12 +14,12 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.datasets.case import Case
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS, prepare_intensities
-from ddmseg.imaging.synthesis_draw import draw_chance
-from ddmseg.imaging.synthesis_regions import repaint
-from ddmseg.pipeline.batches import Example, Source
+from ddmseg.imaging.synthesis.draw import draw_chance
+from ddmseg.imaging.synthesis.regions import repaint
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.scores import Score
 from ddmseg.pipeline.sources.file_grid import FileGrid
+from ddmseg.pipeline.training.batches import Example, Source
 
 Made = TypeVar("Made")
 

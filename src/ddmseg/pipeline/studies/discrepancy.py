@@ -16,9 +16,7 @@ from torch import Tensor
 
 from ddmseg.maths.statistics import Interval, pearson
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
-from ddmseg.pipeline.batches import seeded
-from ddmseg.pipeline.calibrate import CORRUPTIONS_PER_CASE
-from ddmseg.pipeline.corruption import corrupt
+from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies.encoded import EncodedSubject
 from ddmseg.pipeline.studies.figures import BLUE, GREEN, GREY, ORANGE, RED
@@ -38,6 +36,8 @@ from ddmseg.pipeline.studies.findings import (
 )
 from ddmseg.pipeline.studies.rows import Row, Rows
 from ddmseg.pipeline.studies.study import SEED, Study, Trained, noise_of
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg.pipeline.training.corruption import corrupt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

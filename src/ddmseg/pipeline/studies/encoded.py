@@ -18,7 +18,7 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.experiments.predict import SLICES_AT_ONCE
-from ddmseg.pipeline.quality import Assessment, calibrated
+from ddmseg.pipeline.quality.assessment import Assessment, calibrated
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies.study import Trained
 

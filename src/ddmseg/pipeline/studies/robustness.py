@@ -17,11 +17,10 @@ from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.steps import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.evidence.page import Target
-from ddmseg.pipeline.limits import Limits
-from ddmseg.pipeline.plausibility import empty_slices
-from ddmseg.pipeline.quality import judge
+from ddmseg.pipeline.quality.assessment import judge
+from ddmseg.pipeline.quality.limits import Limits
+from ddmseg.pipeline.quality.plausibility import empty_slices
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.studies.encoded import EncodedSubject
 from ddmseg.pipeline.studies.figures import COLOURS, GREY, line_with_bars, name_ticks
@@ -42,6 +41,7 @@ from ddmseg.pipeline.studies.findings import (
 )
 from ddmseg.pipeline.studies.rows import Row, Rows
 from ddmseg.pipeline.studies.study import SEED, Goal, Study, Trained, noise_of
+from ddmseg.pipeline.training.batches import seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

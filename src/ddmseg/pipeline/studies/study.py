@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ddmseg.errors import CheckpointError
 from ddmseg.maths.statistics import Interval
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.batches import seeded
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.evidence.page import Target
@@ -18,6 +17,7 @@ from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.subject import LabelledSource, Subject
 from ddmseg.pipeline.studies.rows import Row, Rows
+from ddmseg.pipeline.training.batches import seeded
 from ddmseg.pipeline.zoo import model_path
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from torch import Tensor
 from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.plausibility import empty_slices, implausible
 from ddmseg.pipeline.postprocess import clean_labels
-from ddmseg.pipeline.quality import judge, uncertainty_map
+from ddmseg.pipeline.quality.assessment import judge, uncertainty_map
+from ddmseg.pipeline.quality.plausibility import empty_slices, implausible
+from ddmseg.pipeline.quality.training_range import outside_training, profile_of, training_distance
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg.pipeline.throughput.scan_stages import SolvedScan
-from ddmseg.pipeline.training_range import outside_training, profile_of, training_distance
 from ddmseg.pipeline.volumes import structure_volumes
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti_guard import MAX_VOXELS, parse_layout
-from ddmseg.pipeline.memory_available import memory_for_this_process
-from ddmseg.pipeline.memory_estimate import Footprint
-from ddmseg.pipeline.memory_plan import first_that_fits, rungs, scans_at_once
+from ddmseg.pipeline.memory.available import memory_for_this_process
+from ddmseg.pipeline.memory.estimate import Footprint
+from ddmseg.pipeline.memory.plan import first_that_fits, rungs, scans_at_once
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.inference import Segmenter

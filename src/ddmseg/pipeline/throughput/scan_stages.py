@@ -12,7 +12,7 @@ from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality import Assessment
+from ddmseg.pipeline.quality.assessment import Assessment
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.budget.deadline import Deadline

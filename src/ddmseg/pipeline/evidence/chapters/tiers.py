@@ -1,4 +1,4 @@
-"""What each tier loses against the dearest answer, and what a second more buys."""
+"""What each tier loses against the unoptimised path, and what a second more buys."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ def tiers(summaries: Summaries) -> Section:
         return missing(title, command, [Claim(_target("validation scans"), None)])
     full = found["full"]
     words = (
+        "*Without shortcuts* samples decide at every voxel of the grid and the discrepancy is "
+        "computed anew in each step; in the other tiers samples decide close to the coarse "
+        "foreground, those of `anatomy` only where the coarse head is not sure. *Lost* is the "
+        "Dice without shortcuts less the tier's, scan by scan. "
         f"*Full* is {full['steps']} steps x {full['samples']} samples, the last rung that mode "
-        "auto may climb to; as in the other tiers, samples of `anatomy` decide only where the "
-        "coarse head is not sure. *Lost* is its Dice less the tier's, scan by scan. *Sampled* "
+        "auto may climb to. *Sampled* "
         "counts runs in which samples were drawn. *Gained a second* is the Dice that a tier gains "
         "over always-fast, for each further second of processor time. Degraded scans: "
         f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "

@@ -1,0 +1,89 @@
+"""A picture out as DICOM Secondary Capture, in the study of the series it shows.
+
+Source: DICOM PS3.3, A.8.1 (Secondary Capture Image), C.8.6 (its modules).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.dicom.file import quiet
+from ddmseg.imaging.dicom.reference import (
+    MAKER,
+    check_reference,
+    highdicom_module,
+    new_uid,
+    software_version,
+    source_items,
+    take_over,
+)
+from ddmseg.imaging.dicom.series import Series
+from ddmseg.imaging.notice import NOTICE
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SERIES_NUMBER_OFFSET = 20_000
+"""Added to the source's number; that of the labels is between."""
+SERIES_DESCRIPTION = f"{MAKER} report, {NOTICE}"
+
+
+def write_capture(
+    path: str | os.PathLike[str],
+    picture: NDArray[np.uint8],
+    series: Series,
+    *,
+    comments: str,
+    model: str = "unnamed",
+) -> None:
+    """Write a colour picture that names no patient as Secondary Capture Image.
+
+    Args:
+        path: of the new file.
+        picture: axes row, column and red, green, blue.
+        series: what it shows; patient and study are taken over from it.
+        comments: what the picture says, in words that a viewer can list.
+        model: name of the model whose result it shows.
+
+    Raises:
+        ScanError: when the series cannot be referred to.
+        OutputError: when the file cannot be written.
+        MissingExtraError: when highdicom is not installed.
+    """
+    highdicom = highdicom_module()
+    check_reference(series, placed=False)
+    with quiet():
+        dataset: Dataset = highdicom.sc.SCImage(
+            pixel_array=np.ascontiguousarray(picture),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=("L", "P"),
+            study_instance_uid=series.headers[0].study_uid,
+            series_instance_uid=new_uid(),
+            series_number=SERIES_NUMBER_OFFSET + max(series.number or 0, 0),
+            sop_instance_uid=new_uid(),
+            instance_number=1,
+            manufacturer=MAKER,
+            manufacturer_model_name=f"{MAKER} {model}"[:64],
+            software_versions=software_version(),
+            series_description=SERIES_DESCRIPTION,
+            patient_birth_date="",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+        )
+        # slices of three planes side by side have no orientation in common
+        dataset.PatientOrientation = None
+        # by the standard's meaning: nothing in the picture tells who or when
+        dataset.BurnedInAnnotation = "NO"
+        dataset.ImageComments = comments
+        dataset.DerivationDescription = f"Drawn by {MAKER} {software_version()}; {NOTICE}"
+        dataset.SourceImageSequence = source_items(series)
+        dataset.BodyPartExamined = "BRAIN"
+        take_over(series, dataset)
+        with atomic_write(path, private=True) as partial:  # it names the patient
+            dataset.save_as(partial, enforce_file_format=True)

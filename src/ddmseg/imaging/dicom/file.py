@@ -1,0 +1,347 @@
+"""One DICOM file as a pydicom data set, read within bounds.
+
+pydicom inflates deflated files without limit and follows nested sequences as deep
+as they go. Here elements are counted and measured first, pydicom is given those alone
+that were asked for, pixels are read as far as the header promises them, and whatever
+goes wrong is one line. What identifies the patient is never asked for.
+
+Source: DICOM PS3.10, section 7 (file format); PS3.5, annex A.5 (deflated syntax).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.imaging.dicom.archive import ZipMember
+from ddmseg.imaging.dicom.inflate import InflatedStream, inflated
+from ddmseg.imaging.dicom.walk import (
+    PIXEL_DATA,
+    UNDEFINED,
+    Element,
+    Stream,
+    Walker,
+    fragments_end,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Source = Path | ZipMember
+"""A DICOM file on the disk or in a zip archive."""
+
+MAX_FILE_BYTES = 1 << 30
+"""Bytes of the largest file that is opened."""
+MAX_HEADER_BYTES = 32 << 20
+"""Bytes of the elements that are read of a header, and of all before the pixels where they
+must be inflated. Enhanced files of 1000 slices have some 5 MB."""
+MAX_VALUE_BYTES = 1 << 16
+"""Bytes of an element that is read and is no sequence."""
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+
+_MAGIC_AT = 128
+_META_GROUP = 0x0002
+_TRANSFER_SYNTAX = 0x00020010
+_CHARACTER_SET = 0x00080005
+_LONGEST_UID = 64
+
+
+def pydicom_module() -> Any:
+    """Return pydicom.
+
+    Raises:
+        MissingExtraError: when it is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MissingExtraError("pydicom", "dicom") from error
+    return pydicom
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom and highdicom from warning and logging.
+
+    They quote values that break the standard, and a patient's name may be among them.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def is_dicom(path: Source) -> bool:
+    """Say whether a file begins as DICOM does, with the magic word or, as of old, without.
+
+    What is no regular file, or cannot be opened, is not DICOM.
+    """
+    start = _start(path)
+    if start[_MAGIC_AT:] == b"DICM":
+        return True
+    # without a preamble the first element is one of the first of group 0008
+    return len(start) > 8 and start[:2] == b"\x08\x00" and start[2] < 0x20 and start[3] == 0
+
+
+def _start(path: Source) -> bytes:
+    if isinstance(path, ZipMember):
+        return path.start(_MAGIC_AT + 4)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with path.open("rb") as stream:
+            return stream.read(_MAGIC_AT + 4)
+    except OSError:
+        return b""
+
+
+def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Dataset:
+    """Read elements of a header; the rest and the pixels are passed over.
+
+    Args:
+        path: of the file.
+        keywords: of the elements to read.
+        told: what the file is called in messages; its path when it is left out. Names of
+            exported files are often those of patients.
+
+    Returns:
+        The elements that are there, and the transfer syntax.
+
+    Raises:
+        ScanError: when the file is absent, too large, no DICOM or damaged.
+        MissingExtraError: when pydicom is not installed.
+    """
+    return read_header_elements(path, keywords, told=told)[0]
+
+
+def read_start(start: bytes, keywords: Sequence[str], *, told: str) -> Dataset:
+    """Read elements as :func:`read_dataset` does, from the first bytes of a file.
+
+    Raises:
+        ScanError: when they are no DICOM, damaged, or end in an element that is wanted.
+        MissingExtraError: when pydicom is not installed.
+    """
+    pydicom = pydicom_module()
+    tags = {pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords}
+    content = _content(BytesIO(start), told)
+    wanted, _ = _collect(content, tags, told)
+    return _parsed(pydicom, wanted, content, told)
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """What a file has of its pixels, told by the lengths in it and not by reading them.
+
+    Attributes:
+        length: bytes that are there, of compressed ones with what is between them; None
+            where that cannot be told without inflating.
+        ended: whether all are there that the element itself promises, as far as is known.
+    """
+
+    length: int | None
+    ended: bool = True
+
+
+def read_header_elements(
+    path: Source, keywords: Sequence[str], *, told: str = ""
+) -> tuple[Dataset, StoredPixels]:
+    """Read elements of a header as :func:`read_dataset` does; say what there is of pixels."""
+    dataset, _, stored = _read(path, keywords, told or str(path), 0)
+    return dataset, stored
+
+
+def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = "") -> Dataset:
+    """Read elements of a header and the pixels.
+
+    Args:
+        path: of the file.
+        keywords: of the elements to read beside the pixels.
+        most: bytes that the pixels, as they are stored, may have.
+        told: as in :func:`read_dataset`.
+
+    Returns:
+        The elements that are there; without ``PixelData`` when the file ends before it.
+
+    Raises:
+        ScanError: as :func:`read_dataset`, and when there are more pixels than ``most``.
+        MissingExtraError: when pydicom is not installed.
+    """
+    dataset, pixels, _ = _read(path, keywords, told or str(path), most)
+    if pixels is not None:
+        element, data = pixels
+        value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
+        value.is_undefined_length = element.length == UNDEFINED
+        dataset.add(value)
+    return dataset
+
+
+def _read(
+    path: Source, keywords: Sequence[str], told: str, most: int
+) -> tuple[Dataset, tuple[Element, bytes] | None, StoredPixels]:
+    """The elements; the pixels, unless ``most`` is 0; and what there is of them."""
+    pydicom = pydicom_module()
+    tags = {_CHARACTER_SET, *(pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords)}
+    try:
+        size = path.size if isinstance(path, ZipMember) else path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ScanError(
+                f"{told}: {size} bytes; a DICOM file may have at most {MAX_FILE_BYTES}; "
+                "convert it to NIfTI first"
+            )
+        with _open(path, told, header=most == 0) as stream:
+            content = _content(stream, told)
+            wanted, pixels = _collect(content, tags, told)
+            stored = _stored(content, pixels, size)
+            data = _pixel_bytes(content, pixels, most, told) if pixels and most else None
+    except OSError as error:
+        raise ScanError(f"{told}: cannot be read ({error.strerror or error})") from error
+    dataset = _parsed(pydicom, wanted, content, told)
+    return dataset, None if pixels is None or data is None else (pixels, data), stored
+
+
+def _stored(content: _Content, pixels: Element | None, size: int) -> StoredPixels:
+    """What there is of the pixels, in a file or member of an archive of that size."""
+    if pixels is None:
+        return StoredPixels(0)
+    if content.deflated:
+        return StoredPixels(None)
+    there = max(0, size - pixels.value_at)
+    if pixels.length != UNDEFINED:
+        return StoredPixels(min(pixels.length, there), pixels.length <= there)
+    if isinstance(content.stream, InflatedStream):
+        return StoredPixels(None)
+    end = fragments_end(content.stream, pixels.value_at)
+    return StoredPixels(there, end is not None and end <= size)
+
+
+@contextlib.contextmanager
+def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
+    if isinstance(path, ZipMember):
+        yield InflatedStream(path.chunks(header=header), MAX_HEADER_BYTES, told)
+        return
+    with path.open("rb") as stream:
+        yield stream
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Where the data set of a file is, and how it is encoded."""
+
+    stream: Stream
+    start: int
+    syntax: str
+    explicit: bool
+    deflated: bool
+
+    @property
+    def big_endian(self) -> bool:
+        return self.syntax == EXPLICIT_BIG
+
+
+def _content(stream: Stream, told: str) -> _Content:
+    """Find the data set behind the meta group; one that is deflated gets a stream of its own."""
+    magic = stream.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
+    start, syntax = _MAGIC_AT + 4 if magic else 0, ""
+    for element in Walker(stream, told, explicit=True).elements(start, group=_META_GROUP):
+        start = element.end
+        if element.tag == _TRANSFER_SYNTAX:
+            stream.seek(element.value_at)
+            value = stream.read(min(element.length, _LONGEST_UID))
+            syntax = value.decode("ascii", "replace").strip("\0 ")
+    stream.seek(start)
+    deflated = syntax == DEFLATED
+    if deflated:
+        if isinstance(stream, InflatedStream):
+            stream.limit = MAX_FILE_BYTES  # the limit is on what comes out in the end
+        stream = InflatedStream(inflated(stream, told), MAX_HEADER_BYTES, told)
+        start, syntax = 0, EXPLICIT_LITTLE
+    # what the first element looks like counts for more than what the file says, as in pydicom
+    kind = stream.read(6)[4:]
+    explicit = len(kind) == 2 and all(0x40 < letter < 0x5B for letter in kind)
+    syntax = syntax or (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE)
+    return _Content(stream, start, syntax, explicit, deflated)
+
+
+def _collect(content: _Content, tags: set[int], told: str) -> tuple[bytes, Element | None]:
+    """The elements that are wanted, as they are stored, and where the pixels are."""
+    stream = content.stream
+    walker = Walker(stream, told, explicit=content.explicit, big_endian=content.big_endian)
+    wanted = BytesIO()
+    for element in walker.elements(content.start):
+        if element.tag == PIXEL_DATA:
+            return wanted.getvalue(), element
+        if element.tag not in tags:
+            continue
+        if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
+            raise _too_large(told, MAX_HEADER_BYTES)
+        if not walker.look_into(element) and element.length > MAX_VALUE_BYTES:
+            raise _too_large(told, MAX_VALUE_BYTES)
+        stream.seek(element.start)
+        stored = stream.read(element.end - element.start)
+        if len(stored) < element.end - element.start:
+            raise ScanError(f"{told}: damaged DICOM file (cut off in its header); export it again")
+        wanted.write(stored)
+    return wanted.getvalue(), None
+
+
+def _too_large(told: str, most: int) -> ScanError:
+    return ScanError(
+        f"{told}: its header is above {most} bytes where a scan's is not; the file is damaged or "
+        "hostile; leave it out"
+    )
+
+
+def _pixel_bytes(content: _Content, element: Element, most: int, told: str) -> bytes:
+    """The pixels as they are stored; compressed ones with all that follows."""
+    stream = content.stream
+    if isinstance(stream, InflatedStream):
+        stream.limit = element.value_at + most
+    stream.seek(element.value_at)
+    data = b"" if most < element.length < UNDEFINED else stream.read(min(element.length, most + 1))
+    if len(data) > most or most < element.length < UNDEFINED:
+        raise too_many_pixels(told, most)
+    return data
+
+
+def too_many_pixels(told: str, most: int) -> ScanError:
+    """Return the refusal of a file that has more pixels than its header promises."""
+    return ScanError(
+        f"{told}: more than {most} bytes of pixels where its header promises fewer; the file "
+        "is damaged or hostile; export it again"
+    )
+
+
+def _parsed(pydicom: Any, wanted: bytes, content: _Content, told: str) -> Dataset:
+    try:
+        with quiet():
+            dataset: Dataset = pydicom.filereader.read_dataset(
+                BytesIO(wanted), not content.explicit, not content.big_endian
+            )
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(content.syntax)
+            return dataset
+    # damaged elements can make the parser raise anything
+    except Exception as error:
+        raise ScanError(
+            f"{told}: damaged DICOM file ({type(error).__name__} while reading its header); "
+            "export it again"
+        ) from error

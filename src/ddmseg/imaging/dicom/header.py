@@ -1,0 +1,148 @@
+"""What a DICOM image file says of itself, without its pixels and without its patient.
+
+Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Image).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddmseg.imaging.dicom.elements import number, numbers, text, whole, words
+from ddmseg.imaging.dicom.enhanced import enhanced_frames
+from ddmseg.imaging.dicom.file import Source, StoredPixels, quiet, read_header_elements
+from ddmseg.imaging.dicom.frame import Frame
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
+    *("StudyInstanceUID", "FrameOfReferenceUID", "MRAcquisitionType"),
+    *("Modality", "Manufacturer", "ImageType", "InstanceNumber", "NumberOfFrames"),
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("RescaleSlope", "RescaleIntercept"),
+    *("ManufacturerModelName", "MagneticFieldStrength", "ScanningSequence"),
+    *("RepetitionTime", "InversionTime", "FlipAngle"),
+    *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""All that is ever read of a header; nothing in it names the patient."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """One file with an image: what is the same for all its slices, and the slices.
+
+    ``field_strength_t``, the times in ms and the angle are NaN where the file, or its first
+    level, does not say: enhanced files keep the last three with their frames.
+    """
+
+    path: Source
+    series_uid: str
+    image_uid: str
+    image_class: str
+    study_uid: str
+    frame_of_reference: str
+    number: int | None
+    description: str
+    modality: str
+    manufacturer: str
+    image_type: tuple[str, ...]
+    acquisition: str
+    scanner_model: str
+    field_strength_t: float
+    sequence: tuple[str, ...]
+    repetition_time_ms: float
+    inversion_time_ms: float
+    flip_angle_degrees: float
+    transfer_syntax: str
+    photometric: str
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    frame_count: int
+    frames: tuple[Frame, ...]
+    pixels: StoredPixels
+
+
+def read_header(path: Source, *, told: str = "") -> Header | None:
+    """Return the header of an image file; None for DICOM that holds no image.
+
+    Args:
+        path: of the file.
+        told: what it is called in messages; its path when it is left out.
+
+    Raises:
+        ScanError: when the file cannot be read.
+    """
+    dataset, pixels = read_header_elements(path, KEYWORDS, told=told)
+    with quiet():  # values are converted when they are looked at
+        return _header(dataset, path, pixels)
+
+
+def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header | None:
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    if not rows or not columns:
+        return None
+    return Header(
+        path=path,
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        image_uid=text(dataset, "SOPInstanceUID"),
+        image_class=text(dataset, "SOPClassUID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        number=whole(dataset, "SeriesNumber"),
+        description=text(dataset, "SeriesDescription"),
+        modality=text(dataset, "Modality") or "unknown",
+        manufacturer=text(dataset, "Manufacturer"),
+        image_type=words(dataset, "ImageType"),
+        acquisition=text(dataset, "MRAcquisitionType").upper(),
+        scanner_model=text(dataset, "ManufacturerModelName"),
+        field_strength_t=number(dataset, "MagneticFieldStrength", math.nan),
+        sequence=words(dataset, "ScanningSequence"),
+        repetition_time_ms=number(dataset, "RepetitionTime", math.nan),
+        inversion_time_ms=number(dataset, "InversionTime", math.nan),
+        flip_angle_degrees=number(dataset, "FlipAngle", math.nan),
+        transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        rows=rows,
+        columns=columns,
+        samples=whole(dataset, "SamplesPerPixel") or 1,
+        bits=whole(dataset, "BitsAllocated") or 0,
+        frame_count=whole(dataset, "NumberOfFrames") or 1,
+        frames=tuple(_frames(dataset, path)),
+        pixels=pixels,
+    )
+
+
+def _frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        yield from enhanced_frames(dataset, path)
+        return
+    yield Frame(
+        path,
+        0,
+        whole(dataset, "InstanceNumber"),
+        numbers(dataset, "ImagePositionPatient", 3),
+        numbers(dataset, "ImageOrientationPatient", 6),
+        numbers(dataset, "PixelSpacing", 2),
+        number(dataset, "RescaleSlope", 1.0),
+        number(dataset, "RescaleIntercept", 0.0),
+        tuple(_contrast(dataset)),
+    )
+
+
+def _contrast(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    for name, keyword in (
+        ("echo time", "EchoTime"),
+        ("time point", "TemporalPositionIdentifier"),
+        ("b-value", "DiffusionBValue"),
+        ("image type", "ImageType"),
+        ("acquisition", "AcquisitionNumber"),
+    ):
+        yield name, "\\".join(words(dataset, keyword))

@@ -1,0 +1,316 @@
+"""The pixels of DICOM files, checked before a decoder sees them.
+
+A decoder believes the compressed image and not the header around it, so a few
+bytes can ask for gigabytes. The size that a compressed image says it has is read
+here first and must be that of the header.
+
+Source: DICOM PS3.5, section 8 and annexes A.4 and G; ITU-T T.81 (JPEG), T.87
+(JPEG-LS) and T.800 (JPEG 2000).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_image, too_many_pixels
+from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.header import Header
+from ddmseg.imaging.dicom.walk import MAX_FRAGMENTS, fragments_end
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+UNCOMPRESSED = (
+    *("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"),
+    "1.2.840.10008.1.2.1.99",
+)
+KEYWORDS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration"),
+    *("PhotometricInterpretation", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+"""All that a decoder asks of a header."""
+PADDING_BYTES = 1 << 20
+"""How much longer than the images pixels may be; some writers fill up blocks."""
+COMPRESSED_GROWTH = 2
+IMAGE_OVERHEAD_BYTES = 4096
+"""How much larger compressed pixels may be than plain ones, by factor and for each image;
+noise does not shrink, and each image has a header and tables of its own."""
+RLE = "1.2.840.10008.1.2.5"
+INSTALL_DECODER = "install one with pip install python-gdcm"
+
+MAX_MARKERS = 256
+"""Markers before the size of a JPEG image; some ten are usual."""
+
+_ITEM = b"\xfe\xff\x00\xe0"
+_AGAIN = "export the series again"
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+# frame headers of JPEG (C4, C8 and CC are others) and of JPEG-LS (F7)
+_JPEG_FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+
+
+def check_decoder(header: Header, name: str) -> None:
+    """Check that the pixels can be decoded with what is installed.
+
+    Raises:
+        ScanError: when the transfer syntax is unknown or no decoder is there.
+    """
+    pydicom = pydicom_module()
+    syntax = header.transfer_syntax
+    if syntax in UNCOMPRESSED:
+        return
+    told = pydicom.uid.UID(syntax).name
+    try:
+        available = pydicom.pixels.get_decoder(syntax).is_available
+    except NotImplementedError as error:
+        raise ScanError(
+            f"{name}: transfer syntax {told}, which cannot be read; "
+            "send the series uncompressed, or convert it with dcm2niix"
+        ) from error
+    if not available:
+        raise ScanError(
+            f"{name}: compressed as {told}, and no decoder for it is there; {INSTALL_DECODER}"
+        )
+
+
+def read_pixels(
+    frames: Sequence[Frame], headers: Sequence[Header], name: str
+) -> NDArray[np.float32]:
+    """Return intensities with axes i (along a row), j (down a column), k (``frames``).
+
+    Raises:
+        ScanError: when pixels are absent, cut off, damaged or of another size
+            than the header says.
+    """
+    of_path = {header.path: header for header in headers}
+    first = headers[0]
+    volume = np.empty((first.columns, first.rows, len(frames)), dtype=np.float32, order="F")
+    wanted: dict[Any, list[int]] = {}
+    for place, frame in enumerate(frames):
+        wanted.setdefault(frame.path, []).append(place)
+    for path, places in wanted.items():
+        images = _decode(of_path[path], name)
+        for place in places:
+            frame = frames[place]
+            stored = images[frame.index].T
+            volume[:, :, place] = stored * np.float32(frame.slope) + np.float32(frame.intercept)
+    return volume
+
+
+def check_lengths(headers: Sequence[Header], name: str) -> None:
+    """Check that the pixels are all there, by the lengths that the files give.
+
+    Raises:
+        ScanError: when they are absent, cut off, or more than the header promises.
+    """
+    for header in headers:
+        stored, told = header.pixels, _told(header, name)
+        if stored.length is None:
+            continue
+        _check_amount(header, stored.length, told)
+        if not stored.ended:
+            raise _cut_off(told)
+
+
+def check_stored(headers: Sequence[Header], name: str) -> None:
+    """Check what lengths do not tell: pixels that are compressed, in any way.
+
+    They are read, file by file, and not decoded.
+
+    Raises:
+        ScanError: when they are cut off, damaged or of another size than the header says.
+    """
+    for header in headers:
+        if header.pixels.length is None or header.transfer_syntax not in UNCOMPRESSED:
+            _stored_image(header, name)
+
+
+def same_images(one: Header, other: Header) -> bool:
+    """Say whether two files hold the same images: bit by bit as they are stored, scaled alike.
+
+    Of two that cannot both be read it is not believed.
+    """
+    if one.transfer_syntax != other.transfer_syntax or _scales(one) != _scales(other):
+        return False
+    try:
+        first, second = (
+            read_image(header.path, KEYWORDS, _promised(header)[1], told=_told(header, ""))
+            for header in (one, other)
+        )
+    except ScanError:
+        return False
+    with quiet():
+        return all(
+            getattr(first, keyword, None) == getattr(second, keyword, None)
+            for keyword in (*KEYWORDS, "PixelData")
+        )
+
+
+def _scales(header: Header) -> list[tuple[float, float]]:
+    return [(frame.slope, frame.intercept) for frame in header.frames]
+
+
+def _told(header: Header, name: str) -> str:
+    """What a file is called: by number, for names of exported files are often patients'."""
+    instance = header.frames[0].instance if header.frames else None
+    return name if instance is None else f"{name}, image {instance}"
+
+
+def _cut_off(told: str) -> ScanError:
+    return ScanError(f"{told}: the pixels are cut off; {_AGAIN}")
+
+
+def _promised(header: Header) -> tuple[int, int]:
+    """Bytes of the pixels of a file, and the most that they may take as they are stored."""
+    promised = header.frame_count * header.rows * header.columns * header.bits // 8
+    most = promised + PADDING_BYTES
+    if header.transfer_syntax not in UNCOMPRESSED:
+        most += (COMPRESSED_GROWTH - 1) * promised + IMAGE_OVERHEAD_BYTES * header.frame_count
+    return promised, most
+
+
+def _check_amount(header: Header, stored: int, told: str) -> None:
+    promised, most = _promised(header)
+    plain = header.transfer_syntax in UNCOMPRESSED
+    if not stored:
+        raise ScanError(f"{told}: holds no pixels, or is cut off before them; {_AGAIN}")
+    if plain and stored < promised:
+        raise ScanError(
+            f"{told}: {stored} bytes of pixels where the header promises {promised}; "
+            f"the file is cut off; {_AGAIN}"
+        )
+    if stored > most:
+        raise too_many_pixels(told, most)
+
+
+def _stored_image(header: Header, name: str) -> Dataset:
+    """The pixels of a file as they are stored, checked for what a decoder would believe."""
+    told = _told(header, name)
+    dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
+    _check_amount(header, len(getattr(dataset, "PixelData", None) or b""), told)
+    if header.transfer_syntax not in UNCOMPRESSED:
+        _check_compressed(dataset, header, told)
+    return dataset
+
+
+def _decode(header: Header, name: str) -> NDArray[Any]:
+    """All images of a file, stored values, axes frame row column."""
+    dataset = _stored_image(header, name)
+    try:
+        with quiet():
+            return np.asarray(dataset.pixel_array).reshape(
+                header.frame_count, header.rows, header.columns
+            )
+    # a decoder of a damaged image can raise anything
+    except Exception as error:
+        raise ScanError(
+            f"{_told(header, name)}: the pixels cannot be decoded ({type(error).__name__}); they "
+            f"are damaged, or need another decoder; {_AGAIN}, or {INSTALL_DECODER}"
+        ) from error
+
+
+def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
+    """Check that every compressed image has the size that the header says."""
+    from pydicom.encaps import generate_frames
+
+    if dataset.PixelData.count(_ITEM) > MAX_FRAGMENTS:
+        raise ScanError(
+            f"{told}: compressed pixels in more than {MAX_FRAGMENTS} pieces; the file is damaged "
+            f"or hostile; {_AGAIN}"
+        )
+    end = fragments_end(BytesIO(dataset.PixelData), 0)
+    if end is None or end > len(dataset.PixelData):
+        raise _cut_off(told)
+    try:
+        images = list(generate_frames(dataset.PixelData, number_of_frames=header.frame_count))
+    except (ValueError, IndexError, EOFError, struct.error) as error:
+        raise ScanError(
+            f"{told}: the compressed pixels are damaged or cut off; {_AGAIN}"
+        ) from error
+    if len(images) != header.frame_count:
+        raise ScanError(
+            f"{told}: {len(images)} compressed images where the header promises "
+            f"{header.frame_count}; the file is cut off; {_AGAIN}"
+        )
+    for image in images:
+        if header.transfer_syntax == RLE:
+            fits = _rle_fits(image, header)
+        else:
+            fits = codestream_size(image) == (header.rows, header.columns)
+        if not fits:
+            raise ScanError(
+                f"{told}: the compressed image is not the {header.columns} x {header.rows} pixels "
+                f"that the header promises; the file is damaged or hostile; {_AGAIN}"
+            )
+
+
+def codestream_size(image: bytes) -> tuple[int, int] | None:
+    """Return rows and columns that a JPEG, JPEG-LS or JPEG 2000 image says it has.
+
+    None when it says nothing that can be understood.
+    """
+    start = image.find(_JPEG_2000_START, 0, 4096)
+    if start >= 0:
+        if len(image) < start + 24:
+            return None
+        right, lower, left, upper = struct.unpack_from(">4I", image, start + 8)
+        return lower - upper, right - left
+    at = 2
+    if image[:2] != b"\xff\xd8":
+        return None
+    for _ in range(MAX_MARKERS):
+        if at + 9 > len(image) or image[at] != 0xFF:
+            return None
+        marker, length = image[at + 1], int.from_bytes(image[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            at += 1
+        elif marker in _JPEG_FRAMES:
+            rows, columns = struct.unpack_from(">2H", image, at + 5)
+            return rows, columns
+        else:
+            at += 2 + length
+    return None
+
+
+def _rle_fits(image: bytes, header: Header) -> bool:
+    """Whether the segments of an RLE image hold as many bytes as the image, or little more."""
+    if len(image) < 64:
+        return False
+    count, *offsets = struct.unpack_from("<16I", image)
+    if count != header.bits // 8:
+        return False
+    ends = [*offsets[1:count], len(image)]
+    least = header.rows * header.columns
+    # a segment may end in a few bytes of padding, and pydicom drops them
+    return all(
+        64 <= start <= end and least <= rle_length(image[start:end], 2 * least) < 2 * least
+        for start, end in zip(offsets[:count], ends, strict=True)
+    )
+
+
+def rle_length(segment: bytes, most: int) -> int:
+    """Return the bytes that an RLE segment expands to; counting stops at ``most``.
+
+    Source: DICOM PS3.5, G.3.2.
+
+    >>> rle_length(bytes([2, 7, 8, 9, 254, 5]), 100)
+    6
+    """
+    at = length = 0
+    while at < len(segment) and length < most:
+        control = segment[at]
+        if control < 128:
+            length += min(control + 1, len(segment) - at - 1)
+            at += control + 2
+        else:
+            length += 257 - control if control > 128 and at + 1 < len(segment) else 0
+            at += 2 if control > 128 else 1
+    return length

@@ -1,0 +1,133 @@
+"""What a new DICOM object takes over from the series that it was made from.
+
+Patient and study go from file to file and nowhere else: they are read only when an
+object is written, never kept, checked, told or logged.
+
+Source: DICOM PS3.3, C.7.1.1 (Patient), C.7.2.1 (General Study), C.12.1.3.1 (derived
+images of lossily compressed ones).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.imaging.dicom.file import quiet, read_dataset
+from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.series import Series
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+TAKEN_OVER = (
+    *("SpecificCharacterSet", "TimezoneOffsetFromUTC"),
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("PatientAge", "PatientIdentityRemoved", "DeidentificationMethod"),
+    *("DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+)
+"""Elements of patient, study and image history that are copied as they are."""
+
+MAKER = "ddmseg"
+
+
+def highdicom_module() -> Any:
+    """Return highdicom.
+
+    Raises:
+        MissingExtraError: when it is not installed.
+    """
+    try:
+        return importlib.import_module("highdicom")
+    except ImportError as error:
+        raise MissingExtraError("highdicom", "dicom") from error
+
+
+def software_version() -> str:
+    """Return the version of ddmseg, whether it is installed or run from its source."""
+    # the package is loaded, since this is a part of it; importing it would point upwards
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
+
+
+def new_uid() -> str:
+    """Return a UID that nothing else has. Source: DICOM PS3.5, B.2 (UUID derived UID)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def lasting_uid(*words: str) -> str:
+    """Return a UID that is the same for the same words, and for no others."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(0).join(words)).int}"
+
+
+def check_reference(series: Series, *, placed: bool) -> None:
+    """Check that an object can refer to the images of a series.
+
+    Args:
+        series: the source.
+        placed: whether the object lies in space as the source does.
+
+    Raises:
+        ScanError: when UIDs are absent or shared, as careless anonymisers leave them.
+    """
+    headers = series.headers
+    if not all(h.study_uid and h.image_uid and h.image_class for h in headers) or not series.uid:
+        raise _cannot(series, "UIDs are missing from its files")
+    if len({header.image_uid for header in headers}) < len(headers):
+        raise _cannot(series, "several of its files share one UID")
+    if len({header.study_uid for header in headers}) > 1:
+        raise _cannot(series, "its files name several studies")
+    frames_of_reference = {header.frame_of_reference for header in headers}
+    if placed and (len(frames_of_reference) > 1 or not headers[0].frame_of_reference):
+        raise _cannot(series, "its files name no common Frame of Reference UID")
+
+
+def _cannot(series: Series, reason: str) -> ScanError:
+    return ScanError(
+        f"{series.name}: {reason}, so a DICOM result cannot refer to them; give the scanner's own "
+        "series, or pass --dicom-seg none"
+    )
+
+
+def take_over(series: Series, target: Dataset) -> None:
+    """Give a new object the patient, the study and the image history of its source.
+
+    Elements that the source lacks stay as they are.
+
+    Raises:
+        ScanError: when the source cannot be read any more.
+    """
+    source = read_dataset(series.headers[0].path, TAKEN_OVER, told=series.name)
+    with quiet():  # values that break the standard are passed on as they are
+        for keyword in TAKEN_OVER:
+            if keyword in source:
+                target[keyword] = source[keyword]
+
+
+def source_items(series: Series) -> list[Dataset]:
+    """Return one reference an image file, for a Source Image Sequence."""
+    return [_item(header.image_class, header.image_uid) for header in series.headers]
+
+
+def frame_references(series: Series, frames: tuple[Frame, ...]) -> Iterator[Dataset]:
+    """Yield a reference to each slice: its file and, where that holds many, its number."""
+    headers = {header.path: header for header in series.headers}
+    for frame in frames:
+        header = headers[frame.path]
+        item = _item(header.image_class, header.image_uid)
+        if header.frame_count > 1:
+            item.ReferencedFrameNumber = frame.index + 1
+        yield item
+
+
+def _item(image_class: str, image_uid: str) -> Dataset:
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image_class, image_uid
+    return item

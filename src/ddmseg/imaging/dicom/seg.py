@@ -1,0 +1,250 @@
+"""Label maps out as DICOM SEG: on the source's own slices, in codes, referring to it.
+
+highdicom writes the object. It takes either classic slices or one enhanced file, and
+wants elements that exported series often lack; so it is given a stand-in for each
+slice that carries exactly the place that was read, and the references are put in
+afterwards. That makes both kinds of source one case.
+
+Source: DICOM PS3.3, C.8.20 (Segmentation Image and its segments), A.51 and A.86.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.dicom.codes import PRIVATE_SCHEME, Code, coded_structure
+from ddmseg.imaging.dicom.file import quiet
+from ddmseg.imaging.dicom.geometry import Stack, stack_frames
+from ddmseg.imaging.dicom.reference import (
+    MAKER,
+    check_reference,
+    frame_references,
+    highdicom_module,
+    lasting_uid,
+    new_uid,
+    software_version,
+    source_items,
+    take_over,
+)
+from ddmseg.imaging.dicom.series import Series
+from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.labels import classes_of, structure
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.imaging.volume import LabelMap
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SegForm = Literal["binary", "labelmap"]
+
+SERIES_NUMBER_OFFSET = 10_000
+"""Added to the source's number; scanners stay below."""
+SERIES_DESCRIPTION = f"{MAKER} labels, {NOTICE}"
+CONTENT_LABEL = "BRAIN_STRUCTURES"
+CONTENT_DESCRIPTION = f"Brain structures; {NOTICE}"
+
+_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+_RLE = "1.2.840.10008.1.2.5"
+_UNCOMPRESSED = "1.2.840.10008.1.2.1"
+
+
+def write_dicom_seg(
+    path: str | os.PathLike[str],
+    labels: LabelMap,
+    series: Series,
+    *,
+    form: SegForm = "binary",
+    model: str = "unnamed",
+    weights_sha256: str = "unknown",
+) -> None:
+    """Write a label map that was made from a series as DICOM SEG.
+
+    ``binary`` has one segment a structure, numbered from 1, each with slices of its
+    own; every viewer and archive that knows segmentations reads it, so it is the
+    default. ``labelmap`` (2024) stores each slice once, with FreeSurfer ids as values
+    and segment numbers: some thirty times fewer slices, for software that knows it.
+
+    Args:
+        path: of the new file.
+        labels: on the grid of :func:`ddmseg.imaging.dicom.series.read_series`.
+        series: what they were made from.
+        form: of the object.
+        model: name of the model that drew the labels.
+        weights_sha256: of its weights; kept as the device's serial number.
+
+    Raises:
+        ScanError: when the labels are empty or on another grid, or when the series
+            cannot be referred to.
+        OutputError: when the file cannot be written.
+        MissingExtraError: when highdicom is not installed.
+    """
+    highdicom = highdicom_module()
+    check_reference(series, placed=True)
+    stack = stack_frames(series.frames, series.name)
+    if not Grid(labels.shape, labels.affine).same_as(Grid(series.shape, stack.affine)):
+        raise ScanError(
+            f"{series.name}: the labels are not on its grid of {_shown(series.shape)} voxels; "
+            "give the labels that were made from this series"
+        )
+    present = [int(index) for index in np.unique(labels.data) if index != 0]
+    if not present:
+        raise ScanError(f"{series.name}: no structure in the labels; a DICOM SEG needs one")
+    with quiet():
+        dataset = _segmentation(
+            highdicom, labels.data, present, series, stack, form, model, weights_sha256
+        )
+        _put_references(dataset, series, stack)
+        dataset.BodyPartExamined = "BRAIN"
+        take_over(series, dataset)
+        with atomic_write(path, private=True) as partial:  # it names the patient
+            dataset.save_as(partial, enforce_file_format=True)
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return " x ".join(str(length) for length in shape)
+
+
+def _segmentation(
+    highdicom: Any,
+    labels: NDArray[np.integer[Any]],
+    present: Sequence[int],
+    series: Series,
+    stack: Stack,
+    form: SegForm,
+    model: str,
+    weights_sha256: str,
+) -> Dataset:
+    """The object, with stand-ins where it refers to the source."""
+    numbers = present if form == "labelmap" else range(1, len(present) + 1)
+    if form == "binary":
+        labels = classes_of(labels, (0, *present))
+    kind = np.uint8 if max(numbers) < 256 else np.uint16
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=MAKER,
+        family=_concept(highdicom, Code("123110", "DCM", "Artificial Intelligence")),
+        version=software_version(),
+        source=MAKER,
+        parameters={"model": model},
+    )
+    dataset: Dataset = highdicom.seg.Segmentation(
+        source_images=_stand_ins(series, stack),
+        # axes frame, row, column: the frames in the order of the stack
+        pixel_array=np.ascontiguousarray(labels.T, dtype=kind),
+        segmentation_type=form.upper(),
+        segment_descriptions=[
+            _description(highdicom, number, index, algorithm, series)
+            for number, index in zip(numbers, present, strict=True)
+        ],
+        series_instance_uid=new_uid(),
+        series_number=SERIES_NUMBER_OFFSET + max(series.number or 0, 0),
+        sop_instance_uid=new_uid(),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=f"{MAKER} {model}"[:64],
+        software_versions=software_version(),
+        device_serial_number=weights_sha256[:64],
+        content_label=CONTENT_LABEL,
+        content_description=CONTENT_DESCRIPTION,
+        content_qualification="RESEARCH",
+        series_description=SERIES_DESCRIPTION,
+        # bits pack eight voxels a byte already, and the standard compresses no others
+        transfer_syntax_uid=_RLE if form == "labelmap" else _UNCOMPRESSED,
+        coding_schemes=[
+            highdicom.coding_schemes.CodingSchemeIdentificationItem(
+                PRIVATE_SCHEME, name="ddmseg structures", responsible_organization=MAKER
+            )
+        ],
+    )
+    return dataset
+
+
+def _stand_ins(series: Series, stack: Stack) -> list[Dataset]:
+    """A classic MR slice for each slice of the stack: its place, and no patient.
+
+    highdicom logs names of patients that break the standard; here it never sees one.
+    """
+    from pydicom import Dataset
+    from pydicom.valuerep import format_number_as_ds
+
+    def decimals(values: Sequence[float] | None) -> list[str]:
+        return [format_number_as_ds(value) for value in values or ()]
+
+    header, first = series.headers[0], stack.frames[0]
+    between_mm = round(float(np.linalg.norm(stack.affine[:3, 2])), 6)
+    stand_ins = []
+    for place, frame in enumerate(stack.frames):
+        one = Dataset()
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
+            setattr(one, keyword, "")
+        for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+            setattr(one, keyword, "")
+        one.SOPClassUID, one.SOPInstanceUID = _MR_IMAGE, _stand_in_uid(place)
+        one.StudyInstanceUID, one.SeriesInstanceUID = header.study_uid, series.uid
+        one.FrameOfReferenceUID, one.Modality = header.frame_of_reference, "MR"
+        one.Rows, one.Columns = header.rows, header.columns
+        one.ImagePositionPatient = decimals(frame.position)
+        # of one slice for all: the others may differ by rounding, and one is wanted
+        one.ImageOrientationPatient = decimals(first.orientation)
+        one.PixelSpacing = decimals(first.pixel_spacing_mm)
+        one.SliceThickness = one.SpacingBetweenSlices = format_number_as_ds(between_mm)
+        stand_ins.append(one)
+    return stand_ins
+
+
+def _stand_in_uid(place: int) -> str:
+    return f"2.25.{place + 1}"
+
+
+def _description(
+    highdicom: Any, number: int, index: int, algorithm: Any, series: Series
+) -> Dataset:
+    coded, named = coded_structure(index), structure(index)
+    description: Dataset = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=named.name,
+        segmented_property_category=_concept(highdicom, coded.category),
+        segmented_property_type=_concept(highdicom, coded.type),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+        # one structure of one examination keeps its mark when it is segmented again
+        tracking_uid=lasting_uid(MAKER, series.uid, str(index)),
+        tracking_id=f"FreeSurfer {index} {named.name}",
+        anatomic_regions=[_concept(highdicom, coded.region)] if coded.region else None,
+        display_color=highdicom.color.CIELabColor.from_rgb(*named.colour),
+    )
+    description.SegmentDescription = f"FreeSurfer {index}"
+    if coded.side is not None:
+        (kind,) = description.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(highdicom, coded.side)]
+    return description
+
+
+def _concept(highdicom: Any, code: Code) -> Any:
+    return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _put_references(dataset: Dataset, series: Series, stack: Stack) -> None:
+    """Put the source's own files and frame numbers where the stand-ins are named."""
+    from pydicom import Dataset
+
+    real = dict(enumerate(frame_references(series, stack.frames)))
+    by_stand_in = {_stand_in_uid(place): item for place, item in real.items()}
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            for item in derivation.SourceImageSequence:
+                # segments share the items of a slice, so it may have been done already
+                found = by_stand_in.get(item.ReferencedSOPInstanceUID)
+                if found is not None:
+                    item.update(found)
+    dataset.SourceImageSequence = source_items(series)
+    whole = Dataset()
+    whole.SeriesInstanceUID = series.uid
+    whole.ReferencedInstanceSequence = source_items(series)
+    dataset.ReferencedSeriesSequence = [whole]

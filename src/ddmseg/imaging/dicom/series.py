@@ -1,0 +1,340 @@
+"""DICOM series in: which a folder holds, and one of them as a scan in RAS mm.
+
+Classic (one slice a file) and enhanced (all slices in one file) MR and CT. A
+series that is no plain volume is refused with the reason. Nothing that names the
+patient is read, kept or told.
+
+Source: DICOM PS3.3, C.7.3 (General Series), C.7.6.1.1.2 (Image Type).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom.archive import archive_members
+from ddmseg.imaging.dicom.enhanced import MAX_FRAMES
+from ddmseg.imaging.dicom.file import Source, is_dicom
+from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.geometry import Stack, stack_frames
+from ddmseg.imaging.dicom.header import Header, read_header
+from ddmseg.imaging.dicom.pixels import (
+    check_decoder,
+    check_lengths,
+    check_stored,
+    read_pixels,
+    same_images,
+)
+from ddmseg.imaging.nifti_guard import MAX_VOXELS
+from ddmseg.imaging.volume import Volume
+
+MAX_FILES = 50_000
+"""Files of a folder that are looked at."""
+
+CONTENTS = "DICOMDIR"
+"""Name of the file that lists what an exported disk holds."""
+MODALITIES = ("MR", "CT")
+GREY = ("MONOCHROME1", "MONOCHROME2", "")
+"""Photometric interpretations of grey images; old files may leave it out."""
+LOCALISERS = frozenset({"LOCALIZER", "SCOUT"})
+MAPS = frozenset(
+    (
+        *("ADC", "EADC", "FA", "TRACE", "TRACEW", "TENSOR", "TENSOR_B0", "DIFFUSION_MAP"),
+        *("CBF", "CBV", "MTT", "TTP", "TMAX", "PBP", "RELCBF", "RELCBV", "RELMTT", "RCBF", "RCBV"),
+        *("MIP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "FIELD_MAP", "FIELD MAP"),
+        *("SUB", "SUBTRACTION", "SUBTRACTED"),
+        *("PHASE", "PHASE MAP", "PHASE_MAP", "B0 MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP"),
+        *("R2 MAP", "R2_STAR MAP", "CSA REPORT", "SCREEN SAVE"),
+    )
+)
+"""Words of Image Type that say the values are computed, and no T1-like intensities."""
+PHASE_IMAGE = "P"
+"""Third word of Image Type of Siemens phase images; elsewhere the letter means nothing."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Images that were exported as one series.
+
+    Attributes:
+        uid: Series Instance UID.
+        number: what the scanner's list calls it, or None.
+        description: such as "t1_mprage_sag".
+        modality: such as "MR".
+        manufacturer: of the scanner.
+        headers: one a file, without pixels.
+    """
+
+    uid: str
+    number: int | None
+    description: str
+    modality: str
+    manufacturer: str
+    headers: tuple[Header, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """A name for messages and files, such as ``series-004_t1_mprage_sag``."""
+        number = "" if self.number is None else f"-{self.number:03d}"
+        words = re.sub(r"[^0-9a-z]+", "_", self.description.lower()).strip("_")
+        return f"series{number}{'_' if words else ''}{words}"
+
+    @property
+    def paths(self) -> tuple[Source, ...]:
+        """The files."""
+        return tuple(header.path for header in self.headers)
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The slices, in no order."""
+        return tuple(frame for header in self.headers for frame in header.frames)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows and slices: voxels along i, j and k."""
+        first = self.headers[0]
+        return (first.columns, first.rows, sum(header.frame_count for header in self.headers))
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float] | None:
+        """Voxel edges along i, j and k; None when the slices are no volume."""
+        try:
+            affine = stack_frames(self.frames, self.name).affine
+        except ScanError:
+            return None
+        si, sj, sk = ((affine[:3, :3] ** 2).sum(axis=0) ** 0.5).tolist()
+        return (si, sj, sk)
+
+
+def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -> list[Series]:
+    """Return the series of images in a folder and those below it, by number.
+
+    A zip archive counts as a folder; archives in archives are passed over. So is a
+    DICOMDIR, the list of contents of an exported disk, unless it is what was named:
+    then its folder is meant.
+
+    Headers only are read, and the pixels of files of one SOP Instance UID: an image that
+    was exported twice counts once, and where the pixels differ the series is refused
+    (:func:`refusal`). Files that are no DICOM, and DICOM files without an image, are passed over.
+
+    Args:
+        folder: or one file, or a zip archive.
+        max_files: how many files to look at at most.
+
+    Raises:
+        ScanError: when there is no such folder, no DICOM image in it, too many
+            files, a DICOM file that is damaged, or an archive that is not safe.
+        MissingExtraError: when pydicom is not installed.
+    """
+    root = Path(folder)
+    found = [(path, told) for path, told in _files(root, max_files) if is_dicom(path)]
+    if not found:
+        raise ScanError(f"{root}: no DICOM file here; give a folder with DICOM or NIfTI files")
+    headers = [
+        header for path, told in found if (header := read_header(path, told=told)) is not None
+    ]
+    if not headers:
+        raise ScanError(
+            f"{root}: {len(found)} DICOM files and none holds an image; give the folder of a scan"
+        )
+    groups: dict[str, list[Header]] = {}
+    for header in _without_copies(headers):
+        groups.setdefault(header.series_uid, []).append(header)
+    listed = [_series(uid, members) for uid, members in groups.items()]
+    return sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.uid))
+
+
+def holds_dicom(path: Path) -> bool:
+    """Say whether a file, or one of the first ``MAX_FILES`` of a folder, is DICOM.
+
+    Raises:
+        ScanError: when there is no such folder, or it holds too many files.
+    """
+    return any(is_dicom(file) for file, _ in _files(path, MAX_FILES))
+
+
+def is_zip(path: Path) -> bool:
+    """Say whether a file is a zip archive by what it holds; what cannot be opened is none."""
+    try:
+        return path.is_file() and zipfile.is_zipfile(path)
+    except OSError:
+        return False
+
+
+def refusal(series: Series, *, max_voxels: int = MAX_VOXELS) -> str | None:
+    """Return why a series cannot be read, as far as headers tell; None when it can be.
+
+    Headers tell how many pixels there are, unless these are compressed in an archive.
+    """
+    try:
+        _checked(series, max_voxels)
+    except ScanError as error:
+        return str(error)
+    return None
+
+
+def check_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> None:
+    """Check all of a series that can be checked without decoding its pixels.
+
+    It needs no torch, so that a command can refuse before it loads a model.
+
+    Raises:
+        ScanError: one line with what is wrong with the series and what to do.
+    """
+    _checked(series, max_voxels)
+    check_stored(series.headers, series.name)
+
+
+def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Return a series as a scan: intensities in the scanner's units, affine to RAS mm.
+
+    The first voxel axis runs along a row of the images, the second down a
+    column, the third along the normal of the slices (row cross column).
+
+    Args:
+        series: one of :func:`list_series`.
+        max_voxels: largest volume to accept; checked before pixels are read.
+
+    Raises:
+        ScanError: one line with what is wrong with the series and what to do.
+    """
+    from ddmseg.imaging.scan_checks import checked_scan  # imports torch: lists are quick without
+
+    stack = _checked(series, max_voxels)
+    data = read_pixels(stack.frames, series.headers, series.name)
+    return checked_scan(data, stack.affine, series.name)
+
+
+def _checked(series: Series, max_voxels: int) -> Stack:
+    """The slices in order, if everything the headers tell allows to read them."""
+    _check_kind(series)
+    _check_names(series)
+    _check_alike(series, max_voxels)
+    stack = stack_frames(series.frames, series.name)
+    check_decoder(series.headers[0], series.name)
+    check_lengths(series.headers, series.name)
+    return stack
+
+
+def _check_kind(series: Series) -> None:
+    if series.modality not in MODALITIES:
+        raise ScanError(
+            f"{series.name}: modality {series.modality}; it must be one of "
+            f"{', '.join(MODALITIES)}; choose another series"
+        )
+    words = {word for header in series.headers for word in header.image_type}
+    if words & LOCALISERS:
+        raise ScanError(f"{series.name}: a localiser, not a scan; choose another series")
+    maps = words & MAPS
+    if any(header.image_type[2:3] == (PHASE_IMAGE,) for header in series.headers):
+        maps |= {"PHASE"}
+    if maps:
+        raise ScanError(
+            f"{series.name}: a computed map ({', '.join(sorted(maps))}), not a scan; "
+            "choose the series that it was made from"
+        )
+    if "MOSAIC" in words:
+        raise ScanError(
+            f"{series.name}: slices tiled into one picture (MOSAIC); "
+            "choose another series, or convert it with dcm2niix"
+        )
+
+
+def _check_alike(series: Series, max_voxels: int) -> None:
+    name, first = series.name, series.headers[0]
+    if any(header.samples != 1 or header.photometric not in GREY for header in series.headers):
+        raise ScanError(f"{name}: colour images; a scan must be grey; choose another series")
+    sizes = sorted({(header.columns, header.rows) for header in series.headers})
+    if len(sizes) > 1:
+        shown = ", ".join(f"{columns} x {rows}" for columns, rows in sizes[:4])
+        raise ScanError(
+            f"{name}: images of {len(sizes)} sizes ({shown}); all must be alike; "
+            "export each stack as a series of its own"
+        )
+    if len({header.transfer_syntax for header in series.headers}) > 1:
+        raise ScanError(f"{name}: files in several transfer syntaxes; export the series again")
+    count = series.shape[2]
+    if first.rows * first.columns * count > max_voxels:
+        raise ScanError(
+            f"{name}: {first.columns} x {first.rows} x {count} voxels; at most {max_voxels} "
+            "are allowed; resample or crop it first"
+        )
+    if count != len(series.frames):
+        raise ScanError(
+            f"{name}: {count} images and the places of {len(series.frames)}; a file with many "
+            "images must say where each lies (enhanced MR or CT), and may have at most "
+            f"{MAX_FRAMES}; convert it with dcm2niix"
+        )
+
+
+def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
+    """Every file and what it is called in messages, in a fixed order.
+
+    Files below a folder are told by number, since their names are often those of
+    patients. Folders that are links are not entered.
+    """
+    if root.name.upper() == CONTENTS and root.is_file():
+        root = root.absolute().parent
+    if is_zip(root):
+        members = archive_members(root, max_files=max_files)
+        yield from ((one, str(one)) for one in members if one.name.upper() != CONTENTS)
+        return
+    if root.is_file():
+        yield root, str(root)
+        return
+    if not root.is_dir():
+        raise ScanError(f"{root}: no such folder; check the path")
+    seen = 0
+    for parent, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            seen += 1
+            if seen > max_files:
+                raise ScanError(
+                    f"{root}: more than {max_files} files; give the folder of one examination"
+                )
+            if name.upper() != CONTENTS:
+                yield Path(parent) / name, f"{root}, file {seen}"
+
+
+def _without_copies(headers: Iterable[Header]) -> Iterator[Header]:
+    """Each image once; one of the same name and another content stays, to be refused."""
+    seen: dict[tuple[Any, ...], Header] = {}
+    for header in headers:
+        first = seen.setdefault(_identity(header), header)
+        if first is header or not header.image_uid or not same_images(first, header):
+            yield header
+
+
+def _identity(header: Header) -> tuple[Any, ...]:
+    """What tells images apart: the UID and, where UIDs were blanked, the place too."""
+    places = tuple((frame.position, frame.contrast) for frame in header.frames)
+    return header.series_uid, header.image_uid, places
+
+
+def _check_names(series: Series) -> None:
+    """Check that no two files claim to be the same image."""
+    seen = set()
+    for header in series.headers:
+        if header.image_uid and _identity(header) in seen:
+            instance = header.frames[0].instance if header.frames else None
+            about = "an image" if instance is None else f"image {instance}"
+            raise ScanError(
+                f"{series.name}: two files of {about} with one SOP Instance UID and different "
+                "pixels, and nothing says which is right; leave the wrong one out, or export the "
+                "series again"
+            )
+        seen.add(_identity(header))
+
+
+def _series(uid: str, members: list[Header]) -> Series:
+    first = members[0]
+    return Series(
+        uid, first.number, first.description, first.modality, first.manufacturer, tuple(members)
+    )

@@ -1,0 +1,1 @@
+"""Images painted from label maps, so that training sees every contrast."""

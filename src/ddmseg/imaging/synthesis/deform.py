@@ -1,0 +1,112 @@
+"""Where a synthetic patch lies in its label map: affine pose and smooth displacement.
+
+A point at ``p`` mm from the centre of the patch is read from the label map at
+``centre + matrix @ p + displacement(p)``, in voxels of the 1 mm map.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from ddmseg.imaging.synthesis.draw import draw_uniform
+
+FINE_SHARE = 0.3
+"""Size of the fine displacement as a share of the coarse one."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One drawn pose; ``displacement`` is in mm on a coarse grid over the patch."""
+
+    centre: Float[Tensor, " 3"]
+    matrix: Float[Tensor, "3 3"]
+    displacement: Float[Tensor, "3 a b c"]
+
+
+def draw_matrix(
+    generator: torch.Generator,
+    *,
+    rotation_deg: float,
+    scaling: float,
+    shear: float,
+    flip: bool,
+) -> Float[Tensor, "3 3"]:
+    """Draw rotation @ shear @ scaling, mirrored left to right when ``flip``.
+
+    Args:
+        generator: source of all randomness.
+        rotation_deg: largest angle about each axis, in degrees.
+        scaling: largest relative change of size along each axis.
+        shear: largest off-diagonal entry.
+        flip: mirror the first axis.
+    """
+    device = generator.device
+    draws = 2 * torch.rand(9, generator=generator, device=device) - 1
+    matrix = torch.eye(3, device=device)
+    for axis, angle in enumerate((draws[:3] * math.radians(rotation_deg)).tolist()):
+        turn = torch.eye(3, device=device)
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
+    skew = torch.eye(3, device=device)
+    skew[0, 1], skew[0, 2], skew[1, 2] = (draws[3:6] * shear).tolist()
+    size = 1 + draws[6:] * scaling
+    if flip:
+        size = size * torch.tensor([-1.0, 1.0, 1.0], device=device)
+    return matrix @ skew @ torch.diag(size)
+
+
+def draw_displacement(
+    generator: torch.Generator,
+    *,
+    extent_mm: tuple[float, ...],
+    spacing_mm: float,
+    largest_std_mm: float,
+) -> Float[Tensor, "3 a b c"]:
+    """Draw a smooth displacement in mm: a coarse field and a finer, smaller one.
+
+    Control points of the coarse field are ``2 * spacing_mm`` apart, those of
+    the fine one ``spacing_mm``. The standard deviation is uniform in
+    [0, ``largest_std_mm``].
+    """
+    device = generator.device
+    std = draw_uniform(generator, 0.0, largest_std_mm)
+    fine = [max(2, math.ceil(size / spacing_mm) + 1) for size in extent_mm]
+    coarse = [max(2, math.ceil(size / (2 * spacing_mm)) + 1) for size in extent_mm]
+    large = torch.randn(1, 3, *coarse, generator=generator, device=device)
+    small = torch.randn(1, 3, *fine, generator=generator, device=device)
+    field = upsample(large, tuple(fine)) + FINE_SHARE * small
+    return (field * std)[0]
+
+
+def upsample(
+    field: Float[Tensor, "b c *coarse"], shape: tuple[int, ...]
+) -> Float[Tensor, "b c *grid"]:
+    """Interpolate a coarse 3-D field linearly so that its corners meet those of ``shape``."""
+    return functional.interpolate(field, size=shape, mode="trilinear", align_corners=True)
+
+
+def sample_positions(
+    pose: Pose, shape: tuple[int, int, int], spacing_mm: float
+) -> list[Float[Tensor, "i j k"]]:
+    """Return for each map axis the position read by every voxel of the patch, in voxels."""
+    device = pose.centre.device
+    offsets = []
+    for axis, count in enumerate(shape):
+        view = [1, 1, 1]
+        view[axis] = count
+        steps = torch.arange(count, device=device, dtype=torch.float32) - (count - 1) / 2
+        offsets.append((steps * spacing_mm).view(view))
+    moved = upsample(pose.displacement[None], shape)[0]
+    matrix, centre = pose.matrix.tolist(), pose.centre.tolist()
+    for axis in range(3):
+        plane = matrix[axis][1] * offsets[1] + matrix[axis][2] * offsets[2] + centre[axis]
+        moved[axis].add_(plane).add_(matrix[axis][0] * offsets[0])
+    return list(moved)

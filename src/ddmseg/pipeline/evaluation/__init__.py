@@ -1,0 +1,1 @@
+"""Label maps of any tool against a truth: pairs, scores, tables, page."""

@@ -1,0 +1,141 @@
+"""How much memory a scan will take at its peak, from sizes alone.
+
+Bytes are counted array by array; what the count leaves out (workspaces of
+convolutions, fragments, allocator) is one measured constant, ``SLACK``. Checked against
+the peak of whole runs by ``benchmarks/speed/memory.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddmseg.networks.tiling import tile_shapes
+
+BASE = 400 * 10**6
+"""Bytes of the process with torch, scipy and nibabel loaded and nothing to do."""
+SLACK = 1.25
+"""Measured peak over counted bytes, the base left out."""
+SCAN_BYTES = 28
+"""A voxel of the scan: as read, labels before and after cleaning, two maps, and what
+cleaning and writing hold beside them, at most 4 bytes each."""
+WAITING_BYTES = 24
+"""A voxel of a scan that is being read or written while another is with the network."""
+EXPECTING = 20
+"""Numbers of 4 bytes a voxel that level 2 holds beside probabilities and guide: the scan, sums,
+doubt, and what the expected Dice is made of."""
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes that memory depends on.
+
+    Attributes:
+        widths: channels of the encoder, image grid first.
+        embedding: channels of z_I.
+        classes: labels, background included.
+        scan_voxels: of the scan.
+        grid: of the model.
+        patch: of the tiles.
+        multiple: of which tiles begin at one.
+        probabilities: whether those are brought back to the scan's grid.
+        samples: whether any may be drawn, and not the coarse head's answer alone.
+        at_once: tiles that are encoded in one batch.
+    """
+
+    widths: Sequence[int]
+    embedding: int
+    classes: int
+    scan_voxels: int
+    grid: Sequence[int]
+    patch: Sequence[int]
+    multiple: int
+    probabilities: bool = False
+    samples: bool = True
+    at_once: int = 1
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], classes: int, **sizes: Any) -> Footprint:
+        """Return the footprint of a model by its settings and the sizes of a scan."""
+        model = settings["model"]
+        return cls(model["widths"], model["embedding"], classes, **sizes)
+
+    @property
+    def network(self) -> float:
+        """Bytes at the peak where the network computes, counted."""
+        voxels = math.prod(self.grid)
+        shapes = tile_shapes(self.grid, self.patch, multiple=self.multiple)
+        tile = math.prod(shapes[0]) * min(self.at_once, len(shapes))
+        # the features of the whole grid, and with them either the tiles' or those of the crop
+        encoding = voxels * self._features + max(
+            tile * (self._features + self._workspace), voxels * self._features
+        )
+        if len(shapes) == 1:
+            encoding = voxels * (self._features * 2 + self._workspace)
+        drawing = self._drawing if self.samples else 0
+        return max(encoding, voxels * (self._features + drawing))
+
+    @property
+    def scan(self) -> int:
+        """Bytes at the peak on the grid of the scan, counted."""
+        classes = _FLOAT * self.classes if self.probabilities else 0
+        return self.scan_voxels * (SCAN_BYTES + classes)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of such a scan while another one is with the network."""
+        return self.scan_voxels * WAITING_BYTES + math.prod(self.grid) * _FLOAT * self.classes
+
+    @property
+    def _features(self) -> float:
+        """Bytes of everything the encoder leaves, a voxel of the grid."""
+        pyramid = sum(w * 0.125**level for level, w in enumerate(self.widths[1:], start=1))
+        return _FLOAT * (self.widths[0] + self.embedding + self.classes + pyramid)
+
+    @property
+    def _workspace(self) -> float:
+        """Bytes that one pass holds beside its results: inputs and outputs of a layer."""
+        return _FLOAT * 3 * self.widths[0]
+
+    @property
+    def _drawing(self) -> float:
+        """Bytes of drawing a sample: its logits with prior, its softmax, the mean of those
+        before, features of the last decision, and masks on half the grid."""
+        return _FLOAT * (3 * self.classes + 3 * self.widths[0] + self.classes)
+
+
+def peak_bytes(footprint: Footprint, *, on_gpu: bool = False) -> int:
+    """Return what a process is expected to hold at its peak while it segments one scan.
+
+    Args:
+        footprint: of the scan.
+        on_gpu: leave out what a GPU holds.
+    """
+    network = 0 if on_gpu else footprint.network
+    kept = math.prod(footprint.grid) * _FLOAT * footprint.classes
+    # labels and maps are made when the features are gone, but the scan is there all along
+    counted = max(
+        network + footprint.scan_voxels * _FLOAT, footprint.scan + kept + footprint.scan_voxels
+    )
+    return round(BASE + SLACK * counted)
+
+
+def refining_bytes(
+    fine_voxels: int, *, classes: int, guides: int, scan_voxels: int, probabilities: bool = False
+) -> int:
+    """Return what a process is expected to hold at its peak while level 2 looks at a scan.
+
+    Args:
+        fine_voxels: of level 2's grid.
+        classes: labels, background included.
+        guides: channels in which it is told level 1's answer.
+        scan_voxels: of the scan.
+        probabilities: whether those are brought back to the scan's grid.
+    """
+    blending = fine_voxels * (classes + guides + EXPECTING) + scan_voxels
+    per_voxel = SCAN_BYTES + (_FLOAT * classes if probabilities else 0)
+    restoring = fine_voxels * _FLOAT * (classes + 3) + scan_voxels * per_voxel
+    return round(BASE + SLACK * max(_FLOAT * blending, restoring))

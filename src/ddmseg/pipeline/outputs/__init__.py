@@ -1,0 +1,1 @@
+"""Everything that a segmentation leaves on the disk."""

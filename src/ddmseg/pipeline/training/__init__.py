@@ -1,0 +1,1 @@
+"""Training: batches, losses, the loop, its curve and its validation."""
