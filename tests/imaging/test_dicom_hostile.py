@@ -104,6 +104,21 @@ def test_header_cut_off(tmp_path: Path) -> None:
         list_series(path)
 
 
+def test_a_file_cut_off_anywhere_never_shortens_the_scan(tmp_path: Path) -> None:
+    """The last slice is cut: without it the rest would still be a whole scan."""
+    path = write_series(tmp_path, scan(), AFFINE)[-1]
+    raw = path.read_bytes()
+    taken = []
+    for length in range(132, len(raw), 7):
+        path.write_bytes(raw[:length])
+        try:
+            taken += [length] if refusal(only(tmp_path)) is None else []
+        except ScanError as error:
+            cut_off = "damaged DICOM file" in str(error)
+            taken += [] if cut_off else [length]
+    assert not taken
+
+
 @given(junk=st.binary(max_size=300))
 def test_junk_after_the_magic_word_is_refused_in_one_line(
     junk: bytes, tmp_path_factory: pytest.TempPathFactory

@@ -202,13 +202,18 @@ def test_the_series_is_chosen_for_the_model(tmp_path) -> None:
         assert (chosen.number, chosen.description) == (number, "")
 
 
+@pytest.mark.parametrize("length", [0, 100, 300, 600, 900])
 def test_a_damaged_file_is_told_without_its_uid(
-    open_spool, study, clock, segmenter, tmp_path
+    open_spool, study, clock, segmenter, tmp_path, length
 ) -> None:
     spool = open_spool()
     job = fill(spool, study, clock)
-    image = sorted(job.images.rglob("*.dcm"))[0]
-    image.write_bytes(image.read_bytes()[:900])
+    by_place = {
+        float(pydicom.dcmread(path).ImagePositionPatient[2]): path
+        for path in job.images.rglob("*.dcm")
+    }
+    image = by_place[max(by_place)]  # without this one the rest is a whole scan
+    image.write_bytes(image.read_bytes()[:length])
     step, tell = make_worker(spool, segmenter, tmp_path / "out")
     step.step()
     assert spool.queue.all()[0].record.state == "failed"

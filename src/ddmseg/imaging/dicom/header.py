@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.elements import number, numbers, text, whole, words
 from ddmseg.imaging.dicom.enhanced import enhanced_frames
 from ddmseg.imaging.dicom.file import Source, StoredPixels, quiet, read_header_elements
@@ -31,6 +32,10 @@ KEYWORDS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """All that is ever read of a header; nothing in it names the patient."""
+IMAGE_CLASSES = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{one}" for one in ("2", "2.1", "2.2", "4", "4.1", "4.4")
+)
+"""SOP classes of scans: CT and MR, classic, enhanced and converted from classic ones."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,25 @@ def read_header(path: Source, *, told: str = "") -> Header | None:
         told: what it is called in messages; its path when it is left out.
 
     Raises:
-        ScanError: when the file cannot be read.
+        ScanError: when the file cannot be read, or ends before what its class says is in it:
+            passed over, its slice would be missing from the scan without a word.
     """
     dataset, pixels = read_header_elements(path, KEYWORDS, told=told)
     with quiet():  # values are converted when they are looked at
-        return _header(dataset, path, pixels)
+        if whole(dataset, "Rows") and whole(dataset, "Columns"):
+            return _header(dataset, path, pixels)
+        image_class = text(dataset, "SOPClassUID")
+    if not image_class or image_class in IMAGE_CLASSES:
+        kind = "a scan" if image_class else "no kind of object"
+        raise ScanError(
+            f"{told or path}: damaged DICOM file ({kind} by its class, without rows and columns: "
+            "cut off?); export it again"
+        )
+    return None
 
 
-def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header | None:
-    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
-    if not rows or not columns:
-        return None
+def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header:
+    rows, columns = whole(dataset, "Rows") or 0, whole(dataset, "Columns") or 0
     return Header(
         path=path,
         series_uid=text(dataset, "SeriesInstanceUID"),

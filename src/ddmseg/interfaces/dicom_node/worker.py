@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from ddmseg.errors import OutputError, QualityError, ScanError
 from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
+from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
@@ -182,6 +183,8 @@ def _choose(images: Path, model: Trained) -> Series:
     of messages and of the names of files.
     """
     found = list_series(images)
+    if damaged := sum(not is_dicom(path) for path in images.rglob("*.dcm")):
+        raise ScanError(f"{damaged} of the images that came are no DICOM any more; send them again")
     plain = [replace(series, description="") for series in found]
     try:
         chosen = choose_series(found, model=model).series
