@@ -207,6 +207,8 @@ def listed(path: Path, entries: int) -> Path:
 
 PRIVATE = element(0x0009, 0x1010, b"OB", 0xFFFFFFF0)
 """An element that nobody wants and that pretends to be endless."""
+REPORT_CLASS = struct.pack("<HH2sH", 0x0008, 0x0016, b"UI", 30) + b"1.2.840.10008.5.1.4.1.1.88.11\0"
+"""What has no image and is none that was cut off: a structured report."""
 FRAMES = (0x5200, 0x9230, b"SQ")
 NESTED = element(0x0008, 0x1140, b"SQ", 0xFFFFFFFF)
 PIXELS = (0x7FE0, 0x0010, b"OW")
@@ -303,7 +305,9 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
         "member 2: inflates to more than 33554432 bytes",
     ),
     "zip of headers below the limit of one": (
-        lambda f: packed(f / "a.zip", [(meta() + private(30), 30)] * 20, padding=13 << 20),
+        lambda f: packed(
+            f / "a.zip", [(meta() + REPORT_CLASS + private(30), 30)] * 20, padding=13 << 20
+        ),
         "the headers of its files are too large",
     ),
     "zip of pixels above the promised": (
