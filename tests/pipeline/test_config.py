@@ -239,6 +239,22 @@ def test_noise_is_no_target_where_masks_are_recycled():
     Settings("run", model=noise, loss=LossSettings(recycling_clean_end=0, recycling_noise_end=0))
 
 
+@pytest.mark.parametrize(
+    ("decides", "second", "message"),
+    [
+        ([17], False, r"got \(17,\); a model that is no second level decides everything"),
+        ([17, 1004], True, r"got \(17, 1004\); must be FreeSurfer ids among 2, 3, .*, 60"),
+        ([0], True, r"got \(0,\); must be FreeSurfer ids among"),
+    ],
+)
+def test_only_a_second_level_is_told_what_it_decides(decides, second, message):
+    raw = {"name": "x", "sampling": {"decides": decides}}
+    if second:
+        raw |= {"model": {"contrasts": 7, "guided": True}, "data": {"guide": "level_one"}}
+    with pytest.raises(SettingsError, match=f"sampling.decides: {message}"):
+        settings_from_dict(Settings, raw)
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(AttributeError):
         ModelSettings().dims = 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline import level_two, refinement
+from ddmseg.pipeline import refinement
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.ensemble import Answer
@@ -51,10 +53,11 @@ class Second(DiscrepancyDiffusionSegmenter):
         return torch.full_like(labels[:, None], 0.25, dtype=torch.float32)
 
 
-def level(model: Second) -> LevelTwo:
+def level(model: Second, decides: tuple[int, ...] = ()) -> LevelTwo:
     settings = {
         "data": {"spacing_mm": 1.0, "patch": list(PATCH)},
         "loss": {"temperature": 1.0},
+        "sampling": {"decides": list(decides)},
     }
     return LevelTwo(model, Card("fine", (0, 17, 53), settings, "toy", "none"))
 
@@ -86,9 +89,16 @@ def first_answer(scan: Volume, doubt: float = 1.0):
     return prepared, answer, Assessment(labels, D, expected, expected.mean_dice)
 
 
-def refine(scan: Volume, model: Second, *, doubt: float = 1.0, **limits: int) -> Refined:
-    device = torch.device("cpu")
-    return level(model).refine(scan, *first_answer(scan, doubt), device=device, **limits)
+def refine(
+    scan: Volume,
+    model: Second,
+    *,
+    doubt: float = 1.0,
+    decides: tuple[int, ...] = (),
+    **limits: int,
+) -> Refined:
+    device, first = torch.device("cpu"), first_answer(scan, doubt)
+    return level(model, decides).refine(scan, *first, device=device, **limits)
 
 
 def deep(image: Tensor) -> Tensor:
@@ -100,7 +110,10 @@ def deep(image: Tensor) -> Tensor:
 def test_it_looks_only_where_there_is_doubt(scan):
     model = Second()
     refined = refine(scan, model)
-    assert 0 < refined.patches < refined.all_patches
+    prepared, answer, assessment = first_answer(scan)
+    everywhere = replace(assessment, discrepancy=torch.ones_like(assessment.discrepancy))
+    whole = level(Second()).refine(scan, prepared, answer, everywhere, device=torch.device("cpu"))
+    assert 0 < refined.patches < whole.patches
     assert len(model.views) == refined.patches
     assert all(view.shape == (1, 1 + CODES.channels, *PATCH) for view in model.views)
 
@@ -157,6 +170,23 @@ def test_two_levels_of_one_mind_leave_no_seam(scan):
     assert torch.allclose(repeated.answer.probabilities, untouched.answer.probabilities, atol=1e-4)
 
 
+def test_patches_without_a_structure_of_its_own_are_not_looked_at(scan):
+    assert refine(scan, Second(), decides=(53,)).patches == 0  # level 1 sees 17 alone
+    own, whole = refine(scan, Second(), decides=(17,)), refine(scan, Second())
+    assert 0 < own.patches <= whole.patches
+
+
+def test_structures_that_it_does_not_decide_keep_their_odds(scan):
+    """However often a voxel is looked at; and probabilities add up to one."""
+    before = refine(scan, Second(), doubt=0.0).answer.probabilities[0]
+    refined = refine(scan, Second(), decides=(17,))
+    after = refined.answer.probabilities[0]
+    changed = (after - before).abs().amax(0) > 0.05
+    assert changed.sum() > 1000
+    assert torch.allclose(after[0] * before[2], after[2] * before[0], atol=1e-5)
+    assert torch.allclose(after.sum(0), torch.ones(after.shape[1:]), atol=1e-5)
+
+
 def test_the_grid_is_fine_and_leads_back(scan):
     refined = refine(scan, Second())
     assert np.allclose(refined.prepared.grid.spacing_mm, 1.0)
@@ -182,7 +212,8 @@ def test_level_2_follows_when_it_is_asked_for(segmenter, scan):
     fine = segmenter(scan, mode="fast", level="2", raw=True)
     told = fine.receipt["level_two"]
     assert told["patches"] > 0
-    assert told["expected_dice_before"] == pytest.approx(coarse.quality.expected_dice, abs=1e-4)
+    assert told["expected_wrong_after"] == told["expected_wrong_before"] > 0  # no D has changed
+    assert fine.quality.expected_dice == coarse.quality.expected_dice
     assert "level_two" not in coarse.receipt
     assert "refine" in fine.receipt["seconds"]
     assert not np.array_equal(coarse.labels.data, fine.labels.data)
@@ -198,17 +229,26 @@ def test_auto_refines_what_is_expected_to_be_wanting(segmenter, scan, enough, re
 
 
 @pytest.mark.parametrize("level", ["auto", "2"])
+@pytest.mark.parametrize("worse", [True, False])
 def test_unless_asked_for_level_2_stays_only_where_it_is_expected_to_be_better(
-    segmenter, scan, monkeypatch, level
+    segmenter, scan, monkeypatch, level, worse
 ):
+    """The toy's discrepancy tells class 2 from class 1, and level 2 changes one to the other."""
+    monkeypatch.setattr(refinement, "WORSE", 0.0)
     monkeypatch.setattr(segmenter.answering, "enough", 1.1)
-    monkeypatch.setattr(level_two, "calibrated", lambda card, dice: -1.0)
-    coarse, result = segmenter(scan, mode="fast", level="1"), segmenter(scan, level=level)
+    changed, same = (0.9, 0.1) if worse else (0.1, 0.9)
+    coarse = segmenter(scan, mode="fast", level="1", raw=True).labels.data
+
+    def judged(encoding, labels):
+        return torch.where(labels == 2, changed, same)[:, None].float()
+
+    monkeypatch.setattr(segmenter.second.model, "discrepancy_map", judged)
+    result = segmenter(scan, level=level, raw=True)
     told = result.receipt["level_two"]
-    assert (told["expected_dice_after"], told["patches"] > 0) == (-1.0, True)
-    kept = np.array_equal(result.labels.data, coarse.labels.data)
-    assert kept == (level == "auto")
-    assert (result.quality.expected_dice == -1.0) == (level == "2")
+    assert told["patches"] > 0
+    assert (told["expected_wrong_after"] > told["expected_wrong_before"]) == worse
+    kept = np.array_equal(result.labels.data, coarse)
+    assert kept == (level == "auto" and worse)
 
 
 def test_level_2_without_room_is_left_out_or_refused(segmenter, scan, monkeypatch):

@@ -2,13 +2,16 @@
 
 Level 1 sees the whole head at 2 mm and so knows where everything is; level 2 sees a few
 centimetres at 1 mm and so knows where edges run. Its answers are blended into level 1's,
-interpolated, with weights that fall off towards the border of a patch.
+interpolated, with weights that fall off towards the border of a patch. Its card may name the
+structures that it decides (``sampling.decides``): those that it was measured to draw better.
+The others keep level 1's probabilities, and patches without doubt about its own are not
+looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +24,17 @@ from ddmseg.imaging.resample import resample
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.encoding import MaskEncoding
-from ddmseg.maths.expected_dice import expectation
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import bell, tiles
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.quality.assessment import Assessment, calibrated
+from ddmseg.pipeline.level_blend import Blend
+from ddmseg.pipeline.patch_choice import Box, choose_patches
+from ddmseg.pipeline.quality.assessment import Assessment
 from ddmseg.pipeline.scan_encoding import within
 from ddmseg.pipeline.zoo import second_level_path
 
-OVERLAP = 0.25
-"""Least share that neighbouring patches have in common."""
 MARGIN_MM = 4.0
 """Kept around level 1's foreground, so that level 2 can grow it."""
-PAYS = 0.02
-"""Expected share of wrong voxels in level 1's foreground from which a patch is looked at."""
-WEIGHT_OF_FIRST = 0.02
-"""Of level 1's answer in the blend, against 1 in the middle of a patch."""
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,20 @@ class Refined:
     Attributes:
         prepared: the scan on that grid, and the way back.
         answer: class probabilities there; no samples.
-        assessment: what the discrepancy of both levels says of it.
-        patches: looked at, of so many in all.
-        all_patches: that the head has.
+        assessment: level 1's, whose calibration holds for it, with the labels of this answer
+            and a discrepancy that has changed by as much as level 2's has.
+        wrong_before: share of the voxels of what level 2 decides that level 1 expects to be
+            wrong in its own answer.
+        wrong_after: the same in this one.
+        patches: looked at.
     """
 
     prepared: Prepared
     answer: Answer
     assessment: Assessment
+    wrong_before: float
+    wrong_after: float
     patches: int
-    all_patches: int
 
 
 class LevelTwo:
@@ -67,11 +66,18 @@ class LevelTwo:
     Args:
         model: in eval mode; sees the scan and level 1's expected mask.
         card: of its weights.
+
+    Attributes:
+        decides: FreeSurfer ids of the structures that it draws; all of the card's but the
+            background where the card names none.
     """
 
     def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
         self.model = model.eval()
         self.card = card
+        named = tuple(card.settings.get("sampling", {}).get("decides", ()))
+        self.decides = named or card.labels[1:]
+        self._own = torch.tensor([not named or index in named for index in card.labels])
 
     @classmethod
     def beside(cls, weights: Path, card: Card) -> LevelTwo | None:
@@ -121,17 +127,19 @@ class LevelTwo:
         prepared, to_first = self._grid(scan, first, answer)
         if require_room is not None:
             require_room(prepared.image.size)
-        blend = _Blend.of_first(prepared, to_first, answer, assessment, self._temperature)
+        blend = Blend.of_first(
+            prepared, to_first, answer, assessment, temperature=self._temperature, own=self._own
+        )
         guide = self._guide(answer, to_first, three(prepared.image.shape))
         image = torch.from_numpy(prepared.image)[None]
-        every, chosen = self._chosen(blend)
-        for number, box in enumerate(chosen[:patches]):
+        size = _patch(self.card, blend.shape)
+        chosen = choose_patches(blend.doubt, blend.inside, size, self.model.multiple)[:patches]
+        for number, box in enumerate(chosen):
             view = torch.cat([image[(slice(None), *box)], guide[(slice(None), *box)]])
-            p, D = self._look(view[None].to(device))
-            blend.add(box, p.cpu(), D.cpu())
+            blend.add(box, *self._look(view[None].to(device), blend, box))
             if progress is not None:
-                progress((number + 1) / len(chosen[:patches]))
-        return self._refined(prepared, blend, len(chosen[:patches]), every)
+                progress((number + 1) / len(chosen))
+        return self._refined(prepared, blend, assessment, len(chosen))
 
     @property
     def _temperature(self) -> float:
@@ -168,90 +176,41 @@ class LevelTwo:
         ]
         return torch.from_numpy(np.stack(fine))
 
-    def _chosen(self, blend: _Blend) -> tuple[int, list[Box]]:
-        """Return how many patches hold foreground, and those that pay, worst first."""
-        size = _patch(self.card, blend.shape)
-        rows = []
-        for box in tiles(blend.shape, size, OVERLAP, self.model.multiple):
-            inside = float(blend.inside[box].sum())
-            if inside:
-                rows.append((float(blend.doubt[box].sum()), inside, box))
-        paying = [(wrong, box) for wrong, inside, box in rows if wrong >= PAYS * inside]
-        return len(rows), [box for _, box in sorted(paying, key=lambda row: -row[0])]
+    def _look(self, view: Tensor, blend: Blend, box: Box) -> tuple[Tensor, Tensor]:
+        """Return what to add of a patch: probabilities (``k i j k``), change of D (``i j k``).
 
-    def _look(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class probabilities (``k i j k``) and discrepancy (``i j k``) of a patch."""
+        One judge for both: the change is from level 1's labels to those of the joined
+        answer, both seen at 1 mm.
+        """
         encoding = self.model.encode(view)
-        p = torch.softmax(encoding.coarse_logits, dim=1)
-        D = self.model.discrepancy_map(encoding, p.argmax(1))
-        return p[0], D[0, 0]
+        p = blend.joined(box, torch.softmax(encoding.coarse_logits, dim=1)[0].cpu())
+        before, after = (
+            self.model.discrepancy_map(encoding, labels[None].to(view.device))[0, 0].cpu()
+            for labels in (blend.first[box].long(), p.argmax(0))
+        )
+        return p, after - before
 
-    def _refined(self, prepared: Prepared, blend: _Blend, patches: int, every: int) -> Refined:
+    def _refined(
+        self, prepared: Prepared, blend: Blend, first: Assessment, patches: int
+    ) -> Refined:
         p, D = blend.result()
         labels = p.argmax(0)
-        right = right_probability(D, temperature=self._temperature)
-        expected = expectation(labels, right, p)
-        assessment = Assessment(
-            labels[None], D[None, None], expected, calibrated(self.card, expected.mean_dice)
-        )
+        decided = self._decided(labels) | self._decided(blend.first.long())
+        assessment = replace(first, labels=labels[None], discrepancy=D[None, None])
         finer = Answer(p[None], torch.zeros(0), torch.zeros(0, len(p)), 0)
-        return Refined(prepared, finer, assessment, patches, every)
+        before, after = self._wrong(blend.first_D[decided]), self._wrong(D[decided])
+        return Refined(prepared, finer, assessment, before, after, patches)
 
+    def _wrong(self, D: Tensor) -> float:
+        """Return the share of voxels that is expected to be wrong; 0 of none."""
+        wrong = 1 - right_probability(D, temperature=self._temperature)
+        return float(wrong.mean()) if len(D) else 0.0
 
-@dataclass(frozen=True)
-class _Blend:
-    """Sums of weighted answers on the fine grid, level 1's among them.
-
-    Attributes:
-        p: class probabilities times weight (``k i j k``).
-        D: discrepancy times weight.
-        weight: the weights.
-        doubt: probability that level 1's label is wrong.
-        inside: level 1's foreground.
-    """
-
-    p: Tensor
-    D: Tensor
-    weight: Tensor
-    doubt: Tensor
-    inside: Tensor
-
-    @classmethod
-    def of_first(
-        cls,
-        prepared: Prepared,
-        to_first: IndexMap,
-        answer: Answer,
-        assessment: Assessment,
-        temperature: float,
-    ) -> _Blend:
-        shape = three(prepared.image.shape)
-        coarse = answer.probabilities[0].float().cpu()
-        p = torch.zeros((len(coarse), *shape))
-        for number, values in enumerate(coarse):
-            fill = float(number == 0)
-            fine = resample(values.numpy(), to_first, shape, fill=fill)
-            p[number] = torch.from_numpy(fine)
-        first_D = assessment.discrepancy[0, 0].float().cpu()
-        D = torch.from_numpy(resample(first_D.numpy(), to_first, shape))
-        doubt = 1 - right_probability(D, temperature=temperature)
-        weight = torch.full(shape, WEIGHT_OF_FIRST)
-        inside = p[0] < 0.5
-        return cls(p.mul_(WEIGHT_OF_FIRST), D * WEIGHT_OF_FIRST, weight, doubt, inside)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.weight.shape)
-
-    def add(self, box: Box, p: Tensor, D: Tensor) -> None:
-        share = bell(tuple(D.shape), D)
-        self.p[(slice(None), *box)].addcmul_(p, share[None])
-        self.D[box].addcmul_(D, share)
-        self.weight[box].add_(share)
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        """Return probabilities and discrepancy; the sums are used up."""
-        return self.p.div_(self.weight), self.D.div_(self.weight)
+    def _decided(self, labels: Tensor) -> Tensor:
+        """Say where labels are structures that level 2 decides."""
+        own = self._own.clone()
+        own[0] = False
+        return own[labels]
 
 
 def _patch(card: Card, shape: Sequence[int]) -> tuple[int, ...]:

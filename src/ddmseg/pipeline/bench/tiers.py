@@ -12,7 +12,7 @@ from ddmseg.pipeline.engines.catalogue import KINDS, resolve
 
 FULL_DRAW = Draw(steps=10, samples=4)
 """Of the full diffusion answer, which the others are compared with."""
-FAST, FULL, LEVEL_TWO = "fast", "diffusion", "level2"
+FAST, AUTO, FULL, LEVEL_TWO = "fast", "auto", "diffusion", "level2"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
         Tier(FAST, "fast", {"mode": "fast"}),
-        Tier("auto", "auto"),
+        Tier(AUTO, "auto"),
         Tier(FULL, f"diffusion, {FULL_DRAW}", _FULL_OPTIONS),
         Tier(LEVEL_TWO, "fast, then level 2", {"mode": "fast", "level": "2"}),
         *(Tier(engine, f"fast, {engine}", {"mode": "fast"}, engine) for engine in KINDS),

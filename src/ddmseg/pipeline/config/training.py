@@ -10,7 +10,11 @@ from ddmseg.pipeline.config.checks import require, require_above_0, require_leas
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How masks are sampled, in validation and later by default."""
+    """How masks are sampled, in validation and later by default.
+
+    ``decides`` is of a second level: FreeSurfer ids of the structures that it draws in place
+    of the first, see ``pipeline.level_two``; none named are all.
+    """
 
     sampler: Literal["ddim", "ddpm", "dpm", "one-step"] = "ddim"
     steps: int = 10
@@ -19,6 +23,7 @@ class SamplingSettings:
     guidance: Literal["none", "energy", "classifier_free", "classifier"] = "none"
     guidance_scale: float = 1.0
     coarse_share: float = 0.5
+    decides: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

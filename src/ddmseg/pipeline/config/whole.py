@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.pipeline.config.checks import require
 from ddmseg.pipeline.config.data import DataSettings
 from ddmseg.pipeline.config.distillation import DistillationSettings
@@ -66,6 +67,7 @@ class Settings:
             f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
         )
         self._check_target()
+        self._check_decides()
         self._check_patches()
         self._check_adapter()
 
@@ -79,6 +81,23 @@ class Settings:
             self.model.target,
             "where the mask is recycled, the noise in it does not lead to the truth; set "
             "loss.recycling_clean_end and loss.recycling_noise_end to 0",
+        )
+
+    def _check_decides(self) -> None:
+        """Refuse unknown structures to decide, and any where there is no first level."""
+        decides = self.sampling.decides
+        require(
+            not decides or self.data.guide != "none",
+            "sampling.decides",
+            decides,
+            "a model that is no second level decides everything; leave it out",
+        )
+        known = set(ANATOMY_LABELS) - {0}
+        require(
+            set(decides) <= known,
+            "sampling.decides",
+            decides,
+            f"must be FreeSurfer ids among {', '.join(map(str, sorted(known)))}",
         )
 
     def _check_patches(self) -> None:
