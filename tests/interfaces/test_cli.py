@@ -106,7 +106,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch):
         def fail() -> list:
             raise error
 
-        monkeypatch.setattr(zoo, "list_models", fail)
+        monkeypatch.setattr(zoo, "shipped_cards", fail)
 
     return arrange
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,24 @@ def test_the_folder_is_that_of_the_package() -> None:
 
 
 def test_every_shipped_model_is_intact_and_says_its_terms() -> None:
-    for card in zoo.list_models():
-        assert zoo.is_intact(zoo.model_path(card.name))
+    for card in zoo.shipped_cards():
+        assert zoo.is_intact(zoo.weights_folder() / f"{card.name}{zoo.SUFFIX}")
         assert card.licence
         assert card.data
 
 
 def test_names_come_with_the_default_first(shelf) -> None:
     assert zoo.model_names() == ["anatomy", "hippocampus"]
-    assert [card.name for card in zoo.list_models()] == ["anatomy", "hippocampus"]
+    assert [card.name for card in zoo.shipped_cards()] == ["anatomy", "hippocampus"]
+
+
+def test_a_second_level_ships_and_cannot_be_asked_for(shelf) -> None:
+    for suffix in ("safetensors", "json"):
+        shutil.copy(shelf / f"hippocampus.{suffix}", shelf / f"hippocampus_fine.{suffix}")
+    assert zoo.weights_names() == ["anatomy", "hippocampus", "hippocampus_fine"]
+    assert zoo.model_names() == ["anatomy", "hippocampus"]
+    with pytest.raises(UsageError, match=r"allowed are anatomy, hippocampus, or"):
+        zoo.model_path("hippocampus_fine")
 
 
 def test_a_name_leads_to_its_file(shelf) -> None:
@@ -66,7 +76,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(shelf) -> None:
 
 def test_where_nothing_shipped_it_is_said(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path / "none")
-    assert zoo.list_models() == []
+    assert zoo.shipped_cards() == []
     with pytest.raises(UsageError, match="got 'anatomy'; no model came with this installation"):
         zoo.model_path("anatomy")
 
@@ -98,10 +108,10 @@ def test_weights_that_are_gone_are_refused(shelf) -> None:
 def test_a_damaged_card_is_refused(shelf, text) -> None:
     (shelf / "anatomy.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match=r"anatomy\.json: not a card of weights"):
-        zoo.list_models()
+        zoo.shipped_cards()
 
 
 def test_a_missing_card_is_refused(shelf) -> None:
     (shelf / "anatomy.json").unlink()
     with pytest.raises(CheckpointError, match=r"weights need a \.json card beside them"):
-        zoo.list_models()
+        zoo.shipped_cards()

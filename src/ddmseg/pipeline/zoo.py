@@ -23,11 +23,15 @@ def weights_folder() -> Path:
     return Path(str(resources.files("ddmseg"))) / "weights"
 
 
-def model_names() -> list[str]:
-    """Return the names of the shipped models, the default first."""
+def weights_names() -> list[str]:
+    """Return the names of the shipped weights, second levels among them, the default first."""
     names = [path.stem for path in weights_folder().glob(f"*{SUFFIX}")]
-    names = [name for name in names if not name.endswith(SECOND_LEVEL)]
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
+
+
+def model_names() -> list[str]:
+    """Return the names of the models that can be asked for, the default first."""
+    return [name for name in weights_names() if not name.endswith(SECOND_LEVEL)]
 
 
 def model_path(name: str) -> Path:
@@ -62,15 +66,16 @@ def second_level_path(weights: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def list_models() -> list[Card]:
-    """Return the cards of the shipped models, the default first.
+def shipped_cards() -> list[Card]:
+    """Return the cards of all shipped weights, as :func:`weights_names` has them.
 
     Raises:
         CheckpointError: when a card is missing or damaged.
     """
     from ddmseg.pipeline.checkpoint import read_card
 
-    return [read_card(model_path(name).with_suffix(".json")) for name in model_names()]
+    folder = weights_folder()
+    return [read_card(folder / f"{name}.json") for name in weights_names()]
 
 
 def is_intact(path: Path) -> bool:

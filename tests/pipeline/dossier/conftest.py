@@ -14,7 +14,7 @@ import pytest
 from ddmseg import __version__
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.dossier.figures import Figure, figures
-from ddmseg.pipeline.zoo import list_models
+from ddmseg.pipeline.zoo import shipped_cards
 
 ROOT = Path(__file__).parents[3]
 VALUE = {"mean": 0.911, "low": 0.9, "high": 0.922, "n": 7}
@@ -28,7 +28,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def cards() -> Mapping[str, Card]:
-    return {card.name: card for card in list_models()}
+    return {card.name: card for card in shipped_cards()}
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def results(tmp_path: Path, cards) -> Path:
         place[figure.path[-1]] = dict(VALUE)
         if figure.model:
             weights = cards[figure.model].checksum[:12]
-            record["models"] = {"ddm": {"name": figure.model, "weights": weights}}
+            named = record.setdefault("models", {})
+            named[figure.model] = {"name": figure.model, "weights": weights}
             if figure.raw:
                 (folder / figure.raw).write_text(f"weights\tdice\n{weights}\t0.911\n")
     for name, record in records.items():

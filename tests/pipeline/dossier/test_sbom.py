@@ -18,7 +18,7 @@ from ddmseg.pipeline import zoo
 from ddmseg.pipeline.dossier import installed as installed_module
 from ddmseg.pipeline.dossier.sbom import sbom_json
 from ddmseg.pipeline.dossier.shipped import shipped_table
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.pipeline.zoo import weights_folder
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PACKAGE = Path(str(resources.files("ddmseg")))
@@ -56,7 +56,7 @@ def test_it_says_what_it_is_of_and_when(text):
 def test_it_lists_the_hashes_of_the_weights_with_their_licence(components, cards):
     for name, card in cards.items():
         one = components[f"weights/{name}.safetensors"]
-        sha256 = hashlib.sha256(model_path(name).read_bytes()).hexdigest()
+        sha256 = hashlib.sha256((weights_folder() / f"{name}.safetensors").read_bytes()).hexdigest()
         assert one["hashes"] == [{"alg": "SHA-256", "content": sha256}]
         assert one["type"] == "machine-learning-model"
         assert one["licenses"] == [{"expression": card.licence}]

@@ -103,14 +103,14 @@ def _is_installed(package: str) -> bool:
 
 
 def _weights() -> Iterator[Finding]:
-    from ddmseg.pipeline.zoo import is_intact, model_names, model_path
+    from ddmseg.pipeline.zoo import SUFFIX, is_intact, weights_folder, weights_names
 
-    names = model_names()
+    names = weights_names()
     if not names:
         yield Finding("note", "weights", "no model came with this installation")
     for name in names:
         try:
-            sound = is_intact(model_path(name))
+            sound = is_intact(weights_folder() / f"{name}{SUFFIX}")
         except DdmsegError as error:
             yield Finding("bad", name, str(error))
             continue

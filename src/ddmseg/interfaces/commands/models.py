@@ -24,13 +24,13 @@ def run(arguments: Arguments) -> int:
     Raises:
         CheckpointError: when a card is damaged.
     """
-    from ddmseg.pipeline.zoo import list_models, model_path
+    from ddmseg.pipeline.zoo import SUFFIX, shipped_cards, weights_folder
 
-    cards = list_models()
+    cards = shipped_cards()
     if not cards:
         print("no model came with this installation; train one with ddmseg train")
     for card in cards:
-        megabytes = model_path(card.name).stat().st_size / 2**20
+        megabytes = (weights_folder() / f"{card.name}{SUFFIX}").stat().st_size / 2**20
         print("\n".join(describe(card, megabytes)))
     return 0
 
@@ -39,6 +39,8 @@ def describe(card: Card, megabytes: float) -> Iterator[str]:
     """Yield the lines on one model."""
     model, data = card.settings["model"], card.settings["data"]
     kind = "diffusion" if model["diffusion"] else "plain network"
+    if data.get("guide", "none") != "none":
+        kind = "second level of the model before it"
     yield (
         f"{card.name}: {len(card.labels) - 1} structures at {data['spacing_mm']:g} mm in "
         f"{model['dims']}-D, {kind}, {megabytes:.1f} MB, {card.trained_steps} training steps"

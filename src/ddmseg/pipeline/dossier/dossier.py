@@ -92,11 +92,9 @@ def _intact_cards() -> dict[str, Card]:
 
     Files that no user names, such as second levels, are among them: they ship, too.
     """
-    folder = zoo.weights_folder()
-    names = sorted(path.stem for path in folder.glob(f"*{zoo.SUFFIX}"))
     cards = {}
-    for name in sorted(names, key=lambda one: one != zoo.DEFAULT_MODEL):
-        path = folder / f"{name}{zoo.SUFFIX}"
+    for name in zoo.weights_names():
+        path = zoo.weights_folder() / f"{name}{zoo.SUFFIX}"
         if not zoo.is_intact(path):
             raise CheckpointError(f"{path}: checksum differs from its card; install ddmseg again")
         cards[name] = replace(read_card(path.with_suffix(".json")), name=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from ddmseg.pipeline.evidence.page import NO_FIGURE, Summaries, Summary, models_of, table
-from ddmseg.pipeline.zoo import list_models
+from ddmseg.pipeline.zoo import shipped_cards
 
 TITLE = "Where the figures are from"
 WORDS = (
@@ -37,7 +37,7 @@ def is_older(model: Summary) -> bool:
 
 @cache
 def _shipped() -> dict[str, str]:
-    return {card.name: card.checksum[:LETTERS] for card in list_models()}
+    return {card.name: card.checksum[:LETTERS] for card in shipped_cards()}
 
 
 def _row(name: str, found: Summary) -> list[str]:
