@@ -44,8 +44,8 @@ class Refined:
     Attributes:
         prepared: the scan on that grid, and the way back.
         answer: class probabilities there; no samples.
-        assessment: level 1's, whose calibration holds for it, with the labels of this answer
-            and a discrepancy that has changed by as much as level 2's has.
+        assessment: level 1's, whose calibration holds for it, with the labels of this answer;
+            the discrepancy is level 1's, since that of level 2 is on another scale.
         wrong_before: share of the voxels of what level 2 decides that level 1 expects to be
             wrong in its own answer.
         wrong_after: the same in this one.
@@ -196,7 +196,7 @@ class LevelTwo:
         p, D = blend.result()
         labels = p.argmax(0)
         decided = self._decided(labels) | self._decided(blend.first.long())
-        assessment = replace(first, labels=labels[None], discrepancy=D[None, None])
+        assessment = replace(first, labels=labels[None], discrepancy=blend.first_D[None, None])
         finer = Answer(p[None], torch.zeros(0), torch.zeros(0, len(p)), 0)
         before, after = self._wrong(blend.first_D[decided]), self._wrong(D[decided])
         return Refined(prepared, finer, assessment, before, after, patches)
