@@ -7,6 +7,8 @@ import dataclasses
 import errno
 import hashlib
 import json
+import shutil
+import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -237,6 +239,37 @@ def test_an_older_set_survives_a_failure(make_segmentation, tmp_path, monkeypatc
     with pytest.raises((OutputError, KeyboardInterrupt)):
         write_outputs(make_segmentation(seed=1), tmp_path, stem="scan", overwrite=True)
     assert contents(tmp_path) == before
+
+
+def test_ctrl_c_as_the_packing_thread_starts_leaves_nobody_writing(
+    make_segmentation, tmp_path, monkeypatch
+) -> None:
+    """A thread that Ctrl-C meets at its start is one that its pool does not know of."""
+    begun, written = threading.Event(), threading.Event()
+    start, remove = threading.Thread.start, shutil.rmtree
+    left_behind = []
+
+    def starting(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def slow(*_: object) -> None:
+        begun.set()
+        written.wait(1)
+        written.set()
+
+    def removing(folder: Path, **options: bool) -> None:
+        if begun.wait(0.2) and not written.is_set():
+            left_behind.append(folder)
+        remove(folder, **options)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    monkeypatch.setitem(outputs._WRITERS, "_dseg.nii.gz", slow)
+    monkeypatch.setattr(shutil, "rmtree", removing)
+    with pytest.raises(KeyboardInterrupt):
+        write_outputs(make_segmentation(), tmp_path / "out", stem="scan")
+    assert not left_behind
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("allowed", range(2 * len(PROMISED)))

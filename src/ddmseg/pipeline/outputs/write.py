@@ -8,8 +8,8 @@ a receipt finds the whole set.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -99,30 +99,43 @@ def write_outputs(
     ]
     with _errors_named(folder):
         existing = _check_free(folder, stem, overwrite=overwrite)
-        with _staging(folder, stem) as staging:
+        with _packing() as packer, _staging(folder, stem) as staging:
             work = {staging / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
-            _write_all(segmentation, work)
+            _write_all(segmentation, work, packer)
             _write_receipt(segmentation, _paths(staging, stem, wanted))
             _move_in(_paths(staging, stem, wanted), folder, existing)
     return _paths(folder, stem, wanted)
 
 
-def _write_all(segmentation: Segmentation, work: dict[Path, Writer]) -> None:
-    """Write every file, volumes in a thread beside the others: zlib lets go of Python's lock."""
-    with ThreadPoolExecutor(max_workers=1) as packer:
+@contextmanager
+def _packing() -> Iterator[ThreadPoolExecutor]:
+    """A thread that packs volumes, running already: zlib lets go of Python's lock.
+
+    Ctrl-C while a thread starts leaves one that nobody waits for. So it starts before there
+    is a file, and what it writes can always be waited for.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing") as packer:
+        packer.submit(int).result()
+        yield packer
+
+
+def _write_all(
+    segmentation: Segmentation, work: dict[Path, Writer], packer: ThreadPoolExecutor
+) -> None:
+    """Write every file, volumes in the packing thread; when it returns, that has ended."""
+    try:
         packed = [
             packer.submit(write, segmentation, path)
             for path, write in work.items()
             if path.name.endswith(VOLUME)
         ]
-        try:
-            for path, write in work.items():
-                if not path.name.endswith(VOLUME):
-                    write(segmentation, path)
-            for volume in packed:
-                volume.result()
-        finally:
-            packer.shutdown(cancel_futures=True)
+        for path, write in work.items():
+            if not path.name.endswith(VOLUME):
+                write(segmentation, path)
+        for volume in packed:
+            volume.result()
+    finally:
+        packer.shutdown(cancel_futures=True)
 
 
 def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
@@ -171,10 +184,12 @@ def _errors_named(folder: Path) -> Iterator[None]:
 def _staging(folder: Path, stem: str) -> Iterator[Path]:
     """A hidden folder inside the output folder, so that moving in is a mere renaming."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{stem[:100]}.", dir=folder))
+    # Named before it is made: Ctrl-C between the two leaves nothing behind.
+    staging = folder / f".{stem[:100]}.{secrets.token_hex(8)}"
     done = False
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(mode=0o700)
         yield staging
         done = True
     except OutputError as error:
