@@ -367,13 +367,18 @@ def _join_group(device: torch.device) -> tuple[int, int]:
 
 
 def _average_gradients(model: nn.Module, ranks: int) -> None:
+    """Give every rank the mean gradient, in one message: each costs more than its numbers."""
     if ranks == 1:
         return
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue  # a gradient of zero would still let the weights decay
+    # What does not learn is left out: a gradient of zero would still let its weights decay.
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
         # A branch that one rank did not take still counts as zero for the mean.
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        torch.distributed.all_reduce(parameter.grad)
-        parameter.grad /= ranks
+    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(message)
+    pieces = (message / ranks).split([gradient.numel() for gradient in gradients])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view(gradient.shape))
