@@ -7,6 +7,13 @@ from typing import Literal
 
 from ddmseg.pipeline.config.checks import require, require_above_0, require_least, require_share
 
+SHARES = (
+    "skull_strip_probability",
+    "t1_probability",
+    "brain_centred_probability",
+    "synthetic_share",
+)
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -17,6 +24,8 @@ class DataSettings:
         subjects: the first so many training subjects; 0 takes all.
         spacing_mm: voxel edge that scans are brought to, when they are segmented; where the
             examples are patches of heads (label_maps, lpba40, brats), in training too.
+        brain_centred_probability: of label_maps' patches, those about the brain rather than
+            anywhere over head and neck.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis.regions``.
         guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
@@ -37,6 +46,7 @@ class DataSettings:
     augment: bool = True
     skull_strip_probability: float = 0.5
     t1_probability: float = 0.6
+    brain_centred_probability: float = 0.75
     synthetic_share: float = 0.0
     guide: Literal["none", "level_one"] = "none"
     maps: Literal["none", "inter_intra"] = "none"
@@ -50,7 +60,7 @@ class DataSettings:
         for name in ("subjects", "resample_mm"):
             require_least(0, self, f"data.{name}")
         self._check_fold()
-        for name in ("skull_strip_probability", "t1_probability", "synthetic_share"):
+        for name in SHARES:
             require_share(self, f"data.{name}")
         self._check_scans()
         require(

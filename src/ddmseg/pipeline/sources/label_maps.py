@@ -35,8 +35,7 @@ class LabelMapSource:
         drawn = SynthesisSettings(
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
             skull_strip_probability=settings.skull_strip_probability,
-            # Level 2 is asked only where level 1 saw brain.
-            brain_centred_probability=0.95 if self._guided else 0.75,
+            brain_centred_probability=settings.brain_centred_probability,
         )
         split = split_cases(list_cases(root), "label_maps")
 
