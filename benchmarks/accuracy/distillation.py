@@ -7,14 +7,16 @@ crops of the hippocampus, or MALC2012 for models of the whole head, which no tra
 seen. ``fast`` is the coarse head, ``diffusion`` the steps and samples of each model's own
 card. The teacher is the one that the student's card names. Writes
 ``results/distillation.tsv`` (one row a scan, model and mode) and
-``results/distillation.json``; a stopped run goes on.
+``results/distillation.json``; a stopped run goes on. Students of earlier runs stay in both,
+unless their teacher has other weights by now or ``--fresh`` is given.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,7 @@ from ddmseg.maths.uncertainty import expected_calibration_error
 from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
+from ddmseg.pipeline.evidence.records import RawTable, numbers, read_summary, write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.zoo import model_path
@@ -259,15 +261,37 @@ def summarise(
     }
 
 
+def earlier(record: Path, students: Sequence[Model], teachers: Container[str]) -> dict[str, Any]:
+    """Return what a record says of other students, as long as it is of the same teachers.
+
+    A trial is measured once and its weights need not be kept.
+
+    Args:
+        record: of an earlier run; it may be missing.
+        students: measured now, whatever the record says of their names.
+        teachers: weights of those that teach today.
+    """
+    found = (read_summary(record) or {}).get("students", {})
+    now = {student.card.name for student in students}
+    return {
+        name: one
+        for name, one in found.items()
+        if name not in now and one["teacher"]["weights"] in teachers
+    }
+
+
 def run(arguments: Arguments) -> None:
     """Measure students and teachers, then sum up."""
     students = [Model.load(name) for name in arguments.students]
     names = [teacher_of(student.card) for student in students]
     teachers = {name: Model.load(name) for name in dict.fromkeys(names)}
     path = arguments.output / "distillation.tsv"
-    used = [model.weights for model in (*students, *teachers.values())]
+    taught = {teacher.weights for teacher in teachers.values()}
+    kept = {} if arguments.fresh else earlier(path.with_suffix(".json"), students, taught)
+    used = [student.weights for student in students] + [*taught]
+    used += [one["student"]["weights"] for one in kept.values()]
     table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)
-    summary: dict[str, Any] = {"machine": describe_machine(), "students": {}}
+    summary: dict[str, Any] = {"machine": describe_machine(), "students": kept}
     for student, name in zip(students, names, strict=True):
         teacher, tests = teachers[name], scan_set(student.card)
         splits = {}

@@ -16,7 +16,7 @@ from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import DistillationSettings
-from ddmseg.pipeline.evidence.records import RawTable
+from ddmseg.pipeline.evidence.records import RawTable, write_summary
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from tiny_weights import CROPS, save_tiny
 from toys import tiny_model, tiny_settings
@@ -171,3 +171,15 @@ def test_what_was_measured_is_not_measured_again(case, student_path, teacher_pat
     ]
     assert found["fast against fast"]["share_of_dice"]["mean"] == 1.0
     assert student.describe()["parameters"] == student.parameters > 0
+
+
+def test_students_of_earlier_runs_stay_beside_the_same_teacher(student_path, tmp_path):
+    student = bench.Model.load(str(student_path))
+    record = tmp_path / "distillation.json"
+    assert bench.earlier(record, [student], {"today"}) == {}
+    told = {
+        name: {"student": {"weights": name}, "teacher": {"weights": teacher}}
+        for name, teacher in (("a", "today"), ("b", "before"), (student.card.name, "today"))
+    }
+    write_summary(record, {"students": told})
+    assert bench.earlier(record, [student], {"today"}) == {"a": told["a"]}
