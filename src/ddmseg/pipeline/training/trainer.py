@@ -379,6 +379,6 @@ def _average_gradients(model: nn.Module, ranks: int) -> None:
     gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
     message = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(message)
-    pieces = (message / ranks).split([gradient.numel() for gradient in gradients])
+    pieces = torch.split_with_sizes(message / ranks, [g.numel() for g in gradients])
     for gradient, piece in zip(gradients, pieces, strict=True):
         gradient.copy_(piece.view(gradient.shape))
