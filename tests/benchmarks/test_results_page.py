@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline.evidence.chapters.distillation import SHIPPED
+from ddmseg.pipeline.evidence.chapters.distillation import LIGHT, SHIPPED
 from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg.pipeline.evidence.figures import draw_all
 from ddmseg.pipeline.evidence.page import NOT_MEASURED
@@ -171,8 +171,12 @@ def test_the_monitor_is_judged_by_its_false_alarms(summaries):
 def test_a_student_stands_beside_its_teacher(summaries):
     page = results_page(summaries)
     (row,) = [line for line in page.splitlines() if line.startswith(f"| `{SHIPPED}` (bbb)")]
-    assert "| `toy` (aaa) | soft labels | 0.792 " in row
+    assert "| 131196 | `toy` (aaa) | consistency | diffusion | 0.792 " in row
+    fast, diffusion = (line for line in page.splitlines() if line.startswith(f"| `{LIGHT}` (ccc)"))
+    assert "| soft labels | fast | 0.700 " in fast
+    assert "| soft labels | diffusion | 0.792 " in diffusion
     rows = overview(page)
+    assert rows[f"{LIGHT}: parameters"][1] == "131196"
     assert rows[f"{SHIPPED}: share of its teacher's Dice"][1].startswith("0.99")
     assert rows[f"{SHIPPED}: ECE more than its teacher's"][1].startswith("−0.01")
 

@@ -50,7 +50,9 @@ def results(tmp_path: Path, cards) -> Path:
             named = record.setdefault("models", {})
             named[figure.model] = {"name": figure.model, "weights": weights}
             if figure.raw:
-                (folder / figure.raw).write_text(f"weights\tdice\n{weights}\t0.911\n")
+                raw = folder / figure.raw
+                rows = raw.read_text() if raw.exists() else "weights\tdice\n"
+                raw.write_text(f"{rows}{weights}\t0.911\n")
     for name, record in records.items():
         (folder / name).write_text(json.dumps(record))
     return folder
