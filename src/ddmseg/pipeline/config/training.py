@@ -13,7 +13,8 @@ class SamplingSettings:
     """How masks are sampled, in validation and later by default.
 
     ``decides`` is of a second level: FreeSurfer ids of the structures that it draws in place
-    of the first, see ``pipeline.level_two``; none named are all.
+    of the first, see ``pipeline.level_two``; none named are all. With ``one_body`` the labels
+    of a scan hang together, and what lies apart is taken away, see ``pipeline.postprocess``.
     """
 
     sampler: Literal["ddim", "ddpm", "dpm", "one-step"] = "ddim"
@@ -24,6 +25,7 @@ class SamplingSettings:
     guidance_scale: float = 1.0
     coarse_share: float = 0.5
     decides: tuple[int, ...] = ()
+    one_body: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
