@@ -98,6 +98,7 @@ def tiny_settings(
         "device": "cpu",
         "threads": 1,
         "ema": 0.5,
+        "precision": "single",
     }
     sizes = {"widths": (4, 8, 8), "embedding": 2, "mask_width": 4, "denoiser_width": 4}
     return Settings(

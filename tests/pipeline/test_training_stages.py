@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import load_weights
-from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg.pipeline.training.trainer import Progress, Trainer, learning_rate_factor
 from toys import BoxSource, tiny_settings
 
 
@@ -74,3 +76,51 @@ def test_what_is_frozen_is_not_averaged_between_processes(tmp_path, monkeypatch)
     trainer._any = lambda here: here
     trainer.run(report=keep)
     assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+
+
+BLOCK = {
+    "encoder_form": "block",
+    "widths": (4, 8, 8),
+    "denoiser_form": "light",
+    "mask_stride": 2,
+}
+
+
+def test_with_frozen_features_the_rest_learns_on_them(tmp_path):
+    settings = tiny_settings(model=BLOCK, loss={"freeze_features": True}, weight_decay=0.5)
+    trainer = Trainer(settings, BoxSource(), tmp_path)
+    begin = {n: w.clone() for n, w in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict()
+    moved = {name for name in begin if not torch.equal(begin[name], after[name])}
+    assert {n for n in moved if n.startswith("image_encoder.")} == {
+        "image_encoder.embed.weight",
+        "image_encoder.embed.bias",
+    }
+    assert {n.split(".")[0] for n in moved} == {
+        "image_encoder",
+        "segmentation_encoder",
+        "denoiser",
+    }
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_scored_on_some_blocks_it_learns_as_on_all(tmp_path, dims):
+    shares = {"foreground_share": 0.5, "background_share": 0.25}
+    coarse = {}
+    for name, loss in (("all", {}), ("some", shares)):
+        settings = tiny_settings(dims=dims, model=BLOCK, loss=loss, steps=60)
+        trainer = Trainer(settings, BoxSource(dims), tmp_path / name)
+        trainer.run()
+        coarse[name] = trainer.curve.rows[-1]["coarse_dice"]
+    assert coarse["some"] > 0.6
+    assert abs(coarse["some"] - coarse["all"]) < 0.3
+
+
+def test_legs_rise_stay_and_fall_to_zero_again_and_again():
+    factors = [learning_rate_factor(step, 10, 10**6, 90) for step in range(180)]
+    assert factors[:90] == factors[90:]
+    assert factors[0] == pytest.approx(0.1)
+    assert all(factor == 1 for factor in factors[9:60])
+    assert factors[89] == pytest.approx(1 / 30)
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:90]))

@@ -61,7 +61,7 @@ class MaskEncoding:
 
     def logits_of(self, mask: Tensor) -> Tensor:
         """Return, for an expected mask (``b m *grid``), logits that a channel is +b."""
-        shares = (mask / self.scale + 1) / 2
+        shares = (mask.float() / self.scale + 1) / 2  # in half precision 1 - eps would be 1
         return torch.logit(shares, eps=SMALLEST_SHARE)
 
     def of_logits(self, logits: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ddmseg.networks.normalisation import Normalisation
 
@@ -29,6 +30,8 @@ class Convolution3d(nn.Conv3d):
             x.device.type == "cpu" and x.dtype == torch.float32 and self.padding_mode == "zeros"
         )
         if not usable or isinstance(self.padding, str) or _recorded() or not _onednn():
+            return super().forward(x)
+        if torch.is_autocast_enabled("cpu"):  # which does not reach kernels called by name
             return super().forward(x)
         return torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
@@ -149,12 +152,18 @@ class ConvolutionBlock(nn.Module):
 
     def __init__(self, dims: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.convolution = CONVOLUTIONS[dims](channels_in, channels_out, 3, padding=1, bias=False)
-        self.norm = Normalisation(channels_out)
+        self.convolution: nn.Module = CONVOLUTIONS[dims](
+            channels_in, channels_out, 3, padding=1, bias=False
+        )
+        self.norm: nn.Module = Normalisation(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``b channels_out *grid``."""
         return F.leaky_relu(self.norm(self.convolution(x)), 0.01)
+
+    def fold_statistics(self) -> None:
+        """Put batch normalisation, where there is one, into the convolution."""
+        self.convolution, self.norm = folded(self.convolution, self.norm)
 
 
 class ResidualBlock(nn.Module):
@@ -167,8 +176,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, dims: int, channels: int, *, condition: int = 0) -> None:
         super().__init__()
         self.first = ConvolutionBlock(dims, channels, channels)
-        self.second = CONVOLUTIONS[dims](channels, channels, 3, padding=1, bias=False)
-        self.norm = Normalisation(channels)
+        self.second: nn.Module = CONVOLUTIONS[dims](channels, channels, 3, padding=1, bias=False)
+        self.norm: nn.Module = Normalisation(channels)
         self.modulation = nn.Linear(condition, 2 * channels) if condition else None
         if self.modulation is not None:
             nn.init.zeros_(self.modulation.weight)
@@ -182,6 +191,27 @@ class ResidualBlock(nn.Module):
             room = (1,) * (x.dim() - 2)
             y = y * (1 + gain.reshape(*gain.shape, *room)) + shift.reshape(*shift.shape, *room)
         return F.leaky_relu(x + y, 0.01)
+
+    def fold_statistics(self) -> None:
+        """Put the second batch normalisation, where there is one, into its convolution."""
+        self.second, self.norm = folded(self.second, self.norm)
+
+
+def folded(convolution: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return a convolution that normalises by running statistics itself, and what is left to do.
+
+    Both come back as they are where the normalisation is of another kind.
+    """
+    if not isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        return convolution, norm
+    return fuse_conv_bn_eval(convolution, norm), nn.Identity()
+
+
+def fold_statistics(network: nn.Module) -> None:
+    """Fold all batch normalisations of a network in eval mode into its convolutions."""
+    for layer in list(network.modules()):
+        if isinstance(layer, (ConvolutionBlock, ResidualBlock)):
+            layer.fold_statistics()
 
 
 class TimeEmbedding(nn.Module):

@@ -13,7 +13,7 @@ Four ways to tell it of the image (``conditioning``):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,6 +27,7 @@ from ddmseg.networks.blocks import (
     Refine,
     ResidualBlock,
     TimeEmbedding,
+    at_voxels,
     block_means,
     channels_last,
     class_probabilities,
@@ -69,6 +70,12 @@ class Conditions:
     fine_prior: ClassMap | None
     embedding: Tensor | None = None
     blind: bool = False
+
+    def at_voxels(self, voxels: Tensor) -> Conditions:
+        """Return them with the prior of some voxels of the flattened image grid alone."""
+        if self.fine_prior is None:
+            return self
+        return replace(self, fine_prior=at_voxels(self.fine_prior, voxels))
 
     def without_image(self) -> Conditions:
         """The conditions of the unconditional branch of classifier-free guidance."""
@@ -266,7 +273,7 @@ class Denoiser(nn.Module):
 
 
 def fine_logits(
-    head: FineHead, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
+    head: nn.Module, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
 ) -> ClassMap:
     """Return class logits on the image grid, from the hidden features of the last step.
 

@@ -7,6 +7,7 @@ ordinary segmentation at no extra cost.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -34,17 +35,19 @@ class Encoding:
     """What f^I leaves behind for any number of denoising steps.
 
     Attributes:
-        stem: features on the image grid, for the last, fine decision.
+        stem: features for the last, fine decision, on the image grid or a coarser one.
         pyramid: decoder features, the finest (half the image grid) first.
         embedding: z_I, folded: the channels of each 2-voxel block side by side on
             half the grid. Use :attr:`image_features` for the voxelwise form.
         coarse_logits: segmentation by the coarse head, on the image grid.
+        stem_stride: image voxels between two places of the stem.
     """
 
     stem: Tensor
     pyramid: tuple[Tensor, ...]
     embedding: Tensor
     coarse_logits: ClassMap
+    stem_stride: int = 1
 
     @property
     def image_features(self) -> Features:
@@ -79,7 +82,74 @@ class FineHead(nn.Module):
         return logits
 
 
-class ImageEncoder(nn.Module):
+class FeatureEncoder(nn.Module, ABC):
+    """What every f^I has: a head and a map to z_I on top of its features.
+
+    Attributes:
+        multiple: the image grid must be a multiple of this on each axis.
+        pyramid_widths: channels of the pyramid, the finest first.
+        stem_width: channels of the stem.
+        stem_stride: image voxels between two places of the stem.
+    """
+
+    multiple: int
+    pyramid_widths: tuple[int, ...]
+    stem_width: int
+    stem_stride: int
+    embed: Pointwise
+    head: nn.Module
+
+    @abstractmethod
+    def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the stem and the feature pyramid, the finest first."""
+
+    @abstractmethod
+    def fine_head(self, dims: int, channels: int, classes: int) -> nn.Module:
+        """Make another head, from so many channels on half the grid to logits of voxels."""
+
+    def forward(self, image: Image) -> Encoding:
+        """Encode an image whose grid is a multiple of ``multiple`` on each axis."""
+        return self.completed(*self.features(image))
+
+    def completed(
+        self, stem: Tensor, pyramid: tuple[Tensor, ...], *, logits: ClassMap | None = None
+    ) -> Encoding:
+        """Return the encoding that features stand for: z_I and coarse logits are made of them.
+
+        Args:
+            stem: of :meth:`features`.
+            pyramid: of :meth:`features`.
+            logits: of the coarse head, where they are known.
+        """
+        return Encoding(
+            stem=stem,
+            pyramid=pyramid,
+            embedding=self.embed(pyramid[0]),
+            coarse_logits=self.head(pyramid[0], stem) if logits is None else logits,
+            stem_stride=self.stem_stride,
+        )
+
+    def with_share(self, encoding: Encoding, share: float) -> Encoding:
+        """Return the same encoding, of whose features only a share passes gradients on.
+
+        z_I is mapped anew, so that the map itself learns from the whole gradient.
+
+        Args:
+            encoding: of :meth:`completed`.
+            share: of the gradient, in [0, 1].
+        """
+        if share == 1:
+            return encoding
+
+        def shared(x: Tensor) -> Tensor:
+            return share * x + (1 - share) * x.detach() if share else x.detach()
+
+        pyramid = tuple(shared(x) for x in encoding.pyramid)
+        embedding = self.embed(pyramid[0])
+        return replace(encoding, stem=shared(encoding.stem), pyramid=pyramid, embedding=embedding)
+
+
+class ImageEncoder(FeatureEncoder):
     """A residual U-Net whose heavy part works on half the grid.
 
     Args:
@@ -91,6 +161,8 @@ class ImageEncoder(nn.Module):
         embedding: channels of z_I.
         fine_blocks: convolutions of the coarse head on the image grid.
     """
+
+    stem_stride = 1
 
     def __init__(
         self,
@@ -104,7 +176,9 @@ class ImageEncoder(nn.Module):
         fine_blocks: int = 0,
     ) -> None:
         super().__init__()
-        self.multiple: int = 2 ** (len(widths) - 1)
+        self.multiple = 2 ** (len(widths) - 1)
+        self.pyramid_widths = tuple(widths[1:])
+        self.stem_width = widths[0]
         self.stem = ConvolutionBlock(dims, contrasts, widths[0])
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
@@ -116,8 +190,8 @@ class ImageEncoder(nn.Module):
         self.embed = Pointwise(widths[1], embedding * 2**dims)
         self.head = FineHead(dims, widths[1], widths[0], classes, fine_blocks)
 
-    def forward(self, image: Image) -> Encoding:
-        """Encode an image whose grid is a multiple of ``multiple`` on each axis."""
+    def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return features on the image grid and the pyramid, the finest first."""
         stem = self.stem(channels_last(image))
         skips = []
         x = stem
@@ -129,29 +203,8 @@ class ImageEncoder(nn.Module):
         pyramid = [skips.pop()]
         for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
             pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
-        finest = pyramid[-1]
-        return Encoding(
-            stem=stem,
-            pyramid=tuple(reversed(pyramid)),
-            embedding=self.embed(finest),
-            coarse_logits=self.head(finest, stem),
-        )
+        return stem, tuple(reversed(pyramid))
 
-    def with_share(self, encoding: Encoding, share: float) -> Encoding:
-        """Return the same encoding, of whose features only a share passes gradients on.
-
-        z_I is mapped anew, so that the map itself learns from the whole gradient.
-
-        Args:
-            encoding: of :meth:`forward`.
-            share: of the gradient, in [0, 1].
-        """
-        if share == 1:
-            return encoding
-
-        def shared(x: Tensor) -> Tensor:
-            return share * x + (1 - share) * x.detach()
-
-        pyramid = tuple(shared(x) for x in encoding.pyramid)
-        embedding = self.embed(pyramid[0])
-        return replace(encoding, stem=shared(encoding.stem), pyramid=pyramid, embedding=embedding)
+    def fine_head(self, dims: int, channels: int, classes: int) -> FineHead:
+        """Make a head that decides on the image grid."""
+        return FineHead(dims, channels, self.stem_width, classes, blocks=0)

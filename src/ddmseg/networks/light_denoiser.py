@@ -9,8 +9,6 @@ features averaged over the block of image voxels that the mask voxel covers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +25,7 @@ from ddmseg.networks.blocks import (
     class_probabilities,
 )
 from ddmseg.networks.denoiser import Conditions, fine_logits
-from ddmseg.networks.image_encoder import Encoding, FineHead
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import Normalisation
 from ddmseg.types import ClassMap, Mask, PerItem
 
@@ -45,7 +43,7 @@ class LightDenoiser(nn.Module):
     Args:
         dims: 2 or 3.
         mask_encoding: of the mask; its code is what is said.
-        image_widths: channels of the encoder at the image grid and below it.
+        encoder: whose features it sees.
         width: inner channels, on both grids.
         corrects: whether the output begins at zero, a correction of the coarse head.
     """
@@ -59,7 +57,7 @@ class LightDenoiser(nn.Module):
         self,
         dims: int,
         mask_encoding: MaskEncoding,
-        image_widths: Sequence[int],
+        encoder: FeatureEncoder,
         *,
         width: int = 16,
         corrects: bool = True,
@@ -68,15 +66,15 @@ class LightDenoiser(nn.Module):
         channels, classes = mask_encoding.channels, mask_encoding.classes
         self.mask_encoding = mask_encoding
         self.enter = Pointwise(channels + 1, width)
-        self.see_half = Pointwise(image_widths[1], width)
-        self.see_quarter = Pointwise(image_widths[2], width)
+        self.see_half = Pointwise(encoder.pyramid_widths[0], width)
+        self.see_quarter = Pointwise(encoder.pyramid_widths[1], width)
         self.time = TimeEmbedding(4 * width)
         self.down = Coarsen(dims, width, width)
         self.quarter_block = ResidualBlock(dims, width, condition=4 * width)
         self.up = Refine(dims, width, width)
         self.norm = Normalisation(width)
         self.step_head = Pointwise(width, channels)
-        self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
+        self.fine_head = encoder.fine_head(dims, width, classes)
         if corrects:
             for head in (self.step_head, self.fine_head.logits):
                 nn.init.zeros_(head.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,6 +47,46 @@ def set_group(network: nn.Module, channels: int) -> None:
         if isinstance(layer, Normalisation):
             most = max(1, layer.num_channels // channels)
             layer.num_groups = next(n for n in range(most, 0, -1) if layer.num_channels % n == 0)
+
+
+class EachVoxel(nn.LayerNorm):
+    """Normalisation over the channels of each voxel: the same whatever else is in view.
+
+    Source: Ba et al. 2016, arXiv 1607.06450.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return a tensor shaped like the input (``b c *grid``)."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
+MOMENTUM = 0.02
+"""Of the running statistics: one patch a step is a small batch."""
+
+
+def use_batch_statistics(network: nn.Module, dims: int) -> None:
+    """Put batch normalisation in the place of every :class:`Normalisation` of a network.
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
+    """
+    _replace(network, lambda layer: BATCH_NORMS[dims](layer.num_channels, momentum=MOMENTUM))
+
+
+def use_channels_of_each_voxel(network: nn.Module) -> None:
+    """Put :class:`EachVoxel` in the place of every :class:`Normalisation` of a network."""
+    _replace(network, lambda layer: EachVoxel(layer.num_channels))
+
+
+def _replace(network: nn.Module, make: Callable[[Normalisation], nn.Module]) -> None:
+    for name, layer in network.named_children():
+        if isinstance(layer, Normalisation):
+            setattr(network, name, make(layer))
+        else:
+            _replace(layer, make)
 
 
 class _EachChannel(torch.autograd.Function):

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from ddmseg.maths.discrepancy import guidance as energy_guidance
 from ddmseg.maths.samplers import find_sampler, time_grid
 from ddmseg.maths.schedule import Schedule, clean_to_score, score_to_clean
-from ddmseg.networks.blocks import at_voxels, channels_last, class_probabilities
+from ddmseg.networks.blocks import channels_last, class_probabilities
 from ddmseg.networks.denoiser import Conditions, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -136,10 +136,8 @@ class MaskSampler:
     @cached_property
     def _conditions_there(self) -> Conditions:
         """The conditions, with the prior of the undecided voxels alone."""
-        there, prior = self.undecided, self.conditions.fine_prior
-        assert there is not None
-        assert prior is not None
-        return replace(self.conditions, fine_prior=at_voxels(prior, there.voxels))
+        assert self.undecided is not None
+        return self.conditions.at_voxels(self.undecided.voxels)
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return the mean discrepancy of a drawn mask with the image, 0-d.

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
+from ddmseg.networks.block_encoder import SLAB, BlockEncoder
 from ddmseg.networks.blocks import block_means, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
-from ddmseg.networks.image_encoder import Encoding, ImageEncoder
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
-from ddmseg.networks.normalisation import set_group
+from ddmseg.networks.normalisation import set_group, use_channels_of_each_voxel
 from ddmseg.networks.readout import ClassReadout, CodeReadout, Readout
 from ddmseg.networks.segmentation_encoder import (
     SegmentationEncoder,
@@ -43,8 +44,12 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         dims: 2 or 3.
         contrasts: channels of the image.
         classes: labels, background included.
-        widths: channels of the encoder, image grid first.
-        blocks: residual blocks a level.
+        encoder_form: ``voxel``: f^I begins on the image grid; ``block``: it computes on half
+            of it alone, and so do f^S and the denoiser.
+        widths: channels of the encoder, its finest grid first.
+        blocks: residual blocks per level.
+        level_blocks: the same for each level by itself, of a ``block`` encoder; empty
+            takes ``blocks`` for all.
         fine_blocks: convolutions of the coarse head on the image grid.
         embedding: channels d of z_I and z_S.
         mask_width: inner channels of f^S.
@@ -69,8 +74,10 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         contrasts: int,
         classes: int,
         *,
+        encoder_form: Literal["voxel", "block"] = "voxel",
         widths: Sequence[int] = (16, 32, 64, 128),
         blocks: int = 1,
+        level_blocks: Sequence[int] = (),
         fine_blocks: int = 0,
         embedding: int = 8,
         mask_width: int = 16,
@@ -93,15 +100,26 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         self.coarse_prior = coarse_prior
         self.target = target
         self.mask_encoding = MaskEncoding(classes, input_scale)
-        self.image_encoder = ImageEncoder(
-            dims,
-            contrasts,
-            classes,
-            widths=widths,
-            blocks=blocks,
-            embedding=embedding,
-            fine_blocks=fine_blocks,
-        )
+        self.image_encoder: FeatureEncoder
+        if encoder_form == "block":
+            self.image_encoder = BlockEncoder(
+                dims,
+                contrasts,
+                classes,
+                widths=widths,
+                blocks=level_blocks or blocks,
+                embedding=embedding,
+            )
+        else:
+            self.image_encoder = ImageEncoder(
+                dims,
+                contrasts,
+                classes,
+                widths=widths,
+                blocks=blocks,
+                embedding=embedding,
+                fine_blocks=fine_blocks,
+            )
         self.guide_scale = nn.Parameter(torch.tensor(GUIDE_SCALE)) if guided else None
         if guided:
             nn.init.zeros_(self.image_encoder.head.logits.weight)
@@ -116,15 +134,22 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 dims, channels, width=mask_width, embedding=embedding
             )
             self.denoiser = (
-                self._light_denoiser(widths, denoiser_width)
+                self._light_denoiser(denoiser_width)
                 if light
                 else self._full_denoiser(widths, denoiser_width, conditioning)
             )
+        if encoder_form == "block":
+            # What is left beside f^I; none of it may depend on what else is in view either.
+            use_channels_of_each_voxel(self)
         set_group(self, norm_group)
 
-    def _light_denoiser(self, widths: Sequence[int], width: int) -> LightDenoiser:
+    def _light_denoiser(self, width: int) -> LightDenoiser:
         return LightDenoiser(
-            self.dims, self.mask_encoding, widths, width=width, corrects=self.coarse_prior
+            self.dims,
+            self.mask_encoding,
+            self.image_encoder,
+            width=width,
+            corrects=self.coarse_prior,
         )
 
     def _full_denoiser(
@@ -270,9 +295,22 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return folded_discrepancy(encoding.embedding, z_mask, self.dims)
 
     def discrepancy_map(self, encoding: Encoding, labels: Tensor) -> VoxelMap:
-        """Return D at each voxel of a label map of class indices (``b *grid``)."""
-        mask = self.mask_encoding.of_labels(labels)
-        return unfold(self.folded_discrepancy(encoding, mask))
+        """Return D at each voxel of a label map of class indices (``b *grid``).
+
+        Where nothing depends on what else is in view, slab by slab: a scan's features z_S
+        would take as much memory as its class probabilities.
+        """
+        blocks = labels.shape[1] // 2
+        step = SLAB if isinstance(self.image_encoder, BlockEncoder) else blocks
+        slabs = []
+        for start in range(0, blocks, step):
+            # f^S looks one block around.
+            low, high = max(0, start - 1), min(blocks, start + step + 1)
+            part = replace(encoding, embedding=encoding.embedding[:, :, low:high])
+            mask = self.mask_encoding.of_labels(labels[:, 2 * low : 2 * high])
+            D = self.folded_discrepancy(part, mask)
+            slabs.append(D[:, :, start - low : min(blocks, start + step) - low])
+        return unfold(torch.cat(slabs, dim=2))
 
     def block_discrepancy(self, embedding: Tensor, labels: Tensor) -> Tensor:
         """Return D of a label map (``b *grid``) on half its grid, in one channel.

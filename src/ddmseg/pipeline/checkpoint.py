@@ -176,3 +176,12 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
         )
     return tensors, json.loads(meta["numbers"])
+
+
+def state_numbers(path: Path) -> dict[str, Any]:
+    """Return the plain numbers of a training state, without its tensors.
+
+    Raises:
+        CheckpointError: as :func:`load_state`.
+    """
+    return load_state(path)[1]

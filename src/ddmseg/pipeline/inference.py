@@ -15,6 +15,7 @@ import torch
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.volume import Volume
+from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.answering import Answering
 from ddmseg.pipeline.budget.calibration import demo_head, rates_of
@@ -74,6 +75,7 @@ class Segmenter:
         self.weights = weights
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).eval()
+        fold_statistics(self.model)
         self.card = card
         self.cache = cache
         self.engine = engine or TorchEngine(self.model)

@@ -14,7 +14,8 @@ from ddmseg.imaging.grid import three
 from ddmseg.imaging.preprocess import Prepared, prepare
 from ddmseg.imaging.steps import Crop
 from ddmseg.imaging.volume import Volume
-from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.pipeline.checkpoint import Card
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
+LEAST_PIECE = 0.05
+"""A piece of foreground smaller than this share of the largest does not widen the box."""
 HEADS = ("label_maps", "lpba40")
 """Kinds of data whose models see heads, from which air and neck are cut first."""
-GRID_VERSION = "3"
+GRID_VERSION = "4"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
@@ -106,18 +109,80 @@ def encode_scan(
     kept = cache.get(full_key) if cache is not None else None
     if kept is not None:
         box = _box_from(kept.pop("box"))
-        encoding = _unpack({name: tensor.to(device) for name, tensor in kept.items()})
+        tensors = {name: tensor.to(device) for name, tensor in kept.items()}
+        encoding = _unpack(model.image_encoder, tensors)
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
-        encode = None if engine is None else engine.encode
-        encoding = encode_tiled(model, image, tiles, encode=encode, at_once=at_once)
-        box = foreground_box(encoding.coarse_logits, model.multiple)
-        encoding = crop_encoding(encoding, box)
+        if isinstance(model.image_encoder, BlockEncoder):
+            encoding, box = encode_brain(model.image_encoder, image)
+        else:
+            encode = None if engine is None else engine.encode
+            encoding = encode_tiled(model, image, tiles, encode=encode, at_once=at_once)
+            box = foreground_box(encoding.coarse_logits, model.multiple)
+            encoding = crop_encoding(encoding, box)
         if cache is not None:
             starts_and_ends = [[side.start, side.stop] for side in box]
             cache.put(full_key, {**_pack(encoding), "box": torch.tensor(starts_and_ends)})
     progress("encode", 1.0)
     return EncodedScan(within(prepared, box), encoding, kept is not None)
+
+
+def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[slice, ...]]:
+    """Encode a scan in one pass; return what lies around the brain, and its box.
+
+    Logits of every class are made within the box alone: on a whole head they would take
+    more memory than all features together.
+
+    Args:
+        encoder: in eval mode.
+        image: one item whose grid is a multiple of ``encoder.multiple``.
+    """
+    stem, pyramid = encoder.features(image)
+    inside = encoder.foreground(stem, pyramid)
+    box = _box_around(_main_pieces(inside), encoder.multiple, tuple(image.shape[2:]))
+    stem = _cut(stem, box, encoder.stem_stride)
+    pyramid = tuple(_cut(x, box, 2 ** (level + 1)) for level, x in enumerate(pyramid))
+    return encoder.completed(stem, pyramid), box
+
+
+def _main_pieces(inside: Tensor) -> Tensor:
+    """Return a mask of blocks without the pieces that are small beside the largest.
+
+    A few voxels painted into the neck would else make the box, and all that follows, larger.
+    """
+    from scipy.ndimage import label
+
+    pieces, count = label(inside.cpu().numpy())
+    if count <= 1:
+        return inside
+    sizes = torch.bincount(torch.from_numpy(pieces).flatten().long())
+    sizes[0] = 0
+    kept = sizes >= LEAST_PIECE * sizes.max()
+    return kept[torch.from_numpy(pieces).long()].to(inside.device) & inside
+
+
+def _box_around(
+    inside: Tensor, multiple: int, grid: tuple[int, ...], margin: int = MARGIN_VOXELS
+) -> tuple[slice, ...]:
+    """Return the box of a mask with a margin, on multiples; the whole grid of an empty one.
+
+    Args:
+        inside: mask on the image grid or a coarser one.
+        multiple: of which sides and corners are.
+        grid: of the image.
+        margin: voxels of the image grid.
+    """
+    if not inside.any():
+        return tuple(slice(0, n) for n in grid)
+    box = []
+    for axis, n in enumerate(grid):
+        others = [i for i in range(len(grid)) if i != axis]
+        places = inside.sum(dim=others).nonzero().flatten()
+        stride = n // inside.shape[axis]
+        start = max(0, int(places[0]) * stride - margin) // multiple * multiple
+        stop = min(n, (int(places[-1]) + 1) * stride + margin)
+        box.append(slice(start, min(n, -(-stop // multiple) * multiple)))
+    return tuple(box)
 
 
 def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
@@ -135,18 +200,7 @@ def foreground_box(
 
     The whole grid when there is no foreground.
     """
-    grid = logits.shape[2:]
-    inside = logits.argmax(1)[0] > 0
-    if not inside.any():
-        return tuple(slice(0, n) for n in grid)
-    box = []
-    for axis, n in enumerate(grid):
-        others = [i for i in range(len(grid)) if i != axis]
-        places = inside.sum(dim=others).nonzero().flatten()
-        start = max(0, int(places[0]) - margin) // multiple * multiple
-        stop = min(n, int(places[-1]) + 1 + margin)
-        box.append(slice(start, min(n, -(-stop // multiple) * multiple)))
-    return tuple(box)
+    return _box_around(logits.argmax(1)[0] > 0, multiple, tuple(logits.shape[2:]), margin)
 
 
 def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
@@ -155,40 +209,40 @@ def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
     Of a level too coarse for the multiple stays what touches the box.
     """
 
-    def cut(x: Tensor, factor: int) -> Tensor:
-        sides = [slice(side.start // factor, -(-side.stop // factor)) for side in box]
-        form = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
-        return x[(slice(None), slice(None), *sides)].contiguous(memory_format=form)
-
-    return Encoding(
-        stem=cut(encoding.stem, 1),
-        pyramid=tuple(cut(x, 2 ** (level + 1)) for level, x in enumerate(encoding.pyramid)),
-        embedding=cut(encoding.embedding, 2),
-        coarse_logits=cut(encoding.coarse_logits, 1),
+    pyramid = enumerate(encoding.pyramid)
+    return replace(
+        encoding,
+        stem=_cut(encoding.stem, box, encoding.stem_stride),
+        pyramid=tuple(_cut(x, box, 2 ** (level + 1)) for level, x in pyramid),
+        embedding=_cut(encoding.embedding, box, 2),
+        coarse_logits=_cut(encoding.coarse_logits, box, 1),
     )
+
+
+def _cut(x: Tensor, box: tuple[slice, ...], stride: int) -> Tensor:
+    """Return what a box of the image grid holds of a tensor on every ``stride``-th voxel."""
+    sides = [slice(side.start // stride, -(-side.stop // stride)) for side in box]
+    form = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
+    return x[(slice(None), slice(None), *sides)].contiguous(memory_format=form)
 
 
 def _pack(encoding: Encoding) -> dict[str, Tensor]:
+    """Return the features alone: z_I and logits are linear maps of them, and larger."""
     levels = {f"pyramid{level}": x for level, x in enumerate(encoding.pyramid)}
-    return {
-        "stem": encoding.stem,
-        "embedding": encoding.embedding,
-        "coarse_logits": encoding.coarse_logits,
-        **levels,
-    }
+    found = {"stem": encoding.stem, **levels}
+    if encoding.stem_stride == 1:  # blended from tiles
+        found |= {"embedding": encoding.embedding, "coarse_logits": encoding.coarse_logits}
+    return found
 
 
-def _unpack(tensors: dict[str, Tensor]) -> Encoding:
+def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
     # Files keep values, not memory layout; kernels round differently by layout.
     form = torch.channels_last_3d if tensors["stem"].dim() == 5 else torch.channels_last
     last = {name: x.contiguous(memory_format=form) for name, x in tensors.items()}
-    names = sorted(name for name in last if name.startswith("pyramid"))
-    return Encoding(
-        stem=last["stem"],
-        pyramid=tuple(last[name] for name in names),
-        embedding=last["embedding"],
-        coarse_logits=last["coarse_logits"],
-    )
+    pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
+    if encoder.stem_stride > 1:
+        return encoder.completed(last["stem"], pyramid)
+    return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])
 
 
 def _box_from(bounds: Tensor) -> tuple[slice, ...]:

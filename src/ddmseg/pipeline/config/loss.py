@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ddmseg.pipeline.config.checks import require_above_0, require_least, require_share
+from ddmseg.pipeline.config.checks import require, require_above_0, require_least, require_share
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class LossSettings:
     step, under the encoders of ``training.start_from``. ``encoder_share`` is how much of the
     gradient of L_diff and L_disc reaches the features of f^I: 1 all of it, 0 none, so that
     they are those of the plain network; z_I is made of them by a map that always has all of it.
+    With ``freeze_features`` those of ``training.start_from`` stay as they are, with the coarse
+    head: only that map, f^S and the denoiser learn.
+
+    ``foreground_share`` and ``background_share`` are the 2-voxel blocks, with and without any
+    structure, on which segmentations are scored in a step, drawn anew each time. Scoring every
+    voxel of 33 classes costs more than a network that computes on half the grid.
     """
 
     diffusion_weight: float = 1.0
@@ -36,6 +42,9 @@ class LossSettings:
     encoders_until_step: int = 0
     freeze_encoders: bool = False
     encoder_share: float = 1.0
+    freeze_features: bool = False
+    foreground_share: float = 1.0
+    background_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -49,5 +58,14 @@ class LossSettings:
             "recycling_noise_end",
             "drop_image_probability",
             "encoder_share",
+            "foreground_share",
+            "background_share",
         ):
             require_share(self, f"loss.{name}")
+        require_above_0(self, "loss.foreground_share")
+        require(
+            not (self.freeze_features and self.freeze_encoders),
+            "loss.freeze_features",
+            self.freeze_features,
+            "loss.freeze_encoders keeps the features, too; leave one of them out",
+        )

@@ -19,8 +19,10 @@ class ModelSettings:
     architecture: Literal["ddm", "unet", "attention_unet", "unetr"] = "ddm"
     dims: int = 3
     contrasts: int = 1
+    encoder_form: Literal["voxel", "block"] = "voxel"
     widths: tuple[int, ...] = (16, 32, 64, 128)
     blocks: int = 1
+    level_blocks: tuple[int, ...] = ()
     fine_blocks: int = 0
     embedding: int = 8
     mask_width: int = 16
@@ -65,6 +67,7 @@ class ModelSettings:
             "it is for a mask on half the grid, conditioned by discrepancy; set "
             "model.mask_stride to 2",
         )
+        self._check_blocks()
         require_above_0(self, "model.input_scale")
         require(
             self.architecture == "ddm" or not self.diffusion,
@@ -77,4 +80,28 @@ class ModelSettings:
             "model.denoiser_width",
             self.denoiser_width,
             "must be even for conditioning by cross_attention, which has four heads",
+        )
+
+    def _check_blocks(self) -> None:
+        """Refuse what an encoder on half the grid cannot be."""
+        block = self.encoder_form == "block"
+        fits = not self.diffusion or self.denoiser_form == "light"
+        require(
+            not block or (self.architecture == "ddm" and fits and not self.guided),
+            "model.encoder_form",
+            self.encoder_form,
+            'it is for a ddm without a guide; set model.denoiser_form to "light" and '
+            "model.mask_stride to 2",
+        )
+        require(
+            not self.level_blocks or (block and len(self.level_blocks) == len(self.widths)),
+            "model.level_blocks",
+            self.level_blocks,
+            'give one number for each of model.widths, with model.encoder_form "block"',
+        )
+        require(
+            all(count >= 1 for count in self.level_blocks),
+            "model.level_blocks",
+            self.level_blocks,
+            "each must be at least 1",
         )

@@ -26,10 +26,16 @@ EVERY = 25
 
 
 class Curve:
-    """Collects rows in memory and writes the whole file each time."""
+    """Collects rows in memory and writes the whole file each time.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the CSV; the picture lies beside it.
+        title: of the picture.
+    """
+
+    def __init__(self, path: Path, title: str = "") -> None:
         self.path = path
+        self.title = title
         self.rows: list[dict[str, float]] = []
         self._sums = {field.name: 0.0 for field in fields(Losses)}
         self._count = 0
@@ -84,6 +90,7 @@ class Curve:
             return
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
+        figure.suptitle(self.title, fontsize="medium")
         left, right = figure.subplots(1, 2)
         for axes, names in ((left, COLUMNS[3:6]), (right, COLUMNS[6:])):
             for name in names:

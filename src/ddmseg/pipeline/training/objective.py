@@ -7,6 +7,7 @@ may depend on the time, and the label is the truth all the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,7 +21,8 @@ from ddmseg.maths.losses import (
     segmentation_loss,
 )
 from ddmseg.maths.schedule import Schedule, make_schedule, noise
-from ddmseg.networks.blocks import unfold
+from ddmseg.networks.block_encoder import voxels_of_blocks
+from ddmseg.networks.blocks import fold, unfold
 from ddmseg.networks.denoiser import Conditions
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -28,8 +30,9 @@ from ddmseg.pipeline.checkpoint import Network
 from ddmseg.pipeline.config import LossSettings
 from ddmseg.pipeline.training.corruption import corrupt
 
-Stage = Literal["image_encoder", "encoders", "denoiser", "joint"]
-"""Which parts learn: f^I with its coarse head; f^I and f^S; the denoiser; all."""
+Stage = Literal["image_encoder", "encoders", "denoiser", "on_features", "joint"]
+"""Which parts learn: f^I with its coarse head; f^I and f^S; the denoiser; all but the features
+of f^I and their head; all."""
 
 
 @dataclass(frozen=True)
@@ -76,31 +79,57 @@ class Objective:
             stage: which parts learn; a plain network knows one alone.
         """
         settings, model = self.settings, self.model
-        if not isinstance(model, DiscrepancyDiffusionSegmenter) or model.denoiser is None:
-            coarse = self._segmentation(model(image), labels)
-            zero = torch.zeros_like(coarse)
-            return Losses(coarse, coarse.detach(), zero, zero)
-        with torch.set_grad_enabled(stage != "denoiser"):
-            encoding = model.encode(image)
-            coarse = self._segmentation(encoding.coarse_logits, labels)
+        if not isinstance(model, DiscrepancyDiffusionSegmenter):
+            return _alone(self._segmentation(model(image), labels))
+        learns = stage not in ("denoiser", "on_features")
+        joint = model.denoiser is not None and stage != "image_encoder"
+        voxels = self._scored_voxels(labels, generator)
+        with torch.set_grad_enabled(learns):
+            encoding, coarse = self._encoded(image, labels, voxels, whole=joint)
+        if encoding is None:
+            return _alone(coarse)
         zero = torch.zeros_like(coarse)
-        encoding = model.image_encoder.with_share(encoding, settings.encoder_share)
-        diffusion, disc, fine = zero, zero, encoding.coarse_logits
-        if stage in ("denoiser", "joint"):
-            diffusion, fine = self._diffusion(encoding, labels, generator)
-        if stage in ("encoders", "joint") and settings.discrepancy_weight > 0:
-            disc = self._discrepancy(encoding, labels, fine.detach(), generator)
-        if stage == "image_encoder":
-            total = coarse
-        elif stage == "denoiser":
+        encoding = model.image_encoder.with_share(encoding, settings.encoder_share if learns else 0)
+        diffusion, disc, fine = zero, zero, lambda: encoding.coarse_logits
+        if stage in ("denoiser", "on_features", "joint"):
+            diffusion, fine = self._diffusion(encoding, labels, voxels, generator)
+        if stage in ("encoders", "on_features", "joint") and settings.discrepancy_weight > 0:
+            disc = self._discrepancy(encoding, labels, fine, generator)
+        total = settings.diffusion_weight * diffusion + settings.discrepancy_weight * disc
+        if stage == "denoiser":
             total = diffusion
-        else:
-            total = (
-                settings.coarse_weight * coarse
-                + settings.diffusion_weight * diffusion
-                + settings.discrepancy_weight * disc
-            )
+        elif learns:
+            total = total + settings.coarse_weight * coarse
         return Losses(total, coarse.detach(), diffusion.detach(), disc.detach())
+
+    def _scored_voxels(self, labels: Tensor, generator: Generator) -> Tensor | None:
+        """Draw the voxels on which segmentations are scored; None for all."""
+        shares = (self.settings.background_share, self.settings.foreground_share)
+        if shares == (1, 1):
+            return None
+        grid = [n // 2 for n in labels.shape[1:]]
+        inside = fold(labels[:, None]).amax(dim=(0, 1)).flatten() > 0
+        share = torch.where(inside, shares[1], shares[0])
+        drawn = _uniform(len(inside), generator).to(share.device) < share
+        return voxels_of_blocks(drawn.nonzero().flatten(), grid)
+
+    def _encoded(
+        self, image: Tensor, labels: Tensor, voxels: Tensor | None, *, whole: bool
+    ) -> tuple[Encoding | None, Tensor]:
+        """Return the encoding, where it is asked for ``whole``, and the coarse head's loss."""
+        model = self._ddm
+        if voxels is None:
+            encoding = model.encode(image)
+            return encoding if whole else None, self._segmentation(encoding.coarse_logits, labels)
+        encoder = model.image_encoder
+        stem, pyramid = encoder.features(image)
+        there = encoder.head(pyramid[0], stem, voxels)
+        coarse = self._segmentation(there, labels.flatten(1)[:, voxels])
+        if not whole:
+            return None, coarse
+        with torch.no_grad():  # the denoiser and f^S are told of them, but do not bend them
+            logits = encoder.head(pyramid[0], stem).float()
+        return encoder.completed(stem, pyramid, logits=logits), coarse
 
     @property
     def _ddm(self) -> DiscrepancyDiffusionSegmenter:
@@ -120,9 +149,13 @@ class Objective:
         return self._ddm.readout.cross_entropy(said, fractions)
 
     def _diffusion(
-        self, encoding: Encoding, labels: Tensor, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return L_diff and the fine logits it was taken of."""
+        self,
+        encoding: Encoding,
+        labels: Tensor,
+        voxels: Tensor | None,
+        generator: Generator,
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Return L_diff and what makes the fine logits that it was taken of."""
         model, settings = self._ddm, self.settings
         fractions = class_fractions(labels, model.classes, model.mask_stride)
         truth = model.mask_encoding.of_probabilities(fractions)
@@ -137,13 +170,18 @@ class Objective:
         log_snr = self.schedule.log_snr(t)
         if model.target == "noise":
             predicted, _ = model.predict(x_t, log_snr, conditions, encoding, estimate)
-            return F.mse_loss(predicted, eps), model.clean_logits(predicted, x_t, log_snr)
+            clean = model.clean_logits(predicted, x_t, log_snr)
+            return F.mse_loss(predicted, eps), lambda: clean
         logits, hidden = model.denoise(x_t, log_snr, conditions, encoding, estimate)
-        fine = logits if model.mask_stride == 1 else model.decode(hidden, conditions)
-        loss = self._segmentation(fine, labels)
-        if model.mask_stride > 1:
-            loss = loss + self._coarser(logits, fractions)
-        return loss, fine
+        if model.mask_stride == 1:
+            return self._segmentation(logits, labels), lambda: logits
+        coarser = self._coarser(logits.float(), fractions)
+        if voxels is None:
+            fine = model.decode(hidden, conditions)
+            return self._segmentation(fine, labels) + coarser, lambda: fine
+        there = model.decode(hidden, conditions.at_voxels(voxels), voxels)
+        loss = self._segmentation(there, labels.flatten(1)[:, voxels])
+        return loss + coarser, lambda: model.decode(hidden, conditions)
 
     def _noised(
         self,
@@ -176,17 +214,30 @@ class Objective:
         return torch.where(recycled, estimate, truth), estimate
 
     def _discrepancy(
-        self, encoding: Encoding, labels: Tensor, fine: Tensor, generator: Generator
+        self,
+        encoding: Encoding,
+        labels: Tensor,
+        fine: Callable[[], Tensor],
+        generator: Generator,
     ) -> Tensor:
-        """Return L_disc over the model's own answer and a corrupted mask."""
+        """Return L_disc over the model's own answer and a corrupted mask.
+
+        Args:
+            encoding: of the images.
+            labels: class indices.
+            fine: makes the logits of the denoiser's answer.
+            generator: fixes which answer, and the corruption.
+        """
         model = self._ddm
-        own = (fine if _uniform(1, generator).item() < 0.5 else encoding.coarse_logits).argmax(1)
+        refined = _uniform(1, generator).item() < 0.5
+        with torch.no_grad():
+            own = (fine() if refined else encoding.coarse_logits).argmax(1)
         sound = own if _uniform(1, generator).item() < 0.5 else labels
         masks = [own, corrupt(sound, model.classes, generator)]
         losses = []
         for mask in masks:
             encoded = model.mask_encoding.of_labels(mask)
-            D = unfold(model.folded_discrepancy(encoding, encoded))
+            D = unfold(model.folded_discrepancy(encoding, encoded).float())
             right = (mask == labels)[:, None].to(D.dtype)
             losses.append(
                 discrepancy_loss(
@@ -196,10 +247,18 @@ class Objective:
         return torch.stack(losses).mean()
 
 
+def _alone(coarse: Tensor) -> Losses:
+    """Return the losses of a network without anything but its segmentation."""
+    zero = torch.zeros_like(coarse).detach()
+    return Losses(coarse, coarse.detach(), zero, zero)
+
+
 def stage_at(step: int, settings: LossSettings) -> Stage:
     """Return which parts learn at a step of the run."""
     if settings.freeze_encoders:
         return "denoiser"
+    if settings.freeze_features:
+        return "on_features"
     if settings.encoders_until_step:
         return "encoders" if step < settings.encoders_until_step else "denoiser"
     return "joint" if step >= settings.joint_from_step else "image_encoder"

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ddmseg.pipeline.checkpoint import (
     replace_file,
     save_state,
     save_weights,
+    state_numbers,
 )
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import Settings
@@ -40,9 +41,11 @@ from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.training.batches import Example, Source, batches, seeded
 from ddmseg.pipeline.training.curve import Curve
 from ddmseg.pipeline.training.objective import Losses, LossFunction, Objective, stage_at
+from ddmseg.pipeline.training.precision import find_precision
 from ddmseg.pipeline.training.validation import validate
 from ddmseg.pipeline.zoo import model_path
 
+STATE_FILE = "state.safetensors"
 NOISE_STREAM = 1
 """Separates the generator of noise and times from that of the examples."""
 EMPTY_MASKS_UNTIL = 1000
@@ -108,6 +111,10 @@ class Trainer:
         self.rank, self.ranks = _join_group(self.device)
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
+        before = state_numbers(folder / STATE_FILE).get("precision") if resume else None
+        precision = find_precision(settings.training.precision, self.device, before=before)
+        training = replace(settings.training, precision=precision)
+        self.settings = settings = replace(settings, training=training)
         torch.manual_seed(settings.training.seed)
         self.model = build_network(settings, len(source.labels)).to(self.device)
         if settings.training.start_from and not resume:
@@ -127,7 +134,8 @@ class Trainer:
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0
-        self.curve = Curve(folder / "curve.csv")
+        title = f"{settings.name}, trained in {precision} precision"
+        self.curve = Curve(folder / "curve.csv", title)
         if resume:
             self._load()
         else:
@@ -210,14 +218,16 @@ class Trainer:
         training = self.settings.training
         for group in self.optimiser.param_groups:
             group["lr"] = training.learning_rate * learning_rate_factor(
-                step, training.warmup_steps, training.steps
+                step, training.warmup_steps, training.steps, training.leg_steps
             )
         stage = stage_at(step, self.settings.loss)
         if stage == "denoiser":
             freeze_encoders(self.model)
+        if stage == "on_features":
+            freeze_features(self.model)
         generator = seeded(training.seed + NOISE_STREAM, step * self.ranks + self.rank)
-        mixed = self.device.type == "cuda"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+        half = training.precision == "half"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             losses = self.objective(image, labels, generator, stage=stage)
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
@@ -290,12 +300,15 @@ class Trainer:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-        numbers = {"step": self.step, "best": self.best, "seconds": self.seconds}
-        save_state(self.folder / "state.safetensors", tensors, numbers)
+        numbers = {
+            **{"step": self.step, "best": self.best, "seconds": self.seconds},
+            "precision": self.settings.training.precision,
+        }
+        save_state(self.folder / STATE_FILE, tensors, numbers)
         self.curve.write()
 
     def _load(self) -> None:
-        path = self.folder / "state.safetensors"
+        path = self.folder / STATE_FILE
         tensors, numbers = load_state(path)
         moments: dict[int, dict[str, Tensor]] = {}
         weights: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
@@ -335,11 +348,36 @@ def freeze_encoders(model: nn.Module) -> None:
         part.requires_grad_(False)
 
 
-def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
+def freeze_features(model: nn.Module) -> None:
+    """Keep the features of f^I and their head as they are, running statistics included.
+
+    The map to z_I goes on learning.
+    """
+    model.image_encoder.eval()
+    model.image_encoder.requires_grad_(False)
+    model.image_encoder.embed.requires_grad_(True)
+
+
+DECAY_SHARE = 1 / 3
+"""Of a leg, its last part, in which the learning rate falls to zero."""
+
+
+def learning_rate_factor(step: int, warmup: int, steps: int, leg: int = 0) -> float:
     """Return the share of the learning rate at a step: linear rise, then half a cosine.
 
-    Source: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, without restarts.
+    Source: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, without restarts. In legs:
+    linear rise, constant, linear fall, as in Hu et al. 2024, arXiv 2404.06395, section 4.
+
+    Args:
+        step: from 0.
+        warmup: steps of the rise.
+        steps: of the whole training.
+        leg: steps of a leg; 0 for a training without legs.
     """
+    if leg:
+        step %= leg
+        left = (leg - step) / max(1.0, DECAY_SHARE * leg)
+        return min(1.0, (step + 1) / max(1, warmup), left)
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
