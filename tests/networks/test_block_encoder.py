@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from ddmseg.maths.schedule import make_schedule
-from ddmseg.networks.block_encoder import BlockEncoder, voxels_of_blocks
+from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.block_head import voxels_of_blocks
 from ddmseg.networks.blocks import fold, fold_statistics, unfold
+from ddmseg.networks.engine_form import EngineForm, encoding_of
 from ddmseg.networks.normalisation import Normalisation
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -169,3 +171,15 @@ def test_each_level_may_have_blocks_of_its_own():
     encoder = BlockEncoder(3, 1, 3, widths=(4, 6, 8), blocks=(1, 2, 3))
     assert [len(level) for level in encoder.levels] == [1, 2, 3]
     shake(encoder)
+
+
+@DIMS
+@torch.no_grad()
+def test_it_can_be_written_as_a_graph(dims):
+    model = block_model(dims)
+    x = image(dims)
+    whole, form = model.encode(x), encoding_of(list(EngineForm(model.image_encoder, dims)(x)))
+    assert form.stem_stride == 2
+    torch.testing.assert_close(form.coarse_logits, whole.coarse_logits, atol=1e-4, rtol=1e-4)
+    for a, b in zip(form.pyramid, whole.pyramid, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)

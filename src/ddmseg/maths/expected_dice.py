@@ -72,10 +72,10 @@ def expectation(
     zeros = torch.zeros(classes, dtype=torch.float64, device=p.device)
     size = torch.bincount(index, minlength=classes).double()
     hits = zeros.scatter_add(0, index, p)
-    rows = probabilities.flatten(1)
-    own = rows.gather(0, index[None])[0].double()
+    rows = probabilities.movedim(0, -1).flatten(0, -2)  # no copy where the network computed them
+    own = rows.gather(1, index[:, None])[:, 0].double()
     mass = (1 - p) / (1 - own).clamp_min(1e-6)
     # Everything a voxel's doubt gives to any class, less what it gives to its own.
-    spread = (rows @ mass.to(rows.dtype)).double()
+    spread = (mass.to(rows.dtype) @ rows).double()
     missed = (spread - zeros.scatter_add(0, index, mass * own)).clamp_min(0)
     return Expectation(size, hits, missed)

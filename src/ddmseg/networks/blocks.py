@@ -8,6 +8,7 @@ resampling by factor 2 a reshape with such a map instead of an interpolation.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class Convolution3d(nn.Conv3d):
         usable = (
             x.device.type == "cpu" and x.dtype == torch.float32 and self.padding_mode == "zeros"
         )
-        if not usable or isinstance(self.padding, str) or _recorded() or not _onednn():
+        if not usable or isinstance(self.padding, str) or recorded() or not _onednn():
             return super().forward(x)
         if torch.is_autocast_enabled("cpu"):  # which does not reach kernels called by name
             return super().forward(x)
@@ -38,7 +39,7 @@ class Convolution3d(nn.Conv3d):
         )
 
 
-def _recorded() -> bool:
+def recorded() -> bool:
     """Say whether the call is traced, compiled or exported, where names of kernels do harm."""
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return bool(traced) or torch.compiler.is_compiling()
@@ -197,7 +198,7 @@ class ResidualBlock(nn.Module):
         self.second, self.norm = folded(self.second, self.norm)
 
 
-def folded(convolution: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
+def folded(convolution: Any, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
     """Return a convolution that normalises by running statistics itself, and what is left to do.
 
     Both come back as they are where the normalisation is of another kind.

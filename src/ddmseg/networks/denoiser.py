@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddmseg.networks.block_head import BlockHead
 from ddmseg.networks.blocks import (
     Coarsen,
     ConvolutionBlock,
@@ -273,7 +274,7 @@ class Denoiser(nn.Module):
 
 
 def fine_logits(
-    head: nn.Module, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
+    head: FineHead | BlockHead, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
 ) -> ClassMap:
     """Return class logits on the image grid, from the hidden features of the last step.
 

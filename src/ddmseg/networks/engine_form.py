@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ddmseg.networks.blocks import Coarsen, Pointwise, Refine
-from ddmseg.networks.image_encoder import Encoding, ImageEncoder
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import Normalisation
 
 CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -37,7 +37,7 @@ class EngineForm(nn.Module):
         dims: 2 or 3.
     """
 
-    def __init__(self, encoder: ImageEncoder, dims: int) -> None:
+    def __init__(self, encoder: FeatureEncoder, dims: int) -> None:
         super().__init__()
         self.encoder = _rewritten(copy.deepcopy(encoder), dims).eval()
 

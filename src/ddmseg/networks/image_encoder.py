@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddmseg.networks.block_head import BlockHead
 from ddmseg.networks.blocks import (
     Coarsen,
     ConvolutionBlock,
@@ -40,14 +41,17 @@ class Encoding:
         embedding: z_I, folded: the channels of each 2-voxel block side by side on
             half the grid. Use :attr:`image_features` for the voxelwise form.
         coarse_logits: segmentation by the coarse head, on the image grid.
-        stem_stride: image voxels between two places of the stem.
     """
 
     stem: Tensor
     pyramid: tuple[Tensor, ...]
     embedding: Tensor
     coarse_logits: ClassMap
-    stem_stride: int = 1
+
+    @property
+    def stem_stride(self) -> int:
+        """Image voxels between two places of the stem."""
+        return int(self.coarse_logits.shape[2] // self.stem.shape[2])
 
     @property
     def image_features(self) -> Features:
@@ -86,25 +90,27 @@ class FeatureEncoder(nn.Module, ABC):
     """What every f^I has: a head and a map to z_I on top of its features.
 
     Attributes:
+        contrasts: channels of the image.
         multiple: the image grid must be a multiple of this on each axis.
         pyramid_widths: channels of the pyramid, the finest first.
         stem_width: channels of the stem.
         stem_stride: image voxels between two places of the stem.
     """
 
+    contrasts: int
     multiple: int
     pyramid_widths: tuple[int, ...]
     stem_width: int
     stem_stride: int
     embed: Pointwise
-    head: nn.Module
+    head: FineHead | BlockHead
 
     @abstractmethod
     def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the stem and the feature pyramid, the finest first."""
 
     @abstractmethod
-    def fine_head(self, dims: int, channels: int, classes: int) -> nn.Module:
+    def fine_head(self, dims: int, channels: int, classes: int) -> FineHead | BlockHead:
         """Make another head, from so many channels on half the grid to logits of voxels."""
 
     def forward(self, image: Image) -> Encoding:
@@ -126,7 +132,6 @@ class FeatureEncoder(nn.Module, ABC):
             pyramid=pyramid,
             embedding=self.embed(pyramid[0]),
             coarse_logits=self.head(pyramid[0], stem) if logits is None else logits,
-            stem_stride=self.stem_stride,
         )
 
     def with_share(self, encoding: Encoding, share: float) -> Encoding:
@@ -176,6 +181,7 @@ class ImageEncoder(FeatureEncoder):
         fine_blocks: int = 0,
     ) -> None:
         super().__init__()
+        self.contrasts = contrasts
         self.multiple = 2 ** (len(widths) - 1)
         self.pyramid_widths = tuple(widths[1:])
         self.stem_width = widths[0]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
-from ddmseg.networks.block_encoder import SLAB, BlockEncoder
+from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.block_head import SLAB
 from ddmseg.networks.blocks import block_means, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder

@@ -91,7 +91,7 @@ def facts(
             "tile": list(card.settings["data"]["patch"]),
         },
         "outputs": {
-            "names": list(output_names(len(model.image_encoder.levels))),
+            "names": list(output_names(len(model.image_encoder.pyramid_widths))),
             "axes": ["batch", *"ijk"[: model.dims], "channel"],
             "coarse_logits": {"classes_freesurfer_id": list(card.labels)},
         },

@@ -39,7 +39,7 @@ def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
         2 + axis: model.multiple * torch.export.Dim(f"side{axis}", min=1)
         for axis in range(model.dims)
     }
-    levels = len(model.image_encoder.levels)
+    levels = len(model.image_encoder.pyramid_widths)
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
@@ -65,8 +65,7 @@ def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
 
 def contrasts(model: DiscrepancyDiffusionSegmenter) -> int:
     """Return how many channels an image of this model has."""
-    channels: int = model.image_encoder.stem.convolution.in_channels
-    return channels
+    return model.image_encoder.contrasts
 
 
 def graph_key(model: DiscrepancyDiffusionSegmenter, precision: str) -> str:

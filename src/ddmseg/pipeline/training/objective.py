@@ -21,7 +21,7 @@ from ddmseg.maths.losses import (
     segmentation_loss,
 )
 from ddmseg.maths.schedule import Schedule, make_schedule, noise
-from ddmseg.networks.block_encoder import voxels_of_blocks
+from ddmseg.networks.block_head import voxels_of_blocks
 from ddmseg.networks.blocks import fold, unfold
 from ddmseg.networks.denoiser import Conditions
 from ddmseg.networks.image_encoder import Encoding

@@ -17,12 +17,13 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ddmseg.errors import CheckpointError, TrainingError, UsageError
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import (
     Card,
     Network,
@@ -348,14 +349,14 @@ def freeze_encoders(model: nn.Module) -> None:
         part.requires_grad_(False)
 
 
-def freeze_features(model: nn.Module) -> None:
+def freeze_features(model: Network) -> None:
     """Keep the features of f^I and their head as they are, running statistics included.
 
     The map to z_I goes on learning.
     """
-    model.image_encoder.eval()
-    model.image_encoder.requires_grad_(False)
-    model.image_encoder.embed.requires_grad_(True)
+    encoder = cast(DiscrepancyDiffusionSegmenter, model).image_encoder
+    encoder.eval().requires_grad_(False)
+    encoder.embed.requires_grad_(True)
 
 
 DECAY_SHARE = 1 / 3
