@@ -28,6 +28,9 @@ ANATOMY_LABELS: tuple[int, ...] = (
 )
 """FreeSurfer ids of the ``anatomy`` model: background and 32 structures."""
 
+LESION = 77
+"""FreeSurfer id of white-matter lesions, which have no side."""
+
 OWN_IDS = 40000
 """Ids above this are none of FreeSurfer's: ``protocols/own.tsv`` names them."""
 

@@ -21,8 +21,8 @@ ISLAND_ML = 0.5
 """... and smaller than this."""
 HOLE_ML = 0.5
 """Closed-in background up to this size is filled."""
-SCATTERED = frozenset({5, 24, 44})
-"""FreeSurfer ids that lie in pieces by nature: CSF between the folds, thin temporal horns."""
+SCATTERED = frozenset({5, 24, 44, 77})
+"""FreeSurfer ids that lie in pieces by nature: CSF between folds, thin temporal horns, lesions."""
 
 _FULL = np.ones((3, 3, 3), np.uint8)
 """Voxels that share a face, an edge or a corner touch: fewer pieces, so fewer changes."""

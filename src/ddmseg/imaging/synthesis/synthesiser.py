@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.intensity import normalise
-from ddmseg.imaging.labels import ANATOMY_LABELS, generation_labels, generation_mirror
+from ddmseg.imaging.labels import ANATOMY_LABELS, LESION, generation_labels, generation_mirror
 from ddmseg.imaging.synthesis import artefacts
 from ddmseg.imaging.synthesis.contrast import FAMILIES, Contrast, draw_contrast
 from ddmseg.imaging.synthesis.deform import (
@@ -31,9 +31,13 @@ from ddmseg.imaging.synthesis.deform import (
 )
 from ddmseg.imaging.synthesis.draw import draw_chance, draw_choice, draw_integer, draw_uniform
 from ddmseg.imaging.synthesis.head import CSF, CompactHead, compact_head
+from ddmseg.imaging.synthesis.lesions import draw_lesions
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 
 WHITE_MATTER = (2, 41)
+LATERAL_VENTRICLES = (4, 43)
+LEAST_CONTRAST = 0.08
+"""Between a lesion and white matter; what is fainter is not painted, for nobody could see it."""
 INSIDE_SKULL = frozenset({"vein", "artery", "optic_nerve", "spinal_cord"})
 """Tissues that are no structure of the brain but lie within the skull."""
 SLAB = 3
@@ -82,7 +86,8 @@ class LabelMapSynthesiser:
         self.patch_shape = _slab_shape(patch_shape)
         self.device = torch.device(device)
         known = generation_labels()
-        targets = torch.tensor([label.target for label in known])
+        ids = [LESION if label.tissue == "lesion" else label.target for label in known]
+        targets = torch.tensor(ids if LESION in labels else [label.target for label in known])
         position = {index: place for place, index in enumerate(labels)}
         self._tissues = [label.tissue for label in known]
         self._class_of = torch.tensor([position.get(int(index), 0) for index in targets]).to(device)
@@ -91,6 +96,9 @@ class LabelMapSynthesiser:
         self._is_inside = ((targets > 0) | lining).to(device)
         self._is_brain = ((targets > 0) & (targets != CSF)).to(device)
         self._is_white = torch.isin(targets, torch.tensor(WHITE_MATTER)).to(device)
+        self._is_lateral = torch.isin(targets, torch.tensor(LATERAL_VENTRICLES)).to(device)
+        self._white_class = int(self._is_white.nonzero()[0]) if self._is_white.any() else 0
+        self._lesion = position.get(LESION)
         heads = [compact_head(label_map) for label_map in label_maps]
         self._heads = [replace(head, classes=head.classes.to(device)) for head in heads]
 
@@ -105,10 +113,12 @@ class LabelMapSynthesiser:
         flip = draw_chance(generator, settings.flip_probability)
         pose = self._draw_pose(head, generator, flip=flip)
         centre, corners = self._read_classes(head, pose)
-        image = self._paint(centre, corners, contrast, generator)
+        image, lesion = self._paint(centre, corners, contrast, generator)
         image = self._spoil(image, centre, generator)
         keep = self._draw_coverage(centre, generator)
         classes = _look_up(self._class_of_mirrored if flip else self._class_of, centre)
+        if lesion is not None and self._lesion is not None:
+            classes = classes.masked_fill(lesion, self._lesion)
         image = self._finish(image * keep, generator)
         classes = classes.masked_fill(keep < 0.5, 0)
         if self.flat:
@@ -168,8 +178,11 @@ class LabelMapSynthesiser:
         corners: list[UInt8[Tensor, "i j k"]],
         contrast: Contrast,
         generator: torch.Generator,
-    ) -> Float[Tensor, "i j k"]:
-        """Give each voxel the mean of its corners' intensities, plus texture and lesions."""
+    ) -> tuple[Float[Tensor, "i j k"], Bool[Tensor, "i j k"] | None]:
+        """Give each voxel the mean of its corners' intensities, plus texture and lesions.
+
+        Returns the image, and where its lesions are; None where it has none.
+        """
         shape = self.patch_shape
         quarter_mean = contrast.mean / len(corners)
         image = _look_up(quarter_mean, corners[0])
@@ -177,13 +190,18 @@ class LabelMapSynthesiser:
             image += _look_up(quarter_mean, corner)
         points = _control_points(shape, self.spacing_mm, every_mm=7.0)
         texture = artefacts.smooth_field(generator, shape, points=points).clamp_(-1.5, 1.5)
-        if draw_chance(generator, self.settings.lesion_probability):
-            threshold = draw_uniform(generator, 0.9, 1.4)
-            lesion = (texture > threshold) & _look_up(self._is_white, centre)
-            image[lesion] = contrast.lesion_mean
+        lesion = None
+        visible = abs(contrast.lesion_mean - float(contrast.mean[self._white_class]))
+        if draw_chance(generator, self.settings.lesion_probability) and visible > LEAST_CONTRAST:
+            white, lateral = (_look_up(x, centre) for x in (self._is_white, self._is_lateral))
+            lesion = draw_lesions(white, lateral, generator, spacing_mm=self.spacing_mm)
+            # Not all are alike in one scan, nor all as unlike white matter as they can be.
+            strength = draw_uniform(generator, 0.5, 1.0) * (1 + 0.2 * texture[lesion])
+            image[lesion] = image[lesion].lerp(image.new_tensor(contrast.lesion_mean), strength)
         spread = torch.randn(shape, generator=generator, device=self.device)
         image += texture.mul_(_look_up(contrast.texture, centre))
-        return image.add_(spread.mul_(_look_up(contrast.spread, centre))).clamp_min_(0.0)
+        image = image.add_(spread.mul_(_look_up(contrast.spread, centre))).clamp_min_(0.0)
+        return image, lesion
 
     def _spoil(
         self,

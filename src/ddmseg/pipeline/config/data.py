@@ -26,6 +26,8 @@ class DataSettings:
             examples are patches of heads (label_maps, lpba40, brats), in training too.
         brain_centred_probability: of label_maps' patches, those about the brain rather than
             anywhere over head and neck.
+        lesions: white-matter lesions are a class of their own (FreeSurfer id 77), painted into
+            every third image; of label_maps alone.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis.regions``.
         guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
@@ -47,6 +49,7 @@ class DataSettings:
     skull_strip_probability: float = 0.5
     t1_probability: float = 0.6
     brain_centred_probability: float = 0.75
+    lesions: bool = False
     synthetic_share: float = 0.0
     guide: Literal["none", "level_one"] = "none"
     maps: Literal["none", "inter_intra"] = "none"
@@ -109,6 +112,12 @@ class DataSettings:
                 value,
                 f"{self.kind} is prepared as ddmseg segment prepares a scan; leave it out",
             )
+        require(
+            not self.lesions or self.kind == "label_maps",
+            "data.lesions",
+            self.lesions,
+            f"{self.kind} has labels of its own; leave it out",
+        )
         require(
             self.guide == "none" or self.kind == "label_maps",
             "data.guide",

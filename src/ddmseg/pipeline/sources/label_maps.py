@@ -5,17 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from ddmseg.imaging.labels import ANATOMY_LABELS
+from ddmseg.imaging.labels import ANATOMY_LABELS, LESION
 from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.sources.guide import simulated_answer
 from ddmseg.pipeline.training.batches import VALIDATION_SEED, Example, seeded
 
+LESION_PROBABILITY = 0.35
+"""Of images with lesions, where they are to be learnt."""
+
 
 class LabelMapSource:
     """Images synthesised from label maps; validation from maps kept apart."""
 
-    labels = ANATOMY_LABELS
+    labels: tuple[int, ...] = ANATOMY_LABELS
     # The temporal horns may be too thin to see, and CSF is stripped with the skull.
     always_present = tuple(index for index in ANATOMY_LABELS if index not in (0, 5, 24, 44))
     data = (
@@ -30,19 +33,26 @@ class LabelMapSource:
         from ddmseg.imaging.synthesis.settings import SynthesisSettings
         from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 
+        if settings.lesions:
+            self.labels = (*ANATOMY_LABELS, LESION)
         rest = (1 - settings.t1_probability) / 4
         self._guided = settings.guide == "level_one"
         drawn = SynthesisSettings(
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
             skull_strip_probability=settings.skull_strip_probability,
             brain_centred_probability=settings.brain_centred_probability,
+            **({"lesion_probability": LESION_PROBABILITY} if settings.lesions else {}),
         )
         split = split_cases(list_cases(root), "label_maps")
 
         def synthesiser(name: str) -> LabelMapSynthesiser:
             maps = [read_label_map(case.labels) for case in split.cases(name) if case.labels]
             return LabelMapSynthesiser(
-                maps, drawn, spacing_mm=settings.spacing_mm, patch_shape=settings.patch
+                maps,
+                drawn,
+                spacing_mm=settings.spacing_mm,
+                patch_shape=settings.patch,
+                labels=self.labels,
             )
 
         self._training = synthesiser("train")

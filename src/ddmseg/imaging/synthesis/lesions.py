@@ -1,0 +1,82 @@
+"""White-matter lesions: spots in deep white matter, caps and bands around the ventricles.
+
+Where they lie and how they merge follows what small-vessel disease and multiple sclerosis leave:
+they favour the walls of the ventricles and spare the fibres below the cortex; few are single
+voxels, and large loads are confluent.
+
+Source: Wardlaw et al. 2013, STRIVE, Lancet Neurology 12:822 (shapes and places).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ddmseg.imaging.synthesis.artefacts import blur, smooth_field
+from ddmseg.imaging.synthesis.draw import draw_uniform
+
+VOLUME_ML = (0.05, 60.0)
+"""Range of the load, drawn evenly in its logarithm."""
+LARGEST_SHARE = 0.25
+"""Of the white matter in view."""
+SPOT_MM, PATCH_MM = 4.0, 12.0
+"""Sizes of what single lesions and confluent ones are made of."""
+WALL_MM, RIM_MM = 6.0, 2.0
+"""How far the ventricles attract, and how wide a rim below the cortex is spared."""
+
+
+def draw_lesions(
+    white: Bool[Tensor, "i j k"],
+    ventricle: Bool[Tensor, "i j k"],
+    generator: torch.Generator,
+    *,
+    spacing_mm: float,
+) -> Bool[Tensor, "i j k"]:
+    """Draw the lesions of one image; none where no white matter is in view.
+
+    Args:
+        white: white matter, which alone they lie in.
+        ventricle: lateral ventricles, whose walls they favour.
+        generator: source of all randomness.
+        spacing_mm: voxel edge.
+    """
+    room = int(white.sum())
+    low, high = (math.log(volume) for volume in VOLUME_ML)
+    volume_ml = math.exp(draw_uniform(generator, low, high))
+    count = min(round(volume_ml * 1000 / spacing_mm**3), int(LARGEST_SHARE * room))
+    if count < 1:
+        return torch.zeros_like(white)
+    score = _affinity(white, ventricle, generator, spacing_mm)
+    inside = score[white]
+    least = inside.kthvalue(room - count + 1).values
+    return white & (score >= least)
+
+
+def _affinity(
+    white: Bool[Tensor, "i j k"],
+    ventricle: Bool[Tensor, "i j k"],
+    generator: torch.Generator,
+    spacing_mm: float,
+) -> Float[Tensor, "i j k"]:
+    """Return how much each voxel invites a lesion."""
+    i, j, k = white.shape
+    spots, patches = (
+        smooth_field(generator, (i, j, k), points=_points((i, j, k), spacing_mm, size))
+        for size in (SPOT_MM, PATCH_MM)
+    )
+    spotty, walled = draw_uniform(generator, 0.3, 1.0), draw_uniform(generator, 0.0, 8.0)
+    score = patches.add_(spots, alpha=spotty)
+    for mask, reach_mm, weight in ((ventricle, WALL_MM, walled), (white, RIM_MM, 2.0)):
+        sigma = reach_mm / spacing_mm
+        score.add_(blur(mask.float(), (sigma, sigma, sigma)), alpha=weight)
+    return score
+
+
+def _points(
+    shape: tuple[int, int, int], spacing_mm: float, every_mm: float
+) -> tuple[int, int, int]:
+    i, j, k = (max(2, round(n * spacing_mm / every_mm) + 1) for n in shape)
+    return (i, j, k)
