@@ -1,5 +1,6 @@
-"""Commands that measure every figure of ``docs/results.md``; run them from the repository.
+"""The laboratory of ddmseg: how every figure was made, from raw measurements to pages.
 
-Each writes its raw figures to ``results/NAME.tsv`` and what they add up to, in JSON,
-beside it; ``ddmseg report`` makes the page of the summaries.
+It measures the product from outside and is never imported by it. Each module that measures
+has its own command, ``python -m ddmseg_lab.accuracy.anatomy`` say; tables, studies, pages and
+documents are commands of ``ddmseg`` while this package is installed.
 """

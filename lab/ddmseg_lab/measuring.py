@@ -6,19 +6,17 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, TypeVar
-
-from tyro.conf import arg
+from typing import TypeVar
 
 from ddmseg.errors import DdmsegError
 from ddmseg.imaging.datasets.case import DATA_VARIABLE
-from ddmseg.pipeline.bench.machine import describe_machine as describe_machine
-from ddmseg.pipeline.bench.machine import describe_model as describe_model
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.memory.allocator import keep_freed_memory
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.provenance import commit
+from ddmseg_lab.bench.machine import describe_machine as describe_machine
+from ddmseg_lab.bench.machine import describe_model as describe_model
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.provenance import commit
 
 T = TypeVar("T")
 
@@ -32,7 +30,7 @@ class Options:
 
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the raw figures and their summary."""
     cases: int | None = None
     """Measure only the first so many cases of each set."""

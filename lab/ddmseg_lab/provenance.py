@@ -12,7 +12,7 @@ from typing import Any
 from ddmseg import __version__
 
 PACKAGES = ("torch", "monai", "numpy", "scipy")
-WRITTEN = ("results", "docs")
+WRITTEN = ("lab/results", "lab/docs", "docs")
 """Folders that the measuring commands write to themselves: no change of the code."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ddmseg
-from ddmseg.pipeline.provenance import commit, commit_of, provenance, versions
+from ddmseg_lab.provenance import commit, commit_of, provenance, versions
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def checkout(tmp_path: Path) -> Path:
     """A repository with code and results, all of it committed."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    for name in ("src/code.py", "results/a.tsv", "docs/results.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("src/code.py", "lab/results/a.tsv", "lab/docs/results.md", "docs/a.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("old")
     author = ("-c", "user.name=a", "-c", "user.email=a@b.example")
     for words in (("init", "-q"), ("add", "."), (*author, "commit", "-q", "-m", "First")):
@@ -35,7 +35,13 @@ def test_a_clean_checkout_has_its_commit_alone(checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mark"), [("src/code.py", "+"), ("results/a.tsv", ""), ("docs/results.md", "")]
+    ("name", "mark"),
+    [
+        ("src/code.py", "+"),
+        ("lab/results/a.tsv", ""),
+        ("lab/docs/results.md", ""),
+        ("docs/a.md", ""),
+    ],
 )
 def test_changed_code_is_marked_and_what_runs_write_is_not(checkout, name, mark) -> None:
     clean = commit_of(checkout)

@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks.summaries import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddmseg.maths.statistics import bootstrap_interval, pearson, wilcoxon
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.summaries import (
     group_interval,
     mean_by_group,
     mean_interval,
     paired_tests,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from ddmseg.maths.statistics import bootstrap_interval, pearson, wilcoxon
-from ddmseg.pipeline.bench.summary import median_range
 
 DICE = [0.81, 0.9, 0.86, 0.77, 0.93, 0.88]
 

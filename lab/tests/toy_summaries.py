@@ -7,7 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from benchmarks.accuracy import (
+
+from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.imaging.labels import structure
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg_lab.accuracy import (
     anatomy,
     discrepancy,
     distillation,
@@ -16,22 +20,18 @@ from benchmarks.accuracy import (
     robustness,
     tiers,
 )
-from benchmarks.peers import summary as peers
-from benchmarks.speed import budget_summary, quantisation
-
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
-from ddmseg.imaging.labels import structure
-from ddmseg.maths.calibration import DiceCalibration
-from ddmseg.pipeline.bench import summary as bench
-from ddmseg.pipeline.bench.jobs import COMMANDS
-from ddmseg.pipeline.bench.scans import BenchScan
-from ddmseg.pipeline.bench.stages import STAGES
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.bench.tiers import TIERS
-from ddmseg.pipeline.evidence.chapters.distillation import LIGHT, SHIPPED
-from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
-from ddmseg.pipeline.evidence.records import RawTable, read_summary, write_summary
-from ddmseg.pipeline.evidence.results_page import NAMES
+from ddmseg_lab.bench import summary as bench
+from ddmseg_lab.bench.jobs import COMMANDS
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import STAGES
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import TIERS
+from ddmseg_lab.comparison.peers import summary as peers
+from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
+from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
+from ddmseg_lab.evidence.records import RawTable, read_summary, write_summary
+from ddmseg_lab.evidence.results_page import NAMES
+from ddmseg_lab.speed import budget_summary, quantisation
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
 MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}

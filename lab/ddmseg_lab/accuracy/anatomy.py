@@ -1,6 +1,6 @@
 """Dice of the anatomy model on MALC2012, which no training has seen.
 
-    python -m benchmarks.accuracy.anatomy --model anatomy
+    python -m ddmseg_lab.accuracy.anatomy --model anatomy
 
 Each skull-stripped scan goes through the real ``Segmenter`` and is compared on its own
 grid, structure by structure, where both protocols draw one. Development and test scans
@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.commands import (
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.labels import count_voxels, structure
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.maths.metrics import dice
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
+from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
     describe_machine,
@@ -26,15 +34,7 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.summaries import mean_by_group, mean_interval
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
-from ddmseg.imaging.labels import count_voxels, structure
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg.maths.metrics import dice
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.summaries import mean_by_group, mean_interval
 
 STEPS, SAMPLES = 10, 4
 LEVEL_TWO = "level 2"
@@ -189,16 +189,17 @@ def run(arguments: Arguments) -> None:
         }
         if LEVEL_TWO in modes:
             gains[split] = gain(rows)
+    models = {"ddm": describe_model(segmenter.card)}
+    if segmenter.second is not None:
+        models["level two"] = describe_model(segmenter.second.card)
     summary = {
-        "models": {"ddm": describe_model(segmenter.card)},
+        "models": models,
         "machine": describe_machine(),
         "steps": STEPS,
         "samples": SAMPLES,
         "splits": splits,
         "level_two_gain": gains,
     }
-    if segmenter.second is not None:
-        summary["models"]["level two"] = describe_model(segmenter.second.card)
     write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
 
 

@@ -1,7 +1,7 @@
 """Does the discrepancy know how good a mask is? Expected against true Dice, and errors found.
 
-    python -m benchmarks.accuracy.discrepancy --model hippocampus
-    python -m benchmarks.accuracy.discrepancy --model anatomy
+    python -m ddmseg_lab.accuracy.discrepancy --model hippocampus
+    python -m ddmseg_lab.accuracy.discrepancy --model anatomy
 
 Masks are the coarse one, the sampled one and corruptions of it, on subjects that the
 calibration in the model's card has not seen: the hippocampus test crops; for anatomy
@@ -21,15 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.masks import Subject, measure_masks
-from benchmarks.commands import Options, describe_model, run_command, say, short_checksum
-from benchmarks.summaries import (
-    Pairs,
-    group_interval,
-    mean_by_group,
-    mean_interval,
-    paired_tests,
-)
 from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_label_map, read_volume
@@ -39,13 +30,22 @@ from ddmseg.maths.statistics import pearson
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.evidence.records import RawTable, numbers, text, write_summary
 from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.sources.hippocampus import read_example
 from ddmseg.pipeline.sources.subject import padded
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.accuracy.masks import Subject, measure_masks
+from ddmseg_lab.evidence.records import RawTable, numbers, text, write_summary
+from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum
+from ddmseg_lab.summaries import (
+    Pairs,
+    group_interval,
+    mean_by_group,
+    mean_interval,
+    paired_tests,
+)
 
 INTACT = ("coarse", "sampled")
 FITTED_CASES = 60

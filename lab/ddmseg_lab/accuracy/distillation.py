@@ -1,6 +1,6 @@
 """Students against their teachers: Dice, calibration, size and processor time.
 
-    python -m benchmarks.accuracy.distillation --students runs/hippocampus_light/best.safetensors
+    python -m ddmseg_lab.accuracy.distillation --students runs/hippocampus_light/best.safetensors
 
 Student and teacher segment the same scans, file to labels on the file's own grid: the test
 crops of the hippocampus, or MALC2012 for models of the whole head, which no training has
@@ -23,7 +23,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.commands import (
+from ddmseg.errors import UsageError
+from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.maths.metrics import dice
+from ddmseg.maths.uncertainty import expected_calibration_error
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.evidence.records import RawTable, numbers, read_summary, write_summary
+from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
     describe_machine,
@@ -32,25 +45,12 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.summaries import (
+from ddmseg_lab.summaries import (
     Pairs,
     group_interval,
     mean_by_group,
     mean_interval,
 )
-from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
-from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg.maths.metrics import dice
-from ddmseg.maths.uncertainty import expected_calibration_error
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.evidence.records import RawTable, numbers, read_summary, write_summary
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.zoo import model_path
 
 MODES = ("fast", "diffusion")
 COMPARISONS = (("fast", "fast"), ("diffusion", "diffusion"), ("fast", "diffusion"))
@@ -86,7 +86,8 @@ class ScanSet:
     def cases(self, split: str, root: str | None) -> list[Case]:
         """Return the scans of a split."""
         listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
-        return split_cases(listing.list_cases(root), self.name).require(self.splits[split])
+        listed: list[Case] = listing.list_cases(root)
+        return split_cases(listed, self.name).require(self.splits[split])
 
     def truth(self, case: Case) -> NDArray[np.int32]:
         """Return the manual labels of a scan as FreeSurfer ids."""
@@ -124,10 +125,12 @@ class Model:
 
     @property
     def card(self) -> Card:
+        """Of its weights."""
         return self.segmenter.card
 
     @property
     def weights(self) -> str:
+        """Their checksum, shortened."""
         return short_checksum(self.card)
 
     def describe(self) -> dict[str, Any]:

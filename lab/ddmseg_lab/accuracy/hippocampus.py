@@ -1,6 +1,6 @@
 """Dice of every way to segment the hippocampus test crops, beside the plain network.
 
-    python -m benchmarks.accuracy.hippocampus --model hippocampus --plain PLAIN.safetensors
+    python -m ddmseg_lab.accuracy.hippocampus --model hippocampus --plain PLAIN.safetensors
 
 Each crop goes through the real ``Segmenter``, file to labels on the file's own grid, and
 is compared there with the manual labels. Writes ``results/hippocampus.tsv`` (one row a
@@ -19,15 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.commands import (
-    SAMPLING_SEED,
-    Options,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
-from benchmarks.summaries import mean_interval, paired_tests
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case, hippocampus, split_cases
 from ddmseg.imaging.labels import protocol_map, remap
@@ -37,9 +28,18 @@ from ddmseg.maths.metrics import StructureScore, evaluate_labels
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    Options,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.summaries import mean_interval, paired_tests
 
 STEPS = (1, 5, 10, 50)
 SAMPLES = 4

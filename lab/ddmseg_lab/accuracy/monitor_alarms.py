@@ -1,6 +1,6 @@
 """How often the monitor raises an alarm: without shift, and with shifts of known size.
 
-    python -m benchmarks.accuracy.monitor_alarms
+    python -m ddmseg_lab.accuracy.monitor_alarms
 
 Simulated scans with statistics that hang together as real ones do: volumes by the size of
 the head, quality by the quality of the scan, scanners that differ in intensity, statistics
@@ -15,18 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import stats
-from tyro.conf import arg
 
-from benchmarks.commands import describe_machine, run_command, say
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
-from ddmseg.pipeline.evidence.records import write_summary
+from ddmseg_lab.evidence.records import write_summary
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import describe_machine, run_command, say
 
 REFERENCE = 100
 WINDOWS = (20, 50, 100)
@@ -41,7 +40,7 @@ MOVED = ("quality 0", "quality 1", "quality 2", "quality 3")
 class Arguments:
     """Options of this command."""
 
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the summary."""
     windows: int = 20001
     """Simulated windows without shift, shared among the three sizes of the window."""

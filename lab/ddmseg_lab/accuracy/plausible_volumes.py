@@ -1,6 +1,6 @@
 """Write the table of plausible volumes from the training label maps and hippocampus crops.
 
-``python -m benchmarks.accuracy.plausible_volumes [--data DATA]`` rewrites
+``python -m ddmseg_lab.accuracy.plausible_volumes [--data DATA]`` rewrites
 ``src/ddmseg/imaging/protocols/plausible_volumes.tsv``. Label maps give every structure of
 ``anatomy``, the training crops of the Decathlon head and body of one hippocampus.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,14 @@ LEAST_LOG_RATIO = 0.15
 """White matter's sides differ by 2%: so tight a limit would complain of any tilt."""
 LEFT_OUT = frozenset({24})
 """CSF around the brain ends where a brain mask cuts it."""
-TABLE = Path("src/ddmseg/imaging/protocols/plausible_volumes.tsv")
+TABLE = Path(str(files("ddmseg"))) / "imaging" / "protocols" / "plausible_volumes.tsv"
 
 Volumes = dict[int, list[float]]
 """By FreeSurfer id, in ml, one a subject."""
 
 
 def main() -> None:
+    """Write the table that ships."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="folder of the data sets (DDMSEG_DATA)")
     data = parser.parse_args().data

@@ -1,6 +1,6 @@
 """What bad scans cost the anatomy model, and whether its own check notices.
 
-    python -m benchmarks.accuracy.robustness --model anatomy
+    python -m ddmseg_lab.accuracy.robustness --model anatomy
 
 Each test scan of MALC2012 is degraded on its own grid, in eight ways, written to a file and
 segmented by the real ``Segmenter``, so that every reason of a verdict counts. The protocols
@@ -23,8 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.anatomy import structure_dice
-from benchmarks.commands import (
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.intensity import normalise
+from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti_write import write_map
+from ddmseg.maths.uncertainty import auroc
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.quality.reasons import reason_code
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.accuracy.anatomy import structure_dice
+from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
+from ddmseg_lab.measuring import (
     Options,
     describe_machine,
     describe_model,
@@ -32,17 +41,8 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.summaries import Pairs, group_interval, mean_by_group, mean_interval
-from ddmseg.imaging.artefacts import ARTEFACTS, degrade
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
-from ddmseg.imaging.intensity import normalise
-from ddmseg.imaging.nifti import read_label_map, read_volume
-from ddmseg.imaging.nifti_write import write_map
-from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.quality.reasons import reason_code
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.studies.artefacts import ARTEFACTS, degrade
+from ddmseg_lab.summaries import Pairs, group_interval, mean_by_group, mean_interval
 
 INTACT = "intact"
 LEVELS = (1, 3, 5)

@@ -1,6 +1,6 @@
 """What each tier loses against the unoptimised path, and what a second more buys.
 
-    python -m benchmarks.accuracy.tiers --data DATA
+    python -m ddmseg_lab.accuracy.tiers --data DATA
 
 Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
 auto, diffusion, level 2 where the model has one, and other engines; ``full``, the last rung
@@ -23,10 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.anatomy import structure_dice
-from benchmarks.accuracy.hippocampus import hippocampus_dice
-from benchmarks.accuracy.robustness import INTACT, write_degraded
-from benchmarks.commands import (
+from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.maths.adaptive import BUDGETS
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.sampled_region import SampledRegion
+from ddmseg_lab.accuracy.anatomy import structure_dice
+from ddmseg_lab.accuracy.hippocampus import hippocampus_dice
+from ddmseg_lab.accuracy.robustness import INTACT, write_degraded
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import AUTO, FULL_DRAW, LEVEL_TWO, TIERS, Tier, choose_tiers
+from ddmseg_lab.bench.tiers import FULL as DIFFUSION
+from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
+from ddmseg_lab.measuring import (
     Options,
     describe_machine,
     describe_model,
@@ -34,16 +43,7 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.summaries import group_interval, mean_by_group, mean_interval
-from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg.maths.adaptive import BUDGETS
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.bench.tiers import AUTO, FULL_DRAW, LEVEL_TWO, TIERS, Tier, choose_tiers
-from ddmseg.pipeline.bench.tiers import FULL as DIFFUSION
-from ddmseg.pipeline.evidence.records import RawTable, numbers, write_summary
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.sampled_region import SampledRegion
+from ddmseg_lab.summaries import group_interval, mean_by_group, mean_interval
 
 FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})
 """The most steps and samples that mode auto may spend."""
@@ -53,7 +53,7 @@ UNOPTIMISED = Tier(
 """What the others are compared with: samples decide at every voxel of the grid, and the
 discrepancy is computed anew in each step."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
-"""Artefacts and levels that cost most (``benchmarks.accuracy.robustness``)."""
+"""Artefacts and levels that cost most (``ddmseg_lab.accuracy.robustness``)."""
 MORE_THAN_CHANCE = 0.5
 """Further seconds, of those of always-fast, by which patches of level 2 show."""
 COLUMNS = (

@@ -1,6 +1,6 @@
 """Write into the card of shipped weights what the model met in training.
 
-    python -m benchmarks.accuracy.training_range --model anatomy
+    python -m ddmseg_lab.accuracy.training_range --model anatomy
 
 The verdict calls out what lies outside (``ddmseg.pipeline.quality.training_range``). ``anatomy``
 learned from made-up images: its validation subjects are synthesised as whole heads, the way
@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmarks.commands import Options, run_command, say
 from ddmseg.imaging.datasets import malc2012, split_cases
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -46,6 +45,7 @@ from ddmseg.pipeline.sources.subject import padded
 from ddmseg.pipeline.throughput.scan_stages import SolvedScan
 from ddmseg.pipeline.training.batches import Example, seeded
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.measuring import Options, run_command, say
 
 HEAD_MM = (160.0, 208.0, 160.0)
 """Size of a synthesised head: the whole brain with what surrounds it."""

@@ -1,6 +1,6 @@
 """Write into the card of shipped weights which expected Dice intact scans get.
 
-    python -m benchmarks.accuracy.usual_dice --model anatomy
+    python -m ddmseg_lab.accuracy.usual_dice --model anatomy
 
 Limits of the verdict follow from it (``ddmseg.pipeline.quality.limits``). ``anatomy`` learned from
 made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from benchmarks.commands import Options, run_command, say
 from ddmseg.imaging.datasets import malc2012, split_cases
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import Settings
@@ -21,6 +20,7 @@ from ddmseg.pipeline.quality.limits import Limits, usual
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.measuring import Options, run_command, say
 
 
 @dataclass(frozen=True, kw_only=True)

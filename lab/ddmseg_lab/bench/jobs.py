@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ddmseg.pipeline.bench.peers import Peer
-from ddmseg.pipeline.bench.scaling import points
-from ddmseg.pipeline.bench.scans import BenchScan
-from ddmseg.pipeline.bench.stages import STAGES
-from ddmseg.pipeline.bench.tiers import Tier
-from ddmseg.pipeline.bench.workbench import PROGRAM, Costs, Workbench
+from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.scaling import points
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import STAGES
+from ddmseg_lab.bench.tiers import Tier
+from ddmseg_lab.bench.workbench import PROGRAM, Costs, Workbench
 
 START, TIER, STAGE, MEMORY, SCALING, PEER = (
     *("start", "tier", "stage", "memory", "scaling", "peer"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ddmseg.pipeline.bench.agreement import Ids
+from ddmseg_lab.bench.agreement import Ids
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,22 @@ class PeerOutcome:
 
 
 class Peer(Protocol):
-    """Another tool, ready to run here.
+    """Another tool, ready to run here."""
 
-    Attributes:
-        name: as typed after ``--peers``.
-        title: as a reader calls it.
-        version: of the tool; another one is measured anew.
-    """
+    @property
+    def name(self) -> str:
+        """As typed after ``--peers``."""
+        ...
 
-    name: str
-    title: str
-    version: str
+    @property
+    def title(self) -> str:
+        """As a reader calls it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Of the tool; another one is measured anew."""
+        ...
 
     def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
         """Segment a scan in a process of its own.

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import DdmsegError, OutputError, SettingsError
-from ddmseg.pipeline.bench.jobs import FIGURES, KEYS, Job, all_jobs
-from ddmseg.pipeline.bench.machine import describe_machine, describe_model, measured_with
-from ddmseg.pipeline.bench.peers import Peer
-from ddmseg.pipeline.bench.scans import BenchScan, find_bench_scans
-from ddmseg.pipeline.bench.summary import summarise
-from ddmseg.pipeline.bench.tiers import FULL_DRAW, Tier, choose_tiers
-from ddmseg.pipeline.bench.workbench import Workbench
-from ddmseg.pipeline.evidence.records import WEIGHTS, RawTable, write_summary
 from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.provenance import commit
+from ddmseg_lab.bench.jobs import FIGURES, KEYS, Job, all_jobs
+from ddmseg_lab.bench.machine import describe_machine, describe_model, measured_with
+from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.scans import BenchScan, find_bench_scans
+from ddmseg_lab.bench.summary import summarise
+from ddmseg_lab.bench.tiers import FULL_DRAW, Tier, choose_tiers
+from ddmseg_lab.bench.workbench import Workbench
+from ddmseg_lab.evidence.records import WEIGHTS, RawTable, write_summary
+from ddmseg_lab.folders import RESULTS
+from ddmseg_lab.provenance import commit
 
 TABLE, SUMMARY = "bench.tsv", "bench.json"
 COLUMNS = (WEIGHTS, *KEYS, *FIGURES)
@@ -46,7 +47,7 @@ class BenchPlan:
     """
 
     scans: tuple[Path, ...] = ()
-    output: Path = Path("results")
+    output: Path = RESULTS
     tiers: tuple[str, ...] = ()
     repeats: int = 5
     peers: tuple[Peer, ...] = ()

@@ -13,11 +13,11 @@ import torch
 
 from ddmseg.imaging.labels import protocol_rows
 from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.pipeline.bench.scans import BenchScan, refined, refined_shape
-from ddmseg.pipeline.bench.workbench import Costs, Workbench
 from ddmseg.pipeline.checkpoint import Card, build_model, save_weights
 from ddmseg.pipeline.config import ModelSettings
 from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
+from ddmseg_lab.bench.workbench import Costs, Workbench
 
 SERIES = {
     "voxels": "voxels of the scan",

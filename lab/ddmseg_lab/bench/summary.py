@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ddmseg.pipeline.bench.fit import fit_power_law
-from ddmseg.pipeline.bench.jobs import (
+from ddmseg_lab.bench.fit import fit_power_law
+from ddmseg_lab.bench.jobs import (
     COMMANDS,
     FIGURES,
     MEMORY,
@@ -20,11 +20,11 @@ from ddmseg.pipeline.bench.jobs import (
     START,
     TIER,
 )
-from ddmseg.pipeline.bench.peers import Peer
-from ddmseg.pipeline.bench.scaling import SERIES
-from ddmseg.pipeline.bench.scans import BenchScan
-from ddmseg.pipeline.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES
-from ddmseg.pipeline.bench.tiers import FAST, Tier
+from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.scaling import SERIES
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES
+from ddmseg_lab.bench.tiers import FAST, Tier
 
 TIMES = ("seconds", "processor_seconds")
 GROWING = ("seconds", "denoise_seconds", "peak_memory_gb")

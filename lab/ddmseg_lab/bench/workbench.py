@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ddmseg.pipeline.bench.agreement import Ids, mean_dice
-from ddmseg.pipeline.bench.peers import Peer
-from ddmseg.pipeline.bench.process import measure_command
-from ddmseg.pipeline.bench.scans import BenchScan
-from ddmseg.pipeline.bench.stages import NetworkStages
-from ddmseg.pipeline.bench.tiers import FULL, TIERS, Tier, option_words
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.bench.agreement import Ids, mean_dice
+from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import NetworkStages
+from ddmseg_lab.bench.tiers import FULL, TIERS, Tier, option_words
 
 T = TypeVar("T")
 Costs = dict[str, float]

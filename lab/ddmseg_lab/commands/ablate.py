@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddmseg.interfaces.tables import TableArguments, run_table
+from ddmseg_lab.commands.tables import TableArguments, run_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(TableArguments):
-    """Train and test the model without one part at a time, such as configs/ablate/hippocampus."""
+    """Train and test the model without a part at a time, say lab/configs/ablate/hippocampus."""
 
 
 def run(arguments: Arguments) -> int:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import ScanError, UsageError
+from ddmseg.errors import ScanError
 from ddmseg.interfaces.messages import say_error
-
-if TYPE_CHECKING:
-    from ddmseg.pipeline.bench.peers import Peer
-
-ADAPTERS = "benchmarks.peers.side_by_side"
-"""Module of the source code that runs other tools; the wheel has none."""
+from ddmseg_lab.folders import RESULTS, Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +26,7 @@ class Arguments:
         Positional[tuple[Path, ...]], arg(metavar="SCAN", help_behavior_hint="(the demo head)")
     ] = ()
     """NIfTI files to measure on; scaling is measured on the first."""
-    output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")] = Path("results")
+    output: Output = RESULTS
     """Folder for bench.tsv, a row a measurement, and bench.json, which ddmseg report reads."""
     tiers: Annotated[str, arg(metavar="NAME,NAME", help_behavior_hint="(all that run here)")] = ""
     """Of fast, auto, diffusion, level2, onnx, openvino, openvino-int8, with commas between."""
@@ -42,7 +35,7 @@ class Arguments:
     peak memory once."""
     peers: Annotated[str, arg(metavar="NAME,NAME", help_behavior_hint="(none)")] = ""
     """Other tools to run once a scan: samseg, atropos, deepbet, nnunet; each in a Python of its
-    own, named by a variable (docs/performance.md). They need the source code of ddmseg."""
+    own, named by a variable (docs/performance.md)."""
     no_scaling: bool = False
     """Leave out how costs grow with voxels, steps, samples, structures and scans."""
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
@@ -67,9 +60,10 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when nothing can be done at all: wrong model, tier, tool, scan or output.
     """
     from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.bench.run import BenchPlan, run_bench
     from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.zoo import model_path
+    from ddmseg_lab.bench.run import BenchPlan, run_bench
+    from ddmseg_lab.comparison.peers.side_by_side import find_peers
 
     model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
     plan = BenchPlan(
@@ -77,7 +71,7 @@ def run(arguments: Arguments) -> int:
         output=arguments.output,
         tiers=_names(arguments.tiers),
         repeats=arguments.repeats,
-        peers=_peers(_names(arguments.peers)),
+        peers=find_peers(_names(arguments.peers)),
         scaling=not arguments.no_scaling,
         model=arguments.model,
         device=arguments.device,
@@ -102,27 +96,6 @@ def run(arguments: Arguments) -> int:
 
 def _names(listed: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed.split(",") if name.strip())
-
-
-def _peers(names: Sequence[str]) -> tuple[Peer, ...]:
-    """Return the tools of these names, ready to run.
-
-    Raises:
-        UsageError: for an unknown tool, one that is not installed, or without the adapters.
-    """
-    if not names:
-        return ()
-    root = Path(__file__).resolve().parents[4]
-    if not (root / "benchmarks" / "peers" / "side_by_side.py").is_file():
-        raise UsageError(
-            "peers: the adapters of other tools come with the source code and not with the "
-            "installed package; run this from a clone installed with pip install --editable ."
-        )
-    if str(root) not in sys.path:
-        sys.path.append(str(root))
-    adapters: Any = importlib.import_module(ADAPTERS)
-    found: tuple[Peer, ...] = adapters.find_peers(names)
-    return found
 
 
 def _table(scan: str, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:

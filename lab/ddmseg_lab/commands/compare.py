@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddmseg.interfaces.tables import TableArguments, run_table
+from ddmseg_lab.commands.tables import TableArguments, run_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(TableArguments):
-    """Train and test the methods of a table on equal terms, such as configs/compare/hippocampus."""
+    """Train and test methods on equal terms, say those of lab/configs/compare/hippocampus."""
 
 
 def run(arguments: Arguments) -> int:

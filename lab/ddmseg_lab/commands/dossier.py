@@ -8,6 +8,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from ddmseg_lab.folders import DOCS, PRODUCT_DOCS, RESULTS, DocsFolder, ResultsFolder
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -19,10 +21,12 @@ class Arguments:
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="OUT")]
     """Folder for the documents."""
-    results: Annotated[Path, arg(metavar="DIR")] = Path("results")
+    results: ResultsFolder = RESULTS
     """Folder that the measuring commands wrote to."""
-    docs: Annotated[Path, arg(metavar="DIR")] = Path("docs")
+    docs: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(docs)")] = PRODUCT_DOCS
     """Folder of the documentation, which the checklist points into."""
+    lab_docs: DocsFolder = DOCS
+    """Folder of the laboratory's pages, which it points into, too."""
     tests: Annotated[Path | None, arg(metavar="XML", help_behavior_hint="(no test was run)")] = None
     """Results of the tests, written by pytest --junitxml."""
     overwrite: bool = False
@@ -37,12 +41,13 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when a record is damaged, a package is missing or a place cannot be written.
     """
-    from ddmseg.pipeline.dossier.dossier import write_dossier
+    from ddmseg_lab.dossier.dossier import write_dossier
 
     for path in write_dossier(
         arguments.results,
         arguments.output,
         docs=arguments.docs,
+        lab_docs=arguments.lab_docs,
         tests=arguments.tests,
         overwrite=arguments.overwrite,
     ):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import arg
+from ddmseg_lab.folders import DOCS, RESULTS, DocsFolder, ResultsFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write docs/results.md and its pictures from the files under results/, and only from them."""
+    """Write results.md and its pictures from the files of measurements, and only from them."""
 
-    results: Annotated[Path, arg(metavar="DIR")] = Path("results")
+    results: ResultsFolder = RESULTS
     """Folder that the measuring commands wrote to."""
-    docs: Annotated[Path, arg(metavar="DIR")] = Path("docs")
+    docs: DocsFolder = DOCS
     """Folder for results.md and images/."""
     debug: bool = False
     """Show where an unexpected error came from."""
@@ -27,7 +25,7 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when the folder is not there or a file in it is damaged.
     """
-    from ddmseg.pipeline.evidence.results_page import write_results_page
+    from ddmseg_lab.evidence.results_page import write_results_page
 
     for path in write_results_page(arguments.results, arguments.docs):
         print(path)

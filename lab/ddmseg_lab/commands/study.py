@@ -10,12 +10,13 @@ from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
 from ddmseg.interfaces.messages import say_error
-from ddmseg.interfaces.tables import TableArguments, run_table
-from ddmseg.pipeline.studies import DEFAULT_MODEL
+from ddmseg_lab.commands.tables import TableArguments, run_table
+from ddmseg_lab.folders import CONFIGS, DOCS, RESULTS, DocsFolder, ResultsFolder
+from ddmseg_lab.studies import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from ddmseg.pipeline.studies.run import StudyPlaces
-    from ddmseg.pipeline.studies.study import Study
+    from ddmseg_lab.studies.run import StudyPlaces
+    from ddmseg_lab.studies.study import Study
 
 TABLE_FILE = "table.toml"
 
@@ -25,7 +26,7 @@ class Arguments:
     """Answer one question about trained weights: raw rows, a picture and a page of findings.
 
     Some studies measure weights that are there; others train a row of settings each, as a folder
-    below configs/study says. Both go on where an earlier run stopped.
+    below lab/configs/study says. Both go on where an earlier run stopped.
     """
 
     name: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME", help_behavior_hint="")] = ()
@@ -38,15 +39,17 @@ class Arguments:
     """Measure only the first so many test subjects."""
     threads: Annotated[int, arg(metavar="N", help_behavior_hint="(torch's choice)")] = 0
     """Of the processor, for each computation."""
-    results: Annotated[Path, arg(metavar="DIR")] = Path("results")
+    results: ResultsFolder = RESULTS
     """Folder that keeps the raw rows; what was measured with the same weights is not repeated."""
-    docs: Annotated[Path, arg(metavar="DIR")] = Path("docs")
+    docs: DocsFolder = DOCS
     """Folder for the page and its picture, in its subfolder studies."""
     data: Annotated[
         Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
     ] = None
     """Folder that holds the data sets, one subfolder each."""
-    configs: Annotated[Path, arg(metavar="DIR")] = Path("configs/study")
+    configs: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(lab/configs/study)")] = (
+        CONFIGS / "study"
+    )
     """Folder of the studies that train, one subfolder each with table.toml."""
     rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
     """Only these rows of those, names with commas between."""
@@ -80,7 +83,7 @@ def run(arguments: Arguments) -> int:
     if (table / TABLE_FILE).is_file():
         return run_table(_table_arguments(arguments, table), "study")
 
-    from ddmseg.pipeline.studies.registry import STUDIES
+    from ddmseg_lab.studies.registry import STUDIES
 
     if name not in STUDIES:
         allowed = [*STUDIES, *_folders(arguments.configs)]
@@ -92,8 +95,8 @@ def run(arguments: Arguments) -> int:
 
 def _run_study(study: Study, arguments: Arguments) -> int:
     from ddmseg.pipeline.checkpoint import read_card
-    from ddmseg.pipeline.studies.run import StudyPlaces, write_page
     from ddmseg.pipeline.zoo import model_path
+    from ddmseg_lab.studies.run import StudyPlaces, write_page
 
     places = StudyPlaces(arguments.results, arguments.docs)
     problems = [] if arguments.show else _measure(study, arguments, places)
@@ -110,8 +113,8 @@ def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[st
 
     from ddmseg.interfaces.progress import progress_bar
     from ddmseg.pipeline.memory.allocator import keep_freed_memory
-    from ddmseg.pipeline.studies.run import measure_study
-    from ddmseg.pipeline.studies.study import open_model
+    from ddmseg_lab.studies.run import measure_study
+    from ddmseg_lab.studies.study import open_model
 
     if arguments.threads < 0:
         raise UsageError(f"threads: got {arguments.threads}; it must be at least 1, or 0")
@@ -149,9 +152,9 @@ def _folders(configs: Path) -> list[str]:
 
 def _listed(configs: Path) -> list[str]:
     """One line a study: its name and what it asks."""
-    from ddmseg.pipeline.experiments.plan import TableSettings
     from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
-    from ddmseg.pipeline.studies.registry import STUDIES
+    from ddmseg_lab.comparison.plan import TableSettings
+    from ddmseg_lab.studies.registry import STUDIES
 
     asked = {name: study.question for name, study in STUDIES.items()}
     for name in _folders(configs):

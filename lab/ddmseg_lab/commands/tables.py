@@ -15,11 +15,12 @@ from tyro.conf import Positional, arg
 
 from ddmseg.errors import DdmsegError, SettingsError
 from ddmseg.interfaces.messages import say_error
+from ddmseg_lab.folders import RESULTS, ResultsFolder
 
 if TYPE_CHECKING:
-    from ddmseg.pipeline.experiments.plan import Plan
-    from ddmseg.pipeline.experiments.row import Places
-    from ddmseg.pipeline.experiments.runs import Report
+    from ddmseg_lab.comparison.plan import Plan
+    from ddmseg_lab.comparison.row import Places
+    from ddmseg_lab.comparison.runs import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class TableArguments:
     """Folder with table.toml and a settings file for each row."""
     rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
     """Only these rows, names with commas between."""
-    results: Annotated[Path, arg(metavar="DIR")] = Path("results")
+    results: ResultsFolder = RESULTS
     """Folder that keeps the records; rows recorded with the same settings are not repeated."""
     work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
     """Folder for states and weights."""
@@ -63,10 +64,10 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     Raises:
         DdmsegError: when the table cannot be read.
     """
-    from ddmseg.pipeline.experiments.plan import read_plan
-    from ddmseg.pipeline.experiments.row import Places, keep_table
-    from ddmseg.pipeline.experiments.table import build_table, markdown
     from ddmseg.pipeline.memory.allocator import keep_freed_memory
+    from ddmseg_lab.comparison.plan import read_plan
+    from ddmseg_lab.comparison.row import Places, keep_table
+    from ddmseg_lab.comparison.table import build_table, markdown
 
     if arguments.max_minutes is not None and not arguments.max_minutes > 0:
         raise SettingsError(f"max-minutes: got {arguments.max_minutes:g}; it must be above 0")
@@ -95,7 +96,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
 
 def _tell_of_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None:
     """Say of rows asked for by name that they have been run: nobody should wait in vain."""
-    from ddmseg.pipeline.experiments.row import is_done
+    from ddmseg_lab.comparison.row import is_done
 
     done = [row for row in rows if all(is_done(plan, row, fold, places) for fold in plan.folds)]
     if done:
@@ -107,8 +108,8 @@ def _tell_of_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None
 
 
 def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: float | None) -> int:
-    from ddmseg.pipeline.experiments.row import is_done, run_row
-    from ddmseg.pipeline.experiments.runs import Unfinished
+    from ddmseg_lab.comparison.row import is_done, run_row
+    from ddmseg_lab.comparison.runs import Unfinished
 
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     code = 0

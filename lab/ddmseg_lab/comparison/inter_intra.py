@@ -29,13 +29,13 @@ from torch import Tensor
 
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
-from ddmseg.networks.auto_encoder import AutoEncoder, DiscrepancyMaps
 from ddmseg.pipeline.checkpoint import first_reason, load_state, save_state
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import DataSettings
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources.subject import Subject, padded
 from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
 
 FILE = "auto_encoders.safetensors"
 """Beside the weights of the network that sees the maps."""

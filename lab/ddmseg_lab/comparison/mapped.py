@@ -1,9 +1,10 @@
-"""Subjects with the inter and intra maps of their scan as two more channels."""
+"""Sources of a row: plain, or with the inter and intra maps of each scan as two more channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +12,35 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.inter_intra import Kept, keep_maps, load_maps, subject_maps
+from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.subject import LabelledSource, Once, Subject
+from ddmseg_lab.comparison.inter_intra import Kept, keep_maps, load_maps, subject_maps
+
+
+def row_source(
+    settings: DataSettings,
+    root: str | None = None,
+    *,
+    run_folder: Path | None = None,
+    training: bool = False,
+) -> LabelledSource:
+    """Open the data of a row, with the maps where ``data.maps`` asks for them.
+
+    Args:
+        settings: of the data.
+        root: folder of the data sets, None for the environment's.
+        run_folder: where the weights of the run lie, and with them the auto-encoders of
+            ``data.maps``. None where no example is drawn.
+        training: the run is being trained: make there what is missing.
+
+    Raises:
+        UsageError: when the data are synthesised and have no test scans.
+    """
+    if settings.maps == "none":
+        return labelled_source(settings, root)
+    open_plain = partial(labelled_source, replace(settings, maps="none"), root)
+    finish = WithMaps(settings, open_plain, run_folder, train=training)
+    return labelled_source(settings, root, finish=finish)
 
 
 class WithMaps:

@@ -12,21 +12,21 @@ from typing import Any
 import torch
 
 from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.experiments.plan import TABLE_FILE, Plan
-from ddmseg.pipeline.experiments.record import Record, read_record, write_record
-from ddmseg.pipeline.experiments.runs import (
+from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg_lab.comparison.mapped import row_source
+from ddmseg_lab.comparison.nnunet.adapter import NnunetRow
+from ddmseg_lab.comparison.nnunet.environment import find_python
+from ddmseg_lab.comparison.plan import TABLE_FILE, Plan
+from ddmseg_lab.comparison.record import Record, read_record, write_record
+from ddmseg_lab.comparison.runs import (
     Report,
     Unfinished,
     plain_settings,
     reads_as,
     trained_run,
 )
-from ddmseg.pipeline.experiments.scoring import RowResult, score_apart
-from ddmseg.pipeline.nnunet.adapter import NnunetRow
-from ddmseg.pipeline.nnunet.environment import find_python
-from ddmseg.pipeline.provenance import commit, versions
-from ddmseg.pipeline.settings_reader import settings_to_dict
-from ddmseg.pipeline.sources import labelled_source
+from ddmseg_lab.comparison.scoring import RowResult, score_apart
+from ddmseg_lab.provenance import commit, versions
 
 TRAINED_AS = "trained_as"
 """Note of a record that uses other rows' weights: the settings they were trained with."""
@@ -95,7 +95,7 @@ def run_row(
     settings = plan.settings(row, fold)
     answer = _by_nnunet if settings.row.adapter else _by_networks
     found = answer(plan, row, fold, places, max_minutes, report)
-    source = labelled_source(settings.data, places.data)
+    source = row_source(settings.data, places.data)
     left_out = {LEFT_OUT: dict(source.left_out)} if source.left_out else {}
     record = Record(
         table=plan.name,

@@ -12,8 +12,8 @@ from ddmseg.errors import SettingsError
 from ddmseg.pipeline.checkpoint import load_state
 from ddmseg.pipeline.config import RowSettings, Settings
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
-from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg_lab.comparison.mapped import row_source
 
 Report = Callable[[Progress], None]
 STATE_FILE = "state.safetensors"
@@ -73,7 +73,7 @@ def trained_run(
         found = next(_finished_twins(settings, others), None)
         if found is not None:
             return _read_run(found)
-        source = labelled_source(settings.data, data, run_folder=folder, training=True)
+        source = row_source(settings.data, data, run_folder=folder, training=True)
         trainer = Trainer(settings, source, folder, resume=resumable)
         trainer.run(max_minutes=max(max_minutes, 0), report=report)
         if trainer.step < settings.training.steps:

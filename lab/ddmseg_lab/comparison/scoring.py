@@ -64,16 +64,16 @@ def score_row(
 
     from ddmseg.pipeline.checkpoint import load_network
     from ddmseg.pipeline.config import Settings
-    from ddmseg.pipeline.experiments.predict import Member, predict
     from ddmseg.pipeline.settings_reader import settings_from_dict
-    from ddmseg.pipeline.sources import labelled_source
     from ddmseg.pipeline.training.batches import seeded
+    from ddmseg_lab.comparison.mapped import row_source
+    from ddmseg_lab.comparison.predict import Member, predict
 
     if threads:
         torch.set_num_threads(threads)
     read = [settings_from_dict(Settings, json.loads(text)) for text in settings]
     members = [Member(load_network(path)[0], one) for path, one in zip(weights, read, strict=True)]
-    source = labelled_source(read[0].data, data, run_folder=weights[0].parent)
+    source = row_source(read[0].data, data, run_folder=weights[0].parent)
     scores: list[Score] = []
     seconds: list[float] = []
     for number, subject in enumerate(source.subjects("test")):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ddmseg.errors import UsageError
 from ddmseg.maths.statistics import PairedTest, compare_to
-from ddmseg.pipeline.experiments.plan import TableSettings
-from ddmseg.pipeline.experiments.record import Record, read_record
 from ddmseg.pipeline.scores import MEAN, Score, Summary, per_patient, summarise
+from ddmseg_lab.comparison.plan import TableSettings
+from ddmseg_lab.comparison.record import Record, read_record
 
 MOST_COLUMNS = 12
 """Structures that get a column each; of more, ``scores.tsv`` has the scores."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ddmseg.pipeline.dossier.document import bullets, document
-from ddmseg.pipeline.dossier.figures import Measured
-from ddmseg.pipeline.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.document import bullets, document
+from ddmseg_lab.dossier.figures import Measured
+from ddmseg_lab.dossier.shipped import shipped_table
 
 TITLE = "Known anomalies"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.dossier.document import document, rows
-from ddmseg.pipeline.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.document import document, rows
+from ddmseg_lab.dossier.shipped import shipped_table
 
 TITLE = "Checklist of reporting"
 NOT_ANSWERED = "not answered"
@@ -27,24 +27,26 @@ class Places:
 
     Attributes:
         docs: folder of the documentation.
+        lab_docs: folder of the laboratory's pages.
         results: folder of the records.
         cards: of the shipped models.
         dossier: names of the documents that are written together.
     """
 
     docs: Path
+    lab_docs: Path
     results: Path
     cards: Sequence[Card]
     dossier: Sequence[str]
 
     def holds(self, where: str) -> bool:
         """Say whether an answer is where it is said to be."""
-        kind, _, rest = where.partition("/")
         if where.startswith("card:"):
             field = where.removeprefix("card:")
             return bool(self.cards) and all(getattr(card, field) for card in self.cards)
+        kind, _, rest = where.removeprefix("lab/").partition("/")
         if kind == "docs":
-            return _has_heading(self.docs, rest)
+            return _has_heading(self.lab_docs if where.startswith("lab/") else self.docs, rest)
         if kind == "results":
             return (self.results / rest).is_file()
         return where in self.dossier

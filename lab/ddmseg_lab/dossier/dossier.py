@@ -12,12 +12,12 @@ from ddmseg.errors import CheckpointError, OutputError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.pipeline import zoo
 from ddmseg.pipeline.checkpoint import Card, read_card
-from ddmseg.pipeline.dossier import anomalies, checklist, model_card, requirements
-from ddmseg.pipeline.dossier.document import document, rows
-from ddmseg.pipeline.dossier.figures import Measured, figures, measure
-from ddmseg.pipeline.dossier.junit import JunitRun, read_junit
-from ddmseg.pipeline.dossier.records import Records
-from ddmseg.pipeline.dossier.sbom import sbom_json
+from ddmseg_lab.dossier import anomalies, checklist, model_card, requirements
+from ddmseg_lab.dossier.document import document, rows
+from ddmseg_lab.dossier.figures import Measured, figures, measure
+from ddmseg_lab.dossier.junit import JunitRun, read_junit
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.sbom import sbom_json
 
 INDEX = "index.md"
 DOCUMENTS = {
@@ -34,6 +34,7 @@ def write_dossier(
     output: Path,
     *,
     docs: Path,
+    lab_docs: Path,
     tests: Path | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -45,13 +46,13 @@ def write_dossier(
         results: folder that the measuring commands wrote to.
         output: folder for the documents; made when it is missing.
         docs: folder of the documentation, which the checklist points into.
+        lab_docs: folder of the laboratory's pages, which it points into, too.
         tests: JUnit XML file of a run of the tests; None for none.
         overwrite: replace the documents of an earlier run.
 
     Raises:
         UsageError: when records or results of tests are missing or damaged.
         CheckpointError: when shipped weights differ from their card.
-        MissingExtraError: when a package is missing.
         OutputError: when the documents cannot be written.
     """
     _check_folder(output, overwrite=overwrite)
@@ -60,7 +61,7 @@ def write_dossier(
     cards = _intact_cards()
     read = _reader(records, cards)
     made = datetime.now(UTC).replace(microsecond=0)
-    places = checklist.Places(docs, results, list(cards.values()), list(DOCUMENTS))
+    places = checklist.Places(docs, lab_docs, results, list(cards.values()), list(DOCUMENTS))
     texts = {
         "model_card.md": model_card.model_cards_document(list(cards.values()), read),
         "checklist.md": checklist.checklist_document(places),

@@ -9,11 +9,11 @@ from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.dossier.records import Records
-from ddmseg.pipeline.dossier.shipped import shipped_table
-from ddmseg.pipeline.evidence.page import NOT_MEASURED, with_interval
-from ddmseg.pipeline.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
-from ddmseg.pipeline.studies.registry import STUDIES
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.shipped import shipped_table
+from ddmseg_lab.evidence.page import NOT_MEASURED, with_interval
+from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
+from ddmseg_lab.studies.registry import STUDIES
 
 _MEANS = ("mean", "median", "rate", "difference")
 _IDENTITY = 12

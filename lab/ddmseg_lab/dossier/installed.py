@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
 
-from ddmseg.errors import MissingExtraError, UsageError
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
+from ddmseg.errors import UsageError
 
 NAME = "ddmseg"
-NOT_RUNTIME = frozenset({"dev", "dossier"})
+NOT_RUNTIME = frozenset({"dev"})
 """Extras of those who work on ddmseg, not with it."""
 Need = tuple[str, frozenset[str]]
 """Name of a package, and the extras of it that are asked for."""
@@ -48,7 +47,6 @@ def installed_packages() -> tuple[tuple[str, ...], list[Package]]:
 
     Raises:
         UsageError: when ddmseg is not installed, so that its needs are not known.
-        MissingExtraError: when the package that reads requirements is missing.
     """
     try:
         own = metadata.distribution(NAME)
@@ -98,10 +96,6 @@ def _needs(distribution: metadata.Distribution, extras: frozenset[str]) -> set[N
 
 
 def _requirements(distribution: metadata.Distribution) -> Iterator[Requirement]:
-    try:
-        from packaging.requirements import InvalidRequirement, Requirement
-    except ImportError as error:
-        raise MissingExtraError("packaging", "dossier") from error
     for text in distribution.requires or []:
         try:
             yield Requirement(text)
@@ -115,8 +109,6 @@ def normalised(name: str) -> str:
     >>> normalised("Jinja2.Ext_x")
     'jinja2-ext-x'
     """
-    from packaging.utils import canonicalize_name
-
     return str(canonicalize_name(name))
 
 

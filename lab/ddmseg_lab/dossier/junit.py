@@ -10,7 +10,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.dossier.records import hash_of
+from ddmseg_lab.dossier.records import hash_of
 
 Outcome = Literal["passed", "failed", "skipped"]
 NOT_RUN = "not run"

@@ -7,12 +7,12 @@ from typing import Any
 
 from ddmseg.imaging.labels import structure
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.dossier.anomalies import anomalies
-from ddmseg.pipeline.dossier.document import bullets, document, rows
-from ddmseg.pipeline.dossier.figures import Measured, figures
-from ddmseg.pipeline.dossier.shipped import shipped_table
-from ddmseg.pipeline.evidence.page import INTERVALS, NOT_MEASURED
 from ddmseg.pipeline.zoo import SUFFIX
+from ddmseg_lab.dossier.anomalies import anomalies
+from ddmseg_lab.dossier.document import bullets, document, rows
+from ddmseg_lab.dossier.figures import Measured, figures
+from ddmseg_lab.dossier.shipped import shipped_table
+from ddmseg_lab.evidence.page import INTERVALS, NOT_MEASURED
 
 TITLE = "Model cards"
 NOT_STATED = "Not stated."

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddmseg import __version__
-from ddmseg.errors import MissingExtraError, OutputError
+from ddmseg.errors import OutputError
 from ddmseg.pipeline import zoo
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.dossier.document import NOTICE
-from ddmseg.pipeline.dossier.installed import NAME, Package, installed_packages
-from ddmseg.pipeline.dossier.records import hash_of
-from ddmseg.pipeline.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.document import NOTICE
+from ddmseg_lab.dossier.installed import NAME, Package, installed_packages
+from ddmseg_lab.dossier.records import hash_of
+from ddmseg_lab.dossier.shipped import shipped_table
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -32,17 +32,14 @@ def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
         made: now, with its time zone.
 
     Raises:
-        MissingExtraError: when the CycloneDX package is missing.
         UsageError: when ddmseg is not installed as a package.
         OutputError: when a shipped file is gone.
     """
-    try:
-        from cyclonedx.model import Property
-        from cyclonedx.model.bom import Bom, BomMetaData
-        from cyclonedx.output import make_outputter
-        from cyclonedx.schema import OutputFormat, SchemaVersion
-    except ImportError as error:
-        raise MissingExtraError("cyclonedx-python-lib", "dossier") from error
+    from cyclonedx.model import Property
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.output import make_outputter
+    from cyclonedx.schema import OutputFormat, SchemaVersion
+
     direct, packages = installed_packages()
     root = _root()
     notice = Property(name="ddmseg:use", value=NOTICE)

@@ -11,5 +11,5 @@ from typing import Any
 @cache
 def shipped_table(name: str) -> dict[str, Any]:
     """Return one of the TOML files of this package, such as ``figures``."""
-    file = resources.files("ddmseg.pipeline.dossier") / f"{name}.toml"
+    file = resources.files("ddmseg_lab.dossier") / f"{name}.toml"
     return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddmseg.pipeline.bench.scaling import SERIES
-from ddmseg.pipeline.evidence.figures import BLUE, GREY, ORANGE, Summary, new_figure
+from ddmseg_lab.bench.scaling import SERIES
+from ddmseg_lab.evidence.figures import BLUE, GREY, ORANGE, Summary, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -30,7 +30,7 @@ def draw_all(summaries: Mapping[str, Summary | None], folder: Path) -> list[Path
         if (found := summaries.get(f"discrepancy_{model}")) is not None:
             drawn.append(save_figure(expected_dice(found), folder / f"expected_dice_{model}.png"))
     if (found := summaries.get("bench")) is not None and found["scaling"]:
-        from ddmseg.pipeline.evidence.bench_figure import scaling_figure
+        from ddmseg_lab.evidence.bench_figure import scaling_figure
 
         drawn.append(save_figure(scaling_figure(found), folder / "bench_scaling.png"))
     return drawn

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.pipeline.provenance import provenance
+from ddmseg_lab.provenance import provenance
 
 WEIGHTS = "weights"
 """Column that tells which weights a row was measured with."""

@@ -12,14 +12,14 @@ from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.evidence.chapters import all_chapters, table_chapters
-from ddmseg.pipeline.evidence.chapters.studies import studies
-from ddmseg.pipeline.evidence.figures import draw_all
-from ddmseg.pipeline.evidence.origins import origins
-from ddmseg.pipeline.evidence.page import Section, Summaries, claim_table
-from ddmseg.pipeline.evidence.records import read_summary
-from ddmseg.pipeline.evidence.study_tables import write_study_tables
-from ddmseg.pipeline.evidence.table_figures import draw_tables
+from ddmseg_lab.evidence.chapters import all_chapters, table_chapters
+from ddmseg_lab.evidence.chapters.studies import studies
+from ddmseg_lab.evidence.figures import draw_all
+from ddmseg_lab.evidence.origins import origins
+from ddmseg_lab.evidence.page import Section, Summaries, claim_table
+from ddmseg_lab.evidence.records import read_summary
+from ddmseg_lab.evidence.study_tables import write_study_tables
+from ddmseg_lab.evidence.table_figures import draw_tables
 
 NAMES = (
     "hippocampus",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.evidence.chapters.tables import how_to_read
-from ddmseg.pipeline.evidence.page import picture
-from ddmseg.pipeline.evidence.table_figures import KIND, picture_names, shown_rows
-from ddmseg.pipeline.evidence.table_findings import findings
-from ddmseg.pipeline.experiments.plan import TABLE_FILE, read_table
-from ddmseg.pipeline.experiments.table import build_table, markdown
+from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
+from ddmseg_lab.comparison.table import build_table, markdown
+from ddmseg_lab.evidence.chapters.tables import how_to_read
+from ddmseg_lab.evidence.page import picture
+from ddmseg_lab.evidence.table_figures import KIND, picture_names, shown_rows
+from ddmseg_lab.evidence.table_findings import findings
 
 
 def write_study_tables(results: Path, docs: Path) -> list[Path]:
@@ -19,7 +19,7 @@ def write_study_tables(results: Path, docs: Path) -> list[Path]:
     Args:
         results: folder of the records.
         docs: the pages go to its subfolder ``studies``; their pictures are those of
-            :func:`ddmseg.pipeline.evidence.table_figures.draw_tables` in ``images``.
+            :func:`ddmseg_lab.evidence.table_figures.draw_tables` in ``images``.
 
     Raises:
         UsageError: when a record is damaged or rows were tested on different patients.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.maths.statistics import Interval, bootstrap_interval
-from ddmseg.pipeline.evidence.figures import BLUE, GREY, ORANGE, new_figure, save_figure
-from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
-from ddmseg.pipeline.experiments.record import CURVE_FILE
-from ddmseg.pipeline.experiments.table import read_row
 from ddmseg.pipeline.scores import per_patient
 from ddmseg.pipeline.training.curve import Curve
+from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
+from ddmseg_lab.comparison.record import CURVE_FILE
+from ddmseg_lab.comparison.table import read_row
+from ddmseg_lab.evidence.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

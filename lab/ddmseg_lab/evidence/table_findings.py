@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ddmseg.pipeline.evidence.table_figures import ShownRow
-from ddmseg.pipeline.experiments.plan import TableSettings
-from ddmseg.pipeline.studies.findings import (
+from ddmseg_lab.comparison.plan import TableSettings
+from ddmseg_lab.evidence.table_figures import ShownRow
+from ddmseg_lab.studies.findings import (
     against_words,
     compare_sets,
     difference_words,

@@ -1,6 +1,6 @@
 """How often ``--budget SECONDS`` keeps its word, and what is spent within it.
 
-    python -m benchmarks.speed.budget
+    python -m ddmseg_lab.speed.budget
 
 Segments the whole head that comes with the package (and where there are data sets one
 development scan of MALC2012) under budgets from the smallest that can be met to a generous
@@ -19,13 +19,23 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from tyro.conf import arg
 
-from benchmarks.accuracy.distillation import mean_dice
-from benchmarks.commands import (
+from ddmseg.errors import SettingsError
+from ddmseg.imaging.datasets import malc2012
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.options import Mode, SegmentOptions
+from ddmseg.pipeline.outputs.write import write_outputs
+from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.accuracy.distillation import mean_dice
+from ddmseg_lab.bench.agreement import Ids
+from ddmseg_lab.bench.agreement import mean_dice as agreement
+from ddmseg_lab.evidence.records import RawTable, write_summary
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     data_at_hand,
     describe_machine,
@@ -34,22 +44,12 @@ from benchmarks.commands import (
     say,
     short_checksum,
 )
-from benchmarks.speed.brain import development_brain
-from benchmarks.speed.budget_summary import REFUSED, summarise_all
-from ddmseg.errors import SettingsError
-from ddmseg.imaging.datasets import malc2012
-from ddmseg.imaging.nifti import read_volume
-from ddmseg.pipeline.bench.agreement import Ids
-from ddmseg.pipeline.bench.agreement import mean_dice as agreement
-from ddmseg.pipeline.evidence.records import RawTable, write_summary
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.outputs.write import write_outputs
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.speed.brain import development_brain
+from ddmseg_lab.speed.budget_summary import REFUSED, summarise_all
 
 FACTORS = (1.1, 1.4, 1.8, 2.5, 4.0)
 """Budgets over the smallest that can be met, for each mode."""
-MODES = ("auto", "diffusion")
+MODES: tuple[Mode, ...] = ("auto", "diffusion")
 COLUMNS = (
     *("scan", "mode", "repeat", "factor", "budget", "predicted", "spent", "within"),
     *("steps_and_samples", "stopped_because", "slowdown", "expected_dice", "dice"),
@@ -66,7 +66,7 @@ class Arguments:
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the demo
     head alone is measured)."""
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the figures."""
     model: str = "anatomy"
     """Name or weights of the model."""
@@ -179,7 +179,7 @@ def measure(segmenter: Segmenter, arguments: Arguments, table: RawTable) -> None
     left = arguments.runs
     for name, scan in find_scans(data_at_hand(arguments.data)).items():
         for mode in MODES:
-            runs = [
+            runs: list[dict[str, Any]] = [
                 {"scan": name, "mode": mode, "repeat": repeat, "factor": factor}
                 for repeat in range(arguments.repeats)
                 for factor in FACTORS

@@ -1,6 +1,6 @@
 """Peak memory as estimated before a run and as measured.
 
-    python -m benchmarks.speed.memory
+    python -m ddmseg_lab.speed.memory
 
 Runs ``ddmseg segment`` in processes of their own on the whole head that comes with the
 package, alone, padded to 256^3 voxels, and three at a time, and sets the peak beside what the
@@ -16,25 +16,24 @@ import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from tyro.conf import arg
-
-from benchmarks.commands import (
+from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.pipeline.checkpoint import read_card
+from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg_lab.evidence.records import write_summary
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     describe_machine,
     describe_model,
     run_command,
     say,
 )
-from benchmarks.speed.segment import PADDED_SIDE
-from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.pipeline.bench.process import measure_command
-from ddmseg.pipeline.bench.scans import padded_head
-from ddmseg.pipeline.bench.workbench import PROGRAM
-from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.evidence.records import write_summary
-from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
+from ddmseg_lab.speed.segment import PADDED_SIDE
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
 FAST = ("--mode=fast",)
@@ -44,7 +43,7 @@ FAST = ("--mode=fast",)
 class Arguments:
     """Options of this command."""
 
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the figures."""
 
 

@@ -1,6 +1,6 @@
 """What engines and eight bits gain in time and cost in accuracy, group by group of layers.
 
-    python -m benchmarks.speed.quantisation --data DATA
+    python -m ddmseg_lab.speed.quantisation --data DATA
 
 One scan is encoded tile by tile in every engine, and in OpenVINO with one group of layers
 at a time in eight bits, then with all of them. Labels of the coarse head are compared with
@@ -18,24 +18,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from tyro.conf import arg
 
-from benchmarks.commands import (
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
-from benchmarks.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.engines.catalogue import KINDS
 from ddmseg.pipeline.engines.engine import GraphEngine, TorchEngine, make_graph
@@ -48,8 +37,19 @@ from ddmseg.pipeline.engines.quantisation import (
     quantise,
 )
 from ddmseg.pipeline.engines.runtimes import make_runtime
-from ddmseg.pipeline.evidence.records import RawTable, write_summary
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.evidence.records import RawTable, write_summary
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
 
 COLUMNS = (
     *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),
@@ -73,7 +73,7 @@ class Arguments:
     labels: Path | None = None
     """Label map of that scan, FreeSurfer ids on its grid (without it, no Dice and no ECE against
     a truth)."""
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the figures."""
     repeats: int = 3
     """Runs of which the median counts, at least 1."""

@@ -1,7 +1,7 @@
 """How an encoding by another engine, or in eight bits, differs from torch's and from the truth.
 
 Against torch all is counted on the model's grid, against the truth on the scan's own, as
-``benchmarks.accuracy`` does. There only structures count that both draw, and for the
+``ddmseg_lab.accuracy`` does. There only structures count that both draw, and for the
 calibration the voxels that either gives to one of them: the background that both agree on
 would hide everything else.
 """
@@ -19,8 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.accuracy.distillation import calibration_error, mean_dice
-from benchmarks.speed.brain import development_brain
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import malc2012
 from ddmseg.imaging.datasets.case import nifti_stem
@@ -31,6 +29,8 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.scan_encoding import prepare_scan
+from ddmseg_lab.accuracy.distillation import calibration_error, mean_dice
+from ddmseg_lab.speed.brain import development_brain
 
 SCORES = ("true_dice", "ece")
 
@@ -139,7 +139,7 @@ def differences(
     labels, others = p.argmax(1), q.argmax(1)
     scores = [
         dice((labels == index).numpy(), (others == index).numpy())
-        for index in labels.unique().tolist()
+        for index in labels.unique().tolist()  # type: ignore[no-untyped-call]
         if index
     ]
     inside = labels > 0

@@ -1,6 +1,6 @@
 """Seconds and memory of segmenting, stage by stage.
 
-    python -m benchmarks.speed.segment
+    python -m ddmseg_lab.speed.segment
 
 Measured on the whole head that comes with the package, on the same head padded to 256^3
 voxels of 1 mm, and (where there are data sets) on a hippocampus crop. Stages are timed one by one,
@@ -18,19 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from tyro.conf import arg
 
-from benchmarks.commands import (
-    SAMPLING_SEED,
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-)
 from ddmseg.imaging.datasets import hippocampus, split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare
@@ -38,15 +29,24 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.bench.process import measure_command
-from ddmseg.pipeline.bench.scans import padded_head
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
-from ddmseg.pipeline.bench.workbench import PROGRAM
-from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.outputs.write import write_outputs
 from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
+from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg_lab.evidence.records import write_summary
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
 PADDED_SIDE = 256
@@ -59,7 +59,7 @@ class Arguments:
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the crop
     is left out)."""
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the figures."""
     anatomy: str = "anatomy"
     """Name or weights of the model for whole heads."""

@@ -1,6 +1,6 @@
 """Milliseconds to synthesise a training patch, beside those of a training step.
 
-    python -m benchmarks.speed.synthesis --data DATA
+    python -m ddmseg_lab.speed.synthesis --data DATA
 
 Synthesis must not starve training: with one thread that draws ahead it is free as long
 as a batch is drawn in less time than a step takes. Writes
@@ -14,19 +14,19 @@ import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Generator
-from tyro.conf import arg
 
-from benchmarks.commands import describe_machine, run_command, say
-from ddmseg.pipeline.bench.summary import median_range
 from ddmseg.pipeline.config import Settings, read_settings
-from ddmseg.pipeline.evidence.records import write_summary
 from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.training.batches import Example, Source
 from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.evidence.records import write_summary
+from ddmseg_lab.folders import RECIPES, RESULTS, Output
+from ddmseg_lab.measuring import describe_machine, run_command, say
 
 WARM_UP = 3
 """First steps that do not count: they reserve memory and choose kernels."""
@@ -38,9 +38,9 @@ class Arguments:
 
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
-    output: Annotated[Path, arg(aliases=("-o",))] = Path("results")
+    output: Output = RESULTS
     """Folder for the figures."""
-    config: Path = Path("configs/anatomy_first.toml")
+    config: Path = RECIPES / "anatomy_first.toml"
     """Settings of the training."""
     steps: int = 10
     """Steps to time, at least 1."""

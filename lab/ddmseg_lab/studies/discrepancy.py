@@ -18,9 +18,11 @@ from ddmseg.maths.statistics import Interval, pearson
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
 from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.encoded import EncodedSubject
-from ddmseg.pipeline.studies.figures import BLUE, GREEN, GREY, ORANGE, RED
-from ddmseg.pipeline.studies.findings import (
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg.pipeline.training.corruption import corrupt
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.studies.figures import BLUE, GREEN, GREY, ORANGE, RED
+from ddmseg_lab.studies.findings import (
     SIGMA_D,
     against_words,
     compare,
@@ -34,10 +36,8 @@ from ddmseg.pipeline.studies.findings import (
     pooled,
     shown,
 )
-from ddmseg.pipeline.studies.rows import Row, Rows
-from ddmseg.pipeline.studies.study import SEED, Study, Trained, noise_of
-from ddmseg.pipeline.training.batches import seeded
-from ddmseg.pipeline.training.corruption import corrupt
+from ddmseg_lab.studies.rows import Row, Rows
+from ddmseg_lab.studies.study import SEED, Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

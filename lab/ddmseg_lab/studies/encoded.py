@@ -17,10 +17,10 @@ from ddmseg.maths.expected_dice import expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.experiments.predict import SLICES_AT_ONCE
 from ddmseg.pipeline.quality.assessment import Assessment, calibrated
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.study import Trained
+from ddmseg_lab.comparison.predict import SLICES_AT_ONCE
+from ddmseg_lab.studies.study import Trained
 
 MULTIPLE = 8
 """Grids are padded to this at least, as everywhere else."""

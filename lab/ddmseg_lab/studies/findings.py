@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval, compare_to
 from ddmseg.pipeline.scores import LEVEL
-from ddmseg.pipeline.studies.rows import Cell, Rows
+from ddmseg_lab.studies.rows import Cell, Rows
 
 ALPHA = 0.05
 """Holm-corrected p-value from which a difference counts as found."""

@@ -12,7 +12,7 @@ from typing import Any
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.scores import write_table
-from ddmseg.pipeline.studies.rows import SUBJECT, Cell, Row, Rows
+from ddmseg_lab.studies.rows import SUBJECT, Cell, Row, Rows
 
 RAW_FILE = "raw.tsv"
 RECORD_FILE = "run.json"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.studies.discrepancy import DISCREPANCY
-from ddmseg.pipeline.studies.robustness import ROBUSTNESS
-from ddmseg.pipeline.studies.samples import SAMPLES
-from ddmseg.pipeline.studies.steps import STEPS
-from ddmseg.pipeline.studies.study import Study
-from ddmseg.pipeline.studies.temperature import TEMPERATURE
+from ddmseg_lab.studies.discrepancy import DISCREPANCY
+from ddmseg_lab.studies.robustness import ROBUSTNESS
+from ddmseg_lab.studies.samples import SAMPLES
+from ddmseg_lab.studies.steps import STEPS
+from ddmseg_lab.studies.study import Study
+from ddmseg_lab.studies.temperature import TEMPERATURE
 
 STUDIES: dict[str, Study] = {
     study.name: study for study in (TEMPERATURE, STEPS, DISCREPANCY, SAMPLES, ROBUSTNESS)

@@ -11,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddmseg.imaging.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.steps import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.evidence.page import Target
 from ddmseg.pipeline.quality.assessment import judge
 from ddmseg.pipeline.quality.limits import Limits
 from ddmseg.pipeline.quality.plausibility import empty_slices
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.encoded import EncodedSubject
-from ddmseg.pipeline.studies.figures import COLOURS, GREY, line_with_bars, name_ticks
-from ddmseg.pipeline.studies.findings import (
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.evidence.page import Target
+from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.studies.figures import COLOURS, GREY, line_with_bars, name_ticks
+from ddmseg_lab.studies.findings import (
     Comparison,
     compare_sets,
     counted,
@@ -39,9 +40,8 @@ from ddmseg.pipeline.studies.findings import (
     shown,
     too_few,
 )
-from ddmseg.pipeline.studies.rows import Row, Rows
-from ddmseg.pipeline.studies.study import SEED, Goal, Study, Trained, noise_of
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.studies.rows import Row, Rows
+from ddmseg_lab.studies.study import SEED, Goal, Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

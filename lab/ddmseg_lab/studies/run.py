@@ -13,13 +13,13 @@ import torch
 
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.pipeline.checkpoint import Card, replace_file
-from ddmseg.pipeline.provenance import commit, versions
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies import DEFAULT_MODEL
-from ddmseg.pipeline.studies.figures import save_figure
-from ddmseg.pipeline.studies.findings import counted
-from ddmseg.pipeline.studies.raw import (
+from ddmseg_lab.provenance import commit, versions
+from ddmseg_lab.studies import DEFAULT_MODEL
+from ddmseg_lab.studies.figures import save_figure
+from ddmseg_lab.studies.findings import counted
+from ddmseg_lab.studies.raw import (
     CHECKSUM_LETTERS,
     RAW_FILE,
     RECORD_FILE,
@@ -27,8 +27,8 @@ from ddmseg.pipeline.studies.raw import (
     read_records,
     write_record,
 )
-from ddmseg.pipeline.studies.rows import Rows
-from ddmseg.pipeline.studies.study import SEED, Study, Trained
+from ddmseg_lab.studies.rows import Rows
+from ddmseg_lab.studies.study import SEED, Study, Trained
 
 Report = Callable[[int, int], None]
 """Gets how many subjects are done, of how many."""

@@ -22,8 +22,9 @@ from ddmseg.maths.uncertainty import (
     risk_coverage,
 )
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg.pipeline.studies.figures import (
+from ddmseg.pipeline.volumes import structure_volumes
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.studies.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -32,7 +33,7 @@ from ddmseg.pipeline.studies.figures import (
     line_with_bars,
     name_ticks,
 )
-from ddmseg.pipeline.studies.findings import (
+from ddmseg_lab.studies.findings import (
     against_words,
     compare,
     compare_sets,
@@ -45,9 +46,8 @@ from ddmseg.pipeline.studies.findings import (
     pooled,
     shown,
 )
-from ddmseg.pipeline.studies.rows import Row, Rows
-from ddmseg.pipeline.studies.study import Study, Trained, noise_of
-from ddmseg.pipeline.volumes import structure_volumes
+from ddmseg_lab.studies.rows import Row, Rows
+from ddmseg_lab.studies.study import Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

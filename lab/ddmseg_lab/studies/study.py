@@ -11,14 +11,14 @@ from ddmseg.maths.statistics import Interval
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.evidence.page import Target
 from ddmseg.pipeline.scores import per_patient, score_case
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.subject import LabelledSource, Subject
-from ddmseg.pipeline.studies.rows import Row, Rows
 from ddmseg.pipeline.training.batches import seeded
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.evidence.page import Target
+from ddmseg_lab.studies.rows import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ from torch import Tensor
 from ddmseg.maths.statistics import Interval
 from ddmseg.networks.sampling import Guidance
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg.pipeline.studies.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
-from ddmseg.pipeline.studies.findings import (
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.studies.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
+from ddmseg_lab.studies.findings import (
     SIGMA_D,
     against_words,
     compare,
@@ -27,8 +27,8 @@ from ddmseg.pipeline.studies.findings import (
     over_patients,
     shown,
 )
-from ddmseg.pipeline.studies.rows import Cell, Row, Rows
-from ddmseg.pipeline.studies.study import Study, Trained, noise_of
+from ddmseg_lab.studies.rows import Cell, Row, Rows
+from ddmseg_lab.studies.study import Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.accuracy import anatomy as bench
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg_lab.accuracy import anatomy as bench
 
 
 def row(case: str, person: str, index: int, dice: float, expected: float = 0.5) -> dict[str, str]:

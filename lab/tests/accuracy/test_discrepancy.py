@@ -6,13 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from benchmarks.accuracy import discrepancy as bench
 
 from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg_lab.accuracy import discrepancy as bench
 from toys import tiny_model, tiny_settings
 
 CSF, OPTIC_CHIASM, LEFT_PUTAMEN = 46, 69, 58

@@ -8,15 +8,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from benchmarks.accuracy import hippocampus as bench
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import DataSettings, Settings
-from ddmseg.pipeline.evidence.records import RawTable
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg_lab.accuracy import hippocampus as bench
+from ddmseg_lab.evidence.records import RawTable
 from toys import tiny_model, tiny_settings
 
 SHAPE = (15, 18, 14)

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.accuracy.masks import Subject, measure_masks, score_mask
 
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.quality.calibrate import try_masks
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg_lab.accuracy.masks import Subject, measure_masks, score_mask
 from toys import BoxSource, tiny_model, tiny_settings
 
 CARD = Card("toy", BoxSource.labels, settings_to_dict(tiny_settings()))

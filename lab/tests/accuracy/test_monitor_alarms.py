@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks.accuracy.monitor_alarms import (
+
+from ddmseg_lab.accuracy.monitor_alarms import (
     MOVED,
     Arguments,
     draw_scans,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.accuracy import robustness as bench
 
-from ddmseg.imaging.artefacts import ARTEFACTS
-from ddmseg.pipeline.evidence.chapters.robustness import robustness
+from ddmseg_lab.accuracy import robustness as bench
+from ddmseg_lab.evidence.chapters.robustness import robustness
+from ddmseg_lab.studies.artefacts import ARTEFACTS
 
 
 def row(case: str, artefact: str, level: int, dice: float, expected: float, verdict: str):

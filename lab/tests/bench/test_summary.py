@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ddmseg.pipeline.bench.jobs import FIGURES, HELP, KEYS, MEMORY, PEER, SCALING, STAGE, START
-from ddmseg.pipeline.bench.jobs import TIER as OF_TIER
-from ddmseg.pipeline.bench.scans import BenchScan
-from ddmseg.pipeline.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS
-from ddmseg.pipeline.bench.summary import figures_of, median_range, ratios, summarise
-from ddmseg.pipeline.bench.tiers import TIERS
+from ddmseg_lab.bench.jobs import FIGURES, HELP, KEYS, MEMORY, PEER, SCALING, STAGE, START
+from ddmseg_lab.bench.jobs import TIER as OF_TIER
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS
+from ddmseg_lab.bench.summary import figures_of, median_range, ratios, summarise
+from ddmseg_lab.bench.tiers import TIERS
 
 SCAN = BenchScan("demo head", Path("head.nii.gz"), (10, 20, 30))
 PEER_TOOL = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")

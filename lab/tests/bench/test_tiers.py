@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ddmseg.errors import MissingExtraError, UsageError
-from ddmseg.pipeline.bench.tiers import TIERS, choose_tiers, option_words
 from ddmseg.pipeline.engines import catalogue
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg_lab.bench.tiers import TIERS, choose_tiers, option_words
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,15 +10,14 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.interfaces.commands import bench
-from ddmseg.pipeline.bench import run as running
-from ddmseg.pipeline.bench import scaling, stages, workbench
-from ddmseg.pipeline.bench.peers import PeerOutcome
-from ddmseg.pipeline.bench.process import ProcessCosts
-from ddmseg.pipeline.bench.run import BenchPlan, run_bench
-from ddmseg.pipeline.bench.tiers import FULL, TIERS, Tier
 from ddmseg.pipeline.budget.costs import Draw
-from ddmseg.pipeline.evidence.records import read_rows
+from ddmseg_lab.bench import run as running
+from ddmseg_lab.bench import scaling, stages, workbench
+from ddmseg_lab.bench.peers import PeerOutcome
+from ddmseg_lab.bench.process import ProcessCosts
+from ddmseg_lab.bench.run import BenchPlan, run_bench
+from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
+from ddmseg_lab.evidence.records import read_rows
 from toy_head import everything_in, write_head
 
 QUICK = ("--repeats", "1", "--no-scaling", "--tiers", "fast,diffusion", "--device", "cpu")
@@ -244,13 +242,3 @@ def test_a_missing_scan_and_a_file_for_a_folder_are_refused(ddmseg, tiny_model, 
     outcome = ddmseg("bench", head, "-o", tmp_path / "file", "--model", tiny_model, *QUICK)
     assert outcome.code == 1
     assert "choose another folder" in outcome.error
-
-
-def test_without_the_source_code_other_tools_are_refused(ddmseg, tiny_model, tmp_path, monkeypatch):
-    installed = tmp_path / "lib" / "ddmseg" / "interfaces" / "commands" / "bench.py"
-    installed.parent.mkdir(parents=True)
-    shutil.copy(bench.__file__, installed)
-    monkeypatch.setattr(bench, "__file__", str(installed))
-    outcome = ddmseg("bench", "--model", tiny_model, "--peers", "samseg")
-    assert outcome.code == 2
-    assert "come with the source code and not with the installed package" in outcome.error

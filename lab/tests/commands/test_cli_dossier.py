@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("cyclonedx", reason="the bill of materials: pip install 'ddmseg[dossier]'")
-
 NAMES = [
     "model_card.md",
     "checklist.md",

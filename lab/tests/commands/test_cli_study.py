@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
-from ddmseg.interfaces.commands import study
 from ddmseg.maths.statistics import bootstrap_interval
-from ddmseg.pipeline.studies import findings
-from ddmseg.pipeline.studies.registry import STUDIES
+from ddmseg_lab.commands import study
+from ddmseg_lab.studies import findings
+from ddmseg_lab.studies.registry import STUDIES
 from real_sets import write_hippocampus
 from tiny_weights import CROPS, save_tiny
 

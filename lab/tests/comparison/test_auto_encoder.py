@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddmseg.networks.auto_encoder import AutoEncoder, DiscrepancyMaps
+from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
 
 
 def images(dims: int, contrasts: int = 1, size: int = 16) -> torch.Tensor:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
-from ddmseg.pipeline import inter_intra
 from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
-from ddmseg.pipeline.inter_intra import (
+from ddmseg.pipeline.sources.subject import Subject
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.comparison import inter_intra
+from ddmseg_lab.comparison.inter_intra import (
     FILE,
     Recipe,
     keep_maps,
@@ -20,10 +22,7 @@ from ddmseg.pipeline.inter_intra import (
     train_maps,
     training_slices,
 )
-from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.sources.mapped import WithMaps
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.comparison.mapped import WithMaps, row_source
 from real_sets import write_hippocampus, write_ibsr18
 
 QUICK = Recipe(steps=6, batch=4)
@@ -214,9 +213,9 @@ def test_sources_show_the_maps_everywhere(tmp_path, quick, kind):
     else:
         write_hippocampus(tmp_path, {"train": 3, "validation": 1, "test": 2})
         settings = CROPS
-    plain = labelled_source(replace(settings, maps="none"), str(tmp_path))
+    plain = row_source(replace(settings, maps="none"), str(tmp_path))
     run = tmp_path / "run"
-    training = labelled_source(settings, str(tmp_path), run_folder=run, training=True)
+    training = row_source(settings, str(tmp_path), run_folder=run, training=True)
     image, labels = training.training_example(seeded(0, 0))
     bare, same = plain.training_example(seeded(0, 0))
     assert image.shape == (3, *settings.patch)
@@ -224,7 +223,7 @@ def test_sources_show_the_maps_everywhere(tmp_path, quick, kind):
     assert torch.equal(image[:1], bare)  # relit as without maps
     assert image[1:].abs().sum() > 0
     assert all(i.shape[0] == 3 for i, _ in training.validation_examples(2))
-    testing = labelled_source(settings, str(tmp_path), run_folder=run)
+    testing = row_source(settings, str(tmp_path), run_folder=run)
     for mine, theirs in zip(testing.subjects("test"), training.subjects("test"), strict=True):
         assert mine.image.shape == (3, *mine.labels.shape)
         assert mine.channel_seconds > 0
@@ -238,13 +237,13 @@ def test_sources_show_the_maps_everywhere(tmp_path, quick, kind):
 def test_only_training_subjects_teach(tmp_path, quick):
     names = write_hippocampus(tmp_path, {"train": 2, "validation": 1, "test": 1})
     run = tmp_path / "run"
-    next(labelled_source(CROPS, str(tmp_path), run_folder=run, training=True).subjects("test"))
+    next(row_source(CROPS, str(tmp_path), run_folder=run, training=True).subjects("test"))
     before = (tmp_path / "run" / FILE).read_bytes()
     for name in names["validation"] + names["test"]:
         for folder in ("imagesTr", "labelsTr"):
             (tmp_path / "hippocampus" / folder / f"{name}.nii.gz").unlink()
     other = tmp_path / "other"
-    source = labelled_source(CROPS, str(tmp_path), run_folder=other, training=True)
+    source = row_source(CROPS, str(tmp_path), run_folder=other, training=True)
     source.training_example(seeded(0, 0))
     kept = [inter_intra.load_state(folder / FILE)[0] for folder in (run, other)]
     assert before
@@ -254,7 +253,7 @@ def test_only_training_subjects_teach(tmp_path, quick):
 
 def test_split_needs_no_folder_but_examples_do(tmp_path):
     write_hippocampus(tmp_path, {"train": 2, "validation": 1, "test": 1})
-    source = labelled_source(CROPS, str(tmp_path))
+    source = row_source(CROPS, str(tmp_path))
     assert isinstance(source.finish, WithMaps)
     assert len(source.split()["train"]) == 2
     with pytest.raises(UsageError, match=r"data\.maps: inter_intra needs the auto-encoders"):

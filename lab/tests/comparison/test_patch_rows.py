@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline.experiments import row as row_module
-from ddmseg.pipeline.experiments.plan import read_plan
-from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, is_done, run_row
-from ddmseg.pipeline.experiments.scoring import score_row
-from ddmseg.pipeline.experiments.table import build_table, markdown
 from ddmseg.pipeline.training.curve import Curve
+from ddmseg_lab.comparison import row as row_module
+from ddmseg_lab.comparison.plan import read_plan
+from ddmseg_lab.comparison.record import read_record
+from ddmseg_lab.comparison.row import Places, is_done, run_row
+from ddmseg_lab.comparison.scoring import score_row
+from ddmseg_lab.comparison.table import build_table, markdown
+from ddmseg_lab.folders import CONFIGS
 from real_sets import write_brats, write_lpba40
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 TINY = """
 [model]
 widths = [4, 8, 8]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import SettingsError, UsageError
-from ddmseg.pipeline.experiments.plan import ONE_SPLIT, Plan, read_plan
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources import labelled_source
+from ddmseg_lab.comparison.plan import ONE_SPLIT, Plan, read_plan
+from ddmseg_lab.folders import CONFIGS
 from real_sets import write_hippocampus
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 TABLES = sorted(path.parent for path in CONFIGS.rglob("table.toml"))
 
 

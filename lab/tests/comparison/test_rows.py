@@ -12,21 +12,20 @@ import torch
 
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.networks.baselines import BaselineSegmenter
-from ddmseg.pipeline import inter_intra
-from ddmseg.pipeline.evidence.chapters import table_chapters
-from ddmseg.pipeline.experiments import row as row_module
-from ddmseg.pipeline.experiments import runs
-from ddmseg.pipeline.experiments.plan import read_plan
-from ddmseg.pipeline.experiments.predict import Member, predict
-from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, is_done, keep_table, run_row
-from ddmseg.pipeline.experiments.runs import Unfinished
-from ddmseg.pipeline.experiments.scoring import score_apart, score_row
-from ddmseg.pipeline.experiments.table import build_table, markdown
-from ddmseg.pipeline.inter_intra import Recipe
 from ddmseg.pipeline.scores import MEAN
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.training.curve import Curve
+from ddmseg_lab.comparison import inter_intra, runs
+from ddmseg_lab.comparison import row as row_module
+from ddmseg_lab.comparison.inter_intra import Recipe
+from ddmseg_lab.comparison.plan import read_plan
+from ddmseg_lab.comparison.predict import Member, predict
+from ddmseg_lab.comparison.record import read_record
+from ddmseg_lab.comparison.row import Places, is_done, keep_table, run_row
+from ddmseg_lab.comparison.runs import Unfinished
+from ddmseg_lab.comparison.scoring import score_apart, score_row
+from ddmseg_lab.comparison.table import build_table, markdown
+from ddmseg_lab.evidence.chapters import table_chapters
 from real_sets import write_hippocampus
 from toys import tiny_model, tiny_settings
 
@@ -365,4 +364,4 @@ def test_the_chapter_is_made_of_the_results_alone(table):
     text = section.markdown()
     assert "| Plain |" in text
     assert "Not run yet: ddm, one_step, both." in text
-    assert "ddmseg compare configs/compare/toy" in text
+    assert "ddmseg compare lab/configs/compare/toy" in text

@@ -13,8 +13,8 @@ import pytest
 
 from ddmseg import __version__
 from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.dossier.figures import Figure, figures
 from ddmseg.pipeline.zoo import shipped_cards
+from ddmseg_lab.dossier.figures import Figure, figures
 
 ROOT = Path(__file__).parents[3]
 VALUE = {"mean": 0.911, "low": 0.9, "high": 0.922, "n": 7}

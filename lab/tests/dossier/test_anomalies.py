@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from ddmseg.pipeline.dossier.anomalies import anomalies, anomalies_document
-from ddmseg.pipeline.dossier.checklist import Places
-from ddmseg.pipeline.dossier.figures import figures, measure
-from ddmseg.pipeline.dossier.records import Records
+from ddmseg_lab.dossier.anomalies import anomalies, anomalies_document
+from ddmseg_lab.dossier.checklist import Places
+from ddmseg_lab.dossier.figures import figures, measure
+from ddmseg_lab.dossier.records import Records
 
 ANOMALIES = {one.identifier: one for one in anomalies()}
 
@@ -43,5 +43,5 @@ def test_each_leads_to_a_page_a_figure_and_a_model_that_exist(identifier, root, 
     one = ANOMALIES[identifier]
     assert set(one.figures) <= set(figures())
     assert set(one.models) <= set(cards)
-    if (root / "docs" / "results.md").is_file():
-        assert Places(root / "docs", root, [], []).holds(one.source)
+    if (root / "lab" / "docs" / "results.md").is_file():
+        assert Places(root / "docs", root / "lab" / "docs", root, [], []).holds(one.source)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ddmseg.pipeline.dossier.checklist import Places, checklist_document
-from ddmseg.pipeline.dossier.dossier import DOCUMENTS
-from ddmseg.pipeline.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.checklist import Places, checklist_document
+from ddmseg_lab.dossier.dossier import DOCUMENTS
+from ddmseg_lab.dossier.shipped import shipped_table
 
 ITEMS = shipped_table("checklist")["item"]
 
@@ -18,7 +18,13 @@ def places(tmp_path, cards):
     """A documentation of one page, and no record."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "training.md").write_text("# Training\n\n## What was run\n")
-    return Places(tmp_path / "docs", tmp_path, list(cards.values()), list(DOCUMENTS))
+    return Places(
+        tmp_path / "docs",
+        tmp_path / "lab" / "docs",
+        tmp_path,
+        list(cards.values()),
+        list(DOCUMENTS),
+    )
 
 
 def line_of(text, number):
@@ -38,7 +44,8 @@ def test_the_items_are_numbered_like_the_published_ones():
         ("docs/training.md#What was run", True),
         ("docs/training.md#What was", False),
         ("docs/results.md", False),
-        ("results/anatomy.json", False),
+        ("lab/docs/results.md", False),
+        ("lab/results/anatomy.json", False),
         ("card:data", True),
         ("sbom.json", True),
         ("other.md", False),
@@ -58,7 +65,7 @@ def test_a_field_must_be_filled_in_every_card(places):
 def test_missing_pages_leave_items_unanswered(places):
     text = checklist_document(places)
     assert "answered | `docs/training.md`" not in line_of(text, 1)
-    assert "**not answered** | `docs/results.md` is not there" in line_of(text, 1)
+    assert "**not answered** | `lab/docs/results.md` is not there" in line_of(text, 1)
     assert "| answered in part | `docs/training.md`, `card:data`; `docs/datasets.md`" in line_of(
         text, 19
     )
@@ -76,10 +83,15 @@ def test_the_counts_are_those_of_the_lines(places):
 
 
 def test_the_pages_of_this_project_answer_what_is_said(root, cards, places):
-    if not (root / "docs" / "results.md").is_file():
+    if not (root / "lab" / "docs" / "results.md").is_file():
         pytest.skip("the documentation of this project is not here")
-    own = replace(places, docs=root / "docs", results=root / "results")
+    own = replace(
+        places,
+        docs=root / "docs",
+        lab_docs=root / "lab" / "docs",
+        results=root / "lab" / "results",
+    )
     wanted = {where for item in ITEMS for where in item.get("where", ())}
     gone = {where for where in wanted if not own.holds(where)}
     # a record may still have to be measured; then the item says that it is not there
-    assert all(where.startswith("results/") for where in gone)
+    assert all(where.startswith("lab/results/") for where in gone)

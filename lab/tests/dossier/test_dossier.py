@@ -8,12 +8,10 @@ import shutil
 
 import pytest
 
-pytest.importorskip("cyclonedx", reason="the bill of materials: pip install 'ddmseg[dossier]'")
-
 from ddmseg.errors import CheckpointError, OutputError, UsageError
 from ddmseg.pipeline import zoo
-from ddmseg.pipeline.dossier.dossier import DOCUMENTS, INDEX, write_dossier
-from ddmseg.pipeline.dossier.figures import figures
+from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
+from ddmseg_lab.dossier.figures import figures
 
 JUNIT = """<testsuites><testsuite timestamp="2026-11-23T09:00:00">
 <testcase classname="tests.imaging.test_atomic" name="test_appears_complete">{}</testcase>
@@ -25,7 +23,12 @@ def write(installed, results, root, tmp_path):
     """Write the documents; return the text of one, or of all of them by name."""
 
     def apply(name=None, **options):
-        options = {"docs": root / "docs", "overwrite": True, **options}
+        options = {
+            "docs": root / "docs",
+            "lab_docs": root / "lab" / "docs",
+            "overwrite": True,
+            **options,
+        }
         paths = write_dossier(results, tmp_path / "out", **options)
         texts = {path.name: path.read_text(encoding="utf-8") for path in paths}
         return texts if name is None else texts[name]
@@ -151,7 +154,7 @@ def test_nothing_is_written_when_a_record_is_damaged(write, results, tmp_path):
 
 
 def test_cells_stay_in_their_place():
-    from ddmseg.pipeline.dossier.document import rows
+    from ddmseg_lab.dossier.document import rows
 
     lines = rows(["a", "b"], [["x | y", "two\nlines"]]).splitlines()
     assert lines[2] == "| x \\| y | two lines |"

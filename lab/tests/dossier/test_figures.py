@@ -7,10 +7,10 @@ import json
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.dossier.figures import figures, measure
-from ddmseg.pipeline.dossier.records import Records
-from ddmseg.pipeline.studies.raw import RawFile
-from ddmseg.pipeline.studies.robustness import GOOD_DICE, ROBUSTNESS
+from ddmseg_lab.dossier.figures import figures, measure
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.studies.raw import RawFile
+from ddmseg_lab.studies.robustness import GOOD_DICE, ROBUSTNESS
 
 FIGURES = figures()
 DICE = FIGURES["anatomy-dice"]
@@ -123,9 +123,9 @@ def test_what_was_read_is_known_by_its_hash(results, cards):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_records_of_this_project_hold_every_figure_they_should(name, root, cards):
-    if not (root / "results" / FIGURES[name].record).is_file():
+    if not (root / "lab" / "results" / FIGURES[name].record).is_file():
         pytest.skip("the records of this project are not here")
-    measured = measure(FIGURES[name], Records(root / "results"), cards)
+    measured = measure(FIGURES[name], Records(root / "lab" / "results"), cards)
     # weights may be newer than what was measured of them, but a path must lead somewhere
     assert measured.value is not None or "weights" in measured.why
 

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from ddmseg.pipeline.dossier.figures import figures, measure
-from ddmseg.pipeline.dossier.junit import JunitCase, JunitRun
-from ddmseg.pipeline.dossier.records import Records
-from ddmseg.pipeline.dossier.requirements import requirements, requirements_document
-from ddmseg.pipeline.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.figures import figures, measure
+from ddmseg_lab.dossier.junit import JunitCase, JunitRun
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.requirements import requirements, requirements_document
+from ddmseg_lab.dossier.shipped import shipped_table
 
 ROWS = {row["id"]: row for row in shipped_table("requirements")["requirement"]}
 TESTED, BOTH, MEASURED = "R-08", "R-19", "R-21"
@@ -114,9 +114,9 @@ def test_what_was_promised_has_its_proof(requirement, proof):
 
 @pytest.mark.parametrize("requirement", ["R-24", "R-25"])
 def test_records_of_this_project_decide_time_memory_and_quality_check(requirement, root, cards):
-    if not (root / "results").is_dir():
+    if not (root / "lab" / "results").is_dir():
         pytest.skip("the records of this project are not here")
-    records = Records(root / "results")
+    records = Records(root / "lab" / "results")
     every = {r.identifier: r for r in requirements(JunitRun(), of_project(records, cards))}
     for proof in every[requirement].proofs:
         # a record of older weights is open, and says whose it is

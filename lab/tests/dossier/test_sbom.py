@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("cyclonedx", reason="the bill of materials: pip install 'ddmseg[dossier]'")
-
-from ddmseg.errors import MissingExtraError, OutputError, UsageError
+from ddmseg.errors import OutputError, UsageError
 from ddmseg.pipeline import zoo
-from ddmseg.pipeline.dossier import installed as installed_module
-from ddmseg.pipeline.dossier.sbom import sbom_json
-from ddmseg.pipeline.dossier.shipped import shipped_table
 from ddmseg.pipeline.zoo import weights_folder
+from ddmseg_lab.dossier import installed as installed_module
+from ddmseg_lab.dossier.sbom import sbom_json
+from ddmseg_lab.dossier.shipped import shipped_table
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PACKAGE = Path(str(resources.files("ddmseg")))
@@ -99,16 +96,6 @@ def test_from_a_source_folder_it_is_refused(cards, monkeypatch):
     monkeypatch.setattr(installed_module.metadata, "distribution", gone)
     with pytest.raises(UsageError, match="is not installed, so what it needs is not known"):
         sbom_json(list(cards.values()), made=NOW)
-
-
-def test_a_missing_package_is_told_with_the_install_line(installed, cards, monkeypatch):
-    for missing in ("cyclonedx", "packaging"):
-        with monkeypatch.context() as patch:
-            for name in [n for n in sys.modules if n.partition(".")[0] == missing]:
-                patch.delitem(sys.modules, name)
-            patch.setitem(sys.modules, missing, None)
-            with pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[dossier\]'"):
-                sbom_json(list(cards.values()), made=NOW)
 
 
 def test_a_shipped_file_that_is_gone_is_told(installed, cards, monkeypatch, tmp_path):

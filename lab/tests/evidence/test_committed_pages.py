@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.evidence.results_page import write_text
-from ddmseg.pipeline.studies import DEFAULT_MODEL
-from ddmseg.pipeline.studies.raw import read_records
-from ddmseg.pipeline.studies.registry import STUDIES
-from ddmseg.pipeline.studies.run import StudyPlaces, key_of, page_text
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.evidence.results_page import write_text
+from ddmseg_lab.folders import DOCS, RESULTS
+from ddmseg_lab.studies import DEFAULT_MODEL
+from ddmseg_lab.studies.raw import read_records
+from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.studies.run import StudyPlaces, key_of, page_text
 
-ROOT = Path(__file__).parents[3]
-RESULTS, DOCS = ROOT / "results", ROOT / "docs"
 MEASURED = [name for name in STUDIES if (RESULTS / "study" / name / "raw.tsv").is_file()]
 
 

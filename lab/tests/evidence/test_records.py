@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ddmseg
-from ddmseg.pipeline.evidence.records import (
+from ddmseg_lab.evidence.records import (
     RawTable,
     numbers,
     read_rows,
@@ -17,7 +17,7 @@ from ddmseg.pipeline.evidence.records import (
     text,
     write_summary,
 )
-from ddmseg.pipeline.provenance import provenance
+from ddmseg_lab.provenance import provenance
 
 COLUMNS = ("weights", "case", "dice")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from importlib.util import find_spec
 
 import pytest
 
-from ddmseg.pipeline.evidence.chapters.distillation import LIGHT, SHIPPED
-from ddmseg.pipeline.evidence.chapters.hippocampus import METHOD_NAMES
-from ddmseg.pipeline.evidence.figures import draw_all
-from ddmseg.pipeline.evidence.page import NOT_MEASURED
-from ddmseg.pipeline.evidence.records import read_summary, write_summary
-from ddmseg.pipeline.evidence.results_page import NAMES, results_page, write_results_page
+from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
+from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
+from ddmseg_lab.evidence.figures import draw_all
+from ddmseg_lab.evidence.page import NOT_MEASURED
+from ddmseg_lab.evidence.records import read_summary, write_summary
+from ddmseg_lab.evidence.results_page import NAMES, results_page, write_results_page
 from toy_summaries import all_summaries, budget_summary_of, peers_summary, quantisation_summary
 
 
@@ -183,8 +183,9 @@ def test_a_student_stands_beside_its_teacher(summaries):
 
 def test_every_chapter_has_its_command(summaries):
     page = results_page(summaries)
-    for command in re.findall(r"python -m (benchmarks\.[a-z0-9_.]+)", page):
-        assert (Path(__file__).parents[2] / f"{command.replace('.', '/')}.py").is_file()
+    commands = re.findall(r"python -m (\S+)", page)
+    assert len(commands) > 10
+    assert all(find_spec(command) for command in commands)
     assert page.count("```") == 2 * page.count("\n```\npython -m")
 
 

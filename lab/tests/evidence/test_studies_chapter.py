@@ -6,11 +6,11 @@ import pytest
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.evidence.chapters.studies import studies
-from ddmseg.pipeline.evidence.page import NOT_MEASURED
-from ddmseg.pipeline.studies.raw import CHECKSUM_LETTERS, RawFile
-from ddmseg.pipeline.studies.robustness import ROBUSTNESS
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.evidence.chapters.studies import studies
+from ddmseg_lab.evidence.page import NOT_MEASURED
+from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RawFile
+from ddmseg_lab.studies.robustness import ROBUSTNESS
 
 
 def write_rows(results, weights):

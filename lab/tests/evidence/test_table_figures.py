@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from ddmseg.pipeline.config import ModelSettings, RowSettings, Settings, TrainingSettings
-from ddmseg.pipeline.evidence.chapters import table_chapters
-from ddmseg.pipeline.evidence.results_page import write_results_page
-from ddmseg.pipeline.evidence.table_figures import (
+from ddmseg.pipeline.scores import Score
+from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
+from ddmseg_lab.comparison.record import Record, write_record
+from ddmseg_lab.evidence.chapters import table_chapters
+from ddmseg_lab.evidence.results_page import write_results_page
+from ddmseg_lab.evidence.table_figures import (
     ShownRow,
     dice_of_rows,
     draw_tables,
@@ -21,9 +24,6 @@ from ddmseg.pipeline.evidence.table_figures import (
     picture_names,
     shown_rows,
 )
-from ddmseg.pipeline.experiments.plan import TABLE_FILE, read_table
-from ddmseg.pipeline.experiments.record import Record, write_record
-from ddmseg.pipeline.scores import Score
 
 CURVE = """step,seconds,total,coarse,diffusion,discrepancy,coarse_dice,sampled_dice
 25,1,3,1,1,1,,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ddmseg.errors import SettingsError
-from ddmseg.pipeline.evidence.table_figures import ShownRow
-from ddmseg.pipeline.evidence.table_findings import findings
-from ddmseg.pipeline.experiments.plan import TableSettings, read_plan
+from ddmseg_lab.comparison.plan import TableSettings, read_plan
+from ddmseg_lab.evidence.table_figures import ShownRow
+from ddmseg_lab.evidence.table_findings import findings
 
 PATIENTS = [f"p{n:02d}" for n in range(20)]
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.speed import budget
-from benchmarks.speed.budget import COLUMNS, Free, Scan, measured_row, row_of, smallest_budget
-from benchmarks.speed.budget_summary import summarise, summarise_all
 
 from ddmseg.errors import SettingsError
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg_lab.speed import budget
+from ddmseg_lab.speed.budget import COLUMNS, Free, Scan, measured_row, row_of, smallest_budget
+from ddmseg_lab.speed.budget_summary import summarise, summarise_all
 
 RECORD = {
     "seconds": 8.0,

@@ -9,14 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from benchmarks.speed import quantisation
-from benchmarks.speed.quantisation_scores import (
-    MeasuredScan,
-    Truth,
-    differences,
-    find_scan,
-    truth_of,
-)
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.preprocess import prepare
@@ -26,8 +18,16 @@ from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings, Settings
 from ddmseg.pipeline.engines.agreement import check_image
 from ddmseg.pipeline.engines.engine import TorchEngine
-from ddmseg.pipeline.evidence.records import RawTable
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg_lab.evidence.records import RawTable
+from ddmseg_lab.speed import quantisation
+from ddmseg_lab.speed.quantisation_scores import (
+    MeasuredScan,
+    Truth,
+    differences,
+    find_scan,
+    truth_of,
+)
 from toys import tiny_model
 
 

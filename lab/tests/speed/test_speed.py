@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from benchmarks.commands import data_at_hand, describe_machine
-from benchmarks.speed import segment, synthesis
 
 from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.volume import Volume
+from ddmseg_lab.measuring import data_at_hand, describe_machine
+from ddmseg_lab.speed import segment, synthesis
 from toys import BoxSource, tiny_settings
 
 

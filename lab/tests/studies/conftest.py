@@ -11,8 +11,8 @@ import pytest
 
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.maths.statistics import Interval
-from ddmseg.pipeline.studies import findings
-from ddmseg.pipeline.studies.study import Trained, open_model
+from ddmseg_lab.studies import findings
+from ddmseg_lab.studies.study import Trained, open_model
 from real_sets import write_hippocampus, write_ibsr18
 from tiny_weights import CROPS, SLICES, save_tiny
 

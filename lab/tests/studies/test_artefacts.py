@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ddmseg.errors import MissingExtraError, SettingsError
-from ddmseg.imaging import artefacts
-from ddmseg.imaging.artefacts import ARTEFACTS, LEVELS, degrade
+from ddmseg_lab.studies import artefacts
+from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.networks.sampling import Guidance
 from ddmseg.pipeline.checkpoint import Card, save_weights
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.experiments.predict import Member, predict
 from ddmseg.pipeline.quality.assessment import assess
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg.pipeline.sources.subject import Subject, padded
-from ddmseg.pipeline.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg.pipeline.studies.study import noise_of, open_model
+from ddmseg_lab.comparison.predict import Member, predict
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.studies.study import noise_of, open_model
 from tiny_weights import save_tiny
 from toys import tiny_model, tiny_settings
 

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.studies.raw import RawFile, read_records, write_record
-from ddmseg.pipeline.studies.rows import Rows
+from ddmseg_lab.studies.raw import RawFile, read_records, write_record
+from ddmseg_lab.studies.rows import Rows
 
 NAN = math.nan
 

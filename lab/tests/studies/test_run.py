@@ -12,16 +12,16 @@ import pytest
 
 from ddmseg.errors import MissingExtraError, ScanError, UsageError
 from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.studies.registry import STUDIES
-from ddmseg.pipeline.studies.rows import Row
-from ddmseg.pipeline.studies.run import (
+from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.studies.rows import Row
+from ddmseg_lab.studies.run import (
     StudyPlaces,
     key_of,
     measure_study,
     page_text,
     write_page,
 )
-from ddmseg.pipeline.studies.study import Study, Trained, noise_of
+from ddmseg_lab.studies.study import Study, Trained, noise_of
 
 
 def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:

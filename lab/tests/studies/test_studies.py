@@ -10,14 +10,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from ddmseg.imaging.artefacts import ARTEFACTS
-from ddmseg.pipeline.studies import discrepancy, robustness, samples, steps, temperature
-from ddmseg.pipeline.studies.encoded import EncodedSubject
-from ddmseg.pipeline.studies.findings import SIGMA_D, compare
-from ddmseg.pipeline.studies.registry import STUDIES
-from ddmseg.pipeline.studies.rows import Row, Rows
-from ddmseg.pipeline.studies.run import StudyPlaces, key_of, measure_study, write_page
-from ddmseg.pipeline.studies.study import noise_of
+from ddmseg_lab.studies import discrepancy, robustness, samples, steps, temperature
+from ddmseg_lab.studies.artefacts import ARTEFACTS
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.studies.findings import SIGMA_D, compare
+from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.studies.rows import Row, Rows
+from ddmseg_lab.studies.run import StudyPlaces, key_of, measure_study, write_page
+from ddmseg_lab.studies.study import noise_of
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 

@@ -15,14 +15,14 @@ from typing import Any
 
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.experiments.plan import OF_IMAGES
-from ddmseg.pipeline.experiments.scoring import RowResult
-from ddmseg.pipeline.nnunet.budget import OWN_ITERATIONS, Schedule, cut_schedule
-from ddmseg.pipeline.nnunet.environment import read_versions, run_stage
-from ddmseg.pipeline.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
 from ddmseg.pipeline.scores import Score, score_case
 from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.training.trainer import Progress
+from ddmseg_lab.comparison.nnunet.budget import OWN_ITERATIONS, Schedule, cut_schedule
+from ddmseg_lab.comparison.nnunet.environment import read_versions, run_stage
+from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
+from ddmseg_lab.comparison.plan import OF_IMAGES
+from ddmseg_lab.comparison.scoring import RowResult
 
 FOLDER = "nnunet"
 """Of all that nnU-Net leaves, below the row's own."""

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from ddmseg.errors import TrainingError, UsageError
 from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.nnunet.driver import PROGRESS
+from ddmseg_lab.comparison.nnunet.driver import PROGRESS
 
 PYTHON_VARIABLE = "DDMSEG_NNUNET_PYTHON"
 """Environment variable that names the Python which has nnunetv2."""

@@ -86,9 +86,9 @@ def samseg(job: Job) -> Work:
         words = ["-i", job["image"], "-o", str(out), "--threads", str(job["threads"])]
         sys.argv = ["run_samseg", *words]
         run_samseg.main()
-        found = nibabel.load(out / "seg.mgz")
+        found: Any = nibabel.load(out / "seg.mgz")
         ids = np.asarray(found.dataobj, dtype=np.int16)
-        nibabel.save(nibabel.Nifti1Image(ids, found.affine), job["labels"])
+        nibabel.save(nibabel.Nifti1Image(ids, found.affine), job["labels"])  # type: ignore[no-untyped-call]
 
     return work
 

@@ -1,6 +1,6 @@
 """ddmseg beside SAMSEG and Atropos on MALC2012, which no training has seen.
 
-    python -m benchmarks.peers.malc2012 --samseg-python peers/bin/python \
+    python -m ddmseg_lab.comparison.peers.malc2012 --samseg-python peers/bin/python \
         --ants-python ants/bin/python
 
 Every scan of the test split goes through each method in a process of its own, one after the
@@ -21,16 +21,14 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from benchmarks.commands import (
-    SAMPLING_SEED,
-    Options,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
-from benchmarks.peers.environment import (
+from ddmseg.errors import ScanError, UsageError
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.imaging.volume import LabelMap
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.evaluation.evaluate import check_same_grid
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.comparison.peers.environment import (
     ATROPOS,
     SAMSEG,
     Tool,
@@ -40,8 +38,8 @@ from benchmarks.peers.environment import (
     read_versions,
     run_scan,
 )
-from benchmarks.peers.summary import METRICS, summarise
-from benchmarks.peers.tissues import (
+from ddmseg_lab.comparison.peers.summary import METRICS, summarise
+from ddmseg_lab.comparison.peers.tissues import (
     TISSUES,
     Ids,
     mean_structure_dice,
@@ -49,20 +47,22 @@ from benchmarks.peers.tissues import (
     tissue_dice,
     tissues_of,
 )
-from ddmseg.errors import ScanError, UsageError
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.evaluation.evaluate import check_same_grid
-from ddmseg.pipeline.evidence.records import (
+from ddmseg_lab.evidence.records import (
     WEIGHTS,
     RawTable,
     read_rows,
     read_summary,
     write_summary,
 )
-from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    Options,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
 
 COSTS = ("seconds", "processor_seconds", "loading_processor_seconds", "peak_memory_gb", "threads")
 COLUMNS = (WEIGHTS, "method", "case", "person", *METRICS, *COSTS)

@@ -12,7 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.peers.environment import (
+from ddmseg.errors import UsageError, did_you_mean
+from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg_lab.bench.peers import PeerOutcome
+from ddmseg_lab.comparison.peers.environment import (
     ATROPOS,
     DEEPBET,
     NNUNET,
@@ -23,11 +27,7 @@ from benchmarks.peers.environment import (
     read_versions,
     run_scan,
 )
-from benchmarks.peers.tissues import Ids, samseg_structures
-from ddmseg.errors import UsageError, did_you_mean
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg.pipeline.bench.peers import PeerOutcome
+from ddmseg_lab.comparison.peers.tissues import Ids, samseg_structures
 
 COSTS = ("seconds", "processor_seconds", "peak_memory_gb")
 MODEL_VARIABLE = "DDMSEG_NNUNET_MODEL"
@@ -40,7 +40,7 @@ tissues, the brain, or whatever nnU-Net was trained on."""
 
 @dataclass(frozen=True)
 class SideTool:
-    """A tool that is installed here, see ``pipeline.bench.peers.Peer``.
+    """A tool that is installed here, see ``ddmseg_lab.bench.peers.Peer``.
 
     Attributes:
         tool: which one.

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.peers.tissues import TISSUES
-from benchmarks.summaries import mean_by_group, mean_interval, paired_tests
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
-from ddmseg.pipeline.bench.summary import median_range
-from ddmseg.pipeline.evidence.records import numbers
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.comparison.peers.tissues import TISSUES
+from ddmseg_lab.evidence.records import numbers
+from ddmseg_lab.summaries import mean_by_group, mean_interval, paired_tests
 
 REFERENCE = "ddmseg_auto"
 """What the others are tested against: what ddmseg does when nothing is asked for."""

@@ -5,21 +5,21 @@ A summary that is missing gives a chapter that says so; no figure stands here in
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.chapters.anatomy import anatomy
-from ddmseg.pipeline.evidence.chapters.bench import bench
-from ddmseg.pipeline.evidence.chapters.budget import budget
-from ddmseg.pipeline.evidence.chapters.discrepancy import discrepancy
-from ddmseg.pipeline.evidence.chapters.distillation import distillation
-from ddmseg.pipeline.evidence.chapters.hippocampus import hippocampus
-from ddmseg.pipeline.evidence.chapters.memory import memory
-from ddmseg.pipeline.evidence.chapters.monitor import monitor
-from ddmseg.pipeline.evidence.chapters.peers import peers
-from ddmseg.pipeline.evidence.chapters.quantisation import quantisation
-from ddmseg.pipeline.evidence.chapters.robustness import robustness
-from ddmseg.pipeline.evidence.chapters.speed import speed, synthesis
-from ddmseg.pipeline.evidence.chapters.tables import table_chapters
-from ddmseg.pipeline.evidence.chapters.tiers import tiers
-from ddmseg.pipeline.evidence.page import Section, Summaries
+from ddmseg_lab.evidence.chapters.anatomy import anatomy
+from ddmseg_lab.evidence.chapters.bench import bench
+from ddmseg_lab.evidence.chapters.budget import budget
+from ddmseg_lab.evidence.chapters.discrepancy import discrepancy
+from ddmseg_lab.evidence.chapters.distillation import distillation
+from ddmseg_lab.evidence.chapters.hippocampus import hippocampus
+from ddmseg_lab.evidence.chapters.memory import memory
+from ddmseg_lab.evidence.chapters.monitor import monitor
+from ddmseg_lab.evidence.chapters.peers import peers
+from ddmseg_lab.evidence.chapters.quantisation import quantisation
+from ddmseg_lab.evidence.chapters.robustness import robustness
+from ddmseg_lab.evidence.chapters.speed import speed, synthesis
+from ddmseg_lab.evidence.chapters.tables import table_chapters
+from ddmseg_lab.evidence.chapters.tiers import tiers
+from ddmseg_lab.evidence.page import Section, Summaries
 
 __all__ = ["all_chapters", "table_chapters"]
 

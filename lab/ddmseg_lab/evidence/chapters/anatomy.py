@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     Claim,
     Section,
@@ -19,7 +19,7 @@ from ddmseg.pipeline.evidence.page import (
 
 def anatomy(summaries: Summaries) -> Section:
     """Dice on MALC2012, development and test scans apart."""
-    title, command = "Anatomy: MALC2012", "python -m benchmarks.accuracy.anatomy --data DATA"
+    title, command = "Anatomy: MALC2012", "python -m ddmseg_lab.accuracy.anatomy --data DATA"
     found = summaries.get("anatomy")
     if found is None:
         return missing(title, command, _anatomy_claims({}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     NO_FIGURE,
     Claim,
     Section,
@@ -17,7 +17,7 @@ from ddmseg.pipeline.evidence.page import (
     weights_words,
 )
 
-COMMAND = "python -m benchmarks.speed.budget --data DATA"
+COMMAND = "python -m ddmseg_lab.speed.budget --data DATA"
 LEAST_KEPT = 0.95
 MOST_LOST = 0.01
 """Mean Dice that a budget may cost against the same mode without one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     Claim,
     Section,
@@ -28,7 +28,7 @@ SETS = {
 def discrepancy(summaries: Summaries, model: str, least_r: float) -> Section:
     """Expected against true Dice, and error detection, for one model."""
     title = f"Discrepancy as a judge: {model}"
-    command = f"python -m benchmarks.accuracy.discrepancy --model {model} --data DATA"
+    command = f"python -m ddmseg_lab.accuracy.discrepancy --model {model} --data DATA"
     found = summaries.get(f"discrepancy_{model}")
     names = ("test",) if model == "hippocampus" else ("synthetic", "malc2012")
     sets = found["sets"] if found is not None else {}

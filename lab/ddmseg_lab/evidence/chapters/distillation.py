@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     Claim,
     Section,
@@ -16,7 +16,7 @@ from ddmseg.pipeline.evidence.page import (
     with_interval,
 )
 
-COMMAND = "python -m benchmarks.accuracy.distillation --students STUDENT --data DATA"
+COMMAND = "python -m ddmseg_lab.accuracy.distillation --students STUDENT --data DATA"
 SPLIT, DIFFUSION, FAST = "test", "diffusion against diffusion", "fast against fast"
 SHIPPED = "anatomy_one_step"
 LIGHT = "anatomy_light"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     NOT_MEASURED,
     Claim,
@@ -31,7 +31,7 @@ METHOD_NAMES = {
 
 def hippocampus(summaries: Summaries) -> Section:
     """Dice on the test crops, and whether more steps are ever worse."""
-    command = "python -m benchmarks.accuracy.hippocampus --data DATA --plain PLAIN.safetensors"
+    command = "python -m ddmseg_lab.accuracy.hippocampus --data DATA --plain PLAIN.safetensors"
     found = summaries.get("hippocampus")
     if found is None:
         return missing("Hippocampus: test crops", command, _hippocampus_claims({}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     NO_FIGURE,
     Claim,
     Section,
@@ -15,7 +15,7 @@ from ddmseg.pipeline.evidence.page import (
     weights_words,
 )
 
-COMMAND = "python -m benchmarks.speed.memory"
+COMMAND = "python -m ddmseg_lab.speed.memory"
 MOST_GB = 2.0
 """For one whole head at 1 mm, whatever is asked for."""
 WORDS = (

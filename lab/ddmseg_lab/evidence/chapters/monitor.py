@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import Claim, Section, Summaries, Summary, Target, missing, table
+from ddmseg_lab.evidence.page import Claim, Section, Summaries, Summary, Target, missing, table
 
 
 def monitor(summaries: Summaries) -> Section:
     """False alarms and power of ``ddmseg monitor`` on simulated stores."""
-    title, command = "Monitor", "python -m benchmarks.accuracy.monitor_alarms"
+    title, command = "Monitor", "python -m ddmseg_lab.accuracy.monitor_alarms"
     target = Target("monitor: windows without shift that raise an alarm", 0.05, at_least=False)
     found = summaries.get("monitor_alarms")
     if found is None:

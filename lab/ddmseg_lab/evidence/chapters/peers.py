@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     NO_FIGURE,
     Section,
@@ -49,7 +49,10 @@ TERMS = (
 def peers(summaries: Summaries) -> Section:
     """Dice and cost of ddmseg, SAMSEG and Atropos on the same scans."""
     title = "Beside other tools: MALC2012"
-    command = "python -m benchmarks.peers.malc2012 --data DATA --samseg-python A --ants-python B"
+    command = (
+        "python -m ddmseg_lab.comparison.peers.malc2012 --data DATA --samseg-python A "
+        "--ants-python B"
+    )
     found = summaries.get("peers_malc2012")
     if found is None:
         return missing(title, command, [])

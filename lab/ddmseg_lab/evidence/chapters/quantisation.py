@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ddmseg.pipeline.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
-from ddmseg.pipeline.evidence.origins import is_older
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.origins import is_older
+from ddmseg_lab.evidence.page import (
     NO_FIGURE,
     Claim,
     Section,
@@ -21,7 +21,7 @@ from ddmseg.pipeline.evidence.page import (
     weights_words,
 )
 
-COMMAND = "python -m benchmarks.speed.quantisation --data DATA"
+COMMAND = "python -m ddmseg_lab.speed.quantisation --data DATA"
 TORCH, NOTHING = "torch", "none"
 ENGINES, OFFERED = "other engines, 32 bits", "eight bits as offered"
 LEAST_DICE = 0.99

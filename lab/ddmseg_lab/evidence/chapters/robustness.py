@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     Claim,
     Section,
@@ -22,7 +22,7 @@ def robustness(summaries: Summaries) -> Section:
     """Loss by artefact and level, verdicts, and how expected Dice ranks bad scans."""
     title, command = (
         "Bad scans: anatomy",
-        "python -m benchmarks.accuracy.robustness --model anatomy --data DATA",
+        "python -m ddmseg_lab.accuracy.robustness --model anatomy --data DATA",
     )
     found = summaries.get("robustness_anatomy")
     target = Target("anatomy on bad scans: AUROC of the expected Dice for a clear loss", 0.9)

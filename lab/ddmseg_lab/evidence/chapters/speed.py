@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     Claim,
     Section,
     Summaries,
@@ -21,7 +21,7 @@ def speed(summaries: Summaries) -> Section:
     """Seconds and memory of one scan."""
     title, command = (
         "Speed and memory",
-        "python -m benchmarks.speed.segment --data DATA --threads 2",
+        "python -m ddmseg_lab.speed.segment --data DATA --threads 2",
     )
     found = summaries.get("speed_segment")
     if found is None:
@@ -89,7 +89,7 @@ def _seconds(what: str, most: float) -> Target:
 
 def synthesis(summaries: Summaries) -> Section:
     """Whether synthesis keeps up with training."""
-    title, command = "Synthesis", "python -m benchmarks.speed.synthesis --data DATA --threads 2"
+    title, command = "Synthesis", "python -m ddmseg_lab.speed.synthesis --data DATA --threads 2"
     found = summaries.get("speed_synthesis")
     target = Target("drawing a batch over a training step", 1.0, at_least=False)
     if found is None:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.evidence.page import Claim, Section
-from ddmseg.pipeline.studies import DEFAULT_MODEL
-from ddmseg.pipeline.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
-from ddmseg.pipeline.studies.registry import STUDIES
-from ddmseg.pipeline.studies.study import Goal, Study
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.evidence.page import Claim, Section
+from ddmseg_lab.studies import DEFAULT_MODEL
+from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
+from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.studies.study import Goal, Study
 
 
 def studies(results: Path, docs: Path) -> Section:

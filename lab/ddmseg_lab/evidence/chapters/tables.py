@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddmseg.pipeline.evidence.page import INTERVALS, Section
-from ddmseg.pipeline.evidence.table_figures import shown_rows
-from ddmseg.pipeline.evidence.table_findings import findings
-from ddmseg.pipeline.experiments.plan import TABLE_FILE, TableSettings, read_table
-from ddmseg.pipeline.experiments.table import Line, build_table, markdown
+from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
+from ddmseg_lab.comparison.table import Line, build_table, markdown
+from ddmseg_lab.evidence.page import INTERVALS, Section
+from ddmseg_lab.evidence.table_figures import shown_rows
+from ddmseg_lab.evidence.table_findings import findings
 
 KINDS = ("compare", "ablate")
 """Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
@@ -29,7 +29,7 @@ def table_chapters(results: Path) -> list[Section]:
 def _chapter(kind: str, folder: Path) -> Section:
     table = read_table(folder)
     lines = build_table(table, folder)
-    command = f"ddmseg {kind} configs/{kind}/{folder.name} --data DATA"
+    command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
     body = [table.note.strip(), markdown(lines, table.references), how_to_read(lines, table)]
     body += findings(table, shown_rows(table, folder))
     return Section(table.title, command, [part for part in body if part])

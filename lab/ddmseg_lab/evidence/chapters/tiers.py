@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.pipeline.evidence.page import (
+from ddmseg_lab.evidence.page import (
     INTERVALS,
     NO_FIGURE,
     Claim,
@@ -23,7 +23,7 @@ WHAT = "{of}: what the tier that loses most loses"
 
 def tiers(summaries: Summaries) -> Section:
     """Dice, loss, seconds and gain a second of every tier, on validation scans."""
-    title, command = "Tiers", "python -m benchmarks.accuracy.tiers --data DATA"
+    title, command = "Tiers", "python -m ddmseg_lab.accuracy.tiers --data DATA"
     found = summaries.get("tiers")
     if found is None:
         return missing(title, command, [Claim(_target("validation scans"), None)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.pipeline.nnunet.budget import OWN_ITERATIONS, cut_schedule
+from ddmseg_lab.comparison.nnunet.budget import OWN_ITERATIONS, cut_schedule
 
 
 def test_by_hand():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.pipeline.nnunet import driver
+from ddmseg_lab.comparison.nnunet import driver
 
 JOB = {
     "dataset": "Dataset001_x",

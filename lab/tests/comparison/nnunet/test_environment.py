@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ddmseg.errors import TrainingError, UsageError
-from ddmseg.pipeline.nnunet.environment import (
+from ddmseg_lab.comparison.nnunet.environment import (
     PYTHON_VARIABLE,
     find_python,
     read_versions,

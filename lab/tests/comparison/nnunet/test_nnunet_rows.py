@@ -12,13 +12,13 @@ import pytest
 
 from ddmseg.errors import SettingsError, TrainingError, UsageError
 from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.experiments.plan import read_plan
-from ddmseg.pipeline.experiments.record import read_record
-from ddmseg.pipeline.experiments.row import Places, is_done, run_row
-from ddmseg.pipeline.experiments.runs import Unfinished
-from ddmseg.pipeline.experiments.table import build_table, markdown
-from ddmseg.pipeline.nnunet.environment import PYTHON_VARIABLE
 from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg_lab.comparison.nnunet.environment import PYTHON_VARIABLE
+from ddmseg_lab.comparison.plan import read_plan
+from ddmseg_lab.comparison.record import read_record
+from ddmseg_lab.comparison.row import Places, is_done, run_row
+from ddmseg_lab.comparison.runs import Unfinished
+from ddmseg_lab.comparison.table import build_table, markdown
 from fake_nnunet import make_python
 from real_sets import write_hippocampus
 

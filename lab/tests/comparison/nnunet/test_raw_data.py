@@ -10,8 +10,8 @@ import pytest
 
 from ddmseg.errors import TrainingError
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
 from ddmseg.pipeline.sources import labelled_source
+from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
 from real_sets import write_hippocampus, write_ibsr18
 
 

@@ -13,7 +13,8 @@ from types import ModuleType, SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
-from benchmarks.peers import driver
+
+from ddmseg_lab.comparison.peers import driver
 
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.peers.environment import (
+
+from ddmseg.errors import ScanError, UsageError
+from ddmseg_lab.comparison.peers.environment import (
     ATROPOS,
     SAMSEG,
     find_python,
@@ -15,8 +17,6 @@ from benchmarks.peers.environment import (
     read_versions,
     run_scan,
 )
-
-from ddmseg.errors import ScanError, UsageError
 
 TOOLS = pytest.mark.parametrize("tool", [SAMSEG, ATROPOS], ids=["samseg", "atropos"])
 

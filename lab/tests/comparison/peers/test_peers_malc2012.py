@@ -8,12 +8,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from benchmarks.peers import malc2012 as bench
-from benchmarks.peers.environment import ATROPOS, SAMSEG
-from benchmarks.peers.summary import METRICS, REFERENCE, summarise
 
 from ddmseg.errors import ScanError, UsageError
-from ddmseg.pipeline.evidence.records import read_rows, read_summary
+from ddmseg_lab.comparison.peers import malc2012 as bench
+from ddmseg_lab.comparison.peers.environment import ATROPOS, SAMSEG
+from ddmseg_lab.comparison.peers.summary import METRICS, REFERENCE, summarise
+from ddmseg_lab.evidence.records import read_rows, read_summary
 
 CASES = ("1000", "1003", "1023", "1113")
 """Two persons of the test split, one of them scanned twice, and a development scan."""

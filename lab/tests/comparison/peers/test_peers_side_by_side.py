@@ -9,11 +9,11 @@ from types import ModuleType, SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
-from benchmarks.peers import driver, side_by_side
-from benchmarks.peers.environment import DEEPBET, NNUNET, SAMSEG
-from benchmarks.peers.side_by_side import MODEL_VARIABLE, SideTool, find_peers
 
 from ddmseg.errors import UsageError
+from ddmseg_lab.comparison.peers import driver, side_by_side
+from ddmseg_lab.comparison.peers.environment import DEEPBET, NNUNET, SAMSEG
+from ddmseg_lab.comparison.peers.side_by_side import MODEL_VARIABLE, SideTool, find_peers
 
 COST = {"seconds": 5, "processor_seconds": 9, "loading_processor_seconds": 1, "peak_memory_gb": 2}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.peers import tissues
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import mirror_index, protocol_map
+from ddmseg_lab.comparison.peers import tissues
 
 LESIONS = (53, 54)
 """Without a class in the table; the protocol's map makes them white matter."""
