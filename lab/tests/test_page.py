@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     NO_FIGURE,
     NOT_MEASURED,
     Claim,

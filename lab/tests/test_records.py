@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import ddmseg
-from ddmseg_lab.evidence.records import (
+from ddmseg_lab.provenance import provenance
+from ddmseg_lab.records import (
     RawTable,
     numbers,
     read_rows,
@@ -17,7 +18,6 @@ from ddmseg_lab.evidence.records import (
     text,
     write_summary,
 )
-from ddmseg_lab.provenance import provenance
 
 COLUMNS = ("weights", "case", "dice")
 

@@ -29,8 +29,8 @@ from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
 from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
-from ddmseg_lab.evidence.records import RawTable, read_summary, write_summary
 from ddmseg_lab.evidence.results_page import NAMES
+from ddmseg_lab.records import RawTable, read_summary, write_summary
 from ddmseg_lab.speed import budget_summary, quantisation
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}

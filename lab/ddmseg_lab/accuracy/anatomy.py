@@ -24,7 +24,6 @@ from ddmseg.maths.metrics import dice
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -34,6 +33,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import mean_by_group, mean_interval
 
 STEPS, SAMPLES = 10, 4

@@ -37,8 +37,8 @@ from ddmseg.pipeline.sources.hippocampus import read_example
 from ddmseg.pipeline.sources.subject import padded
 from ddmseg.pipeline.zoo import model_path
 from ddmseg_lab.accuracy.masks import Subject, measure_masks
-from ddmseg_lab.evidence.records import RawTable, numbers, text, write_summary
 from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum
+from ddmseg_lab.records import RawTable, numbers, text, write_summary
 from ddmseg_lab.summaries import (
     Pairs,
     group_interval,

@@ -35,7 +35,6 @@ from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.zoo import model_path
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.evidence.records import RawTable, numbers, read_summary, write_summary
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -45,6 +44,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, numbers, read_summary, write_summary
 from ddmseg_lab.summaries import (
     Pairs,
     group_interval,

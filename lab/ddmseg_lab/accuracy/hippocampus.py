@@ -30,7 +30,6 @@ from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.zoo import model_path
-from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -39,6 +38,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import mean_interval, paired_tests
 
 STEPS = (1, 5, 10, 50)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
-from ddmseg_lab.evidence.records import write_summary
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import describe_machine, run_command, say
+from ddmseg_lab.records import write_summary
 
 REFERENCE = 100
 WINDOWS = (20, 50, 100)

@@ -32,7 +32,6 @@ from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.quality.reasons import reason_code
 from ddmseg.pipeline.training.batches import seeded
 from ddmseg_lab.accuracy.anatomy import structure_dice
-from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
 from ddmseg_lab.measuring import (
     Options,
     describe_machine,
@@ -41,6 +40,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.studies.artefacts import ARTEFACTS, degrade
 from ddmseg_lab.summaries import Pairs, group_interval, mean_by_group, mean_interval
 

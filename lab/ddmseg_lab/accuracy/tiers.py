@@ -34,7 +34,6 @@ from ddmseg_lab.accuracy.robustness import INTACT, write_degraded
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import AUTO, FULL_DRAW, LEVEL_TWO, TIERS, Tier, choose_tiers
 from ddmseg_lab.bench.tiers import FULL as DIFFUSION
-from ddmseg_lab.evidence.records import RawTable, numbers, write_summary
 from ddmseg_lab.measuring import (
     Options,
     describe_machine,
@@ -43,6 +42,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import group_interval, mean_by_group, mean_interval
 
 FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})

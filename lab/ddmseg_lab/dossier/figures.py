@@ -11,7 +11,7 @@ from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
 from ddmseg_lab.dossier.shipped import shipped_table
-from ddmseg_lab.evidence.page import NOT_MEASURED, with_interval
+from ddmseg_lab.page import NOT_MEASURED, with_interval
 from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
 from ddmseg_lab.studies.registry import STUDIES
 

@@ -12,7 +12,7 @@ from ddmseg_lab.dossier.anomalies import anomalies
 from ddmseg_lab.dossier.document import bullets, document, rows
 from ddmseg_lab.dossier.figures import Measured, figures
 from ddmseg_lab.dossier.shipped import shipped_table
-from ddmseg_lab.evidence.page import INTERVALS, NOT_MEASURED
+from ddmseg_lab.page import INTERVALS, NOT_MEASURED
 
 TITLE = "Model cards"
 NOT_STATED = "Not stated."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg_lab.evidence.records import WEIGHTS, read_rows
+from ddmseg_lab.records import WEIGHTS, read_rows
 
 MAX_BYTES = 256 << 20
 """The largest record that is read."""

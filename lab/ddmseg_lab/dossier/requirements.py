@@ -11,7 +11,7 @@ from ddmseg_lab.dossier.document import bullets, document, rows
 from ddmseg_lab.dossier.figures import Figure, Measured
 from ddmseg_lab.dossier.junit import NOT_RUN, JunitRun
 from ddmseg_lab.dossier.shipped import shipped_table
-from ddmseg_lab.evidence.page import NOT_MEASURED, Target
+from ddmseg_lab.page import NOT_MEASURED, Target
 
 State = Literal["met", "not met", "open"]
 TITLE = "Requirements, tests and results"

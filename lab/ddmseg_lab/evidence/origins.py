@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from ddmseg.pipeline.zoo import shipped_cards
-from ddmseg_lab.evidence.page import NO_FIGURE, Summaries, Summary, models_of, table
+from ddmseg_lab.page import NO_FIGURE, Summaries, Summary, models_of, table
 
 TITLE = "Where the figures are from"
 WORDS = (

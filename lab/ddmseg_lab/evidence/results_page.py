@@ -16,10 +16,10 @@ from ddmseg_lab.evidence.chapters import all_chapters, table_chapters
 from ddmseg_lab.evidence.chapters.studies import studies
 from ddmseg_lab.evidence.figures import draw_all
 from ddmseg_lab.evidence.origins import origins
-from ddmseg_lab.evidence.page import Section, Summaries, claim_table
-from ddmseg_lab.evidence.records import read_summary
 from ddmseg_lab.evidence.study_tables import write_study_tables
 from ddmseg_lab.evidence.table_figures import draw_tables
+from ddmseg_lab.page import Section, Summaries, claim_table
+from ddmseg_lab.records import read_summary
 
 NAMES = (
     "hippocampus",

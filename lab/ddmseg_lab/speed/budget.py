@@ -33,7 +33,6 @@ from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg_lab.accuracy.distillation import mean_dice
 from ddmseg_lab.bench.agreement import Ids
 from ddmseg_lab.bench.agreement import mean_dice as agreement
-from ddmseg_lab.evidence.records import RawTable, write_summary
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
@@ -44,6 +43,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, write_summary
 from ddmseg_lab.speed.brain import development_brain
 from ddmseg_lab.speed.budget_summary import REFUSED, summarise_all
 

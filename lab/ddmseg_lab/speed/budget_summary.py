@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from ddmseg_lab.evidence.records import numbers
+from ddmseg_lab.records import numbers
 
 REFUSED = "refused"
 """Why a run has no figures: its budget could not be met when its turn came."""

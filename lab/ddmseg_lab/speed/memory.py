@@ -24,7 +24,6 @@ from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
 from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import padded_head
 from ddmseg_lab.bench.workbench import PROGRAM
-from ddmseg_lab.evidence.records import write_summary
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
@@ -33,6 +32,7 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
 )
+from ddmseg_lab.records import write_summary
 from ddmseg_lab.speed.segment import PADDED_SIDE
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")

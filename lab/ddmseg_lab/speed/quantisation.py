@@ -39,7 +39,6 @@ from ddmseg.pipeline.engines.quantisation import (
 from ddmseg.pipeline.engines.runtimes import make_runtime
 from ddmseg.pipeline.zoo import model_path
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.evidence.records import RawTable, write_summary
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import (
     data_at_hand,
@@ -49,6 +48,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.records import RawTable, write_summary
 from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
 
 COLUMNS = (

@@ -37,7 +37,6 @@ from ddmseg_lab.bench.scans import padded_head
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
 from ddmseg_lab.bench.workbench import PROGRAM
-from ddmseg_lab.evidence.records import write_summary
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
@@ -47,6 +46,7 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
 )
+from ddmseg_lab.records import write_summary
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
 PADDED_SIDE = 256

@@ -24,9 +24,9 @@ from ddmseg.pipeline.sources import make_source
 from ddmseg.pipeline.training.batches import Example, Source
 from ddmseg.pipeline.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.evidence.records import write_summary
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
 from ddmseg_lab.measuring import describe_machine, run_command, say
+from ddmseg_lab.records import write_summary
 
 WARM_UP = 3
 """First steps that do not count: they reserve memory and choose kernels."""

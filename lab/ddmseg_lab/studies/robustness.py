@@ -21,7 +21,7 @@ from ddmseg.pipeline.quality.limits import Limits
 from ddmseg.pipeline.quality.plausibility import empty_slices
 from ddmseg.pipeline.sources.subject import Subject
 from ddmseg.pipeline.training.batches import seeded
-from ddmseg_lab.evidence.page import Target
+from ddmseg_lab.page import Target
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.studies.figures import COLOURS, GREY, line_with_bars, name_ticks

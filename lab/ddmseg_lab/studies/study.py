@@ -17,7 +17,7 @@ from ddmseg.pipeline.sources import labelled_source
 from ddmseg.pipeline.sources.subject import LabelledSource, Subject
 from ddmseg.pipeline.training.batches import seeded
 from ddmseg.pipeline.zoo import model_path
-from ddmseg_lab.evidence.page import Target
+from ddmseg_lab.page import Target
 from ddmseg_lab.studies.rows import Row, Rows
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import DistillationSettings
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy import distillation as bench
-from ddmseg_lab.evidence.records import RawTable, write_summary
+from ddmseg_lab.records import RawTable, write_summary
 from tiny_weights import CROPS, save_tiny
 from toys import tiny_model, tiny_settings
 

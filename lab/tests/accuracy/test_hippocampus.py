@@ -16,7 +16,7 @@ from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
 from ddmseg.pipeline.config import DataSettings, Settings
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy import hippocampus as bench
-from ddmseg_lab.evidence.records import RawTable
+from ddmseg_lab.records import RawTable
 from toys import tiny_model, tiny_settings
 
 SHAPE = (15, 18, 14)

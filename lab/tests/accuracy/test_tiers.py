@@ -11,7 +11,7 @@ import torch
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.accuracy import tiers as bench
 from ddmseg_lab.evidence.chapters.tiers import tiers
-from ddmseg_lab.evidence.records import RawTable
+from ddmseg_lab.records import RawTable
 
 
 def row(tier: str, person: str, dice: float, seconds: float, samples: int = 4) -> dict[str, str]:

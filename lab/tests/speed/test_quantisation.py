@@ -19,7 +19,7 @@ from ddmseg.pipeline.config import DataSettings, Settings
 from ddmseg.pipeline.engines.agreement import check_image
 from ddmseg.pipeline.engines.engine import TorchEngine
 from ddmseg.pipeline.settings_reader import settings_to_dict
-from ddmseg_lab.evidence.records import RawTable
+from ddmseg_lab.records import RawTable
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.speed.quantisation_scores import (
     MeasuredScan,

@@ -47,13 +47,6 @@ from ddmseg_lab.comparison.peers.tissues import (
     tissue_dice,
     tissues_of,
 )
-from ddmseg_lab.evidence.records import (
-    WEIGHTS,
-    RawTable,
-    read_rows,
-    read_summary,
-    write_summary,
-)
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -62,6 +55,13 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
     short_checksum,
+)
+from ddmseg_lab.records import (
+    WEIGHTS,
+    RawTable,
+    read_rows,
+    read_summary,
+    write_summary,
 )
 
 COSTS = ("seconds", "processor_seconds", "loading_processor_seconds", "peak_memory_gb", "threads")

@@ -9,7 +9,7 @@ from typing import Any
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.comparison.peers.tissues import TISSUES
-from ddmseg_lab.evidence.records import numbers
+from ddmseg_lab.records import numbers
 from ddmseg_lab.summaries import mean_by_group, mean_interval, paired_tests
 
 REFERENCE = "ddmseg_auto"

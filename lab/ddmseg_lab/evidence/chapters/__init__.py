@@ -19,7 +19,7 @@ from ddmseg_lab.evidence.chapters.robustness import robustness
 from ddmseg_lab.evidence.chapters.speed import speed, synthesis
 from ddmseg_lab.evidence.chapters.tables import table_chapters
 from ddmseg_lab.evidence.chapters.tiers import tiers
-from ddmseg_lab.evidence.page import Section, Summaries
+from ddmseg_lab.page import Section, Summaries
 
 __all__ = ["all_chapters", "table_chapters"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     INTERVALS,
     Claim,
     Section,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     INTERVALS,
     Claim,
     Section,

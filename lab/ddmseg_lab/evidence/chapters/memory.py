@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     NO_FIGURE,
     Claim,
     Section,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg_lab.evidence.page import Claim, Section, Summaries, Summary, Target, missing, table
+from ddmseg_lab.page import Claim, Section, Summaries, Summary, Target, missing, table
 
 
 def monitor(summaries: Summaries) -> Section:

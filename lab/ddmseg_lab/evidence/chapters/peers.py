@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     INTERVALS,
     NO_FIGURE,
     Section,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ddmseg.pipeline.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
 from ddmseg_lab.evidence.origins import is_older
-from ddmseg_lab.evidence.page import (
+from ddmseg_lab.page import (
     NO_FIGURE,
     Claim,
     Section,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddmseg.pipeline.checkpoint import read_card
 from ddmseg.pipeline.zoo import model_path
-from ddmseg_lab.evidence.page import Claim, Section
+from ddmseg_lab.page import Claim, Section
 from ddmseg_lab.studies import DEFAULT_MODEL
 from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
 from ddmseg_lab.studies.registry import STUDIES

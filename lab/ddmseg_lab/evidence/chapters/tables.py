@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.table import Line, build_table, markdown
-from ddmseg_lab.evidence.page import INTERVALS, Section
 from ddmseg_lab.evidence.table_figures import shown_rows
 from ddmseg_lab.evidence.table_findings import findings
+from ddmseg_lab.page import INTERVALS, Section
 
 KINDS = ("compare", "ablate")
 """Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
