@@ -5,18 +5,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 DEMO   ?= demo_out
-# Extra options for pytest: make test PYTEST_ARGS="tests/maths -x"
+# Extra options for pytest: make test-product PYTEST_ARGS="tests/maths -x"
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check
 SCAN := src/ddmseg/demo/colin27_t1.nii.gz
 
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test test-product test-lab check format docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(VENV)/.venv-stamp:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ddmseg needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
@@ -32,18 +32,29 @@ $(VENV)/.package-stamp: $(VENV)/.torch-stamp pyproject.toml
 	$(PIP) install '$(TORCH)' --editable .
 	@touch $@
 
-$(VENV)/.dev-stamp: $(VENV)/.torch-stamp pyproject.toml
-	$(PIP) install '$(TORCH)' --editable '.[dev]'
+# With the laboratory, which demo does without.
+$(VENV)/.dev-stamp: $(VENV)/.torch-stamp pyproject.toml lab/pyproject.toml
+	$(PIP) install '$(TORCH)' --editable '.[dev]' --editable ./lab
 	@touch $@ $(VENV)/.package-stamp
 
 demo: $(VENV)/.package-stamp  ## segment the bundled scan with the shipped weights
 	$(BIN)/ddmseg segment $(SCAN) -o $(DEMO) --overwrite
 	@echo "The report: $(abspath $(DEMO))/colin27_t1_report.html"
 
-test: $(VENV)/.dev-stamp  ## run the tests
+# Both run even when the first fails, so that one call shows everything there is to mend.
+test: $(VENV)/.dev-stamp  ## run the tests of the product, then those of the laboratory
+	@status=0; \
+	$(MAKE) test-product || status=$$?; \
+	$(MAKE) test-lab || status=$$?; \
+	exit $$status
+
+test-product: $(VENV)/.dev-stamp  ## run the tests of the product
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/.dev-stamp  ## lint, types and floors; changes nothing
+test-lab: $(VENV)/.dev-stamp  ## run the tests of the laboratory
+	$(BIN)/python -m pytest lab $(PYTEST_ARGS)
+
+check: $(VENV)/.dev-stamp  ## lint, types and floors of both; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,7 +65,7 @@ format: $(VENV)/.dev-stamp  ## put the code in shape
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
-	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg
+	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg ddmseg_lab
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
 # Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves
@@ -62,11 +73,11 @@ docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 # Quantisation takes some ten minutes, budget half an hour; both, and bench, go on where they stopped.
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
 	$(BIN)/ddmseg bench $(BENCH_ARGS)
-	$(BIN)/python -m benchmarks.speed.segment
-	$(BIN)/python -m benchmarks.speed.synthesis
-	$(BIN)/python -m benchmarks.speed.memory
-	$(BIN)/python -m benchmarks.speed.quantisation
-	$(BIN)/python -m benchmarks.speed.budget
+	$(BIN)/python -m ddmseg_lab.speed.segment
+	$(BIN)/python -m ddmseg_lab.speed.synthesis
+	$(BIN)/python -m ddmseg_lab.speed.memory
+	$(BIN)/python -m ddmseg_lab.speed.quantisation
+	$(BIN)/python -m ddmseg_lab.speed.budget
 	$(BIN)/ddmseg report
 
 clean:  ## remove the environment and what the commands wrote

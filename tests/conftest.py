@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
-from pathlib import Path
+from session import data_folder  # isort: split
 
-# before anything imports torch: several test processes side by side must not fight for the cores
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume
 
-# a shell has what it starts in the background ignore ctrl-c, and programs under test would, too
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# a time limit on each example would fail on a busy machine and say nothing of the code
-settings.register_profile("ddmseg", deadline=None)
-settings.load_profile("ddmseg")
+__all__ = ["data_folder"]
 
 MakeSegmentation = Callable[..., Segmentation]
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """The folder of real data named by ``DDMSEG_DATA``; the test is skipped without it."""
-    named = os.environ.get("DDMSEG_DATA")
-    if not named or not Path(named).is_dir():
-        pytest.skip("real data: set DDMSEG_DATA to the folder that holds it")
-    return Path(named)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.imaging.datasets.ibsr18 import FOLDS
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources import labelled_source
+from ddmseg.pipeline.sources import labelled_source, make_source
 from ddmseg.pipeline.sources.subject import LabelledSource
 from ddmseg.pipeline.training.batches import seeded
 from real_sets import write_hippocampus, write_ibsr18
@@ -183,3 +183,9 @@ def test_refusals(scans, settings, message, monkeypatch):
         )
     with pytest.raises(UsageError, match=message):
         labelled_source(settings, str(scans[0]))
+
+
+def test_maps_are_refused_where_nothing_makes_them(tmp_path):
+    data = DataSettings(kind="hippocampus", patch=(16, 16, 16), maps="inter_intra")
+    with pytest.raises(UsageError, match=r"data\.maps: got inter_intra, whose channels the labora"):
+        make_source(data, str(tmp_path))

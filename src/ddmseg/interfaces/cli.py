@@ -16,30 +16,9 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from ddmseg import __version__
-from ddmseg.errors import DdmsegError, UsageError, did_you_mean
+from ddmseg.errors import DdmsegError
+from ddmseg.interfaces.command_table import Command, find_command, list_commands
 from ddmseg.interfaces.messages import say_error
-
-COMMANDS = {
-    "segment": "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
-    "train": "train a model as a TOML file says",
-    "distill": "teach a student in fewer steps, or a smaller one, as a TOML file says",
-    "dicom-node": "take scans over the DICOM network, segment them, send the results on",
-    "dicom-send": "send the results of a scan, or their correction, as DICOM",
-    "review": "look at results in the browser: accept, reject or correct them",
-    "monitor": "say whether scans or results have shifted, from a store of all runs",
-    "evaluate": "score label maps of any tool against a truth",
-    "compare": "train and test methods on equal terms, as a folder of settings says",
-    "ablate": "the same for the model without one of its parts",
-    "bench": "measure seconds and memory on this machine, beside other tools",
-    "report": "write the page of results from the raw files",
-    "dossier": "write model cards, requirements, anomalies and a bill of materials from records",
-    "study": "answer one question about trained weights with a table, a picture and a page",
-    "export": "write the image encoder of a model for other engines: ONNX or OpenVINO",
-    "models": "list the models at hand with what is known of them",
-    "doctor": "check this installation",
-}
-"""Each command and what it does; ``interfaces/commands`` has a module of each name,
-with underscores for hyphens."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -99,38 +78,28 @@ def _dispatch(words: list[str]) -> int:
     if name == "--version":
         print(f"ddmseg {__version__}")
         return 0
-    if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
-        raise UsageError(
-            f"'{name}': unknown {kind}{did_you_mean(name, COMMANDS)}; "
-            f"allowed are {', '.join(COMMANDS)}"
-        )
-    return _run(name, rest)
+    return _run(name, find_command(name), rest)
 
 
-def _run(name: str, words: Sequence[str]) -> int:
+def _run(name: str, command: Command, words: Sequence[str]) -> int:
     from ddmseg.interfaces.arguments import parse
 
-    module = name.replace("-", "_")
-    command = importlib.import_module(f"ddmseg.interfaces.commands.{module}")
+    module = importlib.import_module(command.module)
     try:
-        arguments = parse(command.Arguments, words, program=f"ddmseg {name}")
+        arguments = parse(module.Arguments, words, program=f"ddmseg {name}")
     except SystemExit:  # the help has been shown
         return 0
-    code: int = command.run(arguments)
+    code: int = module.run(arguments)
     return code
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
     return f"""usage: ddmseg COMMAND ...
 
 Segments brain MRI with a discrepancy-based diffusion model.
 Research software: not a medical device and not for diagnosis.
 
-commands:
-{listed}
+{list_commands()}
 
   ddmseg COMMAND --help   options of a command
   ddmseg --version        version

@@ -47,7 +47,7 @@ def run(arguments: Arguments) -> int:
     stop = train.StopRequest()
     with stop.listening():
         root = str(arguments.data) if arguments.data else None
-        source = make_source(settings.data, root, run_folder=folder, training=True)
+        source = make_source(settings.data, root)
         teach = _Teach(minutes, stop)
         last = distil(settings, teacher, source, folder, teach, resume=arguments.resume)
     if last.trainer.rank == 0:

@@ -23,7 +23,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "monitor": ("pyarrow",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
-    "dossier": ("cyclonedx-python-lib", "packaging"),
 }
 """Optional packages by the extra that installs them."""
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "safetensors", "tyro", "jaxtyping", "rich")

@@ -102,8 +102,6 @@ def run(arguments: Arguments) -> int:
         source = make_source(
             settings.data,
             str(arguments.data) if arguments.data else None,
-            run_folder=folder,
-            training=True,
             tell=lambda line: say(f"warning: {line}"),
         )
         trainer = Trainer(settings, source, folder, resume=arguments.resume)

@@ -34,7 +34,7 @@ class DataSettings:
             encoded mask: such a model is the second level of another, see
             ``pipeline.level_two``.
         maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
-            see ``pipeline.inter_intra``.
+            see ``ddmseg_lab.comparison.inter_intra``.
         normalisation: of each scan, see ``imaging.preprocess_variants``.
         bias_field: N4 before that.
         resample_mm: voxel edge to resample scans to and back from; 0 leaves them alone.

@@ -17,9 +17,9 @@ class RowSettings:
         weights_of: row whose weights are tested with this row's sampling; empty: own.
         members: rows whose probabilities are averaged; nothing is trained then.
         adapter: program that trains and predicts in place of our networks, see
-            ``pipeline.nnunet``; empty: none. Of the other settings it heeds those of the
-            data, ``training.steps`` times ``training.batch`` as the examples that it may
-            see, and ``training.seed``, ``threads`` and ``device``.
+            ``ddmseg_lab.comparison.nnunet``; empty: none. Of the other settings it heeds
+            those of the data, ``training.steps`` times ``training.batch`` as the examples
+            that it may see, and ``training.seed``, ``threads`` and ``device``.
         configuration: of nnU-Net.
     """
 

@@ -2,7 +2,7 @@
 
 Bytes are counted array by array; what the count leaves out (workspaces of
 convolutions, fragments, allocator) is one measured constant, ``SLACK``. Checked against
-the peak of whole runs by ``benchmarks/speed/memory.py``.
+the peak of whole runs by ``ddmseg_lab.speed.memory``.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.config import DataSettings
@@ -13,7 +11,7 @@ from ddmseg.pipeline.sources.hippocampus import HippocampusSource
 from ddmseg.pipeline.sources.ibsr18 import Ibsr18Source
 from ddmseg.pipeline.sources.label_maps import LabelMapSource
 from ddmseg.pipeline.sources.lpba40 import Lpba40Source
-from ddmseg.pipeline.sources.subject import LabelledSource
+from ddmseg.pipeline.sources.subject import Finish, LabelledSource
 from ddmseg.pipeline.training.batches import Source
 
 REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
@@ -33,8 +31,6 @@ def make_source(
     settings: DataSettings,
     root: str | None = None,
     *,
-    run_folder: Path | None = None,
-    training: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Source:
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
@@ -42,14 +38,11 @@ def make_source(
     Args:
         settings: of the data.
         root: folder of the data sets.
-        run_folder: where the weights of the run lie, with what their data need besides:
-            the auto-encoders of ``data.maps``. None where no example is drawn.
-        training: the run is being trained: make there what is missing.
         tell: is called with a line when cases are left out.
     """
     if settings.kind == "label_maps":
         return LabelMapSource(settings, root)
-    source = labelled_source(settings, root, run_folder=run_folder, training=training)
+    source = labelled_source(settings, root)
     if tell is not None and source.left_out:
         tell(_told(settings.kind, source.left_out))
     return source
@@ -59,25 +52,29 @@ def labelled_source(
     settings: DataSettings,
     root: str | None = None,
     *,
-    run_folder: Path | None = None,
-    training: bool = False,
+    finish: Finish | None = None,
 ) -> LabelledSource:
     """Open data of real scans with a test split; arguments as of :func:`make_source`.
 
+    Args:
+        settings: of the data.
+        root: folder of the data sets.
+        finish: what is done to each subject that is read; it adds the channels of
+            ``data.maps`` where the settings ask for any.
+
     Raises:
-        UsageError: when the data are synthesised and have none.
+        UsageError: when the data are synthesised and have none, or nothing adds their maps.
     """
     if settings.kind not in REAL_SOURCES:
         raise UsageError(
             f"data.kind: label_maps has no test scans; name one of {', '.join(REAL_SOURCES)}"
         )
-    open_plain = partial(REAL_SOURCES[settings.kind], settings, root)
-    if settings.maps == "none":
-        return open_plain()
-    # What the maps are made by imports the sources, so it is imported when it is wanted.
-    from ddmseg.pipeline.sources.mapped import WithMaps
-
-    return open_plain(finish=WithMaps(settings, open_plain, run_folder, train=training))
+    if settings.maps != "none" and finish is None:
+        raise UsageError(
+            f"data.maps: got {settings.maps}, whose channels the laboratory makes; run these "
+            "settings as a row of a table with ddmseg compare, or leave data.maps out"
+        )
+    return REAL_SOURCES[settings.kind](settings, root, finish=finish)
 
 
 def _told(kind: str, left_out: Mapping[str, str]) -> str:

@@ -1,0 +1,207 @@
+"""Dice of the anatomy model on MALC2012, which no training has seen.
+
+    python -m ddmseg_lab.accuracy.anatomy --model anatomy
+
+Each skull-stripped scan goes through the real ``Segmenter`` and is compared on its own
+grid, structure by structure, where both protocols draw one. Development and test scans
+are kept apart; two scans of one person count as one. Writes ``results/anatomy.tsv`` (one
+row a scan, mode and structure) and ``results/anatomy.json``; a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.labels import count_voxels, structure
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.maths.metrics import dice
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    Options,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.records import RawTable, numbers, write_summary
+from ddmseg_lab.summaries import mean_by_group, mean_interval
+
+STEPS, SAMPLES = 10, 4
+LEVEL_TWO = "level 2"
+MODES: dict[str, dict[str, Any]] = {
+    "fast": {"mode": "fast", "level": "1"},
+    "diffusion": {"mode": "diffusion", "level": "1", "steps": STEPS, "samples": SAMPLES},
+    LEVEL_TWO: {"mode": "fast", "level": "2"},
+}
+"""Options by what the table calls them; the last is for models that have a second level."""
+SPLITS = {"development": "validation", "test": "test"}
+"""How the page calls a split, and how the split file does."""
+ALL = "all structures in common"
+GROUPS: dict[str, tuple[int, ...]] = {
+    ALL: malc2012.EVALUATION_LABELS,
+    "cerebral white matter": (2, 41),
+    "cerebral cortex": (3, 42),
+    "deep grey matter": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
+    "hippocampus and amygdala": (17, 18, 53, 54),
+    "ventricles": (4, 5, 14, 15, 43, 44),
+    "cerebellum": (7, 8, 46, 47),
+    "brain-stem and ventral DC": (16, 28, 60),
+}
+"""FreeSurfer ids whose Dice is averaged."""
+COLUMNS = (
+    *("weights", "case", "person", "split", "mode", "index", "name"),
+    *("dice", "covered", "expected_dice", "seconds"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command; ``--cases`` counts in each split."""
+
+    model: str = "anatomy"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+def structure_dice(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
+    """Return the Dice of each structure that both protocols draw; NaN where neither has it."""
+    return {index: dice(labels == index, truth == index) for index in malc2012.EVALUATION_LABELS}
+
+
+def covered(result: Segmentation, truth: NDArray[Any], voxel_ml: float) -> dict[int, bool]:
+    """Say of each structure whether its interval holds the volume that was drawn by hand."""
+    drawn = count_voxels(truth)
+    return {
+        row.index: row.interval_low_ml <= drawn.get(row.index, 0) * voxel_ml <= row.interval_high_ml
+        for row in result.volumes
+        if row.index in malc2012.EVALUATION_LABELS
+    }
+
+
+def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dict[str, Any]]:
+    """Segment one scan and return a row for each structure."""
+    assert case.labels is not None  # the set has labels throughout
+    drawn = read_label_map(case.labels)
+    truth = malc2012.freesurfer_ids(drawn.data)
+    start = time.perf_counter()
+    result = segmenter(case.images[0], **MODES[mode])
+    seconds = time.perf_counter() - start
+    shared = {
+        "weights": short_checksum(segmenter.card),
+        "case": case.identifier,
+        "person": case.group,
+        "split": split,
+        "mode": mode,
+        "expected_dice": result.quality.expected_dice,
+        "seconds": seconds,
+    }
+    scores = structure_dice(result.labels.data, truth)
+    inside = covered(result, truth, drawn.voxel_ml)
+    say(f"{case.identifier}  {mode:<9}  {np.nanmean(list(scores.values())):.3f}  {seconds:.1f} s")
+    return [
+        {
+            **{**shared, "index": index, "name": structure(index).name},
+            **{"dice": value, "covered": int(inside[index])},
+        }
+        for index, value in scores.items()
+    ]
+
+
+def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Return intervals over persons for each group and structure, from rows of one mode."""
+    structures = {}
+    for index in malc2012.EVALUATION_LABELS:
+        of = [row for row in rows if row["index"] == str(index)]
+        means = mean_by_group(numbers(of, "dice"), [row["person"] for row in of])
+        structures[structure(index).name] = mean_interval(means)
+    scans = {row["case"]: row for row in rows}
+    return {
+        "scans": len(scans),
+        "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
+        "structures": structures,
+        "expected_dice_error": _promise_error(rows),
+        "covered": _group_interval(rows, malc2012.EVALUATION_LABELS, "covered"),
+        "seconds": median_range(numbers(scans.values(), "seconds")),
+    }
+
+
+def _group_interval(
+    rows: list[dict[str, str]], ids: tuple[int, ...], column: str = "dice"
+) -> dict[str, Any]:
+    """Average the structures of each scan, then the scans of each person."""
+    known = {str(index) for index in ids}
+    of = [row for row in rows if row["index"] in known]
+    cases = sorted({row["case"] for row in of})
+    person = {row["case"]: row["person"] for row in of}
+    each = mean_by_group(numbers(of, column), [row["case"] for row in of])
+    return mean_interval(mean_by_group(each, [person[case] for case in cases]))
+
+
+def gain(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """By how much level 2 raises the mean Dice of a scan that fast would have answered."""
+    of = {mode: [row for row in rows if row["mode"] == mode] for mode in ("fast", LEVEL_TWO)}
+    cases = sorted({row["case"] for row in rows})
+    person = {row["case"]: row["person"] for row in rows}
+    each = (mean_by_group(numbers(r, "dice"), [row["case"] for row in r]) for r in of.values())
+    differences = [after - before for before, after in zip(*each, strict=True)]
+    return mean_interval(mean_by_group(differences, [person[case] for case in cases]))
+
+
+def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """How far the expected Dice of each scan is from its true mean."""
+    cases = sorted({row["case"] for row in rows})
+    each = mean_by_group(numbers(rows, "dice"), [row["case"] for row in rows])
+    scans = {row["case"]: row for row in rows}
+    promised = numbers([scans[case] for case in cases], "expected_dice")
+    error = [abs(a - b) for a, b in zip(promised, each, strict=True)]
+    return mean_interval(mean_by_group(error, [scans[case]["person"] for case in cases]))
+
+
+def run(arguments: Arguments) -> None:
+    """Measure one scan after the other, then sum up."""
+    segmenter = Segmenter.load(arguments.model, device="cpu")
+    weights = short_checksum(segmenter.card)
+    modes = [mode for mode in MODES if mode != LEVEL_TWO or segmenter.second is not None]
+    path = arguments.output / "anatomy.tsv"
+    table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
+    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
+    splits: dict[str, Any] = {}
+    gains: dict[str, Any] = {}
+    for split, name in SPLITS.items():
+        cases = listed.require(name)[: arguments.cases]
+        for case in cases:
+            for mode in modes:
+                if not table.has(case=case.identifier, mode=mode):
+                    table.add(measure(segmenter, case, split, mode))
+        wanted = {case.identifier for case in cases}
+        rows = [row for row in table.select(split=split) if row["case"] in wanted]
+        splits[split] = {
+            mode: summarise([row for row in rows if row["mode"] == mode]) for mode in modes
+        }
+        if LEVEL_TWO in modes:
+            gains[split] = gain(rows)
+    models = {"ddm": describe_model(segmenter.card)}
+    if segmenter.second is not None:
+        models["level two"] = describe_model(segmenter.second.card)
+    summary = {
+        "models": models,
+        "machine": describe_machine(),
+        "steps": STEPS,
+        "samples": SAMPLES,
+        "splits": splits,
+        "level_two_gain": gains,
+    }
+    write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,251 @@
+"""Does the discrepancy know how good a mask is? Expected against true Dice, and errors found.
+
+    python -m ddmseg_lab.accuracy.discrepancy --model hippocampus
+    python -m ddmseg_lab.accuracy.discrepancy --model anatomy
+
+Masks are the coarse one, the sampled one and corruptions of it, on subjects that the
+calibration in the model's card has not seen: the hippocampus test crops; for anatomy
+other synthetic draws of the validation label maps, and the MALC2012 development scans.
+Writes ``results/discrepancy_NAME.tsv`` (one row a mask) and ``.json``; a stopped run goes
+on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.imaging.labels import classes_of
+from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.preprocess import prepare
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.maths.statistics import pearson
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.sources import make_source
+from ddmseg.pipeline.sources.hippocampus import read_example
+from ddmseg.pipeline.sources.subject import padded
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.accuracy.masks import Subject, measure_masks
+from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum
+from ddmseg_lab.records import RawTable, numbers, text, write_summary
+from ddmseg_lab.summaries import (
+    Pairs,
+    group_interval,
+    mean_by_group,
+    mean_interval,
+    paired_tests,
+)
+
+INTACT = ("coarse", "sampled")
+FITTED_CASES = 60
+"""Validation examples that the calibration was fitted on at most."""
+SYNTHETIC_CASES = 30
+"""Synthetic draws to report on, after those."""
+VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
+COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command."""
+
+    model: str = "hippocampus"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subject to measure; it is made only when it is its turn."""
+
+    set: str
+    case: str
+    person: str
+    number: int
+    load: Callable[[], Subject]
+
+
+def hippocampus_jobs(data: str | None, cases: int | None) -> list[Job]:
+    """Return the test crops."""
+    listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME).require("test")[:cases]
+
+    return [
+        Job("test", case.identifier, case.group, number, partial(_crop, case))
+        for number, case in enumerate(listed)
+    ]
+
+
+def _crop(case: Case) -> Subject:
+    return Subject.whole(*padded(*read_example(case)))
+
+
+def synthetic_jobs(card: Card, data: str | None, cases: int | None) -> list[Job]:
+    """Return draws of the validation label maps that follow those of the calibration."""
+    settings = settings_from_dict(Settings, card.settings)
+    first = max(FITTED_CASES, card.calibration.get("masks", 0) // (2 + CORRUPTIONS_PER_CASE))
+    count = SYNTHETIC_CASES if cases is None else cases
+    examples = make_source(settings.data, data).validation_examples(first + count)[first:]
+
+    return [
+        Job("synthetic", f"draw_{i:03d}", f"draw_{i:03d}", i, partial(Subject.whole, *example))
+        for i, example in enumerate(examples, first)
+    ]
+
+
+def malc_jobs(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> list[Job]:
+    """Return the development scans of MALC2012."""
+    listed = split_cases(malc2012.list_cases(data), malc2012.NAME).require("validation")[:cases]
+
+    return [
+        Job("malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case))
+        for i, case in enumerate(listed)
+    ]
+
+
+def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -> Subject:
+    """Bring scan and manual labels to the model's grid, and say which voxels can be judged.
+
+    Not judged: what MALC2012 draws and FreeSurfer does not, and CSF, drawn in few places
+    there; where a mask says CSF is left out with that mask.
+    """
+    assert case.labels is not None  # the set has labels throughout
+    spacing_mm = card.settings["data"]["spacing_mm"]
+    scan = read_volume(case.images[0])
+    prepared = prepare(scan, spacing_mm=spacing_mm, multiple=model.multiple)
+    drawn = read_label_map(case.labels).data
+    ids = prepared.labels_from_input(malc2012.freesurfer_ids(drawn))
+    unknown = (prepared.labels_from_input(drawn) > 0) & (ids == 0)
+    evaluated = [
+        place for place, index in enumerate(card.labels) if index in malc2012.EVALUATION_LABELS
+    ]
+    known = ~unknown & np.isin(ids, (0, *malc2012.EVALUATION_LABELS))
+    truth = torch.from_numpy(classes_of(ids, card.labels).astype(np.int64))
+    image = torch.from_numpy(prepared.image)[None]
+    return Subject(image, truth, torch.from_numpy(known), tuple(evaluated))
+
+
+def find_jobs(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> list[Job]:
+    """Return the subjects that fit the model."""
+    if card.settings["data"]["kind"] == "hippocampus":
+        return hippocampus_jobs(data, cases)
+    return synthetic_jobs(card, data, cases) + malc_jobs(model, card, data, cases)
+
+
+def with_calibration(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> Card:
+    """Return the card with its maps; fitted now, on validation subjects, when it has none."""
+    if card.calibration:
+        return card
+    say("the card has no calibration: fitting one on validation subjects")
+    source = make_source(settings_from_dict(Settings, card.settings).data, data)
+    examples = source.validation_examples(FITTED_CASES if cases is None else cases)
+    return calibrate(card, try_masks(model, card, examples), source.always_present)
+
+
+def measure(
+    model: DiscrepancyDiffusionSegmenter, card: Card, jobs: Sequence[Job], table: RawTable
+) -> None:
+    """Measure the subjects that have not been measured."""
+    for job in jobs:
+        if table.has(set=job.set, case=job.case):
+            continue
+        found = measure_masks(model, card, job.load(), number=job.number)
+        shared = {"weights": short_checksum(card), "set": job.set, "case": job.case}
+        table.add({**shared, "person": job.person, **asdict(mask)} for mask in found)
+        say(f"{job.set}  {job.case}  true {found[0].true:.3f}  expected {found[0].expected:.3f}")
+
+
+def summarise(rows: list[dict[str, str]], calibration: DiceCalibration) -> dict[str, Any]:
+    """Return what the masks of one set add up to."""
+    persons = [row["person"] for row in rows]
+    raw, true = np.array(numbers(rows, "expected")), np.array(numbers(rows, "true"))
+    pairs = np.stack([calibration(raw), true], axis=1)
+    error = np.abs(pairs[:, 0] - true).tolist()
+    intact = np.array([row["kind"] in INTACT for row in rows])
+    intact_rows = [row for row in rows if row["kind"] in INTACT]
+    return {
+        "subjects": len(set(persons)),
+        "masks": len(rows),
+        "pearson_r": group_interval(_r, pairs, persons),
+        "pearson_r_intact": group_interval(
+            _r, pairs[intact], [row["person"] for row in intact_rows]
+        ),
+        "mae_raw": mean_interval(mean_by_group(np.abs(raw - true).tolist(), persons)),
+        "mae_calibrated": mean_interval(mean_by_group(error, persons)),
+        "true_dice": mean_interval(mean_by_group(true.tolist(), persons)),
+        "detection": {kind: _detection(rows, kind) for kind in (*INTACT, "corrupted")},
+        "detection_intact": _compared(intact_rows),
+        "detection_all": _compared(rows),
+        "points": [
+            [row["kind"], *pair, float(x)]
+            for row, pair, x in zip(rows, pairs.tolist(), raw, strict=True)
+        ],
+    }
+
+
+def _r(pairs: Pairs) -> float:
+    return pearson(pairs[:, 0], pairs[:, 1]) if len(pairs) > 1 else math.nan
+
+
+def _by_person(rows: list[dict[str, str]], column: str) -> list[float]:
+    return mean_by_group(numbers(rows, column), [row["person"] for row in rows])
+
+
+def _detection(rows: list[dict[str, str]], kind: str) -> dict[str, Any]:
+    of = [row for row in rows if row["kind"] == kind]
+    names = ["auroc", "auroc_entropy", "ece"] + ["ece_softmax", "covered"] * (kind in INTACT)
+    return {name: mean_interval(_by_person(of, name)) for name in names}
+
+
+def _compared(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """D against the softmax entropy on the same masks, paired by person."""
+    D, entropy = _by_person(rows, "auroc"), _by_person(rows, "auroc_entropy")
+    return {
+        "auroc": mean_interval(D),
+        "auroc_entropy": mean_interval(entropy),
+        "difference": paired_tests(entropy, {"auroc": D}).get("auroc"),
+    }
+
+
+def _in_jobs(table: RawTable, name: str, jobs: Sequence[Job]) -> Iterator[dict[str, str]]:
+    wanted = {text(job.case) for job in jobs}
+    return (row for row in table.select(set=name) if row["case"] in wanted)
+
+
+def run(arguments: Arguments) -> None:
+    """Measure, then sum up."""
+    model, card = load_weights(model_path(arguments.model))
+    own = bool(card.calibration)
+    name = "hippocampus" if card.settings["data"]["kind"] == "hippocampus" else "anatomy"
+    path = arguments.output / f"discrepancy_{name}.tsv"
+    table = RawTable(path, COLUMNS, [short_checksum(card)], fresh=arguments.fresh)
+    card = with_calibration(model, card, arguments.data, arguments.cases)
+    jobs = find_jobs(model, card, arguments.data, arguments.cases)
+    measure(model, card, jobs, table)
+    calibration = DiceCalibration.from_dict(card.calibration["expected_dice"])
+    sets = dict.fromkeys(job.set for job in jobs)
+    summary = {
+        "models": {"ddm": describe_model(card)},
+        "calibration": {**calibration.as_dict(), "from_card": own},
+        "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
+    }
+    write_summary(path.with_suffix(".json"), summary)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,213 @@
+"""Dice of every way to segment the hippocampus test crops, beside the plain network.
+
+    python -m ddmseg_lab.accuracy.hippocampus --model hippocampus --plain PLAIN.safetensors
+
+Each crop goes through the real ``Segmenter``, file to labels on the file's own grid, and
+is compared there with the manual labels. Writes ``results/hippocampus.tsv`` (one row a
+crop and method) and ``results/hippocampus.json``; a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddmseg.errors import UsageError
+from ddmseg.imaging.datasets import Case, hippocampus, split_cases
+from ddmseg.imaging.labels import protocol_map, remap
+from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.preprocess import prepare
+from ddmseg.maths.metrics import StructureScore, evaluate_labels
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.pipeline.cache import FeatureCache
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    Options,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.records import RawTable, numbers, write_summary
+from ddmseg_lab.summaries import mean_interval, paired_tests
+
+STEPS = (1, 5, 10, 50)
+SAMPLES = 4
+REFERENCE = "ddm_10x4"
+"""The answer of ``--mode diffusion``: what all others are compared with."""
+STRUCTURES = {"anterior": 232, "posterior": 231}
+METRICS = tuple(f"{name}_{metric}" for name in STRUCTURES for metric in ("dice", "hd95_mm"))
+COLUMNS = ("weights", "case", "method", *METRICS, "dice", "hd95_mm", "expected_dice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command."""
+
+    model: str = "hippocampus"
+    """Name of a shipped model, or a .safetensors file with its card."""
+    plain: Path | None = None
+    """Weights of the network trained equally without diffusion."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Labels on the grid of the file, and the Dice that was promised (NaN: none was)."""
+
+    labels: NDArray[np.int32]
+    expected_dice: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to segment a file, and the weights it uses."""
+
+    weights: str
+    segment: Callable[[Path], Answer]
+
+
+def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, Method]:
+    """Return the coarse head, joined samples and single samples at each number of steps."""
+    cache = FeatureCache(None)  # one encoding serves all methods
+    joined = Segmenter(model, card, cache=cache)
+    alone = Segmenter(model, _without_coarse(card), cache=cache)
+    weights = short_checksum(card)
+
+    def method(segmenter: Segmenter, **options: Any) -> Method:
+        def segment(path: Path) -> Answer:
+            # Without cleaning, as the rows that are kept were measured; the plain network has none.
+            result = segmenter(path, raw=True, **options)
+            return Answer(result.labels.data, result.quality.expected_dice)
+
+        return Method(weights, segment)
+
+    methods = {"fast": method(joined, mode="fast")}
+    for steps in STEPS:
+        options = {"mode": "diffusion", "steps": steps}
+        methods[f"ddm_{steps}x{SAMPLES}"] = method(joined, **options, samples=SAMPLES)
+        methods[f"sample_{steps}"] = method(alone, **options, samples=1)
+    return methods
+
+
+def _without_coarse(card: Card) -> Card:
+    """Return a card by which answers are of the samples alone."""
+    sampling = {**card.settings["sampling"], "coarse_share": 0.0}
+    return replace(card, settings={**card.settings, "sampling": sampling})
+
+
+def plain_method(path: Path) -> tuple[Method, Card]:
+    """Return the plain network as a method; ``Segmenter`` takes none without diffusion.
+
+    Raises:
+        UsageError: when the weights are not of a plain network.
+    """
+    model, card = load_weights(path)
+    if card.settings["model"]["diffusion"]:
+        raise UsageError(f"{path}: a network with diffusion; --plain takes one without")
+
+    @torch.inference_mode()
+    def segment(file: Path) -> Answer:
+        prepared = prepare(
+            read_volume(file),
+            spacing_mm=card.settings["data"]["spacing_mm"],
+            multiple=model.multiple,
+            crop_to_head=False,
+        )
+        p = torch.softmax(model(torch.from_numpy(prepared.image)[None, None]), dim=1)[0]
+        return Answer(prepared.labels_to_input(p, card.labels), math.nan)
+
+    return Method(short_checksum(card), segment), card
+
+
+def structure_scores(case: Case, labels: NDArray[Any]) -> list[StructureScore]:
+    """Compare labels with the manual ones, structure by structure, on the grid of the file."""
+    assert case.labels is not None  # the set has labels throughout
+    truth = read_label_map(case.labels)
+    ids = remap(truth.data, protocol_map(hippocampus.NAME))
+    return evaluate_labels(labels, ids, list(STRUCTURES.values()), spacing_mm=truth.spacing_mm)
+
+
+def hippocampus_dice(case: Case, labels: NDArray[Any]) -> float:
+    """Return the mean Dice of both structures."""
+    return float(np.mean([row.dice for row in structure_scores(case, labels)]))
+
+
+def score(case: Case, answer: Answer) -> dict[str, float]:
+    """Return Dice and HD95 of both structures and their means, on the grid of the file."""
+    rows = structure_scores(case, answer.labels)
+    found: dict[str, float] = {"expected_dice": answer.expected_dice}
+    for name, row in zip(STRUCTURES, rows, strict=True):
+        found |= {f"{name}_dice": row.dice, f"{name}_hd95_mm": row.hd95_mm}
+    found["dice"] = float(np.mean([row.dice for row in rows]))
+    found["hd95_mm"] = float(np.mean([row.hd95_mm for row in rows]))
+    return found
+
+
+def measure(cases: list[Case], methods: Mapping[str, Method], table: RawTable) -> None:
+    """Score every method on every case that has not been scored."""
+    for number, case in enumerate(cases, 1):
+        rows = []
+        for name, method in methods.items():
+            key = {"weights": method.weights, "case": case.identifier, "method": name}
+            if not table.has(**key):
+                rows.append({**key, **score(case, method.segment(case.images[0]))})
+        if rows:
+            table.add(rows)
+            say(f"{number}/{len(cases)}  {case.identifier}  {rows[-1]['dice']:.3f}")
+
+
+def summarise(table: RawTable, cases: list[str], methods: list[str]) -> dict[str, Any]:
+    """Return intervals of every method, and the paired tests on the mean Dice."""
+
+    def column(method: str, name: str) -> list[float]:
+        rows = {row["case"]: row for row in table.select(method=method)}
+        return numbers([rows[case] for case in cases], name)
+
+    def intervals(method: str) -> dict[str, Any]:
+        found = {m: mean_interval(column(method, m)) for m in (*METRICS, "dice", "hd95_mm")}
+        promised, true = column(method, "expected_dice"), column(method, "dice")
+        error = [abs(a - b) for a, b in zip(promised, true, strict=True)]
+        return {**found, "expected_dice_error": mean_interval(error)}
+
+    dice = {method: column(method, "dice") for method in methods}
+    against = {m: d for m, d in dice.items() if m != REFERENCE and not m.startswith("sample_")}
+    joined = {m: dice[m] for m in (f"ddm_{steps}x{SAMPLES}" for steps in STEPS[1:])}
+    alone = {m: dice[m] for m in (f"sample_{steps}" for steps in STEPS[1:])}
+    return {
+        "cases": len(cases),
+        "methods": {method: intervals(method) for method in methods},
+        "against_ddm_10x4": paired_tests(dice[REFERENCE], against),
+        "joined_against_one_step": paired_tests(dice[f"ddm_1x{SAMPLES}"], joined),
+        "single_against_one_step": paired_tests(dice["sample_1"], alone),
+    }
+
+
+def run(arguments: Arguments) -> None:
+    """Measure, then sum up."""
+    model, card = load_weights(model_path(arguments.model))
+    methods, models = ddm_methods(model, card), {"ddm": describe_model(card)}
+    if arguments.plain is not None:
+        methods["plain"], plain = plain_method(arguments.plain)
+        models["plain"] = describe_model(plain)
+    listed = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
+    cases = listed.require("test")[: arguments.cases]
+    used = {method.weights for method in methods.values()}
+    path = arguments.output / "hippocampus.tsv"
+    table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)
+    measure(cases, methods, table)
+    summary = summarise(table, [case.identifier for case in cases], list(methods))
+    write_summary(path.with_suffix(".json"), {"models": models, **summary}, seed=SAMPLING_SEED)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

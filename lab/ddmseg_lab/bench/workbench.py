@@ -1,0 +1,205 @@
+"""Runs what is measured: in this process after loading, or in a fresh one."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.outputs.write import write_outputs
+from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.bench.agreement import Ids, mean_dice
+from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import NetworkStages
+from ddmseg_lab.bench.tiers import FULL, TIERS, Tier, option_words
+
+T = TypeVar("T")
+Costs = dict[str, float]
+"""Figures of one measurement by column."""
+
+PROGRAM = (sys.executable, "-m", "ddmseg")
+
+
+class Workbench:
+    """Models loaded once, and runs of them with a clock.
+
+    Args:
+        model: name of a shipped model, or path of its weights.
+        folder: for files made on the way.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of the processor; None is torch's choice.
+
+    Raises:
+        DdmsegError: when the model cannot be loaded.
+    """
+
+    def __init__(
+        self, model: str, folder: Path, *, device: str = "auto", threads: int | None = None
+    ) -> None:
+        self.model = model
+        self.folder = folder
+        self._device = device
+        self._threads = threads
+        self._segmenters: dict[tuple[str, str], Segmenter] = {}
+        self._warm: set[tuple[str, str]] = set()
+        self._full: tuple[str, Ids] | None = None
+        self._stages: tuple[str, NetworkStages] | None = None
+        self.card = self.segmenter().card
+
+    def segmenter(self, engine: str = "torch", model: str | None = None) -> Segmenter:
+        """Return a loaded model."""
+        key = (engine, model or self.model)
+        if key not in self._segmenters:
+            self._segmenters[key] = Segmenter.load(key[1], device=self._device, engine=engine)
+        return self._segmenters[key]
+
+    @cached_property
+    def has_second_level(self) -> bool:
+        """Whether the model has one."""
+        return self.segmenter().second is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.segmenter().device
+
+    def run_tier(self, scan: BenchScan, tier: Tier) -> Costs:
+        """Segment a scan once, from reading it to the last file written.
+
+        The first run of a tier on a scan is left out: it pays for imports, for what a
+        model loads on first use and for kernels that are chosen by shape.
+        """
+        full = self.full(scan)
+        if (scan.name, tier.name) not in self._warm:
+            self._segment(scan.path, tier.options, tier.engine)
+            self._warm.add((scan.name, tier.name))
+        costs, result = self._segment(scan.path, tier.options, tier.engine)
+        return {**costs, "dice": mean_dice(result.labels.data, full)}
+
+    def run_options(
+        self, path: Path, options: Mapping[str, Any], model: str | None = None
+    ) -> Costs:
+        """Segment a scan with any options; once beforehand to warm up."""
+        self._segment(path, options, "torch", model)
+        return self._segment(path, options, "torch", model)[0]
+
+    def full(self, scan: BenchScan) -> Ids:
+        """Return the labels of the full diffusion answer."""
+        if self._full is None or self._full[0] != scan.name:
+            _, result = self._segment(scan.path, TIERS[FULL].options, "torch")
+            self._full = (scan.name, result.labels.data)
+            self._warm.add((scan.name, FULL))
+        return self._full[1]
+
+    def _segment(
+        self, path: Path, options: Mapping[str, Any], engine: str, model: str | None = None
+    ) -> tuple[Costs, Segmentation]:
+        segmenter = self.segmenter(engine, model)
+
+        def work() -> Segmentation:
+            result = segmenter(path, **options)
+            write_outputs(result, Path(folder), stem="scan")
+            return result
+
+        with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
+            costs, result = timed(work, self.device)
+        # a head of which two crops are segmented has seconds of each and not of both
+        denoise = result.receipt["seconds"].get("denoise", math.nan)
+        return {**costs, "denoise_seconds": float(denoise)}, result
+
+    def run_stage(self, scan: BenchScan, name: str) -> Costs:
+        """Time one part of the network; NaN where the scan as a whole does not pass it."""
+        if self._stages is None or self._stages[0] != scan.name:
+            self._stages = (scan.name, NetworkStages(self.segmenter(), scan.path))
+        work = self._stages[1].work(name)
+        if work is None:
+            return {}
+        if (scan.name, name) not in self._warm:
+            work()
+            self._warm.add((scan.name, name))
+        return timed(work, self.device)[0]
+
+    def run_tier_fresh(self, scan: BenchScan, tier: Tier) -> Costs:
+        """Run a tier from the command line, start-up and loading included.
+
+        Raises:
+            ScanError: when it ends with an error.
+        """
+        return self.run_fresh([scan.path], tier.options, engine=tier.engine)
+
+    def run_fresh(
+        self,
+        paths: Sequence[Path],
+        options: Mapping[str, Any],
+        model: str | None = None,
+        engine: str = "torch",
+    ) -> Costs:
+        """Run ``ddmseg segment`` in a process of its own, start-up and loading included.
+
+        Raises:
+            ScanError: when it ends with an error.
+        """
+        chosen = ["--model", model or self.model, "--device", self.device.type, "--no-cache"]
+        chosen += ["--engine", engine, *option_words(options)]
+        if self._threads is not None:
+            chosen.append(f"--threads={self._threads}")
+        with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
+            scans = map(str, paths)
+            return self.run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
+
+    def run_command(self, command: Sequence[str]) -> Costs:
+        """Run a command in a process of its own.
+
+        Raises:
+            ScanError: when it ends with an error.
+        """
+        return dict(vars(measure_command(command)))
+
+    def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
+        """Segment a scan with another tool.
+
+        Raises:
+            ScanError: when it fails.
+        """
+        with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
+            threads = self._threads or torch.get_num_threads()
+            found = peer.segment(scan.path, Path(folder), threads)
+        if found.labels is None:
+            return dict(found.costs)
+        full = self.full(scan)
+        reference = np.where(np.isin(full, found.shared), full, 0)
+        return {**found.costs, "dice": mean_dice(found.labels, reference)}
+
+
+def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:
+    """Run something; return its seconds on the wall and of the processor, and its result.
+
+    Args:
+        work: to run.
+        device: whose work is waited for.
+    """
+    _wait(device)
+    wall, processor = time.perf_counter(), time.process_time()
+    result = work()
+    _wait(device)
+    costs = {
+        "seconds": time.perf_counter() - wall,
+        "processor_seconds": time.process_time() - processor,
+    }
+    return costs, result
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

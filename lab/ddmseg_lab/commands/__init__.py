@@ -1,0 +1,36 @@
+"""What the laboratory adds to the command ``ddmseg``, see the entry points in pyproject.toml."""
+
+from __future__ import annotations
+
+from ddmseg.interfaces.command_table import Command
+
+
+def _command(name: str, summary: str, words: str) -> Command:
+    module = f"ddmseg_lab.commands.{name}"
+    return Command(module, "laboratory", summary, f"ddmseg {name} {words}".rstrip())
+
+
+COMPARE = _command(
+    "compare",
+    "train and test methods on equal terms, as a folder of settings says",
+    "lab/configs/compare/hippocampus --data DATA",
+)
+ABLATE = _command(
+    "ablate",
+    "the same for the model without one of its parts",
+    "lab/configs/ablate/hippocampus --data DATA",
+)
+STUDY = _command(
+    "study",
+    "answer one question about trained weights with a table, a picture and a page",
+    "temperature --data DATA",
+)
+BENCH = _command(
+    "bench", "measure seconds and memory on this machine, beside other tools", "--threads 2"
+)
+REPORT = _command("report", "write the page of results from the raw files", "")
+DOSSIER = _command(
+    "dossier",
+    "write model cards, requirements, anomalies and a bill of materials from records",
+    "-o dossier",
+)

@@ -1,0 +1,164 @@
+"""``ddmseg study``: one question about trained weights, as raw rows, a picture and a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from ddmseg.errors import ScanError, UsageError, did_you_mean
+from ddmseg.interfaces.messages import say_error
+from ddmseg_lab.commands.tables import TableArguments, run_table
+from ddmseg_lab.folders import CONFIGS, DOCS, RESULTS, DocsFolder, ResultsFolder
+from ddmseg_lab.studies import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from ddmseg_lab.studies.run import StudyPlaces
+    from ddmseg_lab.studies.study import Study
+
+TABLE_FILE = "table.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Answer one question about trained weights: raw rows, a picture and a page of findings.
+
+    Some studies measure weights that are there; others train a row of settings each, as a folder
+    below lab/configs/study says. Both go on where an earlier run stopped.
+    """
+
+    name: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME", help_behavior_hint="")] = ()
+    """Of the study, such as temperature."""
+    list: bool = False
+    """List the studies and their questions."""
+    model: str = DEFAULT_MODEL
+    """Name of a shipped model, or the path of a .safetensors file with its card beside it."""
+    cases: Annotated[int | None, arg(metavar="N", help_behavior_hint="(all)")] = None
+    """Measure only the first so many test subjects."""
+    threads: Annotated[int, arg(metavar="N", help_behavior_hint="(torch's choice)")] = 0
+    """Of the processor, for each computation."""
+    results: ResultsFolder = RESULTS
+    """Folder that keeps the raw rows; what was measured with the same weights is not repeated."""
+    docs: DocsFolder = DOCS
+    """Folder for the page and its picture, in its subfolder studies."""
+    data: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
+    ] = None
+    """Folder that holds the data sets, one subfolder each."""
+    configs: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(lab/configs/study)")] = (
+        CONFIGS / "study"
+    )
+    """Folder of the studies that train, one subfolder each with table.toml."""
+    rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
+    """Only these rows of those, names with commas between."""
+    work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
+    """Folder for states and weights of those."""
+    max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
+    """Stop the training of those after so many minutes; the same command goes on."""
+    show: bool = False
+    """Measure nothing, only show what has been measured."""
+    debug: bool = False
+    """Show where an unexpected error came from."""
+
+
+def run(arguments: Arguments) -> int:
+    """Measure what is missing and write the page, or run the rows of a folder.
+
+    Returns:
+        0 when all is done, 1 when a subject or a row failed or time was over.
+
+    Raises:
+        DdmsegError: when the study, the model or the data are not there.
+    """
+    if arguments.list:
+        print("\n".join(_listed(arguments.configs)))
+        return 0
+    if len(arguments.name) != 1:
+        given = f"got {' '.join(arguments.name)}" if arguments.name else "NAME is missing"
+        raise UsageError(f"study: {given}; give one name, ddmseg study --list shows them")
+    (name,) = arguments.name
+    table = arguments.configs / name
+    if (table / TABLE_FILE).is_file():
+        return run_table(_table_arguments(arguments, table), "study")
+
+    from ddmseg_lab.studies.registry import STUDIES
+
+    if name not in STUDIES:
+        allowed = [*STUDIES, *_folders(arguments.configs)]
+        raise UsageError(
+            f"study: got '{name}'{did_you_mean(name, allowed)}; allowed are {', '.join(allowed)}"
+        )
+    return _run_study(STUDIES[name], arguments)
+
+
+def _run_study(study: Study, arguments: Arguments) -> int:
+    from ddmseg.pipeline.checkpoint import read_card
+    from ddmseg.pipeline.zoo import model_path
+    from ddmseg_lab.studies.run import StudyPlaces, write_page
+
+    places = StudyPlaces(arguments.results, arguments.docs)
+    problems = [] if arguments.show else _measure(study, arguments, places)
+    for problem in problems:
+        say_error(ScanError(problem))
+    card = read_card(model_path(arguments.model).with_suffix(".json"))
+    path, text = write_page(study, card, places)
+    print(f"{text}\n{path}")
+    return 1 if problems else 0
+
+
+def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[str]:
+    import torch
+
+    from ddmseg.interfaces.progress import progress_bar
+    from ddmseg.pipeline.memory.allocator import keep_freed_memory
+    from ddmseg_lab.studies.run import measure_study
+    from ddmseg_lab.studies.study import open_model
+
+    if arguments.threads < 0:
+        raise UsageError(f"threads: got {arguments.threads}; it must be at least 1, or 0")
+    if arguments.cases is not None and arguments.cases < 1:
+        raise UsageError(f"cases: got {arguments.cases}; it must be at least 1")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    trained = open_model(arguments.model, str(arguments.data) if arguments.data else None)
+    with progress_bar(1.0) as bar:
+
+        def report(done: int, subjects: int) -> None:
+            bar.update(done / subjects, f"{study.name}: {done} of {subjects} subjects")
+
+        return measure_study(study, trained, places, cases=arguments.cases, report=report)
+
+
+def _table_arguments(arguments: Arguments, table: Path) -> TableArguments:
+    return TableArguments(
+        table=table,
+        rows=arguments.rows,
+        results=arguments.results,
+        work=arguments.work,
+        data=arguments.data,
+        max_minutes=arguments.max_minutes,
+        show=arguments.show,
+        debug=arguments.debug,
+    )
+
+
+def _folders(configs: Path) -> list[str]:
+    """Names of the studies that train."""
+    return sorted(path.parent.name for path in configs.glob(f"*/{TABLE_FILE}"))
+
+
+def _listed(configs: Path) -> list[str]:
+    """One line a study: its name and what it asks."""
+    from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
+    from ddmseg_lab.comparison.plan import TableSettings
+    from ddmseg_lab.studies.registry import STUDIES
+
+    asked = {name: study.question for name, study in STUDIES.items()}
+    for name in _folders(configs):
+        table = settings_from_dict(TableSettings, read_toml(configs / name / TABLE_FILE))
+        asked[name] = table.title
+    width = max(map(len, asked))
+    return [f"{name:<{width}}  {question}" for name, question in asked.items()]

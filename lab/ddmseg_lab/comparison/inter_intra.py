@@ -1,0 +1,235 @@
+"""Inter and intra maps of whole subjects: ensembles trained, kept and applied.
+
+Followed (Fan, Cai and Niranjan 2024, arXiv 2405.04974): two ensembles of auto-encoders on
+2-D slices, one of all slices and one of normal ones; the mean absolute difference of their
+means and the spread of the second as two channels beside the image.
+
+Different here, because the data are:
+- Theirs are tumours, and normal means "without a tumour", a label of the whole slice that a
+  reader gives. Here there is healthy anatomy: a slice is normal when it holds nothing of
+  the classes that a source names in ``sought``. On the hippocampus crops these are both
+  labels, on IBSR18 the ventricles, because every slice of a brain holds grey and white
+  matter. The maps then say "unlike slices in front of and behind the structure", which for
+  grey against white matter says nothing.
+- One contrast instead of four, so the mean over contrasts is one number.
+- The network that sees the maps is DDM, not a diffusion model that predicts noise.
+- Maps are divided by their root mean square over training slices, to be of the image's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddmseg.errors import CheckpointError, ScanError, SettingsError
+from ddmseg.imaging.augmentation import centre
+from ddmseg.pipeline.checkpoint import first_reason, load_state, save_state
+from ddmseg.pipeline.clock import working_seconds
+from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.pipeline.sources.subject import Subject, padded
+from ddmseg.pipeline.training.batches import seeded
+from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
+
+FILE = "auto_encoders.safetensors"
+"""Beside the weights of the network that sees the maps."""
+SLICES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the ensembles are trained: plain Adam on the mean squared error.
+
+    Attributes:
+        steps: of each auto-encoder.
+        batch: slices a step.
+        learning_rate: constant.
+        seed: of weights and draws; member n of ensemble e has its own stream.
+    """
+
+    steps: int = 300
+    batch: int = 8
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+def train_maps(
+    subjects: Iterable[Subject],
+    sought: Sequence[int],
+    shape: tuple[int, int],
+    recipe: Recipe | None = None,
+) -> DiscrepancyMaps:
+    """Train both ensembles on slices of subjects.
+
+    Args:
+        subjects: of training, and no others.
+        sought: classes that a normal slice holds nothing of.
+        shape: of the slices, cut about the middle of each; a multiple of 8.
+        recipe: how.
+
+    Raises:
+        ScanError: when fewer than two slices are normal or all are.
+    """
+    recipe = recipe or Recipe()
+    slices, normal = training_slices(subjects, sought, shape)
+    if not 2 <= int(normal.sum()) < len(slices):
+        raise ScanError(
+            f"data.maps: {int(normal.sum())} of {len(slices)} training slices hold nothing of "
+            "what is sought; inter_intra needs at least 2 of each kind, so give more subjects"
+        )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(recipe.seed)
+        maps = DiscrepancyMaps(2, slices.shape[1])
+    for kind, (ensemble, seen) in enumerate(
+        ((maps.of_all, slices), (maps.of_normal, slices[normal]))
+    ):
+        for number, member in enumerate(ensemble):
+            assert isinstance(member, AutoEncoder)
+            _train_one(member, seen, recipe, stream=2 * number + kind)
+    maps.eval().requires_grad_(False)
+    maps.scale.copy_(_size_of_maps(maps, slices))
+    return maps
+
+
+def training_slices(
+    subjects: Iterable[Subject], sought: Sequence[int], shape: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return slices with any signal (``n c *shape``) and which of them are normal (``n``)."""
+    slices, normal = [], []
+    for subject in subjects:
+        box = signal_box(subject.image)
+        image = subject.image[(slice(None), *box)].movedim(1 + subject.slice_axis, 0)
+        labels = subject.labels[box].movedim(subject.slice_axis, 0)
+        for one, truth in zip(image, labels, strict=True):
+            if one.any():
+                slices.append(centre(one, truth, shape)[0])
+                normal.append(not bool(torch.isin(truth, torch.tensor(sought)).any()))
+    if not slices:
+        raise ScanError("data.maps: the training subjects hold no signal; give other subjects")
+    return torch.stack(slices), torch.tensor(normal)
+
+
+def _train_one(network: AutoEncoder, slices: Tensor, recipe: Recipe, *, stream: int) -> None:
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    for step in range(recipe.steps):
+        generator = seeded(recipe.seed + stream, step)
+        chosen = torch.randint(len(slices), (recipe.batch,), generator=generator)
+        batch = slices[chosen]
+        loss = F.mse_loss(network(batch), batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+@torch.no_grad()
+def _size_of_maps(maps: DiscrepancyMaps, slices: Tensor) -> Tensor:
+    """Return the root mean square of both maps over at most 256 slices, spread evenly."""
+    chosen = slices[torch.linspace(0, len(slices) - 1, min(256, len(slices))).long()]
+    squares = [
+        maps(part).square().mean(dim=(0, 2, 3)) * len(part)
+        for part in torch.split(chosen, SLICES_AT_ONCE)
+    ]
+    return (torch.stack(squares).sum(0) / len(chosen)).sqrt().clamp_min(1e-6)
+
+
+@torch.no_grad()
+def subject_maps(maps: DiscrepancyMaps, subject: Subject) -> Tensor:
+    """Return both maps of a subject (``2 i j k``), slice by slice; 0 outside its signal."""
+    box = signal_box(subject.image)
+    image = subject.image[(slice(None), *box)].movedim(1 + subject.slice_axis, 0)
+    whole = image.shape[2:]
+    slices = torch.stack([padded(one, one[0], maps.multiple)[0] for one in image])
+    made = torch.cat([maps(part) for part in torch.split(slices, SLICES_AT_ONCE)])
+    for axis, n in enumerate(whole, start=2):
+        made = made.narrow(axis, (made.shape[axis] - n) // 2, n)
+    result = torch.zeros(2, *subject.labels.shape)
+    result[(slice(None), *box)] = made.movedim(0, 1 + subject.slice_axis)
+    return result
+
+
+def signal_box(image: Tensor) -> tuple[slice, ...]:
+    """Return the smallest box of ``c i j k`` outside which all is 0; all of it when nothing is."""
+    found = image.ne(0).any(0)
+    box = []
+    for axis in range(found.dim()):
+        others = tuple(other for other in range(found.dim()) if other != axis)
+        hits = found.any(dim=others).nonzero().flatten()
+        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if len(hits) else slice(None))
+    return tuple(box)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Ensembles as they lie on disk.
+
+    Attributes:
+        maps: in eval mode.
+        seconds: that their training took.
+    """
+
+    maps: DiscrepancyMaps
+    seconds: float
+
+
+def keep_maps(
+    folder: Path, settings: DataSettings, subjects: Iterable[Subject], sought: Sequence[int]
+) -> Kept:
+    """Return a folder's ensembles, trained first unless they are of these settings.
+
+    Args:
+        folder: of the run.
+        settings: of its data.
+        subjects: of training; not read when the ensembles are there.
+        sought: see :func:`train_maps`.
+
+    Raises:
+        CheckpointError: when the file in the way is damaged.
+        ScanError: see :func:`train_maps`.
+    """
+    path = folder / FILE
+    if path.is_file() and _is_of(load_state(path)[1], settings):
+        return load_maps(folder, settings)
+    start = working_seconds()
+    inside = settings.patch[:1] + settings.patch[-1:]
+    maps = train_maps(subjects, sought, (inside[0], inside[1]))
+    seconds = working_seconds() - start
+    numbers = {"data": asdict(settings), "recipe": asdict(Recipe()), "seconds": seconds}
+    save_state(path, maps.state_dict(), numbers)
+    return Kept(maps, seconds)
+
+
+def load_maps(folder: Path, settings: DataSettings) -> Kept:
+    """Read a folder's ensembles.
+
+    Raises:
+        CheckpointError: when they are missing, damaged or of other data settings.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; it comes with weights whose data have maps")
+    tensors, numbers = load_state(path)
+    if not _is_of(numbers, settings):
+        raise CheckpointError(f"{path}: is of other data settings; train this row again")
+    maps = DiscrepancyMaps(2, 1)
+    try:
+        maps.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: does not fit the auto-encoders ({first_reason(error)}); train again"
+        ) from error
+    return Kept(maps.eval().requires_grad_(False), float(numbers["seconds"]))
+
+
+def _is_of(numbers: dict[str, Any], settings: DataSettings) -> bool:
+    """Say whether ensembles were trained with these settings of the data and this recipe."""
+    try:
+        there = settings_from_dict(DataSettings, numbers["data"])
+    except (KeyError, SettingsError):
+        return False
+    return there == settings and numbers.get("recipe") == asdict(Recipe())

@@ -1,0 +1,230 @@
+"""nnU-Net from the settings of a row to its scores, resumable at each stage and epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.pipeline.config import Settings
+from ddmseg.pipeline.scores import Score, score_case
+from ddmseg.pipeline.sources import labelled_source
+from ddmseg.pipeline.training.trainer import Progress
+from ddmseg_lab.comparison.nnunet.budget import OWN_ITERATIONS, Schedule, cut_schedule
+from ddmseg_lab.comparison.nnunet.environment import read_versions, run_stage
+from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
+from ddmseg_lab.comparison.plan import OF_IMAGES
+from ddmseg_lab.comparison.scoring import RowResult
+
+FOLDER = "nnunet"
+"""Of all that nnU-Net leaves, below the row's own."""
+BEGUN_FILE = "begun.json"
+CURVE_FILE = "curve.csv"
+
+
+@dataclass(frozen=True)
+class NnunetTraining:
+    """How far a training came.
+
+    Attributes:
+        step: iterations done.
+        schedule: of the whole training.
+        best: highest smoothed pseudo Dice, which chose the weights.
+        best_step: iterations at which it was reached.
+        seconds: of training and validating, planning left out.
+        parameters: of the network.
+        threads: of torch.
+        curve: file with a line an epoch.
+        versions: of nnU-Net's Python and packages.
+        notes: facts for the record.
+    """
+
+    step: int
+    schedule: Schedule
+    best: float
+    best_step: int
+    seconds: float
+    parameters: int
+    threads: int
+    curve: Path
+    versions: dict[str, str]
+    notes: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= self.schedule.iterations
+
+
+class NnunetRow:
+    """One row in one fold.
+
+    Args:
+        settings: of the row.
+        folder: of its large files; nnU-Net's go to ``nnunet`` in it.
+        data: folder of the data sets, None for the environment's.
+        python: that has nnunetv2, see :func:`find_python`.
+
+    Raises:
+        UsageError: when that Python lacks what is needed.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, data: str | None, python: str) -> None:
+        self.settings = settings
+        self.versions = read_versions(python)
+        self._python = python
+        self._source = labelled_source(settings.data, data)
+        kind = settings.data.kind
+        self._folder = NnunetFolder(folder / FOLDER, f"Dataset001_{kind}")
+
+    def train(
+        self, *, max_minutes: float = math.inf, report: Callable[[Progress], None] | None = None
+    ) -> NnunetTraining:
+        """Do what is left of preparing and training, at least one epoch.
+
+        Raises:
+            TrainingError: when nnU-Net fails.
+        """
+        deadline = time.monotonic() + 60 * max_minutes
+        plan = self._prepared()
+        schedule = self._schedule(plan)
+        found = self._left_by("train")
+        if found is None or found["step"] < schedule.iterations:
+            left = max(deadline - time.monotonic(), 0.0) / 60
+            job = {
+                "epochs": schedule.epochs,
+                "validation_iterations": schedule.validation_iterations,
+                "minutes": None if math.isinf(left) else left,
+            }
+
+            def tell(now: dict[str, Any]) -> None:
+                if report is not None:
+                    report(Progress(now["step"], now["steps"], now["loss"], None))
+
+            found = self._run("train", job, tell)
+        curve = self._folder.path / CURVE_FILE
+        _write_curve(curve, found["curve"])
+        return NnunetTraining(
+            step=found["step"],
+            schedule=schedule,
+            best=found["best"],
+            best_step=found["best_step"],
+            seconds=found["seconds"],
+            parameters=found["parameters"],
+            threads=found["threads"],
+            curve=curve,
+            versions=self.versions,
+            notes=self._notes(plan, schedule, found),
+        )
+
+    def test(self) -> RowResult:
+        """Predict and score the test subjects with the best weights.
+
+        Raises:
+            TrainingError: when nnU-Net fails or leaves a prediction out.
+        """
+        found = self._run("predict", {})
+        scores: list[Score] = []
+        for subject, labels in read_predictions(self._source, self._folder):
+            scores += score_case(
+                subject.identifier,
+                labels,
+                subject.labels.numpy(),
+                self._source.structures,
+                spacing_mm=subject.spacing_mm,
+            )
+        trained = self._left_by("train")
+        assert trained is not None, "trained before it is tested"
+        return RowResult(
+            scores, found["seconds_a_scan"], found["peak_memory_mb"], trained["parameters"]
+        )
+
+    def _prepared(self) -> dict[str, Any]:
+        """Return nnU-Net's plan, after writing its data and having it made where need be."""
+        identity = self._identity()
+        path = self._folder.path
+        if self._left_by("begun") != identity:
+            shutil.rmtree(path, ignore_errors=True)
+            replace_file(path / BEGUN_FILE, (json.dumps(identity, indent=1) + "\n").encode())
+        plan = self._left_by("prepare")
+        if plan is None:
+            write_raw_data(self._source, self._folder)
+            plan = self._run("prepare", {})
+        return plan
+
+    def _identity(self) -> dict[str, Any]:
+        """What a training that is gone on with must share, as JSON gives it back."""
+        training = self.settings.training
+        identity = {
+            "images": {name: getattr(self.settings.data, name) for name in OF_IMAGES},
+            "split": self._source.split(),
+            "configuration": self.settings.row.configuration,
+            "examples": training.steps * training.batch,
+            "seed": training.seed,
+            "versions": self.versions,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(identity))
+        return plain
+
+    def _schedule(self, plan: dict[str, Any]) -> Schedule:
+        training = self.settings.training
+        return cut_schedule(training.steps * training.batch, plan["batch"])
+
+    def _run(
+        self, stage: str, more: dict[str, Any], told: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        training = self.settings.training
+        job = {
+            "dataset": self._folder.dataset,
+            "configuration": self.settings.row.configuration,
+            "threads": training.threads,
+            "device": training.device,
+            "seed": training.seed,
+            **more,
+        }
+        variables = self._folder.variables()
+        return run_stage(self._python, stage, job, self._folder.path, variables, told)
+
+    def _left_by(self, stage: str) -> dict[str, Any] | None:
+        """Return what a stage found in an earlier run."""
+        path = self._folder.path / f"{stage}.json"
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _notes(
+        self, plan: dict[str, Any], schedule: Schedule, found: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "nnunet": {
+                "configuration": self.settings.row.configuration,
+                "versions": self.versions,
+                "plan": {name: value for name, value in plan.items() if name != "seconds"},
+                "planning_seconds": plan["seconds"],
+                "iterations": schedule.iterations,
+                "iterations_uncut": OWN_ITERATIONS,
+                "epochs": len(schedule.epochs),
+                "validation_iterations_an_epoch": schedule.validation_iterations,
+                "device": found["device"],
+                "selection": "checkpoint_best: highest smoothed pseudo Dice on patches of the "
+                "validation subjects",
+                "test_time": "tiles that share half, weighted, mirrored along every axis",
+            }
+        }
+
+
+def _write_curve(path: Path, epochs: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: f"{value:.6g}" for name, value in epoch.items()} for epoch in epochs)
+    replace_file(path, text.getvalue().encode())

@@ -1,0 +1,295 @@
+"""ddmseg beside SAMSEG and Atropos on MALC2012, which no training has seen.
+
+    python -m ddmseg_lab.comparison.peers.malc2012 --samseg-python peers/bin/python \
+        --ants-python ants/bin/python
+
+Every scan of the test split goes through each method in a process of its own, one after the
+other. A row is written as soon as a scan is done, to ``results/peers_malc2012.tsv``, and is
+not measured again; several runs may write to it at once, such as one for each method. The
+intervals and tests over persons are in ``results/peers_malc2012.json``.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from ddmseg.errors import ScanError, UsageError
+from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.imaging.volume import LabelMap
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.evaluation.evaluate import check_same_grid
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.comparison.peers.environment import (
+    ATROPOS,
+    SAMSEG,
+    Tool,
+    find_python,
+    foreign_environment,
+    own_environment,
+    read_versions,
+    run_scan,
+)
+from ddmseg_lab.comparison.peers.summary import METRICS, summarise
+from ddmseg_lab.comparison.peers.tissues import (
+    TISSUES,
+    Ids,
+    mean_structure_dice,
+    samseg_structures,
+    tissue_dice,
+    tissues_of,
+)
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    Options,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.records import (
+    WEIGHTS,
+    RawTable,
+    read_rows,
+    read_summary,
+    write_summary,
+)
+
+COSTS = ("seconds", "processor_seconds", "loading_processor_seconds", "peak_memory_gb", "threads")
+COLUMNS = (WEIGHTS, "method", "case", "person", *METRICS, *COSTS)
+TABLE, SUMMARY = "peers_malc2012.tsv", "peers_malc2012.json"
+SPLIT = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command."""
+
+    model: str = "anatomy"
+    """Name of a shipped model, or a .safetensors file with its card."""
+    samseg_python: str | None = None
+    """Python that has samseg (else the variable DDMSEG_SAMSEG_PYTHON)."""
+    ants_python: str | None = None
+    """Python that has antspyx (else the variable DDMSEG_ATROPOS_PYTHON)."""
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME...")] = ()
+    """Only these: ddmseg_fast, ddmseg_auto, atropos, samseg (all when left out)."""
+    threads: int = 1
+    """CPU threads that each method may use."""
+    work: Path = Path("runs/peers/malc2012")
+    """Folder for the label maps and logs of each method."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        name: in the files.
+        program: of the driver.
+        job: what the driver is told beside scan, labels and threads.
+        structures: brings its labels to FreeSurfer's ids of this protocol; None where it
+            gives tissues.
+        tool: whose Python it needs; None for ddmseg's own.
+    """
+
+    name: str
+    program: str
+    job: dict[str, str]
+    structures: Callable[[Ids], Ids] | None
+    tool: Tool | None
+
+
+def all_methods(model: str) -> list[Method]:
+    """Return the rows in order."""
+    own = [
+        Method(f"ddmseg_{mode}", "ddmseg", {"model": model, "mode": mode}, _as_they_are, None)
+        for mode in ("fast", "auto")
+    ]
+    return [
+        *own,
+        Method("atropos", ATROPOS.program, {}, None, ATROPOS),
+        Method("samseg", SAMSEG.program, {}, samseg_structures, SAMSEG),
+    ]
+
+
+def _as_they_are(labels: Ids) -> Ids:
+    return labels
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A method that can be run here.
+
+    Attributes:
+        method: what to run.
+        python: with which.
+        version: of the tool, or a checksum of the weights: which results are its.
+        packages: versions for the record.
+    """
+
+    method: Method
+    python: str
+    version: str
+    packages: dict[str, str]
+
+
+def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
+    """Return the methods asked for that have a Python; say which have none.
+
+    Raises:
+        UsageError: for an unknown method, or a Python that was named and does not do.
+    """
+    known = {method.name: method for method in all_methods(arguments.model)}
+    unknown = [name for name in arguments.methods if name not in known]
+    if unknown:
+        raise UsageError(f"--methods: got '{unknown[0]}'; choose from {', '.join(known)}")
+    named = {SAMSEG: arguments.samseg_python, ATROPOS: arguments.ants_python}
+    found = []
+    for name in arguments.methods or known:
+        method = known[name]
+        if method.tool is None:
+            found.append(Ready(method, sys.executable, short_checksum(card), {}))
+            continue
+        python = find_python(method.tool, named[method.tool])
+        if python is None:
+            say(f"{method.tool.title} left out: it needs a Python of its own; {method.tool.advice}")
+            continue
+        packages = read_versions(method.tool, python)
+        first = method.tool.packages[0]
+        found.append(Ready(method, python, f"{first} {packages[first]}", packages))
+    return found
+
+
+def known_rows(path: Path, ready: Sequence[Ready]) -> list[dict[str, str]]:
+    """Return the rows so far, but for those of other versions of a method at hand."""
+    version = {one.method.name: one.version for one in ready}
+    return [
+        row
+        for row in read_rows(path)
+        if tuple(row) == COLUMNS and version.get(row["method"], row[WEIGHTS]) == row[WEIGHTS]
+    ]
+
+
+def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
+    """Segment one scan and return its row.
+
+    Raises:
+        ScanError: when the method fails or its labels are on another grid.
+    """
+    assert case.labels is not None  # the set has labels throughout
+    method = ready.method
+    folder = (arguments.work / method.name / case.identifier).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = folder / "labels.nii.gz"
+    job = {
+        "image": str(case.images[0].absolute()),
+        "labels": str(labels),
+        "threads": arguments.threads,
+        "version": ready.version,
+        **method.job,
+    }
+    environment = own_environment if method.tool is None else foreign_environment
+    cost = run_scan(ready.python, method.program, job, folder, environment(arguments.threads))
+    scores = score(method, read_label_map(labels), read_label_map(case.labels))
+    return {
+        WEIGHTS: ready.version,
+        "method": method.name,
+        "case": case.identifier,
+        "person": case.group,
+        **scores,
+        **{name: cost[name] for name in COSTS},
+    }
+
+
+def score(method: Method, found: LabelMap, drawn: LabelMap) -> dict[str, float]:
+    """Return the Dice of the tissues, and of the structures where the method has any.
+
+    Raises:
+        ScanError: when the two are on different grids.
+    """
+    check_same_grid(found, drawn)
+    truth = malc2012.freesurfer_ids(drawn.data)
+    tissues = tissues_of(truth)
+    if method.structures is None:
+        return {"structures": math.nan, **tissue_dice(found.data, tissues)}
+    ids = method.structures(found.data)
+    mean = mean_structure_dice(ids, truth)
+    return {"structures": mean, **tissue_dice(tissues_of(ids), tissues)}
+
+
+def run(arguments: Arguments) -> None:
+    """Measure what is missing, method by method; sum up anew after each scan.
+
+    Raises:
+        ScanError: at the end, when a scan could not be measured.
+    """
+    card = load_weights(model_path(arguments.model))[1]
+    ready = ready_methods(arguments, card)
+    path = arguments.output / TABLE
+    if arguments.fresh:
+        _forget(path, ready, arguments.work)
+    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME).require(SPLIT)
+    failed = []
+    for one in ready:
+        for case in listed[: arguments.cases]:
+            try:
+                _add(one, case, arguments)
+            except ScanError as error:
+                say(f"{case.identifier}  {one.method.name}: {error}")
+                failed.append(one.method.name)
+            _sum_up(arguments.output, ready, card, len(listed))
+    if failed:
+        raise ScanError(
+            f"{len(failed)} scans were not measured ({', '.join(sorted(set(failed)))}); the lines "
+            "above say why, and the same command tries them again"
+        )
+
+
+def _add(ready: Ready, case: Case, arguments: Arguments) -> None:
+    """Measure one scan and add its row, unless it is there."""
+    path, name = arguments.output / TABLE, ready.method.name
+    done = {(row["method"], row["case"]) for row in known_rows(path, [ready])}
+    if (name, case.identifier) in done:
+        return
+    row = measure(ready, case, arguments)
+    # Read anew: another run may have added rows in the meantime.
+    kept = {before[WEIGHTS] for before in known_rows(path, [ready])}
+    RawTable(path, COLUMNS, [*kept, ready.version]).add([row])
+    figures = "  ".join(f"{row[metric]:.3f}" for metric in (*TISSUES, "structures"))
+    say(f"{case.identifier}  {name:<12}  {figures}  {row['processor_seconds']:.0f} s")
+
+
+def _sum_up(folder: Path, ready: Sequence[Ready], card: Card, scans: int) -> None:
+    """Write the summary of all rows there are, of other runs too."""
+    before = (read_summary(folder / SUMMARY) or {}).get("packages", {})
+    packages = {one.method.name: one.packages for one in ready if one.packages}
+    summary = {
+        "models": {"ddm": describe_model(card)},
+        "machine": describe_machine(),
+        "packages": {**before, **packages},
+        "scans": scans,
+        **summarise(known_rows(folder / TABLE, ready)),
+    }
+    write_summary(folder / SUMMARY, summary, seed=SAMPLING_SEED)
+
+
+def _forget(path: Path, ready: Sequence[Ready], work: Path) -> None:
+    """Drop rows and label maps of the methods at hand."""
+    names = {one.method.name for one in ready}
+    for name in names:
+        shutil.rmtree(work / name, ignore_errors=True)
+    kept = [row for row in read_rows(path) if row["method"] not in names]
+    RawTable(path, COLUMNS, (), fresh=True).add(kept)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

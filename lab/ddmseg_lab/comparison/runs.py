@@ -1,0 +1,127 @@
+"""Trainings that rows need: gone on with, or found where another row made the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import SettingsError
+from ddmseg.pipeline.checkpoint import load_state
+from ddmseg.pipeline.config import RowSettings, Settings
+from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg_lab.comparison.mapped import row_source
+
+Report = Callable[[Progress], None]
+STATE_FILE = "state.safetensors"
+SETTINGS_FILE = "settings.json"
+
+
+class Unfinished(Exception):
+    """The time was over before a row was trained; its state is saved."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        weights: the best ones.
+        best: validation Dice that chose them.
+        best_step: steps they were trained for.
+        steps: of the whole training.
+        seconds: of work, see :func:`ddmseg.pipeline.clock.working_seconds`.
+    """
+
+    weights: Path
+    best: float
+    best_step: int
+    steps: int
+    seconds: float
+
+
+def trained_run(
+    settings: Settings,
+    folder: Path,
+    others: Path,
+    data: str | None,
+    *,
+    max_minutes: float,
+    report: Report | None = None,
+) -> Run:
+    """Return a finished training, after doing what is left of it.
+
+    Args:
+        settings: of the row in its fold.
+        folder: of the run.
+        others: folder whose runs, at any depth, are used instead when one of them is
+            finished and had the same settings: a training repeats itself exactly.
+        data: folder of the data sets, None for the environment's.
+        max_minutes: for training.
+        report: called after each step.
+
+    Raises:
+        Unfinished: when the minutes end first.
+        TrainingError: when the training goes wrong.
+        CheckpointError: when the state to go on with is damaged.
+    """
+    resumable = _same_training(folder, settings)
+    if not (resumable and _finished(folder, settings)):
+        found = next(_finished_twins(settings, others), None)
+        if found is not None:
+            return _read_run(found)
+        source = row_source(settings.data, data, run_folder=folder, training=True)
+        trainer = Trainer(settings, source, folder, resume=resumable)
+        trainer.run(max_minutes=max(max_minutes, 0), report=report)
+        if trainer.step < settings.training.steps:
+            raise Unfinished(f"{folder}: step {trainer.step} of {settings.training.steps}")
+    return _read_run(folder)
+
+
+def reads_as(plain: dict[str, Any], settings: Settings) -> bool:
+    """Say whether stored settings mean these: a setting that is new since has its default."""
+    try:
+        return settings_from_dict(Settings, plain) == settings
+    except SettingsError:
+        return False
+
+
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as JSON gives them back: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings_to_dict(settings)))
+    return plain
+
+
+def _finished_twins(settings: Settings, others: Path) -> Iterator[Path]:
+    for path in sorted(others.glob(f"**/{SETTINGS_FILE}")):
+        if _same_training(path.parent, settings) and _finished(path.parent, settings):
+            yield path.parent
+
+
+def _same_training(folder: Path, settings: Settings) -> bool:
+    """Say whether the run in a folder was begun with these settings, names apart."""
+    path = folder / SETTINGS_FILE
+    if not (path.is_file() and (folder / STATE_FILE).is_file()):
+        return False
+    there = json.loads(path.read_text(encoding="utf-8"))
+    nameless = replace(settings, name="", row=RowSettings())
+    return reads_as({**there, "name": "", "row": {}}, nameless)
+
+
+def _finished(folder: Path, settings: Settings) -> bool:
+    return int(load_state(folder / STATE_FILE)[1]["step"]) >= settings.training.steps
+
+
+def _read_run(folder: Path) -> Run:
+    _, numbers = load_state(folder / STATE_FILE)
+    card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+    return Run(
+        folder / "best.safetensors",
+        float(numbers["best"]),
+        int(card["trained_steps"]),
+        int(numbers["step"]),
+        float(numbers["seconds"]),
+    )

@@ -1,0 +1,132 @@
+"""All trust documents of one state of records, written together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from ddmseg.errors import CheckpointError, OutputError
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.pipeline import zoo
+from ddmseg.pipeline.checkpoint import Card, read_card
+from ddmseg_lab.dossier import anomalies, checklist, model_card, requirements
+from ddmseg_lab.dossier.document import document, rows
+from ddmseg_lab.dossier.figures import Measured, figures, measure
+from ddmseg_lab.dossier.junit import JunitRun, read_junit
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.sbom import sbom_json
+
+INDEX = "index.md"
+DOCUMENTS = {
+    "model_card.md": "What each model is for, what made it, what was measured, what it cannot do",
+    "checklist.md": "Items of a reporting checklist, and where each is answered",
+    "requirements.md": "What ddmseg has to do, what proves it, and how that went",
+    "anomalies.md": "What is known to be wrong, missing or easily misunderstood",
+    "sbom.json": "Packages, weights and bundled files: versions, licences, hashes (CycloneDX)",
+}
+
+
+def write_dossier(
+    results: Path,
+    output: Path,
+    *,
+    docs: Path,
+    lab_docs: Path,
+    tests: Path | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write every document and return the files, the index last.
+
+    Nothing is written before all of it is made.
+
+    Args:
+        results: folder that the measuring commands wrote to.
+        output: folder for the documents; made when it is missing.
+        docs: folder of the documentation, which the checklist points into.
+        lab_docs: folder of the laboratory's pages, which it points into, too.
+        tests: JUnit XML file of a run of the tests; None for none.
+        overwrite: replace the documents of an earlier run.
+
+    Raises:
+        UsageError: when records or results of tests are missing or damaged.
+        CheckpointError: when shipped weights differ from their card.
+        OutputError: when the documents cannot be written.
+    """
+    _check_folder(output, overwrite=overwrite)
+    records = Records(results)
+    run = JunitRun() if tests is None else read_junit(tests)
+    cards = _intact_cards()
+    read = _reader(records, cards)
+    made = datetime.now(UTC).replace(microsecond=0)
+    places = checklist.Places(docs, lab_docs, results, list(cards.values()), list(DOCUMENTS))
+    texts = {
+        "model_card.md": model_card.model_cards_document(list(cards.values()), read),
+        "checklist.md": checklist.checklist_document(places),
+        "requirements.md": requirements.requirements_document(
+            requirements.requirements(run, read), run
+        ),
+        "anomalies.md": anomalies.anomalies_document(read),
+        "sbom.json": sbom_json(list(cards.values()), made=made),
+    }
+    texts[INDEX] = _index(records, run, made)
+    for name, text in texts.items():
+        with atomic_write(output / name) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    return [output / name for name in texts]
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; the documents need a folder: name another place")
+    existing = [folder / name for name in (*DOCUMENTS, INDEX) if (folder / name).exists()]
+    if existing and not overwrite:
+        raise OutputError(
+            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
+        )
+
+
+def _intact_cards() -> dict[str, Card]:
+    """Return the card of every weights file that ships, by the name of the file.
+
+    Files that no user names, such as second levels, are among them: they ship, too.
+    """
+    cards = {}
+    for name in zoo.weights_names():
+        path = zoo.weights_folder() / f"{name}{zoo.SUFFIX}"
+        if not zoo.is_intact(path):
+            raise CheckpointError(f"{path}: checksum differs from its card; install ddmseg again")
+        cards[name] = replace(read_card(path.with_suffix(".json")), name=name)
+    return cards
+
+
+def _reader(records: Records, cards: Mapping[str, Card]) -> Callable[[str], Measured]:
+    known = figures()
+
+    @cache
+    def read(name: str) -> Measured:
+        return measure(known[name], records, cards)
+
+    return read
+
+
+def _index(records: Records, run: JunitRun, made: datetime) -> str:
+    """Return the list of documents and of what they were made of."""
+    sources = [
+        [f"`results/{name}`", f"`{sha256}`"] for name, sha256 in sorted(records.used.items())
+    ]
+    if run.source:
+        sources.append([f"`{run.source}` (tests)", f"`{run.sha256}`"])
+    listed = [[f"[{name}]({name})", what] for name, what in DOCUMENTS.items()]
+    return document(
+        "Dossier",
+        [
+            f"Made on {made:%Y-%m-%d at %H:%M} UTC.",
+            rows(["document", "content"], listed),
+            "## Made of",
+            "Every figure was read from one of these files; without its file it is *not measured*.",
+            rows(["file", "SHA-256"], sources) if sources else "No record was found.",
+        ],
+    )

@@ -1,0 +1,184 @@
+"""Figures by name, each read from its record or else not shown at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ddmseg.errors import UsageError
+from ddmseg.pipeline.checkpoint import Card
+from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.shipped import shipped_table
+from ddmseg_lab.page import NOT_MEASURED, with_interval
+from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
+from ddmseg_lab.studies.registry import STUDIES
+
+_MEANS = ("mean", "median", "rate", "difference")
+_IDENTITY = 12
+"""Characters of a checksum by which records name weights."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that a document may show.
+
+    Attributes:
+        name: in ``figures.toml``.
+        what: it is, in words.
+        record: file below the results.
+        path: names that lead to the figure in it.
+        study: whose goal it is, "" for none; it is computed from the study's rows, which are
+            the record then.
+        model: whose weights it belongs to, "" for none.
+        raw: table that the record was summed from, "" for none.
+        of: what its n counts.
+        unit: written behind the number.
+        digits: after the point.
+    """
+
+    name: str
+    what: str
+    record: str
+    path: tuple[str, ...] = ()
+    study: str = ""
+    model: str = ""
+    raw: str = ""
+    of: str = ""
+    unit: str = ""
+    digits: int = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with what its record says of it.
+
+    Attributes:
+        figure: which.
+        value: mean with ``low``, ``high`` and ``n``, None when it was not measured.
+        why: it has none.
+    """
+
+    figure: Figure
+    value: Mapping[str, Any] | None
+    why: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The value with its interval, or that it was not measured and why."""
+        if self.value is None:
+            return f"{NOT_MEASURED} ({self.why})"
+        return with_interval(self.value, self.figure.digits, self.figure.unit)
+
+    @property
+    def count(self) -> str:
+        """What it is the mean of, such as ``18 persons``; "" when it was not measured."""
+        if self.value is None:
+            return ""
+        n = self.value.get("n")
+        return "not stated" if n is None else f"{n} {self.figure.of}".strip()
+
+
+def figures() -> dict[str, Figure]:
+    """Return every figure by name."""
+    return {name: _figure(name, row) for name, row in shipped_table("figures").items()}
+
+
+def _figure(name: str, row: Mapping[str, Any]) -> Figure:
+    if "study" in row:
+        return Figure(name, record=f"study/{row['study']}/{RAW_FILE}", **row)
+    return Figure(name, **{**row, "path": tuple(row["path"])})
+
+
+def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
+    """Read a figure from its record.
+
+    It is refused where the record is missing, was measured with other weights than those
+    that ship, or lacks the raw table that it was summed from.
+
+    Raises:
+        UsageError: when the record is damaged.
+    """
+    if figure.study:
+        return _measure_goal(figure, records, cards)
+    found = records.summary(figure.record)
+    if found is None:
+        return Measured(figure, None, f"no {figure.record}")
+    weights = set(_weights(found))
+    why = _other_weights(figure, weights, cards)
+    if not why and figure.raw:
+        rows = records.weights_of_rows(figure.raw)
+        why = f"no {figure.raw}" if rows is None else _other_weights(figure, rows, cards)
+    if why:
+        return Measured(figure, None, why)
+    value: Any = found
+    for step in figure.path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    if value is None:
+        return Measured(figure, None, f"{figure.record} does not hold it")
+    return _as_measured(figure, value)
+
+
+def _measure_goal(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
+    """Compute the figure that a study aims at from its rows of the weights that ship."""
+    named = records.weights_of_rows(figure.record)
+    why = f"no {figure.record}" if named is None else _other_weights(figure, named, cards)
+    if why:
+        return Measured(figure, None, why)
+    study = STUDIES[figure.study]
+    assert study.goal is not None
+    raw = RawFile(records.folder / figure.record, study.words, study.numbers)
+    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:CHECKSUM_LETTERS]))
+    # without bad scans, or without good ones, there is nothing to tell apart
+    told = {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
+    return _as_measured(figure, told)
+
+
+def _weights(found: Any) -> Iterator[str]:
+    """Yield the weights that a record names, however deep."""
+    if isinstance(found, Mapping):
+        for name, inner in found.items():
+            if name == "weights" and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _weights(inner)
+
+
+def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -> str:
+    """Return why weights that are named somewhere are not those that ship, "" if they are."""
+    if not figure.model:
+        return ""
+    if figure.model not in cards:
+        return f"no model {figure.model} ships"
+    shipped, others = cards[figure.model].checksum[:_IDENTITY], {name[:_IDENTITY] for name in named}
+    if shipped in others:
+        return ""
+    if not others:
+        return "the record names no weights"
+    return f"the record is of other weights, {', '.join(sorted(others))}; {shipped} ship"
+
+
+def _as_measured(figure: Figure, value: Any) -> Measured:
+    """Bring a number, or a table with an interval, into one form.
+
+    Raises:
+        UsageError: when it is neither.
+    """
+    table = value if isinstance(value, Mapping) else {"mean": value}
+    mean = next((table[name] for name in _MEANS if name in table), None)
+    if mean is None:
+        return Measured(figure, None, f"{figure.record} has no value for it")
+    bounds = [table.get("low"), table.get("high")]
+    for number in (mean, *bounds):
+        if number is not None and not _is_number(number):
+            raise UsageError(
+                f"{figure.record}: {' / '.join(figure.path)}: got {str(number)[:40]!r}, which is "
+                "no number; measure again, or take the file away"
+            )
+    low, high = bounds
+    return Measured(figure, {"mean": mean, "low": low, "high": high, "n": table.get("n")})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

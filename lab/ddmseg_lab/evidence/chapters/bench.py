@@ -1,0 +1,160 @@
+"""Tiers and other tools side by side on one machine, and how costs grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ddmseg_lab.page import (
+    NO_FIGURE,
+    Claim,
+    Section,
+    Summaries,
+    Summary,
+    Target,
+    machine_words,
+    missing,
+    picture,
+    table,
+    with_interval,
+)
+
+SECONDS = {"fast": 2.0, "auto": 10.0, "diffusion": 15.0}
+"""Most that a tier may take on a whole head of 1 mm, two processors."""
+MOST_GB = 2.0
+MOST_SAMPLING = 3.0
+"""Most that 50 sample-steps may take of one plain pass of the encoder."""
+MOST_START = 0.3
+DEMO = "demo head"
+PICTURE = "bench_scaling.png"
+COUNTED = {"seconds": "seconds", "denoise_seconds": "of denoising", "peak_memory_gb": "peak GB"}
+
+
+def bench(summaries: Summaries) -> Section:
+    """Seconds, memory, ratios, agreement, start-up and exponents of one run of the command."""
+    title, command = "Side by side", "python -m ddmseg bench --threads 2"
+    found = summaries.get("bench")
+    if found is None:
+        return missing(title, command, _claims({}))
+    body = [_words(found)]
+    for name, scan in found["scans"].items():
+        size = "×".join(map(str, scan["shape"]))
+        body += [f"### {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
+    body.append(_start(found))
+    if found["scaling"]:
+        body += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]
+    return Section(title, command, body, _claims(found))
+
+
+SCALING_WORDS = (
+    "Exponents of a power law, least squares on logarithms of the medians at each size, with the "
+    "95% interval. Seconds are those of a whole run, so that what a scan costs in any case "
+    "lowers them; *of denoising* is that stage alone. Voxels: the same scan, finer and coarser. "
+    "Structures: the same architecture with random weights. Scans: copies in one run of the "
+    "command, start-up and loading included."
+)
+
+
+def _words(found: Summary) -> str:
+    steps, samples = found["full"]["steps"], found["full"]["samples"]
+    return (
+        f"{machine_words(found)} Median (and range). Seconds are from reading the scan to the last "
+        "file written, after loading and one run to warm up; processor seconds count all threads. "
+        "Memory is the peak of a fresh process. *Dice* is the agreement with the labels of the "
+        f"full diffusion answer ({steps} steps, {samples} samples), mean over structures: it says "
+        "how far answers differ and not which is right. Ratios are of processor seconds, in "
+        "brackets of the wall's. Other tools, where there are any, ran once."
+    )
+
+
+def _methods(scan: Summary) -> str:
+    rows = [
+        [
+            " ".join(filter(None, (one["title"], one.get("version", "")))),
+            _cell(one, "seconds", 2),
+            _cell(one, "processor_seconds", 2),
+            _ratio(one["over_fast"]),
+            _ratio(one["over_one_pass"]),
+            _cell(one, "peak_memory_gb", 2),
+            _cell(one, "dice", 4),
+        ]
+        for one in scan["methods"].values()
+    ]
+    header = ["", "s", "processor s", "of fast", "of one plain pass", "peak GB", "Dice"]
+    return table(header, rows)
+
+
+def _stages(scan: Summary) -> str:
+    rows = [
+        [
+            name,
+            _cell(one, "seconds", 3),
+            _cell(one, "processor_seconds", 3),
+            _ratio(one["over_one_pass"]),
+        ]
+        for name, one in scan["stages"].items()
+    ]
+    together = scan["sampling_over_one_pass"]
+    rows.append(["encoding and 50 sample-steps", NO_FIGURE, NO_FIGURE, _ratio(together)])
+    return table(["part of the network", "s", "processor s", "of one plain pass"], rows)
+
+
+def _start(found: Summary) -> str:
+    rows = [[f"`{name}`", _cell(one, "seconds", 3)] for name, one in found["start"].items()]
+    return table(["start-up", "s"], rows)
+
+
+def _exponents(found: Summary) -> str:
+    rows = []
+    for series, one in found["scaling"].items():
+        sizes = [point["at"] for point in one["points"]]
+        fits = [one["exponents"].get(name) for name in COUNTED]
+        rows.append([series, f"{min(sizes)} to {max(sizes)}", *map(_exponent, fits)])
+    return table(["grows", "sizes", *COUNTED.values()], rows)
+
+
+def _exponent(fit: Summary | None) -> str:
+    if fit is None:
+        return NO_FIGURE
+    return with_interval({"mean": fit["exponent"], "low": fit["low"], "high": fit["high"]}, 2)
+
+
+def _cell(one: Summary, name: str, digits: int) -> str:
+    if name not in one:
+        return NO_FIGURE
+    measured = one[name]
+    return with_interval(measured if measured["n"] > 1 else {"mean": measured["median"]}, digits)
+
+
+def _ratio(ratios: Mapping[str, float]) -> str:
+    if "processor_seconds" not in ratios:
+        return NO_FIGURE
+    return f"{ratios['processor_seconds']:.2f} ({ratios['seconds']:.2f})"
+
+
+def _claims(found: Summary) -> list[Claim]:
+    scan = found.get("scans", {}).get(DEMO, {})
+    methods, start = scan.get("methods", {}), found.get("start", {})
+    peaks = [
+        methods[name]["peak_memory_gb"]["median"]
+        for name in SECONDS
+        if "peak_memory_gb" in methods.get(name, {})
+    ]
+    return [
+        *(
+            Claim(_most(f"side by side, {name}", bound, " s"), methods.get(name, {}).get("seconds"))
+            for name, bound in SECONDS.items()
+        ),
+        Claim(_most("side by side, peak memory", MOST_GB, " GB"), max(peaks, default=None)),
+        Claim(
+            _most("encoding and 50 sample-steps over one plain pass", MOST_SAMPLING),
+            scan.get("sampling_over_one_pass", {}).get("processor_seconds"),
+        ),
+        *(
+            Claim(_most(f"`{name}`", MOST_START, " s"), start.get(name, {}).get("seconds"))
+            for name in ("ddmseg --help", "import ddmseg")
+        ),
+    ]
+
+
+def _most(what: str, bound: float, unit: str = "") -> Target:
+    return Target(what, bound, at_least=False, unit=unit, digits=2)

@@ -1,0 +1,72 @@
+"""What code made a record: commit, versions and seed, the same words in every record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ddmseg import __version__
+
+PACKAGES = ("torch", "monai", "numpy", "scipy")
+WRITTEN = ("lab/results", "lab/docs", "docs")
+"""Folders that the measuring commands write to themselves: no change of the code."""
+
+
+def provenance(seed: int | None = None) -> dict[str, Any]:
+    """Return commit, versions and seed of a record.
+
+    Args:
+        seed: that the noise was drawn from; None where there is none, or where each
+            subject has its own.
+    """
+    found = versions()
+    return {
+        "commit": commit(),
+        **{name: found[name] for name in ("ddmseg", "torch", "python")},
+        "seed": seed,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version(), "ddmseg": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+@cache
+def commit() -> str:
+    """Return the commit of the code that runs, see :func:`commit_of`.
+
+    It is asked once a process: the code was loaded at the start, whatever is committed while
+    a long run goes on.
+    """
+    return commit_of(Path(__file__).parent)
+
+
+def commit_of(folder: Path) -> str:
+    """Return the commit of a checkout, with ``+`` when its code was changed since.
+
+    Args:
+        folder: anywhere in the checkout; outside of any, ``unknown`` is returned.
+    """
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        others = [f":(exclude,top){folder}" for folder in WRITTEN]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *others)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,221 @@
+"""How often ``--budget SECONDS`` keeps its word, and what is spent within it.
+
+    python -m ddmseg_lab.speed.budget
+
+Segments the whole head that comes with the package (and where there are data sets one
+development scan of MALC2012) under budgets from the smallest that can be met to a generous
+one, each run from reading to the last file written, in one process after loading, features
+not kept; the rates are those that the command itself measures and keeps. ``auto`` takes more
+and more steps; ``diffusion`` must sample. Each answer is held against that of the same mode
+without a budget: agreement of the labels, expected Dice, and where there is a truth Dice.
+Writes ``results/budget.tsv``, a row a run, and ``results/budget.json``. There are
+100 runs, 50 without data sets: allow half an hour; a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddmseg.errors import SettingsError
+from ddmseg.imaging.datasets import malc2012
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.options import Mode, SegmentOptions
+from ddmseg.pipeline.outputs.write import write_outputs
+from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg_lab.accuracy.distillation import mean_dice
+from ddmseg_lab.bench.agreement import Ids
+from ddmseg_lab.bench.agreement import mean_dice as agreement
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.records import RawTable, write_summary
+from ddmseg_lab.speed.brain import development_brain
+from ddmseg_lab.speed.budget_summary import REFUSED, summarise_all
+
+FACTORS = (1.1, 1.4, 1.8, 2.5, 4.0)
+"""Budgets over the smallest that can be met, for each mode."""
+MODES: tuple[Mode, ...] = ("auto", "diffusion")
+COLUMNS = (
+    *("scan", "mode", "repeat", "factor", "budget", "predicted", "spent", "within"),
+    *("steps_and_samples", "stopped_because", "slowdown", "expected_dice", "dice"),
+    *("agreement", "free_expected_dice", "free_dice", "weights"),
+)
+"""``free`` is of the answer without a budget; ``nan`` stands where there is no truth."""
+FIGURES = COLUMNS[COLUMNS.index("predicted") : -1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of this command."""
+
+    data: str | None = None
+    """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the demo
+    head alone is measured)."""
+    output: Output = RESULTS
+    """Folder for the figures."""
+    model: str = "anatomy"
+    """Name or weights of the model."""
+    repeats: int = 5
+    """Runs of each scan, mode and budget, at least 1."""
+    runs: int | None = None
+    """Stop after so many new runs."""
+    threads: int | None = None
+    """CPU threads (torch's choice when left out)."""
+    fresh: bool = False
+    """Measure everything anew instead of going on where an earlier run stopped."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan to measure on, with its manual labels (FreeSurfer ids) where there are any."""
+
+    path: Path
+    truth: Ids | None = None
+
+    def dice(self, labels: Ids) -> float:
+        """Return the mean Dice over the structures in common; NaN without a truth."""
+        if self.truth is None:
+            return float("nan")
+        return mean_dice(labels, self.truth, malc2012.EVALUATION_LABELS)
+
+
+@dataclass(frozen=True)
+class Free:
+    """The answer of a mode without a budget."""
+
+    labels: Ids
+    expected_dice: float
+    dice: float
+
+
+def smallest_budget(segmenter: Segmenter, path: Path, mode: str) -> float:
+    """Return the smallest budget that can be met, as the refusal of a tiny one names it."""
+    options = SegmentOptions(mode=mode, budget=1e-3)  # type: ignore[arg-type]
+    try:
+        timed_run(segmenter, path, options)
+    except SettingsError as error:
+        return float(str(error).split("--budget ")[1].split()[0])
+    raise AssertionError("a millisecond cannot be enough")
+
+
+def timed_run(
+    segmenter: Segmenter, path: Path, options: SegmentOptions
+) -> tuple[Segmentation, float]:
+    """Segment a scan from reading to writing; return the answer and the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        deadline = segmenter.start_clock(options, writes=True)
+        result = segmenter.segment_volume(read_volume(path), options, _silent, deadline)
+        write_outputs(result, Path(folder), stem="scan")
+        return result, time.perf_counter() - start
+
+
+def free_answer(segmenter: Segmenter, scan: Scan, mode: str) -> Free:
+    """Segment without a budget: what the others are held against."""
+    options = SegmentOptions(mode=mode)  # type: ignore[arg-type]
+    result = segmenter.segment_volume(read_volume(scan.path), options, _silent)
+    labels = result.labels.data
+    return Free(labels, result.quality.expected_dice, scan.dice(labels))
+
+
+def measured_row(
+    segmenter: Segmenter, scan: Scan, options: SegmentOptions, free: Free
+) -> dict[str, Any]:
+    """Run once; a refusal is a row, too: a machine that turned slow may need more by then."""
+    try:
+        result, seconds = timed_run(segmenter, scan.path, options)
+    except SettingsError:
+        nothing = dict.fromkeys(FIGURES, "")
+        return {**nothing, "budget": options.budget, "stopped_because": REFUSED}
+    labels = result.labels.data
+    return {
+        **row_of(result.receipt["budget"], seconds),
+        "expected_dice": round(result.quality.expected_dice, 4),
+        "dice": round(scan.dice(labels), 4),
+        "agreement": round(agreement(labels, free.labels), 4),
+        "free_expected_dice": round(free.expected_dice, 4),
+        "free_dice": round(free.dice, 4),
+    }
+
+
+def row_of(record: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what one run was given and spent, from the receipt and the clock."""
+    return {
+        "budget": record["seconds"],
+        "predicted": record["predicted_seconds"],
+        "spent": round(seconds, 3),
+        "within": int(seconds <= record["seconds"]),
+        "steps_and_samples": "+".join(f"{r['steps']}x{r['samples']}" for r in record["drawn"]),
+        "stopped_because": record["stopped_because"],
+        "slowdown": record["slowdown"],
+    }
+
+
+def find_scans(data: str | None) -> dict[str, Scan]:
+    """Return each scan to measure."""
+    scans = {"whole head": Scan(Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz")))}
+    if data is not None:
+        scans["brain"] = Scan(*development_brain(data))
+    return scans
+
+
+def measure(segmenter: Segmenter, arguments: Arguments, table: RawTable) -> None:
+    """Measure the runs that the table lacks."""
+    left = arguments.runs
+    for name, scan in find_scans(data_at_hand(arguments.data)).items():
+        for mode in MODES:
+            runs: list[dict[str, Any]] = [
+                {"scan": name, "mode": mode, "repeat": repeat, "factor": factor}
+                for repeat in range(arguments.repeats)
+                for factor in FACTORS
+            ]
+            missing = [run for run in runs if not table.has(**run)][:left]
+            if not missing:
+                continue
+            left = None if left is None else left - len(missing)
+            smallest = smallest_budget(segmenter, scan.path, mode)
+            free = free_answer(segmenter, scan, mode)
+            for at in missing:
+                options = SegmentOptions(mode=mode, budget=round(smallest * at["factor"], 2))
+                row = measured_row(segmenter, scan, options, free)
+                table.add([{**at, **row, "weights": short_checksum(segmenter.card)}])
+                say(f"{name}, {mode}: {row['spent']} of {row['budget']:g} s")
+
+
+def run(arguments: Arguments) -> None:
+    """Measure every scan, mode and budget."""
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    segmenter = Segmenter.load(arguments.model, device="cpu")
+    weights = short_checksum(segmenter.card)
+    table = RawTable(arguments.output / "budget.tsv", COLUMNS, [weights], fresh=arguments.fresh)
+    measure(segmenter, arguments, table)
+    summary = {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(segmenter.card)},
+        **summarise_all(table.rows),
+    }
+    write_summary(arguments.output / "budget.json", summary, seed=SAMPLING_SEED)
+
+
+def _silent(stage: str, fraction: float) -> None:
+    """Show nothing: a bar would take time."""
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,105 @@
+"""Peak memory as estimated before a run and as measured.
+
+    python -m ddmseg_lab.speed.memory
+
+Runs ``ddmseg segment`` in processes of their own on the whole head that comes with the
+package, alone, padded to 256^3 voxels, and three at a time, and sets the peak beside what the
+receipt says was estimated. With several heads at once the estimate is that of one of them.
+Writes ``results/memory.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.pipeline.checkpoint import read_card
+from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
+from ddmseg_lab.records import write_summary
+from ddmseg_lab.speed.segment import PADDED_SIDE
+
+SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
+FAST = ("--mode=fast",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of this command."""
+
+    output: Output = RESULTS
+    """Folder for the figures."""
+
+
+def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
+    """Return estimate, peak and their ratio for one run of the command, and of how many heads."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            "segment",
+            *map(str, scans),
+            "-o",
+            folder,
+            "--no-cache",
+            f"--model={DEFAULT_MODEL}",
+        ]
+        peak = measure_command([*PROGRAM, *words, *options]).peak_memory_gb
+        receipts = sorted(Path(folder).glob("*_receipt.json"))
+        estimated = max(
+            json.loads(path.read_text(encoding="utf-8"))["memory"]["estimated_gb"]
+            for path in receipts
+        )
+    return {
+        "heads": len(scans),
+        "estimated_gb": estimated,
+        "peak_gb": peak,
+        "estimate_over_peak": estimated / peak,
+    }
+
+
+def run(arguments: Arguments) -> None:
+    """Measure every run."""
+    head = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    with tempfile.TemporaryDirectory() as folder:
+        wide = padded_head(read_volume(head), PADDED_SIDE)
+        padded = Path(folder) / "padded.nii.gz"
+        write_map(padded, wide.data, wide, description="padded head")
+        copies = [Path(shutil.copy(head, Path(folder) / f"head{n}.nii.gz")) for n in range(3)]
+        runs = {
+            "whole head, fast": ([head], FAST),
+            "whole head, sampled": ([head], SAMPLED),
+            f"padded to {PADDED_SIDE}^3, fast": ([padded], FAST),
+            f"padded to {PADDED_SIDE}^3, sampled": ([padded], SAMPLED),
+            "whole head, probabilities": ([head], (*FAST, "--probabilities")),
+            "three heads, sampled": (copies, SAMPLED),
+        }
+        found = {}
+        for name, (scans, options) in runs.items():
+            found[name] = measure(scans, options)
+            say(f"{name}: {found[name]['peak_gb']:.2f} GB")
+    card = read_card(model_path(DEFAULT_MODEL).with_suffix(".json"))
+    summary = {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(card)},
+        "runs": found,
+    }
+    write_summary(arguments.output / "memory.json", summary, seed=SAMPLING_SEED)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

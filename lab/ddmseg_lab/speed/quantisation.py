@@ -1,0 +1,194 @@
+"""What engines and eight bits gain in time and cost in accuracy, group by group of layers.
+
+    python -m ddmseg_lab.speed.quantisation --data DATA
+
+One scan is encoded tile by tile in every engine, and in OpenVINO with one group of layers
+at a time in eight bits, then with all of them. Labels of the coarse head are compared with
+those of torch, and with the truth where there is one, which also tells the calibration
+(ECE of the largest probability); seconds are processor time of one thread, so that other
+work on the machine counts little. The scan is a development scan of MALC2012 unless another
+is named. Without data sets it is the demo scan, which has no truth and also calibrates the
+ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``, in some ten
+minutes; a run that was stopped goes on with the rows it lacks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
+from ddmseg.pipeline.checkpoint import Card, load_weights
+from ddmseg.pipeline.engines.catalogue import KINDS
+from ddmseg.pipeline.engines.engine import GraphEngine, TorchEngine, make_graph
+from ddmseg.pipeline.engines.graph_cache import GraphCache, graphs_folder
+from ddmseg.pipeline.engines.quantisation import (
+    KEPT_IN_FLOAT,
+    calibrate,
+    calibration_images,
+    layer_group,
+    quantise,
+)
+from ddmseg.pipeline.engines.runtimes import make_runtime
+from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.records import RawTable, write_summary
+from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
+
+COLUMNS = (
+    *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),
+    *("probability_change", "discrepancy_change", *SCORES, "encode_seconds", "load_seconds"),
+)
+NOTHING, ALL = "none", "all"
+SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
+"""What ``--engine openvino-int8`` has in eight bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of this command."""
+
+    model: str = "anatomy"
+    """Name or weights of the model."""
+    data: str | None = None
+    """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
+    scan: Path | None = None
+    """Scan to measure on (a development scan of MALC2012)."""
+    labels: Path | None = None
+    """Label map of that scan, FreeSurfer ids on its grid (without it, no Dice and no ECE against
+    a truth)."""
+    output: Output = RESULTS
+    """Folder for the figures."""
+    repeats: int = 3
+    """Runs of which the median counts, at least 1."""
+    groups: int | None = None
+    """Only the first so many groups of layers one by one (all)."""
+    fresh: bool = False
+    """Measure everything anew instead of going on where an earlier run stopped."""
+
+
+@dataclass
+class Bench:
+    """A model, a scan on its grid, and what torch makes of it."""
+
+    model: DiscrepancyDiffusionSegmenter
+    card: Card
+    scan: MeasuredScan
+    repeats: int
+    reference: Encoding | None = None
+
+    @torch.inference_mode()
+    def row(self, engine: TorchEngine | GraphEngine, eight_bit: str, load: float) -> dict[str, Any]:
+        """Encode the scan and compare it with the truth and the first engine that was asked."""
+        seconds = []
+        for _ in range(self.repeats + 1):  # the first run compiles
+            start = time.process_time()
+            encoding = encode_tiled(
+                self.model,
+                self.scan.image,
+                self.card.settings["data"]["patch"],
+                encode=engine.encode,
+            )
+            seconds.append(time.process_time() - start)
+        self.reference = self.reference or encoding
+        found = {
+            "engine": engine.name,
+            "eight_bit": eight_bit,
+            "weights": short_checksum(self.card),
+            "scan": self.scan.name,
+            **differences(self.model, self.reference, encoding),
+            **self.scan.scores(encoding, self.card.labels),
+            "encode_seconds": median_range(seconds[1:])["median"],
+            "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
+        }
+        say(
+            f"{engine.name:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s"
+        )
+        return found
+
+
+def rows(
+    bench: Bench, table: RawTable, first_groups: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Measure what the table lacks: engines, then groups of layers in eight bits."""
+
+    def lacks(engine: str, eight_bit: str) -> bool:
+        return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan.name)
+
+    first = bench.row(TorchEngine(bench.model), NOTHING, 0.0)
+    if lacks("torch", NOTHING):
+        yield first
+    graph = make_graph(bench.model, bench.card, "fp32", cache=GraphCache(graphs_folder()))
+    for name, kind in KINDS.items():
+        if kind.precision == "fp32" and lacks(name, NOTHING):
+            yield measured(bench, name, graph, NOTHING)
+    ranges = calibrate(bench.model, calibration_images(bench.model, bench.card))
+    groups = list(dict.fromkeys(map(layer_group, ranges)))
+    kept = {group: [other for other in groups if other != group] for group in groups[:first_groups]}
+    for told, keep in {**kept, SHIPPED: list(KEPT_IN_FLOAT), ALL: []}.items():
+        if lacks("openvino", told):
+            yield measured(bench, "openvino", quantise(graph, ranges, keep=keep), told)
+
+
+def measured(bench: Bench, name: str, graph: bytes, eight_bit: str) -> dict[str, Any]:
+    """Load a graph into an engine and measure it."""
+    start = time.process_time()
+    engine = GraphEngine(name, make_runtime(name, graph))
+    return bench.row(engine, eight_bit, time.process_time() - start)
+
+
+def run(arguments: Arguments) -> None:
+    """Measure on one thread and write table and summary."""
+    torch.set_num_threads(1)
+    for kind in KINDS.values():
+        kind.require()
+    model, card = load_weights(model_path(arguments.model))
+    data = data_at_hand(arguments.data)
+    scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
+    bench = Bench(model, card, scan, arguments.repeats)
+    table = RawTable(
+        arguments.output / "quantisation.tsv",
+        COLUMNS,
+        [short_checksum(card)],
+        fresh=arguments.fresh,
+    )
+    for row in rows(bench, table, arguments.groups):
+        table.add([row])
+    summary = summarise(bench, table.select(scan=scan.name))
+    write_summary(arguments.output / "quantisation.json", summary)
+
+
+def summarise(bench: Bench, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the rows with what they were measured on."""
+    truth = bench.scan.truth
+    return {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(bench.card)},
+        "scan": bench.scan.name,
+        "grid": list(bench.scan.image.shape[2:]),
+        "structures": 0 if truth is None else len(truth.structures),
+        "versions": {name: kind.version for name, kind in KINDS.items()},
+        "kept_in_float": list(KEPT_IN_FLOAT),
+        "repeats": bench.repeats,
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

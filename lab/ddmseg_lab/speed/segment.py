@@ -1,0 +1,228 @@
+"""Seconds and memory of segmenting, stage by stage.
+
+    python -m ddmseg_lab.speed.segment
+
+Measured on the whole head that comes with the package, on the same head padded to 256^3
+voxels of 1 mm, and (where there are data sets) on a hippocampus crop. Stages are timed one by one,
+``--mode fast`` and ``--mode diffusion`` from reading the file to the last file written,
+after loading; memory is that of the command line in a process of its own. Writes
+``results/speed_segment.json``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddmseg.imaging.datasets import hippocampus, split_cases
+from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.imaging.preprocess import Prepared, prepare
+from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.sampling import MaskSampler
+from ddmseg.networks.tiling import encode_tiled
+from ddmseg.pipeline.inference import Segmenter
+from ddmseg.pipeline.outputs.write import write_outputs
+from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within
+from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
+from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.measuring import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
+from ddmseg_lab.records import write_summary
+
+MODES = {name: TIERS[name].options for name in (FAST, FULL)}
+PADDED_SIDE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of this command."""
+
+    data: str | None = None
+    """Folder that holds the data sets (else the variable DDMSEG_DATA; without either the crop
+    is left out)."""
+    output: Output = RESULTS
+    """Folder for the figures."""
+    anatomy: str = "anatomy"
+    """Name or weights of the model for whole heads."""
+    hippocampus: str = "hippocampus"
+    """Name or weights of the model for the crop."""
+    repeats: int = 5
+    """Runs of which the median counts, at least 1."""
+    threads: int | None = None
+    """CPU threads (torch's choice when left out)."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of each stage, run after run."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds.setdefault(stage, []).append(time.perf_counter() - start)
+
+    def medians(self) -> dict[str, dict[str, float]]:
+        """Return median and range of each stage."""
+        return {stage: median_range(seconds) for stage, seconds in self.seconds.items()}
+
+
+@torch.inference_mode()
+def time_stages(segmenter: Segmenter, path: Path, watch: Stopwatch) -> dict[str, list[int]]:
+    """Time each stage once; return the grids that the model worked on."""
+    model, card = segmenter.model, segmenter.card
+    data = card.settings["data"]
+    with watch("read"):
+        scan = read_volume(path)
+    with watch("prepare"):
+        prepared = prepare(
+            scan,
+            spacing_mm=data["spacing_mm"],
+            multiple=model.multiple,
+            crop_to_head=data["kind"] == "label_maps",
+        )
+    image = torch.from_numpy(prepared.image)[None, None]
+    with watch("encode"):
+        encoding = encode_tiled(model, image, data["patch"])
+    with watch("encode (one pass)"):
+        model.encode(image)
+    # The same grid for both, so that their ratio is of the networks alone.
+    _time_denoiser(segmenter, encoding, watch, suffix=" (whole grid)")
+    box = foreground_box(encoding.coarse_logits, model.multiple)
+    with watch("crop"):
+        encoding, prepared = crop_encoding(encoding, box), within(prepared, box)
+    _time_denoiser(segmenter, encoding, watch, suffix="")
+    _time_restoring(segmenter, prepared, encoding, watch)
+    return {"model_grid": list(image.shape[2:]), "cropped_grid": list(prepared.image.shape)}
+
+
+def _time_denoiser(segmenter: Segmenter, encoding: Encoding, watch: Stopwatch, suffix: str) -> None:
+    """Time what is done once a scan, at each step, and at the end of each sample."""
+    model, loss = segmenter.model, segmenter.card.settings["loss"]
+    schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
+    with watch(f"conditions{suffix}"):
+        sampler = MaskSampler(model, encoding, schedule)
+    estimate = sampler.first_estimate
+    log_snr = schedule.log_snr(torch.tensor(0.5)).reshape(1)
+    x_t = torch.randn(estimate.shape)
+    with watch(f"denoising step{suffix}"):
+        _, hidden = model.denoise(x_t, log_snr, sampler.conditions, encoding, estimate)
+    if model.mask_stride > 1:
+        with watch(f"decode{suffix}"):
+            model.decode(hidden, sampler.conditions)
+
+
+def _time_restoring(
+    segmenter: Segmenter, prepared: Prepared, encoding: Encoding, watch: Stopwatch
+) -> None:
+    p = torch.softmax(encoding.coarse_logits, dim=1)
+    with watch("discrepancy"):
+        D = segmenter.model.discrepancy_map(encoding, p.argmax(1))[0, 0].numpy()
+    with watch("restore"):
+        prepared.labels_to_input(p[0], segmenter.card.labels)
+        for _ in ("uncertainty", "discrepancy"):
+            prepared.map_to_input(D)
+
+
+def time_modes(segmenter: Segmenter, path: Path, folder: Path, watch: Stopwatch) -> None:
+    """Time each mode from the file to the files, the result alone, and the writing alone."""
+    for mode, options in MODES.items():
+        with watch(mode):
+            with watch(f"{mode}, before writing"):
+                result = segmenter(path, **options)
+            with watch("write"):
+                write_outputs(result, folder, stem="scan", overwrite=True)
+
+
+def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dict[str, Any]:
+    """Return the figures of one scan."""
+    segmenter = Segmenter.load(model, device="cpu")
+    stages, modes = Stopwatch(), Stopwatch()
+    grids: dict[str, list[int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        time_modes(segmenter, path, Path(folder), Stopwatch())  # the first run pays for imports
+        for _ in range(arguments.repeats):
+            grids = time_stages(segmenter, path, stages)
+            time_modes(segmenter, path, Path(folder), modes)
+    figures = {**stages.medians(), **modes.medians()}
+    step, encode = figures["denoising step (whole grid)"], figures["encode"]
+    say(f"{name}: " + ", ".join(f"{mode} {figures[mode]['median']:.2f} s" for mode in MODES))
+    return {
+        "shape": list(read_volume(path).shape),
+        "model": describe_model(segmenter.card),
+        **grids,
+        "seconds": figures,
+        "step_over_encode": step["median"] / encode["median"],
+        "step_over_one_pass": step["median"] / figures["encode (one pass)"]["median"],
+        "peak_memory_gb": {mode: _peak(path, model, mode, arguments) for mode in MODES},
+    }
+
+
+def _peak(path: Path, model: str, mode: str, arguments: Arguments) -> float:
+    """Peak memory of the command line, features not kept."""
+    options = option_words(MODES[mode])
+    if arguments.threads is not None:
+        options.append(f"--threads={arguments.threads}")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["segment", str(path), "-o", folder, "--model", model, "--no-cache", *options]
+        return measure_command([*PROGRAM, *command]).peak_memory_gb
+
+
+def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return file and model of each scan to measure; what is made goes into the folder."""
+    head = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    wide = padded_head(read_volume(head), PADDED_SIDE)
+    padded = folder / f"{wide.name}.nii.gz"
+    write_map(padded, wide.data, wide, description="padded head")
+    scans = {
+        "whole head": (head, arguments.anatomy),
+        f"whole head padded to {PADDED_SIDE}^3": (padded, arguments.anatomy),
+    }
+    data = data_at_hand(arguments.data)
+    if data is None:
+        say("hippocampus crop: left out, since neither --data nor DDMSEG_DATA names a folder")
+    else:
+        listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME)
+        crop = listed.require("test")[0].images[0]
+        scans["hippocampus crop"] = (crop, arguments.hippocampus)
+    return scans
+
+
+def run(arguments: Arguments) -> None:
+    """Measure every scan at hand."""
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        scans = {
+            name: measure_scan(name, path, model, arguments)
+            for name, (path, model) in find_scans(arguments, Path(folder)).items()
+        }
+    drawn = {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
+    summary = {"machine": describe_machine(), **drawn, "scans": scans}
+    write_summary(arguments.output / "speed_segment.json", summary, seed=SAMPLING_SEED)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,244 @@
+"""``ddmseg bench`` from its first word to its last file, with a toy model and a toy head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ddmseg.errors import ScanError
+from ddmseg.pipeline.budget.costs import Draw
+from ddmseg_lab.bench import run as running
+from ddmseg_lab.bench import scaling, stages, workbench
+from ddmseg_lab.bench.peers import PeerOutcome
+from ddmseg_lab.bench.process import ProcessCosts
+from ddmseg_lab.bench.run import BenchPlan, run_bench
+from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
+from ddmseg_lab.records import read_rows
+from toy_head import everything_in, write_head
+
+QUICK = ("--repeats", "1", "--no-scaling", "--tiers", "fast,diffusion", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch) -> None:
+    """The full answer of a toy may be a short one."""
+    options = {"mode": "diffusion", "steps": 2, "samples": 1}
+    monkeypatch.setitem(TIERS, FULL, Tier(FULL, "diffusion, short", options))
+    monkeypatch.setattr(stages, "SAMPLE_STEPS_DRAW", Draw(2, 1))
+
+
+@pytest.fixture
+def commands(monkeypatch) -> list[list[str]]:
+    """Processes of their own take a made-up time; returns what would have been run."""
+    seen: list[list[str]] = []
+
+    def measure(command):
+        seen.append(list(command))
+        return ProcessCosts(1.0, 2.0, 0.5)
+
+    monkeypatch.setattr(workbench, "measure_command", measure)
+    return seen
+
+
+@pytest.fixture
+def head(tmp_path) -> Path:
+    return write_head(tmp_path / "patient_name.nii.gz")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return read_rows(folder / "bench.tsv")
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "bench.json").read_text())
+
+
+def test_one_run_measures_tiers_parts_and_start_up(ddmseg, tiny_model, head, tmp_path, commands):
+    out = tmp_path / "new" / "results"
+    outcome = ddmseg("bench", head, "-o", out, "--model", tiny_model, *QUICK, "--threads", "1")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert everything_in(out) == ["bench.json", "bench.tsv"]
+    told = summary(out)
+    ((name, scan),) = told["scans"].items()
+    assert list(scan["methods"]) == ["fast", "diffusion"]
+    assert scan["methods"]["diffusion"]["dice"]["median"] == 1.0  # equal seeds, equal labels
+    assert 0 <= scan["methods"]["fast"]["dice"]["median"] <= 1
+    assert scan["methods"]["fast"]["peak_memory_gb"]["median"] == 0.5
+    assert scan["methods"]["fast"]["over_fast"]["seconds"] == 1
+    assert set(scan["stages"]) == {"one plain pass", "encoding", "50 sample-steps"}
+    assert scan["sampling_over_one_pass"]["seconds"] > 0
+    assert list(told["start"]) == ["python", "import ddmseg", "ddmseg --help"]
+    assert "diffusion, short" in outcome.out
+    assert name in outcome.out
+    for text in (*(path.read_text() for path in out.iterdir()), outcome.err):
+        assert "patient" not in text
+        assert str(tmp_path) not in text
+    segmenting = [command for command in commands if "segment" in command]
+    assert len(segmenting) == 2
+    for command in segmenting:  # memory is that of the same options
+        assert {"--no-cache", "--threads=1", str(head), str(tiny_model)} <= set(command)
+    assert {"--mode=diffusion", "--steps=2", "--samples=1"} <= set(segmenting[1])
+
+
+def test_a_second_run_measures_only_what_is_missing(
+    ddmseg, tiny_model, head, tmp_path, commands, monkeypatch
+):
+    words = ["bench", head, "-o", tmp_path / "out", "--model", tiny_model, *QUICK]
+    assert ddmseg(*words).code == 0
+    before, lines = (tmp_path / "out" / "bench.tsv").read_text(), len(commands)
+    monkeypatch.setattr(workbench.Workbench, "_segment", None)  # would fail if it were called
+    again = ddmseg(*words)
+    assert (again.code, again.errors) == (0, [])
+    assert (tmp_path / "out" / "bench.tsv").read_text() == before
+    assert len(commands) == lines
+
+
+def test_more_repeats_add_rows_and_fresh_begins_anew(ddmseg, tiny_model, head, tmp_path, commands):
+    words = ["bench", head, "-o", tmp_path, "--model", tiny_model, "--no-scaling", "--tiers"]
+    assert ddmseg(*words, "fast", "--repeats", "1").code == 0
+    first = rows(tmp_path)
+    assert ddmseg(*words, "fast", "--repeats", "2").code == 0
+    more = rows(tmp_path)
+    assert more[: len(first)] == first
+    assert [row["repeat"] for row in more if row["part"] == "tier"] == ["0", "1"]
+    assert ddmseg(*words, "fast", "--repeats", "1", "--fresh").code == 0
+    assert len(rows(tmp_path)) == len(first)
+
+
+def test_rows_of_another_number_of_threads_are_not_gone_on_with(
+    tiny_model, head, tmp_path, commands, monkeypatch
+):
+    plan = BenchPlan(
+        (head,), tmp_path, ("fast",), repeats=1, scaling=False, model=str(tiny_model), device="cpu"
+    )
+    run_bench(plan)
+    (ours,) = {row["weights"] for row in rows(tmp_path)}
+    monkeypatch.setattr(running, "measured_with", lambda card, device: "elsewhere")
+    run_bench(plan)
+    assert {row["weights"] for row in rows(tmp_path)} == {"elsewhere"}
+    assert ours != "elsewhere"
+
+
+def test_a_failed_measurement_is_told_and_tried_again(
+    ddmseg, tiny_model, head, tmp_path, commands, monkeypatch
+):
+    def fail(self, scan, tier):
+        raise ScanError("the memory does not do")
+
+    words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK]
+    with monkeypatch.context() as broken:
+        broken.setattr(workbench.Workbench, "run_tier_fresh", fail)
+        outcome = ddmseg(*words)
+    assert outcome.code == 1
+    assert outcome.errors == [
+        f"error: memory: {tier}: the memory does not do" for tier in ("fast", "diffusion")
+    ]
+    assert not [row for row in rows(tmp_path) if row["part"] == "memory"]
+    assert ddmseg(*words).code == 0
+    assert len([row for row in rows(tmp_path) if row["part"] == "memory"]) == 2
+
+
+def test_every_series_is_made_larger(tiny_model, head, tmp_path, commands, monkeypatch):
+    monkeypatch.setattr(scaling, "VOXEL_FACTORS", (1.0, 2.0))
+    for name in ("STEPS", "SAMPLES", "SCANS"):
+        monkeypatch.setattr(scaling, name, (1, 2))
+    monkeypatch.setattr(scaling, "STRUCTURES", (2, 20))  # the latter in analog bits
+    plan = BenchPlan(
+        (head,), tmp_path / "out", ("fast",), repeats=1, model=str(tiny_model), device="cpu"
+    )
+    found = run_bench(plan)
+    assert found.problems == []
+    told = found.summary["scaling"]
+    assert list(told) == list(scaling.SERIES)
+    for series, one in told.items():
+        assert len(one["points"]) == 2, series
+        for point in one["points"]:
+            assert point["seconds"]["n"] == 1
+            assert point["peak_memory_gb"]["median"] == 0.5
+        assert one["exponents"]["peak_memory_gb"]["exponent"] == pytest.approx(0, abs=1e-9)
+    voxels = [point["at"] for point in told["voxels"]["points"]]
+    assert voxels[0] == 26 * 30 * 22
+    assert 1.9 < voxels[1] / voxels[0] < 2.1
+    several = [command for command in commands if any("copy1" in word for word in command)]
+    assert len(several) == 1
+    assert len([word for word in several[0] if "copy" in word]) == 2
+
+
+def test_a_larger_model_is_the_same_each_time(tiny_model, tmp_path):
+    card = workbench.Workbench(str(tiny_model), tmp_path, device="cpu").card
+    one = scaling.untrained(card, 3, tmp_path).read_bytes()
+    other = tmp_path / "other"
+    other.mkdir()
+    assert scaling.untrained(card, 3, other).read_bytes() == one
+    assert json.loads((other / "untrained3.json").read_text())["labels"][0] == 0
+
+
+def test_another_tool_is_measured_once_and_compared(tiny_model, head, tmp_path, commands):
+    seen = []
+
+    def segment(scan, folder, threads):
+        seen.append((scan, folder.is_dir(), threads))
+        shape = grid_of(head)
+        return PeerOutcome(
+            {"seconds": 60.0, "processor_seconds": 60.0, "peak_memory_gb": 3.0},
+            np.full(shape, 2, np.int32),
+            (2,),
+        )
+
+    tool = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5", segment=segment)
+    plan = BenchPlan(
+        (head,), tmp_path / "out", ("fast",), 2, (tool,), False, str(tiny_model), "cpu", 1
+    )
+    for _ in range(2):
+        found = run_bench(plan)
+    assert seen == [(head, True, 1)]
+    (scan,) = found.summary["scans"].values()
+    assert scan["methods"]["samseg"]["seconds"] == {"median": 60, "low": 60, "high": 60, "n": 1}
+    assert scan["methods"]["samseg"]["over_fast"]["seconds"] > 1
+    assert 0 <= scan["methods"]["samseg"]["dice"]["median"] <= 1
+
+
+def grid_of(path: Path) -> tuple[int, int, int]:
+    import nibabel
+
+    i, j, k = nibabel.load(path).shape
+    return (i, j, k)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--repeats", "0"], "repeats: got 0; it must be at least 1"),
+        (["--threads", "0"], "threads: got 0; it must be at least 1"),
+        (["--tiers", "fats"], "tiers: got 'fats' (did you mean 'fast'?)"),
+        (["--tiers", "level2"], "tiers: got 'level2'; the model has one level"),
+        (["--peers", "samsg"], "peers: got 'samsg' (did you mean 'samseg'?)"),
+        (["--repeats", "x"], "--repeats: got 'x'; it must be a whole number"),
+        (["--device", "gpu"], "allowed are auto, cpu, cuda"),
+    ],
+)
+def test_wrong_words_are_refused(ddmseg, tiny_model, tmp_path, words, told):
+    outcome = ddmseg("bench", "-o", tmp_path / "out", "--model", tiny_model, *words)
+    assert outcome.code == 2
+    assert told in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_model_is_refused_before_anything_is_loaded(ddmseg, tmp_path):
+    outcome = ddmseg("bench", "-o", tmp_path, "--model", "anatmy")
+    assert outcome.code == 2
+    assert "model: got 'anatmy' (did you mean 'anatomy'?)" in outcome.error
+
+
+def test_a_missing_scan_and_a_file_for_a_folder_are_refused(ddmseg, tiny_model, head, tmp_path):
+    missing = ddmseg("bench", tmp_path / "no.nii.gz", "-o", tmp_path, "--model", tiny_model)
+    assert missing.code == 1
+    assert "no.nii.gz" in missing.error
+    (tmp_path / "file").touch()
+    outcome = ddmseg("bench", head, "-o", tmp_path / "file", "--model", tiny_model, *QUICK)
+    assert outcome.code == 1
+    assert "choose another folder" in outcome.error

@@ -1,0 +1,58 @@
+"""Tiny models with the crops and slices that they can be studied on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
+from ddmseg.maths.statistics import Interval
+from ddmseg_lab.studies import findings
+from ddmseg_lab.studies.study import Trained, open_model
+from real_sets import write_hippocampus, write_ibsr18
+from tiny_weights import CROPS, SLICES, save_tiny
+
+
+@pytest.fixture
+def quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normal intervals for bootstrapped ones, which take most of the time of a page."""
+
+    def normal(values: Sequence[float], *, level: float) -> Interval:
+        reach = 1.96 * float(np.std(values)) / math.sqrt(len(values))
+        mean = float(np.mean(values))
+        return Interval(mean, mean - reach, mean + reach, len(values), level)
+
+    monkeypatch.setattr(findings, "bootstrap_interval", normal)
+    monkeypatch.setattr(findings, "RESAMPLES", 100)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with both data sets."""
+    root = tmp_path_factory.mktemp("data")
+    write_hippocampus(root, {"train": 1, "validation": 1, "test": 3})
+    write_ibsr18(root)
+    return str(root)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of hippocampus crops."""
+    return save_tiny(tmp_path_factory.mktemp("crops"), CROPS, HIPPOCAMPUS_LABELS)
+
+
+@pytest.fixture(scope="session")
+def trained(weights: Path, data_root: str) -> Trained:
+    """That model, opened."""
+    return open_model(str(weights), data_root)
+
+
+@pytest.fixture(scope="session")
+def trained_2d(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Trained:
+    """A tiny model of IBSR18's slices."""
+    path = save_tiny(tmp_path_factory.mktemp("slices"), SLICES, (0, 24, 3, 2))
+    return open_model(str(path), data_root)

@@ -1,0 +1,147 @@
+"""A subject encoded once: answers lie on its grid and are those of the other paths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddmseg.errors import CheckpointError, UsageError
+from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
+from ddmseg.networks.sampling import Guidance
+from ddmseg.pipeline.checkpoint import Card, save_weights
+from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.quality.assessment import assess
+from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.pipeline.sources.subject import Subject, padded
+from ddmseg_lab.comparison.predict import Member, predict
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.studies.study import noise_of, open_model
+from tiny_weights import save_tiny
+from toys import tiny_model, tiny_settings
+
+
+@pytest.fixture(params=["trained", "trained_2d"])
+def any_trained(request):
+    """A model in 3-D and one on slices."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def subject(any_trained):
+    return next(iter(any_trained.source.subjects("test")))
+
+
+@pytest.fixture
+def encoded(any_trained, subject):
+    with torch.inference_mode():
+        yield EncodedSubject(any_trained, subject)
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(13, 21, 10), (20, 6, 33)])
+def test_cutting_and_joining_are_inverse(any_trained, slice_axis, shape):
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    subject = Subject("s", image, torch.zeros(shape).long(), (1.0, 1.0, 1.0), slice_axis)
+    encoded = EncodedSubject(any_trained, subject)
+    channels = torch.rand(3, *shape)
+    parts = encoded._parts(channels)
+    assert all(n % 8 == 0 for part in parts for n in part.shape[2:])
+    assert torch.equal(encoded._joined(parts), channels)
+
+
+def test_everything_lies_on_the_subjects_grid(encoded, subject):
+    grid = subject.labels.shape
+    classes = encoded.trained.model.classes
+    p = encoded.own_answer(noise_of(0))
+    for shares in (p, encoded.coarse(), encoded.sample(noise_of(0))):
+        assert shares.shape == (classes, *grid)
+        assert torch.allclose(shares.sum(0), torch.ones(grid), atol=1e-5)
+    assert encoded.discrepancy(subject.labels).shape == grid
+    assert float(encoded.right(encoded.discrepancy(subject.labels)).max()) <= 1
+
+
+def test_the_cards_answer_is_that_of_the_tables(any_trained, subject):
+    """With plain means, the two ways of joining samples are one."""
+    settings = any_trained.settings
+    plain = replace(settings, sampling=replace(settings.sampling, temperature=math.inf))
+    trained = replace(any_trained, settings=plain)
+    with torch.inference_mode():
+        here = EncodedSubject(trained, subject).own_answer(noise_of(3)).argmax(0)
+    there = predict([Member(trained.model, plain)], subject, noise_of(3))
+    # Of more slices than go into one batch, the noise would come in another order.
+    assert torch.equal(here, there)
+
+
+def test_the_assessment_is_that_of_a_segmentation(trained):
+    image = torch.rand(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    subject = Subject("s", *padded(image, torch.zeros(16, 16, 16).long()), (1.0, 1.0, 1.0))
+    with torch.inference_mode():
+        encoded = EncodedSubject(trained, subject)
+        p = encoded.own_answer(noise_of(0))
+        here = encoded.assess(p)
+        encoding = trained.model.encode(image[None])
+        there = assess(trained.model, trained.card, encoding, encoded.spent(p))
+    assert here.expected_dice == pytest.approx(there.expected_dice)
+    assert torch.allclose(here.discrepancy, there.discrepancy)
+    assert torch.equal(here.labels, there.labels)
+
+
+def test_weights_go_from_the_best_to_the_mean(encoded):
+    drawn = encoded.samples(noise_of(0), 3)
+    D = torch.stack([encoded.discrepancy(p.argmax(0)).mean() for p in drawn])
+    assert encoded.weights(drawn, 0.0).argmax() == D.argmin()
+    assert torch.allclose(encoded.weights(drawn, math.inf), torch.full((3,), 1 / 3))
+    mean = weighted_mean(drawn, torch.full((3,), 1 / 3))
+    assert torch.allclose(mean, torch.stack(drawn).mean(0), atol=1e-6)
+
+
+def test_equal_noise_gives_equal_masks(encoded):
+    one, two = (encoded.sample(noise_of(4)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, encoded.sample(noise_of(5)))
+
+
+def test_guidance_needs_no_other_mode(encoded):
+    free = encoded.sample(noise_of(0))
+    pulled = encoded.sample(noise_of(0), guidance=Guidance("energy", 1.0, 0.3))
+    assert not torch.equal(free, pulled)
+    assert torch.equal(free, encoded.sample(noise_of(0)))
+
+
+def test_a_withheld_discrepancy_changes_what_is_conditioned_on_it(encoded):
+    seen = encoded.sample(noise_of(0))
+    assert not torch.equal(seen, encoded.sample(noise_of(0), sees_discrepancy=False))
+    assert torch.equal(seen, encoded.sample(noise_of(0)))  # nothing is left behind
+
+
+def test_what_is_not_conditioned_on_it_stays(trained, subject):
+    model = tiny_model(dims=3, classes=3, conditioning="concat")
+    with torch.inference_mode():
+        encoded = EncodedSubject(replace(trained, model=model), _crop(trained))
+        seen = encoded.sample(noise_of(0))
+        assert torch.equal(seen, encoded.sample(noise_of(0), sees_discrepancy=False))
+
+
+def _crop(trained) -> Subject:
+    return next(iter(trained.source.subjects("test")))
+
+
+def test_a_plain_network_is_refused(tmp_path, data_root):
+    settings = tiny_settings(dims=3, model={"diffusion": False})
+    path = tmp_path / "plain.safetensors"
+    network = tiny_model(dims=3, diffusion=False)
+    save_weights(network, Card("plain", HIPPOCAMPUS_LABELS, settings_to_dict(settings)), path)
+    with pytest.raises(CheckpointError, match="a plain network without diffusion"):
+        open_model(str(path), data_root)
+
+
+def test_a_model_without_test_scans_is_refused(tmp_path, data_root, monkeypatch):
+    monkeypatch.setattr(
+        "ddmseg.pipeline.sources.label_maps.LabelMapSource.__init__", lambda *_: None
+    )
+    path = save_tiny(tmp_path, DataSettings(patch=(16, 16, 16)), (0, 2, 41))
+    with pytest.raises(UsageError, match="label_maps has no test scans"):
+        open_model(str(path), data_root)

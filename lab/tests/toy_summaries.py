@@ -1,0 +1,286 @@
+"""Made-up summaries of every benchmark, most through the code that makes the real ones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.imaging.labels import structure
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg_lab.accuracy import (
+    anatomy,
+    discrepancy,
+    distillation,
+    hippocampus,
+    monitor_alarms,
+    robustness,
+    tiers,
+)
+from ddmseg_lab.bench import summary as bench
+from ddmseg_lab.bench.jobs import COMMANDS
+from ddmseg_lab.bench.scans import BenchScan
+from ddmseg_lab.bench.stages import STAGES
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import TIERS
+from ddmseg_lab.comparison.peers import summary as peers
+from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
+from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
+from ddmseg_lab.evidence.results_page import NAMES
+from ddmseg_lab.records import RawTable, read_summary, write_summary
+from ddmseg_lab.speed import budget_summary, quantisation
+
+MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
+MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}
+CASES = [f"case_{i}" for i in range(6)]
+METHODS = list(METHOD_NAMES)
+
+
+def hippocampus_summary(folder: Path) -> dict[str, object]:
+    """Made-up scores through the real summary: one step is best by 0.01."""
+    table = RawTable(folder / "raw.tsv", hippocampus.COLUMNS, ["aaa"])
+    generator = np.random.default_rng(0)
+    for case in CASES:
+        level = float(generator.uniform(0.85, 0.93))
+        for method in METHODS:
+            dice = level + 0.01 * method.endswith(("_1", "_1x4")) - 0.005 * (method == "plain")
+            scores = dict.fromkeys(hippocampus.METRICS, dice)
+            row = {"weights": "aaa", "case": case, "method": method, **scores}
+            expected = float("nan") if method == "plain" else dice
+            table.add([{**row, "dice": dice, "hd95_mm": 1.5, "expected_dice": expected}])
+    return {**MODELS, **hippocampus.summarise(table, CASES, METHODS)}
+
+
+def anatomy_summary() -> dict[str, object]:
+    generator = np.random.default_rng(1)
+    values = {"covered": "1", "expected_dice": "0.8", "seconds": "4"}
+
+    def rows() -> list[dict[str, str]]:
+        return [
+            {"case": case, "person": case, "index": str(index), "name": structure(index).name}
+            | {"dice": str(generator.uniform(0.7, 0.9)), **values}
+            for case in CASES
+            for index in EVALUATION_LABELS
+        ]
+
+    splits = {s: {m: anatomy.summarise(rows()) for m in anatomy.MODES} for s in anatomy.SPLITS}
+    return {**MODELS, "machine": MACHINE, "splits": splits}
+
+
+def peers_summary(*left_out: str, scans: int = 6) -> dict[str, object]:
+    """Made-up scores: SAMSEG has done fewer scans, Atropos has no structures."""
+    rows = []
+    levels = {"ddmseg_fast": 0.88, "ddmseg_auto": 0.9, "atropos": 0.7, "samseg": 0.8}
+    for method, level in levels.items():
+        for number, case in enumerate(CASES[:scans] if method == "samseg" else CASES):
+            values = dict.fromkeys(peers.METRICS, str(level + 0.01 * number))
+            if method == "atropos":
+                values["structures"] = "nan"
+            cost = {**dict.fromkeys(peers.TIMES, "7.25"), "peak_memory_gb": "1.5", "threads": "1"}
+            named = {"weights": "v", "method": method, "case": case, "person": case}
+            rows.append({**named, **values, **cost})
+    packages = {"atropos": {"antspyx": "0.6.3"}, "samseg": {"samseg": "0.4a0"}}
+    summed = peers.summarise([row for row in rows if row["method"] not in left_out])
+    return {**MODELS, "machine": MACHINE, "packages": packages, "scans": len(CASES), **summed}
+
+
+def discrepancy_summary(*sets: str) -> dict[str, object]:
+    def rows() -> list[dict[str, str]]:
+        generator = np.random.default_rng(2)
+        found = []
+        for case in CASES:
+            for kind in ("coarse", "sampled", "corrupted"):
+                true = generator.uniform(0.2, 0.9)
+                figures = {"expected": true, "true": true, "auroc": 0.99, "auroc_entropy": 0.9}
+                figures |= {"ece": 0.01, "ece_softmax": 0.02, "covered": 0.95}
+                named = {"person": case, "kind": kind}
+                found.append(named | {name: str(value) for name, value in figures.items()})
+        return found
+
+    calibration = DiceCalibration()
+    summed = {one: discrepancy.summarise(rows(), calibration) for one in sets}
+    return {**MODELS, "calibration": {"from_card": True}, "sets": summed}
+
+
+def robustness_summary() -> dict[str, object]:
+    """Made-up scans, of which noise at the highest level is noticed."""
+
+    def row(case: str, artefact: str, level: int, dice: float, verdict: str) -> dict[str, str]:
+        values = {"case": case, "person": case, "artefact": artefact, "level": level}
+        found = {**values, "dice": dice, "expected_dice": dice, "verdict": verdict}
+        return {name: str(value) for name, value in found.items()}
+
+    rows = [
+        row(case, *condition)
+        for case in CASES
+        for condition in (("intact", 0, 0.8, "pass"), ("noise", 5, 0.5, "fail"))
+    ]
+    return {**MODELS, **robustness.summarise(rows)}
+
+
+def distillation_summary() -> dict[str, object]:
+    """A student that loses a hundredth, through the real comparison."""
+
+    def rows(dice: float, ece: float, seconds: float) -> list[dict[str, str]]:
+        values = {"dice": dice, "ece": ece, "processor_seconds": seconds}
+        shown = {name: str(value) for name, value in values.items()}
+        return [{"case": case, "person": case, **shown} for case in CASES]
+
+    compared = distillation.compare(rows(0.792, 0.08, 1), rows(0.8, 0.09, 3))
+    fast = distillation.compare(rows(0.7, 0.08, 0.1), rows(0.8, 0.09, 0.3))
+    test = {"test": {"diffusion against diffusion": compared, "fast against fast": fast}}
+
+    def student(name: str, weights: str, method: str) -> dict[str, object]:
+        own = {"name": name, "weights": weights, "parameters": 131_196}
+        teacher = {"name": "toy", "weights": "aaa"}
+        return {"student": own, "teacher": teacher, "method": method, "splits": test}
+
+    found = [student(SHIPPED, "bbb", "consistency"), student(LIGHT, "ccc", "soft_labels")]
+    students = dict(zip((SHIPPED, LIGHT), found, strict=True))
+    return {"machine": MACHINE, "students": students}
+
+
+def speed_summary() -> dict[str, object]:
+    seconds = {
+        name: median_range([value])
+        for name, value in {"encode": 1.0, "fast": 3.0, "diffusion": 25.0}.items()
+    }
+    scan = {
+        "shape": [181, 217, 181],
+        "model_grid": [96, 112, 96],
+        "cropped_grid": [80, 96, 80],
+        "seconds": seconds,
+        "step_over_encode": 0.08,
+        "step_over_one_pass": 0.08,
+        "peak_memory_gb": {"fast": 1.5, "diffusion": 2.0},
+    }
+    scans = {"whole head": scan, "whole head padded to 256^3": scan}
+    return {"machine": MACHINE, "steps": 10, "samples": 4, "scans": scans}
+
+
+def bench_summary() -> dict[str, object]:
+    """Made-up rows through the real summary: two processors are busy all the time."""
+    scan = BenchScan("demo head", Path("head.nii.gz"), (181, 217, 181))
+    tiers = [TIERS[name] for name in ("fast", "auto", "diffusion")]
+
+    def row(part: str, name: str, seconds: float, at: object = "-", gb: float = math.nan):
+        times = {"seconds": seconds, "processor_seconds": 2 * seconds, "denoise_seconds": "nan"}
+        place = "-" if part == "start" else scan.name
+        keys = {"part": part, "scan": place, "name": name, "at": at, "repeat": 0}
+        figures = {**keys, **times, "peak_memory_gb": gb, "dice": 0.98}
+        return {key: str(value) for key, value in figures.items()}
+
+    rows = [row("tier", t.name, s) for t, s in zip(tiers, (1.5, 12.0, 14.0), strict=True)]
+    rows += [row("memory", t.name, 9.0, gb=1.75) for t in tiers]
+    rows += [row("stage", name, s) for name, s in zip(STAGES, (0.5, 0.6, 0.7), strict=True)]
+    rows += [row("start", name, 0.25) for name in COMMANDS]
+    rows += [row("scaling", "steps", 2.0 * n, at=n, gb=1.5) for n in (1, 2, 4)]
+    peer = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")
+    rows.append(row("peer", "samseg", 600.0, at="0.5", gb=3.0))
+    full = {"full": {"steps": 10, "samples": 4}}
+    return {**MODELS, **full, "machine": MACHINE, **bench.summarise(rows, [scan], tiers, [peer])}
+
+
+def tiers_summary() -> dict[str, object]:
+    """Made-up rows through the real summary: fast loses 0.02 against full."""
+
+    def row(tier: str, case: str, dice: float) -> dict[str, str]:
+        samples = 0 if tier == "fast" else 4
+        values = {"case": case, "person": case, "condition": "intact 0", "tier": tier}
+        figures = {"dice": dice, "samples": samples, "seconds": 1 + samples}
+        return {name: str(value) for name, value in {**values, **figures}.items()}
+
+    dice = {"fast": 0.7, "full": 0.73, "unoptimised": 0.72}
+    rows = [row(tier, case, d) for tier, d in dice.items() for case in "ab"]
+    return {
+        **MODELS,
+        **{"tiers": dict(zip(dice, dice, strict=True)), "full": dict(tiers.FULL.options)},
+        **{"degraded": ["noise 5"], "sets": {"heads": tiers.summarise(rows)}},
+    }
+
+
+def memory_summary() -> dict[str, object]:
+    """One head within the target, estimated too low once; three heads above it."""
+    peaks = {"whole head, fast": (1, 1.2, 1.0), "padded": (1, 1.5, 1.6), "three": (3, 1.5, 2.5)}
+    runs = {
+        name: {"heads": heads, "estimated_gb": gb, "peak_gb": peak, "estimate_over_peak": gb / peak}
+        for name, (heads, gb, peak) in peaks.items()
+    }
+    return {**MODELS, "machine": MACHINE, "runs": runs}
+
+
+def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
+    """Made-up runs through the real summary: of twenty one is late, one more is refused."""
+    kept = {"scan": "brain", "budget": "10", "stopped_because": "no room", "agreement": "0.9"}
+    kept |= {"expected_dice": "0.73", "free_expected_dice": "0.75", "free_dice": "0.8"}
+    rows = [
+        {**kept, "mode": mode, "factor": factor, "spent": "5", "within": "1", "dice": truth}
+        for mode in ("auto", "diffusion")
+        for factor in ("1.1", "4")
+        for _ in range(5)
+    ]
+    rows[0] |= {"spent": "12", "within": "0"}
+    rows.append({**rows[0], "stopped_because": "refused", "spent": "", "within": ""})
+    return {**MODELS, "machine": MACHINE, **budget_summary.summarise_all(rows)}
+
+
+def quantisation_summary(*left_out: str) -> dict[str, object]:
+    """Made-up rows: eight bits lose Dice and calibration and save half the time."""
+    same = dict.fromkeys(quantisation.COLUMNS, "0") | {"labels_as_torch": "1", "dice": "1"}
+    same |= {"true_dice": "0.77", "ece": "0.09", "encode_seconds": "2", "eight_bit": "none"}
+    lossy = {"labels_as_torch": "0.998", "dice": "0.98", "ece": "0.095", "encode_seconds": "1"}
+    rows = [
+        {**same, "engine": "torch"},
+        {**same, "engine": "onnx", "labels_as_torch": "0.9995", "probability_change": "0.0002"},
+        {**same, "engine": "openvino", **lossy, "eight_bit": "all but stem, head"},
+    ]
+    rows = [{k: v for k, v in row.items() if k not in left_out} for row in rows]
+    told = {"scan": "some scan", "grid": [8, 16, 8], "kept_in_float": ["stem", "head"]}
+    return {**MODELS, "machine": MACHINE, **told, "repeats": 3, "rows": rows}
+
+
+def synthesis_summary() -> dict[str, object]:
+    times = {"patch_seconds": median_range([0.05]), "step_seconds": median_range([1.2])}
+    shape = {"patch": [64, 80, 64], "spacing_mm": 2.0, "batch": 2}
+    return {"machine": MACHINE, **shape, **times, "batch_over_step": 0.08}
+
+
+def monitor_summary() -> dict[str, object]:
+    """Alarms in 3 of 100 windows without shift, in 80 of 100 with one."""
+    still, moved, alone = (monitor_alarms.rate(hits, 100) for hits in (3, 80, 70))
+    return {
+        **{"reference": 50, "permutations": 99, "moved": 4},
+        "without_shift": {
+            **{"all": still, "by_window": {"20": still, "100": still}},
+            **{"each_p_by_itself": alone, "statistics": 28},
+        },
+        "with_shift_sd": {"0.5": {n: {"power": moved} for n in ("20", "100")}},
+    }
+
+
+def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
+    """Return every summary, as it comes back from its file in a folder."""
+    made = {
+        "hippocampus": hippocampus_summary(folder),
+        "anatomy": anatomy_summary(),
+        "peers_malc2012": peers_summary(),
+        "discrepancy_hippocampus": discrepancy_summary("test"),
+        "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
+        "robustness_anatomy": robustness_summary(),
+        "distillation": distillation_summary(),
+        "tiers": tiers_summary(),
+        "speed_segment": speed_summary(),
+        "speed_synthesis": synthesis_summary(),
+        "bench": bench_summary(),
+        "memory": memory_summary(),
+        "budget": budget_summary_of(),
+        "quantisation": quantisation_summary(),
+        "monitor_alarms": monitor_summary(),
+    }
+    assert set(made) == set(NAMES)
+    for name, summary in made.items():
+        write_summary(folder / f"{name}.json", summary)
+    return {name: read_summary(folder / f"{name}.json") for name in NAMES}
