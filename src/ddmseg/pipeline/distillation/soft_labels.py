@@ -35,7 +35,14 @@ class SoftLabels:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, generator: Generator) -> ClassMap:
-        """Return softened class probabilities (``b k *grid``) of normalised images."""
+        """Return softened class probabilities (``b k *grid``) of normalised images.
+
+        In single precision, whatever the student is trained in.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            return self._softened(image, generator)
+
+    def _softened(self, image: Tensor, generator: Generator) -> ClassMap:
         encoding = self.model.encode(image)
         answer = torch.softmax(encoding.coarse_logits.float(), dim=1)
         if self.asked.teacher_samples:
