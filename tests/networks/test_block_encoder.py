@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -183,3 +184,19 @@ def test_it_can_be_written_as_a_graph(dims):
     torch.testing.assert_close(form.coarse_logits, whole.coarse_logits, atol=1e-4, rtol=1e-4)
     for a, b in zip(form.pyramid, whole.pyramid, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@DIMS
+@torch.no_grad()
+def test_samples_are_the_same_where_only_probabilities_were_kept(dims):
+    model = block_model(dims, 20)
+    encoding = model.encode(image(dims))
+    kept = replace(encoding, coarse=encoding.coarse_probabilities, decided=True)
+    torch.testing.assert_close(kept.coarse_logits.softmax(1), encoding.coarse_probabilities)
+    drawn = [
+        MaskSampler(model, one, make_schedule())(
+            steps=3, generator=torch.Generator().manual_seed(1)
+        )
+        for one in (encoding, kept)
+    ]
+    torch.testing.assert_close(*drawn, atol=1e-5, rtol=1e-4)

@@ -43,6 +43,9 @@ def test_shapes_are_those_of_a_whole_encoding(
     )
     for field in fields(whole):
         a, b = getattr(whole, field.name), getattr(tiled, field.name)
+        if isinstance(a, bool):
+            assert a == b
+            continue
         pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
         for x, y in pairs:
             assert x.shape == y.shape

@@ -33,7 +33,7 @@ def encoding(model) -> Encoding:
         found = model.encode(torch.randn(1, 1, *GRID, generator=generator))
     logits = 0.1 * torch.randn(found.coarse_logits.shape, generator=generator)
     logits[:, 1, :4] += 9.0
-    return replace(found, coarse_logits=logits)
+    return replace(found, coarse=logits)
 
 
 def sampler_of(model, encoding, **how) -> MaskSampler:
@@ -115,7 +115,7 @@ def test_without_a_prior_there_is_nobody_to_trust() -> None:
 
 
 def test_nobody_needs_to_be_in_doubt(encoding, model) -> None:
-    sure = replace(encoding, coarse_logits=encoding.coarse_logits.clone())
+    sure = replace(encoding, coarse=encoding.coarse_logits.clone())
     sure.coarse_logits[:, 1] += 20.0
     found = answer(sampler_of(model, sure))
     assert (found.sample_labels == 1).all()
@@ -159,7 +159,7 @@ def test_the_blind_branch_leaves_no_D_behind(model, encoding, monkeypatch) -> No
 
 def test_undecided_voxels_are_put_where_they_were_taken_from() -> None:
     logits = torch.randn(1, CLASSES, *GRID, generator=seed(3)) * 3
-    there = Undecided.of(logits)
+    there = Undecided.of(logits.softmax(1))
     assert 0 < len(there.voxels) < torch.tensor(GRID).prod()
     torch.testing.assert_close(there.probabilities(there.of_coarse), logits.softmax(1))
     assert torch.equal(there.whole_labels(there.of_coarse.argmax(1)), there.labels)

@@ -33,7 +33,7 @@ def encoding(model) -> Encoding:
     logits = torch.zeros_like(found.coarse_logits)
     logits[:, 0] = 3.0
     logits[(0, 1, *HEAD)] = 9.0
-    return replace(found, coarse_logits=logits)
+    return replace(found, coarse=logits)
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ class Oracle(DiscrepancyDiffusionSegmenter):
     def encode(self, image: torch.Tensor) -> Encoding:
         labels = image[:, 0].round().long() * (not self.blind)
         logits = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-        return replace(super().encode(image), coarse_logits=logits)
+        return replace(super().encode(image), coarse=logits)
 
 
 def exact_examples() -> list[tuple[torch.Tensor, torch.Tensor]]:

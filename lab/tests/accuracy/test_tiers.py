@@ -70,7 +70,7 @@ def test_the_unoptimised_path_takes_no_shortcut():
     plain = bench.segmenter("anatomy", "torch", shortcuts=False)
     blob = torch.zeros(1, 2, 32, 32, 32)
     blob[:, 1, 8:24, 8:24, 8:24] = 9
-    encoding = Encoding(stem=blob, pyramid=(), embedding=blob, coarse_logits=blob)
+    encoding = Encoding(stem=blob, pyramid=(), embedding=blob, coarse=blob)
     assert not usual.answering.find_region(encoding, (8, 8, 8)).is_whole
     assert plain.answering.find_region(encoding, (8, 8, 8)).is_whole
     assert not plain.model.denoiser.trusts_coarse_head

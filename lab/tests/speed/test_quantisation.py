@@ -62,8 +62,8 @@ def test_differences_are_those_counted_by_hand(bench) -> None:
     other[:, :, 4] = logits[:, :, 0]  # one more of sixteen slabs
     found = differences(
         bench.model,
-        replace(encoding, coarse_logits=logits),
-        replace(encoding, coarse_logits=other),
+        replace(encoding, coarse=logits),
+        replace(encoding, coarse=other),
     )
     assert found["labels_as_torch"] == pytest.approx(15 / 16)
     first, second = 2 * 11 / (12 + 11), 2 * 4 / (4 + 5)
@@ -98,7 +98,7 @@ def test_scores_against_the_truth_are_those_counted_by_hand(bench, prepared) -> 
     truth = np.zeros((16, 16, 16), np.int32)
     truth[:4] = 2  # it fills a quarter
     scores = Truth(truth, (2,), prepared).scores(
-        replace(encoding, coarse_logits=logits), bench.card.labels
+        replace(encoding, coarse=logits), bench.card.labels
     )
     assert scores["true_dice"] == pytest.approx(2 * 4 / (4 + 8))
     p = float(torch.softmax(logits, 1)[0, :, 0, 0, 0].max())

@@ -95,6 +95,11 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return torch.softmax(logits.movedim(1, -1), dim=-1).movedim(-1, 1)
 
 
+def log_probabilities(p: Tensor) -> Tensor:
+    """Return the logarithm of probabilities: logits that stand for them."""
+    return p.clamp_min(torch.finfo(p.dtype).tiny).log()
+
+
 def block_means(x: Tensor) -> Tensor:
     """Return the means over 2-voxel blocks: ``b c *grid`` to ``b c *(grid / 2)``.
 

@@ -33,6 +33,7 @@ from ddmseg.networks.blocks import (
     channels_last,
     class_probabilities,
     fold,
+    log_probabilities,
 )
 from ddmseg.networks.image_encoder import Encoding, FineHead
 from ddmseg.types import ClassMap, Mask, PerItem
@@ -58,7 +59,8 @@ class Conditions:
         stem: the encoder's features on the image grid.
         prior: what the coarse head says where the mask lives, in the form in which the
             denoiser says it, or None without prior.
-        fine_prior: the same on the image grid.
+        fine_prior: what the coarse head says on the image grid: logits, or probabilities.
+        decided: whether these are probabilities.
         embedding: z_I where the mask lives, for a denoiser that compares there, or None.
         blind: whether this is the unconditional branch, which must not see the image.
     """
@@ -71,12 +73,21 @@ class Conditions:
     fine_prior: ClassMap | None
     embedding: Tensor | None = None
     blind: bool = False
+    decided: bool = False
 
     def at_voxels(self, voxels: Tensor) -> Conditions:
         """Return them with the prior of some voxels of the flattened image grid alone."""
         if self.fine_prior is None:
             return self
-        return replace(self, fine_prior=at_voxels(self.fine_prior, voxels))
+        there = replace(self, fine_prior=at_voxels(self.fine_prior, voxels))
+        return replace(there, fine_prior=there.prior_logits, decided=False)
+
+    @property
+    def prior_logits(self) -> ClassMap | None:
+        """Logits of the coarse head, where the answer starts from them."""
+        if self.fine_prior is None or not self.decided:
+            return self.fine_prior
+        return log_probabilities(self.fine_prior)
 
     def without_image(self) -> Conditions:
         """The conditions of the unconditional branch of classifier-free guidance."""
@@ -285,7 +296,8 @@ def fine_logits(
         voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
     """
     logits: Tensor = head(hidden, conditions.stem, voxels)
-    return logits if conditions.fine_prior is None else logits + conditions.fine_prior
+    prior = conditions.prior_logits
+    return logits if prior is None else logits + prior
 
 
 def pooled_logits(logits: ClassMap) -> MaskGridMap:

@@ -25,6 +25,8 @@ from ddmseg.networks.blocks import (
     ResidualBlock,
     at_voxels,
     channels_last,
+    class_probabilities,
+    log_probabilities,
     unfold,
 )
 from ddmseg.networks.normalisation import Normalisation
@@ -40,18 +42,31 @@ class Encoding:
         pyramid: decoder features, the finest (half the image grid) first.
         embedding: z_I, folded: the channels of each 2-voxel block side by side on
             half the grid. Use :attr:`image_features` for the voxelwise form.
-        coarse_logits: segmentation by the coarse head, on the image grid.
+        coarse: what the coarse head says, on the image grid: logits, or the probabilities
+            that they stand for. A whole head of 33 classes has room for one of them.
+        decided: whether these are probabilities.
     """
 
     stem: Tensor
     pyramid: tuple[Tensor, ...]
     embedding: Tensor
-    coarse_logits: ClassMap
+    coarse: ClassMap
+    decided: bool = False
+
+    @property
+    def coarse_logits(self) -> ClassMap:
+        """Logits of the coarse head."""
+        return log_probabilities(self.coarse) if self.decided else self.coarse
+
+    @property
+    def coarse_probabilities(self) -> ClassMap:
+        """Class probabilities of the coarse head."""
+        return self.coarse if self.decided else class_probabilities(self.coarse)
 
     @property
     def stem_stride(self) -> int:
         """Image voxels between two places of the stem."""
-        return int(self.coarse_logits.shape[2] // self.stem.shape[2])
+        return int(self.coarse.shape[2] // self.stem.shape[2])
 
     @property
     def image_features(self) -> Features:
@@ -131,7 +146,7 @@ class FeatureEncoder(nn.Module, ABC):
             stem=stem,
             pyramid=pyramid,
             embedding=self.embed(pyramid[0]),
-            coarse_logits=self.head(pyramid[0], stem) if logits is None else logits,
+            coarse=self.head(pyramid[0], stem) if logits is None else logits,
         )
 
     def with_share(self, encoding: Encoding, share: float) -> Encoding:

@@ -22,7 +22,6 @@ from ddmseg.networks.blocks import (
     TimeEmbedding,
     block_means,
     channels_last,
-    class_probabilities,
 )
 from ddmseg.networks.denoiser import Conditions, fine_logits
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
@@ -85,8 +84,8 @@ class LightDenoiser(nn.Module):
         prior = fine_prior = None
         if coarse_prior:
             # The denoiser corrects the coarse head but must not bend it.
-            fine_prior = encoding.coarse_logits.detach()
-            expected = block_means(class_probabilities(fine_prior))
+            fine_prior = encoding.coarse.detach()
+            expected = block_means(encoding.coarse_probabilities.detach())
             prior = self.mask_encoding.logits_of(self.mask_encoding.of_probabilities(expected))
         return Conditions(
             half=self.see_half(encoding.pyramid[0]),
@@ -96,6 +95,7 @@ class LightDenoiser(nn.Module):
             prior=prior,
             fine_prior=fine_prior,
             embedding=encoding.block_features,
+            decided=encoding.decided,
         )
 
     def forward(

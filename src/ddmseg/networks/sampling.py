@@ -69,7 +69,7 @@ class MaskSampler:
         self.schedule = schedule
         self.guidance = guidance or Guidance()
         self.conditions = model.conditions(encoding)
-        coarse = encoding.coarse_logits
+        coarse = encoding.coarse
         grid = [n // model.mask_stride for n in coarse.shape[2:]]
         like = coarse.new_empty((len(coarse), model.mask_encoding.channels, *grid))
         self.first_estimate = model.first_estimate(self.conditions, like)
@@ -81,7 +81,9 @@ class MaskSampler:
         if denoiser is None or not denoiser.trusts_coarse_head or prior is None:
             return None
         # Guidance may lead anywhere.
-        return Undecided.of(prior) if self.guidance.kind == "none" and len(prior) == 1 else None
+        if self.guidance.kind != "none" or len(prior) > 1:
+            return None
+        return Undecided.of(self.encoding.coarse_probabilities)
 
     def __call__(
         self,

@@ -185,7 +185,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         codes = MaskEncoding(self.classes).codebook.to(told)  # of scale 1, as guides are
         agreement = F.linear(told.movedim(1, -1), codes)
         logits = torch.addcmul(encoding.coarse_logits, agreement.movedim(-1, 1), self.guide_scale)
-        return replace(encoding, coarse_logits=logits)
+        return replace(encoding, coarse=logits)
 
     def conditions(self, encoding: Encoding) -> Conditions:
         """Prepare what every denoising step of this scan reuses."""

@@ -109,7 +109,7 @@ def _best_side(n: int, p: int, multiple: int, overlap: float) -> int:
 def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
     """Everything that is blended, with the factor its grid is coarser by."""
     levels = [(x, 2 ** (level + 1)) for level, x in enumerate(encoding.pyramid)]
-    return [(encoding.stem, 1), (encoding.embedding, 2), (encoding.coarse_logits, 1), *levels]
+    return [(encoding.stem, 1), (encoding.embedding, 2), (encoding.coarse, 1), *levels]
 
 
 def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:

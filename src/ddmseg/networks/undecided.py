@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddmseg.networks.blocks import at_voxels, class_probabilities
+from ddmseg.networks.blocks import at_voxels
 from ddmseg.types import ClassMap
 
 SURE = 0.95
@@ -30,13 +30,12 @@ class Undecided:
     labels: Tensor
 
     @classmethod
-    def of(cls, coarse_logits: ClassMap) -> Undecided:
+    def of(cls, p: ClassMap) -> Undecided:
         """Find them.
 
         Args:
-            coarse_logits: of one scan.
+            p: class probabilities of the coarse head, of one scan.
         """
-        p = class_probabilities(coarse_logits)
         top, labels = p.max(dim=1)
         return cls((top < SURE).flatten().nonzero().flatten(), p, winners(labels, p.shape[1]))
 

@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.maths.discrepancy import ensemble_weights
-from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.undecided import winners
@@ -73,7 +72,7 @@ class Answer:
 
 def coarse_answer(encoding: Encoding) -> Answer:
     """Return the coarse head's answer: no sample, no step."""
-    p = class_probabilities(encoding.coarse_logits)
+    p = encoding.coarse_probabilities
     return Answer(p, torch.zeros(0), torch.zeros(0, p.shape[1]), 0)
 
 
@@ -147,7 +146,7 @@ def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap
     """Return the mean of the samples joined with the coarse head, on the whole grid."""
     there = sampler.undecided
     if there is None:
-        coarse = class_probabilities(sampler.encoding.coarse_logits)
+        coarse = sampler.encoding.coarse_probabilities
         return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
     mean = mean.mul_(1 - coarse_share).add_(there.of_coarse, alpha=coarse_share)
     return there.probabilities(mean)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ddmseg.networks.blocks import class_probabilities
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.pipeline.ensemble import Answer
 from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box
@@ -43,7 +42,7 @@ class SampledRegion:
             patch: voxels of the training patches. A grid hardly larger is taken whole: what
                 the network normalises by should be as in training.
         """
-        logits = encoding.coarse_logits
+        logits = encoding.coarse
         box = foreground_box(logits, MULTIPLE, margin=REACH_VOXELS)
         sides = [side.stop - side.start for side in box]
         narrow = any(n < least for n, least in zip(sides, patch, strict=True))
@@ -52,7 +51,7 @@ class SampledRegion:
     @classmethod
     def whole(cls, encoding: Encoding, patch: Sequence[int] = ()) -> SampledRegion:
         """Return the whole grid; arguments as of :meth:`of`."""
-        grid = tuple(encoding.coarse_logits.shape[2:])
+        grid = tuple(encoding.coarse.shape[2:])
         return cls(tuple(slice(0, n) for n in grid), grid)
 
     @property
@@ -73,7 +72,7 @@ class SampledRegion:
         """
         if self.is_whole:
             return answer
-        p = class_probabilities(whole.coarse_logits)
+        p = whole.coarse_probabilities.clone() if whole.decided else whole.coarse_probabilities
         inside = (slice(None), slice(None), *self.box)
         axes = tuple(range(2, p.dim()))
         around = (p.sum(axes) - p[inside].sum(axes))[0]

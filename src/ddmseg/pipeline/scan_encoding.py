@@ -15,6 +15,7 @@ from ddmseg.imaging.preprocess import Prepared, prepare
 from ddmseg.imaging.steps import Crop
 from ddmseg.imaging.volume import Volume
 from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.block_head import SLAB
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
@@ -118,7 +119,7 @@ def encode_scan(
         else:
             encode = None if engine is None else engine.encode
             encoding = encode_tiled(model, image, tiles, encode=encode, at_once=at_once)
-            box = foreground_box(encoding.coarse_logits, model.multiple)
+            box = foreground_box(encoding.coarse, model.multiple)
             encoding = crop_encoding(encoding, box)
         if cache is not None:
             starts_and_ends = [[side.start, side.stop] for side in box]
@@ -142,7 +143,19 @@ def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[
     box = _box_around(_main_pieces(inside), encoder.multiple, tuple(image.shape[2:]))
     stem = _cut(stem, box, encoder.stem_stride)
     pyramid = tuple(_cut(x, box, 2 ** (level + 1)) for level, x in enumerate(pyramid))
-    return encoder.completed(stem, pyramid), box
+    return decided(encoder.completed(stem, pyramid)), box
+
+
+def decided(encoding: Encoding) -> Encoding:
+    """Return the encoding with probabilities in the place of its logits, which are gone.
+
+    In place and slab by slab: together they would be the peak of a scan's memory.
+    """
+    rows = encoding.coarse.movedim(1, -1)
+    for start in range(0, rows.shape[1], SLAB):
+        slab = rows[:, start : start + SLAB]
+        slab.copy_(torch.softmax(slab, dim=-1))
+    return replace(encoding, decided=True)
 
 
 def _main_pieces(inside: Tensor) -> Tensor:
@@ -215,7 +228,7 @@ def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
         stem=_cut(encoding.stem, box, encoding.stem_stride),
         pyramid=tuple(_cut(x, box, 2 ** (level + 1)) for level, x in pyramid),
         embedding=_cut(encoding.embedding, box, 2),
-        coarse_logits=_cut(encoding.coarse_logits, box, 1),
+        coarse=_cut(encoding.coarse, box, 1),
     )
 
 
@@ -231,7 +244,7 @@ def _pack(encoding: Encoding) -> dict[str, Tensor]:
     levels = {f"pyramid{level}": x for level, x in enumerate(encoding.pyramid)}
     found = {"stem": encoding.stem, **levels}
     if encoding.stem_stride == 1:  # blended from tiles
-        found |= {"embedding": encoding.embedding, "coarse_logits": encoding.coarse_logits}
+        found |= {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
     return found
 
 
@@ -241,7 +254,7 @@ def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
     last = {name: x.contiguous(memory_format=form) for name, x in tensors.items()}
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
     if encoder.stem_stride > 1:
-        return encoder.completed(last["stem"], pyramid)
+        return decided(encoder.completed(last["stem"], pyramid))
     return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])
 
 

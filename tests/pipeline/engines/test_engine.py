@@ -221,7 +221,7 @@ def test_a_check_sees_what_is_wrong(model) -> None:
     ours = model.encode(check_image(model))
     assert compare(ours, ours) == Agreement(1.0, 0.0, 0.0)
     assert compare(ours, ours).suffices("fp32")
-    flipped = replace(ours, coarse_logits=-ours.coarse_logits)
+    flipped = replace(ours, coarse=-ours.coarse_logits)
     broken = replace(ours, embedding=ours.embedding * float("nan"))
     smaller = replace(ours, stem=ours.stem[..., :-1])
     fewer = replace(ours, pyramid=ours.pyramid[:-1])

@@ -23,7 +23,7 @@ def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
     The coarse head rather than the answer: its foreground does not depend on the mode or on
     the samples drawn. None where it finds no foreground.
     """
-    inside = encoding.coarse_logits.argmax(1, keepdim=True) > 0
+    inside = encoding.coarse.argmax(1, keepdim=True) > 0
     if not inside.any():
         return None
     z_I = encoding.image_features.movedim(1, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Generator
 
@@ -41,8 +43,9 @@ class LabelMapSource:
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
             skull_strip_probability=settings.skull_strip_probability,
             brain_centred_probability=settings.brain_centred_probability,
-            **({"lesion_probability": LESION_PROBABILITY} if settings.lesions else {}),
         )
+        if settings.lesions:
+            drawn = replace(drawn, lesion_probability=LESION_PROBABILITY)
         split = split_cases(list_cases(root), "label_maps")
 
         def synthesiser(name: str) -> LabelMapSynthesiser:
