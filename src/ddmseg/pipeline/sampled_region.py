@@ -42,6 +42,8 @@ class SampledRegion:
             patch: voxels of the training patches. A grid hardly larger is taken whole: what
                 the network normalises by should be as in training.
         """
+        if encoding.decided:  # is cut to the brain's box already, and large to copy
+            return cls.whole(encoding)
         logits = encoding.coarse
         box = foreground_box(logits, MULTIPLE, margin=REACH_VOXELS)
         sides = [side.stop - side.start for side in box]
