@@ -14,7 +14,6 @@ from ddmseg.maths.calibration import DiceCalibration
 from ddmseg_lab.accuracy import (
     anatomy,
     discrepancy,
-    distillation,
     hippocampus,
     monitor_alarms,
     robustness,
@@ -27,7 +26,6 @@ from ddmseg_lab.bench.stages import STAGES
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.comparison.peers import summary as peers
-from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
 from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg_lab.evidence.results_page import NAMES
 from ddmseg_lab.records import RawTable, read_summary, write_summary
@@ -119,28 +117,6 @@ def robustness_summary() -> dict[str, object]:
         for condition in (("intact", 0, 0.8, "pass"), ("noise", 5, 0.5, "fail"))
     ]
     return {**MODELS, **robustness.summarise(rows)}
-
-
-def distillation_summary() -> dict[str, object]:
-    """A student that loses a hundredth, through the real comparison."""
-
-    def rows(dice: float, ece: float, seconds: float) -> list[dict[str, str]]:
-        values = {"dice": dice, "ece": ece, "processor_seconds": seconds}
-        shown = {name: str(value) for name, value in values.items()}
-        return [{"case": case, "person": case, **shown} for case in CASES]
-
-    compared = distillation.compare(rows(0.792, 0.08, 1), rows(0.8, 0.09, 3))
-    fast = distillation.compare(rows(0.7, 0.08, 0.1), rows(0.8, 0.09, 0.3))
-    test = {"test": {"diffusion against diffusion": compared, "fast against fast": fast}}
-
-    def student(name: str, weights: str, method: str) -> dict[str, object]:
-        own = {"name": name, "weights": weights, "parameters": 131_196}
-        teacher = {"name": "toy", "weights": "aaa"}
-        return {"student": own, "teacher": teacher, "method": method, "splits": test}
-
-    found = [student(SHIPPED, "bbb", "consistency"), student(LIGHT, "ccc", "soft_labels")]
-    students = dict(zip((SHIPPED, LIGHT), found, strict=True))
-    return {"machine": MACHINE, "students": students}
 
 
 def speed_summary() -> dict[str, object]:
@@ -270,7 +246,6 @@ def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
         "discrepancy_hippocampus": discrepancy_summary("test"),
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "robustness_anatomy": robustness_summary(),
-        "distillation": distillation_summary(),
         "tiers": tiers_summary(),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),

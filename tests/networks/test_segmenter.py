@@ -11,11 +11,10 @@ import torch
 import ddmseg.networks
 from ddmseg.errors import SettingsError
 from ddmseg.maths.discrepancy import discrepancy_map
-from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from toys import shake, tiny_model
+from toys import tiny_model
 
 GRID = 8
 
@@ -213,31 +212,3 @@ def test_a_noise_predictor_samples_finite_probabilities():
 def test_analog_bits_have_no_noise_target():
     with pytest.raises(SettingsError, match="at most 16"):
         tiny_model(classes=17, target="noise")
-
-
-# A guide: the mask of a coarser model behind the image
-
-
-@pytest.mark.parametrize(("dims", "classes"), [(2, 3), (3, 3), (2, 20)])
-@torch.no_grad()
-def test_before_training_the_coarse_head_repeats_its_guide(dims, classes):
-    encoding = MaskEncoding(classes)
-    told = torch.randint(classes, (1, *(GRID,) * dims), generator=torch.Generator().manual_seed(1))
-    guide = encoding.of_labels(told)
-    image = torch.randn(1, 1, *(GRID,) * dims)
-    model = DiscrepancyDiffusionSegmenter(
-        dims, 1 + encoding.channels, classes, widths=(4, 8, 8), guided=True
-    )
-    coarse = model(torch.cat([image, guide], dim=1))
-    assert torch.equal(coarse.argmax(1), told)
-    p = torch.softmax(coarse, dim=1).gather(1, told[:, None])
-    assert p.min() > 0.8
-
-
-@torch.no_grad()
-def test_a_trained_coarse_head_corrects_its_guide():
-    model = DiscrepancyDiffusionSegmenter(2, 4, 3, widths=(4, 8, 8), guided=True)
-    image = torch.randn(1, 4, GRID, GRID)
-    before = model(image)
-    shake(model)
-    assert (model(image) - before).abs().max() > 0.1

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from ddmseg.errors import CheckpointError
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import (
     Card,
     build_model,
@@ -21,6 +22,7 @@ from ddmseg.pipeline.checkpoint import (
     save_state,
     save_weights,
 )
+from ddmseg.pipeline.config.retired import RETIRED
 from ddmseg.pipeline.settings_reader import settings_to_dict
 from toys import fingerprint, shake, tiny_settings
 
@@ -172,6 +174,20 @@ def test_weights_of_another_kind_are_refused(saved):
     settings = settings_to_dict(tiny_settings(model={"diffusion": False}))
     edit_card(path, settings=settings)
     assert "(Unexpected key(s) in state_dict" in refusal(path)
+
+
+def test_a_card_from_before_loads_unless_it_is_of_what_is_gone(saved):
+    path = saved[2]
+    settings = settings_to_dict(tiny_settings())
+    for table, keys in RETIRED.items():
+        settings[table].update(keys)
+    edit_card(path, settings=settings)
+    network, card = load_weights(path)
+    assert isinstance(network, DiscrepancyDiffusionSegmenter)
+    assert "guided" not in card.settings["model"]
+    settings["model"]["guided"] = True
+    edit_card(path, settings=settings)
+    assert "(model.guided: got True; second levels in patches are gone: take" in refusal(path)
 
 
 def test_a_card_of_a_later_version_is_refused(saved):

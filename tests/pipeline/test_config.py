@@ -22,6 +22,7 @@ from ddmseg.pipeline.config import (
     TrainingSettings,
     read_settings,
 )
+from ddmseg.pipeline.config.retired import RETIRED, without_retired
 from ddmseg.pipeline.config.whole import CONTRASTS_OF
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.pipeline.sources import SOURCES
@@ -240,19 +241,19 @@ def test_noise_is_no_target_where_masks_are_recycled():
 
 
 @pytest.mark.parametrize(
-    ("decides", "second", "message"),
-    [
-        ([17], False, r"got \(17,\); a model that is no second level decides everything"),
-        ([17, 1004], True, r"got \(17, 1004\); must be FreeSurfer ids among 2, 3, .*, 60"),
-        ([0], True, r"got \(0,\); must be FreeSurfer ids among"),
-    ],
+    ("table", "key", "value"),
+    [("model", "guided", True), ("data", "guide", "level_one"), ("sampling", "decides", [11])],
 )
-def test_only_a_second_level_is_told_what_it_decides(decides, second, message):
-    raw = {"name": "x", "sampling": {"decides": decides}}
-    if second:
-        raw |= {"model": {"contrasts": 7, "guided": True}, "data": {"guide": "level_one"}}
-    with pytest.raises(SettingsError, match=f"sampling.decides: {message}"):
-        settings_from_dict(Settings, raw)
+def test_settings_that_are_gone_load_from_cards_where_they_did_nothing(table, key, value):
+    stored = json.loads(json.dumps(settings_to_dict(Settings("old"))))
+    for name, keys in RETIRED.items():
+        stored[name].update(keys)
+    assert settings_from_dict(Settings, without_retired(stored)) == Settings("old")
+    with pytest.raises(SettingsError, match=f"{table}.{key}: unknown setting"):
+        settings_from_dict(Settings, {"name": "new", table: {key: RETIRED[table][key]}})
+    stored[table][key] = value
+    with pytest.raises(SettingsError, match=rf"^{table}.{key}: got .*; second levels in patches"):
+        without_retired(stored)
 
 
 def test_settings_cannot_be_changed():

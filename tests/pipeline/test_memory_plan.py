@@ -18,12 +18,10 @@ from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
 from ddmseg.pipeline.memory import plan as memory_plan
 from ddmseg.pipeline.memory.estimate import (
     BASE,
-    EXPECTING,
     SCAN_BYTES,
     SLACK,
     Footprint,
     peak_bytes,
-    refining_bytes,
 )
 from ddmseg.pipeline.memory.plan import (
     GPU_TILES,
@@ -80,16 +78,6 @@ def test_more_of_anything_never_takes_less(grid, voxels, probabilities, samples)
     ]
     assert all(peak_bytes(larger) >= peak_bytes(one) for larger in two)
     assert peak_bytes(one, on_gpu=True) <= peak_bytes(one)
-
-
-def test_the_estimate_of_level_2_by_hand() -> None:
-    blending = 4 * (1000 * (5 + 3 + EXPECTING) + 200)
-    assert refining_bytes(1000, classes=5, guides=3, scan_voxels=200) == BASE + round(
-        SLACK * blending
-    )
-    restoring = 1000 * 4 * (5 + 3) + 10**6 * (SCAN_BYTES + 4 * 5)
-    kept = refining_bytes(1000, classes=5, guides=3, scan_voxels=10**6, probabilities=True)
-    assert kept == BASE + round(SLACK * restoring)
 
 
 @given(st.tuples(sides, sides, sides), st.booleans())

@@ -339,7 +339,6 @@ def test_the_shelf_keeps_who_came_first_and_reads_each_once(brains, monkeypatch)
         ({"kind": "brats", "maps": "inter_intra"}, "brats is prepared as ddmseg segment prepares"),
         ({"kind": "lpba40", "bias_field": True}, "data.bias_field: got True; lpba40 is prepared"),
         ({"kind": "lpba40", "synthetic_share": 0.5}, "data.synthetic_share: got 0.5; lpba40"),
-        ({"kind": "brats", "guide": "level_one"}, "brats has one level; leave it out"),
     ],
 )
 def test_settings_that_a_set_has_no_use_for_are_refused(changes, message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,6 @@ def test_every_shipped_model_is_intact_and_says_its_terms() -> None:
 def test_names_come_with_the_default_first(shelf) -> None:
     assert zoo.model_names() == ["anatomy", "hippocampus"]
     assert [card.name for card in zoo.shipped_cards()] == ["anatomy", "hippocampus"]
-
-
-def test_a_second_level_ships_and_cannot_be_asked_for(shelf) -> None:
-    for suffix in ("safetensors", "json"):
-        shutil.copy(shelf / f"hippocampus.{suffix}", shelf / f"hippocampus_fine.{suffix}")
-    assert zoo.weights_names() == ["anatomy", "hippocampus", "hippocampus_fine"]
-    assert zoo.model_names() == ["anatomy", "hippocampus"]
-    with pytest.raises(UsageError, match=r"allowed are anatomy, hippocampus, or"):
-        zoo.model_path("hippocampus_fine")
 
 
 def test_a_name_leads_to_its_file(shelf) -> None:

@@ -37,13 +37,11 @@ from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import mean_by_group, mean_interval
 
 STEPS, SAMPLES = 10, 4
-LEVEL_TWO = "level 2"
 MODES: dict[str, dict[str, Any]] = {
-    "fast": {"mode": "fast", "level": "1"},
-    "diffusion": {"mode": "diffusion", "level": "1", "steps": STEPS, "samples": SAMPLES},
-    LEVEL_TWO: {"mode": "fast", "level": "2"},
+    "fast": {"mode": "fast"},
+    "diffusion": {"mode": "diffusion", "steps": STEPS, "samples": SAMPLES},
 }
-"""Options by what the table calls them; the last is for models that have a second level."""
+"""Options by what the table calls them."""
 SPLITS = {"development": "validation", "test": "test"}
 """How the page calls a split, and how the split file does."""
 ALL = "all structures in common"
@@ -146,16 +144,6 @@ def _group_interval(
     return mean_interval(mean_by_group(each, [person[case] for case in cases]))
 
 
-def gain(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """By how much level 2 raises the mean Dice of a scan that fast would have answered."""
-    of = {mode: [row for row in rows if row["mode"] == mode] for mode in ("fast", LEVEL_TWO)}
-    cases = sorted({row["case"] for row in rows})
-    person = {row["case"]: row["person"] for row in rows}
-    each = (mean_by_group(numbers(r, "dice"), [row["case"] for row in r]) for r in of.values())
-    differences = [after - before for before, after in zip(*each, strict=True)]
-    return mean_interval(mean_by_group(differences, [person[case] for case in cases]))
-
-
 def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
     """How far the expected Dice of each scan is from its true mean."""
     cases = sorted({row["case"] for row in rows})
@@ -170,35 +158,27 @@ def run(arguments: Arguments) -> None:
     """Measure one scan after the other, then sum up."""
     segmenter = Segmenter.load(arguments.model, device="cpu")
     weights = short_checksum(segmenter.card)
-    modes = [mode for mode in MODES if mode != LEVEL_TWO or segmenter.second is not None]
     path = arguments.output / "anatomy.tsv"
     table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     splits: dict[str, Any] = {}
-    gains: dict[str, Any] = {}
     for split, name in SPLITS.items():
         cases = listed.require(name)[: arguments.cases]
         for case in cases:
-            for mode in modes:
+            for mode in MODES:
                 if not table.has(case=case.identifier, mode=mode):
                     table.add(measure(segmenter, case, split, mode))
         wanted = {case.identifier for case in cases}
         rows = [row for row in table.select(split=split) if row["case"] in wanted]
         splits[split] = {
-            mode: summarise([row for row in rows if row["mode"] == mode]) for mode in modes
+            mode: summarise([row for row in rows if row["mode"] == mode]) for mode in MODES
         }
-        if LEVEL_TWO in modes:
-            gains[split] = gain(rows)
-    models = {"ddm": describe_model(segmenter.card)}
-    if segmenter.second is not None:
-        models["level two"] = describe_model(segmenter.second.card)
     summary = {
-        "models": models,
+        "models": {"ddm": describe_model(segmenter.card)},
         "machine": describe_machine(),
         "steps": STEPS,
         "samples": SAMPLES,
         "splits": splits,
-        "level_two_gain": gains,
     }
     write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
 

@@ -3,11 +3,10 @@
     python -m ddmseg_lab.accuracy.tiers --data DATA
 
 Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
-auto, diffusion, level 2 where the model has one, and other engines; ``full``, the last rung
-of the ladder that mode auto climbs; and ``unoptimised``, the same as diffusion without any of
-its shortcuts. Whole heads come intact and, so that auto has something to decide, degraded. Writes
-``results/tiers.tsv`` (one row a scan and tier) and ``results/tiers.json``; a stopped run
-goes on.
+auto, diffusion and other engines; ``full``, the last rung of the ladder that mode auto climbs;
+and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come intact
+and, so that auto has something to decide, degraded. Writes ``results/tiers.tsv`` (one row a
+scan and tier) and ``results/tiers.json``; a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from ddmseg_lab.accuracy.anatomy import structure_dice
 from ddmseg_lab.accuracy.hippocampus import hippocampus_dice
 from ddmseg_lab.accuracy.robustness import INTACT, write_degraded
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.bench.tiers import AUTO, FULL_DRAW, LEVEL_TWO, TIERS, Tier, choose_tiers
 from ddmseg_lab.bench.tiers import FULL as DIFFUSION
+from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
 from ddmseg_lab.measuring import (
     Options,
     describe_machine,
@@ -54,8 +53,6 @@ UNOPTIMISED = Tier(
 discrepancy is computed anew in each step."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
 """Artefacts and levels that cost most (``ddmseg_lab.accuracy.robustness``)."""
-MORE_THAN_CHANCE = 0.5
-"""Further seconds, of those of always-fast, by which patches of level 2 show."""
 COLUMNS = (
     *("weights", "set", "case", "person", "condition", "tier"),
     *("dice", "expected_dice", "steps", "samples", "seconds"),
@@ -116,10 +113,9 @@ def head_dice(case: Case, labels: NDArray[Any]) -> float:
     return float(np.nanmean(list(structure_dice(labels, truth).values())))
 
 
-def tiers_here(model: str) -> list[Tier]:
-    """Return all tiers that can be run with a model, what they are compared with last."""
-    two = segmenter(model, "torch").second is not None
-    return [*choose_tiers([], has_second_level=two), FULL, UNOPTIMISED]
+def tiers_here() -> list[Tier]:
+    """Return all tiers that can be run here, what they are compared with last."""
+    return [*choose_tiers([]), FULL, UNOPTIMISED]
 
 
 @cache
@@ -204,13 +200,11 @@ def _gained(
 ) -> dict[str, Any] | None:
     """Return the Dice that a tier gains over always-fast for each further second, all told.
 
-    None where it draws no samples and looks at no patches: its seconds differ by chance alone.
+    None where it draws no samples: its seconds differ by chance alone.
     """
-    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
-    may_refine = tier[0]["tier"] in (AUTO, LEVEL_TWO)
-    refined = may_refine and sum(more) > MORE_THAN_CHANCE * sum(numbers(fast, "seconds"))
-    if all(row["samples"] == "0" for row in tier) and not refined:
+    if all(row["samples"] == "0" for row in tier):
         return None
+    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
     pairs = np.array([gain, more]).T
     persons = [row["person"] for row in tier]
     return group_interval(lambda p: float(p[:, 0].sum() / p[:, 1].sum()), pairs, persons)
@@ -223,14 +217,14 @@ def run(arguments: Arguments) -> None:
     path = arguments.output / "tiers.tsv"
     checksums = [short_checksum(card) for card in cards.values()]
     table = RawTable(path, COLUMNS, checksums, fresh=arguments.fresh)
-    tiers = {scans.model: tiers_here(scans.model) for scans in sets}
+    tiers = tiers_here()
     for scans in sets:
-        for tier in tiers[scans.model]:
+        for tier in tiers:
             fill(table, scans, tier)
     summary = {
         "models": {name: describe_model(card) for name, card in cards.items()},
         "machine": describe_machine(),
-        "tiers": {tier.name: tier.title for of in tiers.values() for tier in of},
+        "tiers": {tier.name: tier.title for tier in tiers},
         "full": dict(FULL.options),
         "degraded": [f"{artefact} {level}" for artefact, level in DEGRADED],
         "sets": {scans.name: summarise(table.select(set=scans.name)) for scans in sets},

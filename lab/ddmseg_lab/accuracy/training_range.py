@@ -93,7 +93,7 @@ def _mean_dice(classes: Tensor, truth: Tensor, count: int) -> float:
 def of_real_heads(arguments: Arguments) -> Iterator[Profile]:
     """Yield what each development scan of MALC2012 looks like."""
     segmenter = Segmenter.load(arguments.model, device="cpu")
-    options = SegmentOptions(mode="fast", level="1")
+    options = SegmentOptions(mode="fast")
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     for case in listed.require("validation"):
         scan = as_volume(case.images[0])

@@ -36,7 +36,7 @@ def on_real_heads(arguments: Arguments, card: Card) -> Card:
     segmenter = Segmenter.load(arguments.model, device="cpu")
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     cases = listed.require("validation")[: arguments.cases]
-    found = [segmenter(case.images[0], mode="fast", level="1").quality for case in cases]
+    found = [segmenter(case.images[0], mode="fast").quality for case in cases]
     told = usual(
         [quality.expected_dice for quality in found],
         [quality.expected_dice_by_structure for quality in found],

@@ -1,4 +1,4 @@
-"""What a user may pick: modes, the second level, engines."""
+"""What a user may pick: modes and engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddmseg.pipeline.engines.catalogue import KINDS, resolve
 
 FULL_DRAW = Draw(steps=10, samples=4)
 """Of the full diffusion answer, which the others are compared with."""
-FAST, AUTO, FULL, LEVEL_TWO = "fast", "auto", "diffusion", "level2"
+FAST, AUTO, FULL = "fast", "auto", "diffusion"
 
 
 @dataclass(frozen=True)
@@ -48,43 +48,37 @@ TIERS: dict[str, Tier] = {
         Tier(FAST, "fast", {"mode": "fast"}),
         Tier(AUTO, "auto"),
         Tier(FULL, f"diffusion, {FULL_DRAW}", _FULL_OPTIONS),
-        Tier(LEVEL_TWO, "fast, then level 2", {"mode": "fast", "level": "2"}),
         *(Tier(engine, f"fast, {engine}", {"mode": "fast"}, engine) for engine in KINDS),
     )
 }
 """By name, in the order of the tables."""
 
 
-def choose_tiers(
-    names: Sequence[str], *, has_second_level: bool, device: str = "cpu"
-) -> list[Tier]:
+def choose_tiers(names: Sequence[str], *, device: str = "cpu") -> list[Tier]:
     """Return the tiers of these names; without a name, all that can be run here.
 
     Args:
         names: as typed.
-        has_second_level: whether the model has one.
         device: kind of device, ``cpu`` or ``cuda``.
 
     Raises:
-        UsageError: for an unknown tier, or one that the model or the device does not have.
+        UsageError: for an unknown tier, or one that the device does not have.
         MissingExtraError: for a named engine that is not installed.
     """
     if not names:
-        return [tier for tier in TIERS.values() if _is_there(tier, has_second_level, device)]
+        return [tier for tier in TIERS.values() if _is_there(tier, device)]
     for name in names:
         if name not in TIERS:
             raise UsageError(
                 f"tiers: got '{name}'{did_you_mean(name, TIERS)}; allowed are {', '.join(TIERS)}"
             )
-        if name == LEVEL_TWO and not has_second_level:
-            raise UsageError(f"tiers: got '{LEVEL_TWO}'; the model has one level: leave it out")
         resolve(TIERS[name].engine, device=device)
     return [tier for tier in TIERS.values() if tier.name in names]
 
 
-def _is_there(tier: Tier, has_second_level: bool, device: str) -> bool:
+def _is_there(tier: Tier, device: str) -> bool:
     try:
         resolve(tier.engine, device=device)
     except UsageError:  # not installed, or not for this device
         return False
-    return has_second_level or tier.name != LEVEL_TWO
+    return True

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,11 +62,6 @@ class Workbench:
         if key not in self._segmenters:
             self._segmenters[key] = Segmenter.load(key[1], device=self._device, engine=engine)
         return self._segmenters[key]
-
-    @cached_property
-    def has_second_level(self) -> bool:
-        """Whether the model has one."""
-        return self.segmenter().second is not None
 
     @property
     def device(self) -> torch.device:

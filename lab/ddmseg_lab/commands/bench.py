@@ -29,7 +29,7 @@ class Arguments:
     output: Output = RESULTS
     """Folder for bench.tsv, a row a measurement, and bench.json, which ddmseg report reads."""
     tiers: Annotated[str, arg(metavar="NAME,NAME", help_behavior_hint="(all that run here)")] = ""
-    """Of fast, auto, diffusion, level2, onnx, openvino, openvino-int8, with commas between."""
+    """Of fast, auto, diffusion, onnx, openvino, openvino-int8, with commas between."""
     repeats: Annotated[int, arg(metavar="N")] = 5
     """Of each measurement; the median counts. Sizes of scaling are measured 3 times at most, and
     peak memory once."""

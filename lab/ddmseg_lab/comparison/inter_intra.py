@@ -32,6 +32,7 @@ from ddmseg.imaging.augmentation import centre
 from ddmseg.pipeline.checkpoint import first_reason, load_state, save_state
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import DataSettings
+from ddmseg.pipeline.config.retired import without_retired
 from ddmseg.pipeline.settings_reader import settings_from_dict
 from ddmseg.pipeline.sources.subject import Subject, padded
 from ddmseg.pipeline.training.batches import seeded
@@ -229,7 +230,8 @@ def load_maps(folder: Path, settings: DataSettings) -> Kept:
 def _is_of(numbers: dict[str, Any], settings: DataSettings) -> bool:
     """Say whether ensembles were trained with these settings of the data and this recipe."""
     try:
-        there = settings_from_dict(DataSettings, numbers["data"])
+        stored = without_retired({"data": numbers["data"]})["data"]
+        there = settings_from_dict(DataSettings, stored)
     except (KeyError, SettingsError):
         return False
     return there == settings and numbers.get("recipe") == asdict(Recipe())

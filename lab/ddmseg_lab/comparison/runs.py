@@ -11,6 +11,7 @@ from typing import Any
 from ddmseg.errors import SettingsError
 from ddmseg.pipeline.checkpoint import load_state
 from ddmseg.pipeline.config import RowSettings, Settings
+from ddmseg.pipeline.config.retired import without_retired
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.pipeline.training.trainer import Progress, Trainer
 from ddmseg_lab.comparison.mapped import row_source
@@ -82,9 +83,9 @@ def trained_run(
 
 
 def reads_as(plain: dict[str, Any], settings: Settings) -> bool:
-    """Say whether stored settings mean these: a setting that is new since has its default."""
+    """Say whether stored settings mean these: one that is new since has its default."""
     try:
-        return settings_from_dict(Settings, plain) == settings
+        return settings_from_dict(Settings, without_retired(plain)) == settings
     except SettingsError:
         return False
 

@@ -89,12 +89,9 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _intact_cards() -> dict[str, Card]:
-    """Return the card of every weights file that ships, by the name of the file.
-
-    Files that no user names, such as second levels, are among them: they ship, too.
-    """
+    """Return the card of every weights file that ships, by the name of the file."""
     cards = {}
-    for name in zoo.weights_names():
+    for name in zoo.model_names():
         path = zoo.weights_folder() / f"{name}{zoo.SUFFIX}"
         if not zoo.is_intact(path):
             raise CheckpointError(f"{path}: checksum differs from its card; install ddmseg again")

@@ -28,7 +28,6 @@ NAMES = (
     "discrepancy_hippocampus",
     "discrepancy_anatomy",
     "robustness_anatomy",
-    "distillation",
     "tiers",
     "speed_segment",
     "bench",

@@ -215,7 +215,6 @@ def grid_of(path: Path) -> tuple[int, int, int]:
         (["--repeats", "0"], "repeats: got 0; it must be at least 1"),
         (["--threads", "0"], "threads: got 0; it must be at least 1"),
         (["--tiers", "fats"], "tiers: got 'fats' (did you mean 'fast'?)"),
-        (["--tiers", "level2"], "tiers: got 'level2'; the model has one level"),
         (["--peers", "samsg"], "peers: got 'samsg' (did you mean 'samseg'?)"),
         (["--repeats", "x"], "--repeats: got 'x'; it must be a whole number"),
         (["--device", "gpu"], "allowed are auto, cpu, cuda"),

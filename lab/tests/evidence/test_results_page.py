@@ -7,7 +7,6 @@ from importlib.util import find_spec
 
 import pytest
 
-from ddmseg_lab.evidence.chapters.distillation import LIGHT, SHIPPED
 from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg_lab.evidence.figures import draw_all
 from ddmseg_lab.evidence.results_page import NAMES, results_page, write_results_page
@@ -166,19 +165,6 @@ def test_the_monitor_is_judged_by_its_false_alarms(summaries):
     assert outcome == "reached, 0.020 to spare"
     assert "| none | 3.0% (0.6% to 8.5%) | 3.0%" in page
     assert "| 0.5 SD | 80.0%" in page
-
-
-def test_a_student_stands_beside_its_teacher(summaries):
-    page = results_page(summaries)
-    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{SHIPPED}` (bbb)")]
-    assert "| 131196 | `toy` (aaa) | consistency | diffusion | 0.792 " in row
-    fast, diffusion = (line for line in page.splitlines() if line.startswith(f"| `{LIGHT}` (ccc)"))
-    assert "| soft labels | fast | 0.700 " in fast
-    assert "| soft labels | diffusion | 0.792 " in diffusion
-    rows = overview(page)
-    assert rows[f"{LIGHT}: parameters"][1] == "131196"
-    assert rows[f"{SHIPPED}: share of its teacher's Dice"][1].startswith("0.99")
-    assert rows[f"{SHIPPED}: ECE more than its teacher's"][1].startswith("−0.01")
 
 
 def test_every_chapter_has_its_command(summaries):

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 STAGE_SHARES = {
     "read": 0.05,
     "prepare": 0.05,
-    "encode": 0.20,
-    "denoise": 0.25,
-    "refine": 0.20,
+    "encode": 0.30,
+    "denoise": 0.35,
     "restore": 0.10,
     "write": 0.15,
 }

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
@@ -29,8 +28,6 @@ from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
 SMALLEST_ALPHA = 1e-3
 """Below it x_t is noise alone and says nothing of x_0."""
-GUIDE_SCALE = 3.0
-"""Logits by which a class is ahead of one that differs in one bit, by half, before training."""
 SMALLEST_SHARE = 1e-4
 """Of a class in predicted probabilities, so that their logarithm is finite."""
 
@@ -65,8 +62,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         diffusion: False leaves the plain network.
         norm_group: channels that share mean and deviation in normalisations; 1 is
             instance normalisation.
-        guided: the last channels of the image are the expected mask of a coarser model,
-            which the coarse head corrects, beginning with no correction.
     """
 
     def __init__(
@@ -91,7 +86,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         target: Literal["clean", "noise"] = "clean",
         diffusion: bool = True,
         norm_group: int = 1,
-        guided: bool = False,
     ) -> None:
         super().__init__()
         _check_target(target, classes)
@@ -121,10 +115,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 embedding=embedding,
                 fine_blocks=fine_blocks,
             )
-        self.guide_scale = nn.Parameter(torch.tensor(GUIDE_SCALE)) if guided else None
-        if guided:
-            nn.init.zeros_(self.image_encoder.head.logits.weight)
-            nn.init.zeros_(self.image_encoder.head.logits.bias)
         light = denoiser_form == "light"
         self.readout: Readout = (CodeReadout if light else ClassReadout)(self.mask_encoding)
         self.segmentation_encoder: SegmentationEncoder | None = None
@@ -179,13 +169,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def encode(self, image: Image) -> Encoding:
         """Run f^I, once a scan."""
         encoding: Encoding = self.image_encoder(image)
-        if self.guide_scale is None:
-            return encoding
-        told = image[:, -self.mask_encoding.channels :]
-        codes = MaskEncoding(self.classes).codebook.to(told)  # of scale 1, as guides are
-        agreement = F.linear(told.movedim(1, -1), codes)
-        logits = torch.addcmul(encoding.coarse_logits, agreement.movedim(-1, 1), self.guide_scale)
-        return replace(encoding, coarse=logits)
+        return encoding
 
     def conditions(self, encoding: Encoding) -> Conditions:
         """Prepare what every denoising step of this scan reuses."""

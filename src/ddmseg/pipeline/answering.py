@@ -55,16 +55,13 @@ class Answering:
         answer = coarse_answer(encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
-    def answer(
-        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, *, refines: bool
-    ) -> Assessed:
+    def answer(self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed) -> Assessed:
         """Spend what the mode asks for.
 
         Args:
             encoded: the scan.
             begun: the same before, with the options.
             coarse: the coarse head's answer.
-            refines: whether level 2 follows, which in mode ``auto`` spares the samples.
         """
         options, progress = begun.options, begun.progress
         if options.mode == "fast":
@@ -72,9 +69,6 @@ class Answering:
         if options.chooses_freely:
             choice = Choice(self.enough, coarse[1].expected_dice)
             if coarse[1].expected_dice >= self.enough:
-                return replace(coarse[0], choice=choice), coarse[1]
-            if refines:
-                choice = replace(choice, stopped_because="level 2 follows")
                 return replace(coarse[0], choice=choice), coarse[1]
             return self._climb(encoded, options, progress, coarse, choice)
         own = self.own_draw

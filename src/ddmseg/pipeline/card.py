@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddmseg.errors import CheckpointError
+from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.pipeline.config.retired import without_retired
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,16 @@ def read_card(path: Path) -> Card:
     """Read a card from its ``.json`` file.
 
     Raises:
-        CheckpointError: when it is missing or not a card.
+        CheckpointError: when it is missing, not a card, or of a network that is gone.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return Card(**{**raw, "labels": tuple(raw["labels"])})
+        settings = without_retired(raw["settings"])
+        return Card(**{**raw, "labels": tuple(raw["labels"]), "settings": settings})
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: its settings are not known here ({error})") from error
     except (ValueError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: not a card of weights ({reason})") from error

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,13 +26,11 @@ from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.device import find_device
 from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
 from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.level_two import LevelTwo
 from ddmseg.pipeline.memory.plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality.assessment import Assessment
 from ddmseg.pipeline.receipt import receipt
-from ddmseg.pipeline.refinement import finer
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
 from ddmseg.pipeline.scan_input import as_volume
 from ddmseg.pipeline.segmentation import Segmentation
@@ -52,7 +48,6 @@ class Segmenter:
         device: where it computes.
         cache: of features, so that another run with other steps skips the encoder.
         engine: computes the image encoder; None is torch.
-        weights: file that the model came from; a second level may lie beside it.
 
     >>> from importlib.resources import files
     >>> from ddmseg import Segmenter
@@ -70,9 +65,7 @@ class Segmenter:
         device: torch.device | None = None,
         cache: FeatureCache | None = None,
         engine: Engine | None = None,
-        weights: Path | None = None,
     ) -> None:
-        self.weights = weights
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).eval()
         fold_statistics(self.model)
@@ -106,8 +99,7 @@ class Segmenter:
             CheckpointError: when the weights are damaged.
         """
         where = find_device(device)
-        path = model_path(name)
-        model, card = load_weights(path)
+        model, card = load_weights(model_path(name))
         _check_one_contrast(name, card)
         if not card.settings["model"]["diffusion"]:
             raise UsageError(f"{name}: a plain network without diffusion; train one with it")
@@ -116,7 +108,7 @@ class Segmenter:
             from ddmseg.pipeline.region import RegionalSegmenter
 
             return RegionalSegmenter(model, card, device=where, cache=cache, engine=chosen)
-        return cls(model, card, device=where, cache=cache, engine=chosen, weights=path)
+        return cls(model, card, device=where, cache=cache, engine=chosen)
 
     def __call__(
         self,
@@ -182,8 +174,6 @@ class Segmenter:
             ScanError: when the scan is not usable.
         """
         progress("prepare", 0.0)
-        if options.level == "2" and self.second is None:
-            raise UsageError(f"level: got 2; {self.card.name} has one level: leave it out")
         clock = _Clock()
         with clock("prepare"):
             key = content_hash(scan)
@@ -208,18 +198,11 @@ class Segmenter:
             costs = predicted(self, begun, encoded, writes=spending.deadline.writes)
             spending.encoded(clock.seconds["encode"], costs, cached=encoded.cached)
         with clock("denoise"):
-            second = self._second_level(begun.options, coarse[1])
             if spending is not None:
                 found = self.answering.within_budget(encoded, begun, coarse, spending)
             else:
-                refines = second is not None
-                found = self.answering.answer(encoded, begun, coarse, refines=refines)
-        done = self.solved(begun, encoded, *found, memory, spending)
-        del encoded, coarse  # level 2 needs the room
-        if second is None:
-            return done
-        with clock("refine"):
-            return finer(second, done, memory.device)
+                found = self.answering.answer(encoded, begun, coarse)
+        return self.solved(begun, encoded, *found, memory, spending)
 
     def solved(
         self,
@@ -306,22 +289,6 @@ class Segmenter:
             at_once=memory.at_once,
             engine=self.engine,
         )
-
-    @cached_property
-    def second(self) -> LevelTwo | None:
-        """The second level of the model, loaded on first use; None where it has none."""
-        return None if self.weights is None else LevelTwo.beside(self.weights, self.card)
-
-    def may_refine(self, options: SegmentOptions) -> bool:
-        """Say whether level 2 may follow with these options."""
-        unlimited = math.isinf(options.budget)
-        by_itself = options.level == "auto" and options.chooses_freely and unlimited
-        return (options.level == "2" or by_itself) and self.second is not None
-
-    def _second_level(self, options: SegmentOptions, coarse: Assessment) -> LevelTwo | None:
-        """Return the second level where it is to follow, else None."""
-        wanted = options.level == "2" or coarse.expected_dice < self.answering.enough
-        return self.second if wanted and self.may_refine(options) else None
 
     def rates(self) -> Rates:
         """Return what each kind of work takes on this machine; measured on first use."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from ddmseg.errors import SettingsError, did_you_mean
 
 Mode = Literal["auto", "fast", "diffusion"]
-Level = Literal["auto", "1", "2"]
 SamplerName = Literal["ddim", "ddpm", "dpm", "one-step"]
 
 
@@ -22,9 +21,6 @@ class SegmentOptions:
         mode: ``fast`` stops after the coarse head; ``diffusion`` always samples;
             ``auto`` samples when the coarse result is expected to be wanting, with
             more and more steps.
-        level: ``2`` looks at doubtful patches at the finer resolution of the model's second
-            level, ``1`` never does; ``auto`` does in mode ``auto`` when the coarse result is
-            expected to be wanting and the model has a second level.
         steps: evaluations of the denoiser a sample, at least 1.
         samples: masks to draw, at least 1.
         sampler: which algorithm draws them.
@@ -39,7 +35,6 @@ class SegmentOptions:
     """
 
     mode: Mode = "auto"
-    level: Level = "auto"
     steps: int | None = None
     samples: int | None = None
     sampler: SamplerName | None = None
@@ -57,11 +52,6 @@ class SegmentOptions:
                 raise SettingsError(f"{name}: got {value}; it must be at least 1")
         if not self.budget > 0:
             raise SettingsError(f"budget: got {self.budget:g}; it must be above 0 seconds")
-        if self.level == "2" and math.isfinite(self.budget):
-            raise SettingsError(
-                "level: got 2 with a budget, which is spent on the first level; leave out one of "
-                "them"
-            )
         if self.temperature is not None and not self.temperature >= 0:
             raise SettingsError(f"temperature: got {self.temperature}; it must not be negative")
 

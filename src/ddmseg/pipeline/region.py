@@ -31,7 +31,7 @@ REGION_MM = (36.0, 50.0, 36.0)
 """Size of a region along right-left, front-back and up-down: that of the training crops."""
 MARGIN_MM = 7.0
 """Kept around a structure that would not fit the region otherwise. With 5 the end of the demo
-head's right tail was cut off, which level 1 draws too short."""
+head's right tail was cut off, which `anatomy` draws too short."""
 FEWEST_ML = 0.3
 """Below this the coarse structure is taken as not found: an atrophied one has 1 ml."""
 _RANK: dict[str, int] = {"pass": 0, "warn": 1, "fail": 2}
@@ -45,7 +45,7 @@ class _Side:
 
 
 class RegionalSegmenter(Segmenter):
-    """Segments the hippocampus on crops directly, on heads in two levels.
+    """Segments the hippocampus on crops directly, on heads in two steps.
 
     On a head the ``anatomy`` model's coarse head finds both sides first. Head and
     body carry the same ids on either side; volumes are of both sides together, and

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "anatomy"
 SUFFIX = ".safetensors"
-SECOND_LEVEL = "_fine"
-"""Behind the name of a model: its second level, see ``pipeline.level_two``."""
 
 
 def weights_folder() -> Path:
@@ -23,15 +21,10 @@ def weights_folder() -> Path:
     return Path(str(resources.files("ddmseg"))) / "weights"
 
 
-def weights_names() -> list[str]:
-    """Return the names of the shipped weights, second levels among them, the default first."""
+def model_names() -> list[str]:
+    """Return the names of the models that ship in the package, the default first."""
     names = [path.stem for path in weights_folder().glob(f"*{SUFFIX}")]
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name))
-
-
-def model_names() -> list[str]:
-    """Return the names of the models that can be asked for, the default first."""
-    return [name for name in weights_names() if not name.endswith(SECOND_LEVEL)]
 
 
 def model_path(name: str) -> Path:
@@ -60,14 +53,8 @@ def model_path(name: str) -> Path:
     )
 
 
-def second_level_path(weights: Path) -> Path | None:
-    """Return the weights of a model's second level, or None where none lie beside its own."""
-    path = weights.with_name(f"{weights.stem}{SECOND_LEVEL}{SUFFIX}")
-    return path if path.is_file() else None
-
-
 def shipped_cards() -> list[Card]:
-    """Return the cards of all shipped weights, as :func:`weights_names` has them.
+    """Return the cards of all shipped models, as :func:`model_names` has them.
 
     Raises:
         CheckpointError: when a card is missing or damaged.
@@ -75,7 +62,7 @@ def shipped_cards() -> list[Card]:
     from ddmseg.pipeline.checkpoint import read_card
 
     folder = weights_folder()
-    return [read_card(folder / f"{name}.json") for name in weights_names()]
+    return [read_card(folder / f"{name}.json") for name in model_names()]
 
 
 def is_intact(path: Path) -> bool:

@@ -94,7 +94,7 @@ def test_every_recipe_can_be_read_with_its_teacher(path):
 
 def test_recipes_are_found():
     names = {path.stem for path in CONFIGS.glob("*.toml")}
-    assert names >= {"hippocampus_light", "hippocampus_consistency", "anatomy_light"}
+    assert names >= {"hippocampus_light", "hippocampus_consistency"}
 
 
 # Refusals

@@ -9,7 +9,6 @@ from ddmseg_lab.evidence.chapters.anatomy import anatomy
 from ddmseg_lab.evidence.chapters.bench import bench
 from ddmseg_lab.evidence.chapters.budget import budget
 from ddmseg_lab.evidence.chapters.discrepancy import discrepancy
-from ddmseg_lab.evidence.chapters.distillation import distillation
 from ddmseg_lab.evidence.chapters.hippocampus import hippocampus
 from ddmseg_lab.evidence.chapters.memory import memory
 from ddmseg_lab.evidence.chapters.monitor import monitor
@@ -35,7 +34,6 @@ def all_chapters(summaries: Summaries) -> list[Section]:
         peers(summaries),
         *(discrepancy(summaries, model, least) for model, least in LEAST_R.items()),
         robustness(summaries),
-        distillation(summaries),
         tiers(summaries),
         speed(summaries),
         bench(summaries),

@@ -58,23 +58,11 @@ def anatomy(summaries: Summaries) -> Section:
         "structures that both protocols draw, on each scan's own grid; two scans of one person "
         f"count as one. {INTERVALS}",
         table(["structures", *(f"{split}, {mode}" for split, mode in columns)], rows),
-        *_level_two(found),
         picture("anatomy_dice.png", "Dice of each structure on the MALC2012 test scans"),
         "Scans: OASIS (Marcus et al. 2007). Labels: Neuromorphometrics, Inc., of the MICCAI "
         "2012 challenge, CC BY-NC.",
     ]
     return Section(title, command, body, _anatomy_claims(found))
-
-
-def _level_two(found: Summary) -> list[str]:
-    gained = found.get("level_two_gain", {}).get("test")
-    if not gained:
-        return []
-    return [
-        "Level 2 raises the mean Dice of a test scan over that of fast by "
-        f"{with_interval(gained, 4)}; which structures it decides was chosen on the development "
-        "scans."
-    ]
 
 
 def _anatomy_claims(found: Summary) -> list[Claim]:

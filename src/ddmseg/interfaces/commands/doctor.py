@@ -102,9 +102,9 @@ def _is_installed(package: str) -> bool:
 
 
 def _weights() -> Iterator[Finding]:
-    from ddmseg.pipeline.zoo import SUFFIX, is_intact, weights_folder, weights_names
+    from ddmseg.pipeline.zoo import SUFFIX, is_intact, model_names, weights_folder
 
-    names = weights_names()
+    names = model_names()
     if not names:
         yield Finding("note", "weights", "no model came with this installation")
     for name in names:

@@ -39,8 +39,6 @@ def describe(card: Card, megabytes: float) -> Iterator[str]:
     """Yield the lines on one model."""
     model, data = card.settings["model"], card.settings["data"]
     kind = "diffusion" if model["diffusion"] else "plain network"
-    if data.get("guide", "none") != "none":
-        kind = "second level of the model before it"
     yield (
         f"{card.name}: {len(card.labels) - 1} structures at {data['spacing_mm']:g} mm in "
         f"{model['dims']}-D, {kind}, {megabytes:.1f} MB, {card.trained_steps} training steps"

@@ -217,8 +217,6 @@ def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
-    if segmenter.may_refine(arguments.segmentation):
-        return 1  # the answer of level 2 is large, and only the last stage lets go of it
     voxels = [_voxels(scan) for scan in scans]
     return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
 

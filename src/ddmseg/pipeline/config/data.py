@@ -30,9 +30,6 @@ class DataSettings:
             every third image; of label_maps alone.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis.regions``.
-        guide: ``level_one`` adds what a coarser model says of the patch, as channels of its
-            encoded mask: such a model is the second level of another, see
-            ``pipeline.level_two``.
         maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
             see ``ddmseg_lab.comparison.inter_intra``.
         normalisation: of each scan, see ``imaging.preprocess_variants``.
@@ -51,7 +48,6 @@ class DataSettings:
     brain_centred_probability: float = 0.75
     lesions: bool = False
     synthetic_share: float = 0.0
-    guide: Literal["none", "level_one"] = "none"
     maps: Literal["none", "inter_intra"] = "none"
     normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
     bias_field: bool = False
@@ -117,12 +113,6 @@ class DataSettings:
             "data.lesions",
             self.lesions,
             f"{self.kind} has labels of its own; leave it out",
-        )
-        require(
-            self.guide == "none" or self.kind == "label_maps",
-            "data.guide",
-            self.guide,
-            f"{self.kind} has one level; leave it out",
         )
         require(
             self.maps == "none" or not self.synthetic_share,

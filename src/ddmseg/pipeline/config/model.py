@@ -35,7 +35,6 @@ class ModelSettings:
     target: Literal["clean", "noise"] = "clean"
     diffusion: bool = True
     norm_group: int = 1
-    guided: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -87,11 +86,10 @@ class ModelSettings:
         block = self.encoder_form == "block"
         fits = not self.diffusion or self.denoiser_form == "light"
         require(
-            not block or (self.architecture == "ddm" and fits and not self.guided),
+            not block or (self.architecture == "ddm" and fits),
             "model.encoder_form",
             self.encoder_form,
-            'it is for a ddm without a guide; set model.denoiser_form to "light" and '
-            "model.mask_stride to 2",
+            'it is for a ddm; set model.denoiser_form to "light" and model.mask_stride to 2',
         )
         require(
             not self.level_blocks or (block and len(self.level_blocks) == len(self.widths)),

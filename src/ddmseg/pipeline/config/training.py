@@ -12,9 +12,8 @@ from ddmseg.pipeline.config.checks import require, require_above_0, require_leas
 class SamplingSettings:
     """How masks are sampled, in validation and later by default.
 
-    ``decides`` is of a second level: FreeSurfer ids of the structures that it draws in place
-    of the first, see ``pipeline.level_two``; none named are all. With ``one_body`` the labels
-    of a scan hang together, and what lies apart is taken away, see ``pipeline.postprocess``.
+    With ``one_body`` the labels of a scan hang together, and what lies apart is taken away, see
+    ``pipeline.postprocess``.
     """
 
     sampler: Literal["ddim", "ddpm", "dpm", "one-step"] = "ddim"
@@ -24,7 +23,6 @@ class SamplingSettings:
     guidance: Literal["none", "energy", "classifier_free", "classifier"] = "none"
     guidance_scale: float = 1.0
     coarse_share: float = 0.5
-    decides: tuple[int, ...] = ()
     one_body: bool = False
 
     def __post_init__(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.pipeline.config.checks import require
 from ddmseg.pipeline.config.data import DataSettings
 from ddmseg.pipeline.config.distillation import DistillationSettings
@@ -16,8 +15,6 @@ from ddmseg.pipeline.config.training import SamplingSettings, TrainingSettings
 from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
 
 CONTRASTS_WITH_MAPS = 3
-CONTRASTS_WITH_GUIDE = 7
-"""The scan, and 33 classes in 6 analog bits."""
 CONTRASTS_OF = {"lpba40": 1, "brats": 4}
 """Images of a scan, where the kind of data says so."""
 ADAPTED = ("hippocampus", "ibsr18")
@@ -53,21 +50,7 @@ class Settings:
             f"with data.maps {self.data.maps} there are {CONTRASTS_WITH_MAPS}: the scan and two "
             "maps",
         )
-        require(
-            self.data.guide == "none" or self.model.contrasts == CONTRASTS_WITH_GUIDE,
-            "model.contrasts",
-            self.model.contrasts,
-            f"with data.guide {self.data.guide} there are {CONTRASTS_WITH_GUIDE}: the scan and "
-            "six of the coarser mask",
-        )
-        require(
-            self.model.guided == (self.data.guide != "none"),
-            "model.guided",
-            self.model.guided,
-            f"with data.guide {self.data.guide} it must be {self.data.guide != 'none'}",
-        )
         self._check_target()
-        self._check_decides()
         self._check_patches()
         self._check_adapter()
 
@@ -81,23 +64,6 @@ class Settings:
             self.model.target,
             "where the mask is recycled, the noise in it does not lead to the truth; set "
             "loss.recycling_clean_end and loss.recycling_noise_end to 0",
-        )
-
-    def _check_decides(self) -> None:
-        """Refuse unknown structures to decide, and any where there is no first level."""
-        decides = self.sampling.decides
-        require(
-            not decides or self.data.guide != "none",
-            "sampling.decides",
-            decides,
-            "a model that is no second level decides everything; leave it out",
-        )
-        known = set(ANATOMY_LABELS) - {0}
-        require(
-            set(decides) <= known,
-            "sampling.decides",
-            decides,
-            f"must be FreeSurfer ids among {', '.join(map(str, sorted(known)))}",
         )
 
     def _check_patches(self) -> None:

@@ -23,9 +23,6 @@ SCAN_BYTES = 28
 cleaning and writing hold beside them, at most 4 bytes each."""
 WAITING_BYTES = 24
 """A voxel of a scan that is being read or written while another is with the network."""
-EXPECTING = 20
-"""Numbers of 4 bytes a voxel that level 2 holds beside probabilities and guide: the scan, sums,
-doubt, and what the expected Dice is made of."""
 _FLOAT = 4
 
 
@@ -121,21 +118,3 @@ def peak_bytes(footprint: Footprint, *, on_gpu: bool = False) -> int:
         network + footprint.scan_voxels * _FLOAT, footprint.scan + kept + footprint.scan_voxels
     )
     return round(BASE + SLACK * counted)
-
-
-def refining_bytes(
-    fine_voxels: int, *, classes: int, guides: int, scan_voxels: int, probabilities: bool = False
-) -> int:
-    """Return what a process is expected to hold at its peak while level 2 looks at a scan.
-
-    Args:
-        fine_voxels: of level 2's grid.
-        classes: labels, background included.
-        guides: channels in which it is told level 1's answer.
-        scan_voxels: of the scan.
-        probabilities: whether those are brought back to the scan's grid.
-    """
-    blending = fine_voxels * (classes + guides + EXPECTING) + scan_voxels
-    per_voxel = SCAN_BYTES + (_FLOAT * classes if probabilities else 0)
-    restoring = fine_voxels * _FLOAT * (classes + 3) + scan_voxels * per_voxel
-    return round(BASE + SLACK * max(_FLOAT * blending, restoring))

@@ -56,10 +56,9 @@ class Profile:
 
 
 def profile_of(card: Card, solved: SolvedScan) -> Profile:
-    """Return what a scan looks like to the level that drew its samples."""
-    prepared, answer = solved.drawn
-    classes = answer.probabilities.argmax(1)[0].cpu().numpy()
-    return Profile(intensity_statistics(card, prepared.image, classes), solved.features)
+    """Return what a scan looks like to the model."""
+    classes = solved.answer.probabilities.argmax(1)[0].cpu().numpy()
+    return Profile(intensity_statistics(card, solved.prepared.image, classes), solved.features)
 
 
 def intensity_statistics(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Generator
 
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION
-from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources.guide import simulated_answer
 from ddmseg.pipeline.training.batches import VALIDATION_SEED, Example, seeded
 
 LESION_PROBABILITY = 0.35
@@ -38,7 +35,6 @@ class LabelMapSource:
         if settings.lesions:
             self.labels = (*ANATOMY_LABELS, LESION)
         rest = (1 - settings.t1_probability) / 4
-        self._guided = settings.guide == "level_one"
         drawn = SynthesisSettings(
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
             skull_strip_probability=settings.skull_strip_probability,
@@ -63,20 +59,8 @@ class LabelMapSource:
 
     def training_example(self, generator: Generator) -> Example:
         """Synthesise a patch of a training subject."""
-        return self._with_guide(self._training(generator), generator)
+        return self._training(generator)
 
     def validation_examples(self, count: int) -> list[Example]:
         """Synthesise fixed patches of the validation subjects."""
-        examples = []
-        for number in range(count):
-            generator = seeded(VALIDATION_SEED, number)
-            examples.append(self._with_guide(self._validation(generator), generator))
-        return examples
-
-    def _with_guide(self, example: Example, generator: Generator) -> Example:
-        """Put what level 1 might have said behind the image, where level 2 is trained."""
-        if not self._guided:
-            return example
-        image, labels = example
-        guide = simulated_answer(labels, MaskEncoding(len(self.labels)), generator)
-        return torch.cat([image, guide]), labels
+        return [self._validation(seeded(VALIDATION_SEED, number)) for number in range(count)]

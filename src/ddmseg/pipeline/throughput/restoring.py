@@ -45,10 +45,9 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     if options.probabilities:
         fields["probabilities"] = prepared.probabilities_to_input(p)
         fields["probability_labels"] = card.labels
-    grid, drawn = solved.drawn
-    if options.trace and drawn.step_labels is not None:
-        fields["sample_labels"] = _frames(card, grid, drawn.sample_labels)
-        fields["step_labels"] = _frames(card, grid, drawn.step_labels)
+    if options.trace and answer.step_labels is not None:
+        fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
+        fields["step_labels"] = _frames(card, prepared, answer.step_labels)
     volumes = structure_volumes(
         card,
         labels,
@@ -68,7 +67,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
         discrepancy=_thousandths(prepared.map_to_input(D)),
         volumes=volumes,
-        quality=judge(card, drawn, assessment, seen=seen, cleaning=cleaning, distance=distance),
+        quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},
         features=solved.features,
         **fields,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ddmseg.pipeline.segmentation import Segmentation
 
 Progress = Callable[[str, float], None]
-"""Gets a stage (read, prepare, encode, denoise, refine, restore) and the fraction of it done."""
+"""Gets a stage (read, prepare, encode, denoise, restore) and the fraction of it done."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class SolvedScan:
         features: mean of z_I, for the monitor.
         receipt: all but the time of what is still to do.
         spending: of its budget; None without one.
-        first_level: its grid and answer, where ``prepared`` and ``answer`` are of level 2.
     """
 
     begun: PreparedScan
@@ -69,12 +68,6 @@ class SolvedScan:
     features: NDArray[Any] | None
     receipt: dict[str, Any]
     spending: Spending | None = None
-    first_level: tuple[Prepared, Answer] | None = None
-
-    @property
-    def drawn(self) -> tuple[Prepared, Answer]:
-        """The grid on which samples were drawn, and what they made there."""
-        return self.first_level or (self.prepared, self.answer)
 
 
 @dataclass(frozen=True)
