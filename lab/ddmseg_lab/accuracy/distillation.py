@@ -14,7 +14,7 @@ unless their teacher has other weights by now or ``--fresh`` is given.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,15 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
     short_checksum,
+)
+from ddmseg_lab.page import (
+    INTERVALS,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    table,
+    with_interval,
 )
 from ddmseg_lab.records import RawTable, numbers, read_summary, write_summary
 from ddmseg_lab.summaries import (
@@ -87,7 +96,8 @@ class ScanSet:
         """Return the scans of a split."""
         listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
         listed: list[Case] = listing.list_cases(root)
-        return split_cases(listed, self.name).require(self.splits[split])
+        chosen: list[Case] = split_cases(listed, self.name).require(self.splits[split])
+        return chosen
 
     def truth(self, case: Case) -> NDArray[np.int32]:
         """Return the manual labels of a scan as FreeSurfer ids."""
@@ -320,6 +330,74 @@ def _measure_missing(
         for mode in MODES:
             if not table.has(weights=model.weights, case=case.identifier, mode=mode):
                 table.add([measure(model, tests, split, case, mode)])
+
+
+COMMAND = "python -m ddmseg_lab.accuracy.distillation --students STUDENT --data DATA"
+SPLIT, DIFFUSION, FAST = "test", "diffusion against diffusion", "fast against fast"
+SHIPPED = "anatomy_one_step"
+LIGHT = "anatomy_light"
+
+
+def body(found: Summary) -> list[str]:
+    """Every student that was measured, and what it keeps of its teacher."""
+    words = (
+        "Student and teacher segment the same test scans in the same mode, with the steps and "
+        "samples of its own card each; ECE is of the largest class probability. Processor seconds "
+        f"are medians of one run a scan. {INTERVALS}"
+    )
+    head = ["student", "parameters", "teacher", "method", "mode", "Dice", "of teacher", "share"]
+    rows = [
+        _row(name, one, comparison)
+        for name, one in found["students"].items()
+        for comparison in _comparisons(one)
+    ]
+    columns = [*head, "ECE", "of teacher", "s", "of teacher"]
+    return [words, table(columns, rows)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """What the shipped student keeps of its teacher, and how small the light one is."""
+    students = found.get("students", {})
+    return [*_kept(students.get(SHIPPED)), _size(students.get(LIGHT))]
+
+
+def _comparisons(one: Summary) -> list[str]:
+    """Return what differs between student and teacher: fewer steps leave the fast mode as it is."""
+    return [FAST, DIFFUSION] if one["method"] == "soft_labels" else [DIFFUSION]
+
+
+def _row(name: str, one: Summary, comparison: str) -> list[str]:
+    compared = one["splits"][SPLIT][comparison]
+    return [
+        f"`{name}` ({one['student']['weights']})",
+        str(one["student"]["parameters"]),
+        f"`{one['teacher']['name']}` ({one['teacher']['weights']})",
+        one["method"].replace("_", " "),
+        comparison.split()[0],
+        with_interval(compared["student_dice"]),
+        with_interval(compared["teacher_dice"]),
+        with_interval(compared["share_of_dice"], 4),
+        with_interval(compared["student_ece"]),
+        with_interval(compared["teacher_ece"]),
+        f"{compared['student_processor_seconds']['median']:.1f}",
+        f"{compared['teacher_processor_seconds']['median']:.1f}",
+    ]
+
+
+def _kept(one: Summary | None) -> Iterator[Claim]:
+    compared = None if one is None else one["splits"][SPLIT][DIFFUSION]
+    share = Target(f"{SHIPPED}: share of its teacher's Dice", 0.99)
+    ece = Target(f"{SHIPPED}: ECE more than its teacher's", 0.01, at_least=False)
+    yield Claim(share, None if compared is None else compared["share_of_dice"])
+    yield Claim(ece, None if compared is None else compared["ece_difference"])
+
+
+def _size(one: Summary | None) -> Claim:
+    target = Target(f"{LIGHT}: parameters", 150_000, at_least=False, digits=0)
+    return Claim(target, None if one is None else one["student"]["parameters"])
+
+
+CHAPTER = Chapter("Students", COMMAND, "distillation", body, claims)
 
 
 if __name__ == "__main__":
