@@ -87,7 +87,8 @@ class ScanSet:
         """Return the scans of a split."""
         listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
         listed: list[Case] = listing.list_cases(root)
-        return split_cases(listed, self.name).require(self.splits[split])
+        chosen: list[Case] = split_cases(listed, self.name).require(self.splits[split])
+        return chosen
 
     def truth(self, case: Case) -> NDArray[np.int32]:
         """Return the manual labels of a scan as FreeSurfer ids."""
@@ -320,6 +321,10 @@ def _measure_missing(
         for mode in MODES:
             if not table.has(weights=model.weights, case=case.identifier, mode=mode):
                 table.add([measure(model, tests, split, case, mode)])
+
+
+COMMAND = "python -m ddmseg_lab.accuracy.distillation --students STUDENT --data DATA"
+SPLIT, DIFFUSION, FAST = "test", "diffusion against diffusion", "fast against fast"
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from ddmseg.imaging.datasets import Case
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.accuracy import tiers as bench
-from ddmseg_lab.evidence.chapters.tiers import tiers
 from ddmseg_lab.records import RawTable
 
 
@@ -77,7 +75,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
         return row(tier.name, case, 0.5, 1.0) | {"condition": f"{artefact} {level}"}
 
     monkeypatch.setattr(bench, "measure", measure)
-    cases = [SimpleNamespace(identifier=name) for name in ("a", "b")]
+    cases = [Case(name, (), None, name) for name in ("a", "b")]
     scans = bench.ScanSet("heads", "m", cases, [("gamma", 5), ("noise", 5)], np.mean)
     table = RawTable(tmp_path / "tiers.tsv", bench.COLUMNS, ["w"])
     with pytest.raises(KeyboardInterrupt):
@@ -97,10 +95,10 @@ def tiers_summary() -> dict[str, object]:
 
 
 def test_the_chapter_claims_the_worst_tier_of_each_set():
-    section = tiers({"tiers": tiers_summary()})
+    section = CHAPTER.section(tiers_summary())
     assert [claim.value for claim in section.claims] == [pytest.approx(0.05)]
     text = "\n".join(section.body)
     assert "**Heads**" in text
     assert "| Diffusion | 0.680 " in text
     assert "200 steps x 4 samples" in text
-    assert tiers({}).claims[0].measured is None
+    assert CHAPTER.section(None).claims[0].measured is None
