@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_MEASURED = "not measured"
 NO_FIGURE = "–"
@@ -150,12 +153,34 @@ Summary = Mapping[str, Any]
 Summaries = Mapping[str, Summary | None]
 """By file name without ending; None where there is no file."""
 
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the page of results says of one measurement.
+
+    Attributes:
+        title: heading.
+        command: that measures it.
+        record: name of its summary, without ending.
+        body: paragraphs, tables and links to pictures, from the summary.
+        claims: targets beside what the summary holds, or beside nothing when it is empty.
+        pictures: draws each picture from the summary, by file name; None where there is none yet.
+    """
+
+    title: str
+    command: str
+    record: str
+    body: Callable[[Summary], list[str]]
+    claims: Callable[[Summary], list[Claim]]
+    pictures: Mapping[str, Callable[[Summary], Figure | None]] = field(default_factory=dict)
+
+    def section(self, found: Summary | None) -> Section:
+        """Return the chapter of a summary; without one it says that nothing was measured."""
+        body = [f"{NOT_MEASURED.capitalize()} yet."] if found is None else self.body(found)
+        return Section(self.title, self.command, body, self.claims(found or {}))
+
+
 INTERVALS = "Intervals are 95% bootstrap intervals over patients."
-
-
-def missing(title: str, command: str, claims: Sequence[Claim]) -> Section:
-    """Return a chapter whose summary is not there."""
-    return Section(title, command, [f"{NOT_MEASURED.capitalize()} yet."], claims)
 
 
 def machine_words(found: Summary) -> str:

@@ -19,6 +19,7 @@ from ddmseg_lab.accuracy import (
     robustness,
     tiers,
 )
+from ddmseg_lab.accuracy.hippocampus import METHOD_NAMES
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
@@ -26,7 +27,6 @@ from ddmseg_lab.bench.stages import STAGES
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.comparison.peers import summary as peers
-from ddmseg_lab.evidence.chapters.hippocampus import METHOD_NAMES
 from ddmseg_lab.evidence.results_page import NAMES
 from ddmseg_lab.records import RawTable, read_summary, write_summary
 from ddmseg_lab.speed import budget_summary, quantisation

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from ddmseg.maths.metrics import dice
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.figures import BLUE, ORANGE, error_bars, new_figure
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -33,8 +34,22 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.page import (
+    INTERVALS,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    picture,
+    table,
+    weights_words,
+    with_interval,
+)
 from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import mean_by_group, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS, SAMPLES = 10, 4
 MODES: dict[str, dict[str, Any]] = {
@@ -181,6 +196,97 @@ def run(arguments: Arguments) -> None:
         "splits": splits,
     }
     write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
+
+
+PICTURE = "anatomy_dice.png"
+
+
+def body(found: Summary) -> list[str]:
+    """Dice on MALC2012, development and test scans apart."""
+    splits = found["splits"]
+    columns = [(split, mode) for split in splits for mode in splits[split]]
+    groups = list(splits["test"]["fast"]["groups"])
+    rows = [
+        [group, *(with_interval(splits[s][m]["groups"][group]) for s, m in columns)]
+        for group in groups
+    ]
+    rows.append(
+        [
+            "error of the expected Dice",
+            *(with_interval(splits[s][m]["expected_dice_error"]) for s, m in columns),
+        ]
+    )
+    rows.append(
+        [
+            "share of volumes drawn by hand in their 95% intervals",
+            *(with_interval(splits[s][m].get("covered")) for s, m in columns),
+        ]
+    )
+    rows.append(
+        [
+            "seconds a scan, median",
+            *(f"{splits[s][m]['seconds']['median']:.1f}" for s, m in columns),
+        ]
+    )
+    persons = {s: splits[s]["fast"]["groups"][groups[0]]["n"] for s in splits}
+    counts = "; ".join(
+        f"{split}: {splits[split]['fast']['scans']} scans, {persons[split]} persons"
+        for split in splits
+    )
+    return [
+        f"Scans that no training has seen ({counts}). {weights_words(found)} Mean Dice of the "
+        "structures that both protocols draw, on each scan's own grid; two scans of one person "
+        f"count as one. {INTERVALS}",
+        table(["structures", *(f"{split}, {mode}" for split, mode in columns)], rows),
+        picture(PICTURE, "Dice of each structure on the MALC2012 test scans"),
+        "Scans: OASIS (Marcus et al. 2007). Labels: Neuromorphometrics, Inc., of the MICCAI "
+        "2012 challenge, CC BY-NC.",
+    ]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Mean Dice of all structures, and of white matter, on the test scans."""
+    groups = found.get("splits", {}).get("test", {}).get("diffusion", {}).get("groups", {})
+    return [
+        Claim(
+            Target("anatomy, MALC2012 test scans, mean Dice (trained on CPU)", 0.75),
+            groups.get("all structures in common"),
+        ),
+        Claim(
+            Target("anatomy, MALC2012 test scans, cerebral white matter", 0.85),
+            groups.get("cerebral white matter"),
+        ),
+    ]
+
+
+def anatomy_dice(found: Summary) -> Figure:
+    """Dice of each structure on the test scans, in both modes."""
+    modes = found["splits"]["test"]
+    names = list(modes["diffusion"]["structures"])
+    figure, axes = new_figure(6.8, 8.0)
+    for offset, mode, colour in ((0.2, "diffusion", BLUE), (-0.2, "fast", ORANGE)):
+        rows = [modes[mode]["structures"][name] for name in names]
+        places = [len(names) - i + offset for i in range(len(names))]
+        axes.barh(
+            places, [row["mean"] or 0.0 for row in rows], height=0.38, color=colour, label=mode,
+            xerr=error_bars(rows), error_kw={"elinewidth": 0.8},
+        )  # fmt: skip
+    axes.set_yticks([len(names) - i for i in range(len(names))], names, fontsize=8)
+    axes.set_ylim(0.3, len(names) + 0.7)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("Dice, with 95% interval")
+    axes.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+CHAPTER = Chapter(
+    "Anatomy: MALC2012",
+    "python -m ddmseg_lab.accuracy.anatomy --data DATA",
+    "anatomy",
+    body,
+    claims,
+    {PICTURE: anatomy_dice},
+)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,7 +37,19 @@ from ddmseg.pipeline.sources.hippocampus import read_example
 from ddmseg.pipeline.sources.subject import padded
 from ddmseg.pipeline.zoo import model_path
 from ddmseg_lab.accuracy.masks import Subject, measure_masks
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum
+from ddmseg_lab.page import (
+    INTERVALS,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    picture,
+    table,
+    weights_words,
+    with_interval,
+)
 from ddmseg_lab.records import RawTable, numbers, text, write_summary
 from ddmseg_lab.summaries import (
     Pairs,
@@ -46,6 +58,9 @@ from ddmseg_lab.summaries import (
     mean_interval,
     paired_tests,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INTACT = ("coarse", "sampled")
 FITTED_CASES = 60
@@ -245,6 +260,144 @@ def run(arguments: Arguments) -> None:
         "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
     }
     write_summary(path.with_suffix(".json"), summary)
+
+
+LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}
+"""Least correlation of expected and true Dice that is aimed at."""
+PICTURE = "expected_dice_{model}.png"
+KINDS = {"coarse": ORANGE, "sampled": BLUE, "corrupted": GREY}
+"""Colours of the dots."""
+SETS = {
+    "test": "test crops",
+    "synthetic": "synthetic scans",
+    "malc2012": "MALC2012 development scans",
+}
+
+
+def body(model: str, found: Summary) -> list[str]:
+    """Expected against true Dice, and error detection, for one model."""
+    sets = found["sets"]
+    fitted = "in the card" if found["calibration"]["from_card"] else "fitted for this run"
+    return [
+        "Masks: of the coarse head, sampled, and three corruptions of the sampled one (moved, "
+        "another's, classes swapped, grown, shrunk, torn). The calibration is the one "
+        f"{fitted}, of validation subjects that are not among these. {weights_words(found)} "
+        f"{INTERVALS}",
+        table(
+            ["", *(SETS[one] for one in sets)],
+            [[label, *(cell(sets[one]) for one in sets)] for label, cell in SHOWN],
+        ),
+        picture(
+            PICTURE.format(model=model), f"Expected against true Dice of the {model} model's masks"
+        ),
+    ]
+
+
+def claims(model: str, found: Summary) -> list[Claim]:
+    """Expected Dice follows the true one, and D finds errors, on each set of a model."""
+    names = ("test",) if model == "hippocampus" else ("synthetic", "malc2012")
+    sets = found.get("sets", {})
+    return [claim for name in names for claim in _set_claims(model, name, sets.get(name, {}))]
+
+
+def _set_claims(model: str, name: str, one: Summary) -> list[Claim]:
+    where, least_r = f"{model}, {SETS[name]}", LEAST_R[model]
+    every, intact = one.get("detection_all", {}), one.get("detection_intact", {})
+    return [
+        Claim(Target(f"{where}: r of expected and true Dice", least_r), one.get("pearson_r")),
+        Claim(
+            Target(f"{where}: error of the expected Dice", 0.05, at_least=False),
+            one.get("mae_calibrated"),
+        ),
+        Claim(Target(f"{where}: AUROC of D, all masks", 0.97), every.get("auroc")),
+        Claim(Target(f"{where}: AUROC of D, intact masks", 0.97), intact.get("auroc")),
+        Claim(
+            Target(f"{where}: AUROC of D less the entropy's, all masks", 0.0),
+            _difference(every),
+        ),
+        Claim(
+            Target(f"{where}: AUROC of D less the entropy's, intact masks", 0.0),
+            _difference(intact),
+        ),
+    ]
+
+
+def _difference(detection: Summary) -> dict[str, float] | None:
+    test = detection.get("difference")
+    return None if test is None else {**test, "mean": test["difference"]}
+
+
+SHOWN: list[tuple[str, Any]] = [
+    ("subjects", lambda s: str(s["subjects"])),
+    ("masks", lambda s: str(s["masks"])),
+    ("Pearson r, all masks", lambda s: with_interval(s["pearson_r"])),
+    ("Pearson r, intact masks alone", lambda s: with_interval(s["pearson_r_intact"])),
+    ("mean absolute error, raw", lambda s: with_interval(s["mae_raw"])),
+    ("mean absolute error, calibrated", lambda s: with_interval(s["mae_calibrated"])),
+    ("AUROC of D, all masks", lambda s: with_interval(s["detection_all"]["auroc"])),
+    (
+        "AUROC of the softmax entropy, all masks",
+        lambda s: with_interval(s["detection_all"]["auroc_entropy"]),
+    ),
+    ("AUROC of D, intact masks", lambda s: with_interval(s["detection_intact"]["auroc"])),
+    (
+        "AUROC of the softmax entropy, intact masks",
+        lambda s: with_interval(s["detection_intact"]["auroc_entropy"]),
+    ),
+    (
+        "ECE of exp(−D/σ²), sampled masks",
+        lambda s: with_interval(s["detection"]["sampled"]["ece"], 4),
+    ),
+    (
+        "ECE of exp(−D/σ²), corrupted masks",
+        lambda s: with_interval(s["detection"]["corrupted"]["ece"], 4),
+    ),
+    (
+        "ECE of the largest probability, sampled masks",
+        lambda s: with_interval(s["detection"]["sampled"]["ece_softmax"], 4),
+    ),
+    *(
+        (
+            f"share of true volumes in their 95% intervals, {kind} masks",
+            lambda s, kind=kind: with_interval(s["detection"][kind].get("covered")),
+        )
+        for kind in ("coarse", "sampled")
+    ),
+]
+
+
+def expected_dice(found: Summary) -> Figure:
+    """Calibrated expected Dice against true Dice, one dot a mask."""
+    sets = found["sets"]
+    figure, _ = new_figure(4.4 * len(sets), 4.4, panels=len(sets))
+    for axes, (name, one) in zip(figure.axes, sets.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.7)
+        for kind, colour in KINDS.items():
+            dots = [point for point in one["points"] if point[0] == kind]
+            x, y = [dot[1] for dot in dots], [dot[2] for dot in dots]
+            axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=kind)
+        axes.set_xlabel("expected Dice, calibrated")
+        axes.set_ylabel("true Dice")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_aspect("equal")
+        r = one["pearson_r"]["mean"]
+        axes.set_title(f"{name}, r = {r:.3f}" if r is not None else name, fontsize=10)
+        axes.legend(fontsize=8)
+    return figure
+
+
+CHAPTERS = tuple(
+    Chapter(
+        f"Discrepancy as a judge: {model}",
+        f"python -m ddmseg_lab.accuracy.discrepancy --model {model} --data DATA",
+        f"discrepancy_{model}",
+        partial(body, model),
+        partial(claims, model),
+        {PICTURE.format(model=model): expected_dice},
+    )
+    for model in LEAST_R
+)
 
 
 if __name__ == "__main__":

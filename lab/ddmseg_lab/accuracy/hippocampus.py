@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.zoo import model_path
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,
     Options,
@@ -38,8 +39,24 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.page import (
+    INTERVALS,
+    NOT_MEASURED,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    p_value,
+    picture,
+    table,
+    weights_words,
+    with_interval,
+)
 from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import mean_interval, paired_tests
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = (1, 5, 10, 50)
 SAMPLES = 4
@@ -207,6 +224,150 @@ def run(arguments: Arguments) -> None:
     measure(cases, methods, table)
     summary = summarise(table, [case.identifier for case in cases], list(methods))
     write_summary(path.with_suffix(".json"), {"models": models, **summary}, seed=SAMPLING_SEED)
+
+
+PICTURE = "dice_by_steps.png"
+WORSE_BY = 0.003
+"""How much worse more steps may be than one: 0.3 points of Dice."""
+METHOD_NAMES = {
+    "plain": "plain network, no diffusion, equal training",
+    "fast": "`--mode fast`: coarse head of the DDM",
+    **{f"ddm_{n}x4": f"`--mode diffusion`: {n} step{'s' * (n > 1)}, 4 samples" for n in STEPS},
+    **{f"sample_{n}": f"one sample alone, {n} step{'s' * (n > 1)}" for n in STEPS},
+}
+
+
+def body(found: Summary) -> list[str]:
+    """Dice on the test crops, and whether more steps are ever worse."""
+    rows = [
+        [
+            METHOD_NAMES[name],
+            *(with_interval(scores[m]) for m in ("anterior_dice", "posterior_dice", "dice")),
+            with_interval(scores["hd95_mm"], 2),
+            with_interval(scores["expected_dice_error"]),
+        ]
+        for name, scores in _ordered(found["methods"])
+    ]
+    header = [
+        "method",
+        "Dice, anterior",
+        "Dice, posterior",
+        "mean Dice",
+        "HD95 in mm",
+        "error of the expected Dice",
+    ]
+    against = found["against_ddm_10x4"]
+    return [
+        f"{found['cases']} crops that no training has seen, each a patient, file to labels on "
+        f"the file's own grid. {weights_words(found)} {INTERVALS}",
+        table(header, rows),
+        "Mean Dice less that of 10 steps and 4 samples, on the same crops; two-sided Wilcoxon, "
+        "Holm-corrected:",
+        _tests(against),
+        "Mean Dice less that of one step, joined (4 samples) and single (1 sample alone):",
+        _tests({**found["joined_against_one_step"], **found["single_against_one_step"]}),
+        picture(PICTURE, "Dice on the hippocampus test crops against sampling steps"),
+    ]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Dice, the gain over the plain network, and that more steps are not worse."""
+    dice = Target("hippocampus, mean Dice (10 steps, 4 samples)", 0.89)
+    better = Target("hippocampus, DDM less the plain network", 0.0)
+    joined = Target("more steps less one step, joined: the worst of 5, 10, 50", -WORSE_BY, digits=4)
+    single = Target("more steps less one step, single: the worst of 5, 10, 50", -WORSE_BY, digits=4)
+    methods = found.get("methods", {})
+    plain = found.get("against_ddm_10x4", {}).get("plain")
+    return [
+        Claim(dice, methods.get("ddm_10x4", {}).get("dice")),
+        Claim(better, _reversed(plain)),
+        Claim(joined, _worst(found.get("joined_against_one_step"))),
+        Claim(single, _worst(found.get("single_against_one_step"))),
+    ]
+
+
+def _reversed(test: Summary | None) -> dict[str, float] | None:
+    """Turn "plain less DDM" into "DDM less plain"."""
+    if test is None:
+        return None
+    return {"mean": -test["difference"], "low": -test["high"], "high": -test["low"]}
+
+
+def _worst(tests: Summary | None) -> dict[str, float] | None:
+    if not tests:
+        return None
+    test = min(tests.values(), key=lambda one: float(one["difference"]))
+    return {"mean": test["difference"], "low": test["low"], "high": test["high"]}
+
+
+def _ordered(methods: Summary) -> list[tuple[str, Summary]]:
+    return [(name, methods[name]) for name in METHOD_NAMES if name in methods]
+
+
+def _tests(tests: Summary) -> str:
+    rows = [
+        [
+            METHOD_NAMES[name],
+            with_interval({**test, "mean": test["difference"]}, 4),
+            p_value(test["p_holm"]),
+        ]
+        for name, test in _ordered(tests)
+    ]
+    return table(["method", "difference", "p"], rows) if rows else NOT_MEASURED
+
+
+def dice_by_steps(found: Summary) -> Figure:
+    """Mean Dice against sampling steps, with the coarse head and the plain network.
+
+    Bars are intervals of the difference from one step on the same crops: patients differ
+    far more among each other than methods do.
+    """
+    figure, axes = new_figure(6.4, 4.4)
+    methods = found["methods"]
+    for pattern, tests, colour, name in (
+        ("ddm_{}x4", "joined_against_one_step", BLUE, "4 samples, joined with the coarse head"),
+        ("sample_{}", "single_against_one_step", ORANGE, "one sample alone"),
+    ):
+        named = [pattern.format(n) for n in STEPS]
+        dice = [methods[method]["dice"]["mean"] for method in named]
+        bars = [_difference_bar(found[tests].get(method)) for method in named]
+        axes.errorbar(
+            STEPS, dice, yerr=list(zip(*bars, strict=True)), color=colour, marker="o",
+            markersize=4, capsize=3, label=name,
+        )  # fmt: skip
+    for method, style, name in (
+        ("fast", "--", "coarse head"),
+        ("plain", ":", "plain network, equal training"),
+    ):
+        if method in methods:
+            value = methods[method]["dice"]["mean"]
+            axes.axhline(value, color=GREY, linestyle=style, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(STEPS, [str(n) for n in STEPS])
+    axes.minorticks_off()
+    axes.set_xlabel("sampling steps")
+    axes.set_ylabel("mean Dice of both structures")
+    axes.set_title("bars: 95% interval of the difference from one step", fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _difference_bar(test: Summary | None) -> tuple[float, float]:
+    """How far the interval of a difference reaches below and above it."""
+    if test is None or test["low"] is None:
+        return 0.0, 0.0
+    mean = test["difference"]
+    return max(0.0, mean - test["low"]), max(0.0, test["high"] - mean)
+
+
+CHAPTER = Chapter(
+    "Hippocampus: test crops",
+    "python -m ddmseg_lab.accuracy.hippocampus --data DATA --plain PLAIN.safetensors",
+    "hippocampus",
+    body,
+    claims,
+    {PICTURE: dice_by_steps},
+)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from scipy import stats
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import describe_machine, run_command, say
+from ddmseg_lab.page import Chapter, Claim, Summary, Target, table
 from ddmseg_lab.records import write_summary
 
 REFERENCE = 100
@@ -177,6 +178,48 @@ def run(arguments: Arguments) -> None:
         "with_shift_sd": {f"{size:g}": with_shift(arguments, generator, size) for size in SIZES_SD},
     }
     write_summary(arguments.output / "monitor_alarms.json", summary, seed=arguments.seed)
+
+
+def body(found: Summary) -> list[str]:
+    """False alarms and power of ``ddmseg monitor`` on simulated stores."""
+    still = found["without_shift"]
+    words = (
+        f"Simulated stores of {still['statistics']} statistics that hang together, a reference of "
+        f"{found['reference']} scans, {found['permutations']} permutations. In {still['all']['n']} "
+        f"windows without shift {_share(still['all'])} raised an alarm (exact 95% interval); had "
+        f"each p-value been judged by itself, {_share(still['each_p_by_itself'])}."
+    )
+    return [words, _power(found)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Few windows without shift raise an alarm."""
+    target = Target("monitor: windows without shift that raise an alarm", 0.05, at_least=False)
+    still = found.get("without_shift")
+    return [Claim(target, None if still is None else _as_mean(still["all"]))]
+
+
+def _power(found: Summary) -> str:
+    """Alarms by size of the shift and of the window."""
+    windows = sorted(found["without_shift"]["by_window"], key=int)
+    rows = [["none", *(_share(found["without_shift"]["by_window"][n]) for n in windows)]]
+    for shift, by_window in found["with_shift_sd"].items():
+        rows.append([f"{shift} SD", *(_share(by_window[n]["power"]) for n in windows)])
+    head = [f"shift of {found['moved']} statistics", *(f"{n} scans" for n in windows)]
+    return table(head, rows)
+
+
+def _share(found: Summary) -> str:
+    return f"{found['rate']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
+
+
+def _as_mean(found: Summary) -> dict[str, float]:
+    return {"mean": found["rate"], "low": found["low"], "high": found["high"]}
+
+
+CHAPTER = Chapter(
+    "Monitor", "python -m ddmseg_lab.accuracy.monitor_alarms", "monitor_alarms", body, claims
+)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,16 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.page import (
+    INTERVALS,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    table,
+    weights_words,
+    with_interval,
+)
 from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.studies.artefacts import ARTEFACTS, degrade
 from ddmseg_lab.summaries import Pairs, group_interval, mean_by_group, mean_interval
@@ -186,6 +196,55 @@ def run(arguments: Arguments) -> None:
         **summarise([row for row in table.select() if row["case"] in wanted]),
     }
     write_summary(path.with_suffix(".json"), summary, seed=PATTERN_SEED)
+
+
+GROUPS = {"intact": "intact", "at most": "lost at most {loss:g}", "more": "lost more"}
+
+
+def body(found: Summary) -> list[str]:
+    """Loss by artefact and level, verdicts, and how expected Dice ranks bad scans."""
+    words = (
+        f"{found['scans']} MALC2012 test scans, intact and degraded ({found['rows']} runs of "
+        "`--mode fast`), Dice over the structures in common. The protocols of truth and model "
+        f"differ; a scan is called bad when it lost more than {found['loss']:g} against the same "
+        f"scan intact: {found['bad']} are. AUROC for these: expected Dice "
+        f"{with_interval(found['auroc_expected_dice'])}, a verdict other than pass "
+        f"{with_interval(found['auroc_verdict'])}. {weights_words(found)} {INTERVALS}"
+    )
+    return [words, _loss_table(found), _verdict_table(found)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Expected Dice ranks scans that lost clearly before the others."""
+    target = Target("anatomy on bad scans: AUROC of the expected Dice for a clear loss", 0.9)
+    return [Claim(target, found.get("auroc_expected_dice"))]
+
+
+def _loss_table(found: Summary) -> str:
+    levels = sorted({level for by_level in found["lost"].values() for level in by_level})
+    rows = [
+        [name.replace("_", " "), *(with_interval(by_level[level]) for level in levels)]
+        for name, by_level in found["lost"].items()
+    ]
+    return table(["Dice lost", *(f"level {level}" for level in levels)], rows)
+
+
+def _verdict_table(found: Summary) -> str:
+    rows = []
+    for name, counts in found["verdicts"].items():
+        total = sum(counts.values())
+        shares = [f"{count / total:.1%} ({count})" if total else "–" for count in counts.values()]
+        rows.append([GROUPS[name].format(**found), *shares])
+    return table(["scans", *next(iter(found["verdicts"].values()))], rows)
+
+
+CHAPTER = Chapter(
+    "Bad scans: anatomy",
+    "python -m ddmseg_lab.accuracy.robustness --model anatomy --data DATA",
+    "robustness_anatomy",
+    body,
+    claims,
+)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,17 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
+from ddmseg_lab.page import (
+    INTERVALS,
+    NO_FIGURE,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    table,
+    weights_words,
+    with_interval,
+)
 from ddmseg_lab.records import RawTable, numbers, write_summary
 from ddmseg_lab.summaries import group_interval, mean_by_group, mean_interval
 
@@ -230,6 +241,67 @@ def run(arguments: Arguments) -> None:
         "sets": {scans.name: summarise(table.select(set=scans.name)) for scans in sets},
     }
     write_summary(path.with_suffix(".json"), summary)
+
+
+MOST = 0.01
+"""Of Dice, that a tier may lose."""
+WHAT = "{of}: what the tier that loses most loses"
+
+
+def body(found: Summary) -> list[str]:
+    """Dice, loss, seconds and gain a second of every tier, on validation scans."""
+    full = found["full"]
+    words = (
+        "*Without shortcuts* samples decide at every voxel of the grid and the discrepancy is "
+        "computed anew in each step; in the other tiers samples decide close to the coarse "
+        "foreground, those of `anatomy` only where the coarse head is not sure. *Lost* is the "
+        "Dice without shortcuts less the tier's, scan by scan. "
+        f"*Full* is {full['steps']} steps x {full['samples']} samples, the last rung that mode "
+        "auto may climb to. *Sampled* "
+        "counts runs in which samples were drawn. *Gained a second* is the Dice that a tier gains "
+        "over always-fast, for each further second of processor time. Degraded scans: "
+        f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "
+        f"{weights_words(found)} {INTERVALS}"
+    )
+    parts = [words]
+    for of, by_tier in found["sets"].items():
+        parts += [f"**{of[:1].upper()}{of[1:]}**", _table(found["tiers"], by_tier)]
+    return parts
+
+
+def claims(found: Summary) -> list[Claim]:
+    """The tier that loses most, of each set of scans."""
+    worst = {
+        of: max((tier["lost"] for tier in by_tier.values()), key=lambda lost: float(lost["mean"]))
+        for of, by_tier in found.get("sets", {"validation scans": {}}).items()
+        if by_tier
+    } or {"validation scans": None}
+    return [
+        Claim(Target(WHAT.format(of=of), MOST, at_least=False, digits=4), lost)
+        for of, lost in worst.items()
+    ]
+
+
+def _table(titles: Summary, by_tier: Summary) -> str:
+    rows = [
+        [
+            titles[name],
+            with_interval(tier["dice"]),
+            with_interval(tier["lost"], 4),
+            f"{tier['sampled']} of {tier['runs']}",
+            f"{tier['seconds']['median']:.2f}",
+            NO_FIGURE
+            if tier["gained_per_second"] is None
+            else with_interval(tier["gained_per_second"], 5),
+        ]
+        for name, tier in by_tier.items()
+    ]
+    return table(
+        ["tier", "Dice", "lost", "sampled", "processor s, median", "gained a second"], rows
+    )
+
+
+CHAPTER = Chapter("Tiers", "python -m ddmseg_lab.accuracy.tiers --data DATA", "tiers", body, claims)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from ddmseg_lab.bench.scaling import SERIES
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.page import (
     NO_FIGURE,
+    Chapter,
     Claim,
-    Section,
-    Summaries,
     Summary,
     Target,
     machine_words,
-    missing,
     picture,
     table,
     with_interval,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SECONDS = {"fast": 2.0, "auto": 10.0, "diffusion": 15.0}
 """Most that a tier may take on a whole head of 1 mm, two processors."""
@@ -29,20 +34,16 @@ PICTURE = "bench_scaling.png"
 COUNTED = {"seconds": "seconds", "denoise_seconds": "of denoising", "peak_memory_gb": "peak GB"}
 
 
-def bench(summaries: Summaries) -> Section:
+def body(found: Summary) -> list[str]:
     """Seconds, memory, ratios, agreement, start-up and exponents of one run of the command."""
-    title, command = "Side by side", "python -m ddmseg bench --threads 2"
-    found = summaries.get("bench")
-    if found is None:
-        return missing(title, command, _claims({}))
-    body = [_words(found)]
+    parts = [_words(found)]
     for name, scan in found["scans"].items():
         size = "×".join(map(str, scan["shape"]))
-        body += [f"### {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
-    body.append(_start(found))
+        parts += [f"### {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
+    parts.append(_start(found))
     if found["scaling"]:
-        body += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]
-    return Section(title, command, body, _claims(found))
+        parts += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]
+    return parts
 
 
 SCALING_WORDS = (
@@ -131,7 +132,8 @@ def _ratio(ratios: Mapping[str, float]) -> str:
     return f"{ratios['processor_seconds']:.2f} ({ratios['seconds']:.2f})"
 
 
-def _claims(found: Summary) -> list[Claim]:
+def claims(found: Summary) -> list[Claim]:
+    """Seconds and memory of each tier, what samples cost, and how soon the command starts."""
     scan = found.get("scans", {}).get(DEMO, {})
     methods, start = scan.get("methods", {}), found.get("start", {})
     peaks = [
@@ -158,3 +160,58 @@ def _claims(found: Summary) -> list[Claim]:
 
 def _most(what: str, bound: float, unit: str = "") -> Target:
     return Target(what, bound, at_least=False, unit=unit, digits=2)
+
+
+LINES = {
+    "seconds": (BLUE, "seconds"),
+    "denoise_seconds": (GREY, "of denoising"),
+    "peak_memory_gb": (ORANGE, "peak GB"),
+}
+
+
+def scaling_figure(found: Summary) -> Figure | None:
+    """Draw a panel for each series: medians, and the fitted power laws; None without series."""
+    series = found["scaling"]
+    if not series:
+        return None
+    figure, _ = new_figure(2.6 * len(series), 3.2, panels=len(series))
+    for axes, (name, one) in zip(figure.axes, series.items(), strict=True):
+        for figure_name, (colour, words) in LINES.items():
+            _draw(axes, one, figure_name, colour, words)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(SERIES.get(name, name))
+        sizes = [point["at"] for point in one["points"]]
+        axes.set_xticks(sizes, [_short(size) for size in sizes])
+        axes.tick_params(labelsize=7, which="both")
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def _short(size: int) -> str:
+    """Return a size as it fits below an axis: millions as such."""
+    return f"{size / 1e6:.2g} M" if size >= 100_000 else str(size)
+
+
+def _draw(axes: Axes, one: Summary, name: str, colour: str, words: str) -> None:
+    known = [(p["at"], p[name]["median"]) for p in one["points"] if name in p]
+    known = [(at, value) for at, value in known if value > 0]  # what has a logarithm
+    if not known:
+        return
+    sizes, values = zip(*known, strict=True)
+    axes.plot(sizes, values, "o", color=colour, markersize=4, label=words)
+    fit = one["exponents"].get(name)
+    if fit is not None and fit["exponent"] is not None:
+        fitted = [fit["factor"] * size ** fit["exponent"] for size in sizes]
+        axes.plot(sizes, fitted, color=colour, linewidth=1)
+
+
+CHAPTER = Chapter(
+    "Side by side",
+    "python -m ddmseg bench --threads 2",
+    "bench",
+    body,
+    claims,
+    {PICTURE: scaling_figure},
+)

@@ -12,31 +12,45 @@ from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg_lab.evidence.chapters import all_chapters, table_chapters
-from ddmseg_lab.evidence.chapters.studies import studies
-from ddmseg_lab.evidence.figures import draw_all
-from ddmseg_lab.evidence.origins import origins
+from ddmseg_lab.accuracy import (
+    anatomy,
+    discrepancy,
+    hippocampus,
+    monitor_alarms,
+    robustness,
+    tiers,
+)
+from ddmseg_lab.bench import chapter as bench
+from ddmseg_lab.comparison.peers import summary as peers
+from ddmseg_lab.evidence.studies_chapter import studies
 from ddmseg_lab.evidence.study_tables import write_study_tables
 from ddmseg_lab.evidence.table_figures import draw_tables
-from ddmseg_lab.page import Section, Summaries, claim_table
+from ddmseg_lab.evidence.tables_chapter import table_chapters
+from ddmseg_lab.figures import save_figure
+from ddmseg_lab.origins import origins
+from ddmseg_lab.page import Chapter, Section, Summaries, claim_table
 from ddmseg_lab.records import read_summary
+from ddmseg_lab.speed import budget_summary as budget
+from ddmseg_lab.speed import memory, quantisation, segment, synthesis
 
-NAMES = (
-    "hippocampus",
-    "anatomy",
-    "peers_malc2012",
-    "discrepancy_hippocampus",
-    "discrepancy_anatomy",
-    "robustness_anatomy",
-    "tiers",
-    "speed_segment",
-    "bench",
-    "memory",
-    "budget",
-    "quantisation",
-    "speed_synthesis",
-    "monitor_alarms",
+CHAPTERS: tuple[Chapter, ...] = (
+    hippocampus.CHAPTER,
+    anatomy.CHAPTER,
+    peers.CHAPTER,
+    *discrepancy.CHAPTERS,
+    robustness.CHAPTER,
+    tiers.CHAPTER,
+    segment.CHAPTER,
+    bench.CHAPTER,
+    memory.CHAPTER,
+    budget.CHAPTER,
+    quantisation.CHAPTER,
+    synthesis.CHAPTER,
+    monitor_alarms.CHAPTER,
 )
+"""In the order of the page; each is made of one summary."""
+NAMES = tuple(chapter.record for chapter in CHAPTERS)
+"""Of the summaries."""
 HEAD = """# Results
 
 Every figure here was measured by the command above its table and read from the files that
@@ -76,6 +90,21 @@ def write_text(results: Path, docs: Path) -> list[Path]:
     return [page, *pages]
 
 
+def draw_all(summaries: Summaries, folder: Path) -> list[Path]:
+    """Draw every picture that there are figures for; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for chapter in CHAPTERS:
+        found = summaries.get(chapter.record)
+        if found is None:
+            continue
+        for name, draw in chapter.pictures.items():
+            figure = draw(found)
+            if figure is not None:
+                drawn.append(save_figure(figure, folder / name))
+    return drawn
+
+
 def read_summaries(results: Path) -> dict[str, dict[str, Any] | None]:
     """Return every summary by name, None where there is none."""
     return {name: read_summary(results / f"{name}.json") for name in NAMES}
@@ -88,7 +117,8 @@ def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
         summaries: of the measuring commands.
         further: chapters that are not made of a summary: comparisons, ablations, studies.
     """
-    sections = [*all_chapters(summaries), *further]
+    sections = [chapter.section(summaries.get(chapter.record)) for chapter in CHAPTERS]
+    sections += further
     claims = [claim for section in sections for claim in section.claims]
     parts = [HEAD, "## All targets", claim_table(claims)]
     parts += [section.markdown() for section in sections]

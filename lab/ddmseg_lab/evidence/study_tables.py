@@ -7,9 +7,9 @@ from pathlib import Path
 from ddmseg.pipeline.checkpoint import replace_file
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.table import build_table, markdown
-from ddmseg_lab.evidence.chapters.tables import how_to_read
 from ddmseg_lab.evidence.table_figures import KIND, picture_names, shown_rows
 from ddmseg_lab.evidence.table_findings import findings
+from ddmseg_lab.evidence.tables_chapter import how_to_read
 from ddmseg_lab.page import picture
 
 

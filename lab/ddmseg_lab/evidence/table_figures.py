@@ -15,7 +15,7 @@ from ddmseg.pipeline.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
 from ddmseg_lab.comparison.table import read_row
-from ddmseg_lab.evidence.figures import BLUE, GREY, ORANGE, new_figure, save_figure
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

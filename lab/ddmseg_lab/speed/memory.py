@@ -32,6 +32,16 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
 )
+from ddmseg_lab.page import (
+    NO_FIGURE,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    machine_words,
+    table,
+    weights_words,
+)
 from ddmseg_lab.records import write_summary
 from ddmseg_lab.speed.segment import PADDED_SIDE
 
@@ -99,6 +109,49 @@ def run(arguments: Arguments) -> None:
         "runs": found,
     }
     write_summary(arguments.output / "memory.json", summary, seed=SAMPLING_SEED)
+
+
+COMMAND = "python -m ddmseg_lab.speed.memory"
+MOST_GB = 2.0
+"""For one whole head at 1 mm, whatever is asked for."""
+WORDS = (
+    "Each run is a process of its own without kept features; its peak is the largest resident "
+    "memory. The estimate is made before a scan is encoded and decides whether a run may begin "
+    "(docs/performance.md), so it must not lie below the peak. With several heads it is that of "
+    "one of them, and no ratio is given."
+)
+
+
+def body(found: Summary) -> list[str]:
+    """Estimate and peak of each kind of run."""
+    rows = [
+        [
+            name,
+            str(one["heads"]),
+            f"{one['estimated_gb']:.2f}",
+            f"{one['peak_gb']:.2f}",
+            f"{one['estimate_over_peak']:.2f}" if one["heads"] == 1 else NO_FIGURE,
+        ]
+        for name, one in found["runs"].items()
+    ]
+    head = ["run", "heads", "estimated, GB", "peak, GB", "estimate over peak"]
+    return [f"{machine_words(found)} {weights_words(found)} {WORDS}", table(head, rows)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """No head needs more than is aimed at, nor more than was estimated."""
+    single = [one for one in found.get("runs", {}).values() if one["heads"] == 1]
+    peak = Target(
+        "most memory of one whole head at 1 mm", MOST_GB, at_least=False, unit=" GB", digits=2
+    )
+    estimate = Target("memory of one whole head, estimate over peak: the lowest", 1.0, digits=2)
+    return [
+        Claim(peak, max((one["peak_gb"] for one in single), default=None)),
+        Claim(estimate, min((one["estimate_over_peak"] for one in single), default=None)),
+    ]
+
+
+CHAPTER = Chapter("Memory", COMMAND, "memory", body, claims)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ from ddmseg_lab.measuring import (
     run_command,
     say,
 )
+from ddmseg_lab.page import (
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    machine_words,
+    table,
+    with_interval,
+)
 from ddmseg_lab.records import write_summary
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
@@ -222,6 +231,78 @@ def run(arguments: Arguments) -> None:
     drawn = {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
     summary = {"machine": describe_machine(), **drawn, "scans": scans}
     write_summary(arguments.output / "speed_segment.json", summary, seed=SAMPLING_SEED)
+
+
+def body(found: Summary) -> list[str]:
+    """Seconds and memory of one scan."""
+    scans = found["scans"]
+    stages = list(dict.fromkeys(stage for scan in scans.values() for stage in scan["seconds"]))
+
+    def cell(scan: Summary, stage: str) -> str:
+        return with_interval(scan["seconds"][stage]) if stage in scan["seconds"] else "–"
+
+    rows = [
+        ["voxels", *("×".join(map(str, scan["shape"])) for scan in scans.values())],
+        ["model's grid", *("×".join(map(str, scan["model_grid"])) for scan in scans.values())],
+        ["cut to", *("×".join(map(str, scan["cropped_grid"])) for scan in scans.values())],
+        *([f"{stage}, s", *(cell(scan, stage) for scan in scans.values())] for stage in stages),
+        *(
+            [
+                f"peak memory, {mode}, GB",
+                *(f"{scan['peak_memory_gb'][mode]:.2f}" for scan in scans.values()),
+            ]
+            for mode in ("fast", "diffusion")
+        ),
+    ]
+    return [
+        f"{machine_words(found)} Seconds after loading, median (and range) of several runs; *fast* "
+        f"and *diffusion* ({found['steps']} steps, {found['samples']} samples) are from reading "
+        "the file to the last file written, report included. Memory is the peak resident memory "
+        "of the command line in a process of its own.",
+        table(["", *scans], rows),
+    ]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Seconds, memory and the cost of a step, of a whole head as it is and padded."""
+    wanted: list[Claim] = []
+    for name in ("whole head", "whole head padded to 256^3"):
+        scan = found.get("scans", {}).get(name, {})
+        seconds, memory = scan.get("seconds", {}), scan.get("peak_memory_gb", {})
+        wanted += [
+            Claim(_seconds(f"{name}, `--mode fast`", 5.0), seconds.get("fast")),
+            Claim(_seconds(f"{name}, `--mode diffusion`", 20.0), seconds.get("diffusion")),
+            Claim(
+                Target(f"{name}, peak memory", 3.0, at_least=False, unit=" GB", digits=2),
+                max(memory.values(), default=None),
+            ),
+            Claim(
+                Target(f"{name}, one denoising step over one encoding", 0.1, at_least=False),
+                scan.get("step_over_encode"),
+            ),
+            Claim(
+                Target(
+                    f"{name}, one denoising step over one pass of the encoder, without tiles",
+                    0.1,
+                    at_least=False,
+                ),
+                scan.get("step_over_one_pass"),
+            ),
+        ]
+    return wanted
+
+
+def _seconds(what: str, most: float) -> Target:
+    return Target(what, most, at_least=False, unit=" s", digits=2)
+
+
+CHAPTER = Chapter(
+    "Speed and memory",
+    "python -m ddmseg_lab.speed.segment --data DATA --threads 2",
+    "speed_segment",
+    body,
+    claims,
+)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,15 @@ from ddmseg.pipeline.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
 from ddmseg_lab.measuring import describe_machine, run_command, say
+from ddmseg_lab.page import (
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    machine_words,
+    table,
+    with_interval,
+)
 from ddmseg_lab.records import write_summary
 
 WARM_UP = 3
@@ -133,6 +142,40 @@ def run(arguments: Arguments) -> None:
         **figures,
     }
     write_summary(arguments.output / "speed_synthesis.json", summary, seed=settings.training.seed)
+
+
+def body(found: Summary) -> list[str]:
+    """Whether synthesis keeps up with training."""
+    rows = [
+        [
+            "×".join(map(str, found["patch"])) + f" at {found['spacing_mm']:g} mm",
+            _milliseconds(found["patch_seconds"]),
+            str(found["batch"]),
+            _milliseconds(found["step_seconds"]),
+        ]
+    ]
+    header = ["patch", "ms a synthetic patch", "patches a step", "ms a training step"]
+    return [f"{machine_words(found)} Median (and range).", table(header, rows)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """A batch is drawn in less time than a step takes."""
+    target = Target("drawing a batch over a training step", 1.0, at_least=False)
+    return [Claim(target, found.get("batch_over_step"))]
+
+
+def _milliseconds(seconds: Summary) -> str:
+    scaled = {key: 1000 * seconds[key] for key in ("median", "low", "high")}
+    return with_interval(scaled, 0)
+
+
+CHAPTER = Chapter(
+    "Synthesis",
+    "python -m ddmseg_lab.speed.synthesis --data DATA --threads 2",
+    "speed_synthesis",
+    body,
+    claims,
+)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from ddmseg_lab.accuracy import robustness as bench
-from ddmseg_lab.evidence.chapters.robustness import robustness
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 
 
@@ -60,9 +59,9 @@ def test_the_chapter_shows_them():
     summary = bench.summarise(ROWS) | {
         "models": {"ddm": {"name": "m", "weights": "w", "trained_steps": 1, "batch": 2}}
     }
-    section = robustness({"robustness_anatomy": summary})
+    section = CHAPTER.section(summary)
     text = "\n".join(section.body)
     assert "2 MALC2012 test scans" in text
     assert "| lost more | 50.0% (1) | 0.0% (0) | 50.0% (1) |" in text
     assert section.claims[0].measured == summary["auroc_expected_dice"]
-    assert robustness({}).claims[0].measured is None
+    assert CHAPTER.section(None).claims[0].measured is None

@@ -10,7 +10,6 @@ import torch
 
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.accuracy import tiers as bench
-from ddmseg_lab.evidence.chapters.tiers import tiers
 from ddmseg_lab.records import RawTable
 
 
@@ -97,10 +96,10 @@ def tiers_summary() -> dict[str, object]:
 
 
 def test_the_chapter_claims_the_worst_tier_of_each_set():
-    section = tiers({"tiers": tiers_summary()})
+    section = CHAPTER.section(tiers_summary())
     assert [claim.value for claim in section.claims] == [pytest.approx(0.05)]
     text = "\n".join(section.body)
     assert "**Heads**" in text
     assert "| Diffusion | 0.680 " in text
     assert "200 steps x 4 samples" in text
-    assert tiers({}).claims[0].measured is None
+    assert CHAPTER.section(None).claims[0].measured is None

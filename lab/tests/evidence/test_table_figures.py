@@ -13,7 +13,6 @@ from ddmseg.pipeline.config import ModelSettings, RowSettings, Settings, Trainin
 from ddmseg.pipeline.scores import Score
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.record import Record, write_record
-from ddmseg_lab.evidence.chapters import table_chapters
 from ddmseg_lab.evidence.results_page import write_results_page
 from ddmseg_lab.evidence.table_figures import (
     ShownRow,
@@ -24,6 +23,7 @@ from ddmseg_lab.evidence.table_figures import (
     picture_names,
     shown_rows,
 )
+from ddmseg_lab.evidence.tables_chapter import table_chapters
 
 CURVE = """step,seconds,total,coarse,diffusion,discrepancy,coarse_dice,sampled_dice
 25,1,3,1,1,1,,
