@@ -11,6 +11,7 @@ row a scan, mode and structure) and ``results/anatomy.json``; a stopped run goes
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.maths.metrics import dice
 from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg.pipeline.segmentation import StructureVolume
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.figures import BLUE, ORANGE, error_bars, new_figure
 from ddmseg_lab.measuring import (
@@ -90,12 +91,14 @@ def structure_dice(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float
     return {index: dice(labels == index, truth == index) for index in malc2012.EVALUATION_LABELS}
 
 
-def covered(result: Segmentation, truth: NDArray[Any], voxel_ml: float) -> dict[int, bool]:
+def covered(
+    volumes: Sequence[StructureVolume], truth: NDArray[Any], voxel_ml: float
+) -> dict[int, bool]:
     """Say of each structure whether its interval holds the volume that was drawn by hand."""
     drawn = count_voxels(truth)
     return {
         row.index: row.interval_low_ml <= drawn.get(row.index, 0) * voxel_ml <= row.interval_high_ml
-        for row in result.volumes
+        for row in volumes
         if row.index in malc2012.EVALUATION_LABELS
     }
 
@@ -118,7 +121,7 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
         "seconds": seconds,
     }
     scores = structure_dice(result.labels.data, truth)
-    inside = covered(result, truth, drawn.voxel_ml)
+    inside = covered(result.volumes, truth, drawn.voxel_ml)
     say(f"{case.identifier}  {mode:<9}  {np.nanmean(list(scores.values())):.3f}  {seconds:.1f} s")
     return [
         {

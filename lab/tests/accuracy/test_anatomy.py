@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,5 +76,5 @@ def test_a_volume_drawn_by_hand_lies_in_its_interval_or_does_not():
         StructureVolume(53, "Right-Hippocampus", 0.3, 0.1, 0.5),
         StructureVolume(24, "CSF", 1.0, 0.0, 2.0),  # not drawn by both protocols
     ]
-    found = bench.covered(SimpleNamespace(volumes=volumes), truth, 0.1)
+    found = bench.covered(volumes, truth, 0.1)
     assert found == {17: True, 53: False}

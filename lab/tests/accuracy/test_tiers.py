@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from ddmseg.imaging.datasets import Case
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.accuracy import tiers as bench
 from ddmseg_lab.records import RawTable
@@ -76,7 +75,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
         return row(tier.name, case, 0.5, 1.0) | {"condition": f"{artefact} {level}"}
 
     monkeypatch.setattr(bench, "measure", measure)
-    cases = [SimpleNamespace(identifier=name) for name in ("a", "b")]
+    cases = [Case(name, (), None, name) for name in ("a", "b")]
     scans = bench.ScanSet("heads", "m", cases, [("gamma", 5), ("noise", 5)], np.mean)
     table = RawTable(tmp_path / "tiers.tsv", bench.COLUMNS, ["w"])
     with pytest.raises(KeyboardInterrupt):
