@@ -59,9 +59,9 @@ def test_the_chapter_shows_them():
     summary = bench.summarise(ROWS) | {
         "models": {"ddm": {"name": "m", "weights": "w", "trained_steps": 1, "batch": 2}}
     }
-    section = CHAPTER.section(summary)
+    section = bench.CHAPTER.section(summary)
     text = "\n".join(section.body)
     assert "2 MALC2012 test scans" in text
     assert "| lost more | 50.0% (1) | 0.0% (0) | 50.0% (1) |" in text
     assert section.claims[0].measured == summary["auroc_expected_dice"]
-    assert CHAPTER.section(None).claims[0].measured is None
+    assert bench.CHAPTER.section(None).claims[0].measured is None

@@ -95,10 +95,10 @@ def tiers_summary() -> dict[str, object]:
 
 
 def test_the_chapter_claims_the_worst_tier_of_each_set():
-    section = CHAPTER.section(tiers_summary())
+    section = bench.CHAPTER.section(tiers_summary())
     assert [claim.value for claim in section.claims] == [pytest.approx(0.05)]
     text = "\n".join(section.body)
     assert "**Heads**" in text
     assert "| Diffusion | 0.680 " in text
     assert "200 steps x 4 samples" in text
-    assert CHAPTER.section(None).claims[0].measured is None
+    assert bench.CHAPTER.section(None).claims[0].measured is None

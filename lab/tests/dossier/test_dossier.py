@@ -143,7 +143,7 @@ def test_earlier_documents_stay_unless_it_is_said(write, tmp_path):
         write(overwrite=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file; the documents need a folder"):
-        write_dossier(tmp_path, tmp_path / "file", docs=tmp_path)
+        write_dossier(tmp_path, tmp_path / "file", docs=tmp_path, lab_docs=tmp_path)
 
 
 def test_nothing_is_written_when_a_record_is_damaged(write, results, tmp_path):

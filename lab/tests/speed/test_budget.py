@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import SettingsError
+from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg_lab.speed import budget
 from ddmseg_lab.speed.budget import COLUMNS, Free, Scan, measured_row, row_of, smallest_budget
 from ddmseg_lab.speed.budget_summary import summarise, summarise_all
 
+SEGMENTER = object.__new__(Segmenter)
+"""Never asked: what it would be asked by is replaced."""
 RECORD = {
     "seconds": 8.0,
     "predicted_seconds": 5.5,
@@ -51,7 +54,7 @@ def test_the_smallest_budget_is_the_one_that_the_refusal_names(monkeypatch) -> N
         raise SettingsError("budget: got 0.001 s; needs 2.4 s here: give --budget 2.4 or more")
 
     monkeypatch.setattr(budget, "timed_run", refuse)
-    assert smallest_budget(None, Path("scan.nii.gz"), "auto") == 2.4
+    assert smallest_budget(SEGMENTER, Path("scan.nii.gz"), "auto") == 2.4
 
 
 def test_what_is_given_up_is_told_of_scans_that_have_it() -> None:
@@ -95,7 +98,7 @@ def test_an_answer_is_held_against_the_one_without_a_budget(monkeypatch) -> None
     )
     monkeypatch.setattr(budget, "timed_run", lambda *_: (result, 6.0))
     free = Free(truth, 0.75, 1.0)
-    row = measured_row(None, Scan(Path("scan.nii.gz"), truth), SegmentOptions(budget=8), free)
+    row = measured_row(SEGMENTER, Scan(Path("scan.nii.gz"), truth), SegmentOptions(budget=8), free)
     assert (row["dice"], row["agreement"]) == (0.6667, 0.6667)
     assert (row["free_dice"], row["free_expected_dice"], row["expected_dice"]) == (1, 0.75, 0.7)
     at = {"scan", "mode", "repeat", "factor", "weights"}
@@ -107,6 +110,8 @@ def test_a_refused_run_is_a_row_too(monkeypatch) -> None:
         raise SettingsError("budget: got 8 s; needs 9 s")
 
     monkeypatch.setattr(budget, "timed_run", refuse)
-    row = measured_row(None, Scan(Path("a")), SegmentOptions(budget=8), Free(np.zeros(1), 0, 0))
+    row = measured_row(
+        SEGMENTER, Scan(Path("a")), SegmentOptions(budget=8), Free(np.zeros(1, np.int32), 0, 0)
+    )
     assert (row["stopped_because"], row["budget"], row["spent"]) == ("refused", 8, "")
     assert set(row) | {"scan", "mode", "repeat", "factor", "weights"} == set(COLUMNS)
