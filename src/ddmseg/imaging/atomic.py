@@ -23,6 +23,8 @@ _ADVICE = {
     errno.EISDIR: "a folder of that name is there already; remove it or choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+PARTIAL = ".partial-"
+"""What the name of a file begins with until it is complete; a kill may leave one."""
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iter
         OutputError: when the file cannot be written; one line with the reason.
     """
     target = Path(path)
-    partial = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name}")
+    partial = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if private:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddmseg.errors import DdmsegError, ScanError
+from ddmseg.errors import DdmsegError, OutputError, ScanError
 from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.destinations import Destination, UnreachableError
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
 from ddmseg.interfaces.dicom_node.worker import result_files
-
-
-_END = ""
-"""In place of a destination: what is tried is to end the job."""
 
 
 class Delivery:
@@ -48,6 +45,7 @@ class Delivery:
         self._silences = dict.fromkeys(self._silent_until, 0)
         self._not_before: dict[tuple[int, str], float] = {}
         self._reached: set[tuple[int, str]] = set()
+        self._unnoted: Counter[int] = Counter()
 
     def step(self) -> bool:
         """Try the oldest job that is due at one place; return whether there was one.
@@ -58,28 +56,22 @@ class Delivery:
         Raises:
             OutputError: when the state of a job cannot be written; others go first then.
         """
-        for job in self._queue.due("segmented"):
+        due = self._queue.due("segmented")
+        for job in sorted(due, key=lambda job: (self._unnoted[job.number], job.number)):
             wanted = self._missing(job)
-            if not wanted and self._is_time(job, _END):
-                self._end(job)
+            ready = [one for one in wanted if self._is_time(job, one)]
+            if ready or not wanted:
+                try:
+                    self._try(job, ready[0]) if ready else self._end(job)
+                except OutputError:
+                    self._unnoted[job.number] += 1
+                    raise
                 return True
-            for destination in wanted:
-                silent = self._silent_until[destination.name] > time.monotonic()
-                if not silent and self._is_time(job, destination.name):
-                    self._try(job, destination)
-                    return True
         return False
 
-    def _is_time(self, job: Job, what: str) -> bool:
-        """Whether something may be tried; it then may not again for a while, come what may."""
-        now = time.monotonic()
-        if self._not_before.get((job.number, what), now) > now:
-            return False
-        self._wait(job, what, self._backoff.first_seconds)
-        return True
-
-    def _wait(self, job: Job, what: str, seconds: float) -> None:
-        self._not_before[job.number, what] = time.monotonic() + seconds
+    def _is_time(self, job: Job, destination: Destination) -> bool:
+        now, name = time.monotonic(), destination.name
+        return max(self._silent_until[name], self._not_before.get((job.number, name), now)) <= now
 
     def _missing(self, job: Job) -> list[Destination]:
         """The destinations that a job has not reached."""
@@ -125,7 +117,7 @@ class Delivery:
             self._silences[name] += 1
             wait = self._backoff.seconds(self._silences[name], random.random())
             self._silent_until[name] = time.monotonic() + wait
-        self._wait(job, name, wait)
+        self._not_before[job.number, name] = time.monotonic() + wait
         reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
         self._tell(f"{job.name}: {reason}; tried again in {wait:.0f} s")
         self._queue.update(job, failures=failures)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
-from ddmseg.imaging.atomic import atomic_write, sync_folder
+from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder
 from ddmseg.imaging.dicom.elements import value
 from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
@@ -40,8 +40,6 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 START_BYTES = 1 << 20
 """Of an image that is not kept, in which its UIDs are looked for; they stand at the beginning."""
-PARTIAL = ".partial-"
-"""How names begin of what is being written."""
 UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
