@@ -18,7 +18,7 @@ from ddmseg.interfaces.dicom_node.listener import Listener
 from ddmseg.interfaces.dicom_node.server import Limits
 from ddmseg.interfaces.dicom_node.spool import Quota, Spool
 from dicom_files import PATIENT, STUDY
-from dicom_network import dcmtk, storescu, wait_for
+from dicom_network import storescu, wait_for
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 COMMITMENT = "1.2.840.10008.1.20.1"

@@ -167,9 +167,9 @@ def test_a_request_that_takes_too_long_ends_the_connection(listen, monkeypatch) 
 
 def test_a_command_without_an_end_ends_the_connection(listen, study) -> None:
     listener = listen()
-    with associate(listener.port) as peer, pytest.raises(OSError, match=r"."):
-        for _ in range(64):  # 64 MB of it
-            peer.sendall(fragment(bytes(MEGABYTE // 16), command=True) * 16)
+    greedy = fragment(bytes(MEGABYTE // 16), command=True) * 1024  # 64 MB
+    with associate(listener.port) as peer, pytest.raises((ConnectionError, BrokenPipeError)):
+        peer.sendall(greedy)
     assert send_well(listener.port, study[0]) == 0
 
 
@@ -215,7 +215,7 @@ def test_the_greediest_address_loses_the_one_that_is_idle_longest(door) -> None:
     door.connection(first).brought()
     enter(door, "d")
     assert second.is_cut
-    assert not (first.is_cut or lone.is_cut)
+    assert [one.is_cut for one in (first, lone)] == [False, False]
     with pytest.raises(OSError, match="the connection was closed"):
         door.connection(second)
 
