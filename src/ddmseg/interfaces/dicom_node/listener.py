@@ -185,8 +185,9 @@ class Listener:
             elif status == SUCCESS:
                 tally.stored += 1
         if status == SUCCESS:
+            stream: Any = event.assoc.dul.socket
             with contextlib.suppress(OSError):  # it has lost its slot just now
-                self._door.connection(event.assoc.dul.socket.socket).brought()
+                self._door.connection(stream.socket).brought()
         return status
 
     def _keep(self, event: Event) -> tuple[int, str]:
