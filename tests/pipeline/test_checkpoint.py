@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 import pickletools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
-from ddmseg.errors import CheckpointError
+from ddmseg.errors import CheckpointError, OutputError
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import (
     Card,
     build_model,
+    copy_weights,
     load_state,
     load_weights,
     replace_file,
     save_state,
     save_weights,
+    sweep,
 )
 from ddmseg.pipeline.config.retired import RETIRED
 from ddmseg.pipeline.settings_reader import settings_to_dict
@@ -82,8 +88,6 @@ def test_the_network_keeps_channels_last_in_memory(saved):
 
 
 def test_the_checksum_is_that_of_the_file(saved):
-    import hashlib
-
     _, card, path = saved
     assert card.checksum == hashlib.sha256(path.read_bytes()).hexdigest()
     assert json.loads(path.with_suffix(".json").read_text())["checksum"] == card.checksum
@@ -103,10 +107,15 @@ def test_saving_leaves_no_drafts(saved):
 def test_a_file_that_fails_to_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     replace_file(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk is full")))
-    with pytest.raises(OSError, match="disk is full"):
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OutputError, match="the disk is full"):
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def refusal(path: Path) -> str:
@@ -131,8 +140,6 @@ def test_one_wrong_bit_is_refused(saved):
 
 
 def test_a_truncated_file_is_refused_even_with_its_own_checksum(saved):
-    import hashlib
-
     path = saved[2]
     path.write_bytes(path.read_bytes()[:-100])
     assert "checksum differs" in refusal(path)
@@ -231,8 +238,109 @@ def test_a_damaged_state_is_refused(tmp_path, keep):
 
 
 def test_weights_are_no_state(saved):
-    with pytest.raises(CheckpointError, match="not a training state of format 1"):
+    with pytest.raises(CheckpointError, match="not a training state of format 2"):
         load_state(saved[2])
+
+
+def test_no_bit_of_a_state_can_flip(tmp_path):
+    path = tmp_path / "state.safetensors"
+    save_state(path, {"model.a": torch.randn(4)}, {"step": 3})
+    whole = path.read_bytes()
+    for place in range(0, 8 * len(whole), 13):
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match="start without --resume"):
+            load_state(path)
+
+
+def test_a_state_of_before_the_checksum_comes_back(tmp_path):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(save({"model.a": torch.ones(2)}, {"format": "1", "numbers": '{"step": 3}'}))
+    found, numbers = load_state(path)
+    assert (found["model.a"].tolist(), numbers) == ([1.0, 1.0], {"step": 3})
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"\xff", b"[" * 100_000, b"{}", b'{"__metadata__": 3}']
+)
+def test_an_odd_header_is_refused(tmp_path, data):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(len(data).to_bytes(8, "little") + data)
+    with pytest.raises(CheckpointError, match="start without --resume"):
+        load_state(path)
+
+
+# Killed at any moment
+
+
+@pytest.fixture
+def moments(monkeypatch, tmp_path, tmp_path_factory):
+    """What the folder holds before each call that changes or syncs something in it."""
+    found: list[Path] = []
+
+    def watch(name: str) -> None:
+        call = getattr(os, name)
+
+        def watched(*arguments, **options):
+            copy = tmp_path_factory.mktemp("moment") / "folder"
+            found.append(Path(shutil.copytree(tmp_path, copy)))
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(os, name, watched)
+
+    for name in ("replace", "fsync"):
+        watch(name)
+    return found
+
+
+@pytest.mark.parametrize("write", [save_weights, None], ids=["save", "copy"])
+def test_weights_can_be_loaded_at_every_moment(saved, tmp_path, tmp_path_factory, moments, write):
+    model, card, path = saved
+    before = fingerprint(model)
+    shake(model)
+    card = replace(card, scores={"validation": {"sampled_dice": 0.6}})
+    if write is None:
+        other = tmp_path_factory.mktemp("other") / "model.safetensors"
+        save_weights(model, card, other)
+        moments.clear()
+        copy_weights(other, path)
+    else:
+        save_weights(model, card, path)
+    found = [load_weights(folder / path.name) for folder in (*moments, tmp_path)]
+    pairs = [(fingerprint(one), c.scores["validation"]["sampled_dice"]) for one, c in found]
+    new = (fingerprint(model), 0.6)
+    number = pairs.index(new)
+    assert pairs == [(before, 0.5)] * number + [new] * (len(pairs) - number)
+    assert len(moments) >= 7  # two files with their folders, and three renamings
+    assert {one.name for one in tmp_path.iterdir()} == {"model.safetensors", "model.json"}
+
+
+def test_the_first_weights_are_there_whole_or_not_at_all(tmp_path, moments):
+    _, card, path = save_model(tmp_path / "model.safetensors")
+    there = [folder for folder in moments if (folder / path.name).is_file()]
+    assert len(there) >= 2
+    assert all(load_weights(folder / path.name)[1].checksum == card.checksum for folder in there)
+
+
+def test_each_rename_follows_a_sync(saved, monkeypatch):
+    order: list[str] = []
+    for name in ("replace", "fsync"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, c=call: (order.append(n), c(*a))[1])
+    model, card, path = saved
+    save_weights(model, card, path)
+    assert order == ["fsync", "replace", "fsync"] * 2 + ["replace", "fsync"]
+    order.clear()
+    save_state(path.with_name("state.safetensors"), tensors(), {})
+    assert order == ["fsync", "replace", "fsync"]
+
+
+def test_what_a_kill_left_is_swept(tmp_path):
+    (tmp_path / ".partial-0123-best.safetensors").write_bytes(b"half")
+    (tmp_path / "best.safetensors").write_bytes(b"whole")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
 
 
 # No pickles

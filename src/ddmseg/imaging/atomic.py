@@ -23,6 +23,8 @@ _ADVICE = {
     errno.EISDIR: "a folder of that name is there already; remove it or choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+PARTIAL = ".partial-"
+"""What the name of a file begins with until it is complete; a kill may leave one."""
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iter
         OutputError: when the file cannot be written; one line with the reason.
     """
     target = Path(path)
-    partial = target.with_name(f".partial-{secrets.token_hex(4)}-{target.name}")
+    partial = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if private:
@@ -50,7 +52,7 @@ def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iter
         yield partial
         _sync(partial)
         partial.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
     finally:
@@ -68,14 +70,23 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too, where the system can open folders."""
-    with contextlib.suppress(OSError):
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk too, where the system can open folders.
+
+    Raises:
+        OSError: when the disk says that it did not keep them.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a disk that syncs no folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

@@ -41,16 +41,22 @@ class Card:
     teacher: dict[str, str] = field(default_factory=dict)
 
 
+def next_card(path: Path) -> Path:
+    """Return where a card lies until the weights that it is of are in their place."""
+    return path.with_name(f".{path.stem}.next.json")
+
+
 def read_card(path: Path) -> Card:
-    """Read a card from its ``.json`` file.
+    """Read a card from its ``.json`` file; before there is one, from where the next one lies.
 
     Raises:
         CheckpointError: when it is missing, not a card, or of a network that is gone.
     """
-    if not path.is_file():
+    there = path if path.is_file() else next_card(path)
+    if not there.is_file():
         raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(there.read_text(encoding="utf-8"))
         settings = without_retired(raw["settings"])
         return Card(**{**raw, "labels": tuple(raw["labels"]), "settings": settings})
     except SettingsError as error:

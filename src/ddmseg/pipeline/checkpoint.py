@@ -1,10 +1,14 @@
-"""Weights and training state on disk: safetensors with JSON beside, never pickles."""
+"""Weights and training state on disk: safetensors with JSON beside, never pickles.
+
+Weights and their card are two files, and a program can be killed, or the power cut, between
+their two renamings. So the new card is there first, under a name of its own, and is taken for
+the card of the weights that it fits.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.errors import CheckpointError, OutputError, SettingsError
+from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder, system_reason
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.card import Card as Card
+from ddmseg.pipeline.card import next_card
 from ddmseg.pipeline.card import read_card as read_card
 from ddmseg.pipeline.config import ModelSettings, Settings
 from ddmseg.pipeline.settings_reader import settings_from_dict, settings_to_dict
 
-STATE_FORMAT = 1
-
+STATE_FORMAT = "2"
+UNCHECKED_FORMAT = "1"
+"""Without a checksum; runs that were begun with it can be resumed."""
+_NO_SUM = b"0" * 64
+_SUM = b'"sha256":"'
 
 Network = DiscrepancyDiffusionSegmenter | BaselineSegmenter
 
@@ -56,16 +65,60 @@ def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSe
 def save_weights(model: Network, card: Card, path: Path) -> Card:
     """Write ``path`` and its card ``path.with_suffix('.json')``; return the card.
 
-    Both appear whole or not at all; the card gets the checksum of the weights.
+    The card gets the checksum of the weights. At every moment, before and after a power cut
+    too, the old pair or the new one can be loaded.
+
+    Raises:
+        OutputError: when they cannot be written; the old ones stay.
     """
     from safetensors.torch import save
 
     data = save({name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()})
     card = replace(card, checksum=hashlib.sha256(data).hexdigest())
-    replace_file(path, data)
     text = json.dumps(asdict(card), indent=2, sort_keys=True) + "\n"
-    replace_file(path.with_suffix(".json"), text.encode())
+    _replace_pair(path, data, text.encode())
     return card
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy weights and card as they are, as safely as :func:`save_weights` writes them.
+
+    Raises:
+        CheckpointError: when they cannot be loaded.
+        OutputError: when they cannot be written.
+    """
+    data, card = _read_pair(source)
+    _replace_pair(
+        target, data, (json.dumps(asdict(card), indent=2, sort_keys=True) + "\n").encode()
+    )
+
+
+def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
+    card_path = path.with_suffix(".json")
+    replace_file(next_card(card_path), card)
+    replace_file(path, data)  # from here on that card is the one that fits
+    try:
+        next_card(card_path).replace(card_path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {card_path}: {system_reason(error)}") from error
+
+
+def _read_pair(path: Path) -> tuple[bytes, Card]:
+    """Read weights and the card that fits them.
+
+    Raises:
+        CheckpointError: when one is missing or there is no such card.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
+    data, card_path = path.read_bytes(), path.with_suffix(".json")
+    card, checksum = read_card(card_path), hashlib.sha256(data).hexdigest()
+    if card.checksum != checksum and next_card(card_path).is_file():
+        card = read_card(next_card(card_path))
+    if card.checksum != checksum:
+        raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
+    return data, card
 
 
 def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
@@ -90,18 +143,13 @@ def load_network(path: Path) -> tuple[Network, Card]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    card_path = path.with_suffix(".json")
-    for needed in (path, card_path):
-        if not needed.is_file():
-            raise CheckpointError(f"{needed}: no such file; weights need a .json card beside them")
-    data = path.read_bytes()
-    card = read_card(card_path)
-    if hashlib.sha256(data).hexdigest() != card.checksum:
-        raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
+    data, card = _read_pair(path)
     try:
         settings = settings_from_dict(Settings, card.settings)
     except SettingsError as error:
-        raise CheckpointError(f"{card_path}: its settings are not known here ({error})") from error
+        raise CheckpointError(
+            f"{path.with_suffix('.json')}: its settings are not known here ({error})"
+        ) from error
     model = build_network(settings, len(card.labels))
     try:
         model.load_state_dict(load(data))
@@ -139,20 +187,34 @@ def first_reason(error: Exception) -> str:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside its place, then rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(data)
-    os.replace(draft, path)
+    """Write a file so that it is there whole, on the disk itself, or not at all.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """Write a resumable training state: tensors, and plain numbers as metadata."""
+    """Write a resumable training state: tensors, and plain numbers as metadata.
+
+    The metadata hold the checksum of the file, which is made with zeros in its place.
+
+    Raises:
+        OutputError: when it cannot be written; an older one stays.
+    """
     from safetensors.torch import save
 
-    meta = {"format": str(STATE_FORMAT), "numbers": json.dumps(numbers)}
+    meta = {
+        "format": STATE_FORMAT,
+        "numbers": json.dumps(numbers),
+        "sha256": _NO_SUM.decode(),
+    }
     flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    replace_file(path, save(flat, metadata=meta))
+    data = save(flat, metadata=meta)
+    checksum = hashlib.sha256(data).hexdigest().encode()
+    replace_file(path, data.replace(_SUM + _NO_SUM, _SUM + checksum, 1))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -161,21 +223,45 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: when it is missing, damaged or of another kind.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     if not path.is_file():
         raise CheckpointError(f"{path}: no training state to resume; start without --resume")
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged training state ({error})") from error
-    if meta.get("format") != str(STATE_FORMAT):
+        data = path.read_bytes()
+        meta = _metadata(data)
+        told = meta.get("sha256", "").encode()
+        plain = data.replace(_SUM + told, _SUM + _NO_SUM, 1)
+        if told and hashlib.sha256(plain).hexdigest().encode() != told:
+            raise ValueError("its checksum differs")
+        if (meta.get("format"), bool(told)) in ((STATE_FORMAT, True), (UNCHECKED_FORMAT, False)):
+            return load(data), json.loads(meta["numbers"])
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
-        )
-    return tensors, json.loads(meta["numbers"])
+            f"{path}: damaged training state ({error}); start without --resume"
+        ) from error
+    raise CheckpointError(
+        f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
+    )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file; empty where it has none.
+
+    Source: the safetensors format (eight bytes of length, a header in JSON, the tensors).
+    """
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    meta = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(meta, dict):
+        raise ValueError("no header")
+    return {str(key): str(value) for key, value in meta.items()}
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed program was writing in a folder."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        leftover.unlink(missing_ok=True)
 
 
 def state_numbers(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ddmseg.interfaces.dicom_node.listener import Listener
 from ddmseg.interfaces.dicom_node.server import Limits
 from ddmseg.interfaces.dicom_node.spool import Quota, Spool
 from dicom_files import PATIENT, STUDY
-from dicom_network import dcmtk, storescu, wait_for
+from dicom_network import storescu, wait_for
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -194,23 +194,3 @@ def test_an_object_above_the_limit_closes_the_connection(make_node, tmp_path, st
     assert storescu(node.port, [large]).returncode != 0
     assert images_in(node.spool) == []
     assert send(node.port, study[0]) == 0
-
-
-def test_too_many_connections_are_closed_and_the_others_served(make_node) -> None:
-    node = make_node(limits=Limits(associations=1)).start()
-    first, second = hold(node.port), hold(node.port)
-    wait_for(lambda: _refused(node.port), "a refusal")
-    first.close()
-    second.close()
-    wait_for(
-        lambda: dcmtk("echoscu", "-aec", "DDMSEG", "127.0.0.1", node.port).returncode == 0, "echo"
-    )
-
-
-def _refused(port: int) -> bool:
-    with hold(port) as connection:
-        connection.settimeout(1)
-        try:
-            return closed_by_the_node(connection)
-        except TimeoutError:
-            return False

@@ -116,7 +116,8 @@ def test_what_came_again_or_is_gone_is_not_tried_again(open_spool, study, clock)
     fail(spool, second)
     assert [job.number for job in spool.retry_failed()] == [second.number]
     fail(spool, second)
-    spool.remove_old(1e9)
+    clock.seconds += 1e9
+    spool.remove_old()
     assert not first.images.exists()
     assert spool.retry_failed() == []
 
@@ -153,11 +154,13 @@ def test_slices_that_come_late_make_their_series_whole(open_spool, study, clock)
 def test_numbers_are_never_used_twice(open_spool, study, clock) -> None:
     spool = open_spool(keep_days=1)
     job = fill(spool, study[:1], clock)
-    spool.queue.update(job, state="done", ended=0.0)
-    assert spool.remove_old(86_399.0) == 0
-    assert spool.remove_old(86_400.0) == 1
+    spool.queue.end(job, "done")
+    clock.seconds += 86_399
+    assert spool.remove_old() == 0
+    clock.seconds += 1
+    assert spool.remove_old() == 1
     assert not job.images.exists()
-    assert spool.remove_old(1e9) == 0
+    assert spool.remove_old() == 0
     # what was removed is new again
     again = fill(open_spool(), study[:1], clock)
     assert again.number == 2
@@ -168,8 +171,8 @@ def test_removing_makes_room(open_spool, study, clock) -> None:
     job = fill(spool, study[:2], clock)
     with pytest.raises(OutputError, match=r"the spool is full \(2 objects, 0\.0 GB\)"):
         put(spool, study[2])
-    spool.queue.update(job, state="failed", ended=1.0)
-    spool.remove_old(2.0)
+    spool.queue.end(job, "failed")
+    spool.remove_old()
     assert put(spool, study[2])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -100,8 +99,10 @@ def test_what_never_comes_is_given_up_with_the_reason(open_spool, study, clock) 
     spool = open_spool(objects=15, wait_hours=2)
     send(spool, study)
     quiet(spool, clock)
-    assert spool.give_up(time.time() + 7000) == []
-    (job,) = spool.give_up(time.time() + 7300)
+    clock.seconds += 7000
+    assert spool.give_up() == []
+    clock.seconds += 300
+    (job,) = spool.give_up()
     record = json.loads((job.folder / "job.json").read_text())
     assert (record["state"], record["instances"], record["missing"]) == ("failed", 15, 7)
     assert record["reason"] == (
@@ -109,7 +110,7 @@ def test_what_never_comes_is_given_up_with_the_reason(open_spool, study, clock) 
         "the study again"
     )
     assert spool.retry_failed() == []  # it would be segmented as it is
-    assert spool.give_up(time.time() + 7300) == []
+    assert spool.give_up() == []
     assert quiet(spool, clock) == ([], [])
 
 
@@ -118,7 +119,8 @@ def test_what_was_given_up_and_comes_again_is_one_job(open_spool, study, clock, 
     spool = open_spool(objects=15)
     send(spool, study)
     quiet(spool, clock)
-    assert len(spool.give_up(time.time() + DAY)) == 1
+    clock.seconds += DAY
+    assert len(spool.give_up()) == 1
     spool = open_spool(objects=100)
     assert send(spool, study[16:19]) == 0
     assert quiet(spool, clock) == ([], [Held(3, 4)])  # a part is held as before
@@ -127,28 +129,32 @@ def test_what_was_given_up_and_comes_again_is_one_job(open_spool, study, clock, 
     assert [job.record.state for job in spool.queue.all()] == ["failed", "waiting"]
 
 
-def test_nothing_is_given_up_before_it_was_told(open_spool, study) -> None:
+def test_nothing_is_given_up_before_it_was_told(open_spool, study, clock) -> None:
     spool = open_spool(objects=15, wait_hours=0)
     send(spool, study)
-    assert spool.give_up(time.time() + DAY) == []
+    clock.seconds += DAY
+    assert spool.give_up() == []
 
 
 def test_what_is_refused_is_forgotten_with_its_study(open_spool, study, clock, tmp_path) -> None:
     spool = open_spool(objects=15)
     send(spool, study)
     quiet(spool, clock)
-    spool.give_up(time.time() + DAY)
+    clock.seconds += DAY
+    spool.give_up()
     names = tmp_path / "spool" / "refused"
-    spool.remove_old(time.time() + 5 * DAY)
+    clock.seconds += 5 * DAY
+    spool.remove_old()
     assert [path.name for path in names.iterdir()] == [STUDY]
-    spool.remove_old(time.time() + 9 * DAY)
-    spool.remove_old(time.time() + 9 * DAY)
+    clock.seconds += 4 * DAY
+    spool.remove_old()
+    spool.remove_old()
     assert list(names.iterdir()) == []
 
 
 def test_a_line_that_was_cut_off_holds_nothing(tmp_path) -> None:
     (tmp_path / "1.2").write_text("1.3/1.4.dcm\n1.3/1.")
-    assert Shortage(tmp_path).missing("1.2") == 1
+    assert Shortage(tmp_path, lambda: 0.0).missing("1.2") == 1
 
 
 def test_the_wait_must_not_be_negative() -> None:

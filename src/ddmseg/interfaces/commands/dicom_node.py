@@ -70,7 +70,7 @@ class Arguments:
     max_pdu: Annotated[int, arg(metavar="BYTES")] = 131_072
     """Longest protocol data unit to receive."""
     max_associations: Annotated[int, arg(metavar="N")] = 8
-    """Senders at once."""
+    """Senders at once from one address; from all, twice as many."""
     max_object_mb: Annotated[int, arg(metavar="MB")] = 512
     """Largest image to receive."""
     spool_gb: Annotated[float, arg(metavar="GB")] = 50.0
@@ -78,7 +78,8 @@ class Arguments:
     spool_objects: Annotated[int, arg(metavar="N")] = 200_000
     """The same, in images."""
     keep_days: Annotated[float, arg(metavar="DAYS")] = 7.0
-    """How long images stay in the spool after their results were sent; corrections need them."""
+    """How long images stay in the spool after their results were sent, counted while the node runs;
+    corrections need them."""
     wait_hours: Annotated[float, arg(metavar="H")] = 24.0
     """How long an examination waits for images that there was no room for, until it fails."""
     segmentation: SegmentOptions = field(default_factory=SegmentOptions)

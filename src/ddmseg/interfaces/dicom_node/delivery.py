@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddmseg.errors import DdmsegError, ScanError
+from ddmseg.errors import DdmsegError, OutputError, ScanError
 from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.destinations import Destination, UnreachableError
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
@@ -42,24 +43,35 @@ class Delivery:
         self._backoff, self._tell = backoff, tell
         self._silent_until = {one.name: 0.0 for one in destinations}
         self._silences = dict.fromkeys(self._silent_until, 0)
+        self._not_before: dict[tuple[int, str], float] = {}
+        self._reached: set[tuple[int, str]] = set()
+        self._unnoted: Counter[int] = Counter()
 
     def step(self) -> bool:
         """Try the oldest job that is due at one place; return whether there was one.
 
+        Waits are measured from here on and never by the time of day; a node that starts tries
+        everything at once.
+
         Raises:
-            OutputError: when the state of a job cannot be written.
+            OutputError: when the state of a job cannot be written; others go first then.
         """
-        now = time.time()
-        for job in self._queue.due("segmented", now):
+        due = self._queue.due("segmented")
+        for job in sorted(due, key=lambda job: (self._unnoted[job.number], job.number)):
             wanted = self._missing(job)
-            if not wanted:
-                self._end(job)
-                return True
-            reachable = [one for one in wanted if self._silent_until[one.name] <= now]
-            if reachable:
-                self._try(job, reachable[0])
+            ready = [one for one in wanted if self._is_time(job, one)]
+            if ready or not wanted:
+                try:
+                    self._try(job, ready[0]) if ready else self._end(job)
+                except OutputError:
+                    self._unnoted[job.number] += 1
+                    raise
                 return True
         return False
+
+    def _is_time(self, job: Job, destination: Destination) -> bool:
+        now, name = time.monotonic(), destination.name
+        return max(self._silent_until[name], self._not_before.get((job.number, name), now)) <= now
 
     def _missing(self, job: Job) -> list[Destination]:
         """The destinations that a job has not reached."""
@@ -68,26 +80,29 @@ class Delivery:
         return [one for one in self._destinations if one.name not in job.record.delivered]
 
     def _end(self, job: Job) -> None:
-        self._queue.update(job, state="done", ended=time.time())
+        self._queue.end(job, "done")
         held = "" if job.record.files or not self._destinations else ", nothing sent"
         self._tell(f"{job.name}: done{held}")
 
     def _try(self, job: Job, destination: Destination) -> None:
         start = time.perf_counter()
-        files = result_files(job, self._output)
+        files, place = result_files(job, self._output), (job.number, destination.name)
         try:
-            destination.send(files)
+            if place not in self._reached:  # nor is it sent again when this cannot be noted
+                destination.send(files)
         except ScanError as error:
             # what was to be sent is gone: trying again would not bring it back
             reason = plain_reason(error)
-            self._queue.update(job, state="failed", reason=reason, ended=time.time())
+            self._queue.end(job, "failed", reason=reason)
             self._tell(f"{job.name}: not sent: {reason}")
         except Exception as error:
             self._postpone(job, destination, error)
         else:
+            self._reached.add(place)
             self._silences[destination.name] = 0
             reached = (*job.record.delivered, destination.name)
-            self._queue.update(job, delivered=reached, failures=0, next_try=0.0)
+            self._queue.update(job, delivered=reached, failures=0)
+            self._reached.discard(place)
             seconds = time.perf_counter() - start
             self._tell(
                 f"{job.name}: {len(files)} files sent to {destination.name}, {seconds:.1f} s"
@@ -101,7 +116,8 @@ class Delivery:
             # one job asks for all of them, and their own waits do not grow
             self._silences[name] += 1
             wait = self._backoff.seconds(self._silences[name], random.random())
-            self._silent_until[name] = time.time() + wait
-        self._queue.update(job, failures=failures, next_try=time.time() + wait)
+            self._silent_until[name] = time.monotonic() + wait
+        self._not_before[job.number, name] = time.monotonic() + wait
         reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
         self._tell(f"{job.name}: {reason}; tried again in {wait:.0f} s")
+        self._queue.update(job, failures=failures)

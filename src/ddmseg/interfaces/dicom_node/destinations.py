@@ -7,10 +7,13 @@ Source: DICOM PS3.4, annex B (Storage, status codes in B.2.3); PS3.18, 10.5 (Sto
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import secrets
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +22,21 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, UsageError
+from ddmseg.imaging.dicom.file import quiet
 from ddmseg.interfaces.dicom_node.addresses import Peer
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
+SLOWEST = 16_384
+"""Bytes a second at which a service must take what is sent to it."""
 AUTHORIZATION_VARIABLE = "DDMSEG_STOW_AUTHORIZATION"
 """Environment variable with the Authorization header of STOW; never an option, since
 other users of a machine see options."""
 
 UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 FAILED_SEQUENCE = "00081198"
+STORED_SEQUENCE = "00081199"
+INSTANCE_UID = "00081155"
 MAX_ANSWER_BYTES = 1 << 20
 _CHUNK = 1 << 20
 _WARNINGS = (0xB000, 0xB006, 0xB007)
@@ -189,10 +197,18 @@ class StowDestination:
     def send(self, files: Sequence[Path]) -> None:
         """Send each file in a request of its own; see :class:`Destination`."""
         for path in files:
+            uid = _instance_uid(path)
             status, answer = self._post(path)
             if status in _BUSY:
                 raise UnreachableError(f"{self.name} cannot take it now (HTTP {status})")
-            if status not in (200, 202) or _has_failures(answer, unless=status == 200):
+            told = _stored(answer, uid) if status in (200, 202) else False
+            if told is None:
+                raise RefusedError(
+                    f"{self.name} answers HTTP {status} and does not say in DICOM JSON that it has "
+                    f"{path.name}, which counts as not sent; give the address of the DICOMweb "
+                    "service, not of a page"
+                )
+            if not told:
                 raise RefusedError(f"{self.name} refuses {path.name} (HTTP {status})")
 
     def _post(self, path: Path) -> tuple[int, bytes]:
@@ -211,6 +227,10 @@ class StowDestination:
         if authorization:
             headers["Authorization"] = authorization
         connection = self._connection(parts.scheme, str(parts.hostname), parts.port)
+        # each byte has its own time limit; this one is for all of them
+        most = threading.Timer(ANSWER_SECONDS + body.length / SLOWEST, _cut, [connection])
+        most.daemon = True
+        most.start()
         try:
             connection.request("POST", f"{parts.path.rstrip('/')}/studies", iter(body), headers)
             answer = connection.getresponse()
@@ -219,6 +239,7 @@ class StowDestination:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UnreachableError(f"{self.name} does not answer ({reason})") from error
         finally:
+            most.cancel()
             connection.close()
 
     def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
@@ -246,18 +267,40 @@ class _Multipart:
         yield self._tail
 
 
-def _has_failures(answer: bytes, *, unless: bool) -> bool:
-    """Say whether an answer names instances that were not stored.
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a connection that another thread waits for."""
+    with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
-    Args:
-        answer: should be a data set as JSON.
-        unless: what to make of one that is not: whether the request succeeded.
+
+def _instance_uid(path: Path) -> str:
+    import pydicom
+
+    try:
+        with quiet():
+            return str(pydicom.filereader.read_file_meta_info(path).MediaStorageSOPInstanceUID)
+    except Exception as error:  # the parser can raise anything
+        raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
+
+
+def _stored(answer: bytes, uid: str) -> bool | None:
+    """Say whether an instance was stored; None where the answer does not tell.
+
+    Source: DICOM PS3.18, table 10.5.3-2 (Store Instances Response Module); annex F (JSON).
     """
     try:
         told = json.loads(answer)
-        return bool(told.get(FAILED_SEQUENCE, {}).get("Value"))
-    except (ValueError, AttributeError):
-        return not unless
+        (dataset,) = told if isinstance(told, list) else [told]
+        if uid in _instances(dataset, FAILED_SEQUENCE):
+            return False
+        return True if uid in _instances(dataset, STORED_SEQUENCE) else None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def _instances(dataset: dict[str, Any], sequence: str) -> list[str]:
+    items = dataset.get(sequence, {}).get("Value", [])
+    return [uid for item in items for uid in item[INSTANCE_UID]["Value"]]
 
 
 def make_destinations(

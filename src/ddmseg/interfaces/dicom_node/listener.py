@@ -8,6 +8,7 @@ Source: DICOM PS3.4, annexes A (Verification) and B (Storage); PS3.7, annex C (s
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.interfaces.dicom_node.door import Door
 from ddmseg.interfaces.dicom_node.privacy import plain_reason
 from ddmseg.interfaces.dicom_node.server import (
     HANDSHAKE_SECONDS,
@@ -59,6 +61,7 @@ COMPRESSED = (
 """Transfer syntaxes without loss, taken where a decoder is installed. Deflated files are
 not: hardly any sender has them, and they are the only ones that grow when they are read."""
 
+MANY = 1_000_000
 SUCCESS = 0x0000
 CLASS_NOT_SUPPORTED = 0x0122
 OUT_OF_RESOURCES = 0xA700
@@ -110,6 +113,7 @@ class Listener:
         self._tallies: WeakKeyDictionary[Association, _Tally] = WeakKeyDictionary()
         self._lock = threading.Lock()
         limits = limits or Limits()
+        self._door = Door(limits.associations, limits.patience_seconds)
         entity = _entity(title, allowed, limits)
         self._server = self._listening(entity, (address, port), limits, encryption)
         self.port = int(self._server.server_address[1])
@@ -122,6 +126,14 @@ class Listener:
         """Return the studies that are being sent: the latest of each open association."""
         with self._lock:
             return {tally.study_uid for tally in self._tallies.values()}
+
+    def is_alive(self) -> bool:
+        """Say whether connections are still taken."""
+        return self._thread.is_alive()
+
+    def count_evicted(self) -> int:
+        """Return how many connections made room for others since this was asked last."""
+        return self._door.count_evicted()
 
     def stop(self) -> None:
         """End all associations and close the port."""
@@ -145,8 +157,8 @@ class Listener:
                 place,
                 ssl_context=encryption,
                 evt_handlers=handlers,
-                server_class=server_class(limits),
-                request_handler=handler_class(limits),
+                server_class=server_class(limits, self._door),
+                request_handler=handler_class(limits, self._door),
             )
         except (OSError, OverflowError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no such address or port"
@@ -172,6 +184,10 @@ class Listener:
                 tally.refused, tally.reason = tally.refused + 1, reason
             elif status == SUCCESS:
                 tally.stored += 1
+        if status == SUCCESS:
+            stream: Any = event.assoc.dul.socket
+            with contextlib.suppress(OSError):  # it has lost its slot just now
+                self._door.connection(stream.socket).brought()
         return status
 
     def _keep(self, event: Event) -> tuple[int, str]:
@@ -217,7 +233,7 @@ def _entity(title: str, allowed: Sequence[str], limits: Limits) -> AE:
     entity = AE(ae_title=title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(allowed)
-    entity.maximum_associations = limits.associations
+    entity.maximum_associations = MANY  # the door counts them
     entity.maximum_pdu_size = limits.pdu_bytes
     entity.acse_timeout = HANDSHAKE_SECONDS
     entity.network_timeout = entity.dimse_timeout = limits.idle_seconds

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
 
-from ddmseg.errors import SettingsError
+from ddmseg.errors import DdmsegError, SettingsError
 from ddmseg.interfaces.dicom_node.backoff import Backoff
 from ddmseg.interfaces.dicom_node.delivery import Delivery
 from ddmseg.interfaces.dicom_node.destinations import Destination
 from ddmseg.interfaces.dicom_node.jobs import Job
 from ddmseg.interfaces.dicom_node.listener import Listener
+from ddmseg.interfaces.dicom_node.log import Log
 from ddmseg.interfaces.dicom_node.privacy import plain_reason, silent_libraries
 from ddmseg.interfaces.dicom_node.server import Limits
 from ddmseg.interfaces.dicom_node.spool import Quota, Spool
@@ -23,9 +24,15 @@ from ddmseg.interfaces.dicom_node.worker import StopError, Work, Worker
 
 LOOK_SECONDS = 0.1
 """How often the queue is looked at."""
+WATCH_SECONDS = 0.5
+"""How often it is looked whether all parts still run."""
 CLEAN_SECONDS = 60.0
 END_SECONDS = 30.0
 """How long the end waits for what is being sent; a segmentation stops at its next step."""
+
+
+class NodeError(DdmsegError):
+    """A part of the node has ended, so the node ends too."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,18 @@ def run_node(
 
     Raises:
         DdmsegError: when the spool or the port cannot be used.
+        NodeError: when a part of the node has ended before ``stop`` was set.
     """
-    with silent_libraries():
-        spool = Spool(settings.spool, settings.quota)
-        try:
-            _serve(spool, settings, work, stop, tell)
-        finally:
-            spool.close()
+    log = Log(tell)
+    try:
+        with silent_libraries():
+            spool = Spool(settings.spool, settings.quota)
+            try:
+                _serve(spool, settings, work, stop, log)
+            finally:
+                spool.close()
+    finally:
+        log.close()
 
 
 def _serve(
@@ -118,13 +130,15 @@ def _serve(
     steps = {"queue": keeper.step, "segmentation": worker.step, "sending": delivery.step}
     threads = [_Loop(what, step, settings.backoff, stop, tell) for what, step in steps.items()]
     try:
+        for line in spool.trouble:
+            tell(line)
         if settings.retry_failed:
             tell(_retried(spool.retry_failed()))
         tell(_opening(settings, listener.port, spool))
         for thread in threads:
             thread.start()
-        while not stop.wait(1.0):
-            pass
+        while not stop.wait(WATCH_SECONDS):
+            _check_running(listener, threads)
     finally:
         stop.set()
         listener.stop()
@@ -132,6 +146,22 @@ def _serve(
             if thread.is_alive():
                 thread.join(END_SECONDS)
         tell("ended; what is unfinished is taken up at the next start")
+
+
+def _check_running(listener: Listener, threads: Sequence[_Loop]) -> None:
+    """Make sure that no part has ended: images would be taken, and nothing would become of them.
+
+    Raises:
+        NodeError: when one has.
+    """
+    ended = [f"{one.name} ({one.reason})" for one in threads if not one.is_alive()]
+    if not listener.is_alive():
+        ended.append("listening")
+    if ended:
+        raise NodeError(
+            f"ended unexpectedly: {', '.join(ended)}; nothing that was received is lost: start "
+            "the node again"
+        )
 
 
 def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
@@ -174,20 +204,29 @@ class _Keeper:
                 "more were refused for lack of room; it waits for them at most "
                 f"{self._spool.quota.wait_hours:g} h"
             )
-        for job in self._spool.give_up(time.time()):
+        for job in self._spool.give_up():
             self._tell(
                 f"{job.name}: {job.record.instances} images, not segmented: {job.record.reason}"
             )
         if time.monotonic() - self._cleaned >= CLEAN_SECONDS:
             self._cleaned = time.monotonic()
-            removed = self._spool.remove_old(time.time())
-            if removed:
-                self._tell(f"images of {removed} old jobs removed")
+            self._clean()
         return False
+
+    def _clean(self) -> None:
+        """Once a minute."""
+        if evicted := self._listener.count_evicted():
+            self._tell(f"{evicted} connections that brought nothing made room for others")
+        if removed := self._spool.remove_old():
+            self._tell(f"images of {removed} old jobs removed")
 
 
 class _Loop(threading.Thread):
-    """Repeats a step until the end; a step that fails is tried again, later and later."""
+    """Repeats a step until the end; a step that fails is tried again, later and later.
+
+    Attributes:
+        reason: why the thread has ended, where it should not have.
+    """
 
     def __init__(
         self,
@@ -198,10 +237,18 @@ class _Loop(threading.Thread):
         tell: Callable[[str], None],
     ) -> None:
         super().__init__(name=what, daemon=True)
-        self._what, self._step, self._backoff = what, step, backoff
+        self._step, self._backoff = step, backoff
         self._stop_event, self._tell = stop, tell
+        self.reason = "no reason"
 
     def run(self) -> None:
+        """Repeat, and say why when even that ends."""
+        try:
+            self._repeat()
+        except BaseException as error:  # a library that ends the thread
+            self.reason = plain_reason(error)
+
+    def _repeat(self) -> None:
         """Repeat; a full disk or a bug ends neither the thread nor the node."""
         failures = 0
         while not self._stop_event.is_set():
@@ -213,7 +260,7 @@ class _Loop(threading.Thread):
             except Exception as error:
                 failures += 1
                 wait = self._backoff.seconds(failures, random.random())
-                self._tell(f"{self._what}: {plain_reason(error)}; tried again in {wait:.0f} s")
+                self._tell(f"{self.name}: {plain_reason(error)}; tried again in {wait:.0f} s")
                 self._stop_event.wait(wait)
                 continue
             if not busy:

@@ -10,7 +10,7 @@ line stays when its image has come: whoever opens the file looks whether the ima
 from __future__ import annotations
 
 import contextlib
-import time
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -23,21 +23,22 @@ class Shortage:
     """What was refused, by study; not safe to use from several threads at once.
 
     Args:
-        folder: of the files; made when it is missing.
+        folder: of the files; made when it is missing. What is no file in it is passed over.
+        now: the clock of the spool.
 
     Raises:
         OSError: when it cannot be made or read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, now: Callable[[], float]) -> None:
+        self._folder, self._now = folder, now
         folder.mkdir(exist_ok=True)
-        # the program may have ended in the middle of a line
-        self._missing = {
-            path.name: {line for line in path.read_text("utf-8").split("\n") if line[-4:] == SUFFIX}
-            for path in folder.iterdir()
-        }
-        self._changed = {study: (folder / study).stat().st_mtime for study in self._missing}
+        files = [path for path in folder.iterdir() if path.is_file()]
+        self._missing = {path.name: _read(path) for path in files}
+        self._changed = {path.name: path.stat().st_mtime for path in files}
+        for study, changed in list(self._changed.items()):
+            if changed > now():  # another clock has written it
+                self._touch(study)
 
     def note(self, study: str, place: Path) -> None:
         """Remember an image that was refused; ``place`` is series and image."""
@@ -47,15 +48,17 @@ class Shortage:
         if place.as_posix() in missing:
             return
         missing.add(place.as_posix())
-        self._changed[study] = time.time()
         with contextlib.suppress(OSError), (self._folder / study).open("a") as stream:
             stream.write(f"{place.as_posix()}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._touch(study)
 
     def came(self, study: str, place: Path) -> None:
         """Note that an image of a study is here now, missing before or not."""
         if study not in self._missing:
             return
-        self._changed[study] = time.time()
+        self._touch(study)
         self._missing[study].discard(place.as_posix())
         if not self._missing[study]:
             self.forget(study)
@@ -72,7 +75,7 @@ class Shortage:
         return len(self._missing.get(study, ()))
 
     def over(self, before: float) -> list[str]:
-        """Return the studies of which nothing was refused or came after a time, since 1970."""
+        """Return the studies of which nothing was refused or came after a time."""
         return [study for study, changed in self._changed.items() if changed <= before]
 
     def forget(self, study: str) -> None:
@@ -86,3 +89,18 @@ class Shortage:
         """Forget the studies of which nothing was heard since, but for some."""
         for study in set(self.over(before)) - set(but):
             self.forget(study)
+
+    def _touch(self, study: str) -> None:
+        """Note when something was last heard of a study: in the file too, for the next run."""
+        self._changed[study] = now = self._now()
+        with contextlib.suppress(OSError):
+            os.utime(self._folder / study, (now, now))
+
+
+def _read(path: Path) -> set[str]:
+    """The images in a file; the program may have ended in the middle of a line."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").split("\n")
+    except OSError:
+        return set()
+    return {line for line in lines if line.endswith(SUFFIX)}

@@ -5,11 +5,14 @@
     SPOOL/refused/STUDY                        images that there was no room for
 
 A file is first written under a name of ours, read back for its UIDs, and only then
-moved to where they say; so nothing from outside is ever part of a path unchecked.
+moved to where they say; so nothing from outside is ever part of a path unchecked. It is
+taken only once the file and the names that lead to it are on the disk, and what a power cut
+leaves under our name is moved at the next start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -22,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder
 from ddmseg.imaging.dicom.elements import value
-from ddmseg.imaging.dicom.file import quiet, read_dataset, read_start
+from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
 from ddmseg.interfaces.dicom_node.jobs import Job, JobQueue
 from ddmseg.interfaces.dicom_node.shortage import Shortage
 
@@ -107,6 +110,9 @@ class Spool:
         quota: how much it may hold.
         now: a clock in seconds that only runs forward.
 
+    Attributes:
+        trouble: a line for each thing that was found damaged.
+
     Raises:
         UsageError: when another node uses the folder.
         OutputError: when it cannot be written.
@@ -123,23 +129,73 @@ class Spool:
         self._incoming, self._lock = folder / "incoming", threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' scans
+            self._owner = _own(folder)
             self._incoming.mkdir(exist_ok=True)
-            self._shortage = Shortage(folder / "refused")
+            for partial in self._incoming.rglob(f"{PARTIAL}*"):  # cut off while it was written
+                partial.unlink()
+            self.queue = JobQueue(folder / "jobs", now)
+            self._shortage = Shortage(folder / "refused", self.queue.clock)
+            sync_folder(folder)
+            self._told: dict[str, int] = {}
+            self._last: dict[str, float] = {}
+            self._bytes, self._objects = _measure(folder)
+            self.trouble = [*self.queue.trouble, *self._take_up()]
         except OSError as error:
             raise OutputError(
                 f"cannot use {folder} as spool: {error.strerror or error}; name another folder"
             ) from error
-        self._owner = _own(folder)
-        self.queue = JobQueue(folder / "jobs")
-        for leftover in self._incoming.glob("*.dcm"):  # never answered, so it is sent again
-            leftover.unlink()
-        self._last = {study.name: now() for study in self._incoming.iterdir()}
-        self._bytes, self._objects = _measure(folder)
         self._shortage.drop(self._is_here)
-        self._told: dict[str, int] = {}
+        self._hold_mended()
+
+    def _take_up(self) -> list[str]:
+        """Go on with what the last run left; return a line for each thing that is odd.
+
+        What is whole and has not got its name may have been acknowledged, so it gets it now.
+        """
+        unnamed = [path for path in self._incoming.glob("*.dcm") if path.is_file()]
+        told = [line for path in unnamed if (line := self._name_again(path))]
+        for study in self._incoming.iterdir():
+            if study.is_dir():
+                self._last[study.name] = self._now()
+                for folder in (*(path for path in study.iterdir() if path.is_dir()), study):
+                    sync_folder(folder)
+        sync_folder(self._incoming)
+        return told
+
+    def _name_again(self, path: Path) -> str:
+        """Move a whole file to where its UIDs say, and remove another; return a line if neither."""
+        size = path.stat().st_size
+        try:
+            dataset, pixels = read_header_elements(path, UID_KEYWORDS, told="an image")
+            study, series, image = _uids(dataset)
+            whole = pixels.ended
+        except ScanError:
+            whole = False
+        if not whole:  # it was never acknowledged: that takes its name
+            path.unlink()
+            self._release(size, 1)
+            return ""
+        try:
+            if not self._move_in(path, study, Path(study, series, f"{image}.dcm")):
+                path.unlink()
+                self._release(size, 1)
+        except OutputError as error:
+            return f"an image that came before stays without its name: {error}"
+        return ""
+
+    def _hold_mended(self) -> None:
+        """Have no job segmented whose state is lost and of which images are missing."""
+        for job in self.queue.due("waiting"):
+            missing = sum(map(self._shortage.missing, job.studies()))
+            if job.number in self.queue.mended and missing:
+                reason = f"{missing} images were refused for lack of room; send the study again"
+                with contextlib.suppress(OutputError):
+                    self.queue.end(job, "failed", reason=reason, missing=missing)
 
     def close(self) -> None:
         """Let another program use the folder."""
+        with contextlib.suppress(OutputError):
+            self.queue.clock.save()
         self._owner.release()
 
     @property
@@ -224,7 +280,11 @@ class Spool:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 arrived.replace(target)
+                for folder in (target.parent, target.parent.parent, self._incoming):
+                    sync_folder(folder)
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    target.replace(arrived)  # else it would be taken for kept when it comes again
                 raise OutputError(f"cannot keep it: {error.strerror or error}") from error
             self._shortage.came(study, place.relative_to(study))
             return True
@@ -250,15 +310,21 @@ class Spool:
             OutputError: when the disk does not allow it; try again later.
         """
         with self._lock:
-            jobs = []
+            jobs: list[Job] = []
+            trouble: OutputError | OSError | None = None
             for uid in self._quiet(quiet_seconds, still_open):
                 study = self._incoming / uid
                 count = _count(study)
                 if count and self._shortage.missing(uid):
                     continue
-                if count:
-                    jobs.append(self.queue.add(study, count + self._complete(study)))
-                del self._last[uid]
+                try:
+                    if count:
+                        jobs.append(self.queue.add(study, count + self._complete(study)))
+                    del self._last[uid]
+                except (OutputError, OSError) as error:
+                    trouble = error  # of one examination; the others go on
+            if trouble and not jobs:
+                raise trouble
             return jobs
 
     def hold_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Held]:
@@ -271,21 +337,18 @@ class Spool:
             self._told |= new
             return [Held(_count(self._incoming / uid), n) for uid, n in new.items()]
 
-    def give_up(self, today: float) -> list[Job]:
+    def give_up(self) -> list[Job]:
         """Make failed jobs of the examinations that were held for too long; return them.
 
         Their images stay for as long as those of other failed jobs, so that the missing ones
         alone can still make them whole.
 
-        Args:
-            today: seconds since 1970.
-
         Raises:
             OutputError: when the disk does not allow it; try again later.
         """
         with self._lock:
-            jobs = []
-            for uid in self._shortage.over(today - self.quota.wait_hours * 3600):
+            jobs, now = [], self.queue.clock()
+            for uid in self._shortage.over(now - self.quota.wait_hours * 3600):
                 study, missing = self._incoming / uid, self._shortage.missing(uid)
                 count = _count(study)
                 if uid not in self._told or uid not in self._last or not count:
@@ -294,7 +357,7 @@ class Spool:
                     f"{missing} more were refused for lack of room and did not come within "
                     f"{self.quota.wait_hours:g} h; make room and send the study again"
                 )
-                fields = {"state": "failed", "ended": today, "reason": reason, "missing": missing}
+                fields = {"state": "failed", "ended": now, "reason": reason, "missing": missing}
                 jobs.append(self.queue.add(study, count, **fields))
                 del self._last[uid]
                 self._told.pop(uid, None)
@@ -321,6 +384,8 @@ class Spool:
                         _link(image, series / image.name)
                         self._bytes += image.stat().st_size
                         added += 1
+        for folder in (*study.iterdir(), study):
+            sync_folder(folder)
         self._objects += added
         return added
 
@@ -333,10 +398,11 @@ class Spool:
         Raises:
             OutputError: when the state of a job cannot be written.
         """
-        last = {study: job.number for job in self.queue.all() for study in job.studies()}
+        kept = self.queue.kept()
+        last = {study: job.number for job in kept for study in job.studies()}
         again = [
             job
-            for job in self.queue.all()
+            for job in kept
             # of a part of an examination nothing may come: it is to be sent again
             if job.record.state == "failed"
             and not job.record.missing
@@ -347,24 +413,20 @@ class Spool:
         ]
         return [self.queue.revive(job) for job in again]
 
-    def remove_old(self, today: float) -> int:
-        """Remove the images of jobs that ended too long ago; return of how many jobs.
-
-        Args:
-            today: seconds since 1970.
-        """
-        limit = today - self.quota.keep_days * 86_400
+    def remove_old(self) -> int:
+        """Remove the images of jobs that ended too long ago; return of how many jobs."""
+        limit = self.queue.clock() - self.quota.keep_days * 86_400
         removed = 0
-        for job in self.queue.all():
-            ended = job.record.state in ("done", "failed") and job.record.ended <= limit
-            if ended and job.images.exists():
+        for job in self.queue.kept():
+            if job.record.state in ("done", "failed") and job.record.ended <= limit:
                 gone = _measure(job.images)
                 self.queue.drop_images(job)
                 self._release(*gone)
                 removed += 1
         with self._lock:
-            kept = {study for job in self.queue.all() for study in job.studies()}
-            self._shortage.forget_all(limit, but={*self._last, *kept})
+            self._shortage.forget_all(limit, but={*self._last, *self.queue.studies()})
+        with contextlib.suppress(OutputError):  # a minute is lost when the node is killed then
+            self.queue.clock.save()
         return removed
 
     def _reserve(self, size: int) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,20 +72,20 @@ class Worker:
         self, queue: JobQueue, work: Work, *, stop: threading.Event, tell: Callable[[str], None]
     ) -> None:
         self._queue, self._work, self._stop, self._tell = queue, work, stop, tell
-        self._excused: set[int] = set()
+        self._excused: Counter[int] = Counter()
         self._recorder = Recorder(work.monitor, self._tell_of_monitor)
 
     def step(self) -> bool:
-        """Do the oldest job that is due; return whether there was one.
+        """Do the oldest job that waits; return whether there was one.
 
         Raises:
-            OutputError: when the disk is full or the like; the job waits, and is taken up
-                again by the next call.
+            OutputError: when the disk is full or the like; the job waits, behind those for
+                which the disk was not yet at fault as often.
             StopError: when the node ends.
         """
-        due = self._queue.due("waiting", time.time())
+        due = self._queue.due("waiting")
         if due:
-            self._do(due[0])
+            self._do(min(due, key=lambda job: (self._excused[job.number], job.number)))
         return bool(due)
 
     def _do(self, job: Job) -> None:
@@ -102,13 +103,13 @@ class Worker:
             return
         except OutputError:
             # a full disk, say: no fault of the scan, so the next start is not counted again
-            self._excused.add(job.number)
+            self._excused[job.number] += 1
             raise
         except StopError:
             self._queue.update(job, starts=job.record.starts - 1)
             raise
         except Exception as error:
-            self._excused.discard(job.number)
+            del self._excused[job.number]
             if job.record.starts >= MAX_STARTS:
                 self._fail(job, plain_reason(error, job.images, job.folder))
                 return
@@ -120,7 +121,7 @@ class Worker:
         )
 
     def _fail(self, job: Job, reason: str) -> None:
-        self._queue.update(job, state="failed", reason=reason, ended=time.time())
+        self._queue.end(job, "failed", reason=reason)
         self._tell(f"{job.name}: {job.record.instances} images, not segmented: {reason}")
 
     def _segment(self, job: Job) -> Job:
@@ -142,7 +143,6 @@ class Worker:
             verdict=verdict,
             files=() if held else tuple(name for name in names if (folder / name).exists()),
             failures=0,
-            next_try=0.0,
         )
 
     def _write(self, series: Series, folder: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from ddmseg.errors import CheckpointError
 from ddmseg.maths.distillation import halvings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.checkpoint import Network, load_state, replace_file
+from ddmseg.pipeline.checkpoint import Network, copy_weights, load_state, replace_file
 from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.distillation.plan import LIGHT, Teacher, check_labels
 from ddmseg.pipeline.distillation.soft_labels import SoftLabelObjective, SoftLabels
@@ -117,9 +117,7 @@ def distil(
         if not last:
             master = Teacher.load(str(place / WEIGHTS_FILE))
     if trainer.rank == 0 and place != folder:
-        for ending in (".json", ".safetensors"):  # weights last: they are what is looked for
-            best = (place / WEIGHTS_FILE).with_suffix(ending)
-            replace_file(folder / best.name, best.read_bytes())
+        copy_weights(place / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     return current
 
 

@@ -35,6 +35,7 @@ from ddmseg.pipeline.checkpoint import (
     save_state,
     save_weights,
     state_numbers,
+    sweep,
 )
 from ddmseg.pipeline.clock import working_seconds
 from ddmseg.pipeline.config import Settings
@@ -164,6 +165,7 @@ class Trainer:
                 empty or there is nothing to validate on.
         """
         if self.rank == 0:
+            sweep(self.folder)
             text = json.dumps(settings_to_dict(self.settings), indent=2)
             replace_file(self.folder / "settings.json", text.encode())
         training = self.settings.training

@@ -1,0 +1,200 @@
+"""Who is let in, and who has to go: slots for connections.
+
+A peer can hold a connection open with a byte now and then, and sixteen such peers would shut the
+node for everybody. So a connection keeps its slot only as long as it brings images: when
+somebody else waits for a slot, the one that has brought nothing for the longest time loses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+WAIT_SECONDS = 15.0
+"""How long a connection waits for a slot, until its association is refused."""
+WAITING = 128
+"""Connections that wait; more are closed at once."""
+WAITING_EACH = 64
+"""Of one address."""
+USEFUL_BYTES = 1 << 16
+"""Of an image that is on its way: so many more count as something brought."""
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(eq=False)
+class Connection:
+    """A connection that has a slot.
+
+    Attributes:
+        request: its socket.
+        address: of the peer, without the port.
+        start: when it got the slot.
+        useful: when it last brought something; None while it has not.
+        held: bytes of messages that are not yet taken care of.
+        refused: whether it has no slot, and is only told so.
+    """
+
+    request: Any
+    address: str
+    start: float
+    useful: float | None = None
+    held: int = 0
+    refused: bool = False
+    _counted: int = 0
+
+    def brought(self) -> None:
+        """Note that it was good for something."""
+        self.useful = time.monotonic()
+
+    def holds(self, held: int) -> None:
+        """Note how much of its messages is in memory."""
+        self.held = held
+        if held < self._counted:  # another message
+            self._counted = 0
+        if held - self._counted >= USEFUL_BYTES:
+            self._counted = held
+            self.brought()
+
+    def idle_seconds(self) -> float:
+        """Return for how long it has brought nothing."""
+        return time.monotonic() - (self.start if self.useful is None else self.useful)
+
+    def cut(self) -> None:
+        """End it from another thread: whoever reads from it finds its end."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.request, socket.SHUT_RDWR)
+
+
+class Door:
+    """Gives slots to connections, in the order in which they came.
+
+    Args:
+        slots: for the connections of one address; there are twice as many in all.
+        patience_seconds: for which a connection may bring nothing while others wait.
+    """
+
+    def __init__(self, slots: int, patience_seconds: float) -> None:
+        self._slots, self._patience = slots, patience_seconds
+        self._lock = threading.Lock()
+        self._inside: dict[Any, Connection] = {}
+        self._waiting: list[tuple[object, str]] = []
+        self._evicted, self._closed = 0, False
+
+    def knock(self, address: str) -> bool:
+        """Say whether one more may come in and wait."""
+        with self._lock:
+            outside = [where for _, where in self._waiting]
+            outside += [one.address for one in self._inside.values() if one.refused]
+            return len(outside) < WAITING and outside.count(address) < WAITING_EACH
+
+    def enter(self, request: Any, address: str) -> None:
+        """Wait for a slot; where none can be had the connection is marked as refused.
+
+        Raises:
+            OSError: when the door is closed.
+        """
+        ticket, deadline = object(), time.monotonic() + WAIT_SECONDS
+        with self._lock:
+            self._waiting.append((ticket, address))
+        try:
+            while True:
+                with self._lock:
+                    if self._closed:
+                        raise OSError("the node ends")
+                    if self._is_next(ticket):
+                        self._let_in(request, address)
+                        return
+                    hope = self._make_room(address)
+                if not hope or time.monotonic() > deadline:
+                    break
+                time.sleep(_LOOK_SECONDS)
+            with self._lock:
+                self._let_in(request, address, refused=True)
+        finally:
+            with self._lock:
+                self._waiting.remove((ticket, address))
+
+    def connection(self, request: Any) -> Connection:
+        """Return the connection of a socket.
+
+        Raises:
+            OSError: when it has lost its slot meanwhile.
+        """
+        with self._lock:
+            if request not in self._inside:
+                raise OSError("the connection was closed")
+            return self._inside[request]
+
+    def leave(self, request: Any) -> None:
+        """Give a slot back; harmless when it was given back before."""
+        with self._lock:
+            self._inside.pop(request, None)
+
+    def bound(self, connection: Connection, most: int) -> None:
+        """Keep all connections together within so many bytes: the greediest has to go."""
+        with self._lock:
+            while sum(one.held for one in self._inside.values()) > most:
+                self._evict(max(self._inside.values(), key=lambda one: one.held))
+        if connection.request not in self._inside:
+            raise OSError("more than all peers may send together")
+
+    def count_evicted(self) -> int:
+        """Return how many connections lost their slot since this was asked last."""
+        with self._lock:
+            evicted, self._evicted = self._evicted, 0
+            return evicted
+
+    def close(self) -> None:
+        """End all connections, and let nobody in any more."""
+        with self._lock:
+            self._closed = True
+            for connection in self._inside.values():
+                connection.cut()
+
+    def _let_in(self, request: Any, address: str, *, refused: bool = False) -> None:
+        self._inside[request] = Connection(request, address, time.monotonic(), refused=refused)
+
+    def _with_slots(self) -> list[Connection]:
+        return [one for one in self._inside.values() if not one.refused]
+
+    def _has_room(self, address: str) -> bool:
+        inside = [one.address for one in self._with_slots()]
+        return inside.count(address) < self._slots and len(inside) < 2 * self._slots
+
+    def _is_next(self, ticket: object) -> bool:
+        """Whether it is the first of those for whom there is room."""
+        return next((one for one, where in self._waiting if self._has_room(where)), None) is ticket
+
+    def _make_room(self, address: str) -> bool:
+        """End a connection that brings nothing, if need be; say whether waiting may help."""
+        if self._has_room(address):
+            return True
+        rivals = self._rivals(address)
+        useless = [one for one in rivals if one.idle_seconds() > self._patience]
+        if useless:
+            numbers = _count(rivals)
+            self._evict(max(useless, key=lambda one: (numbers[one.address], one.idle_seconds())))
+        return bool(useless) or any(one.useful is None for one in rivals)
+
+    def _rivals(self, address: str) -> list[Connection]:
+        """Those who hold the slots that an address lacks: its own where it has all it may have."""
+        inside = self._with_slots()
+        own = [one for one in inside if one.address == address]
+        return own if len(own) >= self._slots else inside
+
+    def _evict(self, connection: Connection) -> None:
+        del self._inside[connection.request]
+        self._evicted += 1
+        connection.cut()
+
+
+def _count(connections: Iterable[Connection]) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for one in connections:
+        numbers[one.address] = numbers.get(one.address, 0) + 1
+    return numbers
