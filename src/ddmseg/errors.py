@@ -8,6 +8,7 @@ wrong usage.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -96,6 +97,26 @@ def reason_code(reason: str) -> dict[str, Any] | None:
     if not isinstance(reason, Reason):
         return None
     return {"code": reason.code, "values": dict(reason.values)}
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows as it is: what would steer it is spelled out.
+
+    Control characters, marks that turn the direction of writing and bytes of names that are no
+    text become escapes; spaces of every kind stay.
+
+    >>> printable("a\x1b[2Jb\udcff\n")
+    'a\\x1b[2Jb\\udcff\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_spelled, text))
+
+
+def _spelled(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
