@@ -19,9 +19,7 @@ MakeSegmentation = Callable[..., Segmentation]
 
 
 @pytest.fixture(autouse=True)
-def _own_account(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _own_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes what the user's account keeps of reviews."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 

@@ -8,7 +8,6 @@ wrong usage.
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -100,22 +99,21 @@ def reason_code(reason: str) -> dict[str, Any] | None:
 
 
 def printable(text: str) -> str:
-    r"""Return a text that a terminal shows as it is: what would steer it is spelled out.
+    r"""Return a text that is one line and that steers no terminal.
 
-    Control characters, marks that turn the direction of writing and bytes of names that are no
-    text become escapes; spaces of every kind stay.
+    Names of files may hold line ends, commands for terminals and bytes that are not UTF-8.
 
-    >>> printable("a\x1b[2Jb\udcff\n")
-    'a\\x1b[2Jb\\udcff\\n'
+    >>> printable("M\udcfcller\n.nii")
+    'M\\xfcller\\n.nii'
     """
     if text.isprintable():
         return text
-    return "".join(map(_spelled, text))
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
 
 
-def _spelled(character: str) -> str:
-    if character.isprintable() or unicodedata.category(character) == "Zs":
-        return character
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
 

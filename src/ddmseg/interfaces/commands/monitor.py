@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.errors import OutputError, ScanError, UsageError, printable
 from ddmseg.interfaces.messages import say
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(arguments: Arguments) -> int:
         notes += problems
     if arguments.export is not None:
         write_csv(arguments.export, found.lines, found.columns)
-        print(f"{len(found.lines)} runs  {arguments.export}")
+        print(printable(f"{len(found.lines)} runs  {arguments.export}"))
     if arguments.output is not None:
         _write_page(arguments, arguments.output, found, notes)
     return 0
@@ -133,4 +133,4 @@ def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]
     text = render_monitor(comparison)
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{status_line(comparison)}  {path}")
+    print(printable(f"{status_line(comparison)}  {path}"))

@@ -180,9 +180,7 @@ def _add_decisions(app: FastAPI, review: Review) -> None:
         return Told(entry)
 
     @app.post("/api/scans/{identifier}/correction")
-    async def correct(
-        identifier: str, request: Request, seen: Annotated[str, _DIGEST]
-    ) -> Response:
+    async def correct(identifier: str, request: Request, seen: Annotated[str, _DIGEST]) -> Response:
         labels = await run_in_threadpool(review.labels, identifier)
         _check_upload(request, NIFTI, upload_limit(labels.shape))
         upload = await _body(request)

@@ -22,7 +22,7 @@ _FORMULA = re.compile(r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, with the same line ends on every system.
 
-    Bytes of a file name that are no text become escapes, which JSON reads back.
+    A byte of a file name that is not UTF-8 is written as ``\\udcXX``, in JSON the same name again.
 
     Raises:
         OutputError: when it cannot be written.

@@ -90,7 +90,12 @@ def shown_edit(entry: dict[str, Any]) -> dict[str, Any] | None:
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    kinds = {"int": (int,), "float": (int, float), "str": (str,), "float | None": (int, float, None)}
+    kinds = {
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+        "float | None": (int, float, None),
+    }
     whole = all(
         _is_one_of(getattr(one, field.name), kinds[str(field.type)])
         for one in found.structures

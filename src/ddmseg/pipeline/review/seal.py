@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmseg.errors import OutputError
+from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.pipeline.outputs.text import plain_json
 from ddmseg.pipeline.review.chain import line_of, line_sha256
@@ -80,10 +80,28 @@ class Account:
             if make and self._named is None and not path.exists():
                 _make_key(path)
         try:
+            if not path.is_file():
+                return None
             key = bytes.fromhex(path.read_text(encoding="ascii").strip())
         except (OSError, ValueError):
             return None
         return key if len(key) >= _KEY_BYTES else None
+
+    def trouble(self) -> str:
+        """Make the key where there is none, and return why there is none still, or "".
+
+        Raises:
+            UsageError: when a key was named and is none.
+        """
+        if self.key(make=True) is not None:
+            return ""
+        if self._named is not None:
+            raise UsageError(
+                f"{KEY_VARIABLE}: got {self._named}; name a file of {2 * _KEY_BYTES} hex digits "
+                "that this account can read"
+            )
+        where = "there is no home folder" if self._state is None else f"no key in {self._state}"
+        return f"{where}; {KEY_VARIABLE} names the file of a key elsewhere"
 
     def head(self) -> Head | None:
         """Return the head of this log when the account last wrote to it."""
@@ -97,7 +115,6 @@ class Account:
         if self._head is not None:
             with contextlib.suppress(OutputError), atomic_write(self._head, private=True) as path:
                 path.write_text(json.dumps(asdict(head)) + "\n", encoding="ascii")
-
 
     def sealed(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return the entry with its seal and the name of the key; without a key the seal is None.
@@ -172,7 +189,12 @@ def _make_key(path: Path) -> None:
             file.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
             file.flush()
             os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
+        try:
+            # unlike a rename, a link never replaces what is there
             os.link(draft, path)
+        except FileExistsError:
+            return
+        except OSError:  # a disk without links
+            draft.replace(path)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
