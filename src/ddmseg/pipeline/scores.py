@@ -163,7 +163,8 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows as TSV: NaN as an empty cell, infinity as ``inf``, breaks in words as spaces.
 
-    A word that a table program would take for a formula gets an apostrophe. The file is complete or not at all.
+    A word that a table program would take for a formula gets an apostrophe. The file is complete
+    or not at all.
 
     Raises:
         OutputError: when the file cannot be written.

@@ -123,14 +123,12 @@ def _with_reviews(found: Lines, folder: Path, salt: bytes) -> tuple[Lines, list[
 
 
 def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]) -> None:
-    from ddmseg.imaging.atomic import atomic_write
     from ddmseg.pipeline.monitoring.compare import compare_runs
     from ddmseg.pipeline.monitoring.page import render_monitor, status_line
     from ddmseg.pipeline.monitoring.selection import Choice, select
+    from ddmseg.pipeline.outputs.text import write_text
 
     choice = Choice(arguments.window, arguments.reference, arguments.model)
     comparison = compare_runs(select(found.lines, choice), found.columns, notes=notes)
-    text = render_monitor(comparison)
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, render_monitor(comparison))
     print(printable(f"{status_line(comparison)}  {path}"))

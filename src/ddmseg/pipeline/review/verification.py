@@ -68,5 +68,6 @@ def _untold(folder: Path, entries: Sequence[dict[str, Any]]) -> str:
     told = {inside(folder, e.get("file", "")) for e in entries if e.get("action") == "correct"}
     for path in sorted(folder.rglob(f"*{CORRECTED}")):
         if path not in told and not path.name.startswith("."):
-            return f"{path.relative_to(folder).as_posix()}: no line of the log tells of this correction"
+            name = path.relative_to(folder).as_posix()
+            return f"{name}: no line of the log tells of this correction"
     return ""
