@@ -15,8 +15,8 @@ from ddmseg.imaging.atomic import atomic_write
 
 MAX_DEPTH = 64
 """How deep lists and objects of a JSON text may lie in each other."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_FORMULA = re.compile(r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_BREAKS = re.compile(r"[\t\r\n]+")
+_FORMULA = re.compile(r"[\s\x00-\x1f']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,7 +50,7 @@ def cell_text(text: str) -> str:
     >>> cell_text("=1+1"), cell_text("-0.5"), cell_text("a\\tb")
     ("'=1+1", '-0.5', 'a b')
     """
-    line = _CONTROL.sub(" ", text)
+    line = _BREAKS.sub(" ", text)
     return f"'{line}" if _FORMULA.match(line) and not _is_number(line) else line
 
 

@@ -121,7 +121,8 @@ class Frames:
         self, path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]
     ) -> None:
         # the first reading checks the whole file, so that the second may believe it
-        layout = read_raw(path, volume=0).layout
+        most = max(math.prod(shape), SMALL_VOXELS)
+        layout = read_raw(path, volume=0, max_voxels=most).layout
         if layout.volumes > MAX_FRAMES:
             said = f"{path}: {layout.volumes} frames; at most {MAX_FRAMES} can be shown"
             values = {"file": str(path), "frames": layout.volumes, "most": MAX_FRAMES}
