@@ -19,7 +19,7 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.quality.reasons import Reason, reason_code
-from ddmseg.pipeline.review.files import staging_place
+from ddmseg.pipeline.review.files import STAGED, staging_place, sweep
 from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
 
 SAME_MM = 0.01
@@ -120,11 +120,14 @@ def _header_block(raw: RawNifti) -> bytes:
 def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
     """Write a correction where it waits for its line of the log; yield that place and its own.
 
+    Hold the lock of the log.
+
     Raises:
         OutputError: when it cannot be written.
     """
     target = result.path(CORRECTED)
     place = staging_place(target)
+    sweep(place.parent, STAGED)
     try:
         with atomic_write(place) as partial:
             partial.write_bytes(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -9,13 +11,28 @@ from pathlib import Path, PurePosixPath
 from ddmseg.errors import ScanError
 from ddmseg.pipeline.quality.reasons import Reason
 
+STAGED = ".staged"
 _PLAIN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """No link is followed, and nothing that waits for another program, such as a pipe."""
 
 
 def staging_place(target: Path) -> Path:
     """Return where a file waits until the line that tells of it is in the log."""
-    return target.with_name(f".{target.name}.staged")
+    # short, for the name of a scan may be as long as the disk allows
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    return target.with_name(f".{name}{STAGED}")
+
+
+def sweep(folder: Path, ending: str) -> None:
+    """Remove drafts that a writer who was killed left behind; hold the lock of the log.
+
+    Args:
+        folder: that holds them.
+        ending: of their names; only who holds the lock writes such files.
+    """
+    for path in folder.glob(f".partial-*{ending}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def inside(folder: Path, name: str) -> Path | None:

@@ -26,7 +26,7 @@ from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.outputs.text import plain_json
 from ddmseg.pipeline.quality.reasons import Reason
 from ddmseg.pipeline.review.chain import FIRST, entry_of, line_of, line_sha256, wrong_place
-from ddmseg.pipeline.review.files import inside, linked, plain_file, staging_place
+from ddmseg.pipeline.review.files import STAGED, inside, linked, plain_file, staging_place, sweep
 from ddmseg.pipeline.review.seal import Account, Head, head_of
 
 LOG = "review_log.jsonl"
@@ -93,6 +93,7 @@ class ReviewLog:
         except OSError as error:
             raise self._failed(error) from error
         try:
+            sweep(self.folder, HEAD)
             self._settle()
             yield
         finally:
@@ -101,7 +102,7 @@ class ReviewLog:
     def settle(self) -> None:
         """Finish or take back a decision that was interrupted, where the folder is writable."""
         if self._head()[1] is not None:
-            with contextlib.suppress(OutputError, MissingExtraError), self.locked():
+            with contextlib.suppress(OutputError, ScanError, MissingExtraError), self.locked():
                 pass
 
     def append(
@@ -306,18 +307,11 @@ class ReviewLog:
             self._write_head(head)
         except OSError as error:
             raise self._failed(error) from error
-        self._sweep(pending)
-
-    def _sweep(self, pending: bytes) -> None:
-        """Remove what an interrupted writer left; all of it has names that only writers give."""
-        left = [*self.folder.glob(f".partial-*-{HEAD}")]
         places = _places(pending, self.folder)
         if places is not None:
-            staged, _ = places
-            left += [staged, *staged.parent.glob(f".partial-*-{staged.name}")]
-        for path in left:
+            sweep(places[0].parent, STAGED)
             with contextlib.suppress(OSError):
-                path.unlink()
+                places[0].unlink()
 
     def _failed(self, error: OSError) -> OutputError:
         why = error.strerror or str(error)
