@@ -113,10 +113,9 @@ class Gate:
         if not self._is_token(scope):
             return _refused(401, "a wrong token; open the link that ddmseg review printed")
         self._token = None
+        answer: Response = RedirectResponse("/", status_code=303)
         if _from_a_page(scope, headers):
             answer = PlainTextResponse("", headers={"refresh": "0; url=/"})
-        else:
-            answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
         return answer
 

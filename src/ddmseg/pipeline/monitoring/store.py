@@ -130,7 +130,7 @@ class Store:
                     f"{self.folder}: no monitor store here; ddmseg segment --monitor makes one"
                 )
             # to open a pipe would wait for whoever writes to it
-            found = plain_json(index.read_bytes()) if index.is_file() else None
+            found = plain_json(index.read_bytes() if index.is_file() else b"")
             version = int(found["version"])
             bytes.fromhex(found["salt"])
         except (OSError, ValueError, KeyError, TypeError) as error:
