@@ -81,7 +81,7 @@ def edit_metrics(
 
 def shown_edit(entry: dict[str, Any]) -> dict[str, Any] | None:
     """Return the metrics that an entry of the log holds, None where they are not whole."""
-    told = entry.get("edit")
+    told: Any = entry.get("edit")
     try:
         found = EditMetrics(
             int(told["voxels_changed"]),
