@@ -18,6 +18,12 @@ __all__ = ["data_folder"]
 MakeSegmentation = Callable[..., Segmentation]
 
 
+@pytest.fixture(autouse=True)
+def _own_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what the user's account keeps of reviews."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 def make_segmentation() -> MakeSegmentation:
     """Build a small made-up result: a bright ball that holds three structures."""

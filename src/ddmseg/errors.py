@@ -98,6 +98,25 @@ def reason_code(reason: str) -> dict[str, Any] | None:
     return {"code": reason.code, "values": dict(reason.values)}
 
 
+def printable(text: str) -> str:
+    r"""Return a text that is one line and that steers no terminal.
+
+    Names of files may hold line ends, commands for terminals and bytes that are not UTF-8.
+
+    >>> printable("M\udcfcller\n.nii")
+    'M\\xfcller\\n.nii'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest allowed word, or ``""``.
 

@@ -212,6 +212,27 @@ def test_what_described_the_scan_is_gone(tmp_path: Path) -> None:
     assert header["toffset"] == 0
 
 
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_no_text_of_the_scan_is_copied(tmp_path: Path, kind: Any) -> None:
+    path = save(tmp_path / "scan.nii", voxels(), kind=kind)
+    block = np.frombuffer(path.read_bytes(), kind.header_class.template_dtype, 1).copy()
+    places = kind.header_class.template_dtype
+    texts = [name for name in places.names if places[name].kind == "S" and name != "magic"]
+    for name in texts:
+        block[name] = b"Doe^John=1+1"[: places[name].itemsize]
+    assert {"descrip", "aux_file", "intent_name"} < set(texts)
+    size = block.nbytes
+    path.write_bytes(block.tobytes() + path.read_bytes()[size:])
+    scan = read_volume(path)
+    assert b"Doe" in scan.header.binaryblock
+    write_label_map(tmp_path / "labels.nii", labels_like(scan), scan)
+    write_map(tmp_path / "map.nii", scan.data, scan, description="m")
+    for name in ("labels.nii", "map.nii"):
+        header = (tmp_path / name).read_bytes()[:size]
+        assert not [word for word in (b"Doe", b"John", b"=1+1") if word in header]
+        assert nib.load(tmp_path / name).header["descrip"].item().endswith(b"not for diagnosis")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
     [(0, 255, "u1"), (0, 256, "i2"), (-1, 5, "i2"), (0, 40000, "u2"), (0, 70000, "i4")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from ddmseg.pipeline.scores import (
     score_case,
     summarise,
     write_scores,
+    write_table,
 )
 
 NOTHING, FAR = math.nan, math.inf
@@ -135,6 +137,37 @@ def test_the_table_is_tidy_and_says_nothing_where_nothing_is_known(tmp_path) -> 
 def test_breaks_in_a_name_do_not_break_a_row(tmp_path) -> None:
     write_scores(tmp_path / "s.tsv", [score(case="a\tb\r\nc")])
     assert [found.case for found in read_scores(tmp_path / "s.tsv")] == ["a b c"]
+
+
+FORMULAS = [
+    "=1+1", "+1+1", "-x", "@SUM(A1)", " =1+1", "\x0b=1", "'=1+1", "''=1", "\uff1d1+1",
+    '=HYPERLINK("http://x";"y")', "=cmd|' /C calc'!A0", "\t=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", FORMULAS)
+def test_no_word_becomes_a_formula_and_none_is_lost(tmp_path, word: str) -> None:
+    path = tmp_path / "s.tsv"
+    write_scores(path, [score(case=word, structure=word)])
+    with path.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file, delimiter="\t")
+    for cell in (row["case"], row["structure"]):
+        assert cell.startswith("'")
+    (found,) = read_scores(path)
+    assert (found.case, found.structure) == 2 * (word.replace("\t", " "),)
+
+
+def test_words_and_numbers_that_are_no_formula_stay_as_they_are(tmp_path) -> None:
+    words = ["'tis", "a=1", "-0.5", "+3", "-inf", "sub-01", "label 7"]
+    write_table(tmp_path / "t.tsv", ["word"], [[word] for word in words])
+    assert (tmp_path / "t.tsv").read_text().splitlines()[1:] == words
+    write_table(tmp_path / "t.tsv", ["number"], [[-0.5], [-3]])
+    assert (tmp_path / "t.tsv").read_text().splitlines()[1:] == ["-0.5", "-3"]
+
+
+def test_a_name_that_is_no_text_is_written_as_escapes(tmp_path) -> None:
+    write_scores(tmp_path / "s.tsv", [score(case="M\udcfcller")])
+    assert [found.case for found in read_scores(tmp_path / "s.tsv")] == [r"M\udcfcller"]
 
 
 def test_a_table_that_cannot_be_written_leaves_nothing(tmp_path) -> None:

@@ -1,6 +1,6 @@
 """Writes label maps and maps onto the grid of the scan they belong to.
 
-The header of the scan is carried over field by field, so that qform, sform,
+The geometry of the scan is carried over field by field, so that qform, sform,
 their codes and the units stay exactly as they were. The same data give the same
 bytes: gzip stores no time and no name.
 """
@@ -109,11 +109,13 @@ def _header(like: Volume, shape: tuple[int, ...], dtype: np.dtype[Any], descript
     header.set_data_shape(shape)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1.0, 0.0)
-    plain = _described(description)
+    kinds = header.structarr.dtype
+    # the texts of the scan may say who was scanned, or anything else; db_name among them
+    texts = {name: b"" for name in kinds.names if kinds[name].kind == "S"}
     for field, value in {
         "cal_min": 0, "cal_max": 0, "glmin": 0, "glmax": 0, "intent_code": 0,
-        "intent_p1": 0, "intent_p2": 0, "intent_p3": 0, "intent_name": b"",
-        "descrip": plain, "aux_file": b"", "toffset": 0,
+        "intent_p1": 0, "intent_p2": 0, "intent_p3": 0, "toffset": 0,
+        "extents": 0, "session_error": 0, **texts, "descrip": _described(description),
     }.items():  # fmt: skip
         if field in header:
             header[field] = value

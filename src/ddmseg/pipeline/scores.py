@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,6 +36,7 @@ from ddmseg.errors import UsageError, did_you_mean
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
+from ddmseg.pipeline.outputs.text import cell_text, word_of
 
 METRICS: tuple[str, ...] = ("dice", "hausdorff_mm", "hd95_mm", "volume_similarity", "surface_dice")
 """Columns of a score that are summed up, by the names of its attributes."""
@@ -103,7 +103,6 @@ class Summary:
 
 COLUMNS = tuple(field.name for field in fields(Score))
 _WORDS = ("case", "structure")
-_BREAKS = re.compile(r"[\t\r\n]+")
 _SHARES = ("dice", "volume_similarity", "surface_dice")
 
 
@@ -164,14 +163,15 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows as TSV: NaN as an empty cell, infinity as ``inf``, breaks in words as spaces.
 
-    The file is complete or not at all.
+    A word that a table program would take for a formula gets an apostrophe. The file is complete
+    or not at all.
 
     Raises:
         OutputError: when the file cannot be written.
     """
     with (
         atomic_write(path) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
@@ -272,12 +272,11 @@ def _mean(values: Iterable[float]) -> float:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(float(value))
-    # a file name may hold anything, a cell no break
-    return _BREAKS.sub(" ", str(value))
+    return cell_text(str(value))
 
 
 def _parsed(row: Mapping[str | Any, str | Any], place: str) -> Score:
-    values: dict[str, Any] = {name: row[name] for name in _WORDS}
+    values: dict[str, Any] = {name: word_of(row[name] or "") for name in _WORDS}
     for name in COLUMNS[len(_WORDS) :]:
         text = row[name]
         try:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import webbrowser
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import url2pathname
 
 import pytest
+import uvicorn
 
+from ddmseg.interfaces.review import launch
 from ddmseg.interfaces.review import server as server_module
 from ddmseg.interfaces.review.security import LARGEST_BODY, POLICY
 from ddmseg.pipeline.review.session import Review
@@ -50,6 +56,69 @@ def test_the_token_is_traded_for_a_cookie_and_leaves_the_address(stranger: Clien
     assert "SameSite=strict" in cookie
     assert Client.TOKEN not in cookie
     assert stranger.get("/api/scans").status_code == 200
+
+
+def test_the_link_works_once(stranger: Client) -> None:
+    assert stranger.get(f"/?token={Client.TOKEN}x").status_code == 401
+    assert stranger.get(f"/?token={Client.TOKEN}").status_code == 200
+    stranger.cookies.clear()
+    answer = stranger.get(f"/?token={Client.TOKEN}")
+    assert answer.status_code == 401
+    assert answer.text == "this link was used; start ddmseg review again for a new one\n"
+    assert "set-cookie" not in answer.headers
+
+
+FROM_A_FILE = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+DOCUMENT = {**FROM_A_FILE, "sec-fetch-dest": "document"}
+
+
+def test_the_file_that_opens_the_page_may_lead_to_it(stranger: Client) -> None:
+    answer = stranger.get(f"/?token={Client.TOKEN}", headers=DOCUMENT)
+    assert (answer.status_code, answer.headers["refresh"]) == (200, "0; url=/")
+    assert "SameSite=strict" in answer.headers["set-cookie"]
+    assert stranger.get("/api/scans").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        (f"/?token={Client.TOKEN}x", DOCUMENT),
+        ("/", DOCUMENT),
+        (f"/api/scans?token={Client.TOKEN}", DOCUMENT),
+        (f"/?token={Client.TOKEN}", FROM_A_FILE),
+        (f"/?token={Client.TOKEN}", {**DOCUMENT, "sec-fetch-dest": "iframe"}),
+        (f"/?token={Client.TOKEN}", {**DOCUMENT, "sec-fetch-mode": "no-cors"}),
+        (f"/?token={Client.TOKEN}", {**DOCUMENT, "sec-fetch-site": "same-site"}),
+        (f"/?token={Client.TOKEN}", {**DOCUMENT, "origin": "null"}),
+    ],
+)
+@pytest.mark.usefixtures("untouched")
+def test_no_other_site_opens_it(stranger: Client, address: str, headers: dict) -> None:
+    answer = stranger.get(address, headers=headers)
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_the_browser_is_told_no_token(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a browser is started with stands in the list of processes."""
+    opened: list[tuple[str, str, int, int]] = []
+
+    def look(address: str) -> None:
+        file = Path(url2pathname(urlsplit(address).path))
+        modes = (path.stat().st_mode & 0o777 for path in (file, file.parent))
+        opened.append((address, file.read_text(), *modes))
+
+    monkeypatch.setattr(webbrowser, "open", look)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    told: list[str] = []
+    launch.serve(review, tell=told.append, browser=True)
+    ((address, text, file_mode, folder_mode),) = opened
+    token = parse_qs(urlsplit(told[0]).query)["token"][0]
+    assert len(token) > 40
+    assert token not in address
+    assert token in text
+    assert (file_mode, folder_mode) == (0o600, 0o700)
+    assert not Path(url2pathname(urlsplit(address).path)).exists()
 
 
 @pytest.mark.usefixtures("untouched")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import math
+import os
 import shutil
 import struct
+import tracemalloc
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -16,7 +19,10 @@ import numpy as np
 import pytest
 
 from ddmseg.interfaces.review.payload import session_payload
-from ddmseg.pipeline.review.results import CORRECTED, LABELS
+from ddmseg.pipeline.outputs.write import STEPS
+from ddmseg.pipeline.review import session
+from ddmseg.pipeline.review.log import LOG
+from ddmseg.pipeline.review.results import CORRECTED, LABELS, MAPS, ScanResult, Summary
 from ddmseg.pipeline.review.session import Review
 from ddmseg.pipeline.review.verification import verify_review
 from review_client import Client
@@ -268,6 +274,188 @@ def test_what_the_table_cannot_show_has_a_code_too(
     assert found["code"] == code
     assert WORDS[f"error.{code}"].format(**found["values"]) == problem
     assert len(told["scans"]) == 1
+
+
+DEEP = "[" * 90_000 + "]" * 90_000
+QC = {"verdict": "pass", "expected_dice": 0.5, "reasons": [], "steps": 1, "samples": 1}
+BAD_ROWS: dict[str, tuple[str, str | bytes]] = {
+    "infinite steps": ("_qc.json", json.dumps({**QC, "steps": math.inf})),
+    "huge steps": ("_qc.json", json.dumps(QC).replace('"steps": 1', '"steps": 1e999')),
+    "endless digits": ("_qc.json", json.dumps(QC).replace('"steps": 1', f'"steps": {"9" * 9000}')),
+    "steps in words": ("_qc.json", json.dumps({**QC, "steps": "1"})),
+    "a list of samples": ("_qc.json", json.dumps({**QC, "samples": [1]})),
+    "huge Dice": ("_qc.json", json.dumps({**QC, "expected_dice": 10**400})),
+    "no number for Dice": ("_qc.json", json.dumps({**QC, "expected_dice": math.nan})),
+    "reasons in one word": ("_qc.json", json.dumps({**QC, "reasons": "odd"})),
+    "reasons of numbers": ("_qc.json", json.dumps({**QC, "reasons": [1]})),
+    "reasons in a table": ("_qc.json", json.dumps({**QC, "reasons": {"a": 1}})),
+    "reasons that are none": ("_qc.json", json.dumps({**QC, "reasons": None})),
+    "Dice by number": ("_qc.json", json.dumps({**QC, "expected_dice_by_structure": 3})),
+    "deep quality": ("_qc.json", DEEP),
+    "deep in an object": ("_qc.json", json.dumps(QC)[:-1] + f', "more": {DEEP}}}'),
+    "a name twice": ("_qc.json", json.dumps(QC)[:-1] + ', "steps": 2}'),
+    "deep receipt": ("_receipt.json", DEEP),
+    "a list for a receipt": ("_receipt.json", "[]"),
+    "UTF-16": ("_receipt.json", "{}".encode("utf-16")),
+    "an endless cell": ("_volumes.tsv", "index\tname\n" + "9" * 200_000 + "\tx\n"),
+    "endless digits in a table": ("_dseg.tsv", f"index\tname\tcolor\n{'9' * 9000}\tx\t#ffffff\n"),
+    "infinite volume": ("_volumes.tsv", "index\tname\tvolume_ml\tinterval_low_ml\t"
+                        "interval_high_ml\n2\tx\tinf\t1\t2\n"),
+    "a cell too few": ("_volumes.tsv", "index\tname\tvolume_ml\n2\n"),
+    "too many rows": ("_dseg.tsv", "index\tname\tcolor\n" + "2\tx\t#ffffff\n" * 10_001),
+    "no colour": ("_dseg.tsv", "index\tname\tcolor\n2\tx\t#+12_45\n"),
+    "zeros": ("_dseg.tsv", b"index\tname\tcolor\n\x00\t\x00\t\x00\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "content"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_one_bad_row_is_one_bad_row(
+    client: Client, worse: dict, folder: Path, suffix: str, content: str | bytes
+) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (folder / f"worse{suffix}").write_bytes(data)
+    answer = client.get("/api/scans")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert [row["name"] for row in told["scans"]] == ["better"]
+    (problem,) = told["problems"]
+    assert "worse" in problem
+    assert len(problem.splitlines()) == 1
+    assert client.get(f"/api/scans/{worse['id']}").status_code == 422
+
+
+ODD_RECEIPTS = {
+    "no input": {}, "a word": {"input": "x"}, "mixed shape": {"shape": [1, "a", None]},
+    "shape of nothing": {"shape": None}, "nested shape": {"shape": [[1]]},
+    "huge shape": {"shape": [10**30, 10**30, 10**30]}, "negative": {"shape": [-1, 2, 3]},
+    "odd name": {"name": [1]}, "odd hash": {"content_sha256": 3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ODD_RECEIPTS.values(), ids=ODD_RECEIPTS)
+@pytest.mark.parametrize("model", [{}, "x", [1], {"name": 3, "weights_sha256": None}, None])
+def test_a_receipt_of_wrong_kinds_shows_what_there_is(
+    client: Client, worse: dict, folder: Path, told: dict, model: object
+) -> None:
+    stated = told.get("input", {"content_sha256": 64 * "0", **told}) if told else None
+    (folder / "worse_receipt.json").write_text(json.dumps({"input": stated, "model": model}))
+    assert len(client.get("/api/scans").json()["scans"]) == 2
+    assert client.get(f"/api/scans/{worse['id']}").json()["has_scan"] is False
+    for address in ("discrepancy.nii", "thumbnail.png", "scan.nii", "places/uncertainty"):
+        assert client.get(f"/api/scans/{worse['id']}/{address}").status_code == 200
+
+
+def test_a_pipe_for_a_file_holds_nothing_up(client: Client, folder: Path) -> None:
+    (folder / "worse_qc.json").unlink()
+    os.mkfifo(folder / "worse_qc.json")
+    told = client.get("/api/scans").json()
+    assert [row["name"] for row in told["scans"]] == ["better"]
+    assert "no plain file" in told["problems"][0]
+
+
+def test_what_nobody_thought_of_is_one_bad_row_too(
+    client: Client, review: Review, monkeypatch
+) -> None:
+    read = session.read_summary
+
+    def fail(result: ScanResult) -> Summary:
+        if result.name == "worse":
+            raise ZeroDivisionError("odd")
+        return read(result)
+
+    monkeypatch.setattr(session, "read_summary", fail)
+    told = client.get("/api/scans").json()
+    assert [row["name"] for row in told["scans"]] == ["better"]
+    assert told["problem_codes"][0]["code"] == "result_damaged"
+
+
+ODD_LINES = {
+    "cut off": b'{"scan": "worse", "act',
+    "no JSON": b"\xff\xfe\n",
+    "deep": DEEP.encode() + b"\n",
+    "no number": b'{"scan": "worse", "action": "correct", "edit": {"ml_changed": NaN}}\n',
+    "a list": b"[]\n",
+    "odd kinds": b'{"scan": ["worse"], "action": {}, "edit": 3}\n',
+    "an edit of nothing": b'{"scan": "worse", "action": "correct", "edit": {}}\n',
+    "odd structures": b'{"scan": "worse", "action": "correct", "edit": {"voxels_changed": 1, '
+                      b'"ml_changed": 1, "structures": [{"index": [1]}]}}\n',
+    "half a pair": b'{"scan": "worse", "action": "reject", "note": "\\ud800", "reviewer": "x"}\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ODD_LINES.values(), ids=ODD_LINES)
+def test_a_damaged_line_of_the_log_is_told_and_the_table_is_there(
+    client: Client, worse: dict, folder: Path, line: bytes
+) -> None:
+    (folder / LOG).write_bytes(line)
+    told = client.get("/api/scans").json()
+    assert len(told["scans"]) == 2
+    assert "review_log.jsonl: line 1: " in told["problems"][0]
+    assert told["problem_codes"][0]["code"] == "log_changed"
+    detail = client.get(f"/api/scans/{worse['id']}").json()
+    assert detail["last_edit"] is None
+    answer = decide(client, worse)
+    assert (answer.status_code, answer.json()["code"]["code"][:4]) == (507, "log_")
+
+
+def test_a_log_that_is_a_link_is_told_and_the_table_is_there(
+    client: Client, worse: dict, folder: Path, tmp_path: Path
+) -> None:
+    (folder / LOG).symlink_to(tmp_path / "elsewhere")
+    told = client.get("/api/scans").json()
+    assert (len(told["scans"]), told["problem_codes"][0]["code"]) == (2, "log_link")
+    assert told_in_english(decide(client, worse)) == told["problems"][0]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_labels_that_were_changed_are_open_again(client: Client, worse: dict, folder: Path) -> None:
+    assert decide(client, worse).status_code == 200
+    (folder / f"worse{LABELS}").write_bytes((folder / f"worse{LABELS}").read_bytes() + b"x")
+    told = client.get("/api/scans").json()
+    assert told["scans"][0]["state"] == "open"
+    (problem,), (code,) = told["problems"], told["problem_codes"]
+    assert code["code"] == "labels_changed"
+    assert WORDS["error.labels_changed"].format(**code["values"]) == problem
+
+
+def test_names_that_are_no_text_are_shown_and_decided_on(folder: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"M\xfcller\x1b[2J")
+    try:
+        for path in list(folder.glob("worse_*")):
+            path.rename(folder / path.name.replace("worse", odd))
+    except OSError:
+        pytest.skip("this disk takes names in UTF-8 only")
+    client = Client(Review(folder))
+    client.get(f"/?token={Client.TOKEN}")
+    row = client.get("/api/scans").json()["scans"][0]
+    assert row["name"] == r"M\xfcller\x1b[2J"
+    detail = client.get(f"/api/scans/{row['id']}").json()
+    assert decide(client, detail, note="嗯").status_code == 200
+    assert correct(client, detail, upload(Review(folder), detail)).status_code == 200
+    assert client.get("/api/scans").json()["scans"][0]["state"] == "corrected"
+    assert verify_review(folder).problem == ""
+
+
+@pytest.mark.parametrize("kind", ["labels", "corrected", "discrepancy", "steps/0"])
+def test_zeros_without_end_take_no_memory(
+    client: Client, worse: dict, folder: Path, kind: str
+) -> None:
+    suffix = {"labels": LABELS, "corrected": CORRECTED, "discrepancy": MAPS["discrepancy"],
+              "steps/0": STEPS}[kind]  # fmt: skip
+    plain = nib.Nifti1Image(np.zeros((2, 2, 2), "<i4"), np.eye(4)).to_bytes()
+    large = bytearray(plain[:352])
+    struct.pack_into("<4h", large, 40, 3, 512, 512, 512)
+    # the header decides: what follows it is not looked at
+    (folder / f"worse{suffix}").write_bytes(gzip.compress(bytes(large) + bytes(1 << 24)))
+    tracemalloc.start()
+    try:
+        answer = client.get(f"/api/scans/{worse['id']}/{kind}.nii")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    told = "too_many_voxels" if kind in ("discrepancy", "steps/0") else "labels_large"
+    assert (answer.status_code, answer.json()["code"]["code"]) == (422, told)
+    assert most < 20 << 20
 
 
 def test_a_full_disk_while_saving_is_told_with_its_code(

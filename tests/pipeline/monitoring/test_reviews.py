@@ -64,3 +64,15 @@ def test_a_changed_log_is_named_and_no_log_refused(tmp_path: Path) -> None:
     assert problems[0].startswith(f"{path}: line 2: ")
     with pytest.raises(ScanError, match=r"no review_log\.jsonl here"):
         read_reviews(tmp_path / "empty")
+
+
+def test_one_bad_log_is_one_bad_log(tmp_path: Path) -> None:
+    write_log(tmp_path / "good", ("a", "accept", None))
+    for name, content in {"deep": b"[" * 90_000, "odd": b'{"edit": {"ml_changed": "x"}}\n'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "review_log.jsonl").write_bytes(content)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "review_log.jsonl").symlink_to(tmp_path / "good" / "review_log.jsonl")
+    decisions, problems = read_reviews(tmp_path)
+    assert decisions == {"a": Decision("accepted", 0.0)}
+    assert len(problems) == 3

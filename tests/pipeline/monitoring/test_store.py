@@ -141,8 +141,63 @@ def test_a_damaged_file_is_named_and_the_others_are_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"noise": "loud"}, "row 2: noise is no number"),
+        ({"verdict": 3.0}, "row 2: verdict is no word"),
+        ({"scan_key": [1]}, "row 2: scan_key is no word"),
+        ({"weights": {"a": 1}}, "row 2: weights is no word"),
+        ({"volume_ml.CSF": b"x"}, "row 2: volume_ml.CSF is no number"),
+        ({"feature.000": [0.5]}, "row 2: feature.000 is no number"),
+        ({"time": None}, "row 2: it has no time"),
+    ],
+)
+def test_one_bad_row_is_one_bad_row(tmp_path: Path, row: dict, told: str) -> None:
+    store = Store(tmp_path)
+    path = store.append(line())
+    values = {"time": [TIME, TIME]} | {name: [None, value] for name, value in row.items()}
+    if "time" in row:
+        values["time"] = [TIME, None]
+    pq.write_table(pa.table(values), path.with_name("odd.parquet"))
+    found = store.read()
+    assert len(found.lines) == 2
+    assert found.problems == [f"{path.with_name('odd.parquet')}: {told}; left out"]
+
+
+def test_times_without_a_zone_and_whole_numbers_are_taken(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.append(line())
+    rows = pa.table({"time": [TIME.replace(tzinfo=None)], "noise": [2], "model": ["toy"]})
+    pq.write_table(rows, path.with_name("plain.parquet"))
+    found = store.read()
+    assert (found.problems, {one["time"] for one in found.lines}) == ([], {TIME})
+    assert {type(one["noise"]) for one in found.lines} == {float}
+
+
+def test_few_bytes_that_promise_many_values_and_pipes_are_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.append(line())
+    pq.write_table(pa.table({"x": pa.nulls(20_000_000, pa.int8())}), path.with_name("a.parquet"))
+    os.mkfifo(path.with_name("b.parquet"))
+    found = store.read()
+    assert len(found.lines) == 1
+    assert "20000000 rows" in found.problems[0]
+    assert "no plain file" in found.problems[1]
+
+
+def test_no_cell_of_the_table_is_a_formula(tmp_path: Path) -> None:
+    write_csv(
+        tmp_path / "all.csv", [line(**{"=1+1": "@SUM(A1)", "noise": -1.5})], ["noise", "=1+1"]
+    )
+    assert (tmp_path / "all.csv").read_text().split() == ["noise,'=1+1", "-1.5,'@SUM(A1)"]
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("[" * 90_000 + "]" * 90_000, "damaged; put it back"),
+        ('{"version": 1e999, "salt": "00"}', "damaged; put it back"),
+        ('{"version": 1, "version": 2, "salt": "00"}', "damaged; put it back"),
         ('{"version": 2, "salt": "00"}', "a store of version 2; this ddmseg reads version 1"),
         ("{", "damaged; put it back"),
         ('{"version": 1, "salt": "pepper"}', "damaged; put it back"),

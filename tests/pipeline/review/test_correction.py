@@ -16,7 +16,7 @@ from ddmseg.pipeline.review.correction import (
     corrected_bytes,
     file_sha256,
     read_correction,
-    saved,
+    staged,
     upload_limit,
 )
 from ddmseg.pipeline.review.edit_metrics import edit_metrics
@@ -103,24 +103,25 @@ def test_the_limit_grows_with_the_grid() -> None:
     assert upload_limit((256, 256, 256)) > 256**3 * 8
 
 
-def test_saving_leaves_the_original_alone(result: ScanResult, original: LabelMap) -> None:
+def test_a_correction_waits_beside_its_place(result: ScanResult, original: LabelMap) -> None:
     before = result.path(LABELS).read_bytes()
     data = corrected_bytes(result, original.data)
-    with saved(result, data) as digest:
-        assert result.path(CORRECTED).read_bytes() == data
-    assert digest == file_sha256(result.path(CORRECTED))
+    with staged(result, data) as (place, target):
+        assert (place.read_bytes(), target) == (data, result.path(CORRECTED))
+        assert place.name.startswith(".")
+        assert not target.exists()
     assert result.path(LABELS).read_bytes() == before
 
 
 @pytest.mark.parametrize("earlier", [None, b"an earlier correction"])
-def test_a_failure_puts_back_what_was_there(result: ScanResult, earlier: bytes | None) -> None:
+def test_a_failure_leaves_what_was_there(result: ScanResult, earlier: bytes | None) -> None:
     target = result.path(CORRECTED)
     if earlier is not None:
         target.write_bytes(earlier)
-    with pytest.raises(OutputError, match="the log"), saved(result, b"new"):
+    with pytest.raises(OutputError, match="the log"), staged(result, b"new"):
         raise OutputError("the log could not be written")
     assert (target.read_bytes() if target.exists() else None) == earlier
-    assert not [path for path in result.folder.iterdir() if path.name.startswith(".partial")]
+    assert not [path for path in result.folder.iterdir() if path.name.startswith(".")]
 
 
 def test_the_hash_of_no_file_is_empty(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
-from ddmseg.pipeline.review.log import FIRST, LOG, ReviewLog
+from ddmseg.pipeline.review.chain import FIRST
+from ddmseg.pipeline.review.log import LOG, ReviewLog
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -51,9 +52,9 @@ def test_the_first_line_alone_says_what_results_are_for(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_begun_without_the_notice_holds_and_goes_on(tmp_path: Path) -> None:
-    log = a_log(tmp_path, entries=1)
-    old = {name: value for name, value in log.entries()[0].items() if name != "notice"}
-    log.path.write_bytes(json.dumps(old).encode() + b"\n")
+    log = ReviewLog(tmp_path)
+    old = {"entry": 1, "time": "2026-01-02T12:00:00+00:00", "scan": "scan-0", "action": "accept"}
+    log.path.write_text(json.dumps({**old, "previous_sha256": FIRST}) + "\n")
     assert log.verify().problem == ""
     with log.locked():
         assert "notice" not in log.append({"scan": "scan-1"})
@@ -75,7 +76,7 @@ def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
         (lambda rows: [rows[0], rows[2], rows[1]], "line 2: its previous"),
         (lambda rows: [rows[0], b"{", rows[2]], "line 2: no JSON;"),
         (lambda rows: [rows[0], b"7", rows[2]], "line 2: no JSON object"),
-        (lambda rows: [rows[0].replace(b'"entry": 1', b'"entry": 5')], "line 1: its entry says 5"),
+        (lambda rows: [rows[0].replace(b'"entry":1', b'"entry":5')], "line 1: its entry says 5"),
         (lambda rows: [b"", *rows], "line 1: no JSON;"),
     ],
 )

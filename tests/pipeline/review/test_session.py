@@ -186,7 +186,7 @@ def test_two_windows_at_once_lose_no_decision(folder: Path, worse: str, review: 
 def test_a_log_that_cannot_be_written_keeps_the_earlier_correction(
     review: Review, folder: Path, worse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(entry: dict) -> dict:
+    def fail(entry: dict, **_: object) -> dict:
         raise OutputError("the disk is full")
 
     monkeypatch.setattr(review.log, "append", fail)

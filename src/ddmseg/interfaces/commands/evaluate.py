@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import ScanError
-from ddmseg.interfaces.messages import say_error
+from ddmseg.errors import ScanError, printable
+from ddmseg.interfaces.messages import say, say_error
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.evaluation.evaluate import Evaluation
@@ -67,7 +66,7 @@ def run(arguments: Arguments) -> int:
     for problem in found.problems:
         say_error(ScanError(problem))
     for note in found.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        say(f"warning: {note}")
     if not found.scores:
         raise ScanError(
             "no pair could be evaluated, so nothing was written; see the lines above"
@@ -75,7 +74,7 @@ def run(arguments: Arguments) -> int:
             else "no label map holds a label above 0, so nothing was written; check the files"
         )
     *_, page = write_evaluation(found, arguments.output, overwrite=arguments.overwrite)
-    print(f"{_closing_line(found)}  {page}")
+    print(printable(f"{_closing_line(found)}  {page}"))
     return 1 if found.problems else 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.errors import OutputError, ScanError, UsageError, printable
 from ddmseg.interfaces.messages import say
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(arguments: Arguments) -> int:
         notes += problems
     if arguments.export is not None:
         write_csv(arguments.export, found.lines, found.columns)
-        print(f"{len(found.lines)} runs  {arguments.export}")
+        print(printable(f"{len(found.lines)} runs  {arguments.export}"))
     if arguments.output is not None:
         _write_page(arguments, arguments.output, found, notes)
     return 0
@@ -123,14 +123,12 @@ def _with_reviews(found: Lines, folder: Path, salt: bytes) -> tuple[Lines, list[
 
 
 def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]) -> None:
-    from ddmseg.imaging.atomic import atomic_write
     from ddmseg.pipeline.monitoring.compare import compare_runs
     from ddmseg.pipeline.monitoring.page import render_monitor, status_line
     from ddmseg.pipeline.monitoring.selection import Choice, select
+    from ddmseg.pipeline.outputs.text import write_text
 
     choice = Choice(arguments.window, arguments.reference, arguments.model)
     comparison = compare_runs(select(found.lines, choice), found.columns, notes=notes)
-    text = render_monitor(comparison)
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{status_line(comparison)}  {path}")
+    write_text(path, render_monitor(comparison))
+    print(printable(f"{status_line(comparison)}  {path}"))

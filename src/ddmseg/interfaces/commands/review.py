@@ -8,8 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError, ScanError, UsageError
-from ddmseg.interfaces.messages import say_error
+from ddmseg.errors import OutputError, ScanError, UsageError, printable
+from ddmseg.interfaces.messages import say, say_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Arguments:
     browser: bool = False
     """Open the page in the browser at once."""
     verify_log: bool = False
-    """Only check review_log.jsonl and the corrected files, and name the first broken line."""
+    """Only check review_log.jsonl and the labels of its decisions, and name what is wrong first."""
     debug: bool = False
     """Show where an unexpected error came from."""
 
@@ -61,10 +61,13 @@ def _verify(folder: Path) -> int:
         say_error(OutputError(f"{folder / LOG}: {found.problem}"))
         return 1
     if not found.entries:
-        print(f"{folder}: no decision has been logged yet")
+        print(printable(f"{folder}: no decision has been logged yet"))
         return 0
+    if found.doubt:
+        say(f"warning: {folder / LOG}: {found.doubt}")
     entries = "entry" if found.entries == 1 else "entries"
-    print(f"{folder / LOG}: {found.entries} {entries}, unbroken; the last has {found.last_sha256}")
+    told = f"{found.entries} {entries}, unbroken; the last has {found.last_sha256}"
+    print(printable(f"{folder / LOG}: {told}"))
     return 0
 
 
@@ -78,6 +81,9 @@ def _serve(arguments: Arguments) -> int:
 
     scans = [] if arguments.scans is None else [arguments.scans]
     review = Review(arguments.folder, scans=scans, reviewer=arguments.reviewer)
+    unsealed = review.log.account.trouble()
+    if unsealed:
+        say(f"warning: decisions are not sealed: {unsealed}")
     try:
         serve(review, port=arguments.port, tell=_tell, browser=arguments.browser)
     except KeyboardInterrupt:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
+import tempfile
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
 
 from ddmseg.errors import MissingExtraError, UsageError
 from ddmseg.pipeline.review.session import Review
@@ -47,6 +51,7 @@ def serve(
     """
     import uvicorn
 
+    from ddmseg.interfaces.review.connections import BACKLOG, protocol
     from ddmseg.interfaces.review.server import create_app
 
     with _listening(port) as listener:
@@ -55,13 +60,40 @@ def serve(
         app = create_app(review, port=chosen, token=token)
         # no access log: addresses hold the token, and names of scans have no place in logs
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, lifespan="off"
+            app,
+            http=protocol(),
+            ws="none",
+            backlog=BACKLOG,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
         )
         link = f"http://{ADDRESS}:{chosen}/?token={token}"
         tell(link)
-        if browser:
-            webbrowser.open(link)
-        uvicorn.Server(config).run(sockets=[listener])
+        with opening_page(link) if browser else contextlib.nullcontext() as page:
+            if page is not None:
+                webbrowser.open(page.as_uri())
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def opening_page(link: str) -> Iterator[Path]:
+    """Yield a page that leads to the link and that nobody else can read.
+
+    What a browser is told to open stands in the list of processes, for all users of the machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="ddmseg-review-") as folder:
+        page = Path(folder) / "open.html"
+        page.touch(mode=0o600)
+        page.write_text(
+            '<!doctype html><meta charset="utf-8"><title>ddmseg review</title>'
+            '<meta name="referrer" content="no-referrer">'
+            f'<meta http-equiv="refresh" content="0; url={escape(link)}">'
+            f'<a href="{escape(link)}">ddmseg review</a>\n',
+            encoding="utf-8",
+        )
+        yield page
 
 
 def _listening(port: int) -> socket.socket:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ddmseg import __version__
+from ddmseg.errors import printable
 from ddmseg.pipeline.quality.reasons import reason_code
 from ddmseg.pipeline.report.png import HUES, colour_scale
+from ddmseg.pipeline.review.edit_metrics import shown_edit
 from ddmseg.pipeline.review.results import CORRECTED, MAPS, ScanResult
 from ddmseg.pipeline.review.session import MAX_NOTE, Review, Row
 
@@ -68,7 +70,7 @@ def row_payload(row: Row, review: Review) -> dict[str, Any]:
     summary = row.summary
     return {
         "id": row.result.identifier,
-        "name": row.result.name,
+        "name": printable(row.result.name),
         "verdict": summary.verdict,
         "expected_dice": summary.expected_dice,
         "reasons": summary.reasons,
@@ -82,13 +84,17 @@ def row_payload(row: Row, review: Review) -> dict[str, Any]:
 
 
 def _state(row: Row) -> str:
+    # what was decided on other labels is not decided on these
+    if row.changed:
+        return "open"
     return _STATES.get(str(row.decisions[-1].get("action")), "open") if row.decisions else "open"
 
 
 def _decision(row: Row) -> dict[str, Any] | None:
     if not row.decisions:
         return None
-    return {field: row.decisions[-1].get(field) for field in _DECISION_FIELDS}
+    newest = row.decisions[-1]
+    return {**{field: newest.get(field) for field in _DECISION_FIELDS}, "edit": shown_edit(newest)}
 
 
 def detail_payload(review: Review, identifier: str) -> dict[str, Any]:
@@ -117,5 +123,5 @@ def _maps(result: ScanResult) -> list[str]:
 
 
 def _last_edit(row: Row) -> dict[str, Any] | None:
-    edits = [entry.get("edit") for entry in row.decisions if entry.get("action") == "correct"]
+    edits = [shown_edit(entry) for entry in row.decisions if entry.get("action") == "correct"]
     return edits[-1] if edits else None

@@ -2,9 +2,9 @@
 
 The page shows scans of people, and every page open in the browser can send requests to
 127.0.0.1. So each request must name this server as its host (against DNS rebinding), hold
-the cookie that only the launch link gives, and name no page but this one as its origin; when
-it writes, it must name this one and say how long it is. Whatever fails is answered before
-anything is read.
+the cookie that only the launch link gives, and only once, and name no page but this one as its
+origin; when it writes, it must name this one and say how long it is. Whatever fails is answered
+before anything is read, and its connection ends.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Gate:
     def __init__(self, app: ASGIApp, *, port: int, token: str) -> None:
         self._app = app
         self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-        self._token = token
+        # None once it was traded
+        self._token: str | None = token
         # cookies are shared by all ports of a host, hence the port in the name
         self._cookie = f"ddmseg_review_{port}"
         self._session = secrets.token_urlsafe(32)
@@ -77,7 +78,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
-        answer = self._refusal(scope, headers) or self._entrance(scope)
+        answer = self._refusal(scope, headers) or self._entrance(scope, headers)
         if answer is None and not self._has_session(headers):
             answer = _refused(401, "open the link that ddmseg review printed")
         if answer is None and scope["method"] in WRITING:
@@ -89,7 +90,9 @@ class Gate:
             return _refused(421, "this server answers to 127.0.0.1 and localhost only")
         if scope["method"] not in READING | WRITING:
             return _refused(405, "only GET, HEAD and POST are answered")
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not (
+            _from_a_page(scope, headers) and self._is_token(scope)
+        ):
             return _refused(403, "another site asked; open the link that ddmseg review printed")
         # browsers without Sec-Fetch-Site still name the page that asks across origins; readings of
         # our own page name none
@@ -97,18 +100,27 @@ class Gate:
             return _refused(403, "another page asked; open the link that ddmseg review printed")
         return None
 
-    def _entrance(self, scope: Scope) -> Response | None:
-        """Trade the token of the launch link for the cookie, and take it out of the address."""
-        if scope["path"] != "/" or scope["method"] != "GET":
+    def _entrance(self, scope: Scope, headers: Headers) -> Response | None:
+        """Trade the token of the launch link for the cookie, once, and take it out of the address.
+
+        A browser keeps a strict cookie to itself while it follows a link of another page, also
+        over a redirection; so who comes from one is sent on by our own answer.
+        """
+        if scope["path"] != "/" or scope["method"] != "GET" or _token_of(scope) is None:
             return None
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-        if given is None:
-            return None
-        if not _same(given, self._token):
+        if self._token is None:
+            return _refused(401, "this link was used; start ddmseg review again for a new one")
+        if not self._is_token(scope):
             return _refused(401, "a wrong token; open the link that ddmseg review printed")
-        answer = RedirectResponse("/", status_code=303)
+        self._token = None
+        answer: Response = RedirectResponse("/", status_code=303)
+        if _from_a_page(scope, headers):
+            answer = PlainTextResponse("", headers={"refresh": "0; url=/"})
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
         return answer
+
+    def _is_token(self, scope: Scope) -> bool:
+        return self._token is not None and _same(_token_of(scope) or [], self._token)
 
     def _has_session(self, headers: Headers) -> bool:
         pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
@@ -126,6 +138,21 @@ class Gate:
         return None
 
 
+def _token_of(scope: Scope) -> list[str] | None:
+    return parse_qs(scope["query_string"].decode("latin-1")).get("token")
+
+
+def _from_a_page(scope: Scope, headers: Headers) -> bool:
+    """Whether a person followed a link of another page, such as the file that opens this one."""
+    return (
+        scope["path"] == "/"
+        and scope["method"] == "GET"
+        and headers.get("sec-fetch-site") == "cross-site"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+
+
 def _same(given: Iterable[str], secret: str) -> bool:
     """Compare in a time that tells nothing; exactly one must be given."""
     values = list(given)
@@ -133,7 +160,7 @@ def _same(given: Iterable[str], secret: str) -> bool:
 
 
 def _refused(status: int, reason: str) -> Response:
-    return PlainTextResponse(f"{reason}\n", status_code=status)
+    return PlainTextResponse(f"{reason}\n", status_code=status, headers={"connection": "close"})
 
 
 def _with_headers(send: Send) -> Send:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import PurePosixPath
@@ -28,6 +30,8 @@ from ddmseg.pipeline.review.session import MAX_NOTE, Review, SupersededError, pl
 
 NIFTI = "application/octet-stream"
 DECISION_BYTES = 4 * MAX_NOTE + 4096
+BODY_SECONDS = 120.0
+"""How long what the page sends may take; it comes from this machine."""
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -39,6 +43,14 @@ _TYPES = {
 _DIGEST = Field(pattern=r"^[0-9a-f]{64}$")
 # FastAPI would call a sync function in a thread as well, but these come from a table
 Give = Callable[[], bytes]
+
+
+class Told(JSONResponse):
+    """JSON in ASCII: what a file name or a damaged file holds that is no text becomes an escape."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Decision(BaseModel, extra="forbid"):
@@ -72,7 +84,7 @@ def _tell(request: Request, error: Exception) -> Response:
     """One line for the page; the status says whose fault it is."""
     statuses = {SupersededError: 409, UsageError: 404, ScanError: 422, OutputError: 507}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 500)
-    return JSONResponse(problem_payload(error), status_code=status)
+    return Told(problem_payload(error), status_code=status)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -112,24 +124,26 @@ def _static(files: dict[str, bytes], name: str) -> Response:
 
 def _add_table(app: FastAPI, review: Review) -> None:
     @app.get("/api/session")
-    def session() -> dict[str, Any]:
-        return session_payload(review)
+    def session() -> Response:
+        return Told(session_payload(review))
 
     @app.get("/api/scans")
-    def scans() -> dict[str, Any]:
-        return {
-            "scans": [row_payload(row, review) for row in review.rows()],
-            "problems": review.problems,
-            "problem_codes": [reason_code(problem) for problem in review.problems],
+    def scans() -> Response:
+        rows, problems = review.rows(), review.problems
+        told = {
+            "scans": [row_payload(row, review) for row in rows],
+            "problems": problems,
+            "problem_codes": [reason_code(problem) for problem in problems],
         }
+        return Told(told)
 
     @app.get("/api/scans/{identifier}")
-    def scan(identifier: str) -> dict[str, Any]:
-        return detail_payload(review, identifier)
+    def scan(identifier: str) -> Response:
+        return Told(detail_payload(review, identifier))
 
     @app.get("/api/scans/{identifier}/places/{kind}")
-    def places(identifier: str, kind: str) -> list[dict[str, Any]]:
-        return [place_as_dict(place) for place in review.places(identifier, kind)]
+    def places(identifier: str, kind: str) -> Response:
+        return Told([place_as_dict(place) for place in review.places(identifier, kind)])
 
 
 def _add_pictures(app: FastAPI, review: Review) -> None:
@@ -154,24 +168,31 @@ def _add_pictures(app: FastAPI, review: Review) -> None:
 
 def _add_decisions(app: FastAPI, review: Review) -> None:
     @app.post("/api/scans/{identifier}/decision")
-    async def decide(identifier: str, request: Request) -> dict[str, Any]:
+    async def decide(identifier: str, request: Request) -> Response:
         _check_upload(request, "application/json", DECISION_BYTES)
         try:
-            wanted = Decision.model_validate_json(await request.body())
+            wanted = Decision.model_validate_json(await _body(request))
         except ValueError as error:
             raise HTTPException(400, "not a decision") from error
-        return await run_in_threadpool(
+        entry = await run_in_threadpool(
             review.decide, identifier, wanted.action, note=wanted.note, seen=wanted.seen
         )
+        return Told(entry)
 
     @app.post("/api/scans/{identifier}/correction")
-    async def correct(
-        identifier: str, request: Request, seen: Annotated[str, _DIGEST]
-    ) -> dict[str, Any]:
+    async def correct(identifier: str, request: Request, seen: Annotated[str, _DIGEST]) -> Response:
         labels = await run_in_threadpool(review.labels, identifier)
         _check_upload(request, NIFTI, upload_limit(labels.shape))
-        upload = await request.body()
-        return await run_in_threadpool(review.correct, identifier, upload, seen=seen)
+        upload = await _body(request)
+        return Told(await run_in_threadpool(review.correct, identifier, upload, seen=seen))
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except TimeoutError as error:
+        raise HTTPException(408, "what was sent came too slowly") from error
 
 
 def _check_upload(request: Request, kind: str, most: int) -> None:

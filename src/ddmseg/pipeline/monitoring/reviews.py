@@ -29,7 +29,7 @@ def read_reviews(folder: Path) -> tuple[dict[str, Decision], list[str]]:
     The logs of the folder and of all folders below are read.
 
     Raises:
-        ScanError: when there is no log, or one cannot be read.
+        ScanError: when there is no log.
     """
     logs = sorted(folder.rglob(LOG))
     if not logs:
@@ -38,10 +38,14 @@ def read_reviews(folder: Path) -> tuple[dict[str, Decision], list[str]]:
     problems = []
     for path in logs:
         log = ReviewLog(path.parent)
-        problem = log.verify().problem
+        try:
+            problem, found = log.verify().problem, log.entries()
+        except ScanError as error:
+            problems.append(str(error))
+            continue
         if problem:
             problems.append(f"{path}: {problem}")
-        for entry in log.entries():
+        for entry in found:
             entries.setdefault(str(entry.get("original_sha256", "")), []).append(entry)
     entries.pop("", None)
     return {digest: _decision(of_one) for digest, of_one in entries.items()}, problems

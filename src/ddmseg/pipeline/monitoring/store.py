@@ -25,11 +25,21 @@ from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.data_dictionary import data_dictionary
-from ddmseg.pipeline.monitoring.columns import Line, meaning
-from ddmseg.pipeline.outputs.text import write_json
+from ddmseg.pipeline.monitoring.columns import (
+    CATEGORIES,
+    FEATURE,
+    IDENTIFIERS,
+    NUMBERS,
+    VOLUME,
+    Line,
+    meaning,
+)
+from ddmseg.pipeline.outputs.text import cell_text, plain_json, write_json
 
 VERSION = 1
 INDEX = "store.json"
+MAX_VALUES = 10_000_000
+"""Values of one file; a run has a hundred or two."""
 _PARTIAL = ".partial-"
 
 
@@ -115,13 +125,14 @@ class Store:
     def _index(self) -> dict[str, Any]:
         index = self.folder / INDEX
         try:
-            found = json.loads(index.read_text(encoding="utf-8"))
+            if not index.exists():
+                raise ScanError(
+                    f"{self.folder}: no monitor store here; ddmseg segment --monitor makes one"
+                )
+            # to open a pipe would wait for whoever writes to it
+            found = plain_json(index.read_bytes() if index.is_file() else b"")
             version = int(found["version"])
             bytes.fromhex(found["salt"])
-        except FileNotFoundError as error:
-            raise ScanError(
-                f"{self.folder}: no monitor store here; ddmseg segment --monitor makes one"
-            ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScanError(f"{index}: damaged; put it back from a copy of the store") from error
         if version != VERSION:
@@ -151,7 +162,11 @@ class Store:
             except _unreadable() as error:
                 problems.append(f"{path}: cannot be read ({_first_line(error)}); left out")
                 continue
-            for row in rows:
+            for number, row in enumerate(rows, start=1):
+                wrong = _wrong_with(row)
+                if wrong:
+                    problems.append(f"{path}: row {number}: {wrong}; left out")
+                    continue
                 columns |= dict.fromkeys(row)
                 lines.append(row)
         lines.sort(key=lambda row: str(row["time"]))
@@ -191,10 +206,10 @@ def write_csv(path: Path, lines: Sequence[Line], columns: Iterable[str]) -> None
     write_json(dictionary_beside(path), data_dictionary({name: meaning(name) for name in names}))
     with (
         atomic_write(path) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(map(cell_text, names))
         writer.writerows([_cell(line.get(name)) for name in names] for line in lines)
 
 
@@ -203,7 +218,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else cell_text(str(value))
 
 
 def _put(draft: Path, index: Path) -> None:
@@ -247,16 +262,38 @@ def _write_run(path: Path, table: Any) -> None:
 
 
 def _read(path: Path) -> list[Line]:
+    if not path.is_file():
+        raise ValueError("no plain file")
     # ParquetFile reads this file only; read_table would take the folder's name for a column
-    rows: list[Line] = arrow_module("parquet").ParquetFile(path).read().to_pylist()
-    for row in rows:
-        if not isinstance(row.get("time"), datetime):
-            raise ValueError("it has no time")
+    file = arrow_module("parquet").ParquetFile(path)
+    told = file.metadata
+    # few bytes can promise many values
+    if told.num_rows * told.num_columns > MAX_VALUES:
+        raise ValueError(f"{told.num_rows} rows of {told.num_columns} columns")
+    rows: list[Line] = file.read().to_pylist()
     return rows
 
 
+def _wrong_with(row: Line) -> str:
+    """Return why a row is no run, or ""; values of unknown columns may be anything."""
+    time = row.get("time")
+    if not isinstance(time, datetime):
+        return "it has no time"
+    row["time"] = time.replace(tzinfo=time.tzinfo or UTC)
+    for name, value in row.items():
+        number = name in NUMBERS or name.startswith((VOLUME, FEATURE))
+        word = name in CATEGORIES or (name in IDENTIFIERS and name != "time")
+        if value is None or not (number or word):
+            continue
+        if number and type(value) is int:
+            row[name] = float(value)
+        elif not isinstance(value, float if number else str):
+            return f"{name} is no {'number' if number else 'word'}"
+    return ""
+
+
 def _unreadable() -> tuple[type[Exception], ...]:
-    return (OSError, ValueError, arrow_module().ArrowException)
+    return (OSError, ValueError, OverflowError, arrow_module().ArrowException)
 
 
 def _first_line(error: Exception) -> str:

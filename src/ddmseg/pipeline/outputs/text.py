@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,22 @@ import numpy as np
 
 from ddmseg.imaging.atomic import atomic_write
 
+MAX_DEPTH = 64
+"""How deep lists and objects of a JSON text may lie in each other."""
+_BREAKS = re.compile(r"[\t\r\n]+")
+_FORMULA = re.compile(r"[\s\x00-\x1f']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, with the same line ends on every system.
+
+    A byte of a file name that is not UTF-8 is written as ``\\udcXX``, in JSON the same name again.
 
     Raises:
         OutputError: when it cannot be written.
     """
     with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -29,8 +37,82 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]])
     Raises:
         OutputError: when it cannot be written.
     """
-    lines = ["\t".join(cells) for cells in (columns, *rows)]
+    lines = ["\t".join(map(cell_text, cells)) for cells in (columns, *rows)]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def cell_text(text: str) -> str:
+    """Return a word as a cell of a table: one line, and never a formula.
+
+    Table programs run a cell that begins with ``=``, ``+``, ``-`` or ``@``. Such a word gets an
+    apostrophe, by which they know a text; :func:`word_of` takes it away. Numbers stay.
+
+    >>> cell_text("=1+1"), cell_text("-0.5"), cell_text("a\\tb")
+    ("'=1+1", '-0.5', 'a b')
+    """
+    line = _BREAKS.sub(" ", text)
+    return f"'{line}" if _FORMULA.match(line) and not _is_number(line) else line
+
+
+def word_of(cell: str) -> str:
+    """Undo the apostrophe of :func:`cell_text`.
+
+    >>> word_of("'=1+1"), word_of("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def plain_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text that every reader understands in the same way.
+
+    Refused are names that come twice in an object, numbers that are none or infinite, and what
+    is nested deeper than ``MAX_DEPTH``.
+
+    Raises:
+        ValueError: when it is no JSON, or such a one.
+    """
+    plain = text.decode("utf-8") if isinstance(text, bytes) else text
+    try:
+        value = json.loads(
+            plain, object_pairs_hook=_each_once, parse_constant=_finite, parse_float=_finite
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    layer = [value]
+    for _ in range(MAX_DEPTH):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return value
+    raise ValueError("nested too deeply")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def write_json(path: Path, value: Any) -> None:

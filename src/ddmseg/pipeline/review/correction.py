@@ -19,6 +19,7 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.quality.reasons import Reason, reason_code
+from ddmseg.pipeline.review.files import STAGED, staging_place, sweep
 from ddmseg.pipeline.review.results import CORRECTED, LABELS, ScanResult
 
 SAME_MM = 0.01
@@ -116,38 +117,35 @@ def _header_block(raw: RawNifti) -> bytes:
 
 
 @contextlib.contextmanager
-def saved(result: ScanResult, data: bytes) -> Iterator[str]:
-    """Write the correction and yield its SHA-256; put the earlier one back on any exception.
+def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
+    """Write a correction where it waits for its line of the log; yield that place and its own.
+
+    Hold the lock of the log.
 
     Raises:
         OutputError: when it cannot be written.
     """
     target = result.path(CORRECTED)
-    earlier = target.read_bytes() if target.exists() else None
-    _store(target, data)
+    place = staging_place(target)
+    sweep(place.parent, STAGED)
     try:
-        yield hashlib.sha256(data).hexdigest()
-    except BaseException:
-        if earlier is None:
-            target.unlink(missing_ok=True)
-        else:
-            _store(target, earlier)
-        raise
-
-
-def _store(target: Path, data: bytes) -> None:
-    try:
-        with atomic_write(target) as partial:
+        with atomic_write(place) as partial:
             partial.write_bytes(data)
     except OutputError as error:
         # its advice, another folder, is none for a correction
-        why = str(error).removeprefix(f"cannot write {target}: ").partition(";")[0]
+        why = str(error).removeprefix(f"cannot write {place}: ").partition(";")[0]
         said = (
             f"cannot write {target}: {why}; the correction is not saved: free some space or mend "
             "the permissions, and save again"
         )
         values = {"file": str(target), "why": why}
         raise OutputError(Reason(said, "not_saved", values)) from error
+    try:
+        yield place, target
+    finally:
+        # gone already when the line is there
+        with contextlib.suppress(OSError):
+            place.unlink()
 
 
 def file_sha256(path: Path) -> str:

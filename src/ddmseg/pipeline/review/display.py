@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.nifti_guard import parse_layout, read_raw
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, Layout, parse_layout, read_raw
 from ddmseg.imaging.nifti_write import INTENT_LABEL
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.quality.reasons import Reason
@@ -27,7 +27,11 @@ SCANNER = 1
 """NIfTI transform code NIFTI_XFORM_SCANNER_ANAT."""
 MAX_FRAMES = 512
 """Frames of a 4-D label map that are shown."""
+SMALL_VOXELS = 256**3
+"""Voxels that any result may have, whatever its receipt says of the scan."""
 _LEVELS = 32767
+_HEADER = 540
+_GZIP = b"\x1f\x8b"
 _HEADROOM = 4.0
 
 
@@ -117,7 +121,8 @@ class Frames:
         self, path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]
     ) -> None:
         # the first reading checks the whole file, so that the second may believe it
-        layout = read_raw(path, volume=0).layout
+        most = max(math.prod(shape), SMALL_VOXELS)
+        layout = read_raw(path, volume=0, max_voxels=most).layout
         if layout.volumes > MAX_FRAMES:
             said = f"{path}: {layout.volumes} frames; at most {MAX_FRAMES} can be shown"
             values = {"file": str(path), "frames": layout.volumes, "most": MAX_FRAMES}
@@ -156,10 +161,39 @@ def frame_count(path: Path) -> int:
         ScanError: when it is none.
     """
     try:
-        with gzip.open(path, "rb") as stream:
-            header = stream.read(540)
+        return _layout(path).volumes
     except (OSError, EOFError, zlib.error) as error:
         said = f"{path}: damaged gzip file ({error}); segment the scan again"
         values = {"file": str(path), "why": str(error)}
         raise ScanError(Reason(said, "frames_damaged", values)) from error
-    return parse_layout(header, path).volumes
+
+
+def _layout(path: Path) -> Layout:
+    with gzip.open(path, "rb") as stream:
+        return parse_layout(stream.read(_HEADER), path)
+
+
+def check_label_size(path: Path, shape: Any) -> None:
+    """Refuse labels that would take far more memory than those of the scan, by the header alone.
+
+    A header that cannot be read is left to whoever reads the file.
+
+    Args:
+        path: of the labels.
+        shape: of the scan, as the receipt tells it; anything else counts as unknown.
+
+    Raises:
+        ScanError: when they are too large.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEADER)
+        layout = _layout(path) if start.startswith(_GZIP) else parse_layout(start, path)
+    except (OSError, EOFError, zlib.error, ScanError):
+        return
+    known = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    # ids take four bytes at most; small ones may be as wide as they like
+    most = max(8 * SMALL_VOXELS, 4 * math.prod(shape) if known else 0)
+    if layout.volume_bytes > most and math.prod(layout.shape) <= MAX_VOXELS:
+        said = f"{path}: far larger than the scan; segment the scan again"
+        raise ScanError(Reason(said, "labels_large", {"file": str(path)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,35 @@ def edit_metrics(
     structures.sort(key=lambda one: (-(one.added_voxels + one.removed_voxels), one.index))
     voxels = int(np.count_nonzero(changed))
     return EditMetrics(voxels, round(voxels * original.voxel_ml, 4), structures)
+
+
+def shown_edit(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the metrics that an entry of the log holds, None where they are not whole."""
+    told: Any = entry.get("edit")
+    try:
+        found = EditMetrics(
+            int(told["voxels_changed"]),
+            float(told["ml_changed"]),
+            [StructureEdit(**one) for one in told["structures"]],
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    kinds = {
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+        "float | None": (int, float, None),
+    }
+    whole = all(
+        _is_one_of(getattr(one, field.name), kinds[str(field.type)])
+        for one in found.structures
+        for field in fields(StructureEdit)
+    )
+    return found.as_dict() if whole else None
+
+
+def _is_one_of(value: Any, kinds: tuple[type | None, ...]) -> bool:
+    return value is None if None in kinds and value is None else type(value) in kinds
 
 
 def _finite(value_mm: float) -> float | None:

@@ -1,31 +1,36 @@
 """The log of decisions: lines that are only ever added, each with the hash of the one before.
 
-A line is one JSON object. ``previous_sha256`` is the SHA-256 of the bytes of the line
-before (without its line end), 64 zeros in the first line. Whoever changes, removes or
-inserts a line breaks the chain behind it. Lines taken off the end leave no trace in the
-file; keep the hash of the last line elsewhere where that matters. The first line also says what
-the results may be used for; logs that were begun without it are as good.
+A line is one JSON object in one form (:mod:`ddmseg.pipeline.review.chain`), sealed with the key of
+the account that decided (:mod:`ddmseg.pipeline.review.seal`). Beside the log lies its head: how
+many lines there are, the hash of the last, and, while a decision is written, the line to come. So
+a program that is killed in between leaves nothing undecided: who holds the log next finishes what
+reached the log and takes back what did not. The first line also says what the results may be used
+for; logs that were begun without it, or without seals, are as good.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
+from ddmseg.pipeline.outputs.text import plain_json
 from ddmseg.pipeline.quality.reasons import Reason
+from ddmseg.pipeline.review.chain import FIRST, entry_of, line_of, line_sha256, wrong_place
+from ddmseg.pipeline.review.files import STAGED, inside, linked, plain_file, staging_place, sweep
+from ddmseg.pipeline.review.seal import Account, Head, head_of
 
 LOG = "review_log.jsonl"
-FIRST = "0" * 64
-"""What the first line gives as the hash of the line before."""
+HEAD = "review_log_head.json"
 LOCK_SECONDS = 30.0
 """How long one writer waits for another."""
 _LOCK = ".review_log.lock"
@@ -39,11 +44,13 @@ class Verification:
         entries: lines that are as they were written, from the first on.
         last_sha256: hash of the last of them.
         problem: what is wrong first, with its line, or "" when nothing is.
+        doubt: what cannot be told without the key, or "".
     """
 
     entries: int
     last_sha256: str
     problem: str = ""
+    doubt: str = ""
 
 
 class ReviewLog:
@@ -55,12 +62,16 @@ class ReviewLog:
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], datetime] | None = None) -> None:
+        self.folder = folder
         self.path = folder / LOG
+        self.account = Account(folder)
         self._clock = clock or (lambda: datetime.now(UTC))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the log against every other writer, of this process or of another.
+
+        A decision that was interrupted is finished or taken back first.
 
         Raises:
             OutputError: when another one does not let go, or the folder is not writable.
@@ -70,7 +81,10 @@ class ReviewLog:
             from filelock import FileLock, Timeout
         except ImportError as error:
             raise MissingExtraError("filelock", "review") from error
-        lock = FileLock(self.path.with_name(_LOCK), timeout=LOCK_SECONDS, is_singleton=False)
+        place = self.path.with_name(_LOCK)
+        if place.is_symlink():
+            raise OutputError(linked(place))
+        lock = FileLock(place, timeout=LOCK_SECONDS, is_singleton=False)
         try:
             lock.acquire()
         except Timeout as error:
@@ -79,37 +93,52 @@ class ReviewLog:
         except OSError as error:
             raise self._failed(error) from error
         try:
+            sweep(self.folder, HEAD)
+            self._settle()
             yield
         finally:
             lock.release()
 
-    def append(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def settle(self) -> None:
+        """Finish or take back a decision that was interrupted, where the folder is writable."""
+        if self._head()[1] is not None:
+            with contextlib.suppress(OutputError, ScanError, MissingExtraError), self.locked():
+                pass
+
+    def append(
+        self, entry: dict[str, Any], *, staged: tuple[Path, Path] | None = None
+    ) -> dict[str, Any]:
         """Add one line, on the disk when this returns; hold :meth:`locked` around it.
 
         Args:
-            entry: what was decided; number, time and the hash of the line before are added, to the
-                first line the notice too.
+            entry: what was decided; number, time, seal and the hash of the line before are added,
+                to the first line the notice too.
+            staged: a file that is written already and the name that it gets with the line, as
+                :func:`staging_place` has it.
 
         Returns:
             The whole entry.
 
         Raises:
-            OutputError: when the line cannot be written; the log is then as before.
+            OutputError: when the line cannot be written, or the log is not as it was left; all is
+                then as before.
         """
         lines = self._lines()
-        last = lines[-1] if lines else None
-        whole = {
-            "entry": len(lines) + 1,
-            "time": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
-            **({"notice": NOTICE} if last is None else {}),
-            **entry,
-            "previous_sha256": FIRST if last is None else hashlib.sha256(last).hexdigest(),
-        }
-        data = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        before = Head(len(lines), line_sha256(lines[-1]) if lines else FIRST)
+        whole = self._whole(entry, before)
+        line = line_of(whole)
+        after = Head(before.entries + 1, line_sha256(line))
         try:
-            self._write(data)
+            self._write_head(before, line)
+            self._write(line + b"\n", staged)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._write_head(before)
             raise self._failed(error) from error
+        # the line is there; where its head cannot follow, who holds the log next sees to it
+        with contextlib.suppress(OSError):
+            self._write_head(after)
+        self.account.keep(after)
         return whole
 
     def entries(self) -> list[dict[str, Any]]:
@@ -117,29 +146,72 @@ class ReviewLog:
         found = []
         for line in self._raw().split(b"\n"):
             with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    found.append(entry)
+                found.append(entry_of(line))
         return found
 
     def verify(self) -> Verification:
-        """Check number and hash of every line up to the first that is wrong."""
-        raw = self._raw()
+        """Check form, number, hash and seal of every line, then the heads.
+
+        Raises:
+            ScanError: when the log cannot be read.
+        """
+        *lines, torn = self._raw().split(b"\n")
         previous = FIRST
-        *lines, torn = raw.split(b"\n")
+        found = []
         for number, line in enumerate(lines, start=1):
-            wrong = _wrong_with(line, number, previous)
+            try:
+                found.append(entry_of(line))
+                wrong = wrong_place(found[-1], number, previous)
+            except ValueError as error:
+                wrong = str(error)
             if wrong:
                 return Verification(number - 1, previous, f"line {number}: {wrong}")
-            previous = hashlib.sha256(line).hexdigest()
+            previous = line_sha256(line)
         if torn:
             wrong = "cut off; the program or the machine stopped while it was written"
             return Verification(len(lines), previous, f"line {len(lines) + 1}: {wrong}")
-        return Verification(len(lines), previous)
+        problem = self._wrong_head(lines, found)
+        doubt = ""
+        if not problem:
+            problem, doubt = self.account.check(found)
+        return Verification(len(lines), previous, problem, doubt)
+
+    def _wrong_head(self, lines: list[bytes], entries: list[dict[str, Any]]) -> str:
+        kept = self.account.head()
+        head, pending = self._head()
+        for one in (kept, head):
+            wrong = "" if one is None else one.missing_from(lines)
+            if wrong:
+                return wrong
+        if head is None:
+            sealed = any("seal" in entry for entry in entries)
+            return f"{HEAD} is missing or damaged; put it back from a copy" if sealed else ""
+        coming = [] if pending is None else [pending]
+        if lines[head.entries :] not in ([], coming):
+            return f"line {head.entries + 1}: added by another program; {HEAD} does not know it"
+        return ""
+
+    def _whole(self, entry: dict[str, Any], before: Head) -> dict[str, Any]:
+        lost = None if before.entries else self._lost()
+        whole = {
+            "entry": before.entries + 1,
+            "time": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
+            **({} if before.entries else {"notice": NOTICE}),
+            **({} if lost is None else {"earlier_log": asdict(lost)}),
+            **entry,
+            "previous_sha256": before.last_sha256,
+        }
+        return self.account.sealed(whole)
+
+    def _lost(self) -> Head | None:
+        """The head of a log that was here and is gone: the new one says so in its first line."""
+        heads = (self.account.head(), self._head()[0])
+        return next((head for head in heads if head is not None and head.entries), None)
 
     def _raw(self) -> bytes:
         try:
-            return self.path.read_bytes()
+            with open(plain_file(self.path, os.O_RDONLY), "rb") as file:
+                return file.read()
         except FileNotFoundError:
             return b""
         except OSError as error:
@@ -149,27 +221,97 @@ class ReviewLog:
             raise ScanError(Reason(said, "file_locked", values)) from error
 
     def _lines(self) -> list[bytes]:
+        """The lines to which one may be added.
+
+        Raises:
+            OutputError: when the log is not as this program or another one left it.
+        """
         raw = self._raw()
-        if raw and not raw.endswith(b"\n"):
+        *lines, torn = raw.split(b"\n")
+        if torn:
             said = (
                 f"{self.path}: the last line is cut off, so nothing is added; rename the file to "
                 "begin a new log, and keep the old one"
             )
             raise OutputError(Reason(said, "log_cut", {"file": str(self.path)}))
-        return raw.split(b"\n")[:-1]
+        wrong = self.verify().problem if lines else ""
+        if wrong:
+            raise OutputError(self.changed(wrong))
+        return lines
 
-    def _write(self, data: bytes) -> None:
-        before = self.path.stat().st_size if self.path.exists() else None
-        with self.path.open("ab") as file:
+    def changed(self, why: str) -> Reason:
+        """Return what is said of a log that is not as it was written."""
+        said = (
+            f"{self.path}: {why}; nothing is added to such a log: put it back from a copy, "
+            "or rename it to begin a new one, and keep the old one"
+        )
+        return Reason(said, "log_changed", {"file": str(self.path), "why": why})
+
+    def _head(self) -> tuple[Head | None, bytes | None]:
+        """The head beside the log, and the line that was to come; None where there is none."""
+        try:
+            with open(plain_file(self.folder / HEAD, os.O_RDONLY), "rb") as file:
+                told = plain_json(file.read())
+            head = head_of(told)
+        except (OSError, ScanError, ValueError):
+            return None, None
+        pending = told.get("pending")
+        return head, pending.encode("utf-8", "replace") if isinstance(pending, str) else None
+
+    def _write_head(self, head: Head, pending: bytes | None = None) -> None:
+        told = {**asdict(head), "pending": None if pending is None else pending.decode()}
+        try:
+            with atomic_write(self.folder / HEAD) as partial:
+                partial.write_text(json.dumps(told) + "\n", encoding="ascii")
+        except OutputError as error:
+            # the system's own reason goes into the line about the log
+            raise error.__cause__ or OSError(str(error)) from error
+
+    def _write(self, data: bytes, staged: tuple[Path, Path] | None) -> None:
+        """Add a line and give the staged file its name; take the line back when either fails."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with open(plain_file(self.path, flags), "ab", buffering=0) as file:
+            before = file.tell()
             try:
-                file.write(data)
-                file.flush()
+                written = file.write(data)
+                if written != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
+                if staged is not None:
+                    staged[0].replace(staged[1])
             except OSError:
                 # half a line would end the log for good
                 with contextlib.suppress(OSError):
-                    os.truncate(self.path, before or 0)
+                    file.truncate(before)
+                if not before:
+                    with contextlib.suppress(OSError):
+                        self.path.unlink()
                 raise
+
+    def _settle(self) -> None:
+        head, pending = self._head()
+        if head is None or pending is None:
+            return
+        raw = self._raw()
+        *lines, torn = raw.split(b"\n")
+        if head.missing_from(lines) or (torn and not pending.startswith(torn)):
+            return  # not what an interruption leaves; checking the log names it
+        try:
+            if lines[head.entries :] == [pending]:
+                _finish(pending, self.folder)
+                head = Head(head.entries + 1, line_sha256(pending))
+            elif lines[head.entries :]:
+                return
+            if torn:
+                os.truncate(self.path, len(raw) - len(torn))
+            self._write_head(head)
+        except OSError as error:
+            raise self._failed(error) from error
+        places = _places(pending, self.folder)
+        if places is not None:
+            sweep(places[0].parent, STAGED)
+            with contextlib.suppress(OSError):
+                places[0].unlink()
 
     def _failed(self, error: OSError) -> OutputError:
         why = error.strerror or str(error)
@@ -180,16 +322,19 @@ class ReviewLog:
         return OutputError(Reason(said, "not_decided", {"file": str(self.path), "why": why}))
 
 
-def _wrong_with(line: bytes, number: int, previous: str) -> str:
+def _places(line: bytes, folder: Path) -> tuple[Path, Path] | None:
+    """The staged file and the target of a correction's line."""
     try:
-        entry = json.loads(line)
+        entry = entry_of(line)
     except ValueError:
-        return "no JSON; it was damaged or changed"
-    if not isinstance(entry, dict):
-        return "no JSON object; it was changed"
-    if entry.get("previous_sha256") != previous:
-        before = f"line {number - 1}" if number > 1 else "an empty log"
-        return f"its previous_sha256 is not that of {before}; one of the two was changed"
-    if entry.get("entry") != number:
-        return f"its entry says {entry.get('entry')!r}; lines are missing or were moved"
-    return ""
+        return None
+    target = inside(folder, entry.get("file", ""))
+    if entry.get("action") != "correct" or target is None or not target.name:
+        return None
+    return staging_place(target), target
+
+
+def _finish(line: bytes, folder: Path) -> None:
+    places = _places(line, folder)
+    if places is not None and places[0].is_file():
+        places[0].replace(places[1])

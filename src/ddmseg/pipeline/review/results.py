@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import ScanError, printable
+from ddmseg.pipeline.outputs.text import plain_json, word_of
 from ddmseg.pipeline.outputs.write import RECEIPT, SAMPLES, STEPS
 from ddmseg.pipeline.quality.reasons import Reason
 
@@ -29,6 +31,9 @@ FRAMES = {"samples": SAMPLES, "steps": STEPS}
 VERDICTS = ("fail", "warn", "pass")
 MAX_TEXT_BYTES = 16 << 20
 """The largest text file of a result that is read."""
+MAX_ROWS = 10_000
+"""Rows of a table of a result; no protocol has more structures."""
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -161,18 +166,35 @@ def read_summary(result: ScanResult) -> Summary:
         return Summary(
             verdict=verdict,
             expected_dice=_share(quality["expected_dice"]),
-            reasons=[str(reason) for reason in quality["reasons"]],
-            steps=int(quality["steps"]),
-            samples=int(quality["samples"]),
+            reasons=_sentences(quality["reasons"]),
+            steps=_count(quality["steps"]),
+            samples=_count(quality["samples"]),
             volumes=[_volume(row, by_structure) for row in _read_tsv(result.path("_volumes.tsv"))],
             labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
             receipt=_read_json(result.path(RECEIPT)),
             reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        said = f"{result.name}: its result files are damaged ({error}); segment the scan again"
-        values = {"name": result.name, "why": str(error)}
-        raise ScanError(Reason(said, "result_damaged", values)) from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, csv.Error) as error:
+        raise ScanError(damaged_result(result, error)) from error
+
+
+def damaged_result(result: ScanResult, error: Exception) -> Reason:
+    """Return what is said of a scan whose files cannot be made sense of."""
+    name = printable(result.name)
+    said = f"{name}: its result files are damaged ({error}); segment the scan again"
+    return Reason(said, "result_damaged", {"name": name, "why": str(error)})
+
+
+def _sentences(told: Any) -> list[str]:
+    if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+        raise ValueError("reasons that are no sentences")
+    return told
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"'{value}' where a number of steps or samples is")
+    return value
 
 
 def _codes(told: Any, count: int) -> list[dict[str, Any] | None]:
@@ -205,21 +227,20 @@ def _volume(row: dict[str, str], by_structure: dict[str, Any]) -> VolumeRow:
     )
     if not all(map(math.isfinite, (volume, low, high))):
         raise ValueError(f"volume of {row['name']}")
-    dice = _share(by_structure.get(row["name"]))
-    return VolumeRow(int(row["index"]), row["name"], volume, low, high, dice)
+    name = word_of(row["name"])
+    return VolumeRow(int(row["index"]), name, volume, low, high, _share(by_structure.get(name)))
 
 
 def _label(row: dict[str, str]) -> LabelRow:
     colour = row["color"]
-    if len(colour) != 7 or colour[0] != "#":
+    if not _COLOUR.fullmatch(colour):
         raise ValueError(f"colour '{colour}'")
-    int(colour[1:], 16)
-    return LabelRow(int(row["index"]), row["name"], colour)
+    return LabelRow(int(row["index"]), word_of(row["name"]), colour)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_read_text(path))
+        value = plain_json(_read_text(path))
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
@@ -228,12 +249,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_tsv(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+    rows = list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+    if len(rows) > MAX_ROWS:
+        raise _damaged(path, f"{len(rows)} rows")
+    return rows
 
 
 def _read_text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # to open a pipe would wait for whoever writes to it
+            raise _damaged(path, "no plain file")
+        if status.st_size > MAX_TEXT_BYTES:
             said = f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
             raise ScanError(Reason(said, "file_large", {"file": str(path), "most": MAX_TEXT_BYTES}))
         return path.read_text(encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import tempfile
 import threading
 from collections import OrderedDict
@@ -13,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError
+from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError, printable
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
@@ -24,10 +26,12 @@ from ddmseg.pipeline.review.correction import (
     corrected_bytes,
     file_sha256,
     read_correction,
-    saved,
+    staged,
 )
 from ddmseg.pipeline.review.display import (
+    SMALL_VOXELS,
     Frames,
+    check_label_size,
     discrepancy_top,
     display_labels,
     display_map,
@@ -50,10 +54,12 @@ from ddmseg.pipeline.review.results import (
     MAPS,
     ScanResult,
     Summary,
+    damaged_result,
     find_results,
     read_summary,
 )
 from ddmseg.pipeline.review.source_scan import find_source_scan
+from ddmseg.pipeline.review.verification import wrong_file
 from ddmseg.pipeline.segmentation import Quality, Segmentation
 
 T = TypeVar("T")
@@ -71,11 +77,19 @@ class SupersededError(OutputError):
 
 @dataclass(frozen=True)
 class Row:
-    """A scan of the table: what was found, and its decisions, the newest last."""
+    """A scan of the table.
+
+    Attributes:
+        result: its files.
+        summary: what was found.
+        decisions: the newest last.
+        changed: which labels are not those of the newest decision, or "".
+    """
 
     result: ScanResult
     summary: Summary
     decisions: list[dict[str, Any]]
+    changed: str = ""
 
 
 class Review:
@@ -102,6 +116,7 @@ class Review:
         self.scans = (*scans, folder)
         self.reviewer = reviewer
         self.log = log or ReviewLog(folder)
+        self.log.settle()
         self.problems: list[str] = []
         self._results = {result.identifier: result for result in find_results(folder)}
         self._scan_cache = _Cache(2)
@@ -111,14 +126,24 @@ class Review:
     def rows(self) -> list[Row]:
         """Return the table, worst first; what cannot be read goes to ``problems``."""
         self._results = {result.identifier: result for result in find_results(self.folder)}
-        decisions = self._decisions()
-        rows, problems = [], []
+        rows: list[Row] = []
+        decisions, problems = self._read_log()
         for result in self._results.values():
             try:
-                rows.append(Row(result, read_summary(result), decisions.get(result.name, [])))
+                row = self._row(result, decisions)
             except ScanError as error:
                 # not its text: what it says may carry a code
                 problems.append(error.args[0])
+                continue
+            # whatever else a damaged file brings up, it concerns one row
+            except Exception as error:
+                problems.append(damaged_result(result, error))
+                continue
+            if row.changed:
+                said = f"{printable(result.name)}: {row.changed}; look at them again"
+                values = {"name": printable(result.name), "why": row.changed}
+                problems.append(Reason(said, "labels_changed", values))
+            rows.append(row)
         self.problems = problems
         return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
 
@@ -128,8 +153,7 @@ class Review:
         Raises:
             UsageError: when there is none of that identifier.
         """
-        result = self.result(identifier)
-        return Row(result, read_summary(result), self._decisions().get(result.name, []))
+        return self._row(self.result(identifier), self._read_log()[0])
 
     def result(self, identifier: str) -> ScanResult:
         """Return the files of one scan.
@@ -142,11 +166,26 @@ class Review:
             raise UsageError(Reason(said, "no_such_scan", {}))
         return self._results[identifier]
 
-    def _decisions(self) -> dict[str, list[dict[str, Any]]]:
+    def _row(self, result: ScanResult, decisions: dict[str, list[dict[str, Any]]]) -> Row:
+        found = decisions.get(result.name, [])
+        if not found:
+            return Row(result, read_summary(result), [])
+        stamps = _stamp(result), _stamp(result, CORRECTED), found[-1].get("previous_sha256")
+        changed = self._small_cache.get(
+            (result.identifier, "decided", *stamps), lambda: wrong_file(self.folder, found[-1])
+        )
+        return Row(result, read_summary(result), found, changed)
+
+    def _read_log(self) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+        """Return the decisions on each scan, and what is wrong with the log."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for entry in self.log.entries():
-            found.setdefault(str(entry.get("scan")), []).append(entry)
-        return found
+        try:
+            wrong = self.log.verify().problem
+            for entry in self.log.entries():
+                found.setdefault(entry.get("scan", ""), []).append(entry)
+        except ScanError as error:
+            return found, [error.args[0]]
+        return found, [self.log.changed(wrong)] if wrong else []
 
     def source_scan(self, identifier: str) -> Volume | None:
         """Return the scan that was segmented, or None where it is not found."""
@@ -161,9 +200,13 @@ class Review:
         """Return the original labels, or the corrected ones.
 
         Raises:
-            ScanError: when the file is missing or damaged.
+            ScanError: when the file is missing or damaged, or far larger than the scan.
         """
-        return read_label_map(self.result(identifier).path(CORRECTED if corrected else LABELS))
+        result = self.result(identifier)
+        path = result.path(CORRECTED if corrected else LABELS)
+        stated = read_summary(result).receipt.get("input")
+        check_label_size(path, stated.get("shape") if isinstance(stated, dict) else None)
+        return read_label_map(path)
 
     def scan_bytes(self, identifier: str) -> bytes:
         """Return the scan for the viewer, black where it was not found."""
@@ -194,12 +237,13 @@ class Review:
         if kind not in MAPS:
             raise UsageError(f"map: got '{kind}'; allowed are {', '.join(MAPS)}")
         path = self.result(identifier).path(MAPS[kind])
-        values = read_raw(path, volume=None).voxels.astype(np.float32)
         labels = self.labels(identifier)
-        if values.shape != labels.shape:
+        # the largest that can fit, so that another one is refused before it takes memory
+        raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, SMALL_VOXELS))
+        if raw.voxels.shape != labels.shape:
             said = f"{path}: not on the grid of the labels; segment the scan again"
             raise ScanError(Reason(said, "other_grid", {"file": str(path)}))
-        return values, labels
+        return raw.voxels.astype(np.float32, copy=False), labels
 
     def frame_counts(self, identifier: str) -> dict[str, int]:
         """Return how many samples and steps there are to look at, 0 without a trace."""
@@ -248,9 +292,10 @@ class Review:
         model = read_summary(self.result(identifier)).receipt.get("model", {})
         try:
             card = read_card(model_path(str(model["name"])).with_suffix(".json"))
-            if card.checksum == model["weights_sha256"]:
-                return float(card.settings["loss"]["temperature"])
-        except (DdmsegError, KeyError, TypeError):
+            temperature = float(card.settings["loss"]["temperature"])
+            if card.checksum == model["weights_sha256"] and 0 < temperature < math.inf:
+                return temperature
+        except (DdmsegError, KeyError, TypeError, ValueError):
             pass
         return 1.0
 
@@ -330,10 +375,10 @@ class Review:
         data = corrected_bytes(result, labels)
         with self.log.locked():
             self._check_seen(identifier, seen)
-            with saved(result, data) as digest:
-                file = result.path(CORRECTED)
-                entry = self._entry(result, "correct", file, digest, note)
-                return self.log.append({**entry, "edit": metrics.as_dict()})
+            with staged(result, data) as places:
+                digest = hashlib.sha256(data).hexdigest()
+                entry = self._entry(result, "correct", places[1], digest, note)
+                return self.log.append({**entry, "edit": metrics.as_dict()}, staged=places)
 
     def _check_seen(self, identifier: str, seen: str) -> None:
         if seen != self.seen(identifier):
@@ -363,12 +408,13 @@ def _check_note(note: str) -> None:
         raise UsageError(Reason(said, "note_long", {"length": len(note), "most": MAX_NOTE}))
 
 
-def _stamp(result: ScanResult) -> float:
-    """Changes when the scan is segmented again."""
+def _stamp(result: ScanResult, suffix: str = LABELS) -> tuple[int, ...]:
+    """Changes when the file does: by default when the scan is segmented again."""
     try:
-        return result.path(LABELS).stat().st_mtime
+        status = result.path(suffix).stat()
     except OSError:
-        return 0.0
+        return ()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 class _Cache:

@@ -44,7 +44,9 @@ def find_source_scan(
         for scan in _volumes_of(path):
             if _hash(scan) == wanted:
                 return scan
-    return _find_series(wanted, sorted(stated.get("shape", [])), folders)
+    shape = stated.get("shape")
+    known = isinstance(shape, list) and all(type(length) is int for length in shape)
+    return _find_series(wanted, sorted(shape), folders) if known else None
 
 
 def _hash(scan: Volume) -> str:
