@@ -150,7 +150,7 @@ class LevelTwo:
         spacing = float(self.card.settings["data"]["spacing_mm"])
         multiple = self.model.multiple
         whole = prepare(scan, spacing_mm=spacing, multiple=multiple, crop_to_head=True)
-        to_first = whole.to_input.then(first.to_input.inverse())
+        to_first = whole.onto(first)
         inside = (answer.probabilities.argmax(1)[0] > 0).cpu().numpy()
         margin = round(MARGIN_MM / spacing)
         box = []
@@ -163,7 +163,7 @@ class LevelTwo:
             stop = min(n, -(-(round(high) + 1 + margin) // multiple) * multiple)
             box.append(slice(start, stop))
         prepared = within(whole, tuple(box))
-        return prepared, prepared.to_input.then(first.to_input.inverse())
+        return prepared, prepared.onto(first)
 
     def _guide(self, answer: Answer, to_first: IndexMap, shape: Shape3) -> Tensor:
         """Return level 1's expected mask on the fine grid (``m i j k``)."""

@@ -27,7 +27,7 @@ MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
 HEADS = ("label_maps", "lpba40")
 """Kinds of data whose models see heads, from which air and neck are cut first."""
-GRID_VERSION = "3"
+GRID_VERSION = "4"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
