@@ -192,7 +192,7 @@ def _against_qform(header: Any, sform: Affine) -> Notes:
     apart_mm = float(np.linalg.norm(sgrid.world(middle) - qgrid.world(middle)))
     if degrees <= MOST_DEGREES and apart_mm <= MOST_VOXELS * min(sgrid.spacing_mm):
         return ()
-    told = {"degrees": float(f"{degrees:.3g}"), "mm": float(f"{apart_mm:.3g}")}
+    told = {"degrees": round(degrees, 2), "mm": round(apart_mm, 2)}
     said = (
         "the header contradicts itself on the place of the scan: sform, which was used, and "
         "qform differ by {degrees:g} degrees and {mm:g} mm".format(**told)

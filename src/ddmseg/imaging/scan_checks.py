@@ -15,9 +15,9 @@ from ddmseg.imaging.volume import LabelMap, Volume, check_affine
 
 SPACING_RANGE_MM = (0.05, 30.0)
 """Voxel edges that a head scan can have."""
-FARTHEST_MM = 10_000.0
+FARTHEST_MM = 10_000
 """From the middle of an image to the world's origin: no scanner is larger."""
-MOST_SHEAR_DEGREES = 20.0
+MOST_SHEAR_DEGREES = 20
 """Between two voxel axes and a right angle; more is a damaged header."""
 FEW_VALUES = 8
 """Whole-numbered images with no more values than this are label maps."""
@@ -173,6 +173,7 @@ def check_place(
         ScanError: when the affine is not usable, lies far from the origin or is sheared, or
             voxels are too small or too large.
     """
+    told: dict[str, str | float]
     grid = Grid(three(shape[:3]), check_affine(affine, name))
     low, high = SPACING_RANGE_MM
     if scan and not all(low <= s <= high for s in grid.spacing_mm):
@@ -183,15 +184,19 @@ def check_place(
         )
     away_mm = float(np.abs(grid.world((np.array(shape[:3], float) - 1) / 2)).max())
     if away_mm > FARTHEST_MM:
-        raise ScanError(
-            f"{name}: the image lies {away_mm:.3g} mm from the origin; at most {FARTHEST_MM:g} mm "
-            "are allowed; mend the header"
+        told = {"file": name, "mm": f"{away_mm:.3g}", "most": FARTHEST_MM}
+        said = (
+            "{file}: the image lies {mm} mm from the origin; at most {most:g} mm are allowed; "
+            "mend the header".format(**told)
         )
+        raise ScanError(Reason(said, "place_far", told))
     if grid.shear_degrees > MOST_SHEAR_DEGREES:
-        raise ScanError(
-            f"{name}: the axes of the voxels are {grid.shear_degrees:.0f} degrees from right "
-            f"angles; at most {MOST_SHEAR_DEGREES:g} are allowed; mend the header"
+        told = {"file": name, "degrees": round(grid.shear_degrees), "most": MOST_SHEAR_DEGREES}
+        said = (
+            "{file}: the axes of the voxels are {degrees} degrees from right angles; at most "
+            "{most:g} are allowed; mend the header".format(**told)
         )
+        raise ScanError(Reason(said, "place_sheared", told))
 
 
 def _check_contrast(data: NDArray[Any], name: str) -> None:

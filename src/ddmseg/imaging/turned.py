@@ -74,7 +74,7 @@ def turned_tiles(n_in: Shape3, turned: TurnedMap, shape: Shape3, edge: int) -> I
 
 
 def _tile(n_in: Shape3, turned: TurnedMap, box: Box, each: Shape3) -> TurnedTile | None:
-    centres = _positions(turned, [np.arange(side.start, side.stop) for side in box])
+    centres = _positions(turned, [np.arange(side.start, side.stop, dtype=float) for side in box])
     last = np.array(n_in) - 1
     inside = ((centres >= -EDGE) & (centres <= last + EDGE)).all(axis=-1)
     if not inside.any():
