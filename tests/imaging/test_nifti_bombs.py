@@ -121,7 +121,7 @@ def test_a_plain_file_that_goes_on_is_refused_by_its_length(tmp_path: Path) -> N
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.nii.gz")
-    with pytest.raises(ScanError, match="a pipe or a device; give a .nii"):
+    with pytest.raises(ScanError, match="a pipe or a device; give a"):
         read_volume(tmp_path / "a.nii.gz")
 
 
@@ -170,5 +170,4 @@ def test_the_stream_gives_what_python_gives(size: int) -> None:
 def test_members_are_counted_against_what_they_hold() -> None:
     stream = GzipStream(io.BytesIO(members(FREE_MEMBERS, b"x") + members(2, b"y")))
     with pytest.raises(gzip.BadGzipFile, match="members"):
-        while stream.read(1 << 20):
-            pass
+        b"".join(iter(lambda: stream.read(1 << 20), b""))

@@ -7,8 +7,9 @@ it comes from it is the mean of several points in it, so that nothing aliases.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,14 +32,14 @@ class TurnedTile:
     Attributes:
         outputs: the box.
         source: box of the input that the points need.
-        inside: which outputs lie in the input (``i j k``).
+        inside: which outputs lie in the input (``i j k``); True for all.
         points: in the source, of all outputs, counted from -1 to 1, last axis first.
         each: points of an output along each axis.
     """
 
     outputs: Box
     source: Box
-    inside: NDArray[np.bool_]
+    inside: bool | NDArray[np.bool_]
     points: Tensor
     each: Shape3
 
@@ -48,10 +49,12 @@ class TurnedTile:
         found = F.grid_sample(
             channels[None], self.points[None], padding_mode="border", align_corners=True
         )
-        i, j, k = self.inside.shape
-        a, b, c = self.each
-        means: Tensor = found.reshape(-1, i, a, j, b, k, c).mean(dim=(2, 4, 6))
-        return means.reshape(*values.shape[:-3], i, j, k)
+        if max(self.each) > 1:
+            a, b, c = self.each
+            i, j, k = (side.stop - side.start for side in self.outputs)
+            found = found.reshape(-1, i, a, j, b, k, c).mean(dim=(2, 4, 6))
+        means: Tensor = found.reshape(*values.shape[:-3], *found.shape[-3:])
+        return means
 
 
 def turned_tiles(n_in: Shape3, turned: TurnedMap, shape: Shape3, edge: int) -> Iterator[TurnedTile]:
@@ -74,32 +77,45 @@ def turned_tiles(n_in: Shape3, turned: TurnedMap, shape: Shape3, edge: int) -> I
 
 
 def _tile(n_in: Shape3, turned: TurnedMap, box: Box, each: Shape3) -> TurnedTile | None:
-    centres = _positions(turned, [np.arange(side.start, side.stop, dtype=float) for side in box])
-    last = np.array(n_in) - 1
-    inside = ((centres >= -EDGE) & (centres <= last + EDGE)).all(axis=-1)
-    if not inside.any():
+    last = np.array(n_in, float) - 1
+    centres = _along(turned, box, (1, 1, 1))
+    low, high = _span(centres)
+    if (high < -EDGE).any() or (low > last + EDGE).any():
         return None
-    points = centres
-    if max(each) > 1:
-        points = _positions(turned, [_within(s, n) for s, n in zip(box, each, strict=True)])
-    points = np.clip(points, 0, last)
-    low = np.floor(points.min(axis=(0, 1, 2))).astype(int)
-    high = np.ceil(points.max(axis=(0, 1, 2))).astype(int)
+    inside: bool | NDArray[np.bool_] = True
+    if (low < -EDGE).any() or (high > last + EDGE).any():
+        places = _sum(centres)
+        inside = ((places >= -EDGE) & (places <= last + EDGE)).all(axis=-1)
+    points = _along(turned, box, each)
+    low, high = (np.clip(end, 0, last) for end in _span(points))
+    low, high = np.floor(low), np.ceil(high)
     # a source one voxel thick has no place between -1 and 1: any will do
-    scaled = 2 * (points - low) / np.maximum(high - low, 1) - 1
-    i, j, k = (slice(int(s), int(e) + 1) for s, e in zip(low, high, strict=True))
-    order = np.ascontiguousarray(scaled[..., ::-1], dtype=np.float32)
-    return TurnedTile(box, (i, j, k), inside, torch.from_numpy(order), each)
+    scale = 2 / np.maximum(high - low, 1)
+    i, j, k = (part * scale for part in points)
+    scaled = _sum([part[:, ::-1].astype(np.float32) for part in (i, j, k - low * scale - 1)])
+    x, y, z = (slice(int(s), int(e) + 1) for s, e in zip(low, high, strict=True))
+    return TurnedTile(box, (x, y, z), inside, torch.from_numpy(scaled), each)
 
 
-def _within(side: slice, each: int) -> NDArray[np.float64]:
-    """Positions of evenly spread points in each voxel of a side."""
-    shifts = (np.arange(each) + 0.5) / each - 0.5
-    return np.asarray((np.arange(side.start, side.stop)[:, None] + shifts).ravel())
+def _along(turned: TurnedMap, box: Box, each: Shape3) -> list[NDArray[np.float64]]:
+    """Return what each axis adds to the positions in the input of evenly spread points."""
+    parts = []
+    for axis, (side, n) in enumerate(zip(box, each, strict=True)):
+        within = (np.arange(n) + 0.5) / n - 0.5
+        places = (np.arange(side.start, side.stop)[:, None] + within).ravel()
+        parts.append(np.multiply.outer(places, turned.matrix[:3, axis]))
+    parts[2] += turned.matrix[:3, 3]
+    return parts
 
 
-def _positions(turned: TurnedMap, along: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Where the outputs at these positions along their axes lie in the input (``i j k 3``)."""
-    matrix = turned.matrix
-    i, j, k = (np.multiply.outer(places, matrix[:3, axis]) for axis, places in enumerate(along))
-    return np.asarray(i[:, None, None] + j[:, None] + k + matrix[:3, 3])
+def _span(parts: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the smallest and the largest position: an affine map has them at corners."""
+    low = np.sum([part.min(axis=0) for part in parts], axis=0)
+    high = np.sum([part.max(axis=0) for part in parts], axis=0)
+    return low, high
+
+
+def _sum(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return all positions (``i j k 3``)."""
+    i, j, k = parts
+    return np.asarray(i[:, None, None] + j[:, None] + k)
