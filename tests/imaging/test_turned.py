@@ -38,7 +38,7 @@ def oblique(degrees: float, spacing: tuple[float, float, float] = (2.0, 2.0, 2.0
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     affine = np.eye(4)
     affine[:3, :3] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.diag(spacing)
-    shape = tuple(round(100 / edge) for edge in spacing)
+    shape = tuple(round(84 / edge) for edge in spacing)
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(shape, affine)
 
@@ -76,9 +76,9 @@ def test_values_are_those_of_linear_interpolation(degrees: float) -> None:
 
 
 def test_coarser_outputs_are_means_and_do_not_alias() -> None:
-    board = np.indices((60, 60, 60)).sum(0) % 2
-    found = resample(board, TurnedMap(askew(20.0, 4.0, 10.0)), (12, 12, 12))
-    assert np.abs(found[4:8, 4:8, 4:8] - 0.5).max() < 0.1
+    noise = RNG.normal(0, 1, (60, 60, 60))
+    found = resample(noise, TurnedMap(askew(20.0, 4.0, 10.0)), (12, 12, 12))
+    assert found[3:9, 3:9, 3:9].std() < 0.25  # of single voxels it would be 0.5 and more
 
 
 def test_winner_labels_and_classes_agree() -> None:
@@ -184,4 +184,4 @@ def test_a_large_scan_gets_larger_voxels_and_not_more_memory(
     prepared = prepare(scan(oblique(30.0)), spacing_mm=2.0, crop_to_head=False)
     (step,) = (step for step in prepared.steps if isinstance(step, Turn))
     assert np.prod(step.shape) < 25_000
-    assert step.spacing_mm > 4
+    assert step.spacing_mm > 3 > min(scan(oblique(30.0)).spacing_mm)

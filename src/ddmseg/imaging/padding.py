@@ -19,7 +19,11 @@ LEAST_FACES = 0.05
 WHITE_FACE = 0.5
 """Of the voxels on one face, from which the largest value is padding without a gap as well."""
 GAP = 0.5
-"""Distance from all other values, as a share of their range."""
+"""Distance from all other values, as a share of their range. Around a brain that was cut out
+zero lies up to 0.29 below the rest, and somewhere below 0 after z-scoring."""
+GAP_BELOW_AIR, AIR_SHARE, AIR_BAND = 0.05, 0.15, 0.1
+"""Below air, which fills such a share of the other values within a tenth of their range, there
+is nothing: a smaller gap will do."""
 CORE = (0.005, 0.995)
 """Quantiles of the other values that are their range."""
 MOST_VALUES = 4
@@ -66,7 +70,9 @@ def _padding(
         if not above and value >= min(low, 0.0):
             continue
         white = above and max(float((face == value).mean()) for face in faces) >= WHITE_FACE
-        if white or max(low - value, value - high) > GAP * (high - low):
+        band = (rest < low + AIR_BAND * (high - low)).mean()
+        gap = GAP_BELOW_AIR if not above and band > AIR_SHARE else GAP
+        if white or max(low - value, value - high) > gap * (high - low):
             near_zero = 0.0 <= low <= GAP * (high - low)
             return value, 0.0 if near_zero else low
     return None
