@@ -7,15 +7,17 @@ import json
 import re
 from importlib import resources
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.imaging.steps import FillSlices
+from ddmseg.imaging.nifti_header import mended, place
+from ddmseg.imaging.steps import FillSlices, Turn
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import Cleaning
 from ddmseg.pipeline.quality.assessment import _dice
-from ddmseg.pipeline.quality.plausibility import empty_slices, implausible
+from ddmseg.pipeline.quality.plausibility import empty_slices, implausible, turned
 from ddmseg.pipeline.quality.reasons import Reason, about_structures, on_side, reason_code
 from ddmseg.pipeline.quality.training_range import Profile, outside_training
 from ddmseg.pipeline.segmentation import StructureVolume
@@ -75,6 +77,7 @@ def odd_head() -> list[str]:
     usual = Volume(data, np.eye(4), "crop")
     gaps = [FillSlices(1, (9, 10), (20, 21, 22))]
     return [
+        *turned([Turn(31.4, 2.345, 1.0, (9, 9, 9))]),
         *empty_slices(gaps),
         *implausible(card, scan, labels, volumes, cleaning),
         *implausible(crop, usual, labels, [], None),
@@ -89,6 +92,30 @@ def unlike_training() -> list[str]:
     card = Card("toy", (0, 17), {}, calibration={"training_range": told})
     seen = {"p05": 0.31, "p50": 0.45, "contrast": -0.612}
     return list(outside_training(card, Profile(seen, np.array([5.0, 5.005]))))
+
+
+def contradicted() -> list[str]:
+    """Every reason that a NIfTI header can give."""
+    las, away = np.diag([-1.0, 1, 1, 1]), np.eye(4)
+    away[:3, :3], away[0, 3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]], 3.25
+    found: list[str] = []
+    for qform, codes, fields in [
+        (np.eye(4), (0, 0), {}),
+        (las, (1, 1), {"pixdim": [-1, 2, 1, 1, 0, 0, 0, 0]}),
+        (away, (1, 1), {}),
+        (np.eye(4), (1, 1), {"quatern_b": 5.0}),
+        (np.eye(4), (0, 1), {"pixdim": [-3, 1, 1, 1, 0, 0, 0, 0], "xyzt_units": 3}),
+    ]:
+        header = nib.Nifti1Header()
+        header.set_data_shape((9, 9, 9))
+        header.set_qform(qform, 1)
+        header.set_sform(np.eye(4), 1)
+        header["sform_code"], header["qform_code"] = codes
+        for name, value in fields.items():
+            header[name] = value
+        better, notes = mended(header, "scan")
+        found += [*notes, *place(better, "scan")[1]]
+    return found
 
 
 def judged() -> list[str]:
@@ -111,7 +138,7 @@ def judged() -> list[str]:
 
 SQUARED = {("2", "brain_cut"), ("2", "structures_cut")}
 """Of cm2 and mm2, which are words in Chinese."""
-EVERY = [*odd_head(), *unlike_training(), *judged()]
+EVERY = [*contradicted(), *odd_head(), *unlike_training(), *judged()]
 
 
 @pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)

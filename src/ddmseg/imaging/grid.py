@@ -4,6 +4,7 @@ An index is the position of a voxel centre, so voxel 0 reaches from -0.5 to 0.5.
 Two grids whose axes are parallel are joined by an :class:`IndexMap`: a
 permutation, a scale and an offset for each axis. Such maps compose, so a chain
 of reorienting, cropping, resampling and padding is undone in a single step.
+Grids that are turned or sheared to each other are joined by a :class:`TurnedMap`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,32 @@ class IndexMap:
 
 
 @dataclass(frozen=True, eq=False)
+class TurnedMap:
+    """Where an index of one grid (``from``) lies on another (``to``) that runs askew to it.
+
+    ``to = matrix @ from``, homogeneous.
+    """
+
+    matrix: NDArray[np.float64]
+
+    @classmethod
+    def between(cls, source: Grid, target: Grid) -> TurnedMap:
+        """Return the map from the indices of one grid to those of another."""
+        return cls(np.linalg.solve(target.affine, source.affine))
+
+    @property
+    def axes(self) -> Shape3:
+        """The order in which a source is looked at: its own."""
+        return (0, 1, 2)
+
+    def parallel(self) -> IndexMap:
+        """Return the map of grids that turn out to be parallel, axis by axis."""
+        scale, offset = np.diag(self.matrix)[:3], self.matrix[:3, 3]
+        assert np.allclose(self.matrix[:3, :3], np.diag(scale), atol=1e-6)
+        return IndexMap((0, 1, 2), triple(scale), triple(offset))
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
     """A box of voxels in space: ``shape`` along i j k, ``affine`` index to RAS mm.
 
@@ -101,6 +128,20 @@ class Grid:
     def voxel_ml(self) -> float:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def oblique_degrees(self) -> float:
+        """Largest angle between a voxel axis and the axis of the world nearest to it."""
+        axes, _ = _nearest_axes(self.affine)
+        cosines = np.abs(_directions(self.affine)[range(3), axes])
+        return float(np.degrees(np.arccos(np.minimum(cosines, 1.0))).max())
+
+    @property
+    def shear_degrees(self) -> float:
+        """Largest difference from 90 degrees between two voxel axes."""
+        d = _directions(self.affine)
+        sines = np.abs([d[:, 0] @ d[:, 1], d[:, 0] @ d[:, 2], d[:, 1] @ d[:, 2]])
+        return float(np.degrees(np.arcsin(np.minimum(sines, 1.0))).max())
 
     @property
     def orientation(self) -> str:
@@ -143,13 +184,18 @@ def _nearest_axes(affine: NDArray[np.float64]) -> tuple[Shape3, Triple]:
     The permutation with the largest sum of cosines is best overall, where
     picking axis by axis depends on which goes first.
     """
-    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = _directions(affine)
     order = max(
         itertools.permutations(range(3)),
         key=lambda axes: round(sum(abs(cosines[w, a]) for w, a in enumerate(axes)), 9),
     )
     signs = [1.0 if cosines[world, axis] >= 0 else -1.0 for world, axis in enumerate(order)]
     return three(order), triple(signs)
+
+
+def _directions(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors of the voxel axes, one a column."""
+    return np.asarray(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def three(values: Iterable[float]) -> Shape3:

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import Reason, ScanError
-from ddmseg.imaging.nifti_guard import MAX_VOXELS, choose_volume, read_raw
+from ddmseg.errors import ScanError
+from ddmseg.imaging.nifti_guard import (
+    DEFLATE_RATIO,
+    MAX_VOXELS,
+    SCAN_RATIO,
+    choose_volume,
+    read_header,
+    read_raw,
+)
+from ddmseg.imaging.nifti_header import Notes, check_values, mended, place, sides_unknown
 from ddmseg.imaging.nifti_write import write_label_map, write_map
-from ddmseg.imaging.scan_checks import checked_labels, checked_scan
+from ddmseg.imaging.scan_checks import check_place, checked_labels, checked_scan
 from ddmseg.imaging.volume import LabelMap, Volume
 
 if TYPE_CHECKING:
@@ -54,7 +62,8 @@ def read_volume(
 ) -> Volume:
     """Read a 3-D scan, or one volume of a 4-D one.
 
-    The whole file is read and its gzip checksum checked, whatever volume is kept.
+    All that the header tells is checked before any voxel is read. A gzipped file is read to
+    its end and its checksum checked, whatever volume is kept.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2.
@@ -65,9 +74,9 @@ def read_volume(
     Raises:
         ScanError: one line with what is wrong with the file and what to do.
     """
-    data, affine, header = _read(Path(path), volume, max_voxels)
+    data, affine, header, notes = _read(Path(path), volume, max_voxels, scan=True)
     scan = checked_scan(data, affine, str(path), header=header, accept_nan=accept_nan)
-    return Volume(scan.data, scan.affine, scan_name(path), header)
+    return Volume(scan.data, scan.affine, scan_name(path), header, notes)
 
 
 def read_label_map(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> LabelMap:
@@ -76,7 +85,7 @@ def read_label_map(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> LabelMap:
     Raises:
         ScanError: as :func:`read_volume`, or when values are not whole numbers.
     """
-    data, affine, header = _read(Path(path), None, max_voxels)
+    data, affine, header, _ = _read(Path(path), None, max_voxels, scan=False)
     labels = checked_labels(data, affine, str(path), header=header)
     return LabelMap(labels.data, labels.affine, scan_name(path), header)
 
@@ -104,9 +113,11 @@ def volume_from_nibabel(
         raise ScanError(
             f"{name}: the voxels cannot be read ({error}); the file is damaged"
         ) from error
-    affine = _given(img.affine, name)
+    affine, header, notes = _placed(img, name)
     hint = "accept_nan=True"
-    return checked_scan(data, affine, name, header=img.header, accept_nan=accept_nan, hint=hint)
+    return checked_scan(
+        data, affine, name, header=header, accept_nan=accept_nan, hint=hint, notes=notes
+    )
 
 
 def volume_from_array(
@@ -128,29 +139,42 @@ def volume_from_array(
 
 
 def _read(
-    path: Path, volume: int | None, max_voxels: int
-) -> tuple[NDArray[Any], NDArray[np.float64], Any]:
-    """Voxels in the scan's units, affine, and nibabel's header object."""
+    path: Path, volume: int | None, max_voxels: int, *, scan: bool
+) -> tuple[NDArray[Any], NDArray[np.float64], Any, Notes]:
+    """Voxels in the scan's units, affine, nibabel's header object, and what is in doubt."""
     import nibabel as nib
-    from nibabel.spatialimages import HeaderDataError
 
-    raw = read_raw(path, volume=volume, max_voxels=max_voxels)
-    kind: Any = nib.Nifti1Header if raw.layout.version == 1 else nib.Nifti2Header
-    header = kind(raw.header[: 348 if raw.layout.version == 1 else 540], check=False)
-    try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-        slope, intercept = header.get_slope_inter()
-    except (HeaderDataError, ValueError) as error:
-        said = f"{path}: the header is damaged ({error}); mend it first"
-        values = {"file": str(path), "why": str(error)}
-        raise ScanError(Reason(said, "header_damaged", values)) from error
+    ratio = SCAN_RATIO if scan else DEFLATE_RATIO
+    block, layout, _ = read_header(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
+    kind: Any = nib.Nifti1Header if layout.version == 1 else nib.Nifti2Header
+    header = kind(block[: 348 if layout.version == 1 else 540], check=False)
+    check_values(header, str(path), scan=scan)
+    header, notes = mended(header, str(path))
+    affine, doubts = place(header, str(path))
+    check_place(affine, layout.shape, str(path), scan=scan)
+    raw = read_raw(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
+    slope, intercept = header.get_slope_inter()
     data: NDArray[Any] = raw.voxels
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         data = data * np.float32(slope) + np.float32(intercept or 0.0)
-    return data, affine, header
+    return data, affine, header, (*notes, *doubts)
 
 
-def _given(affine: NDArray[Any] | None, name: str) -> NDArray[Any]:
-    if affine is None:
+def _placed(img: SpatialImage, name: str) -> tuple[NDArray[np.float64], Any, Notes]:
+    """Affine, header and doubts of a nibabel image; an affine of the caller's own is believed."""
+    from nibabel.analyze import AnalyzeHeader
+    from nibabel.nifti1 import Nifti1Header
+
+    if img.affine is None:
         raise ScanError(f"{name}: the image has no affine; give one, voxel index to RAS mm")
-    return affine
+    header: Any = img.header
+    if not isinstance(header, AnalyzeHeader):
+        return img.affine, header, ()
+    own = header.get_best_affine()
+    if not np.allclose(own, img.affine, atol=1e-4):
+        return img.affine, header, ()
+    if not isinstance(header, Nifti1Header):
+        return img.affine, header, (sides_unknown(),)
+    header, notes = mended(header, name)
+    affine, doubts = place(header, name)
+    return affine, header, (*notes, *doubts)

@@ -1,8 +1,8 @@
 """Checks a NIfTI file byte by byte before anything believes its header.
 
 nibabel reads many damaged files without a word: it ignores the gzip checksum of
-what it does not read, and believes any size. Here the file is read to its end,
-so that gzip's checksum and length are checked, and nothing is allocated that the
+what it does not read, and believes any size. Here a gzipped file is read to its end,
+so that its checksum and length are checked, and nothing is allocated that the
 file could not hold.
 
 Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h).
@@ -10,25 +10,29 @@ Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h).
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
+import stat
 import struct
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError
+from ddmseg.imaging.gzip_stream import MAGIC, GzipStream, Readable
 
 MAX_VOXELS = 512**3
 """Voxels of the largest volume that is read: 512 along each axis."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-# the best that deflate can do; a file that promises more is lying
-_DEFLATE_RATIO = 1032
+DEFLATE_RATIO = 1032
+"""The best that deflate can do; a file that promises more is lying."""
+SCAN_RATIO = 100
+"""The best that it does with scans: a brain alone, as 64-bit numbers in a large box, gets 50."""
+_FREE_BYTES = 64 << 20  # a file may inflate to so much whatever its size
 # some writers leave a little after the voxels; a bomb leaves a lot
 _TRAILING_BYTES = 1 << 20
 _CHUNK = 1 << 20
@@ -80,38 +84,63 @@ class RawNifti:
     voxels: NDArray[np.generic]
 
 
-def read_raw(path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS) -> RawNifti:
-    """Read one volume of a NIfTI file, and the file to its end.
+def read_header(
+    path: Path,
+    *,
+    volume: int | None = None,
+    max_voxels: int = MAX_VOXELS,
+    most_ratio: int = DEFLATE_RATIO,
+) -> tuple[bytes, Layout, int]:
+    """Check what the header says before any voxel is read; arguments as of :func:`read_raw`.
+
+    Returns:
+        The first 540 bytes, what they say, and the index of the volume.
+
+    Raises:
+        ScanError: as :func:`read_raw`.
+    """
+    size = _file_size(path)
+    with _opened(path) as stream:
+        header = _read(stream, 540)
+        layout = parse_layout(header, path)
+        index = choose_volume(layout.volumes, volume, str(path))
+        zipped = isinstance(stream, GzipStream)
+        # plain files hold what they hold
+        most = max(size * most_ratio, min(size * DEFLATE_RATIO, _FREE_BYTES)) if zipped else size
+        _check_size(layout, most, max_voxels, path)
+        if not zipped and size > layout.promised_bytes + _TRAILING_BYTES:
+            raise _long(path, layout)
+        return header, layout, index
+
+
+def read_raw(
+    path: Path,
+    *,
+    volume: int | None,
+    max_voxels: int = MAX_VOXELS,
+    most_ratio: int = DEFLATE_RATIO,
+) -> RawNifti:
+    """Read one volume of a NIfTI file, and a gzipped file to its end.
 
     Args:
         path: plain or gzipped; the first bytes decide, not the name.
         volume: which volume of a 4-D file, counted from 0.
         max_voxels: largest volume to accept.
+        most_ratio: bytes that one byte of a gzipped file may promise; small files may more.
 
     Raises:
         ScanError: when the file is missing, empty, damaged, not NIfTI or not a
             3-D scan of a size that is allowed.
     """
-    size = _file_size(path)
-    try:
-        with _open(path) as stream:
-            header = stream.read(540)
-            layout = parse_layout(header, path)
-            index = choose_volume(layout.volumes, volume, str(path))
-            # plain files hold what they hold; nothing deflates further than this
-            most = size * (_DEFLATE_RATIO if isinstance(stream, gzip.GzipFile) else 1)
-            _check_size(layout, most, max_voxels, path)
-            return RawNifti(header, layout, _read_voxels(stream, layout, index, path))
-    except EOFError as error:
-        said = f"the gzip data stop early, the file is cut off; {_AGAIN}"
-        raise _refused(path, said, "gzip_cut") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        why = "the data do not inflate" if isinstance(error, zlib.error) else str(error)
-        said = f"damaged gzip file ({why}); {_AGAIN}"
-        raise _refused(path, said, "gzip_damaged", why=why) from error
-    except OSError as error:
-        why = str(error.strerror or error)
-        raise _refused(path, f"cannot be read ({why})", "scan_unreadable", why=why) from error
+    header, layout, index = read_header(
+        path, volume=volume, max_voxels=max_voxels, most_ratio=most_ratio
+    )
+    with _opened(path) as stream:
+        if isinstance(stream, GzipStream):
+            return RawNifti(header, layout, _inflate(stream, layout, index, path))
+        start = layout.offset + index * layout.volume_bytes
+        voxels = np.memmap(path, layout.dtype, "r", start, layout.shape, order="F")
+        return RawNifti(header, layout, voxels)
 
 
 def _refused(path: Path | str, said: str, code: str, **values: str | float) -> ScanError:
@@ -149,21 +178,38 @@ def parse_layout(header: bytes, path: Path) -> Layout:
 
 def _file_size(path: Path) -> int:
     try:
-        if path.is_dir():
-            raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
-        size = path.stat().st_size
-    except OSError as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        absent = isinstance(error, FileNotFoundError)
+        why = "no such file" if absent else str(getattr(error, "strerror", None) or error)
         raise _refused(path, f"{why}; check the path", "scan_absent", why=why) from error
-    if size == 0:
+    if stat.S_ISDIR(found.st_mode):
+        raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        raise _refused(path, "a pipe or a device; give a .nii or .nii.gz file", "scan_no_file")
+    if found.st_size == 0:
         raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
-    return size
+    return found.st_size
 
 
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        zipped = file.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, gzip.open(path, "rb") if zipped else path.open("rb"))
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Readable]:
+    """Open a file, through gzip where its first bytes say so, and say what goes wrong."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == MAGIC
+            file.seek(0)
+            yield GzipStream(file) if zipped else file
+    except EOFError as error:
+        said = f"the gzip data stop early, the file is cut off; {_AGAIN}"
+        raise _refused(path, said, "gzip_cut") from error
+    except gzip.BadGzipFile as error:
+        why = str(error)
+        said = f"damaged gzip file ({why}); {_AGAIN}"
+        raise _refused(path, said, "gzip_damaged", why=why) from error
+    except OSError as error:
+        why = str(error.strerror or error)
+        raise _refused(path, f"cannot be read ({why})", "scan_unreadable", why=why) from error
 
 
 def _version(header: bytes, path: Path) -> tuple[int, str]:
@@ -229,9 +275,17 @@ def _short(path: Path, layout: Layout, held: int, holds: str = "holds") -> ScanE
     return _refused(path, said, code, promised=layout.promised_bytes, held=held)
 
 
-def _read_voxels(stream: BinaryIO, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
+def _long(path: Path, layout: Layout) -> ScanError:
+    promised = layout.promised_bytes
+    said = (
+        f"the file goes on after the {promised} bytes that its header promises; the header is "
+        f"wrong; {_AGAIN}"
+    )
+    return _refused(path, said, "file_long", promised=promised)
+
+
+def _inflate(stream: Readable, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
     """Skip to the volume, read it, and read on to the end so that gzip checks itself."""
-    stream.seek(0)
     held = _skip(stream, layout.offset + index * layout.volume_bytes)
     voxels = np.empty(layout.volume_bytes, dtype=np.uint8)
     held += _fill(stream, voxels.data)
@@ -239,16 +293,17 @@ def _read_voxels(stream: BinaryIO, layout: Layout, index: int, path: Path) -> ND
     if held < layout.promised_bytes:
         raise _short(path, layout, held)
     if held > layout.promised_bytes + _TRAILING_BYTES:
-        promised = layout.promised_bytes
-        said = (
-            f"the file goes on after the {promised} bytes that its header promises; the header is "
-            f"wrong; {_AGAIN}"
-        )
-        raise _refused(path, said, "file_long", promised=promised)
+        raise _long(path, layout)
     return voxels.view(layout.dtype).reshape(layout.shape, order="F")
 
 
-def _fill(stream: BinaryIO, view: memoryview) -> int:
+def _read(stream: Readable, most: int) -> bytes:
+    """Read up to so many bytes, in as many pieces as they come in."""
+    found = bytearray(most)
+    return bytes(found[: _fill(stream, memoryview(found))])
+
+
+def _fill(stream: Readable, view: memoryview) -> int:
     """Read into ``view`` until it is full or the file ends; return the bytes read."""
     got = 0
     while got < len(view) and (chunk := stream.read(min(_CHUNK, len(view) - got))):
@@ -257,7 +312,7 @@ def _fill(stream: BinaryIO, view: memoryview) -> int:
     return got
 
 
-def _skip(stream: BinaryIO, count: int) -> int:
+def _skip(stream: Readable, count: int) -> int:
     """Read and drop up to ``count`` bytes; return how many there were."""
     left = count
     while left and (chunk := stream.read(min(left, _CHUNK))):

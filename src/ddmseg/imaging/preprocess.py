@@ -1,7 +1,8 @@
 """From a scan to the grid a model works on, and exactly back.
 
 The model grid runs along the scan's own axes, permuted and flipped to the
-closest RAS, so an oblique scan is never rotated and undoing is separable.
+closest RAS, so undoing is separable. Only a scan that lies askew by more than a few
+degrees is turned to the axes of the world first (``upright``).
 Every step records how its indices map to those of the grid before; the maps
 compose, so results return to the scan's grid in one interpolation.
 """
@@ -21,10 +22,31 @@ from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
 from ddmseg.imaging.bias_field import correct_bias
 from ddmseg.imaging.empty_slices import fill_empty_slices
-from ddmseg.imaging.grid import Grid, IndexMap, Shape3, Triple, three, to_closest_ras, triple
+from ddmseg.imaging.grid import (
+    Grid,
+    IndexMap,
+    Shape3,
+    Triple,
+    TurnedMap,
+    three,
+    to_closest_ras,
+    triple,
+)
 from ddmseg.imaging.head_box import find_head
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.steps import BiasField, Crop, Normalise, Pad, Reorient, Resample, Step, undo_all
+from ddmseg.imaging.padding import fill_padding
+from ddmseg.imaging.steps import (
+    BiasField,
+    Crop,
+    Normalise,
+    Pad,
+    Reorient,
+    Resample,
+    Step,
+    Turn,
+    undo_all,
+)
+from ddmseg.imaging.upright import upright
 from ddmseg.imaging.volume import Volume
 
 SPACING_RANGE_MM = (0.1, 20.0)
@@ -51,9 +73,29 @@ class Prepared:
     input_grid: Grid
 
     @property
-    def to_input(self) -> IndexMap:
+    def is_turned(self) -> bool:
+        """Whether the scan was turned, so that the model grid runs askew to it."""
+        return any(isinstance(step, Turn) for step in self.steps)
+
+    @property
+    def to_input(self) -> resampling.AnyMap:
         """Map from an index of the model grid to one of the scan."""
+        if self.is_turned:
+            return TurnedMap.between(self.grid, self.input_grid)
         return undo_all(self.steps)
+
+    @property
+    def from_input(self) -> resampling.AnyMap:
+        """Map from an index of the scan to one of the model grid."""
+        if self.is_turned:
+            return TurnedMap.between(self.input_grid, self.grid)
+        return undo_all(self.steps).inverse()
+
+    def onto(self, other: Prepared) -> IndexMap:
+        """Map from an index of this model grid to one of another, of the same scan."""
+        if self.is_turned:
+            return TurnedMap.between(self.grid, other.grid).parallel()
+        return undo_all(self.steps).then(undo_all(other.steps).inverse())
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all steps as plain values, ready for JSON."""
@@ -77,9 +119,7 @@ class Prepared:
                 f"{probabilities.shape[0]} classes came with {len(label_ids)} label ids; "
                 "give one id a class"
             )
-        winner = resampling.resample_winner(
-            probabilities, self.to_input.inverse(), self.input_grid.shape
-        )
+        winner = resampling.resample_winner(probabilities, self.from_input, self.input_grid.shape)
         return np.asarray(label_ids, dtype=np.int32)[winner]
 
     def classes_to_input(
@@ -94,9 +134,7 @@ class Prepared:
             ScanError: when the shape is not that of the model grid.
         """
         self._check(classes.shape)
-        nearest = resampling.resample_labels(
-            classes, self.to_input.inverse(), self.input_grid.shape
-        )
+        nearest = resampling.resample_labels(classes, self.from_input, self.input_grid.shape)
         labels: NDArray[np.int32] = np.asarray(label_ids, dtype=np.int32)[nearest]
         return labels
 
@@ -106,16 +144,12 @@ class Prepared:
         Outside the model grid the background, class 0, is certain.
         """
         self._check(probabilities.shape[1:])
-        return resampling.resample_classes(
-            probabilities, self.to_input.inverse(), self.input_grid.shape
-        )
+        return resampling.resample_classes(probabilities, self.from_input, self.input_grid.shape)
 
     def map_to_input(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[np.float32]:
         """Return a map of the model grid on the scan's grid; ``fill`` outside."""
         self._check(values.shape)
-        return resampling.resample(
-            values, self.to_input.inverse(), self.input_grid.shape, fill=fill
-        )
+        return resampling.resample(values, self.from_input, self.input_grid.shape, fill=fill)
 
     def labels_from_input(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels of the scan's grid on the model grid, by share of each voxel.
@@ -145,7 +179,7 @@ def prepare(
     """Bring a scan to the model grid.
 
     Args:
-        volume: any axis order, spacing and obliquity.
+        volume: any axis order, spacing and obliquity; turned where that is more than 12 degrees.
         spacing_mm: voxel edge of the model grid, in [0.1, 20].
         multiple: each side of the model grid is a multiple of this.
         crop_to_head: leave out air and neck.
@@ -158,17 +192,19 @@ def prepare(
     """
     _check_settings(spacing_mm, multiple)
     input_grid = Grid(volume.shape, volume.affine)
-    data, gaps = fill_empty_slices(volume.data, input_grid.spacing_mm)
-    steps: list[Step] = [*gaps]
+    data, padding = fill_padding(volume.data)
+    data, gaps = fill_empty_slices(data, input_grid.spacing_mm)
+    steps: list[Step] = [*padding, *gaps]
     if bias_field:
         data = correct_bias(data)
         steps.append(BiasField())
     try:
-        image, geometry = _to_model_grid(data, input_grid, spacing_mm, multiple, crop_to_head)
+        data, straight, turns = upright(data, input_grid, spacing_mm=spacing_mm)
+        image, geometry = _to_model_grid(data, straight, spacing_mm, multiple, crop_to_head)
     except ScanError as error:
         raise ScanError(f"{volume.name}: {error}") from error
-    steps += geometry
-    grid = input_grid.seen_through(undo_all(steps), three(image.shape))
+    steps += [*turns, *geometry]
+    grid = straight.seen_through(undo_all(steps), three(image.shape))
     return Prepared(image, grid, tuple(steps), input_grid)
 
 

@@ -1,10 +1,10 @@
-"""Separable resampling between parallel grids, with exact voxel-centre alignment.
+"""Resampling between grids with exact voxel-centre alignment; separable where they are parallel.
 
 Each output voxel is a box as wide as the wider of the two spacings; its value is
 the mean of the input voxels weighted by how much of the box they fill. When the
 output is coarser this is area averaging, which does not alias; when it is finer
 the box is one input voxel wide, which *is* linear interpolation. The two meet
-without a jump at equal spacing.
+without a jump at equal spacing. Grids that run askew to each other: ``turned``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.imaging.grid import IndexMap, Shape3
+from ddmseg.imaging.grid import IndexMap, Shape3, TurnedMap
+from ddmseg.imaging.turned import EDGE, Box, TurnedTile, turned_tiles
 
-Box = tuple[slice, slice, slice]
+AnyMap = IndexMap | TurnedMap
 
 TILE = 32
 """Edge in voxels of the tiles that labels are resampled in: small enough for the cache."""
 
 TIE = 1e-6
 """Shares closer than this are a tie, so that rounding decides nothing."""
-
-EDGE = 0.5 + 1e-6
-"""How far past the outermost voxel centre a grid still reaches, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,44 @@ class AxisWeights:
         return AxisWeights(matrix[:, columns].contiguous(), start, source_start)
 
 
+@dataclass(frozen=True)
+class ParallelTile:
+    """A box of outputs, all of them inside the input, and the weights of each axis.
+
+    Attributes:
+        weights: of the three axes.
+    """
+
+    weights: list[AxisWeights]
+
+    @property
+    def outputs(self) -> Box:
+        """The box."""
+        i, j, k = (w.outputs for w in self.weights)
+        return i, j, k
+
+    @property
+    def source(self) -> Box:
+        """Box of the input that the outputs need."""
+        i, j, k = (w.source for w in self.weights)
+        return i, j, k
+
+    @property
+    def inside(self) -> bool:
+        """Which outputs lie in the input: all."""
+        return True
+
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        """Contract the last three axes one after the other, those that shrink most first."""
+        shapes = [w.matrix.shape for w in self.weights]
+        for axis in sorted(range(3), key=lambda a: shapes[a][0] / shapes[a][1]):
+            values = _contract(values, self.weights[axis].matrix, axis)
+        return values
+
+
+Tile = ParallelTile | TurnedTile
+
+
 def axis_weights(n_in: int, n_out: int, *, scale: float, offset: float) -> AxisWeights:
     """Return the weights when output ``m`` is centred on input ``scale * m + offset``.
 
@@ -82,7 +118,7 @@ def axis_weights(n_in: int, n_out: int, *, scale: float, offset: float) -> AxisW
 
 
 def resample(
-    data: NDArray[Any], index_map: IndexMap, shape: Shape3, *, fill: float = 0.0
+    data: NDArray[Any], index_map: AnyMap, shape: Shape3, *, fill: float = 0.0
 ) -> NDArray[np.float32]:
     """Return ``data`` on the grid of ``shape`` whose indices ``index_map`` takes to its own.
 
@@ -90,13 +126,13 @@ def resample(
     """
     # torch knows no negative strides, which flipped views have
     source = torch.from_numpy(np.ascontiguousarray(data.transpose(index_map.axes), np.float32))
-    weights = _weights(source.shape, index_map, shape)
     out = np.full(shape, fill, dtype=np.float32)
-    out[tuple(w.outputs for w in weights)] = _apply(source, weights).numpy()
+    for tile in _whole(source.shape, index_map, shape):
+        np.copyto(out[tile.outputs], tile.apply(source[tile.source]).numpy(), where=tile.inside)
     return out
 
 
-def resample_labels(labels: NDArray[Any], index_map: IndexMap, shape: Shape3) -> NDArray[Any]:
+def resample_labels(labels: NDArray[Any], index_map: AnyMap, shape: Shape3) -> NDArray[Any]:
     """Return integer labels on the grid of ``shape``: the label that fills most of each voxel.
 
     The lowest id wins a tie; outside the input is 0. At equal spacing this is the
@@ -104,16 +140,16 @@ def resample_labels(labels: NDArray[Any], index_map: IndexMap, shape: Shape3) ->
     """
     source = labels.transpose(index_map.axes)
     out = np.zeros(shape, dtype=labels.dtype)
-    for inner, weights in _tiles(_weights(source.shape, index_map, shape)):
-        tile = source[_sources(weights)]
-        ids = np.unique(tile)
-        shares = torch.from_numpy((tile == ids[:, None, None, None]).astype(np.float32))
-        out[inner] = ids[_winner(shares, weights)]
+    for tile in _tiles(source.shape, index_map, shape):
+        part = source[tile.source]
+        ids = np.unique(part)
+        shares = torch.from_numpy((part == ids[:, None, None, None]).astype(np.float32))
+        np.copyto(out[tile.outputs], ids[_winner(shares, tile)], where=tile.inside)
     return out
 
 
 def resample_winner(
-    probabilities: torch.Tensor, index_map: IndexMap, shape: Shape3
+    probabilities: torch.Tensor, index_map: AnyMap, shape: Shape3
 ) -> NDArray[np.int16]:
     """Return the class with the largest resampled probability, 0 outside the input.
 
@@ -123,30 +159,30 @@ def resample_winner(
     """
     classes = _in_output_order(probabilities, index_map)
     out = np.zeros(shape, dtype=np.int16)
-    for inner, weights in _tiles(_weights(classes.shape[1:], index_map, shape)):
-        tile = classes[(slice(None), *_sources(weights))].flatten(1)
-        codes = _contenders(tile)
+    for tile in _tiles(classes.shape[1:], index_map, shape):
+        part = classes[(slice(None), *tile.source)]
+        codes = _contenders(part.flatten(1))
         if codes.tolist() != [0]:
-            shares = tile[codes].reshape(-1, *(w.matrix.shape[1] for w in weights))
-            out[inner] = codes.numpy()[_winner(shares, weights)]
+            winner = codes.numpy()[_winner(part[codes], tile)]
+            np.copyto(out[tile.outputs], winner, where=tile.inside, casting="same_kind")
     return out
 
 
 def resample_classes(
-    probabilities: torch.Tensor, index_map: IndexMap, shape: Shape3
+    probabilities: torch.Tensor, index_map: AnyMap, shape: Shape3
 ) -> NDArray[np.float32]:
     """Return all probabilities on the new grid, classes last; outside, class 0 is 1."""
     classes = _in_output_order(probabilities, index_map)
-    weights = _weights(classes.shape[1:], index_map, shape)
     out = np.zeros((*shape, len(classes)), dtype=np.float32)
     out[..., 0] = 1.0
-    i, j, k = (w.outputs for w in weights)
-    for code, values in enumerate(classes):
-        out[i, j, k, code] = _apply(values, weights).numpy()
+    for tile in _whole(classes.shape[1:], index_map, shape):
+        for code, values in enumerate(classes):
+            found = tile.apply(values[tile.source]).numpy()
+            np.copyto(out[(*tile.outputs, code)], found, where=tile.inside)
     return out
 
 
-def _in_output_order(probabilities: torch.Tensor, index_map: IndexMap) -> torch.Tensor:
+def _in_output_order(probabilities: torch.Tensor, index_map: AnyMap) -> torch.Tensor:
     values = probabilities.detach().to("cpu", torch.float32)
     return values.permute(0, *(axis + 1 for axis in index_map.axes))
 
@@ -162,11 +198,11 @@ def _contenders(tile: torch.Tensor) -> torch.Tensor:
     return torch.nonzero(tile.amax(dim=1) >= bar * (1 - 1e-5)).flatten()
 
 
-def _winner(shares: torch.Tensor, weights: list[AxisWeights]) -> NDArray[np.intp]:
+def _winner(shares: torch.Tensor, tile: Tile) -> NDArray[np.intp]:
     """Index of the largest resampled share in each voxel of a tile; ties go to the first."""
     if len(shares) == 1:
-        return np.zeros([w.matrix.shape[0] for w in weights], dtype=np.intp)
-    best, *others = _apply(shares, weights).numpy()
+        return np.zeros((), dtype=np.intp)  # the same everywhere
+    best, *others = tile.apply(shares).numpy()
     winner = np.zeros(best.shape, dtype=np.intp)
     # one pass a class is five times as fast as argmax over the first axis
     for index, share in enumerate(others, start=1):
@@ -175,29 +211,28 @@ def _winner(shares: torch.Tensor, weights: list[AxisWeights]) -> NDArray[np.intp
     return winner
 
 
-def _tiles(weights: list[AxisWeights]) -> Iterator[tuple[Box, list[AxisWeights]]]:
-    """Cut the outputs into tiles, each with the weights of just the inputs it needs."""
+def _whole(n_in: Any, index_map: AnyMap, shape: Shape3) -> Iterator[Tile]:
+    """Yield all outputs in one piece where that costs no more than tiles."""
+    if isinstance(index_map, IndexMap):
+        yield ParallelTile(_weights(n_in, index_map, shape))
+    else:
+        yield from turned_tiles(n_in, index_map, shape, TILE)
+
+
+def _tiles(n_in: Any, index_map: AnyMap, shape: Shape3) -> Iterator[Tile]:
+    """Cut the outputs into tiles, each with just the inputs it needs."""
+    if not isinstance(index_map, IndexMap):
+        yield from turned_tiles(n_in, index_map, shape, TILE)
+        return
+    weights = _weights(n_in, index_map, shape)
     parts = [[w.rows(slice(r, r + TILE)) for r in range(0, len(w.matrix), TILE)] for w in weights]
     for i, j, k in itertools.product(*parts):
-        yield (i.outputs, j.outputs, k.outputs), [i, j, k]
-
-
-def _sources(weights: list[AxisWeights]) -> Box:
-    i, j, k = (w.source for w in weights)
-    return i, j, k
+        yield ParallelTile([i, j, k])
 
 
 def _weights(n_in: Any, index_map: IndexMap, shape: Shape3) -> list[AxisWeights]:
     rows = zip(n_in, shape, index_map.scale, index_map.offset, strict=True)
     return [axis_weights(n, m, scale=scale, offset=offset) for n, m, scale, offset in rows]
-
-
-def _apply(values: torch.Tensor, weights: list[AxisWeights]) -> torch.Tensor:
-    """Contract the last three axes one after the other, those that shrink most first."""
-    order = sorted(range(3), key=lambda a: weights[a].matrix.shape[0] / weights[a].matrix.shape[1])
-    for axis in order:
-        values = _contract(values, weights[axis].matrix, axis)
-    return values
 
 
 def _contract(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:

@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError
-from ddmseg.imaging.intensity import lattice_sample
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.grid import Grid, three
+from ddmseg.imaging.intensity import MAX_SAMPLES, lattice_sample
+from ddmseg.imaging.volume import LabelMap, Volume, check_affine
 
 SPACING_RANGE_MM = (0.05, 30.0)
 """Voxel edges that a head scan can have."""
+FARTHEST_MM = 10_000
+"""From the middle of an image to the world's origin: no scanner is larger."""
+MOST_SHEAR_DEGREES = 20
+"""Between two voxel axes and a right angle; more is a damaged header."""
 FEW_VALUES = 8
 """Whole-numbered images with no more values than this are label maps."""
 MANY_VALUES = 256
@@ -35,6 +40,7 @@ def checked_scan(
     header: Any = None,
     accept_nan: bool = False,
     hint: str = "--accept-nan",
+    notes: tuple[Reason, ...] = (),
 ) -> Volume:
     """Return the array as a :class:`Volume` when it can be a scan.
 
@@ -45,12 +51,15 @@ def checked_scan(
         header: kept in the result.
         accept_nan: put 0 where values are NaN or infinite.
         hint: how the message calls the option that accepts NaN.
+        notes: kept in the result.
 
     Raises:
         ScanError: when it is no 3-D array of real numbers with contrast, when
             values are NaN, or when it is a label map.
     """
     data = _real_3d(data, name)
+    check_place(affine, data.shape, name)
+    _check_contrast(data, name)
     with np.errstate(over="ignore"):
         values = np.array(data, dtype=np.float32, order="K")
     values = _without_nan(values, name, accept_nan, hint)
@@ -58,8 +67,7 @@ def checked_scan(
         raise ScanError(
             f"{name}: every voxel is {float(values.flat[0]):g}; give a scan with contrast"
         )
-    volume = Volume(values, affine, name, header)
-    _check_spacing(volume)
+    volume = Volume(values, affine, name, header, notes)
     if _says_label(header) or looks_like_labels(values):
         raise ScanError(f"{name}: this is a label map, not a scan; give the scan it was made from")
     return volume
@@ -74,6 +82,7 @@ def checked_labels(
         ScanError: when it is not 3-D or holds fractions, NaN or infinity.
     """
     data = _real_3d(data, name)
+    check_place(affine, data.shape, name, scan=False)
     if not np.issubdtype(data.dtype, np.integer):
         whole = np.rint(data)
         # NaN is unequal to itself, so it is caught here too
@@ -149,13 +158,55 @@ def _without_nan(
     return values
 
 
-def _check_spacing(volume: Volume) -> None:
+def check_place(
+    affine: NDArray[Any], shape: tuple[int, ...], name: str, *, scan: bool = True
+) -> None:
+    """Refuse a place in space that no scanner gives.
+
+    Args:
+        affine: voxel index to RAS mm.
+        shape: of the image.
+        name: used in messages.
+        scan: whether the voxel edges are looked at, too.
+
+    Raises:
+        ScanError: when the affine is not usable, lies far from the origin or is sheared, or
+            voxels are too small or too large.
+    """
+    told: dict[str, str | float]
+    grid = Grid(three(shape[:3]), check_affine(affine, name))
     low, high = SPACING_RANGE_MM
-    if not all(low <= s <= high for s in volume.spacing_mm):
-        shown = " x ".join(f"{s:g}" for s in volume.spacing_mm)
+    if scan and not all(low <= s <= high for s in grid.spacing_mm):
+        shown = " x ".join(f"{s:g}" for s in grid.spacing_mm)
         raise ScanError(
-            f"{volume.name}: voxels of {shown} mm; each edge must be {low:g} to {high:g} mm; "
+            f"{name}: voxels of {shown} mm; each edge must be {low:g} to {high:g} mm; "
             "mend the header (are its units millimetres?)"
+        )
+    away_mm = float(np.abs(grid.world((np.array(shape[:3], float) - 1) / 2)).max())
+    if away_mm > FARTHEST_MM:
+        told = {"file": name, "mm": f"{away_mm:.3g}", "most": FARTHEST_MM}
+        said = (
+            "{file}: the image lies {mm} mm from the origin; at most {most:g} mm are allowed; "
+            "mend the header".format(**told)
+        )
+        raise ScanError(Reason(said, "place_far", told))
+    if grid.shear_degrees > MOST_SHEAR_DEGREES:
+        told = {"file": name, "degrees": round(grid.shear_degrees), "most": MOST_SHEAR_DEGREES}
+        said = (
+            "{file}: the axes of the voxels are {degrees} degrees from right angles; at most "
+            "{most:g} are allowed; mend the header".format(**told)
+        )
+        raise ScanError(Reason(said, "place_sheared", told))
+
+
+def _check_contrast(data: NDArray[Any], name: str) -> None:
+    """Refuse an image whose sample is of one value, before anything large is made of it."""
+    sample = lattice_sample(data)
+    low, high = float(sample.min()), float(sample.max())
+    if data.size > MAX_SAMPLES and low == high:
+        raise ScanError(
+            f"{name}: {len(sample)} voxels all over the image are {low:g}; give a scan with "
+            "contrast, or cut it to what it shows"
         )
 
 

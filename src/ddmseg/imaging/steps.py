@@ -142,11 +142,35 @@ class FillSlices(_Record):
     left: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class FillPadding(_Record):
+    """A constant value outside the head, in so many voxels, replaced by that of air."""
+
+    name: ClassVar[str] = "fill_padding"
+    value: float
+    air: float
+    voxels: int
+
+
+@dataclass(frozen=True)
+class Turn(_Record):
+    """Turned or straightened to the axes of the world, on a grid around the whole scan."""
+
+    name: ClassVar[str] = "turn"
+    oblique_degrees: float
+    shear_degrees: float
+    spacing_mm: float
+    shape: Shape3
+
+
 GeometryStep = Reorient | Crop | Resample | Pad
 
 
 def undo_all(steps: Sequence[Step]) -> IndexMap:
-    """Return the map from an index after all steps to the index before the first."""
+    """Return the map from an index after all steps to the index before the first.
+
+    Of a turned scan, to the index after it was turned.
+    """
     total = IndexMap.identity()
     for step in reversed(steps):
         if isinstance(step, GeometryStep):

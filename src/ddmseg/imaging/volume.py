@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import Reason, ScanError
 
 AFFINE_SHAPE = (4, 4)
 
@@ -66,8 +66,11 @@ class Volume(_Array3D):
     """A 3-D scan: ``data`` float32 with axes i j k, ``affine`` voxel to RAS mm.
 
     ``header`` is the nibabel header it came with, or None; ``name`` is used in
-    messages and file names (no folder, no suffix).
+    messages and file names (no folder, no suffix). ``notes`` says what its file leaves in
+    doubt, such as left and right: no result of it passes without them.
     """
+
+    notes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,7 +170,7 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
         uncertainty=uncertainty,
         discrepancy=discrepancy,
         volumes=[_added([s.result.volumes[i] for s in sides]) for i in range(len(first.volumes))],
-        quality=_worst(sides),
+        quality=_worst(sides, scan.notes),
         receipt=_receipt(whole, sides),
         features=_mean_features(sides),
         **_probabilities(scan, sides),
@@ -192,11 +192,17 @@ def _added(rows: Sequence[StructureVolume]) -> StructureVolume:
     )
 
 
-def _worst(sides: Sequence[_Side]) -> Quality:
-    """The verdict of the worse side; expected Dice is the mean of both."""
+def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:
+    """The verdict of the worse side, and not a pass where the scan has notes of its own.
+
+    Expected Dice is the mean of both.
+    """
     qualities = [side.result.quality for side in sides]
     verdict: Verdict = max((q.verdict for q in qualities), key=_RANK.__getitem__)
-    reasons: list[str] = [
+    if notes and verdict == "pass":
+        verdict = "warn"
+    reasons: list[str] = [*notes]
+    reasons += [
         on_side(side.name, reason) for side in sides for reason in side.result.quality.reasons
     ]
     missing = [name for name in SIDES if name not in {side.name for side in sides}]

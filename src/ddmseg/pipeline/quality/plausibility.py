@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.imaging.labels import count_voxels, mirror_index, protocol_rows, structure
-from ddmseg.imaging.steps import FillSlices, Step
+from ddmseg.imaging.steps import FillSlices, Step, Turn
+from ddmseg.imaging.upright import OBLIQUE_DEGREES, SHEAR_DEGREES
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.card import thickest_mm
 from ddmseg.pipeline.checkpoint import Card
@@ -97,6 +98,33 @@ def empty_slices(steps: Sequence[Step]) -> Iterator[str]:
             "slices_empty",
             {"slices": found, "filled": filled},
         )
+
+
+def turned(steps: Sequence[Step]) -> Iterator[str]:
+    """Tell of a scan that lay askew and was turned before it was segmented.
+
+    Args:
+        steps: of its preprocessing.
+    """
+    for step in steps:
+        if not isinstance(step, Turn):
+            continue
+        if step.oblique_degrees > OBLIQUE_DEGREES:
+            degrees = round(step.oblique_degrees)
+            yield Reason(
+                f"the scan is oblique by {degrees} degrees: it was turned to the axes of the "
+                "world; edges are smoother for it",
+                "scan_oblique",
+                {"degrees": degrees},
+            )
+        if step.shear_degrees > SHEAR_DEGREES:
+            sheared = float(f"{step.shear_degrees:.2g}")
+            yield Reason(
+                f"the axes of the voxels are {sheared:g} degrees from right angles: the scan was "
+                "straightened; volumes may be wrong",
+                "scan_sheared",
+                {"degrees": sheared},
+            )
 
 
 @cache

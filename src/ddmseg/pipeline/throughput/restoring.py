@@ -13,7 +13,7 @@ from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.postprocess import clean_labels
 from ddmseg.pipeline.quality.assessment import judge, uncertainty_map
-from ddmseg.pipeline.quality.plausibility import empty_slices, implausible
+from ddmseg.pipeline.quality.plausibility import empty_slices, implausible, turned
 from ddmseg.pipeline.quality.training_range import outside_training, profile_of, training_distance
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg.pipeline.throughput.scan_stages import SolvedScan
@@ -56,6 +56,8 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         expected_voxel_ml=prepared.grid.voxel_ml,
     )
     seen = [
+        *scan.notes,
+        *turned(prepared.steps),
         *empty_slices(prepared.steps),
         *implausible(card, scan, labels, volumes, cleaning),
         *outside_training(card, profile_of(card, solved)),

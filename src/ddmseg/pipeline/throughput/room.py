@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.nifti_guard import MAX_VOXELS, parse_layout
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, read_header
 from ddmseg.pipeline.memory.available import memory_for_this_process
 from ddmseg.pipeline.memory.estimate import Footprint
 from ddmseg.pipeline.memory.plan import first_that_fits, rungs, scans_at_once
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 HEAD_MM = (200.0, 240.0, 240.0)
 """Box that holds a head, for its model grid is not known before the scan was read."""
-_HEADER_BYTES = 540
 
 
 def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -> int:
@@ -77,9 +75,6 @@ def voxels_in_header(path: Path) -> int:
     What is wrong with the file is said when it is read.
     """
     try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            return math.prod(parse_layout(file.read(_HEADER_BYTES), path).shape)
-    except (OSError, EOFError, ScanError):
+        return math.prod(read_header(path, volume=0)[1].shape)
+    except ScanError:
         return 0
