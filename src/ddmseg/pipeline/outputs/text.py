@@ -16,11 +16,13 @@ from ddmseg.imaging.atomic import atomic_write
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, with the same line ends on every system.
 
+    A byte of a file name that is not UTF-8 is written as ``\\udcXX``, in JSON the same name again.
+
     Raises:
         OutputError: when it cannot be written.
     """
     with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
