@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError
+from ddmseg.imaging.source_file import check_source
 
 MAX_VOXELS = 512**3
 """Voxels of the largest volume that is read: 512 along each axis."""
@@ -148,13 +149,10 @@ def parse_layout(header: bytes, path: Path) -> Layout:
 
 
 def _file_size(path: Path) -> int:
-    try:
-        if path.is_dir():
-            raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
-        size = path.stat().st_size
-    except OSError as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise _refused(path, f"{why}; check the path", "scan_absent", why=why) from error
+    check_source(path)
+    if path.is_dir():
+        raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
+    size = path.stat().st_size
     if size == 0:
         raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
     return size

@@ -93,6 +93,11 @@ class FeatureCache:
         """Bytes that the files take together, those of other caches in the folder included."""
         return sum(size for _, size, _ in self._files("**/*"))
 
+    @property
+    def holds_entries(self) -> bool:
+        """Whether there is a file of an entry."""
+        return bool(self._files(f"*{_SUFFIX}"))
+
     def _remember(self, key: str, tensors: dict[str, Tensor]) -> None:
         self._memory.pop(key, None)
         if _size(tensors) > self.memory_bytes:

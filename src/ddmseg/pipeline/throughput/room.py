@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,12 +76,15 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
 def voxels_in_header(path: Path) -> int:
     """Return the voxels of one volume of a NIfTI file; 0 when the header cannot be read.
 
-    What is wrong with the file is said when it is read.
+    What is wrong with the file is said when it is read. A pipe is not opened: that would wait
+    for a writer.
     """
     try:
+        if not path.is_file():
+            return 0
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
         with gzip.open(path) if packed else path.open("rb") as file:
             return math.prod(parse_layout(file.read(_HEADER_BYTES), path).shape)
-    except (OSError, EOFError, ScanError):
+    except (OSError, EOFError, ScanError, ValueError, ArithmeticError, zlib.error, struct.error):
         return 0
