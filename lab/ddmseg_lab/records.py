@@ -59,12 +59,13 @@ class RawTable:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        draft = self.path.with_name(f".{self.path.name}.part")
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_write(self.path) as draft,
+            draft.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.columns, delimiter="\t", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        draft.replace(self.path)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

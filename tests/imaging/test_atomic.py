@@ -11,7 +11,8 @@ import pytest
 from pydicom.tag import BaseTag, tag_in_exception
 
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.imaging import atomic
+from ddmseg.imaging.atomic import atomic_write, write_bytes
 
 
 def names(folder: Path) -> list[str]:
@@ -123,12 +124,39 @@ def test_target_that_is_a_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_name_too_long(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="name is too long"),
-        atomic_write(tmp_path / ("a" * 300)) as p,
+        atomic_write(tmp_path / ("a" * 300)),
     ):
-        p.write_text("x")
+        pytest.fail("the work began")
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{GREEK SMALL LETTER ALPHA}", "\N{BRAIN}", "\udcfc"])
+def test_every_name_that_a_disk_allows_can_be_written(tmp_path: Path, letter: str) -> None:
+    """The temporary name is never longer than the name itself may be."""
+    stem = letter * ((255 - len(".nii.gz")) // len(os.fsencode(letter)))
+    write_bytes(tmp_path / f"{stem}.nii.gz", b"x")
+    assert names(tmp_path) == [f"{stem}.nii.gz"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("durable", [True, False])
+def test_file_and_folder_are_on_the_disk_unless_it_may_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    write_bytes(tmp_path / "a.txt", b"x", durable=durable)
+    assert (tmp_path / "a.txt").read_bytes() == b"x"
+    assert [Path(one).name.startswith(atomic.PARTIAL) for one in synced[:1]] == [True] * durable
+    assert synced[1:] == [str(tmp_path)] * durable
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -74,6 +74,11 @@ def singular_affine(path: Path) -> None:
     patch(path, 280, struct.pack("<12f", *[1, 0, 0, 0] * 2, *[0, 0, 1, 0]))
 
 
+def corrupt(path: Path) -> None:
+    """Its header cannot even be looked at, as when room for several scans is planned."""
+    path.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 5000)
+
+
 def label_map(path: Path) -> None:
     data = np.zeros((26, 30, 22), np.int16)
     data[4:20, 4:20, 4:18] = 2
@@ -85,6 +90,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file; check the path"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty; copy or download it again"),
     "no NIfTI": (lambda path: path.write_bytes(b"hello" * 200), "not a NIfTI file; give a .nii"),
+    "corrupt gzip": (corrupt, "damaged gzip file (the data do not inflate)"),
+    "pipe": (os.mkfifo, "a pipe, not a file; give the file itself"),
+    "device": (
+        lambda path: path.symlink_to("/dev/zero"),
+        "a device, not a file; give the file itself",
+    ),
     "truncated gzip": (truncated, "cut off; copy or download it again"),
     "wrong gzip checksum": (wrong_checksum, "damaged gzip file (CRC check failed"),
     "promises gigabytes": (promises_gigabytes, "the header promises 536871264 bytes"),
@@ -178,22 +189,99 @@ def test_a_scan_without_read_permission_is_refused(segment, good, tmp_path, monk
 # outputs
 
 
-def test_old_results_stay_unless_it_is_said(segment, good, tmp_path) -> None:
+def test_the_same_again_is_done_already_and_anything_else_is_never_replaced_unasked(
+    segment, good, tmp_path
+) -> None:
     out = tmp_path / "out"
     segment(good, "-o", out, "--mode", "fast")
     before = {path: path.read_bytes() for path in out.iterdir()}
     other = write_head(tmp_path / "other.nii.gz", seed=3)
     outcome = segment(good, other, "-o", out, "--mode", "fast")
-    assert outcome.code == 1
-    assert outcome.error == (
-        f"{good}: {out / 'good_dseg.nii.gz'} exists already; pass --overwrite to replace it, "
-        "or name another folder"
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert len(outcome.out.splitlines()) == 1
+    assert "1 of 2 done already (same scan, weights, settings and version)" in outcome.err
+    assert all(path.read_bytes() == data for path, data in before.items())
+    again = segment(good, other, "-o", out, "--mode", "diffusion", "--temperature", "inf")
+    assert again.code == 1
+    assert again.errors[0] == (
+        f"error: {good}: {out / 'good_dseg.nii.gz'} exists already, of another mode, "
+        "another temperature; pass --overwrite to replace it, or name another folder"
     )
     assert all(path.read_bytes() == data for path, data in before.items())
-    assert (out / "other_receipt.json").exists()
-    again = segment(good, "-o", out, "--mode", "diffusion", "--overwrite")
-    assert again.code == 0
+    replaced = segment(good, "-o", out, "--mode", "diffusion", "--overwrite")
+    assert replaced.code == 0
     assert any(path.read_bytes() != data for path, data in before.items())
+
+
+def test_another_scan_of_the_same_name_is_not_done_already(segment, good, tmp_path) -> None:
+    out = tmp_path / "out"
+    segment(good, "-o", out, "--mode", "fast")
+    write_head(good, seed=5)
+    outcome = segment(good, "-o", out, "--mode", "fast")
+    assert outcome.code == 1
+    assert "exists already, of another input sha256" in outcome.error
+
+
+def test_labels_that_were_corrected_are_not_replaced_unasked(segment, good, tmp_path) -> None:
+    labels = tmp_path / "out" / "good_dseg.nii.gz"
+    segment(good, "-o", tmp_path / "out", "--mode", "fast")
+    labels.write_bytes(labels.read_bytes() + b"x")
+    outcome = segment(good, "-o", tmp_path / "out", "--mode", "fast")
+    assert outcome.code == 1
+    assert f"{labels} was changed after its receipt; pass --overwrite" in outcome.error
+    assert labels.read_bytes().endswith(b"x")
+
+
+def test_files_of_another_program_are_not_replaced_unasked(segment, good, tmp_path) -> None:
+    (tmp_path / "good_dseg.nii.gz").write_bytes(good.read_bytes())
+    outcome = segment(good, "-o", tmp_path, "--mode", "fast")
+    assert outcome.code == 1
+    assert "exists already and no receipt stands beside it; pass --overwrite" in outcome.error
+    assert (tmp_path / "good_dseg.nii.gz").read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("gone", ["good_receipt.json", "good_report.html"])
+def test_a_set_that_lost_a_file_is_done_again(segment, good, tmp_path, gone) -> None:
+    out = tmp_path / "out"
+    segment(good, "-o", out, "--mode", "fast")
+    (out / gone).unlink()
+    outcome = segment(good, "-o", out, "--mode", "fast")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert "scan 1 of 1" in outcome.err
+    assert everything_in(out) == [f"good{suffix}" for suffix in PROMISED]
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_refused_before_the_work(
+    segment, good, tmp_path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "out")
+    for place in (tmp_path / "link", tmp_path / "link" / "deeper"):
+        outcome = segment(good, "-o", place)
+        assert (outcome.code, "scan 1" in outcome.err) == (1, False)
+        assert outcome.error == (
+            f"{tmp_path / 'link'} is a link that leads nowhere; mend it or name another place"
+        )
+
+
+def test_a_name_without_room_for_its_endings_is_refused_before_the_work(
+    segment, good, tmp_path
+) -> None:
+    long = write_head(tmp_path / f"{'x' * 240}.nii.gz")
+    outcome = segment(long, good, "-o", tmp_path / "out", "--mode", "fast")
+    assert outcome.code == 1
+    assert "(File name too long); rename the scan or choose another folder" in outcome.error
+    assert "scan 1 of 1" in outcome.err
+    assert len(everything_in(tmp_path / "out")) == FILES
+    fits = write_head(tmp_path / f"{'y' * 227}.nii.gz")
+    assert segment(fits, "-o", tmp_path / "out", "--mode", "fast").code == 0
+
+
+def test_a_disk_without_room_is_told_before_the_work(segment, good, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    outcome = segment(good, "-o", tmp_path / "out", "--mode", "fast")
+    assert outcome.code == 1
+    assert "0.0 MB free, and the results of this scan take about 0.5 MB" in outcome.error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("place", ["file", "file/deeper"])

@@ -88,11 +88,145 @@ def test_a_scan_named_twice_is_done_once(tmp_path) -> None:
     assert found(path, tmp_path, tmp_path / "." / "a.nii.gz") == [path]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
-def test_a_link_to_a_scan_is_that_scan(tmp_path) -> None:
-    (path,) = touch(tmp_path, "a.nii.gz")
-    (tmp_path / "b.nii.gz").symlink_to(path)
-    assert len(found(path, tmp_path / "b.nii.gz")) == 1
+def annexed(root: Path, name: str, key: str, *, content: bytes | None = b"") -> Path:
+    """Lay a file out as datalad does: a link into the annex, whose names say nothing."""
+    held = root / ".git" / "annex" / "objects" / key / key
+    if content is not None:
+        held.parent.mkdir(parents=True, exist_ok=True)
+        held.write_bytes(content)
+    link = root / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(held, link.parent))
+    return link
+
+
+def test_two_names_are_two_scans_also_where_both_lead_to_one_file(tmp_path) -> None:
+    """Results are called by the names that the user gave, and not by those of an annex."""
+    links = [annexed(tmp_path, f"sub-0{n}/T1.nii.gz", "MD5E-s9--abc.nii.gz") for n in (1, 2)]
+    scans, refused = find_scans(links)
+    assert refused == []
+    assert [scan.path for scan in scans] == links
+    assert [(scan.subfolder, scan.stem) for scan in scans] == [("sub-01", "T1"), ("sub-02", "T1")]
+
+
+def test_the_same_text_can_lead_to_two_files(tmp_path) -> None:
+    (a,) = touch(tmp_path, "a.nii.gz")
+    (b,) = touch(tmp_path, "far/a.nii.gz")
+    (tmp_path / "far" / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    scans, _ = find_scans([a, tmp_path / "link" / ".." / "a.nii.gz"])
+    assert [scan.path.resolve() for scan in scans] == [a, b]
+    assert len({(scan.subfolder, scan.stem) for scan in scans}) == 2
+
+
+def lfs_pointer(root: Path) -> Path:
+    (path,) = touch(root, "a.nii.gz")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    return path
+
+
+def unlocked_pointer(root: Path) -> Path:
+    (path,) = touch(root, "a.nii.gz")
+    path.write_bytes(b"/annex/objects/MD5E-s9--abc.nii.gz\n")
+    return path
+
+
+def dangling(root: Path) -> Path:
+    (root / "a.nii.gz").symlink_to("nowhere.nii.gz")
+    return root / "a.nii.gz"
+
+
+def pipe(root: Path) -> Path:
+    os.mkfifo(root / "a.nii.gz")
+    return root / "a.nii.gz"
+
+
+def device(root: Path) -> Path:
+    (root / "a.nii.gz").symlink_to("/dev/zero")
+    return root / "a.nii.gz"
+
+
+NOTHING_TO_READ = {
+    "annex": (
+        lambda root: annexed(root, "a.nii.gz", "MD5E-s9--abc.nii.gz", content=None),
+        "its content is not here; fetch it first (datalad get, git annex get)",
+    ),
+    "unlocked": (unlocked_pointer, "not here; fetch it first (datalad get, git annex get)"),
+    "lfs": (lfs_pointer, "its content is not here; fetch it first (git lfs pull)"),
+    "dangling": (dangling, "a link that leads nowhere (nowhere.nii.gz); mend it"),
+    "pipe": (pipe, "a pipe, not a file; give the file itself"),
+    "device": (device, "a device, not a file; give the file itself"),
+}
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+@pytest.mark.parametrize("name", NOTHING_TO_READ)
+def test_what_holds_nothing_to_read_is_refused_unopened_and_the_others_are_found(
+    tmp_path, name, as_folder
+) -> None:
+    make, said = NOTHING_TO_READ[name]
+    bad = make(tmp_path)
+    (good,) = touch(tmp_path, "b.nii.gz")
+    scans, (refused,) = find_scans([tmp_path] if as_folder else [bad, good])
+    assert [scan.path for scan in scans] == [good]
+    assert refused.path == bad
+    assert str(refused.error).startswith(f"{bad}: ")
+    assert said in str(refused.error)
+
+
+def test_whatever_one_input_raises_the_others_are_found(tmp_path, monkeypatch) -> None:
+    def broken(path: Path) -> bool:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("ddmseg.imaging.dicom.series.is_zip", broken)
+    a, b = touch(tmp_path, "a.bin", "b.nii.gz")
+    scans, (refused,) = find_scans([a, b])
+    assert [scan.path for scan in scans] == [b]
+    assert isinstance(refused.error, RecursionError)
+
+
+def test_names_in_capitals_are_scans_too(tmp_path) -> None:
+    paths = touch(tmp_path, "A.NII.GZ", "B.Nii")
+    assert found(tmp_path) == paths
+    assert [scan.stem for scan in find_scans(paths)[0]] == ["A", "B"]
+
+
+def told_of(*inputs: Path) -> list[str]:
+    told: list[str] = []
+    find_scans(inputs, tell=told.append)
+    return told
+
+
+def test_every_file_of_a_folder_is_a_scan_or_counted_with_the_reason(tmp_path) -> None:
+    touch(tmp_path, "a.nii.gz", "a_dseg.nii.gz", "a_receipt.json", "a_volumes.tsv")
+    touch(tmp_path, "b.mgz", "notes.txt", "LICENSE", ".hidden.nii.gz", "deeper/c.nii.gz")
+    assert told_of(tmp_path) == [
+        f"{tmp_path}: passed over 3 not NIfTI (.mgz, .txt, no ending), 3 of earlier results, "
+        "1 folders that are not looked into, 1 hidden"
+    ]
+
+
+def test_a_folder_of_scans_alone_needs_no_words(tmp_path) -> None:
+    touch(tmp_path, "a.nii.gz", "b.nii")
+    assert told_of(tmp_path) == []
+
+
+def test_what_of_a_bids_folder_is_left_out_is_told_subject_by_subject(tmp_path) -> None:
+    touch(tmp_path, "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "README", "derivatives/x.txt")
+    touch(tmp_path, "sub-01/ses-a/anat/sub-01_ses-a_T1w.json")
+    touch(tmp_path, "sub-01/ses-b/func/sub-01_ses-b_bold.nii.gz")
+    touch(tmp_path, "sub-02/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_FLAIR.nii.gz")
+    assert told_of(tmp_path) == [
+        f"{tmp_path}: no scan of sub-01/ses-b, sub-02",
+        f"{tmp_path}: passed over 2 not NIfTI (.json, no ending), 1 *_FLAIR, 1 *_T2w, 1 *_bold, "
+        "1 folders that are not looked into",
+    ]
+
+
+def test_files_beside_a_dicom_series_are_counted(tmp_path) -> None:
+    dicom(tmp_path / "in")
+    (tmp_path / "in" / "viewer.exe").write_bytes(b"MZ")
+    assert told_of(tmp_path / "in")[-1] == "files passed over: 1 not DICOM"
 
 
 def test_one_bad_input_does_not_hide_the_others(tmp_path) -> None:

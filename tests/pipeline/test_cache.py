@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddmseg.pipeline.cache import CACHE_VARIABLE, FeatureCache, cache_folder
+from ddmseg.pipeline.cache import CACHE_VARIABLE, MAX_BYTES, FeatureCache, cache_folder
 
 Entry = dict[str, Tensor]
 
@@ -175,6 +175,54 @@ def test_a_safetensors_file_of_somebody_else_is_no_entry(tmp_path) -> None:
 
     save_file(entry(), tmp_path / "a.safetensors")
     assert FeatureCache(tmp_path).get("a") is None
+
+
+def test_the_features_of_one_scan_are_never_those_of_another(tmp_path) -> None:
+    FeatureCache(tmp_path).put("a", entry(1.0))
+    (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")
+    assert FeatureCache(tmp_path).get("b") is None
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "pipe"])
+def test_whatever_lies_in_the_place_of_an_entry_is_a_miss(tmp_path, kind) -> None:
+    path = tmp_path / "a.safetensors"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    cache = FeatureCache(tmp_path, memory_bytes=0)
+    assert cache.get("a") is None
+    cache.put("a", entry())
+    assert kind == "folder" or same(cache.get("a"), entry())
+
+
+def test_the_limit_is_500_mb_and_other_caches_in_the_folder_count(tmp_path) -> None:
+    assert MAX_BYTES == 500_000_000
+    (tmp_path / "graphs").mkdir()
+    (tmp_path / "graphs" / "a.onnx").write_bytes(bytes(20_000))
+    cache = FeatureCache(tmp_path, 30_000, memory_bytes=0)
+    cache.put("a", entry())
+    cache.put("b", entry())
+    cache.put("c", entry())
+    assert files(tmp_path) == ["b", "c"]
+    assert cache.bytes_on_disk <= cache.max_bytes
+    assert (tmp_path / "graphs" / "a.onnx").exists()
+
+
+@pytest.mark.parametrize("named", ["", "~/mine", "~nobody-of-that-name/mine"])
+def test_a_user_without_a_home_has_no_cache_in_it(monkeypatch, named) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, named)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+
+    def unknown(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert cache_folder() is None
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path) -> None:

@@ -299,11 +299,11 @@ def test_a_file_in_place_of_the_folder_is_refused(make_segmentation, tmp_path) -
     (tmp_path / "results").write_text("a file")
     with pytest.raises(OutputError, match="results is a file; the results need a folder"):
         write_outputs(make_segmentation(), tmp_path / "results", stem="scan")
-    with pytest.raises(OutputError, match=r"cannot write .*below: Not a directory"):
+    with pytest.raises(OutputError, match="results is a file; the results need a folder"):
         write_outputs(make_segmentation(), tmp_path / "results" / "below", stem="scan")
 
 
 def test_a_name_that_is_too_long_is_refused(make_segmentation, tmp_path) -> None:
-    with pytest.raises(OutputError, match="File name too long"):
+    with pytest.raises(OutputError, match=r"File name too long\); rename the scan"):
         write_outputs(make_segmentation(), tmp_path, stem="x" * 300)
     assert contents(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all: the one writer of all that is written."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ _ADVICE = {
 }
 PARTIAL = ".partial-"
 """What the name of a file begins with until it is complete; a kill may leave one."""
+_KEPT_CHARACTERS = 30
+"""Of a name, in the temporary one: with it, the name is never longer than short disks allow."""
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+def atomic_write(
+    path: str | os.PathLike[str], *, private: bool = False, durable: bool = True
+) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it becomes ``path``.
 
     The temporary name keeps the suffix, so that writers which choose a format by
@@ -39,26 +43,44 @@ def atomic_write(path: str | os.PathLike[str], *, private: bool = False) -> Iter
     Args:
         path: of the file.
         private: make it readable for its owner only, from the first byte on.
+        durable: have it survive a power cut; False for what may be lost, such as a cache.
 
     Raises:
         OutputError: when the file cannot be written; one line with the reason.
     """
     target = Path(path)
-    partial = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
+    tail = target.name[-_KEPT_CHARACTERS:]
+    partial = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{tail}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            target.lstat()  # a name that is too long is told before the work
         if private:
             partial.touch(mode=0o600, exist_ok=False)
         yield partial
-        _sync(partial)
+        if durable:
+            _sync(partial)
         partial.replace(target)
-        sync_folder(target.parent)
+        if durable:
+            sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
     finally:
         # gone already after success; another failure here would hide the first
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def write_bytes(
+    path: str | os.PathLike[str], data: bytes, *, private: bool = False, durable: bool = True
+) -> None:
+    """Write a whole file by :func:`atomic_write`.
+
+    Raises:
+        OutputError: when the file cannot be written; one line with the reason.
+    """
+    with atomic_write(path, private=private, durable=durable) as partial:
+        partial.write_bytes(data)
 
 
 def _sync(path: Path) -> None:

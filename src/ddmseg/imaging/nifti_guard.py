@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError
 from ddmseg.imaging.gzip_stream import MAGIC, GzipStream, Readable
+from ddmseg.imaging.source_file import check_source
 
 MAX_VOXELS = 512**3
 """Voxels of the largest volume that is read: 512 along each axis."""
@@ -178,15 +179,12 @@ def parse_layout(header: bytes, path: Path) -> Layout:
 
 def _file_size(path: Path) -> int:
     try:
+        check_source(path)
         found = path.stat()
-    except (OSError, ValueError) as error:
-        absent = isinstance(error, FileNotFoundError)
-        why = "no such file" if absent else str(getattr(error, "strerror", None) or error)
-        raise _refused(path, f"{why}; check the path", "scan_absent", why=why) from error
+    except ValueError as error:  # a name that no file can have
+        raise _refused(path, f"{error}; check the path", "scan_absent", why=str(error)) from error
     if stat.S_ISDIR(found.st_mode):
         raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
-    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-        raise _refused(path, "a pipe or a device; give a .nii or .nii.gz file", "scan_no_file")
     if found.st_size == 0:
         raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
     return found.st_size

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from types import FrameType
 from ddmseg import __version__
 from ddmseg.errors import DdmsegError
 from ddmseg.interfaces.command_table import Command, find_command, list_commands
-from ddmseg.interfaces.messages import say_error
+from ddmseg.interfaces.messages import open_streams, say, say_error, stdout_is_whole
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -33,7 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when all was done, 1 when something failed, 2 for wrong usage.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    open_streams()
+    code = _outcome(list(sys.argv[1:] if argv is None else argv))
+    return code if stdout_is_whole() else code or 1
+
+
+def _outcome(words: list[str]) -> int:
+    """Run one command; whatever it raises becomes a line and an exit code."""
     debug = "--debug" in words
     try:
         with _ending_like_ctrl_c():
@@ -42,13 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped")
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has gone; closing it again would complain once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
+        if isinstance(error, OSError) and not stdout_is_whole():
+            return 1
         say_error(error, debug=debug)
         return 1
 

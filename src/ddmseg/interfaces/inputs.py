@@ -9,16 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddmseg.errors import DdmsegError, ScanError
-from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_files, nifti_stem
+from ddmseg.errors import ScanError
+from ddmseg.imaging.datasets.case import (
+    NIFTI_SUFFIXES,
+    is_nifti_name,
+    nifti_files,
+    nifti_stem,
+)
+from ddmseg.imaging.source_file import check_source
+from ddmseg.interfaces.passed_over import is_result, passed_over
 
 if TYPE_CHECKING:
     from ddmseg.imaging.dicom.choice import Trained
     from ddmseg.imaging.dicom.series import Series
 
 BIDS_CONTRAST = "_T1w"
-RESULT_ENDINGS = ("_dseg", "_probseg", "_desc-uncertainty_map", "_desc-discrepancy_map")
-"""Files of earlier results, which a folder may hold beside its scans."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,11 @@ class Scan:
 
     @property
     def home(self) -> tuple[str, ...]:
-        """The folders that it lies in, outermost first; a DICOM input is one itself."""
-        path = self.path.resolve()
+        """The folders that it lies in, outermost first; a DICOM input is one itself.
+
+        By the path that was given: links of an archive lead to names that say nothing.
+        """
+        path = Path(os.path.abspath(self.path))
         if self.series is None:
             return path.parent.parts[1:]
         return (path.with_suffix("") if path.is_file() else path).parts[1:]
@@ -55,7 +63,7 @@ class Refused:
     """An input that holds no scan, and why."""
 
     path: Path
-    error: DdmsegError
+    error: Exception
 
 
 def _silent(line: str) -> None:
@@ -71,8 +79,9 @@ def find_scans(
 ) -> tuple[list[Scan], list[Refused]]:
     """Return every scan once, with places of their own for the results.
 
-    Whether a NIfTI file can be read is found out when it is read; of a DICOM input
-    the headers are read here, and one series of it becomes a scan.
+    Two names are two scans, also where they are links to one file. Whether a NIfTI file
+    can be read is found out when it is read; of a DICOM input the headers are read here,
+    and one series of it becomes a scan.
     Where file names are equal, the folders that tell the scans apart become
     subfolders of the output.
 
@@ -82,16 +91,21 @@ def find_scans(
             takes the one that fits the model best.
         model: what it was trained on; None for what holds for all.
         tell: is called with a line for each series where an input holds several, and
-            with one that says which was chosen and why; none names a path or patient.
+            with one that says which was chosen and why; none names a path or patient. Also
+            with lines that count what of a folder was passed over, by its path.
     """
-    found: dict[tuple[str, str], Scan] = {}
+    found: dict[tuple[str, str, str], Scan] = {}
     refused = []
     for given in inputs:
         try:
-            for scan in _scans_in(given, series, model, tell):
-                key = (os.path.realpath(scan.path), scan.series.uid if scan.series else "")
-                found.setdefault(key, scan)
-        except (DdmsegError, OSError) as error:
+            for one in _scans_in(given, series, model, tell):
+                if isinstance(one, Refused):
+                    refused.append(one)
+                    continue
+                # the text alone would take link/../a for a
+                names = (os.path.abspath(one.path), os.path.realpath(one.path))
+                found.setdefault((*names, one.series.uid if one.series else ""), one)
+        except Exception as error:  # one bad input stops nothing else
             refused.append(Refused(given, _as_ours(given, error)))
     return _placed(list(found.values())), refused
 
@@ -110,35 +124,49 @@ def series_lines(path: Path) -> Iterator[str]:
     yield from (f"{describe_series(one)}; UID {one.uid}" for one in list_series(path))
 
 
-def _as_ours(path: Path, error: DdmsegError | OSError) -> DdmsegError:
-    if isinstance(error, DdmsegError):
+def _as_ours(path: Path, error: Exception) -> Exception:
+    if not isinstance(error, OSError):
         return error
     return ScanError(f"{path}: cannot be read ({error.strerror or error}); check the path")
 
 
 def _scans_in(
     path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
-) -> Iterator[Scan]:
+) -> Iterator[Scan | Refused]:
     from ddmseg.imaging.dicom.series import holds_dicom, is_zip
 
-    if not path.exists():
-        raise ScanError(f"{path}: no such file; check the path")
-    named = not path.is_dir() and path.name.lower().endswith(NIFTI_SUFFIXES)
-    nifti = [path] if named else _nifti_in(path)
+    check_source(path)
+    if path.is_dir():
+        nifti = _nifti_in(path)
+        if nifti or not holds_dicom(path):
+            for line in passed_over(path, nifti):
+                tell(line)
+    else:
+        nifti = [path] if is_nifti_name(path) else []
     if nifti:
-        yield from (Scan(file, nifti_stem(file)) for file in nifti)
+        yield from map(_checked, nifti)
     elif is_zip(path) or holds_dicom(path):
         yield _dicom_scan(path, wanted, model, tell)
     elif path.is_dir():
         raise ScanError(_why_empty(path))
     else:
-        yield Scan(path, nifti_stem(path))  # reading it will say what is wrong
+        yield _named(path)  # reading it will say what is wrong
 
 
-def _nifti_in(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return _bids_scans(path) or [file for file in nifti_files(path) if not _is_result(file)]
+def _named(file: Path) -> Scan:
+    return Scan(file, nifti_stem(file) or "scan")
+
+
+def _checked(file: Path) -> Scan | Refused:
+    try:
+        check_source(file)
+    except ScanError as error:
+        return Refused(file, error)
+    return _named(file)
+
+
+def _nifti_in(folder: Path) -> list[Path]:
+    return _bids_scans(folder) or [file for file in nifti_files(folder) if not is_result(file)]
 
 
 def _dicom_scan(
@@ -146,7 +174,7 @@ def _dicom_scan(
 ) -> Scan:
     """The series that was asked for, or that fits best."""
     from ddmseg.imaging.dicom.choice import ANY_MODEL, choose_series, describe_series
-    from ddmseg.imaging.dicom.series import check_series, list_series
+    from ddmseg.imaging.dicom.series import check_series, list_series, passed_over_files
 
     listed = list_series(path)
     if len(listed) > 1:
@@ -155,6 +183,8 @@ def _dicom_scan(
     choice = choose_series(listed, wanted, model=model or ANY_MODEL)
     check_series(choice.series)
     tell(f"chosen: {choice.series.name} ({choice.why})")
+    if more := passed_over_files(path, listed):
+        tell(more)
     return Scan(path, choice.series.name, series=choice.series)
 
 
@@ -166,10 +196,6 @@ def _bids_scans(root: Path) -> list[Path]:
     folders = sorted((*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")))
     files = (file for folder in folders for file in nifti_files(folder))
     return [file for file in files if nifti_stem(file).endswith(BIDS_CONTRAST)]
-
-
-def _is_result(path: Path) -> bool:
-    return nifti_stem(path).endswith(RESULT_ENDINGS)
 
 
 def _why_empty(folder: Path) -> str:

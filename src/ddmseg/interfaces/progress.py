@@ -1,6 +1,7 @@
 """How far the work is: a bar on a terminal, plain lines elsewhere, both on stderr.
 
-Neither shows a file name or anything else that could tell of a patient.
+Neither shows a file name or anything else that could tell of a patient, and neither can
+end the work that it tells of.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
+
+from ddmseg.interfaces.messages import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 STAGE_SHARES = {
     "read": 0.05,
@@ -45,11 +49,28 @@ def progress_bar(total: float, *, start: float = 0.0, first_text: str = "start")
         start: what was done before, as by an earlier run.
         first_text: shown until the first update.
     """
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         yield LineBar(total, start=start)
         return
-    with _rich_progress() as rich:
+    rich = _rich_progress()
+    try:
+        with contextlib.suppress(*_UNSHOWN):
+            rich.start()
         yield RichBar(rich, total, start=start, first_text=first_text)
+    finally:
+        with contextlib.suppress(*_UNSHOWN):
+            rich.stop()
+
+
+_UNSHOWN = (OSError, ValueError)
+"""What writing to a terminal that has gone, or that cannot show a character, may raise."""
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False
 
 
 class LineBar:
@@ -71,7 +92,7 @@ class LineBar:
         if self._start < done < self._total:
             seconds = (now - self._began) * (self._total - done) / (done - self._start)
             left = f", about {duration(seconds)} left"
-        print(f"{text}{left}", file=sys.stderr, flush=True)
+        say(f"{text}{left}")
 
 
 class RichBar:
@@ -81,12 +102,15 @@ class RichBar:
         self, rich: RichProgress, total: float, *, start: float = 0.0, first_text: str = "start"
     ) -> None:
         self._rich = rich
-        self._task = rich.add_task(first_text, total=total)
-        rich.update(self._task, completed=start)
+        self._task = cast("TaskID", 0)  # the only one, also where adding it could not be shown
+        with contextlib.suppress(*_UNSHOWN):
+            rich.add_task(first_text, total=total)
+            rich.update(self._task, completed=start)
 
     def update(self, done: float, text: str) -> None:
         """Move the bar."""
-        self._rich.update(self._task, completed=done, description=text)
+        with contextlib.suppress(*_UNSHOWN):
+            self._rich.update(self._task, completed=done, description=text)
 
 
 def _rich_progress() -> RichProgress:
@@ -103,7 +127,7 @@ def _rich_progress() -> RichProgress:
         console=Console(stderr=True),
         transient=True,
         # what goes to a file or a pipe must not be caught for the terminal
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import stat
 import time
 import zlib
 from collections import OrderedDict
@@ -18,13 +18,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddmseg.errors import OutputError
+from ddmseg.imaging.atomic import atomic_write
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_VARIABLE = "DDMSEG_CACHE"
 """Environment variable that names the folder of the cache; ``off`` for none."""
-MAX_BYTES = 2 * 2**30
-"""What the files may take together, unless said otherwise: 2 GiB."""
+MAX_BYTES = 500 * 10**6
+"""What the files may take together, unless said otherwise: 500 MB."""
 MEMORY_BYTES = 512 * 2**20
 """What the entries in memory may take together, unless said otherwise: 512 MiB."""
 
@@ -36,15 +39,16 @@ _STALE_SECONDS = 3600.0
 def cache_folder() -> Path | None:
     """Return the folder that the user or the platform names; None when it is off.
 
+    There is none either for a user id without a home folder.
+
     Source: XDG Base Directory Specification 0.8, ``XDG_CACHE_HOME``.
     """
     named = os.environ.get(CACHE_VARIABLE, "")
     if named.strip().lower() == "off":
         return None
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ddmseg" / "features"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.path.expanduser(named or os.path.join(base, "ddmseg", "features"))
+    return None if folder.startswith("~") else Path(folder)
 
 
 class FeatureCache:
@@ -86,8 +90,13 @@ class FeatureCache:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes that the files take together."""
-        return sum(size for _, size, _ in self._files())
+        """Bytes that the files take together, those of other caches in the folder included."""
+        return sum(size for _, size, _ in self._files("**/*"))
+
+    @property
+    def holds_entries(self) -> bool:
+        """Whether there is a file of an entry."""
+        return bool(self._files(f"*{_SUFFIX}"))
 
     def _remember(self, key: str, tensors: dict[str, Tensor]) -> None:
         self._memory.pop(key, None)
@@ -102,13 +111,14 @@ class FeatureCache:
 
     def _read(self, key: str) -> dict[str, Tensor] | None:
         path = self._path(key)
-        if path is None or not path.is_file():
+        if path is None:
             return None
         try:
-            tensors = _unpack(path)
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if not path.is_file():
+                return None
+            tensors = _unpack(path, key)
+        except (OSError, ValueError, TypeError, RuntimeError):
+            self._remove(path)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # its time says when it was last of use
@@ -118,42 +128,45 @@ class FeatureCache:
         path = self._path(key)
         if path is None or _size(tensors) > self.max_bytes:
             return
-        draft = path.with_name(f".{secrets.token_hex(4)}.part")
-        try:
+        with contextlib.suppress(OSError, OutputError):
+            data = _pack(tensors, key)
+            if len(data) > self.max_bytes:
+                return
             # features show the person they were made from: for the owner's eyes only
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.write_bytes(_pack(tensors))
-            draft.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-        self._evict()
+            self._remove(path)
+            self._make_room(len(data))
+            with atomic_write(path, private=True, durable=False) as draft:
+                draft.write_bytes(data)
 
-    def _evict(self) -> None:
+    def _make_room(self, needed: int) -> None:
         """Remove what was unused longest, and drafts that nobody finished."""
-        files = sorted(self._files())
-        total = sum(size for _, size, _ in files)
-        for _, size, path in files:
+        for _, _, draft in self._files(".*", older_than=_STALE_SECONDS):
+            self._remove(draft)
+        total = needed + self.bytes_on_disk
+        for _, size, path in sorted(self._files(f"*{_SUFFIX}")):
             if total <= self.max_bytes:
                 break
-            with contextlib.suppress(OSError):
-                path.unlink()
-                total -= size
-        for _, _, draft in self._files("*.part", older_than=_STALE_SECONDS):
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            total -= size if self._remove(path) else 0
 
-    def _files(
-        self, pattern: str = f"*{_SUFFIX}", *, older_than: float = 0.0
-    ) -> list[tuple[int, int, Path]]:
+    @staticmethod
+    def _remove(path: Path) -> bool:
+        try:
+            path.unlink()
+        except OSError:
+            return False
+        return True
+
+    def _files(self, pattern: str, *, older_than: float = 0.0) -> list[tuple[int, int, Path]]:
         """Time of last use in nanoseconds, bytes and path of each file."""
         found = []
         newest = time.time_ns() - int(older_than * 1e9)
         for path in self.folder.glob(pattern) if self.folder is not None else ():
             # another process may have removed it since
             with contextlib.suppress(OSError):
-                status = path.stat()
-                if not older_than or status.st_mtime_ns <= newest:
+                status = path.lstat()
+                old_enough = not older_than or status.st_mtime_ns <= newest
+                if stat.S_ISREG(status.st_mode) and old_enough:
                     found.append((status.st_mtime_ns, status.st_size, path))
         return found
 
@@ -162,15 +175,15 @@ def _size(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+def _pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
     from safetensors.torch import save
 
     flat = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    return save(flat, metadata={"crc32": str(_checksum(flat))})
+    return save(flat, metadata={"key": key, "crc32": str(_checksum(flat, key))})
 
 
-def _unpack(path: Path) -> dict[str, Tensor]:
-    """Undo :func:`_pack`; ValueError when the file is damaged."""
+def _unpack(path: Path, key: str) -> dict[str, Tensor]:
+    """Undo :func:`_pack`; ValueError when the file is damaged or another scan's."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -179,16 +192,18 @@ def _unpack(path: Path) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
-    if str(_checksum(tensors)) != note.get("crc32"):
+    if note.get("key") != key:  # a file may be renamed, and these would be another person's
+        raise ValueError(f"{path}: of another key")
+    if str(_checksum(tensors, key)) != note.get("crc32"):
         raise ValueError(f"{path}: damaged (checksum)")
     return tensors
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """CRC-32 over all values; safetensors itself notices only a wrong length."""
+def _checksum(tensors: Mapping[str, Tensor], key: str) -> int:
+    """CRC-32 over key, names and values; safetensors itself notices only a wrong length."""
     import torch
 
-    total = 0
+    total = zlib.crc32(key.encode())
     for name in sorted(tensors):
         values = tensors[name].reshape(-1).view(torch.uint8).numpy()
         total = zlib.crc32(values.data, zlib.crc32(name.encode(), total))

@@ -107,7 +107,8 @@ def encode_scan(
     engine_key = "" if engine is None else engine.features_key
     source = f"{GRID_VERSION} {key} {card.checksum}{sizes}{engine_key}"
     full_key = hashlib.sha256(source.encode()).hexdigest()
-    kept = cache.get(full_key) if cache is not None else None
+    found = cache.get(full_key) if cache is not None else None
+    kept = _usable(found, prepared.image.shape, model.image_encoder)
     if kept is not None:
         box = _box_from(kept.pop("box"))
         tensors = {name: tensor.to(device) for name, tensor in kept.items()}
@@ -126,6 +127,20 @@ def encode_scan(
             cache.put(full_key, {**_pack(encoding), "box": torch.tensor(starts_and_ends)})
     progress("encode", 1.0)
     return EncodedScan(within(prepared, box), encoding, kept is not None)
+
+
+def _usable(
+    kept: dict[str, Tensor] | None, grid: Sequence[int], encoder: FeatureEncoder
+) -> dict[str, Tensor] | None:
+    """Return an entry of the cache; None where it is not what this version keeps of a scan."""
+    stride = encoder.stem_stride
+    needed = {"box", "stem", *(("embedding", "coarse_logits") if stride == 1 else ())}
+    if kept is None or not needed <= set(kept) or kept["box"].shape != (len(grid), 2):
+        return None
+    box = kept["box"].tolist()
+    inside = all(0 <= start < stop <= n for (start, stop), n in zip(box, grid, strict=True))
+    sides = [(stop - start) // stride for start, stop in box]
+    return kept if inside and list(kept["stem"].shape[2:]) == sides else None
 
 
 def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[slice, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def model_path(name: str) -> Path:
         CheckpointError: when the path leads to no file.
     """
     if name.endswith(SUFFIX):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file; check the path")
         return path

@@ -214,6 +214,7 @@ def header(at: int, form: str, *values: float) -> Callable[[bytes], bytes]:
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "scan_absent": lambda data: None,
+    "content_absent": lambda data: b"/annex/objects/MD5E-s9--abc.nii.gz",
     "scan_empty": lambda data: b"",
     "gzip_cut": lambda data: data[:-20],
     "gzip_damaged": lambda data: data[:-8] + bytes(8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError, SettingsError
-from ddmseg.pipeline.throughput.overlap import Outcome, overlapped
+from ddmseg.pipeline.throughput.overlap import Outcome, WorkerError, overlapped
 
 PATIENCE_SECONDS = 20.0
 """A hang fails; nothing else depends on it."""
@@ -173,3 +174,36 @@ def test_nothing_to_do_gives_nothing_and_no_room_is_refused() -> None:
     assert list(overlapped([], [plus(1), plus(1)])) == []
     with pytest.raises(SettingsError, match="in_flight: got 0; it must be at least 1"):
         overlapped([1], [plus(1)], in_flight=0)
+
+
+class _Ends(Sequence[int]):
+    """Items that end the thread which takes them."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> int:
+        if number:
+            raise OSError("the list cannot be read any more")
+        return number
+
+
+def test_a_worker_that_ends_ends_all_of_it_loudly() -> None:
+    with pytest.raises(WorkerError, match=r"a worker ended \(OSError: the list cannot be read"):
+        list(overlapped(_Ends(), [plus(0), plus(0), plus(0)]))
+
+
+def test_a_thread_that_cannot_be_had_leaves_nobody_waiting(monkeypatch) -> None:
+    started = []
+    start = threading.Thread.start
+
+    def scarce(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(overlapped([0, 1], [plus(0), plus(0), plus(0)]))
+    assert not started[0].is_alive()

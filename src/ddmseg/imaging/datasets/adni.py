@@ -23,9 +23,9 @@ from pathlib import Path
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.datasets.case import (
-    NIFTI_SUFFIXES,
     Case,
     data_folder,
+    is_nifti_name,
     nifti_files,
     require_cases,
 )
@@ -147,7 +147,7 @@ def _identifier(subject: str, leaf: Path, file: Path) -> str:
     match = _IMAGE_ID.search(file.name)
     if match:
         return f"{subject}_{match[1]}"
-    if file.name.endswith(NIFTI_SUFFIXES) and len(nifti_files(leaf)) > 1:
+    if is_nifti_name(file) and len(nifti_files(leaf)) > 1:
         return f"{subject}_{leaf.name}_{file.name.split('.')[0]}"
     return f"{subject}_{leaf.name}"
 

@@ -60,9 +60,14 @@ def nifti_stem(path: Path) -> str:
     'sub-01_T1w'
     """
     for suffix in NIFTI_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
     return path.stem
+
+
+def is_nifti_name(path: Path) -> bool:
+    """Say whether a file is called as NIfTI files are, in letters of any case."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def nifti_files(folder: Path) -> list[Path]:
@@ -70,9 +75,7 @@ def nifti_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(
-        path
-        for path in folder.iterdir()
-        if path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
+        path for path in folder.iterdir() if is_nifti_name(path) and not path.name.startswith(".")
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,16 @@ def holds_dicom(path: Path) -> bool:
         ScanError: when there is no such folder, or it holds too many files.
     """
     return any(is_dicom(file) for file, _ in _files(path, MAX_FILES))
+
+
+def passed_over_files(folder: Path, listed: Sequence[Series]) -> str:
+    """Return a line that counts the files of an input that no series is of; empty for none."""
+    files = [path for path, _ in _files(folder, MAX_FILES)]
+    dicom = sum(map(is_dicom, files))
+    images = sum(len(series.headers) for series in listed)
+    counts = {"not DICOM": len(files) - dicom, "DICOM without an image, or copies": dicom - images}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
+    return f"files passed over: {told}" if told else ""
 
 
 def is_zip(path: Path) -> bool:

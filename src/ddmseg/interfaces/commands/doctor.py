@@ -128,8 +128,8 @@ def _cache() -> Iterator[Finding]:
     if folder is None:
         yield Finding("note", "cache", f"switched off by {CACHE_VARIABLE}")
         return
-    used = FeatureCache(folder).bytes_on_disk / 2**20
-    yield Finding("ok", "cache", f"{folder}, {used:.0f} of at most {MAX_BYTES / 2**20:.0f} MB")
+    used = FeatureCache(folder).bytes_on_disk / 1e6
+    yield Finding("ok", "cache", f"{folder}, {used:.0f} of at most {MAX_BYTES / 1e6:.0f} MB")
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         told = f"cannot write to {nearest}; name another folder with {CACHE_VARIABLE}"

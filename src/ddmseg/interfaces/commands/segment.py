@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import DdmsegError, OutputError, QualityError, SettingsError, UsageError
+from ddmseg import __version__
+from ddmseg.errors import OutputError, QualityError, SettingsError, UsageError
 from ddmseg.interfaces.inputs import Scan, find_scans, series_lines
-from ddmseg.interfaces.messages import say, say_error
+from ddmseg.interfaces.messages import say, say_error, show
+from ddmseg.interfaces.result_places import BusyError, DoneAlreadyError, ResultPlaces
 from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.pipeline.outputs.standing import REQUEST
 
 if TYPE_CHECKING:
     from ddmseg.interfaces.progress import Bar
@@ -99,6 +101,7 @@ def run(arguments: Arguments) -> int:
     """
     from ddmseg.pipeline.memory.allocator import keep_freed_memory
     from ddmseg.pipeline.model_fit import trained_on
+    from ddmseg.pipeline.outputs.names import check_place
 
     if arguments.list_series:
         return _list_series(arguments)
@@ -108,20 +111,89 @@ def run(arguments: Arguments) -> int:
         raise SettingsError(f"scans_at_once: got {arguments.scans_at_once}; it must be at least 1")
     # a wrong name must not cost the seconds that torch needs
     trained = trained_on(arguments.model)
-    _check_output(arguments.folder)
+    check_place(arguments.folder, "")
     scans, refused = find_scans(arguments.scans, series=arguments.series, model=trained, tell=say)
     for one in refused:
-        say_error(one.error, about=str(one.path))
-    total = len(scans) + len(refused)
-    todo = [scan for scan in scans if _is_free(scan, arguments)]
+        say_error(one.error, about=str(one.path), debug=arguments.debug)
+    places = ResultPlaces(arguments.folder, _asked(arguments), arguments.overwrite)
+    todo, before = _left_to_do(scans, places, arguments)
     if todo:
         keep_freed_memory()
-        done = _segment_all(todo, arguments)
+        tally = _segment_all(todo, arguments, places)
     else:
-        done = 0
+        tally = Tally()
+    return _summed_up(tally, before, len(scans) + len(refused))
+
+
+@dataclass
+class Tally:
+    """What became of the scans of a run.
+
+    Attributes:
+        done: scans that have their results.
+        again: of these, how many had them already.
+        unshown: whether a line of a result could not be written to stdout.
+        busy: scans that another process is at work on.
+    """
+
+    done: int = 0
+    again: int = 0
+    unshown: bool = False
+    busy: list[Scan] = field(default_factory=list)
+
+
+def _left_to_do(
+    scans: Sequence[Scan], places: ResultPlaces, arguments: Arguments
+) -> tuple[list[Scan], int]:
+    """Return the scans that are to be done, and how many were done before; complain of others."""
+    todo, before = [], 0
+    for scan in scans:
+        try:
+            target = _dicom_target(scan, arguments)
+            if target is not None:
+                target.check()
+            if places.is_done(scan):
+                before += 1
+            else:
+                todo.append(scan)
+        except Exception as error:  # the other scans are done all the same
+            say_error(error, about=str(scan.path), debug=arguments.debug)
+    return todo, before
+
+
+def _summed_up(tally: Tally, before: int, total: int) -> int:
+    """Say how many scans were done already, failed or could not be told; return the exit code."""
+    again, done = before + tally.again, before + tally.done
+    if again:
+        same = "same scan, weights, settings and version"
+        say(f"{again} of {total} done already ({same}); --overwrite does them again")
     if done < total and total > 1:
-        print(f"{total - done} of {total} failed", file=sys.stderr)
-    return 0 if done == total else 1
+        say(f"{total - done} of {total} failed")
+    if tally.unshown:
+        say_error(
+            OutputError(
+                "stdout cannot be written: lines of results are missing there; the results "
+                "themselves are stored"
+            )
+        )
+    return 0 if done == total and not tally.unshown else 1
+
+
+def _asked(arguments: Arguments) -> dict[str, Any]:
+    """Return what decides a result beside the scan."""
+    from ddmseg.pipeline.card import read_card
+    from ddmseg.pipeline.zoo import model_path
+
+    card = read_card(model_path(arguments.model).with_suffix(".json"))
+    return {
+        "ddmseg": __version__,
+        "weights_sha256": card.checksum,
+        "engine": arguments.engine,
+        "volume": arguments.volume,
+        "accept_nan": arguments.accept_nan,
+        "dicom_seg": arguments.dicom_seg,
+        **asdict(arguments.segmentation),
+    }
 
 
 def _list_series(arguments: Arguments) -> int:
@@ -131,42 +203,12 @@ def _list_series(arguments: Arguments) -> int:
         try:
             for line in series_lines(path):
                 print(line, flush=True)
-        except DdmsegError as error:
-            say_error(error, about=str(path))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            say_error(error, about=str(path), debug=arguments.debug)
             failed += 1
     return 1 if failed else 0
-
-
-def _check_output(folder: Path) -> None:
-    """Find out before the work whether its result can be stored."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if not nearest.is_dir():
-        raise OutputError(f"{nearest} is a file; the results need a folder: name another place")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"{nearest}: no permission to write there; choose another folder")
-
-
-def _is_free(scan: Scan, arguments: Arguments) -> bool:
-    """Say whether results can be written; complain where not, or where old ones are in the way."""
-    from ddmseg.pipeline.outputs.write import existing_outputs
-
-    target = _dicom_target(scan, arguments)
-    if target is not None:
-        try:
-            target.check()
-        except DdmsegError as error:
-            say_error(error, about=str(scan.path))
-            return False
-    existing = existing_outputs(scan.folder(arguments.folder), scan.stem)
-    if not existing or arguments.overwrite:
-        return True
-    say_error(
-        OutputError(
-            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
-        ),
-        about=str(scan.path),
-    )
-    return False
 
 
 def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
@@ -176,21 +218,40 @@ def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
     return DicomTarget(scan.series, arguments.dicom_seg) if scan.series is not None else None
 
 
-def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
-    """Segment every scan, several at a time; return how many were done.
-
-    Lines are printed in the order of the scans.
-    """
-    from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.throughput.overlap import overlapped
-
+def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) -> Tally:
+    """Segment every scan, several at a time; what another process is at work on comes last."""
     segmenter = _load(arguments)
     # imports, and the measuring of the machine where there is a budget, are on nobody's clock
     segmenter.start_clock(arguments.segmentation, writes=True)
-    done = 0
+    tally = Tally()
+    try:
+        with _cache_told(segmenter):
+            _one_pass(segmenter, scans, arguments, places, tally)
+            if tally.busy:
+                later, tally.busy = tally.busy, []
+                say(f"waiting for another process that is at work on {len(later)} of the scans")
+                _one_pass(segmenter, later, arguments, places, tally, waits=True)
+    finally:
+        places.release_all()
+    return tally
+
+
+def _one_pass(
+    segmenter: Segmenter,
+    scans: list[Scan],
+    arguments: Arguments,
+    places: ResultPlaces,
+    tally: Tally,
+    *,
+    waits: bool = False,
+) -> None:
+    """Take each scan through all stages. Lines are shown in the order of the scans."""
+    from ddmseg.interfaces.progress import progress_bar
+    from ddmseg.pipeline.throughput.overlap import overlapped
+
     with progress_bar(len(scans)) as bar:
         in_flight = _in_flight(segmenter, scans, arguments)
-        line = Line(segmenter, arguments, bar, len(scans), in_flight)
+        line = Line(segmenter, arguments, bar, len(scans), in_flight, places, waits=waits)
         outcomes = overlapped(
             list(enumerate(scans, start=1)),
             (line.read, line.solve, line.write),
@@ -201,14 +262,33 @@ def _segment_all(scans: list[Scan], arguments: Arguments) -> int:
             for outcome in outcomes:
                 number, scan = outcome.item
                 line.progress.end(number)
-                if outcome.error is None:
-                    print(outcome.result, flush=True)
-                    done += 1
-                elif isinstance(outcome.error, BrokenPipeError):
-                    raise outcome.error
+                places.release(scan)
+                if isinstance(outcome.error, BusyError):
+                    tally.busy.append(scan)
+                elif isinstance(outcome.error, DoneAlreadyError):
+                    tally.done, tally.again = tally.done + 1, tally.again + 1
+                elif outcome.error is None:
+                    tally.done += 1
+                    tally.unshown |= not show(outcome.result)
                 else:  # the other scans are done all the same
                     say_error(outcome.error, about=str(scan.path), debug=arguments.debug)
-    return done
+
+
+@contextlib.contextmanager
+def _cache_told(segmenter: Segmenter) -> Iterator[None]:
+    """Say once that features are kept in the home folder, unless the user named the place."""
+    from ddmseg.pipeline.cache import CACHE_VARIABLE
+
+    cache = segmenter.cache
+    unasked = cache is not None and not os.environ.get(CACHE_VARIABLE)
+    new = unasked and cache is not None and not cache.holds_entries
+    yield
+    if new and cache is not None and cache.holds_entries:
+        say(
+            f"features are kept in {cache.folder} for the next run, at most "
+            f"{cache.max_bytes / 1e6:.0f} MB, the oldest go first; none with --no-cache or "
+            f"{CACHE_VARIABLE}=off"
+        )
 
 
 def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:
@@ -255,10 +335,20 @@ class Line:
         bar: shows how far all scans are.
         scans: how many there are.
         in_flight: how many of them are in work at a time.
+        places: of the results.
+        waits: for scans that another process is at work on.
     """
 
     def __init__(
-        self, segmenter: Segmenter, arguments: Arguments, bar: Bar, scans: int, in_flight: int
+        self,
+        segmenter: Segmenter,
+        arguments: Arguments,
+        bar: Bar,
+        scans: int,
+        in_flight: int,
+        places: ResultPlaces,
+        *,
+        waits: bool = False,
     ) -> None:
         from ddmseg.interfaces.progress import ScanProgress
         from ddmseg.pipeline.monitoring.recorder import Recorder, monitor_folder
@@ -268,6 +358,8 @@ class Line:
         self._segmenter = segmenter
         self._arguments = arguments
         self._in_flight = in_flight if in_flight < min(scans, arguments.scans_at_once) else None
+        self._places = places
+        self._waits = self.stopping if waits else None
         self._recorder = Recorder(monitor_folder(arguments.monitor), say)
 
     def read(self, numbered: tuple[int, Scan]) -> Work:
@@ -277,9 +369,10 @@ class Line:
         from ddmseg.pipeline.throughput.room import require_room
 
         number, scan = numbered
-        wanted = self._arguments
+        wanted, voxels = self._arguments, _voxels(scan)
+        request = self._places.take(scan, voxels=voxels, waits=self._waits)
         start = time.perf_counter()
-        require_room(self._segmenter, _voxels(scan))
+        require_room(self._segmenter, voxels)
         deadline = self._segmenter.start_clock(wanted.segmentation, writes=True)
         progress = self._stoppable(self.progress.begin(number))
         if scan.series is not None:
@@ -287,7 +380,7 @@ class Line:
         else:
             volume = read_volume(scan.path, volume=wanted.volume, accept_nan=wanted.accept_nan)
         state = self._segmenter.prepare(volume, wanted.segmentation, progress, deadline)
-        return Work(scan, start, progress, state)
+        return Work(scan, start, progress, state, request)
 
     def solve(self, work: Work) -> Work:
         """Encode and denoise."""
@@ -298,7 +391,7 @@ class Line:
         from ddmseg.pipeline.outputs.write import write_outputs
 
         scan, arguments = work.scan, self._arguments
-        segmentation = self._told(self._segmenter.restore(work.state))
+        segmentation = self._told(self._segmenter.restore(work.state), work.request)
         quality = segmentation.quality
         if quality.verdict == "fail" and arguments.on_fail != "warn":
             self._recorder.record(segmentation, series=scan.series)
@@ -308,9 +401,10 @@ class Line:
             segmentation,
             scan.folder(arguments.folder),
             stem=scan.stem,
-            overwrite=arguments.overwrite,
+            overwrite=True,  # what must not be replaced was refused when the place was claimed
             probabilities=arguments.segmentation.probabilities,
             dicom=_dicom_target(scan, arguments),
+            claim=self._places.claim(scan),
         )
         self._recorder.record(segmentation, series=scan.series, written=written)
         (report,) = [path for path in written if path.name.endswith("_report.html")]
@@ -318,12 +412,12 @@ class Line:
         spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'))}"
         return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
 
-    def _told(self, segmentation: Segmentation) -> Segmentation:
-        """Add to the receipt that fewer scans were in work at a time than asked for."""
-        if self._in_flight is None:
-            return segmentation
-        memory = {**segmentation.receipt["memory"], "scans_at_once": self._in_flight}
-        return replace(segmentation, receipt={**segmentation.receipt, "memory": memory})
+    def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
+        """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
+        receipt = {**segmentation.receipt, REQUEST: request}
+        if self._in_flight is not None:
+            receipt["memory"] = {**receipt["memory"], "scans_at_once": self._in_flight}
+        return replace(segmentation, receipt=receipt)
 
     def _stoppable(self, progress: Callable[[str, float], None]) -> Callable[[str, float], None]:
         """Give a scan up between two steps once the command ends."""
@@ -345,12 +439,14 @@ class Work:
         start: when its reading began.
         progress: gets stage and fraction.
         state: what the last stage made of it.
+        request: what was asked for.
     """
 
     scan: Scan
     start: float
     progress: Callable[[str, float], None]
     state: Any
+    request: dict[str, Any]
 
 
 class _GivenUpError(Exception):

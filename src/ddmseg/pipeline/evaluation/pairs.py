@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_stem
+from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, is_nifti_name, nifti_stem
 
 LABEL_ENDINGS = (
     *("dseg", "seg", "aseg", "aparc+aseg", "synthseg", "segmentation", "labels", "label", "lbl"),
@@ -73,7 +73,7 @@ def find_label_maps(named: Path) -> list[Path]:
     files = sorted(
         path
         for path in named.rglob("*")
-        if path.name.endswith(NIFTI_SUFFIXES)
+        if is_nifti_name(path)
         and not any(part.startswith(".") for part in path.relative_to(named).parts)
         and not _MAPS.search(nifti_stem(path))
     )

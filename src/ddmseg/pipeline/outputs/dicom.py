@@ -13,12 +13,11 @@ from ddmseg.imaging.dicom.seg import write_dicom_seg
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.outputs.dicom_report import report_picture
+from ddmseg.pipeline.outputs.names import DICOM_REPORT as DICOM_REPORT
+from ddmseg.pipeline.outputs.names import DICOM_SEG as DICOM_SEG
 from ddmseg.pipeline.segmentation import Segmentation
 
 DicomSegForm = Literal["binary", "labelmap", "none"]
-
-DICOM_SEG = "_dseg.dcm"
-DICOM_REPORT = "_report.dcm"
 
 Writer = Callable[[Segmentation, Path], None]
 

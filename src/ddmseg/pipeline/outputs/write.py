@@ -1,18 +1,13 @@
 """The files of one segmentation, in BIDS-derivative names: all of them or none.
 
-Everything is first written to a hidden folder beside its place; only when the
-last file is complete are they moved in, the receipt at the end. Whoever finds
-a receipt finds the whole set.
+Whoever finds a receipt finds the whole set.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ddmseg.errors import OutputError, UsageError
@@ -20,7 +15,17 @@ from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE
-from ddmseg.pipeline.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
+from ddmseg.imaging.source_file import file_sha256
+from ddmseg.pipeline.outputs.claim import Claim, claimed
+from ddmseg.pipeline.outputs.dicom import DicomTarget, dicom_writers
+from ddmseg.pipeline.outputs.names import PROBABILITIES as PROBABILITIES
+from ddmseg.pipeline.outputs.names import RECEIPT as RECEIPT
+from ddmseg.pipeline.outputs.names import SAMPLES as SAMPLES
+from ddmseg.pipeline.outputs.names import STEPS as STEPS
+from ddmseg.pipeline.outputs.names import SUFFIXES, VOLUME, check_place, result_paths
+from ddmseg.pipeline.outputs.names import existing_outputs as existing_outputs
+from ddmseg.pipeline.outputs.staging import move_in, settle, staging
+from ddmseg.pipeline.outputs.standing import check_free
 from ddmseg.pipeline.outputs.tables import (
     write_label_table,
     write_label_table_dictionary,
@@ -32,32 +37,7 @@ from ddmseg.pipeline.quality.reasons import reason_code
 from ddmseg.pipeline.report.page import render_report
 from ddmseg.pipeline.segmentation import Segmentation
 
-SUFFIXES = (
-    "_dseg.nii.gz",
-    "_dseg.tsv",
-    "_dseg.json",
-    "_desc-uncertainty_map.nii.gz",
-    "_desc-discrepancy_map.nii.gz",
-    "_volumes.tsv",
-    "_volumes.json",
-    "_qc.json",
-    "_report.html",
-    DICOM_SEG,
-    DICOM_REPORT,
-    "_desc-samples_dseg.nii.gz",
-    "_desc-steps_dseg.nii.gz",
-    "_probseg.nii.gz",
-    "_receipt.json",
-)
-"""What follows the stem, in the order of writing; the receipt is last."""
-
 Writer = Callable[[Segmentation, Path], None]
-
-VOLUME = ".nii.gz"
-RECEIPT = "_receipt.json"
-PROBABILITIES = "_probseg.nii.gz"
-SAMPLES = "_desc-samples_dseg.nii.gz"
-STEPS = "_desc-steps_dseg.nii.gz"
 
 
 def write_outputs(
@@ -68,13 +48,15 @@ def write_outputs(
     overwrite: bool = False,
     probabilities: bool = False,
     dicom: DicomTarget | None = None,
+    claim: Claim | None = None,
 ) -> list[Path]:
     """Write the files of one scan and return their paths, the receipt last.
 
     The receipt gets ``outputs``: the SHA-256 of every other file. The same
     segmentation gives the same bytes, but for DICOM, which holds its time and UIDs.
     With ``overwrite`` an older set is replaced as a whole, its probabilities
-    included; when anything fails it is put back.
+    included; when anything fails it is put back. What a killed run left of this result
+    is finished or swept first.
 
     Args:
         segmentation: what to write.
@@ -83,10 +65,12 @@ def write_outputs(
         overwrite: replace the files of an earlier run.
         probabilities: also write ``_probseg.nii.gz``.
         dicom: what the DICOM files refer to; None writes none.
+        claim: on this place, when the caller holds it already.
 
     Raises:
         ScanError: when the source of the DICOM files cannot be read any more.
-        OutputError: when files exist already or cannot be written.
+        OutputError: when files exist already or cannot be written, or when another process is
+            writing them.
         UsageError: when probabilities are wanted but the segmentation has none.
     """
     if probabilities and segmentation.probabilities is None:
@@ -97,14 +81,17 @@ def write_outputs(
         for suffix in _wanted(segmentation, probabilities=probabilities)
         if suffix in writers or suffix == RECEIPT
     ]
-    with _errors_named(folder):
-        existing = _check_free(folder, stem, overwrite=overwrite)
-        with _packing() as packer, _staging(folder, stem) as staging:
-            work = {staging / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
+    check_place(folder, stem)
+    held = claimed(folder, stem) if claim is None else nullcontext(claim)
+    with _errors_named(folder), held:
+        settle(folder, stem)
+        existing = check_free(folder, stem, overwrite=overwrite)
+        with _packing() as packer, staging(folder, stem) as place:
+            work = {place / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
             _write_all(segmentation, work, packer)
-            _write_receipt(segmentation, _paths(staging, stem, wanted))
-            _move_in(_paths(staging, stem, wanted), folder, existing)
-    return _paths(folder, stem, wanted)
+            _write_receipt(segmentation, result_paths(place, stem, wanted))
+            move_in(result_paths(place, stem, wanted), folder, existing)
+    return result_paths(folder, stem, wanted)
 
 
 @contextmanager
@@ -148,27 +135,6 @@ def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
     return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
 
 
-def existing_outputs(folder: Path, stem: str) -> list[Path]:
-    """Return the files that an earlier run left for a scan of that stem."""
-    return [path for path in _paths(folder, stem, SUFFIXES) if path.exists()]
-
-
-def _check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
-    """Return the files of an earlier run that are to be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; the results need a folder: name another place")
-    existing = existing_outputs(folder, stem)
-    if existing and not overwrite:
-        raise OutputError(
-            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
-        )
-    return existing
-
-
-def _paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
-    return [folder / f"{stem}{suffix}" for suffix in suffixes]
-
-
 @contextmanager
 def _errors_named(folder: Path) -> Iterator[None]:
     """Turn what the file system says into one line for the user."""
@@ -178,54 +144,6 @@ def _errors_named(folder: Path) -> Iterator[None]:
         raise OutputError(
             f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
         ) from error
-
-
-@contextmanager
-def _staging(folder: Path, stem: str) -> Iterator[Path]:
-    """A hidden folder inside the output folder, so that moving in is a mere renaming."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    # Named before it is made: Ctrl-C between the two leaves nothing behind.
-    staging = folder / f".{stem[:100]}.{secrets.token_hex(8)}"
-    done = False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging.mkdir(mode=0o700)
-        yield staging
-        done = True
-    except OutputError as error:
-        # the user knows the file by the place where it was to be
-        raise OutputError(str(error).replace(str(staging), str(folder))) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not done:
-            _remove_empty(made)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Take back the folders made for this run, innermost first, unless something is in them."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _move_in(staged: Sequence[Path], folder: Path, existing: Sequence[Path]) -> None:
-    """Move the old set out and the new one in; on any failure put the old one back."""
-    aside = staged[0].parent / "replaced"
-    aside.mkdir()
-    moved: list[tuple[Path, Path]] = []
-    # the old receipt goes first: from here on nothing claims that the set is complete
-    pairs = [(path, aside / path.name) for path in reversed(existing)]
-    pairs += [(path, folder / path.name) for path in staged]
-    try:
-        for source, target in pairs:
-            source.replace(target)
-            moved.append((source, target))
-    except BaseException:
-        for source, target in reversed(moved):
-            target.replace(source)
-        raise
 
 
 def _write_labels(segmentation: Segmentation, path: Path) -> None:
@@ -296,7 +214,7 @@ def _write_steps(segmentation: Segmentation, path: Path) -> None:
 
 def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
     *others, receipt = staged
-    hashes = {path.name: _sha256(path) for path in others}
+    hashes = {path.name: file_sha256(path) for path in others}
     write_json(receipt, {**segmentation.receipt, "outputs": hashes})
 
 
@@ -314,8 +232,3 @@ _WRITERS: dict[str, Writer] = {
     SAMPLES: _write_samples,
     STEPS: _write_steps,
 }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

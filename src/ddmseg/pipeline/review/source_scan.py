@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import DdmsegError, ScanError
-from ddmseg.imaging.datasets.case import NIFTI_SUFFIXES, nifti_stem
+from ddmseg.imaging.datasets.case import is_nifti_name, nifti_stem
 from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.review.results import ScanResult
 
@@ -62,7 +62,7 @@ def _of_those_names(names: set[str], folders: Sequence[Path]) -> Iterator[Path]:
             left -= 1
             if left < 0:
                 return
-            if path.name.endswith(NIFTI_SUFFIXES) and nifti_stem(path) in names:
+            if is_nifti_name(path) and nifti_stem(path) in names:
                 yield path
 
 

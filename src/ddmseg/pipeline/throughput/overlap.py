@@ -44,6 +44,10 @@ class _Piece(Generic[Item]):
     error: BaseException | None = None
 
 
+class WorkerError(Exception):
+    """The thread of a stage ended for a reason that no item is to blame for."""
+
+
 def overlapped(
     items: Sequence[Item],
     stages: Sequence[Stage],
@@ -66,6 +70,7 @@ def overlapped(
 
     Raises:
         SettingsError: when ``in_flight`` is below 1.
+        WorkerError: when the thread of a stage ended: nothing more would ever come.
         BaseException: what is no Exception, such as KeyboardInterrupt, from any stage.
     """
     if in_flight < 1:
@@ -89,9 +94,9 @@ def _outcomes(
     room: threading.Semaphore,
     stop: threading.Event,
 ) -> Generator[Outcome[Item], None, None]:
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()
         # no variable keeps a piece while the next one is waited for: it may hold a gigabyte
         for outcome in map(_Finish(last), pieces):
             yield outcome
@@ -100,7 +105,8 @@ def _outcomes(
         stop.set()
         room.release()  # whoever waits for room sees that there is no more to do
         for worker in workers:
-            worker.join()
+            if worker.ident is not None:  # was there a thread to be had for it?
+                worker.join()
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class _Finish:
 
     def __call__(self, piece: _Piece[Item]) -> Outcome[Item]:
         done = _advanced(piece, self.stage, caught=Exception)
-        if done.error is not None and not isinstance(done.error, Exception):
+        if isinstance(done.error, WorkerError) or not isinstance(done.error, Exception | None):
             raise done.error
         return Outcome(done.item, None if done.error else done.value, done.error)
 
@@ -133,12 +139,21 @@ def _work(
     belt: SimpleQueue[_Piece[Any] | None],
     stop: threading.Event,
 ) -> None:
-    """What the thread of one stage does, until no piece comes any more."""
-    for piece in pieces:
-        if not stop.is_set():
-            belt.put(_advanced(piece, stage, caught=BaseException))
-        del piece
-    belt.put(None)
+    """What the thread of one stage does, until no piece comes any more.
+
+    Whatever ends it is passed on: whoever waits for its pieces would wait for ever.
+    """
+    try:
+        for piece in pieces:
+            if not stop.is_set():
+                belt.put(_advanced(piece, stage, caught=BaseException))
+            del piece
+    except BaseException as error:
+        ended = WorkerError(f"a worker ended ({type(error).__name__}: {error})")
+        ended.__cause__ = error
+        belt.put(_Piece(None, None, ended))
+    finally:
+        belt.put(None)
 
 
 def _advanced(piece: _Piece[Item], stage: Stage, *, caught: type[BaseException]) -> _Piece[Item]:

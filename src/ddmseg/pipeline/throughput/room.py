@@ -72,7 +72,8 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
 def voxels_in_header(path: Path) -> int:
     """Return the voxels of one volume of a NIfTI file; 0 when the header cannot be read.
 
-    What is wrong with the file is said when it is read.
+    What is wrong with the file is said when it is read. A pipe is not opened: that would wait
+    for a writer.
     """
     try:
         return math.prod(read_header(path, volume=0)[1].shape)

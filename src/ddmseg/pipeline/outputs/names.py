@@ -1,0 +1,103 @@
+"""What the files of a result are called, and whether a disk can hold such names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddmseg.errors import OutputError
+from ddmseg.imaging.atomic import PARTIAL, system_reason
+
+VOLUME = ".nii.gz"
+RECEIPT = "_receipt.json"
+PROBABILITIES = "_probseg.nii.gz"
+SAMPLES = "_desc-samples_dseg.nii.gz"
+STEPS = "_desc-steps_dseg.nii.gz"
+DICOM_SEG = "_dseg.dcm"
+DICOM_REPORT = "_report.dcm"
+
+SUFFIXES = (
+    "_dseg.nii.gz",
+    "_dseg.tsv",
+    "_dseg.json",
+    "_desc-uncertainty_map.nii.gz",
+    "_desc-discrepancy_map.nii.gz",
+    "_volumes.tsv",
+    "_volumes.json",
+    "_qc.json",
+    "_report.html",
+    DICOM_SEG,
+    DICOM_REPORT,
+    SAMPLES,
+    STEPS,
+    PROBABILITIES,
+    RECEIPT,
+)
+"""What follows the stem, in the order of writing; the receipt is last."""
+
+
+_BYTES_PER_VOXEL = 2.0  # the demo scan's results: 14.5 MB for 7.1 million voxels
+_PROBABILITY_BYTES_PER_VOXEL = 8.0
+_BYTES_BESIDE = 500_000
+
+
+def result_paths(folder: Path, stem: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Return the places of the files of a result."""
+    return [folder / f"{stem}{suffix}" for suffix in suffixes]
+
+
+def existing_outputs(folder: Path, stem: str) -> list[Path]:
+    """Return the files that an earlier run left for a scan of that stem, links included."""
+    return [path for path in result_paths(folder, stem) if os.path.lexists(path)]
+
+
+def check_place(folder: Path, stem: str) -> None:
+    """Find out before the work whether results of these names can be stored in a folder.
+
+    Raises:
+        OutputError: when it is no folder, cannot be written to or the names are too long.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.exists():
+        raise OutputError(f"{nearest} is a link that leads nowhere; mend it or name another place")
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is a file; the results need a folder: name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{nearest}: no permission to write there; choose another folder")
+    longest = max(SUFFIXES, key=len)
+    try:
+        for place in (nearest / f"{stem}{longest}", folder / f".{stem}" / f"{PARTIAL}{stem}"):
+            with contextlib.suppress(FileNotFoundError):
+                place.lstat()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: results named {stem}{longest} cannot be stored there "
+            f"({system_reason(error)}); rename the scan or choose another folder"
+        ) from error
+    in_the_way = [path for path in existing_outputs(folder, stem) if path.is_dir()]
+    if in_the_way:
+        raise OutputError(f"{in_the_way[0]} is a folder; remove it or choose another place")
+
+
+def check_space(folder: Path, voxels: int, *, probabilities: bool) -> None:
+    """Find out before the work whether the disk has room for the results of one scan.
+
+    Args:
+        folder: of the results.
+        voxels: of the scan; 0 where that is not known.
+        probabilities: whether these are written.
+
+    Raises:
+        OutputError: when it has not.
+    """
+    per_voxel = _PROBABILITY_BYTES_PER_VOXEL if probabilities else _BYTES_PER_VOXEL
+    needed = _BYTES_BESIDE + per_voxel * voxels
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder}: {free / 1e6:.1f} MB free, and the results of this scan take about "
+            f"{needed / 1e6:.1f} MB; free some space or choose another folder"
+        )
