@@ -121,13 +121,13 @@ def test_a_plain_file_that_goes_on_is_refused_by_its_length(tmp_path: Path) -> N
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.nii.gz")
-    with pytest.raises(ScanError, match="a pipe or a device; give a"):
+    with pytest.raises(ScanError, match="a pipe, not a file; give"):
         read_volume(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
 def test_a_device_is_refused(path: str) -> None:
-    with pytest.raises(ScanError, match="a pipe or a device"):
+    with pytest.raises(ScanError, match="a device, not a file"):
         read_volume(path)
 
 

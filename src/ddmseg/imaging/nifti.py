@@ -177,4 +177,6 @@ def _placed(img: SpatialImage, name: str) -> tuple[NDArray[np.float64], Any, Not
         return img.affine, header, (sides_unknown(),)
     header, notes = mended(header, name)
     affine, doubts = place(header, name)
+    if np.allclose(affine, img.affine, atol=1e-4):
+        affine = img.affine  # the header's numbers are rounded
     return affine, header, (*notes, *doubts)
