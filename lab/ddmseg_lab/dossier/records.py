@@ -50,7 +50,7 @@ class Records:
         if not self._take(name):
             return None
         try:
-            found = read_json(path, most_bytes=64 << 20)
+            found = read_json(path, most_bytes=MAX_BYTES)
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
         if not isinstance(found, dict):
