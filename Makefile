@@ -12,7 +12,7 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check
 SCAN := src/ddmseg/demo/colin27_t1.nii.gz
 
-.PHONY: help demo test test-product test-lab check format docs bench clean
+.PHONY: help demo test test-product test-lab check format docs manifest bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -66,6 +66,9 @@ format: $(VENV)/.dev-stamp  ## put the code in shape
 
 docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg ddmseg_lab
+
+manifest: $(VENV)/.package-stamp  ## write the hashes of the shipped weights, after a change of them
+	$(BIN)/python -m ddmseg.pipeline.manifest
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
 # Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves

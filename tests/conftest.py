@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from session import data_folder  # isort: split
+from session import data_folder, hosts_asked_for, nothing_leaves_the_machine  # isort: split
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from ddmseg.imaging.labels import structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume
 
-__all__ = ["data_folder"]
+__all__ = ["data_folder", "hosts_asked_for", "nothing_leaves_the_machine"]
 
 MakeSegmentation = Callable[..., Segmentation]
 

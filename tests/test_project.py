@@ -176,3 +176,19 @@ def test_weights_are_small_safetensors_with_a_card() -> None:
         if path.suffix == ".safetensors":
             assert path.with_suffix(".json").is_file()
             assert path.stat().st_size <= 16 * 2**20
+
+
+def test_ci_installs_the_tested_versions_and_takes_torch_from_where_pip_finds_it() -> None:
+    assert "PIP_CONSTRAINT" in text(".ci/run")
+    pinned = dict(line.split("==") for line in text(".ci/constraints.txt").splitlines())
+    assert "torch" not in pinned
+    extras = settings()["project"]["optional-dependencies"]
+    floors = {
+        name: low
+        for need in extras["node"] + extras["review"]
+        if ">=" in need
+        for name, low in [need.split(">=")]
+    }
+    for name in ("filelock", "h11", "pillow"):
+        numbers = [[int(n) for n in v.split(".")] for v in (pinned[name], floors[name])]
+        assert numbers[0] >= numbers[1], name

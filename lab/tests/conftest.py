@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from session import data_folder
+from session import data_folder, hosts_asked_for, nothing_leaves_the_machine
 
-__all__ = ["data_folder"]
+__all__ = ["data_folder", "hosts_asked_for", "nothing_leaves_the_machine"]

@@ -12,6 +12,7 @@ Public names:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from ddmseg.pipeline.segmentation import Segmentation as Segmentation
 
 __version__ = "0.1.0"
+
+# OpenMP reads these once, when torch is loaded. A thread that waits for another would keep its
+# processor busy meanwhile: beside other work the other then waits for a processor, and a scan
+# takes many times as long. The few turns left are some 40 microseconds, what waking costs.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
 
 _HOMES = {
     "Segmentation": "ddmseg.pipeline.segmentation",

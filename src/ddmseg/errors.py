@@ -123,5 +123,6 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     >>> did_you_mean("step", ["steps", "samples"])
     " (did you mean 'steps'?)"
     """
-    near = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    # a long word is like none of them, and comparing it would take long
+    near = difflib.get_close_matches(word[:80], list(allowed), n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""

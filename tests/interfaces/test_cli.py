@@ -20,6 +20,7 @@ from ddmseg.interfaces.commands.models import describe, scores
 from ddmseg.interfaces.messages import reason_of
 from ddmseg.pipeline import zoo
 from ddmseg.pipeline.checkpoint import read_card
+from ddmseg.pipeline.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ["torch", "numpy", "scipy", "nibabel", "monai", "matplotlib", "jinja2"]
@@ -173,6 +174,7 @@ def test_models_says_what_the_card_says(tiny_model, tmp_path, monkeypatch, ddmse
         "scores": {"validation": {"sampled_dice": 0.85143, "all_empty": False}},
     }
     (tmp_path / "tiny.json").write_text(json.dumps(card))
+    write_manifest(tmp_path)
     monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path)
     outcome = ddmseg("models")
     assert outcome.code == 0
@@ -214,6 +216,7 @@ def tiny_zoo(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for suffix in (".safetensors", ".json"):
         data = tiny_model.with_suffix(suffix).read_bytes()
         (folder / f"tiny{suffix}").write_bytes(data)
+    write_manifest(folder)
     monkeypatch.setattr(zoo, "weights_folder", lambda: folder)
     return folder
 

@@ -190,3 +190,43 @@ def test_a_real_truth_agrees_with_itself_moved_by_nothing(ddmseg, data_folder, t
     assert outcome.code == 0
     assert set(dice_of(tmp_path / "out").values()) == {1.0}
     assert {structure for _, structure in dice_of(tmp_path / "out")} == {"label 1", "label 2"}
+
+
+def write_real(path: Path, off: float) -> None:
+    """As :func:`write`, in real numbers that are off by some hundredths."""
+    write(path)
+    labels = np.asarray(nib.load(path).dataobj).astype(np.float32)
+    nib.Nifti1Image(np.where(labels > 0, labels - off, labels), np.eye(4)).to_filename(path)
+
+
+def test_nearly_whole_ids_are_rounded_and_that_is_said(ddmseg, tmp_path) -> None:
+    ours, theirs = tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
+    write_real(ours, 0.04)
+    write_real(theirs, 0.0)
+    outcome = ddmseg("evaluate", ours, theirs, "-o", tmp_path / "out")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert set(dice_of(tmp_path / "out").values()) == {1.0}
+    told = f"1 label map ({ours}): ids up to 0.04 from whole numbers, rounded"
+    assert told in json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
+    assert told in outcome.err
+
+
+def test_integers_that_nibabel_scaled_are_label_maps(ddmseg, tmp_path) -> None:
+    path = tmp_path / "a.nii.gz"
+    write(path)
+    labels = np.asarray(nib.load(path).dataobj).astype(np.float64)
+    image = nib.Nifti1Image(labels, np.eye(4))
+    image.set_data_dtype(np.int16)
+    image.to_filename(path)
+    values = np.unique(nib.load(path).get_fdata())
+    assert not np.array_equal(values, np.rint(values))
+    assert ddmseg("evaluate", path, path, "-o", tmp_path / "out").code == 0
+
+
+def test_ids_further_from_whole_numbers_are_refused(ddmseg, tmp_path) -> None:
+    ours, theirs = tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
+    write_real(ours, 0.06)
+    write_real(theirs, 0.0)
+    outcome = ddmseg("evaluate", ours, theirs, "-o", tmp_path / "out")
+    assert outcome.code == 1
+    assert any("not a label map: it holds values that are no whole" in e for e in outcome.errors)

@@ -15,6 +15,8 @@ from ddmseg.pipeline.checkpoint import load_weights
 from ddmseg.pipeline.engines import catalogue, engine
 from ddmseg.pipeline.engines.agreement import Agreement, check_image
 from ddmseg.pipeline.engines.graph import export_graph
+from ddmseg.pipeline.engines.runtimes import import_openvino
+from installed import need
 from toy_head import everything_in, write_head
 
 
@@ -63,7 +65,7 @@ def test_an_onnx_file_computes_the_coarse_logits(ddmseg, tiny_model, tmp_path) -
 
 
 def test_an_openvino_pair_computes_the_coarse_logits(ddmseg, tiny_model, tmp_path) -> None:
-    openvino = pytest.importorskip("openvino")
+    need("openvino")
     outcome = ddmseg("export", tiny_model, "-o", tmp_path, "--format", "openvino")
     assert (outcome.code, outcome.errors) == (0, [])
     assert [p for p in everything_in(tmp_path) if p.startswith("tiny")] == [
@@ -73,8 +75,10 @@ def test_an_openvino_pair_computes_the_coarse_logits(ddmseg, tiny_model, tmp_pat
     told = facts(tmp_path / "tiny_encoder.json")
     image = torch.randn(told["input"]["shape"], generator=torch.Generator().manual_seed(0))
     assert list(image.shape) == [1, 1, 32, 32, 32]  # a training patch
-    compiled = openvino.Core().compile_model(
-        tmp_path / "tiny_encoder.xml", "CPU", told["compile_with"]
+    compiled = (
+        import_openvino()
+        .Core()
+        .compile_model(tmp_path / "tiny_encoder.xml", "CPU", told["compile_with"])
     )
     with torch.no_grad():
         wanted = model(image).movedim(1, -1).numpy()
@@ -118,8 +122,7 @@ def test_wrong_words_are_refused(ddmseg, words, told) -> None:
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_a_scan_gets_the_same_labels_from_every_engine(segment, tmp_path, name) -> None:
-    for module in catalogue.KINDS[name].needs:
-        pytest.importorskip(module)
+    need(*catalogue.KINDS[name].needs)
     scan = write_head(tmp_path / "scan.nii.gz")
     for chosen in ("torch", name):
         # features kept from torch must not be taken for those of the engine
@@ -141,8 +144,7 @@ def test_the_receipt_names_torch_where_nothing_else_was_asked_for(segment, tmp_p
 
 
 def installed_eight_bits() -> None:
-    for module in catalogue.KINDS["openvino-int8"].needs:
-        pytest.importorskip(module)
+    need(*catalogue.KINDS["openvino-int8"].needs)
 
 
 def test_eight_bits_are_there_by_name(segment, tmp_path) -> None:

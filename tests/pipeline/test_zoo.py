@@ -9,6 +9,7 @@ import pytest
 
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.pipeline import zoo
+from ddmseg.pipeline.manifest import write_manifest
 
 CARD = {"name": "anatomy", "labels": [0, 2, 41], "settings": {}, "licence": "Apache-2.0"}
 
@@ -24,6 +25,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         card = {**CARD, "name": name, "checksum": hashlib.sha256(data).hexdigest()}
         (tmp_path / f"{name}.json").write_text(json.dumps(card))
     monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path)
+    write_manifest(tmp_path)
     return tmp_path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.pipeline.json_reader import read_json
 from ddmseg.pipeline.scores import Score, read_scores, write_scores
 
 SCORES_FILE = "scores.tsv"
@@ -78,7 +79,7 @@ def read_record(folder: Path) -> tuple[Record, list[Score]] | None:
     if not path.is_file():
         return None
     try:
-        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+        record = Record(**read_json(path))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: not a record of a row ({error}); run the row again") from error
     return record, read_scores(folder / SCORES_FILE)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
+from ddmseg.pipeline.json_reader import read_json
 from ddmseg_lab.records import WEIGHTS, read_rows
 
 MAX_BYTES = 256 << 20
@@ -50,7 +50,7 @@ class Records:
         if not self._take(name):
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, most_bytes=MAX_BYTES)
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
         if not isinstance(found, dict):

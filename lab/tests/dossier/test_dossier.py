@@ -10,6 +10,7 @@ import pytest
 
 from ddmseg.errors import CheckpointError, OutputError, UsageError
 from ddmseg.pipeline import zoo
+from ddmseg.pipeline.manifest import write_manifest
 from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
 from ddmseg_lab.dossier.figures import figures
 
@@ -116,6 +117,7 @@ def test_a_model_that_nobody_described_says_so(write, monkeypatch, tmp_path):
     (folder / "hippocampus_fine.json").write_text(
         json.dumps({**card, "name": "hippocampus_fine", "data": ""})
     )
+    write_manifest(folder)
     monkeypatch.setattr(zoo, "weights_folder", lambda: folder)
     texts = write()
     text = texts["model_card.md"]

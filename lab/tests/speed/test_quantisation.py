@@ -28,6 +28,7 @@ from ddmseg_lab.speed.quantisation_scores import (
     find_scan,
     truth_of,
 )
+from installed import need
 from toys import tiny_model
 
 
@@ -161,8 +162,7 @@ def test_a_development_scan_has_the_structures_in_common(bench, data_folder) -> 
 
 def test_every_group_of_layers_is_measured(bench, monkeypatch, tmp_path) -> None:
     """The order of the table: engines, then one group after the other, then all together."""
-    for module in ("onnx", "onnxscript", "onnxruntime", "openvino"):
-        pytest.importorskip(module)
+    need("onnx", "onnxscript", "onnxruntime", "openvino")
     monkeypatch.setattr(quantisation, "calibration_images", lambda model, card: [bench.scan.image])
     monkeypatch.setattr(quantisation, "make_graph", lambda *_, **__: b"")
     monkeypatch.setattr(quantisation, "quantise", lambda graph, ranges, keep: bytes([len(keep)]))
@@ -184,8 +184,7 @@ def test_every_group_of_layers_is_measured(bench, monkeypatch, tmp_path) -> None
 
 
 def test_rows_that_are_there_are_not_measured_again(bench, monkeypatch, tmp_path) -> None:
-    for module in ("onnx", "onnxscript", "onnxruntime", "openvino"):
-        pytest.importorskip(module)
+    need("onnx", "onnxscript", "onnxruntime", "openvino")
     monkeypatch.setattr(quantisation, "calibration_images", lambda model, card: [bench.scan.image])
     monkeypatch.setattr(quantisation, "make_graph", lambda *_, **__: b"")
     monkeypatch.setattr(quantisation, "quantise", lambda graph, ranges, keep: b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +80,26 @@ def read_volume(
     return Volume(scan.data, scan.affine, scan_name(path), header, notes)
 
 
-def read_label_map(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> LabelMap:
+def read_label_map(
+    path: PathLike,
+    *,
+    max_voxels: int = MAX_VOXELS,
+    within: float = 0.0,
+    tell: Callable[[float], None] | None = None,
+) -> LabelMap:
     """Read a label map; real numbers that are all whole are accepted.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file.
+        max_voxels: largest volume to accept.
+        within: how far from a whole number a value may lie; it is rounded then.
+        tell: is told how far, when any was.
 
     Raises:
         ScanError: as :func:`read_volume`, or when values are not whole numbers.
     """
     data, affine, header, _ = _read(Path(path), None, max_voxels, scan=False)
-    labels = checked_labels(data, affine, str(path), header=header)
+    labels = checked_labels(data, affine, str(path), header=header, within=within, tell=tell)
     return LabelMap(labels.data, labels.affine, scan_name(path), header)
 
 

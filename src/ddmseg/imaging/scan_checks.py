@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,23 @@ def checked_scan(
 
 
 def checked_labels(
-    data: NDArray[Any], affine: NDArray[Any], name: str, *, header: Any = None
+    data: NDArray[Any],
+    affine: NDArray[Any],
+    name: str,
+    *,
+    header: Any = None,
+    within: float = 0.0,
+    tell: Callable[[float], None] | None = None,
 ) -> LabelMap:
     """Return the array as a :class:`LabelMap` when it holds whole numbers.
+
+    Args:
+        data: 3-D, real or whole numbers.
+        affine: voxel index to RAS mm.
+        name: used in messages.
+        header: kept in the result.
+        within: how far from a whole number a value may lie; it is rounded then.
+        tell: is told how far, when any was.
 
     Raises:
         ScanError: when it is not 3-D or holds fractions, NaN or infinity.
@@ -85,13 +100,16 @@ def checked_labels(
     check_place(affine, data.shape, name, scan=False)
     if not np.issubdtype(data.dtype, np.integer):
         whole = np.rint(data)
-        # NaN is unequal to itself, so it is caught here too
-        if not np.array_equal(whole, data) or np.abs(whole).max() > np.iinfo(np.int32).max:
+        # NaN compares as false, so it is caught here too
+        off = float(np.abs(data - whole).max())
+        if not off <= within or np.abs(whole).max() > np.iinfo(np.int32).max:
             said = (
                 f"{name}: not a label map: it holds values that are no whole numbers; "
                 "give the labels, not the scan or a probability map"
             )
             raise ScanError(Reason(said, "no_label_map", {"file": name}))
+        if off and tell is not None:
+            tell(off)
         data = whole.astype(np.int32)
     return LabelMap(np.ascontiguousarray(data), affine, name, header)
 

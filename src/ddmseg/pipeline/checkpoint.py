@@ -7,16 +7,18 @@ the card of the weights that it fits.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddmseg.errors import CheckpointError, OutputError, SettingsError
+from ddmseg.errors import CheckpointError, MissingExtraError, OutputError, SettingsError
 from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder, system_reason
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -31,6 +33,10 @@ UNCHECKED_FORMAT = "1"
 """Without a checksum; runs that were begun with it can be resumed."""
 _NO_SUM = b"0" * 64
 _SUM = b'"sha256":"'
+SIZE_SLACK = 16 << 20
+"""Bytes by which a file may miss what its card asks for before it is read: what is wrong with a
+small one is better told by name."""
+
 
 Network = DiscrepancyDiffusionSegmenter | BaselineSegmenter
 
@@ -75,9 +81,9 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
 
     data = save({name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()})
     card = replace(card, checksum=hashlib.sha256(data).hexdigest())
-    text = json.dumps(asdict(card), indent=2, sort_keys=True) + "\n"
-    _replace_pair(path, data, text.encode())
-    return card
+    text = card.as_text().encode()
+    _replace_pair(path, data, text)
+    return replace(card, digest=hashlib.sha256(text).hexdigest())
 
 
 def copy_weights(source: Path, target: Path) -> None:
@@ -87,10 +93,8 @@ def copy_weights(source: Path, target: Path) -> None:
         CheckpointError: when they cannot be loaded.
         OutputError: when they cannot be written.
     """
-    data, card = _read_pair(source)
-    _replace_pair(
-        target, data, (json.dumps(asdict(card), indent=2, sort_keys=True) + "\n").encode()
-    )
+    data, card, _ = _read_pair(source)
+    _replace_pair(target, data, card.as_text().encode())
 
 
 def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
@@ -104,21 +108,37 @@ def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
         raise OutputError(f"cannot write {card_path}: {system_reason(error)}") from error
 
 
-def _read_pair(path: Path) -> tuple[bytes, Card]:
-    """Read weights and the card that fits them.
+def _read_pair(path: Path) -> tuple[bytes, Card, Settings]:
+    """Read weights, the card that fits them, and its settings.
 
     Raises:
         CheckpointError: when one is missing or there is no such card.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
-    data, card_path = path.read_bytes(), path.with_suffix(".json")
-    card, checksum = read_card(card_path), hashlib.sha256(data).hexdigest()
-    if card.checksum != checksum and next_card(card_path).is_file():
-        card = read_card(next_card(card_path))
-    if card.checksum != checksum:
-        raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
-    return data, card
+    card_path = path.with_suffix(".json")
+    refused: list[CheckpointError] = []
+    for place in filter(Path.is_file, (card_path, next_card(card_path))):
+        try:
+            card = read_card(place)
+            settings = _settings_of(card, place)
+            _check_size(path, settings, len(card.labels))
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == card.checksum:
+                return data, card, settings
+            raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
+        except CheckpointError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    raise CheckpointError(f"{card_path}: no such file; weights need a .json card beside them")
+
+
+def _settings_of(card: Card, path: Path) -> Settings:
+    try:
+        return settings_from_dict(Settings, card.settings)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: its settings are not known here ({error})") from error
 
 
 def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
@@ -140,24 +160,54 @@ def load_network(path: Path) -> tuple[Network, Card]:
     Raises:
         CheckpointError: when a file is missing, damaged or does not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    data, card, settings = _read_pair(path)
+    with _fitting(path):
+        return _filled(build_network(settings, len(card.labels)), data).eval(), card
 
-    data, card = _read_pair(path)
+
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Turn what torch, safetensors and MONAI say of weights that do not fit into one error."""
     try:
-        settings = settings_from_dict(Settings, card.settings)
-    except SettingsError as error:
-        raise CheckpointError(
-            f"{path.with_suffix('.json')}: its settings are not known here ({error})"
-        ) from error
-    model = build_network(settings, len(card.labels))
-    try:
-        model.load_state_dict(load(data))
-    except (SafetensorError, RuntimeError) as error:
+        yield
+    except MissingExtraError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"{path}: does not fit the network of its card ({first_reason(error)})"
         ) from error
-    return model.eval(), card
+
+
+def _check_size(path: Path, settings: Settings, classes: int) -> None:
+    """Refuse a file far from the size that its card asks for, before memory is taken.
+
+    Raises:
+        CheckpointError: with both sizes.
+    """
+    with _fitting(path), torch.device("meta"):  # shapes alone
+        state = build_network(settings, classes).state_dict()
+        needed = sum(w.numel() * w.element_size() for w in state.values())
+        held = path.stat().st_size
+        if not needed / 2 - SIZE_SLACK <= held <= 4 * needed + SIZE_SLACK:
+            raise ValueError(f"it needs {needed} bytes of weights and the file holds {held}")
+
+
+def _filled(model: Network, data: bytes) -> Network:
+    """Put the tensors of a safetensors file in a network.
+
+    Raises:
+        ValueError: when a number is not finite, or not of the kind that the network has.
+    """
+    from safetensors.torch import load
+
+    tensors, own = load(data), model.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and tensor.dtype != own[name].dtype:
+            raise ValueError(f"{name} holds {tensor.dtype} in place of {own[name].dtype}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    model.load_state_dict(tensors)
+    return model
 
 
 def adopt_weights(model: Network, path: Path) -> list[str]:
@@ -182,7 +232,7 @@ def adopt_weights(model: Network, path: Path) -> list[str]:
 
 def first_reason(error: Exception) -> str:
     """Return the first line that says something; torch puts a heading above it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
     return next((line for line in lines[1:] if line), lines[0])
 
 

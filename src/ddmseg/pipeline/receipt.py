@@ -55,7 +55,12 @@ def receipt(
             "shape": list(scan.shape),
             "spacing_mm": [round(s, 4) for s in scan.spacing_mm],
         },
-        "model": {"name": card.name, "weights_sha256": card.checksum, "steps": card.trained_steps},
+        "model": {
+            "name": card.name,
+            "weights_sha256": card.checksum,
+            "card_sha256": card.digest,
+            "steps": card.trained_steps,
+        },
         "settings": asdict(options),
         "spent": {
             "steps": answer.steps,

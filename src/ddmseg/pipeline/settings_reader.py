@@ -7,16 +7,31 @@ that file, so that rows of one table share their terms by construction.
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 import tomllib
 from dataclasses import MISSING
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ddmseg.errors import SettingsError, did_you_mean
+from ddmseg.pipeline.json_reader import check_depth, read_bounded
 
 S = TypeVar("S")
 
 EXTENDS = "extends"
+MOST_BYTES = 1 << 16
+"""Of a settings file."""
+LONGEST_LINE = 1000
+"""tomllib takes memory with the square of a dotted key."""
+LONGEST_CHAIN = 16
+"""Files that extend each other."""
+HIGHEST = 10**12
+"""Whole numbers beyond it, and below its negative, are a slip of the hand."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -25,18 +40,28 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: a file is missing, not TOML, or extends itself.
     """
+    try:
+        return _read_chain(path)
+    except RecursionError:  # of tables within tables, and nothing else here calls itself
+        raise SettingsError(f"{path}: nested too deeply; give tables of settings") from None
+
+
+def _read_chain(path: Path) -> dict[str, Any]:
     raw: dict[str, Any] = {}
     seen: list[Path] = []
     following: Path | None = path
     while following is not None:
-        if following in seen:
+        # a path can be written in many ways
+        if following.resolve() in seen:
             raise SettingsError(f"{path}: extends itself; name another file")
-        seen.append(following)
+        seen.append(following.resolve())
+        if len(seen) > LONGEST_CHAIN:
+            raise SettingsError(f"{path}: extends more than {LONGEST_CHAIN} files, one by one")
         layer = _read_layer(following)
         base = layer.pop(EXTENDS, None)
         raw = _merged(layer, raw)
         if base is not None and not isinstance(base, str):
-            raise SettingsError(f"{following}: {EXTENDS}: got {base!r}; it must be a file name")
+            raise SettingsError(f"{following}: {EXTENDS}: got {shown(base)}; give a file name")
         following = None if base is None else following.parent / base
     return raw
 
@@ -45,11 +70,17 @@ def _read_layer(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingsError(f"{path}: no such settings file; give the path of a .toml file")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_bounded(path, most_bytes=MOST_BYTES).decode("utf-8")
+        if max(map(len, text.split("\n"))) > LONGEST_LINE:
+            raise ValueError(f"a line of more than {LONGEST_LINE} characters")
+        layer = tomllib.loads(text)
+        check_depth(layer)
+        return layer
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not a TOML file ({error})") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SettingsError(f"{path}: not a TOML file ({reason})") from error
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +90,11 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both_tables = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both_tables else value
     return result
+
+
+def shown(value: object) -> str:
+    """Return a value as it is told in a message: one short line, however long or deep it is."""
+    return _SHORT.repr(value)
 
 
 def settings_from_dict(kind: type[S], raw: dict[str, Any], *, prefix: str = "") -> S:
@@ -75,8 +111,9 @@ def settings_from_dict(kind: type[S], raw: dict[str, Any], *, prefix: str = "") 
     hints = get_type_hints(kind)
     unknown = [key for key in raw if key not in hints]
     if unknown:
+        name = shown(unknown[0])[1:-1]
         raise SettingsError(
-            f"{prefix}{unknown[0]}: unknown setting{did_you_mean(unknown[0], hints)}; "
+            f"{prefix}{name}: unknown setting{did_you_mean(name, hints)}; "
             f"allowed are {', '.join(hints)}"
         )
     values = {key: _checked(value, hints[key], f"{prefix}{key}") for key, value in raw.items()}
@@ -88,27 +125,45 @@ def settings_from_dict(kind: type[S], raw: dict[str, Any], *, prefix: str = "") 
 
 
 def _checked(value: Any, hint: Any, name: str) -> Any:
+    if hint is Any:
+        return value
+    if isinstance(hint, UnionType):  # of one kind and None, which is left out in a file
+        hint = get_args(hint)[0]
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
-            raise SettingsError(f"{name}: got {value!r}; it must be a table")
+            raise SettingsError(f"{name}: got {shown(value)}; it must be a table")
         return settings_from_dict(hint, value, prefix=f"{name}.")
     if get_origin(hint) is Literal:
         words = get_args(hint)
         if value not in words:
             raise SettingsError(
-                f"{name}: got {value!r}; allowed are {', '.join(words)}"
-                f"{did_you_mean(str(value), words)}"
+                f"{name}: got {shown(value)}; allowed are {', '.join(words)}"
+                f"{did_you_mean(shown(value), words)}"
             )
         return value
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
         if not isinstance(value, list | tuple):
-            raise SettingsError(f"{name}: got {value!r}; it must be a list")
+            raise SettingsError(f"{name}: got {shown(value)}; it must be a list")
         return tuple(_checked(item, inner, name) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise SettingsError(f"{name}: got {shown(value)}; it must be a table")
+        return {key: _checked(item, get_args(hint)[1], name) for key, item in value.items()}
+    return _checked_plain(value, hint, name)
+
+
+def _checked_plain(value: Any, hint: Any, name: str) -> Any:
+    """Return a number, text or truth value; a whole number may stand for another."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and abs(value) > HIGHEST:
+        raise SettingsError(f"{name}: got {shown(value)}; it must be within ±{HIGHEST:.0e}")
+    if hint is float and whole:
         return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise SettingsError(f"{name}: got {value!r}; it must be {_english(hint)}")
+    if not isinstance(value, hint) or (hint is int and not whole):
+        raise SettingsError(f"{name}: got {shown(value)}; it must be {_english(hint)}")
+    if hint is float and not math.isfinite(value):
+        raise SettingsError(f"{name}: got {value}; it must be a finite number")
     return value
 
 

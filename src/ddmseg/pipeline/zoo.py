@@ -77,6 +77,7 @@ def is_intact(path: Path) -> bool:
     card = read_card(path.with_suffix(".json"))
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == card.checksum
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest == card.checksum

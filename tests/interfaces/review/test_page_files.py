@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import json
 import os
 import re
@@ -97,3 +99,12 @@ def test_niivue_ships_with_its_licence() -> None:
     for part in ("fflate", "gl-matrix", "nifti-reader-js", "zarrita"):
         assert part in licence
     assert (STATIC / "niivue.umd.js").stat().st_size > 2_000_000
+
+
+def test_the_browser_takes_no_other_viewer_than_the_one_that_was_looked_at() -> None:
+    digest = hashlib.sha384((STATIC / "niivue.umd.js").read_bytes()).digest()
+    (told,) = re.findall(
+        r'<script src="/static/niivue.umd.js"[^>]*integrity="sha384-([^"]+)"',
+        (STATIC / "index.html").read_text(encoding="utf-8"),
+    )
+    assert told == base64.b64encode(digest).decode()

@@ -22,14 +22,14 @@ from ddmseg.pipeline.engines.graph import graph_key
 from ddmseg.pipeline.engines.graph_cache import GraphCache
 from ddmseg.pipeline.engines.runtimes import make_runtime
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from installed import need
 from toys import tiny_model
 
 FLOATS = [name for name, kind in KINDS.items() if kind.precision == "fp32"]
 
 
 def installed(name: str) -> None:
-    for module in KINDS[name].needs:
-        pytest.importorskip(module, reason=f"the extra {KINDS[name].extra} is not installed")
+    need(*KINDS[name].needs)
 
 
 @pytest.fixture(params=FLOATS)

@@ -24,6 +24,7 @@ from ddmseg.pipeline.engines.quantisation import (
 )
 from ddmseg.pipeline.engines.runtimes import make_runtime
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from installed import need
 from toys import tiny_model
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx or openvino is not installed")
@@ -120,7 +121,7 @@ def test_zero_is_exact_for_the_padding(graph, model) -> None:
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 @torch.inference_mode()
 def test_engines_compute_in_eight_bits_nearly_what_torch_does(name, model, graph, ranges) -> None:
-    pytest.importorskip("onnxruntime" if name == "onnx" else "openvino")
+    need("onnxruntime" if name == "onnx" else "openvino")
     image = check_image(model)
     ours = model.encode(image)
     found = {}

@@ -21,6 +21,7 @@ from ddmseg.pipeline.engines.graph_cache import GraphCache
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.segmentation import Segmentation
 from ddmseg.pipeline.zoo import model_path
+from installed import need
 
 START, SHAPE = (44, 50, 40), (96, 128, 96)
 """Of the part, in voxels of 1 mm: 48 x 64 x 48 for the model, the middle of the brain."""
@@ -60,8 +61,7 @@ def ours(shipped, part) -> Segmentation:
 
 @pytest.mark.parametrize("name", list(KINDS))
 def test_labels_are_those_of_torch_on_the_same_grid(name, shipped, part, graphs, ours) -> None:
-    for module in KINDS[name].needs:
-        pytest.importorskip(module, reason=f"the extra {KINDS[name].extra} is not installed")
+    need(*KINDS[name].needs)
     theirs = answer(shipped, part, make_engine(name, *shipped, cache=graphs))
     assert theirs.receipt["spent"]["engine"]["name"] == name
     assert theirs.labels.data.shape == part.shape

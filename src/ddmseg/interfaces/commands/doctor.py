@@ -19,7 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "n4": ("SimpleITK",),
     "dicom": ("highdicom", "pillow", "pydicom"),
     "node": ("highdicom", "pillow", "pydicom", "filelock", "pynetdicom"),
-    "review": ("fastapi", "filelock", "uvicorn"),
+    "review": ("fastapi", "filelock", "h11", "uvicorn"),
     "monitor": ("pyarrow",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),

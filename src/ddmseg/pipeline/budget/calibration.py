@@ -26,6 +26,7 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.pipeline.budget.costs import Draw, Rates, Size
 from ddmseg.pipeline.budget.prediction import size_of
 from ddmseg.pipeline.cache import cache_folder
+from ddmseg.pipeline.json_reader import read_json
 from ddmseg.pipeline.options import SegmentOptions
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _read(path: Path | None) -> Rates | None:
     if path is None:
         return None
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"))
+        numbers = read_json(path)
         rates = Rates(**{name: float(value) for name, value in numbers.items()})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -7,6 +7,9 @@ from typing import Literal
 
 from ddmseg.pipeline.config.checks import require, require_above_0, require_least
 
+MOST_CHANNELS = 4096
+MOST_BLOCKS = 64
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -43,6 +46,7 @@ class ModelSettings:
             require_least(1, self, f"model.{name}")
         for name in ("blocks", "fine_blocks"):
             require_least(0, self, f"model.{name}")
+        self._check_sizes()
         require(
             len(self.widths) >= 3 and all(w > 0 for w in self.widths),
             "model.widths",
@@ -103,3 +107,14 @@ class ModelSettings:
             self.level_blocks,
             "each must be at least 1",
         )
+
+    def _check_sizes(self) -> None:
+        """Refuse a network that no machine holds: a slip of the hand, or a card made up."""
+        sizes = ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group", "widths")
+        depths = ("blocks", "fine_blocks", "level_blocks")
+        for names, most in ((sizes, MOST_CHANNELS), (depths, MOST_BLOCKS)):
+            for name in names:
+                value = getattr(self, name)
+                largest = max(value, default=0) if isinstance(value, tuple) else value
+                require(largest <= most, f"model.{name}", value, f"must be at most {most}")
+        require(len(self.widths) <= 8, "model.widths", self.widths, "give at most 8 levels")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddmseg.errors import SettingsError
+from ddmseg.pipeline.settings_reader import shown
 
 RETIRED: dict[str, dict[str, Any]] = {
     "model": {"guided": False},
@@ -33,7 +34,7 @@ def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
             value = kept[table].pop(key, nothing)
             if value != nothing:
                 raise SettingsError(
-                    f"{table}.{key}: got {value!r}; second levels in patches are gone: take "
+                    f"{table}.{key}: got {shown(value)}; second levels in patches are gone: take "
                     "weights of one level, such as those that ddmseg models lists"
                 )
     return kept

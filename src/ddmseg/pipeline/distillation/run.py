@@ -24,6 +24,7 @@ from ddmseg.pipeline.config import Settings
 from ddmseg.pipeline.distillation.plan import LIGHT, Teacher, check_labels
 from ddmseg.pipeline.distillation.soft_labels import SoftLabelObjective, SoftLabels
 from ddmseg.pipeline.distillation.steps import ConsistencyObjective, ProgressiveObjective
+from ddmseg.pipeline.json_reader import read_json
 from ddmseg.pipeline.training.batches import Source
 from ddmseg.pipeline.training.objective import LossFunction
 from ddmseg.pipeline.training.trainer import Teaching, Trainer
@@ -176,7 +177,7 @@ def _check_teacher(folder: Path, teacher: Teacher) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no distillation to resume; start without --resume")
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))["checksum"]
+        there = read_json(path)["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read; start anew in another folder with -o"

@@ -17,6 +17,7 @@ from ddmseg.pipeline.engines.catalogue import KINDS, Precision
 from ddmseg.pipeline.engines.engine import check_graph, make_graph
 from ddmseg.pipeline.engines.graph import INPUT, contrasts
 from ddmseg.pipeline.engines.graph_cache import GraphCache, graphs_folder
+from ddmseg.pipeline.engines.runtimes import import_openvino
 from ddmseg.pipeline.receipt import NOTICE
 
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
@@ -112,8 +113,7 @@ def _write_openvino(graph: bytes, shape: list[int], xml: Path, weights: Path) ->
     With shapes left open OpenVINO 2026.4 gave NaN now and then; who needs another shape
     calls ``reshape`` on what was read.
     """
-    import openvino
-
+    openvino = import_openvino()
     model = openvino.Core().read_model(io.BytesIO(graph))
     model.reshape(shape)
     with atomic_write(xml) as structure, atomic_write(weights) as numbers:

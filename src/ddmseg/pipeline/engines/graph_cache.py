@@ -17,6 +17,7 @@ from typing import Any
 from ddmseg.errors import OutputError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.pipeline.cache import cache_folder
+from ddmseg.pipeline.json_reader import read_json
 
 MAX_GRAPHS = 12
 """Kept on disk; those that were unused longest go first."""
@@ -60,7 +61,7 @@ class GraphCache:
         if self.folder is None:
             return None
         try:
-            found = json.loads(self._note(self.folder, data, engine).read_text(encoding="utf-8"))
+            found = read_json(self._note(self.folder, data, engine))
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None

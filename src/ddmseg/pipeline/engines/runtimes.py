@@ -6,6 +6,7 @@ Neither is given a folder to write to nor asked to report anything to anybody.
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections import OrderedDict
 from typing import Any, Protocol
@@ -20,6 +21,24 @@ Array = NDArray[np.float32]
 
 SHAPES_KEPT = 4
 """Grids for which OpenVINO keeps a compiled graph: tiles have one, crops a few."""
+
+
+def import_openvino() -> Any:
+    """Return the module ``openvino``, imported without its telemetry.
+
+    Of itself it would ask for an analytics host as it is imported, and write an identity of
+    the user into the home folder. Without the package for that it goes on in silence.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name, ...)
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+        if before is not ...:
+            sys.modules[name] = before
+    return openvino
 
 
 class Runtime(Protocol):
@@ -43,6 +62,8 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors alone
+        # threads that wait sleep, as torch's do: see ddmseg/__init__.py
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
@@ -60,9 +81,7 @@ class OpenVino:
     """
 
     def __init__(self, graph: bytes) -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = import_openvino().Core()
         self._graph = self._core.read_model(io.BytesIO(graph))
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._lock = threading.Lock()

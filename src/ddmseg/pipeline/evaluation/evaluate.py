@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.pipeline.evaluation.agreement import Agreement, agreement
 from ddmseg.pipeline.evaluation.labels import LabelTable
-from ddmseg.pipeline.evaluation.notes import notes_on_labels, notes_on_scores
+from ddmseg.pipeline.evaluation.notes import notes_on_labels, notes_on_rounding, notes_on_scores
 from ddmseg.pipeline.evaluation.pairs import Pair, match_label_maps
 from ddmseg.pipeline.scores import Score, Summary, score_case, summarise
 
@@ -28,6 +29,9 @@ GRID_TOLERANCE = 0.1
 
 Quaternions in NIfTI headers can be off by some 0.08 mm at the rim of a head.
 """
+
+NEARLY_WHOLE = 0.05
+"""How far a label id may lie from a whole number: scaled integers round to near, not to whole."""
 
 _COUNTABLE = 2**20
 """Ids below this are found by counting, which is faster than sorting every voxel."""
@@ -65,11 +69,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What one pair gave: scores and the ids that either map holds, background left out."""
+    """What one pair gave: scores and the ids that either map holds, background left out.
+
+    ``rounded`` is how far ids were from whole numbers, by file.
+    """
 
     scores: list[Score]
     predicted: list[int]
     true: list[int]
+    rounded: dict[Path, float]
 
 
 def evaluate(
@@ -103,7 +111,8 @@ def evaluate(
     scores = _completed(by_case) if table is None else list(itertools.chain(*by_case.values()))
     predicted = Counter(itertools.chain.from_iterable(scored.predicted for scored in done.values()))
     true = Counter(itertools.chain.from_iterable(scored.true for scored in done.values()))
-    notes = notes_on_labels(predicted, true, table, len(done))
+    rounded = {path: off for scored in done.values() for path, off in scored.rounded.items()}
+    notes = [*notes_on_rounding(rounded), *notes_on_labels(predicted, true, table, len(done))]
     return Evaluation(
         scores=tuple(scores),
         summary=summarise(scores),
@@ -166,7 +175,11 @@ def _name_of(index: int) -> str | None:
 
 
 def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
-    prediction, truth = read_label_map(pair.prediction), read_label_map(pair.truth)
+    rounded: dict[Path, float] = {}
+    prediction, truth = (
+        read_label_map(path, within=NEARLY_WHOLE, tell=partial(rounded.__setitem__, path))
+        for path in (pair.prediction, pair.truth)
+    )
     check_same_grid(prediction, truth)
     reference = truth.data
     predicted, true = _present(prediction.data, "prediction"), _present(reference, "truth")
@@ -175,7 +188,7 @@ def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
         scores = score_case(
             pair.case, prediction.data, reference, names, spacing_mm=truth.spacing_mm
         )
-        return _Scored(scores, predicted, true)
+        return _Scored(scores, predicted, true, rounded)
     if table.prepare_truth is not None:
         reference = table.prepare_truth(reference)
         true = _present(reference, "truth")
@@ -186,7 +199,8 @@ def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
         names = {item.index: item.name for item in layer}
         for row in score_case(pair.case, ours, theirs, names, spacing_mm=truth.spacing_mm):
             rows[row.structure] = row
-    return _Scored([rows[item.name] for item in table.structures], predicted, true)
+    scores = [rows[item.name] for item in table.structures]
+    return _Scored(scores, predicted, true, rounded)
 
 
 def _present(labels: NDArray[Any], side: str) -> list[int]:

@@ -8,6 +8,7 @@ as a whole tumour and its core.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,12 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import UsageError, did_you_mean
 from ddmseg.imaging.labels import protocol_rows, structure
+from ddmseg.pipeline.json_reader import read_bounded
 from ddmseg.pipeline.scores import MEAN
 
+MOST_BYTES = 1 << 20
+"""Of a table."""
+LONGEST_NAME = 200
 COLUMNS = ("name", "prediction", "truth")
 
 IBSR18_TISSUES = {1: "CSF", 2: "GM", 3: "WM"}
@@ -105,10 +110,10 @@ def read_label_table(path: Path) -> LabelTable:
         UsageError: one line with what is wrong with it.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, delimiter="\t")
-            rows, columns = list(table), table.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_bounded(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t")
+        rows, columns = list(table), table.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as a table ({error}); give a TSV file") from error
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
@@ -116,6 +121,9 @@ def read_label_table(path: Path) -> LabelTable:
             f"{path}: the column '{missing[0]}' is missing{did_you_mean(missing[0], columns)}; "
             f"a label table has {', '.join(COLUMNS)}, separated by tabs"
         )
+    twice = [name for name in COLUMNS if columns.count(name) > 1]
+    if twice:
+        raise UsageError(f"{path}: the column '{twice[0]}' is there twice; leave one of them")
     merged: dict[str, tuple[list[int], list[int]]] = {}
     for number, row in enumerate(rows, start=2):
         place = f"{path}, line {number}"
@@ -129,9 +137,10 @@ def read_label_table(path: Path) -> LabelTable:
 
 def _name(text: str | None, place: str) -> str:
     name = (text or "").strip()
-    if not name or name == MEAN:
+    if not name or name == MEAN or not name.isprintable() or len(name) > LONGEST_NAME:
         raise UsageError(
-            f"{place}: name: got '{name}'; give the structure a name ('{MEAN}' is taken)"
+            f"{place}: name: got {name[:80]!r}; give the structure a name of at most "
+            f"{LONGEST_NAME} printable characters ('{MEAN}' is taken)"
         )
     return name
 
@@ -140,10 +149,11 @@ def _ids(text: str | None, side: str, place: str) -> Iterable[int]:
     for word in (text or "").replace(" ", "").split(","):
         if not word:
             continue
-        if not (word.isascii() and word.isdigit() and int(word) > 0):
+        # ten digits: longer ones are no ids, and Python refuses to read very long ones
+        if not (word.isascii() and word.isdigit() and len(word) <= 10 and 0 < int(word) < 2**31):
             raise UsageError(
-                f"{place}: {side}: got '{word}'; give whole numbers above 0 (0 is "
-                "background), separated by commas"
+                f"{place}: {side}: got {word[:80]!r}; give whole numbers above 0 (0 is "
+                f"background) and below {2**31}, separated by commas"
             )
         yield int(word)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ddmseg.pipeline.evaluation.labels import LabelTable
 from ddmseg.pipeline.evaluation.pairs import bids_subject
@@ -43,6 +44,17 @@ def notes_on_labels(
     return [
         "label ids of the prediction that no truth has, scored as wrong: "
         f"{_ids_listed(predicted, extra, cases)}; a table with --labels leaves them out"
+    ]
+
+
+def notes_on_rounding(rounded: Mapping[Path, float]) -> list[str]:
+    """Say in one line which label maps held ids that were only nearly whole, and how far off."""
+    if not rounded:
+        return []
+    files = f"{len(rounded)} label map{'s' * (len(rounded) != 1)}"
+    return [
+        f"{files} ({_some([str(path) for path in rounded])}): ids up to "
+        f"{max(rounded.values()):.2g} from whole numbers, rounded"
     ]
 
 
