@@ -24,7 +24,12 @@ MAX_VALUES = 64
 MAX_WHOLE = 1 << 31
 """Whole numbers reach up to this: the standard's longest have 32 bits."""
 
-_TEXTS = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_TEXTS = frozenset(
+    (
+        *("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT"),
+        *("PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"),
+    )
+)
 
 
 def value(dataset: Dataset, keyword: str) -> Any:

@@ -90,8 +90,9 @@ def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -
         effort: what may be spent on the input that it belongs to; None for no limit.
 
     Raises:
-        ScanError: when the file cannot be read, has a size that no image has, or ends before what its class says is in it:
-            passed over, its slice would be missing from the scan without a word.
+        ScanError: when the file cannot be read, has a size that no image has, or ends before
+            what its class says is in it: passed over, its slice would be missing from the
+            scan without a word.
     """
     told = told or str(path)
     dataset, pixels = read_header_elements(path, KEYWORDS, told=told, effort=effort)

@@ -19,14 +19,10 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.header import Header
 
-UNITS = {
-    "echo time": "ms",
-    "repetition time": "ms",
-    "inversion time": "ms",
-    "flip angle": "degrees",
-}
+_TIMES = ("echo time", "repetition time", "inversion time")
+UNITS = {**dict.fromkeys(_TIMES, "ms"), "flip angle": "degrees"}
 RELATIVE_TOLERANCE = 0.02
-"""Share by which times and angles of one scan may differ: some scanners write the measured ones."""
+"""Share by which times and angles of one scan may differ; some scanners write measured ones."""
 B_VALUE_TOLERANCE = 5.0
 """s/mm^2 by which b-values of one scan may differ."""
 SHOWN_VALUES = 4
@@ -63,13 +59,13 @@ def left_out(all_headers: Sequence[Header], kept: Sequence[Header]) -> str:
     )
 
 
-def check_mixture(frames: Sequence[Frame], name: str) -> None:
+def check_mixture(headers: Sequence[Header], name: str) -> None:
     """Check that all slices are of one kind, whether they share places or lie side by side.
 
     Raises:
         ScanError: when they are not; the message names what differs.
     """
-    values = [{**dict(frame.contrast), "part": frame.part} for frame in frames]
+    values = [_kinds(header, frame) for header in headers for frame in header.frames]
     for kind in dict.fromkeys(key for one in values for key in one):
         groups = _groups(kind, [one.get(kind, "") for one in values])
         if len(groups) < 2:
@@ -84,8 +80,17 @@ def check_mixture(frames: Sequence[Frame], name: str) -> None:
         )
 
 
+def _kinds(header: Header, frame: Frame) -> dict[str, str]:
+    return {
+        "modality": header.modality,
+        "scanner": " ".join((header.manufacturer, header.scanner_model)).strip(),
+        "part": frame.part,
+        **dict(frame.contrast),
+    }
+
+
 _NAMES = {"part": "the part of the complex image", "sequence": "scanning sequence"}
-_EXACT = frozenset(("image type", "sequence", "part"))
+_EXACT = frozenset(("modality", "scanner", "part", "image type", "sequence"))
 
 
 def _groups(kind: str, values: Sequence[str]) -> list[tuple[str, int]]:

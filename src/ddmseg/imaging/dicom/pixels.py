@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom.elements import whole
 from ddmseg.imaging.dicom.file import pydicom_module, read_image, refused, too_many_pixels
 from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.header import Header
@@ -68,7 +69,8 @@ def check_decoder(header: Header, name: str) -> None:
     syntax = header.transfer_syntax
     if syntax in UNCOMPRESSED:
         return
-    told = pydicom.uid.UID(syntax).name
+    with refused(name, "looking for a decoder"):
+        told = pydicom.uid.UID(syntax).name
     try:
         available = pydicom.pixels.get_decoder(syntax).is_available
     except NotImplementedError as error:
@@ -200,9 +202,21 @@ def _decode(header: Header, name: str) -> NDArray[Any]:
     """All images of a file, stored values, axes frame row column."""
     dataset = _stored_image(header, name)
     with refused(_told(header, name), "decoding its pixels", f"{_AGAIN}, or {INSTALL_DECODER}"):
+        _put_sizes(dataset, header)
         return np.asarray(dataset.pixel_array).reshape(
             header.frame_count, header.rows, header.columns
         )
+
+
+def _put_sizes(dataset: Dataset, header: Header) -> None:
+    """Let the decoder believe the sizes that were checked, whatever they are stored as."""
+    for keyword, size in (
+        *(("Rows", header.rows), ("Columns", header.columns), ("BitsAllocated", header.bits)),
+        *(("SamplesPerPixel", header.samples), ("NumberOfFrames", header.frame_count)),
+        *((one, whole(dataset, one)) for one in ("BitsStored", "HighBit", "PixelRepresentation")),
+    ):
+        if size is not None:
+            dataset.add_new(keyword, "UL", size)
 
 
 def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:

@@ -51,17 +51,8 @@ MAPS = frozenset(
         *("CBF", "CBV", "MTT", "TTP", "TMAX", "PBP", "RELCBF", "RELCBV", "RELMTT", "RCBF", "RCBV"),
         *("MIP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "FIELD_MAP", "FIELD MAP"),
         *("SUB", "SUBTRACTION", "SUBTRACTED"),
-        *(
-            "VELOCITY MAP",
-            "IMAGINARY",
-            "PHASE",
-            "PHASE MAP",
-            "PHASE_MAP",
-            "B0 MAP",
-            "T1 MAP",
-            "T2 MAP",
-            "T2_STAR MAP",
-        ),
+        *("PHASE", "PHASE MAP", "PHASE_MAP", "B0 MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP"),
+        *("IMAGINARY", "VELOCITY MAP"),
         *("R2 MAP", "R2_STAR MAP", "CSA REPORT", "SCREEN SAVE"),
     )
 )
@@ -249,10 +240,10 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
 def _checked(series: Series, max_voxels: int) -> Stack:
     """The slices in order, if everything the headers tell allows to read them."""
+    check_mixture(series.headers, series.name)
     _check_kind(series)
     _check_names(series)
     _check_alike(series, max_voxels)
-    check_mixture(series.frames, series.name)
     stack = stack_frames(series.frames, series.name)
     check_decoder(series.headers[0], series.name)
     check_lengths(series.headers, series.name)
@@ -265,16 +256,12 @@ def _check_kind(series: Series) -> None:
             f"{series.name}: modality {series.modality}; it must be one of "
             f"{', '.join(MODALITIES)}; choose another series"
         )
-    kinds = [_kind_words(header, frame) for header in series.headers for frame in header.frames]
-    words = {word for one in kinds for word in one}
+    words = {word for header in series.headers for word in _kind_words(header)}
     if words & LOCALISERS:
-        _check_all(series, kinds, LOCALISERS, "localisers")
         raise ScanError(f"{series.name}: a localiser, not a scan; choose another series")
     if maps := words & MAPS:
-        shown = ", ".join(sorted(maps))
-        _check_all(series, kinds, MAPS, f"computed maps ({shown})")
         raise ScanError(
-            f"{series.name}: a computed map ({shown}), not a scan; "
+            f"{series.name}: a computed map ({', '.join(sorted(maps))}), not a scan; "
             "choose the series that it was made from"
         )
     if "MOSAIC" in words:
@@ -284,12 +271,13 @@ def _check_kind(series: Series) -> None:
         )
 
 
-def _kind_words(header: Header, frame: Frame) -> set[str]:
-    """What Image Type says of a slice, and Frame Type where a file has many."""
-    words = {*header.image_type, *dict(frame.contrast).get("image type", "").split("\\")}
-    if frame.part in NO_SCAN:
-        words.add(frame.part.upper())
-    return words
+def _kind_words(header: Header) -> Iterator[str]:
+    """What Image Type says of a file, and Frame Type of its slices."""
+    yield from header.image_type
+    for frame in header.frames:
+        yield from dict(frame.contrast).get("image type", "").split("\\")
+        if frame.part in NO_SCAN:
+            yield frame.part.upper()
 
 
 def _check_alike(series: Series, max_voxels: int) -> None:
