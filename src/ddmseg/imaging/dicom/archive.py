@@ -53,12 +53,15 @@ class _Allowance:
 class ZipMember:
     """One file of an archive, known by its number in the archive's list.
 
+    ``size`` is what it inflates to, ``stored_size`` what it takes in the archive.
+
     The archive stays open for as long as one of its members is in use.
     """
 
     archive: Path
     number: int
     size: int
+    stored_size: int
     name: str = field(repr=False, compare=False)
     _zip: zipfile.ZipFile = field(repr=False, compare=False)
     _info: zipfile.ZipInfo = field(repr=False, compare=False)
@@ -119,7 +122,8 @@ def archive_members(path: Path, *, max_files: int) -> list[ZipMember]:
     allowance = _Allowance(HEADER_BYTES + HEADER_BYTES_OF_EACH * len(infos))
     return [
         ZipMember(
-            path, number, info.file_size, info.filename.split("/")[-1], opened, info, allowance
+            *(path, number, info.file_size, info.compress_size, info.filename.split("/")[-1]),
+            *(opened, info, allowance),
         )
         for number, info in enumerate(infos, start=1)
         if not info.is_dir()

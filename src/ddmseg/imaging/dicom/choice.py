@@ -126,7 +126,7 @@ def choose_series(
         doubt = described_as(series)
         told = f"{named}, though {doubt}" if doubt else named
         if refusal(series) is None:
-            told += _beyond(_traits(series), model)
+            told += _left_out(series) + _beyond(_traits(series), model)
         return Choice(series, told, doubt is not None)
     reasons = {series.uid: refusal(series) or _doubt(series) for series in found}
     usable = [series for series in found if reasons[series.uid] is None]
@@ -162,7 +162,7 @@ def describe_series(series: Series) -> str:
     if reason is not None:
         trouble = f"; not usable: {reason.removeprefix(series.name).lstrip(':, ')}"
     else:
-        trouble = f"; not taken unasked: {doubt}" if doubt else ""
+        trouble = f"; not taken unasked: {doubt}" if doubt else _left_out(series)
     return ", ".join(words) + trouble
 
 
@@ -235,7 +235,13 @@ def _why(series: Series, traits: _Traits, model: Trained, usable: int, found: in
     count = f"the best of {usable} usable of {found}" if usable > 1 else ""
     if usable == 1:
         count = "the only one" if found == 1 else f"the only usable one of {found}"
-    return f"{', '.join(filter(None, told))}; {count}, for {model.name}{_beyond(traits, model)}"
+    chosen = f"{', '.join(filter(None, told))}; {count}, for {model.name}"
+    return chosen + _left_out(series) + _beyond(traits, model)
+
+
+def _left_out(series: Series) -> str:
+    """What was exported with a scan and is not part of it, behind a semicolon."""
+    return f"; the magnitude alone, without {series.left_out}" if series.left_out else ""
 
 
 def _beyond(traits: _Traits, model: Trained) -> str:

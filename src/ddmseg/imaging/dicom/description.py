@@ -41,8 +41,11 @@ def described_as(series: Series) -> str | None:
     """Return what a series is called that is no scan to be segmented; None for others.
 
     Such as ``described as a localiser ('scout')``: of the description only the word
-    that was understood is told.
+    that was understood is told. A real part alone is one too: that of an inversion
+    recovery is a scan, most others are not.
     """
+    if all(frame.part == "real" for frame in series.frames) and series.frames:
+        return "the real part of a complex image, not its magnitude"
     words = re.sub(r"[^a-z0-9]+", " ", series.description.lower())
     derived = any("DERIVED" in header.image_type for header in series.headers)
     for kind, pattern, of_derived in _KINDS:

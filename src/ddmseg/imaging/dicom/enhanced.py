@@ -7,12 +7,13 @@ Source: DICOM PS3.3, C.7.6.16 (Multi-frame Functional Groups), C.8.13.5 (MR grou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, MutableSequence
 from typing import TYPE_CHECKING
 
-from ddmseg.imaging.dicom.elements import number, numbers, value, whole, words
+from ddmseg.imaging.dicom.elements import number, numbers, text, value, whole, words
 from ddmseg.imaging.dicom.file import Source
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.frame import Frame, complex_part
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -21,14 +22,21 @@ MAX_FRAMES = 2048
 """Frames of a file that are looked at; volumes have fewer, and time series are no scan."""
 
 
+def frame_count(dataset: Dataset) -> int:
+    """Return how many items there are that describe a frame each."""
+    groups = value(dataset, "PerFrameFunctionalGroupsSequence")
+    return len(groups) if isinstance(groups, MutableSequence) else 0
+
+
 def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
     """Yield the frames in the order of the pixels; what a group lacks stays None.
 
     None at all where their number is not that of the images, or is above ``MAX_FRAMES``.
     """
-    groups = value(dataset, "PerFrameFunctionalGroupsSequence") or ()
-    if len(groups) != whole(dataset, "NumberOfFrames") or len(groups) > MAX_FRAMES:
+    count = frame_count(dataset)
+    if count != whole(dataset, "NumberOfFrames") or count > MAX_FRAMES:
         return
+    groups = dataset.PerFrameFunctionalGroupsSequence
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     instance = whole(dataset, "InstanceNumber")
     for index, own in enumerate(groups):
@@ -43,19 +51,32 @@ def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
             numbers(position, "ImagePositionPatient", 3),
             numbers(orientation, "ImageOrientationPatient", 6),
             numbers(measures, "PixelSpacing", 2),
-            number(rescale, "RescaleSlope", 1.0),
-            number(rescale, "RescaleIntercept", 0.0),
+            number(rescale, "RescaleSlope", 1.0, unreadable=math.nan),
+            number(rescale, "RescaleIntercept", 0.0, unreadable=math.nan),
             tuple(_contrast(own, shared)),
+            _part(dataset, own, shared),
         )
+
+
+def _part(dataset: Dataset, own: Dataset, shared: Dataset) -> str:
+    """Which part of a complex image a frame is, else which one the whole file is."""
+    kind = _group(own, shared, "MRImageFrameTypeSequence")
+    return complex_part(
+        words(kind, "FrameType"), text(kind, "ComplexImageComponent")
+    ) or complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent"))
 
 
 def _contrast(own: Dataset, shared: Dataset) -> Iterator[tuple[str, str]]:
     for name, sequence, keyword in (
         ("echo time", "MREchoSequence", "EffectiveEchoTime"),
+        ("repetition time", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+        ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+        ("inversion time", "MRModifierSequence", "InversionTimes"),
         ("time point", "FrameContentSequence", "TemporalPositionIndex"),
         ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
         ("image type", "MRImageFrameTypeSequence", "FrameType"),
         ("stack", "FrameContentSequence", "StackID"),
+        ("contrast agent", "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
     ):
         yield name, "\\".join(words(_group(own, shared, sequence), keyword))
 
@@ -69,4 +90,5 @@ def _first(dataset: Dataset, keyword: str) -> Dataset:
     from pydicom import Dataset
 
     items = value(dataset, keyword)
-    return items[0] if items else Dataset()
+    first = items[0] if isinstance(items, MutableSequence) and items else None
+    return first if isinstance(first, Dataset) else Dataset()

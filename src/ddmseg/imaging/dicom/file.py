@@ -20,8 +20,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.errors import DdmsegError, MissingExtraError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember
+from ddmseg.imaging.dicom.effort import FILE_COST, Effort
+from ddmseg.imaging.dicom.elements import printable
 from ddmseg.imaging.dicom.inflate import InflatedStream, inflated
 from ddmseg.imaging.dicom.walk import (
     PIXEL_DATA,
@@ -88,6 +90,32 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, before, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[None]:
+    """Turn whatever pydicom and highdicom throw at a damaged file into one refusal.
+
+    Damaged elements can make them raise anything, and their texts quote values, among which
+    may be a patient's name; so the kind of error is told and no more.
+
+    Args:
+        told: the name of the file or series in messages.
+        doing: what failed, such as "reading its header".
+        advice: what to do.
+
+    Raises:
+        ScanError: instead of all that is none of ours, or the system's.
+    """
+    try:
+        with quiet():
+            yield
+    except (DdmsegError, OSError):
+        raise
+    except Exception as error:
+        raise ScanError(
+            f"{told}: damaged DICOM file ({type(error).__name__} while {doing}); {advice}"
+        ) from error
 
 
 def is_dicom(path: Source) -> bool:
@@ -162,10 +190,13 @@ class StoredPixels:
 
 
 def read_header_elements(
-    path: Source, keywords: Sequence[str], *, told: str = ""
+    path: Source, keywords: Sequence[str], *, told: str = "", effort: Effort | None = None
 ) -> tuple[Dataset, StoredPixels]:
-    """Read elements of a header as :func:`read_dataset` does; say what there is of pixels."""
-    dataset, _, stored = _read(path, keywords, told or str(path), 0)
+    """Read elements of a header as :func:`read_dataset` does; say what there is of pixels.
+
+    ``effort`` is what may be spent on it; what other headers cost counts too.
+    """
+    dataset, _, stored = _read(path, keywords, told or str(path), 0, effort)
     return dataset, stored
 
 
@@ -188,14 +219,15 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
     dataset, pixels, _ = _read(path, keywords, told or str(path), most)
     if pixels is not None:
         element, data = pixels
-        value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
-        value.is_undefined_length = element.length == UNDEFINED
-        dataset.add(value)
+        with refused(told or str(path), "reading its pixels"):
+            value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
+            value.is_undefined_length = element.length == UNDEFINED
+            dataset.add(value)
     return dataset
 
 
 def _read(
-    path: Source, keywords: Sequence[str], told: str, most: int
+    path: Source, keywords: Sequence[str], told: str, most: int, effort: Effort | None = None
 ) -> tuple[Dataset, tuple[Element, bytes] | None, StoredPixels]:
     """The elements; the pixels, unless ``most`` is 0; and what there is of them."""
     pydicom = pydicom_module()
@@ -209,7 +241,7 @@ def _read(
             )
         with _open(path, told, header=most == 0) as stream:
             content = _content(stream, told)
-            wanted, pixels = _collect(content, tags, told)
+            wanted, pixels = _collect(content, tags, told, effort)
             stored = _stored(content, pixels, size)
             data = _pixel_bytes(content, pixels, most, told) if pixels and most else None
     except OSError as error:
@@ -266,7 +298,7 @@ def _content(stream: Stream, told: str) -> _Content:
         if element.tag == _TRANSFER_SYNTAX:
             stream.seek(element.value_at)
             value = stream.read(min(element.length, _LONGEST_UID))
-            syntax = value.decode("ascii", "replace").strip("\0 ")
+            syntax = printable(value.decode("ascii", "replace"))
     stream.seek(start)
     deflated = syntax == DEFLATED
     if deflated:
@@ -281,14 +313,17 @@ def _content(stream: Stream, told: str) -> _Content:
     return _Content(stream, start, syntax, explicit, deflated)
 
 
-def _collect(content: _Content, tags: set[int], told: str) -> tuple[bytes, Element | None]:
+def _collect(
+    content: _Content, tags: set[int], told: str, effort: Effort | None = None
+) -> tuple[bytes, Element | None]:
     """The elements that are wanted, as they are stored, and where the pixels are."""
     stream = content.stream
     walker = Walker(stream, told, explicit=content.explicit, big_endian=content.big_endian)
-    wanted = BytesIO()
+    wanted, pixels = BytesIO(), None
     for element in walker.elements(content.start):
         if element.tag == PIXEL_DATA:
-            return wanted.getvalue(), element
+            pixels = element
+            break
         if element.tag not in tags:
             continue
         if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
@@ -300,7 +335,9 @@ def _collect(content: _Content, tags: set[int], told: str) -> tuple[bytes, Eleme
         if len(stored) < element.end - element.start:
             raise ScanError(f"{told}: damaged DICOM file (cut off in its header); export it again")
         wanted.write(stored)
-    return wanted.getvalue(), None
+    if effort is not None:
+        effort.spend(FILE_COST + walker.looked_at)
+    return wanted.getvalue(), pixels
 
 
 def _too_large(told: str, most: int) -> ScanError:
@@ -331,17 +368,10 @@ def too_many_pixels(told: str, most: int) -> ScanError:
 
 
 def _parsed(pydicom: Any, wanted: bytes, content: _Content, told: str) -> Dataset:
-    try:
-        with quiet():
-            dataset: Dataset = pydicom.filereader.read_dataset(
-                BytesIO(wanted), not content.explicit, not content.big_endian
-            )
-            dataset.file_meta = pydicom.dataset.FileMetaDataset()
-            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(content.syntax)
-            return dataset
-    # damaged elements can make the parser raise anything
-    except Exception as error:
-        raise ScanError(
-            f"{told}: damaged DICOM file ({type(error).__name__} while reading its header); "
-            "export it again"
-        ) from error
+    with refused(told, "reading its header"):
+        dataset: Dataset = pydicom.filereader.read_dataset(
+            BytesIO(wanted), not content.explicit, not content.big_endian
+        )
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(content.syntax)
+        return dataset

@@ -131,8 +131,8 @@ def _check_distinct(
             "they make no volume; choose another series"
         )
     here, there = frames[order[shared[0]]], frames[order[shared[0] + 1]]
-    differing = [one[0] for one, other in zip(here.contrast, there.contrast, strict=True)
-                 if one != other]  # fmt: skip
+    others = dict(there.contrast)
+    differing = [kind for kind, value in here.contrast if others.get(kind) != value]
     told = f", told apart by {' and '.join(differing)}" if differing else ""
     raise ScanError(
         f"{name}: {len(shared)} images lie where another lies{told}; a scan has one image a "

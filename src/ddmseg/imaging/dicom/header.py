@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.elements import number, numbers, text, whole, words
-from ddmseg.imaging.dicom.enhanced import enhanced_frames
-from ddmseg.imaging.dicom.file import Source, StoredPixels, quiet, read_header_elements
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.effort import FRAME_COST, Effort
+from ddmseg.imaging.dicom.elements import MAX_WHOLE, number, numbers, text, whole, words
+from ddmseg.imaging.dicom.enhanced import enhanced_frames, frame_count
+from ddmseg.imaging.dicom.file import Source, StoredPixels, read_header_elements, refused
+from ddmseg.imaging.dicom.frame import Frame, complex_part
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,10 +29,13 @@ KEYWORDS = (
     *("RescaleSlope", "RescaleIntercept"),
     *("ManufacturerModelName", "MagneticFieldStrength", "ScanningSequence"),
     *("RepetitionTime", "InversionTime", "FlipAngle"),
+    *("ComplexImageComponent", "ContrastBolusAgent"),
     *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """All that is ever read of a header; nothing in it names the patient."""
+MAX_LENGTH = 65_535
+"""Rows and columns of the largest image that the standard allows."""
 IMAGE_CLASSES = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{one}" for one in ("2", "2.1", "2.2", "4", "4.1", "4.4")
 )
@@ -42,6 +46,7 @@ IMAGE_CLASSES = frozenset(
 class Header:
     """One file with an image: what is the same for all its slices, and the slices.
 
+    ``frames`` are those that count as the scan; ``left_out`` is how many of the file do not.
     ``field_strength_t``, the times in ms and the angle are NaN where the file, or its first
     level, does not say: enhanced files keep the last three with their frames.
     """
@@ -73,31 +78,54 @@ class Header:
     frame_count: int
     frames: tuple[Frame, ...]
     pixels: StoredPixels
+    left_out: int = 0
 
 
-def read_header(path: Source, *, told: str = "") -> Header | None:
+def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -> Header | None:
     """Return the header of an image file; None for DICOM that holds no image.
 
     Args:
         path: of the file.
         told: what it is called in messages; its path when it is left out.
+        effort: what may be spent on the input that it belongs to; None for no limit.
 
     Raises:
-        ScanError: when the file cannot be read, or ends before what its class says is in it:
-            passed over, its slice would be missing from the scan without a word.
+        ScanError: when the file cannot be read, has a size that no image has, or ends before
+            what its class says is in it: passed over, its slice would be missing from the
+            scan without a word.
     """
-    dataset, pixels = read_header_elements(path, KEYWORDS, told=told)
-    with quiet():  # values are converted when they are looked at
+    told = told or str(path)
+    dataset, pixels = read_header_elements(path, KEYWORDS, told=told, effort=effort)
+    with refused(told, "reading its header"):  # values are converted when they are looked at
         if whole(dataset, "Rows") and whole(dataset, "Columns"):
-            return _header(dataset, path, pixels)
+            if effort is not None:
+                effort.spend(FRAME_COST * frame_count(dataset))
+            header = _header(dataset, path, pixels)
+            _check_sizes(header, told)
+            return header
         image_class = text(dataset, "SOPClassUID")
     if not image_class or image_class in IMAGE_CLASSES:
         kind = "a scan" if image_class else "no kind of object"
         raise ScanError(
-            f"{told or path}: damaged DICOM file ({kind} by its class, without rows and columns: "
+            f"{told}: damaged DICOM file ({kind} by its class, without rows and columns: "
             "cut off?); export it again"
         )
     return None
+
+
+def _check_sizes(header: Header, told: str) -> None:
+    for name, size, most in (
+        ("rows", header.rows, MAX_LENGTH),
+        ("columns", header.columns, MAX_LENGTH),
+        ("samples a pixel", header.samples, 4),
+        ("bits a sample", header.bits, 64),
+        ("frames", header.frame_count, MAX_WHOLE),
+    ):
+        if not 1 <= size <= most:
+            raise ScanError(
+                f"{told}: damaged DICOM file ({size} {name}; there must be 1 to {most}); "
+                "export it again"
+            )
 
 
 def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header:
@@ -144,15 +172,21 @@ def _frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
         numbers(dataset, "ImagePositionPatient", 3),
         numbers(dataset, "ImageOrientationPatient", 6),
         numbers(dataset, "PixelSpacing", 2),
-        number(dataset, "RescaleSlope", 1.0),
-        number(dataset, "RescaleIntercept", 0.0),
+        number(dataset, "RescaleSlope", 1.0, unreadable=math.nan),
+        number(dataset, "RescaleIntercept", 0.0, unreadable=math.nan),
         tuple(_contrast(dataset)),
+        complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent")),
     )
 
 
 def _contrast(dataset: Dataset) -> Iterator[tuple[str, str]]:
     for name, keyword in (
         ("echo time", "EchoTime"),
+        ("repetition time", "RepetitionTime"),
+        ("flip angle", "FlipAngle"),
+        ("inversion time", "InversionTime"),
+        ("sequence", "ScanningSequence"),
+        ("contrast agent", "ContrastBolusAgent"),
         ("time point", "TemporalPositionIdentifier"),
         ("b-value", "DiffusionBValue"),
         ("image type", "ImageType"),

@@ -10,6 +10,7 @@ Source: DICOM PS3.5, section 8 and annexes A.4 and G; ITU-T T.81 (JPEG), T.87
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from io import BytesIO
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_image, too_many_pixels
+from ddmseg.imaging.dicom.elements import whole
+from ddmseg.imaging.dicom.file import pydicom_module, read_image, refused, too_many_pixels
 from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.header import Header
 from ddmseg.imaging.dicom.walk import MAX_FRAGMENTS, fragments_end
@@ -67,7 +69,8 @@ def check_decoder(header: Header, name: str) -> None:
     syntax = header.transfer_syntax
     if syntax in UNCOMPRESSED:
         return
-    told = pydicom.uid.UID(syntax).name
+    with refused(name, "looking for a decoder"):
+        told = pydicom.uid.UID(syntax).name
     try:
         available = pydicom.pixels.get_decoder(syntax).is_available
     except NotImplementedError as error:
@@ -133,29 +136,23 @@ def check_stored(headers: Sequence[Header], name: str) -> None:
             _stored_image(header, name)
 
 
-def same_images(one: Header, other: Header) -> bool:
-    """Say whether two files hold the same images: bit by bit as they are stored, scaled alike.
+def images_digest(header: Header) -> str | None:
+    """Return a hash of the images of a file: bit by bit as they are stored, and their scaling.
 
-    Of two that cannot both be read it is not believed.
+    None when they cannot be read: then no two files are believed to hold the same.
     """
-    if one.transfer_syntax != other.transfer_syntax or _scales(one) != _scales(other):
-        return False
+    scales = [(frame.slope, frame.intercept) for frame in header.frames]
+    told = _told(header, "")
     try:
-        first, second = (
-            read_image(header.path, KEYWORDS, _promised(header)[1], told=_told(header, ""))
-            for header in (one, other)
-        )
+        dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
+        with refused(told, "comparing its images"):
+            known = [str(dataset.get(keyword)) for keyword in KEYWORDS]
+            pixels = bytes(dataset.get("PixelData") or b"")
     except ScanError:
-        return False
-    with quiet():
-        return all(
-            getattr(first, keyword, None) == getattr(second, keyword, None)
-            for keyword in (*KEYWORDS, "PixelData")
-        )
-
-
-def _scales(header: Header) -> list[tuple[float, float]]:
-    return [(frame.slope, frame.intercept) for frame in header.frames]
+        return None
+    digest = hashlib.sha256(repr((header.transfer_syntax, scales, known)).encode())
+    digest.update(pixels)
+    return digest.hexdigest()
 
 
 def _told(header: Header, name: str) -> str:
@@ -204,17 +201,22 @@ def _stored_image(header: Header, name: str) -> Dataset:
 def _decode(header: Header, name: str) -> NDArray[Any]:
     """All images of a file, stored values, axes frame row column."""
     dataset = _stored_image(header, name)
-    try:
-        with quiet():
-            return np.asarray(dataset.pixel_array).reshape(
-                header.frame_count, header.rows, header.columns
-            )
-    # a decoder of a damaged image can raise anything
-    except Exception as error:
-        raise ScanError(
-            f"{_told(header, name)}: the pixels cannot be decoded ({type(error).__name__}); they "
-            f"are damaged, or need another decoder; {_AGAIN}, or {INSTALL_DECODER}"
-        ) from error
+    with refused(_told(header, name), "decoding its pixels", f"{_AGAIN}, or {INSTALL_DECODER}"):
+        _put_sizes(dataset, header)
+        return np.asarray(dataset.pixel_array).reshape(
+            header.frame_count, header.rows, header.columns
+        )
+
+
+def _put_sizes(dataset: Dataset, header: Header) -> None:
+    """Let the decoder believe the sizes that were checked, whatever they are stored as."""
+    for keyword, size in (
+        *(("Rows", header.rows), ("Columns", header.columns), ("BitsAllocated", header.bits)),
+        *(("SamplesPerPixel", header.samples), ("NumberOfFrames", header.frame_count)),
+        *((one, whole(dataset, one)) for one in ("BitsStored", "HighBit", "PixelRepresentation")),
+    ):
+        if size is not None:
+            dataset.add_new(keyword, "UL", size)
 
 
 def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:

@@ -10,13 +10,15 @@ images of lossily compressed ones).
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import uuid
 from collections.abc import Iterator
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError, ScanError
-from ddmseg.imaging.dicom.file import quiet, read_dataset
+from ddmseg.imaging.dicom.file import read_dataset, refused
 from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.series import Series
 
@@ -35,6 +37,10 @@ TAKEN_OVER = (
 """Elements of patient, study and image history that are copied as they are."""
 
 MAKER = "ddmseg"
+
+_INSTEAD = "give the scanner's own series, or convert it to NIfTI"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_UID = 64
 
 
 def highdicom_module() -> Any:
@@ -66,18 +72,25 @@ def lasting_uid(*words: str) -> str:
 
 
 def check_reference(series: Series, *, placed: bool) -> None:
-    """Check that an object can refer to the images of a series.
+    """Check that an object can refer to the images of a series, and copy what it takes over.
 
     Args:
         series: the source.
         placed: whether the object lies in space as the source does.
 
     Raises:
-        ScanError: when UIDs are absent or shared, as careless anonymisers leave them.
+        ScanError: when UIDs are absent or shared, as careless anonymisers leave them, or
+            elements of patient or study are damaged.
     """
+    from pydicom import Dataset
+
     headers = series.headers
     if not all(h.study_uid and h.image_uid and h.image_class for h in headers) or not series.uid:
         raise _cannot(series, "UIDs are missing from its files")
+    uids = {uid for h in headers for uid in (h.study_uid, h.image_uid, h.image_class)}
+    uids |= {series.uid, *(h.frame_of_reference for h in headers if placed)} - {""}
+    if not all(_UID.fullmatch(uid) and len(uid) <= _LONGEST_UID for uid in uids):
+        raise _cannot(series, "its files hold UIDs that are none, or several for one")
     if len({header.image_uid for header in headers}) < len(headers):
         raise _cannot(series, "several of its files share one UID")
     if len({header.study_uid for header in headers}) > 1:
@@ -85,6 +98,10 @@ def check_reference(series: Series, *, placed: bool) -> None:
     frames_of_reference = {header.frame_of_reference for header in headers}
     if placed and (len(frames_of_reference) > 1 or not headers[0].frame_of_reference):
         raise _cannot(series, "its files name no common Frame of Reference UID")
+    rehearsal = Dataset()
+    take_over(series, rehearsal)
+    with refused(series.name, "copying its patient and study", _INSTEAD):
+        rehearsal.save_as(BytesIO(), implicit_vr=False, little_endian=True)
 
 
 def _cannot(series: Series, reason: str) -> ScanError:
@@ -103,7 +120,8 @@ def take_over(series: Series, target: Dataset) -> None:
         ScanError: when the source cannot be read any more.
     """
     source = read_dataset(series.headers[0].path, TAKEN_OVER, told=series.name)
-    with quiet():  # values that break the standard are passed on as they are
+    # values that break the standard are passed on as they are, those of no kind cannot be
+    with refused(series.name, "copying its patient and study", _INSTEAD):
         for keyword in TAKEN_OVER:
             if keyword in source:
                 target[keyword] = source[keyword]

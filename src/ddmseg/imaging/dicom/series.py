@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.archive import archive_members
+from ddmseg.imaging.dicom.archive import ZipMember, archive_members
+from ddmseg.imaging.dicom.effort import FILE_COST, LOOK_COST, Effort
 from ddmseg.imaging.dicom.enhanced import MAX_FRAMES
 from ddmseg.imaging.dicom.file import Source, is_dicom
 from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
 from ddmseg.imaging.dicom.header import Header, read_header
+from ddmseg.imaging.dicom.mixture import check_mixture, left_out, magnitude_alone
 from ddmseg.imaging.dicom.pixels import (
     check_decoder,
     check_lengths,
     check_stored,
+    images_digest,
     read_pixels,
-    same_images,
 )
 from ddmseg.imaging.nifti_guard import MAX_VOXELS
 from ddmseg.imaging.volume import Volume
@@ -50,12 +52,15 @@ MAPS = frozenset(
         *("MIP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "FIELD_MAP", "FIELD MAP"),
         *("SUB", "SUBTRACTION", "SUBTRACTED"),
         *("PHASE", "PHASE MAP", "PHASE_MAP", "B0 MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP"),
+        *("IMAGINARY", "VELOCITY MAP"),
         *("R2 MAP", "R2_STAR MAP", "CSA REPORT", "SCREEN SAVE"),
     )
 )
 """Words of Image Type that say the values are computed, and no T1-like intensities."""
-PHASE_IMAGE = "P"
-"""Third word of Image Type of Siemens phase images; elsewhere the letter means nothing."""
+NO_SCAN = frozenset(("phase", "imaginary"))
+"""Parts of a complex image that are no scan by themselves; the real part may be one."""
+MOST_INTENSITY = 1e30
+"""Largest intensity that the scaling of stored values may give."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Series:
         modality: such as "MR".
         manufacturer: of the scanner.
         headers: one a file, without pixels.
+        left_out: what was exported with the scan and is not part of it, such as "60 phase
+            images"; mostly nothing.
     """
 
     uid: str
@@ -77,6 +84,7 @@ class Series:
     modality: str
     manufacturer: str
     headers: tuple[Header, ...] = field(repr=False)
+    left_out: str = ""
 
     @property
     def name(self) -> str:
@@ -99,7 +107,8 @@ class Series:
     def shape(self) -> tuple[int, int, int]:
         """Columns, rows and slices: voxels along i, j and k."""
         first = self.headers[0]
-        return (first.columns, first.rows, sum(header.frame_count for header in self.headers))
+        count = sum(header.frame_count - header.left_out for header in self.headers)
+        return (first.columns, first.rows, count)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
@@ -133,21 +142,39 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
         MissingExtraError: when pydicom is not installed.
     """
     root = Path(folder)
-    found = [(path, told) for path, told in _files(root, max_files) if is_dicom(path)]
-    if not found:
-        raise ScanError(f"{root}: no DICOM file here; give a folder with DICOM or NIfTI files")
-    headers = [
-        header for path, told in found if (header := read_header(path, told=told)) is not None
-    ]
-    if not headers:
-        raise ScanError(
-            f"{root}: {len(found)} DICOM files and none holds an image; give the folder of a scan"
-        )
+    effort = Effort(str(root))
+    headers = _headers(root, max_files, effort)
     groups: dict[str, list[Header]] = {}
-    for header in _without_copies(headers):
+    for header in _without_copies(headers, effort):
         groups.setdefault(header.series_uid, []).append(header)
     listed = [_series(uid, members) for uid, members in groups.items()]
     return sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.uid))
+
+
+def _headers(root: Path, max_files: int, effort: Effort) -> list[Header]:
+    """The headers of all images; files that hold none are counted and passed over."""
+    count, headers = 0, []
+    for path, told in _files(root, max_files):
+        effort.allow(path.stored_size if isinstance(path, ZipMember) else _size(path))
+        effort.spend(LOOK_COST)
+        if is_dicom(path):
+            count += 1
+            header = read_header(path, told=told, effort=effort)
+            headers += [header] if header is not None else []
+    if not count:
+        raise ScanError(f"{root}: no DICOM file here; give a folder with DICOM or NIfTI files")
+    if not headers:
+        raise ScanError(
+            f"{root}: {count} DICOM files and none holds an image; give the folder of a scan"
+        )
+    return headers
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it will say what is wrong
 
 
 def holds_dicom(path: Path) -> bool:
@@ -223,6 +250,7 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
 def _checked(series: Series, max_voxels: int) -> Stack:
     """The slices in order, if everything the headers tell allows to read them."""
+    check_mixture(series.headers, series.name)
     _check_kind(series)
     _check_names(series)
     _check_alike(series, max_voxels)
@@ -238,13 +266,10 @@ def _check_kind(series: Series) -> None:
             f"{series.name}: modality {series.modality}; it must be one of "
             f"{', '.join(MODALITIES)}; choose another series"
         )
-    words = {word for header in series.headers for word in header.image_type}
+    words = {word for header in series.headers for word in _kind_words(header)}
     if words & LOCALISERS:
         raise ScanError(f"{series.name}: a localiser, not a scan; choose another series")
-    maps = words & MAPS
-    if any(header.image_type[2:3] == (PHASE_IMAGE,) for header in series.headers):
-        maps |= {"PHASE"}
-    if maps:
+    if maps := words & MAPS:
         raise ScanError(
             f"{series.name}: a computed map ({', '.join(sorted(maps))}), not a scan; "
             "choose the series that it was made from"
@@ -254,6 +279,15 @@ def _check_kind(series: Series) -> None:
             f"{series.name}: slices tiled into one picture (MOSAIC); "
             "choose another series, or convert it with dcm2niix"
         )
+
+
+def _kind_words(header: Header) -> Iterator[str]:
+    """What Image Type says of a file, and Frame Type of its slices."""
+    yield from header.image_type
+    for frame in header.frames:
+        yield from dict(frame.contrast).get("image type", "").split("\\")
+        if frame.part in NO_SCAN:
+            yield frame.part.upper()
 
 
 def _check_alike(series: Series, max_voxels: int) -> None:
@@ -266,6 +300,11 @@ def _check_alike(series: Series, max_voxels: int) -> None:
         raise ScanError(
             f"{name}: images of {len(sizes)} sizes ({shown}); all must be alike; "
             "export each stack as a series of its own"
+        )
+    if any(not _is_scaled(frame) for frame in series.frames):
+        raise ScanError(
+            f"{name}: the scaling of its values (rescale slope or intercept) is damaged: no "
+            "numbers, 0 or beyond all intensities; export the series again"
         )
     if len({header.transfer_syntax for header in series.headers}) > 1:
         raise ScanError(f"{name}: files in several transfer syntaxes; export the series again")
@@ -281,6 +320,11 @@ def _check_alike(series: Series, max_voxels: int) -> None:
             "images must say where each lies (enhanced MR or CT), and may have at most "
             f"{MAX_FRAMES}; convert it with dcm2niix"
         )
+
+
+def _is_scaled(frame: Frame) -> bool:
+    most = abs(frame.slope) * 2.0**32 + abs(frame.intercept)
+    return frame.slope != 0 and most < MOST_INTENSITY  # NaN is below nothing
 
 
 def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
@@ -313,12 +357,24 @@ def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
                 yield Path(parent) / name, f"{root}, file {seen}"
 
 
-def _without_copies(headers: Iterable[Header]) -> Iterator[Header]:
+def _without_copies(headers: Iterable[Header], effort: Effort) -> Iterator[Header]:
     """Each image once; one of the same name and another content stays, to be refused."""
     seen: dict[tuple[Any, ...], Header] = {}
+    digests: dict[tuple[Any, ...], str | None] = {}
+
+    def digest(header: Header) -> str | None:
+        effort.spend(FILE_COST)
+        return images_digest(header)
+
     for header in headers:
-        first = seen.setdefault(_identity(header), header)
-        if first is header or not header.image_uid or not same_images(first, header):
+        identity = _identity(header)
+        first = seen.setdefault(identity, header)
+        if first is header or not header.image_uid:
+            yield header
+            continue
+        if identity not in digests:
+            digests[identity] = digest(first)
+        if digests[identity] is None or digest(header) != digests[identity]:
             yield header
 
 
@@ -344,7 +400,8 @@ def _check_names(series: Series) -> None:
 
 
 def _series(uid: str, members: list[Header]) -> Series:
-    first = members[0]
+    first, kept = members[0], magnitude_alone(members)
     return Series(
-        uid, first.number, first.description, first.modality, first.manufacturer, tuple(members)
+        *(uid, first.number, first.description, first.modality, first.manufacturer),
+        *(kept, left_out(members, kept)),
     )

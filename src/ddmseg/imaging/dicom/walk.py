@@ -98,6 +98,11 @@ class Walker:
         self._item_start = struct.pack(f"{order}HH", _ITEM >> 16, _ITEM & 0xFFFF)
         self._left = MAX_ELEMENTS
 
+    @property
+    def looked_at(self) -> int:
+        """How many elements were stepped over, as they count."""
+        return MAX_ELEMENTS - self._left
+
     def elements(self, start: int, *, group: int | None = None) -> Iterator[Element]:
         """Yield the elements of the first level up to the pixels, which come last.
 
