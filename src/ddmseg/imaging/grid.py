@@ -87,7 +87,7 @@ class TurnedMap:
     @classmethod
     def between(cls, source: Grid, target: Grid) -> TurnedMap:
         """Return the map from the indices of one grid to those of another."""
-        return cls(np.linalg.solve(target.affine, source.affine))
+        return cls(np.linalg.solve(target.affine, source.affine).astype(np.float64))
 
     @property
     def axes(self) -> Shape3:

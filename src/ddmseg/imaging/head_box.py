@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ddmseg.imaging.grid import Triple
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.resample import Box
+from ddmseg.imaging.turned import Box
 
 BLOCK_MM = 4.0
 """Edge of the blocks that are averaged before thresholding, which tames noise."""

@@ -183,7 +183,7 @@ def _placed(img: SpatialImage, name: str) -> tuple[NDArray[np.float64], Any, Not
     header: Any = img.header
     if not isinstance(header, AnalyzeHeader):
         return img.affine, header, ()
-    own = header.get_best_affine()
+    own = header.get_best_affine()  # type: ignore[no-untyped-call]
     if not np.allclose(own, img.affine, atol=1e-4):
         return img.affine, header, ()
     if not isinstance(header, Nifti1Header):

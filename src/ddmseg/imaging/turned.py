@@ -82,7 +82,7 @@ def _tile(n_in: Shape3, turned: TurnedMap, box: Box, each: Shape3) -> TurnedTile
     low, high = _span(centres)
     if (high < -EDGE).any() or (low > last + EDGE).any():
         return None
-    inside: bool | NDArray[np.bool_] = True
+    inside: Any = True
     if (low < -EDGE).any() or (high > last + EDGE).any():
         places = _sum(centres)
         inside = ((places >= -EDGE) & (places <= last + EDGE)).all(axis=-1)
