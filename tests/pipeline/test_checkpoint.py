@@ -20,7 +20,9 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.checkpoint import (
     Card,
     build_model,
+    build_network,
     copy_weights,
+    load_network,
     load_state,
     load_weights,
     replace_file,
@@ -363,3 +365,45 @@ def test_nothing_written_is_a_pickle(saved, tmp_path):
         assert not data.startswith((b"PK", b"\x80"))  # torch.save's zip, a bare pickle
         assert not is_pickle(data)
     assert load_file(saved[2]).keys() == saved[0].state_dict().keys()
+
+
+def test_weights_stored_in_half_precision_take_half_the_room_and_stay_so(tmp_path):
+    model = build_network(tiny_settings(), 3)
+    shake(model)
+    single, half = tmp_path / "single.safetensors", tmp_path / "half.safetensors"
+    card = Card("toy", (0, 17, 53), settings_to_dict(tiny_settings()))
+    save_weights(model, card, single)
+    save_weights(model, replace(card, stored="half"), half)
+    assert half.stat().st_size < 0.75 * single.stat().st_size
+    loaded, kept = load_network(half)
+    assert kept.stored == "half"
+    for name, weight in model.named_parameters():
+        found = loaded.get_parameter(name)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, weight, atol=1e-3, rtol=1e-3)
+    before = half.read_bytes()
+    save_weights(loaded, replace(kept, data="told anew"), half)
+    assert half.read_bytes() == before
+
+
+def test_statistics_beyond_half_precision_survive_it(tmp_path):
+    settings = tiny_settings(
+        model={"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
+    )
+    model = build_network(settings, 3)
+    name = next(name for name, _ in model.named_buffers() if name.endswith("running_var"))
+    model.get_buffer(name).fill_(1e6)
+    path = tmp_path / "toy.safetensors"
+    card = Card("toy", (0, 17, 53), settings_to_dict(settings), stored="half")
+    save_weights(model, card, path)
+    assert (load_network(path)[0].get_buffer(name) == 1e6).all()
+
+
+def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path):
+    model = build_network(tiny_settings(), 3)
+    next(model.parameters()).data.fill_(1e6)
+    path = tmp_path / "toy.safetensors"
+    card = Card("toy", (0, 17, 53), settings_to_dict(tiny_settings()), stored="half")
+    with pytest.raises(OutputError, match="not finite"):
+        save_weights(model, card, path)
+    assert not path.exists()

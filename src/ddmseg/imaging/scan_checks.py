@@ -191,7 +191,7 @@ def check_place(
         ScanError: when the affine is not usable, lies far from the origin or is sheared, or
             voxels are too small or too large.
     """
-    told: dict[str, str | float]
+    told: dict[str, Any]
     grid = Grid(three(shape[:3]), check_affine(affine, name))
     low, high = SPACING_RANGE_MM
     if scan and not all(low <= s <= high for s in grid.spacing_mm):

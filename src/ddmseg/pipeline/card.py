@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ddmseg.errors import CheckpointError, SettingsError
 from ddmseg.pipeline.config.retired import without_retired
@@ -38,6 +38,9 @@ class Card:
         trained_steps: steps of the optimiser.
         teacher: name and checksum of the model that taught a distilled one; how is in the
             settings.
+        stored: precision of the weights in their file, ``single`` or ``half``. Computing is
+            another matter; statistics of normalisations are single in any case, for a variance
+            may be larger than half precision holds.
         digest: SHA-256 of its file: what the model is, ids and calibration included. It is
             not in the file; empty for a card that has none.
     """
@@ -52,6 +55,7 @@ class Card:
     checksum: str = ""
     trained_steps: int = 0
     teacher: dict[str, str] = field(default_factory=dict)
+    stored: Literal["single", "half"] = "single"
     digest: str = field(default="", compare=False)
 
     def as_text(self) -> str:

@@ -79,7 +79,11 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
     """
     from safetensors.torch import save
 
-    data = save({name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()})
+    half = {name for name, _ in model.named_parameters()} if card.stored == "half" else set()
+    state = {n: w.half() if n in half else w for n, w in model.state_dict().items()}
+    if not all(weight.isfinite().all() for weight in state.values()):
+        raise OutputError(f"cannot write {path}: it would hold numbers that are not finite")
+    data = save({name: w.detach().cpu().contiguous() for name, w in state.items()})
     card = replace(card, checksum=hashlib.sha256(data).hexdigest())
     text = card.as_text().encode()
     _replace_pair(path, data, text)
@@ -162,7 +166,8 @@ def load_network(path: Path) -> tuple[Network, Card]:
     """
     data, card, settings = _read_pair(path)
     with _fitting(path):
-        return _filled(build_network(settings, len(card.labels)), data).eval(), card
+        half = card.stored == "half"
+        return _filled(build_network(settings, len(card.labels)), data, half=half).eval(), card
 
 
 @contextlib.contextmanager
@@ -192,8 +197,13 @@ def _check_size(path: Path, settings: Settings, classes: int) -> None:
             raise ValueError(f"it needs {needed} bytes of weights and the file holds {held}")
 
 
-def _filled(model: Network, data: bytes) -> Network:
+def _filled(model: Network, data: bytes, *, half: bool) -> Network:
     """Put the tensors of a safetensors file in a network.
+
+    Args:
+        model: whose weights they are.
+        data: the file.
+        half: whether its card says that weights are stored in half precision.
 
     Raises:
         ValueError: when a number is not finite, or not of the kind that the network has.
@@ -201,9 +211,11 @@ def _filled(model: Network, data: bytes) -> Network:
     from safetensors.torch import load
 
     tensors, own = load(data), model.state_dict()
+    learnt = {name for name, _ in model.named_parameters()}
     for name, tensor in tensors.items():
-        if name in own and tensor.dtype != own[name].dtype:
-            raise ValueError(f"{name} holds {tensor.dtype} in place of {own[name].dtype}")
+        wanted = torch.float16 if half and name in learnt else own.get(name, tensor).dtype
+        if tensor.dtype != wanted:
+            raise ValueError(f"{name} holds {tensor.dtype} in place of {wanted}")
         if not tensor.isfinite().all():
             raise ValueError(f"{name} holds numbers that are not finite")
     model.load_state_dict(tensors)
