@@ -45,8 +45,9 @@ def find_source_scan(
             if _hash(scan) == wanted:
                 return scan
     shape = stated.get("shape")
-    known = isinstance(shape, list) and all(type(length) is int for length in shape)
-    return _find_series(wanted, sorted(shape), folders) if known else None
+    if not isinstance(shape, list) or not all(type(length) is int for length in shape):
+        return None
+    return _find_series(wanted, sorted(shape), folders)
 
 
 def _hash(scan: Volume) -> str:
