@@ -20,6 +20,7 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.pipeline.outputs.write import RECEIPT
 from ddmseg.pipeline.quality.reasons import Reason
 from ddmseg.pipeline.report.thumbnail import report_thumbnail
 from ddmseg.pipeline.review.correction import (
@@ -194,7 +195,8 @@ class Review:
         def find() -> Volume | None:
             return find_source_scan(result, read_summary(result).receipt, self.scans)
 
-        return self._scan_cache.get((identifier, _stamp(result)), find)
+        stamps = _stamp(result), _stamp(result, RECEIPT)
+        return self._scan_cache.get((identifier, *stamps), find)
 
     def labels(self, identifier: str, *, corrected: bool = False) -> LabelMap:
         """Return the original labels, or the corrected ones.
