@@ -175,7 +175,7 @@ def _fitting(path: Path) -> Iterator[None]:
     """Turn what torch, safetensors and MONAI say of weights that do not fit into one error."""
     try:
         yield
-    except MissingExtraError:
+    except (MissingExtraError, MemoryError):
         raise
     except Exception as error:
         raise CheckpointError(
