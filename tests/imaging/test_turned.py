@@ -154,16 +154,6 @@ def test_a_map_returns_to_the_place_it_came_from() -> None:
         assert np.abs(found - own).max() < 1e-3
 
 
-def test_two_grids_of_a_turned_scan_are_parallel() -> None:
-    coarse, fine = (prepare(scan(oblique(30.0)), spacing_mm=mm) for mm in (4.0, 1.0))
-    index_map = fine.onto(coarse)
-    places = np.array([[0.0, 0, 0], [10, 20, 30]])
-    there = places * index_map.scale + index_map.offset
-    assert np.allclose(fine.grid.world(places), coarse.grid.world(there))
-    plain = prepare(scan(oblique(0.0)), spacing_mm=4.0)
-    assert np.allclose(plain.onto(plain).scale, 1.0)
-
-
 def test_a_little_shear_is_straightened_and_much_is_refused() -> None:
     grid = oblique(0.0)
     affine = grid.affine.copy()

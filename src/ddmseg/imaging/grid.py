@@ -94,12 +94,6 @@ class TurnedMap:
         """The order in which a source is looked at: its own."""
         return (0, 1, 2)
 
-    def parallel(self) -> IndexMap:
-        """Return the map of grids that turn out to be parallel, axis by axis."""
-        scale, offset = np.diag(self.matrix)[:3], self.matrix[:3, 3]
-        assert np.allclose(self.matrix[:3, :3], np.diag(scale), atol=1e-6)
-        return IndexMap((0, 1, 2), triple(scale), triple(offset))
-
 
 @dataclass(frozen=True, eq=False)
 class Grid:

@@ -24,7 +24,6 @@ from ddmseg.imaging.bias_field import correct_bias
 from ddmseg.imaging.empty_slices import fill_empty_slices
 from ddmseg.imaging.grid import (
     Grid,
-    IndexMap,
     Shape3,
     Triple,
     TurnedMap,
@@ -90,12 +89,6 @@ class Prepared:
         if self.is_turned:
             return TurnedMap.between(self.input_grid, self.grid)
         return undo_all(self.steps).inverse()
-
-    def onto(self, other: Prepared) -> IndexMap:
-        """Map from an index of this model grid to one of another, of the same scan."""
-        if self.is_turned:
-            return TurnedMap.between(self.grid, other.grid).parallel()
-        return undo_all(self.steps).then(undo_all(other.steps).inverse())
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all steps as plain values, ready for JSON."""
