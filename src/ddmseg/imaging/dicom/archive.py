@@ -135,6 +135,8 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], max_files: int) -> No
         raise _too_many(path, max_files)
     for number, info in enumerate(infos, start=1):
         _check_info(f"{path}, member {number}", info)
+    if sum(info.compress_size for info in infos) > path.stat().st_size:
+        raise _hostile(path, "its files share their bytes")
     total = sum(info.file_size for info in infos)
     if total > MAX_ARCHIVE_BYTES:
         raise _hostile(path, f"it inflates to {total} bytes and {MAX_ARCHIVE_BYTES} are allowed")

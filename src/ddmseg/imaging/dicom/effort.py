@@ -7,7 +7,7 @@ elements. An image takes some kilobytes; whoever asks for more work than that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ddmseg.errors import ScanError
 
@@ -34,7 +34,7 @@ class Effort:
     """
 
     told: str
-    left: float = ALWAYS_ALLOWED
+    left: float = field(default_factory=lambda: ALWAYS_ALLOWED)
 
     def allow(self, size: int) -> None:
         """Allow as much more as so many bytes on the disk are worth."""

@@ -220,7 +220,8 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
     if pixels is not None:
         element, data = pixels
         with refused(told or str(path), "reading its pixels"):
-            value = pydicom_module().DataElement(PIXEL_DATA, element.vr.decode() or "OW", data)
+            kind = element.vr.decode() if element.vr in (b"OB", b"OW") else "OW"
+            value = pydicom_module().DataElement(PIXEL_DATA, kind, data)
             value.is_undefined_length = element.length == UNDEFINED
             dataset.add(value)
     return dataset

@@ -71,13 +71,13 @@ def check_decoder(header: Header, name: str) -> None:
         return
     with refused(name, "looking for a decoder"):
         told = pydicom.uid.UID(syntax).name
-    try:
-        available = pydicom.pixels.get_decoder(syntax).is_available
-    except NotImplementedError as error:
-        raise ScanError(
-            f"{name}: transfer syntax {told}, which cannot be read; "
-            "send the series uncompressed, or convert it with dcm2niix"
-        ) from error
+        try:
+            available = pydicom.pixels.get_decoder(syntax).is_available
+        except NotImplementedError as error:
+            raise ScanError(
+                f"{name}: transfer syntax {told}, which cannot be read; "
+                "send the series uncompressed, or convert it with dcm2niix"
+            ) from error
     if not available:
         raise ScanError(
             f"{name}: compressed as {told}, and no decoder for it is there; {INSTALL_DECODER}"
