@@ -35,9 +35,11 @@ class Service(BaseHTTPRequestHandler):
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
-        for byte in self.body:
+        for byte in self.body if self.pause else ():
             self.wfile.write(bytes([byte]))
             time.sleep(self.pause)
+        if not self.pause:
+            self.wfile.write(self.body)
 
     def log_message(self, *words: object) -> None:
         """Say nothing."""
