@@ -87,7 +87,8 @@ class ScanSet:
         """Return the scans of a split."""
         listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
         listed: list[Case] = listing.list_cases(root)
-        return split_cases(listed, self.name).require(self.splits[split])
+        chosen: list[Case] = split_cases(listed, self.name).require(self.splits[split])
+        return chosen
 
     def truth(self, case: Case) -> NDArray[np.int32]:
         """Return the manual labels of a scan as FreeSurfer ids."""
