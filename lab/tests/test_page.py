@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from ddmseg_lab.page import (
     NO_FIGURE,
     NOT_MEASURED,
+    Chapter,
     Claim,
     Section,
     Target,
-    missing,
     p_value,
     table,
     with_interval,
@@ -89,5 +89,18 @@ def test_a_chapter_has_command_targets_and_body_in_this_order():
     assert places == sorted(places)
 
 
-def test_a_missing_chapter_says_so():
-    assert "Not measured yet." in missing("Title", "python -m x", [Claim(LEAST, None)]).markdown()
+def test_a_chapter_is_made_of_its_summary_and_says_so_without_one():
+    chapter = Chapter(
+        "Title",
+        "python -m x",
+        "record",
+        lambda found: [f"Over {found['n']} scans."],
+        lambda found: [Claim(LEAST, found.get("dice"))],
+    )
+    without = chapter.section(None).markdown()
+    assert without.startswith("## Title\n\n```\npython -m x\n```")
+    assert "| Dice | at least 0.890 | not measured | not measured |" in without
+    assert without.endswith("Not measured yet.")
+    measured = chapter.section({"n": 7, "dice": 0.9}).markdown()
+    assert "| Dice | at least 0.890 | 0.900 | reached, 0.010 to spare |" in measured
+    assert measured.endswith("Over 7 scans.")
