@@ -223,8 +223,8 @@ def test_a_full_disk_is_told_with_the_place_the_user_knows(
     def no_space(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", no_space)
-    with pytest.raises(OutputError) as caught:
+    with monkeypatch.context() as patched, pytest.raises(OutputError) as caught:  # noqa: PT012
+        patched.setattr(Path, "write_text", no_space)
         write_outputs(make_segmentation(), tmp_path, stem="scan")
     assert str(caught.value).startswith(f"cannot write {tmp_path / 'scan_dseg.tsv'}: ")
     assert "the disk is full" in str(caught.value)
