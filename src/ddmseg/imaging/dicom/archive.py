@@ -15,7 +15,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,10 @@ class ZipMember:
     def __str__(self) -> str:
         return f"{self.archive}, member {self.number}"
 
+    def close(self) -> None:
+        """Close the archive, for all of its members."""
+        self._zip.close()
+
     def start(self, count: int) -> bytes:
         """Return the first bytes.
 
@@ -78,7 +82,7 @@ class ZipMember:
         """
         return next(self.chunks(count), b"")
 
-    def chunks(self, size: int = CHUNK_BYTES, *, header: bool = False) -> Iterator[bytes]:
+    def chunks(self, size: int = CHUNK_BYTES, *, header: bool = False) -> Generator[bytes]:
         """Yield the file from its beginning; at its end the checksum is checked.
 
         Args:

@@ -269,7 +269,8 @@ def _stored(content: _Content, pixels: Element | None, size: int) -> StoredPixel
 @contextlib.contextmanager
 def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
     if isinstance(path, ZipMember):
-        yield InflatedStream(path.chunks(header=header), MAX_HEADER_BYTES, told)
+        with contextlib.closing(path.chunks(header=header)) as chunks:
+            yield InflatedStream(chunks, MAX_HEADER_BYTES, told)
         return
     with path.open("rb") as stream:
         yield stream

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember, archive_members
 from ddmseg.imaging.dicom.effort import FILE_COST, LOOK_COST, Effort
 from ddmseg.imaging.dicom.enhanced import MAX_FRAMES
@@ -142,19 +142,25 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
         MissingExtraError: when pydicom is not installed.
     """
     root = Path(folder)
-    effort = Effort(str(root))
-    headers = _headers(root, max_files, effort)
+    files = list(_files(root, max_files))
     groups: dict[str, list[Header]] = {}
-    for header in _without_copies(headers, effort):
-        groups.setdefault(header.series_uid, []).append(header)
+    try:
+        effort = Effort(str(root))
+        for header in _without_copies(_headers(root, files, effort), effort):
+            groups.setdefault(header.series_uid, []).append(header)
+    except DdmsegError:
+        for path, _ in files[:1]:  # members of an archive share one that is open
+            if isinstance(path, ZipMember):
+                path.close()
+        raise
     listed = [_series(uid, members) for uid, members in groups.items()]
     return sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.uid))
 
 
-def _headers(root: Path, max_files: int, effort: Effort) -> list[Header]:
+def _headers(root: Path, files: list[tuple[Source, str]], effort: Effort) -> list[Header]:
     """The headers of all images; files that hold none are counted and passed over."""
     count, headers = 0, []
-    for path, told in _files(root, max_files):
+    for path, told in files:
         effort.allow(path.stored_size if isinstance(path, ZipMember) else _size(path))
         effort.spend(LOOK_COST)
         if is_dicom(path):
