@@ -160,6 +160,8 @@ def read_summary(result: ScanResult) -> Summary:
     quality = _read_json(result.path("_qc.json"))
     try:
         by_structure = quality.get("expected_dice_by_structure") or {}
+        if not isinstance(by_structure, dict):
+            raise ValueError("expected Dice by structure that is no table")
         verdict = str(quality["verdict"])
         if verdict not in VERDICTS:
             raise ValueError(f"verdict '{verdict}'")
@@ -180,9 +182,9 @@ def read_summary(result: ScanResult) -> Summary:
 
 def damaged_result(result: ScanResult, error: Exception) -> Reason:
     """Return what is said of a scan whose files cannot be made sense of."""
-    name = printable(result.name)
-    said = f"{name}: its result files are damaged ({error}); segment the scan again"
-    return Reason(said, "result_damaged", {"name": name, "why": str(error)})
+    name, why = printable(result.name), printable(" ".join(str(error).split()))
+    said = f"{name}: its result files are damaged ({why}); segment the scan again"
+    return Reason(said, "result_damaged", {"name": name, "why": why})
 
 
 def _sentences(told: Any) -> list[str]:
