@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.pipeline.budget.costs import Draw
+from ddmseg.pipeline.budget import Draw
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.scan_encoding import EncodedScan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddmseg.errors import UsageError, did_you_mean
-from ddmseg.pipeline.budget.costs import Draw
+from ddmseg.pipeline.budget import Draw
 from ddmseg.pipeline.engines.catalogue import KINDS, resolve
 
 FULL_DRAW = Draw(steps=10, samples=4)

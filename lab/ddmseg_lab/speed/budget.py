@@ -5,7 +5,7 @@
 Segments the whole head that comes with the package (and where there are data sets one
 development scan of MALC2012) under budgets from the smallest that can be met to a generous
 one, each run from reading to the last file written, in one process after loading, features
-not kept; the rates are those that the command itself measures and keeps. ``auto`` takes more
+not kept; the pace is what the command itself measures and keeps. ``auto`` takes more
 and more steps; ``diffusion`` must sample. Each answer is held against that of the same mode
 without a budget: agreement of the labels, expected Dice, and where there is a truth Dice.
 Writes ``results/budget.tsv``, a row a run, and ``results/budget.json``. There are
@@ -51,12 +51,12 @@ FACTORS = (1.1, 1.4, 1.8, 2.5, 4.0)
 """Budgets over the smallest that can be met, for each mode."""
 MODES: tuple[Mode, ...] = ("auto", "diffusion")
 COLUMNS = (
-    *("scan", "mode", "repeat", "factor", "budget", "predicted", "spent", "within"),
+    *("scan", "mode", "repeat", "factor", "budget", "spent", "within"),
     *("steps_and_samples", "stopped_because", "slowdown", "expected_dice", "dice"),
     *("agreement", "free_expected_dice", "free_dice", "weights"),
 )
 """``free`` is of the answer without a budget; ``nan`` stands where there is no truth."""
-FIGURES = COLUMNS[COLUMNS.index("predicted") : -1]
+FIGURES = COLUMNS[COLUMNS.index("spent") : -1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,6 @@ def row_of(record: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return what one run was given and spent, from the receipt and the clock."""
     return {
         "budget": record["seconds"],
-        "predicted": record["predicted_seconds"],
         "spent": round(seconds, 3),
         "within": int(seconds <= record["seconds"]),
         "steps_and_samples": "+".join(f"{r['steps']}x{r['samples']}" for r in record["drawn"]),

@@ -19,7 +19,6 @@ SEGMENTER = object.__new__(Segmenter)
 """Never asked: what it would be asked by is replaced."""
 RECORD = {
     "seconds": 8.0,
-    "predicted_seconds": 5.5,
     "drawn": [{"steps": 2, "samples": 3}, {"steps": 10, "samples": 4}],
     "stopped_because": "no room",
     "slowdown": 1.2,

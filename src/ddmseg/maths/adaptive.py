@@ -57,13 +57,13 @@ class Effort(Generic[Result]):
         result: the best result of all rungs, so that climbing never makes it worse.
         best: the rung it came from.
         rungs: every rung climbed, in order.
-        reason: why it stopped: quality reached, no gain, or ladder at its end.
+        reason: why it stopped: quality reached, no gain, no time, or ladder at its end.
     """
 
     result: Result
     best: Rung
     rungs: tuple[Rung, ...]
-    reason: Literal["reached", "no gain", "exhausted"]
+    reason: Literal["reached", "no gain", "no room", "exhausted"]
 
     @property
     def steps_spent(self) -> int:
@@ -72,7 +72,7 @@ class Effort(Generic[Result]):
 
 
 def climb(
-    run: Callable[[int], tuple[Result, float]],
+    run: Callable[[int], tuple[Result, float] | None],
     *,
     quality: float,
     budgets: Sequence[int] = BUDGETS,
@@ -83,7 +83,8 @@ def climb(
 
     Args:
         run: samples with so many steps; returns the result and its expected quality
-            (higher is better, such as the expected Dice in [0, 1]).
+            (higher is better, such as the expected Dice in [0, 1]); None ends the climb,
+            but not on the first rung.
         quality: stop when it is reached.
         budgets: steps of each rung, increasing.
         min_gain: stop when a rung brings less than this over the best before it.
@@ -97,9 +98,13 @@ def climb(
         raise SettingsError(f"budgets: got {steps}; give numbers of steps from 1 up, increasing")
     rungs: list[Rung] = []
     best: tuple[Result, Rung] | None = None
-    reason: Literal["reached", "no gain", "exhausted"] = "exhausted"
+    reason: Literal["reached", "no gain", "no room", "exhausted"] = "exhausted"
     for budget in steps:
-        result, found = run(budget)
+        outcome = run(budget)
+        if outcome is None:
+            reason = "no room"
+            break
+        result, found = outcome
         if math.isnan(found):
             raise SettingsError(
                 f"quality: got NaN at {budget} steps; the run must return a number to compare"

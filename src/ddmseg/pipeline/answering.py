@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.budget.costs import Draw
-from ddmseg.pipeline.budget.spending import GoOn, Spending
+from ddmseg.pipeline.budget import Draw
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import SamplingSettings
 from ddmseg.pipeline.ensemble import Answer, Choice, Drawn, coarse_answer, sampled_answer
@@ -63,53 +63,56 @@ class Answering:
             begun: the same before, with the options.
             coarse: the coarse head's answer.
         """
-        options, progress = begun.options, begun.progress
+        options = begun.options
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
             choice = Choice(self.enough, coarse[1].expected_dice)
             if coarse[1].expected_dice >= self.enough:
                 return replace(coarse[0], choice=choice), coarse[1]
-            return self._climb(encoded, options, progress, coarse, choice)
+            return self._climb(encoded, begun, coarse, choice)
         own = self.own_draw
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
-        return self.draw(encoded, options, progress, draw)
+        return self._timed_draw(encoded, begun, draw)
 
-    def within_budget(
-        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, spending: Spending
-    ) -> Assessed:
-        """Spend what the budget has room for; arguments as of :meth:`answer`."""
-
-        def run(draw: Draw, go_on: GoOn) -> tuple[Assessed, float, int]:
-            found = self.draw(encoded, begun.options, begun.progress, draw, go_on)
-            return found, found[1].expected_dice, found[0].samples
-
-        start = (coarse, coarse[1].expected_dice)
-        return spending.climb(run, coarse=start, quality=self.enough)
+    def least_steps(self, options: SegmentOptions) -> int:
+        """Return the steps that a scan gets at least: those of one sample, or none."""
+        if options.mode == "fast" or options.chooses_freely:
+            return 0
+        return options.steps or self.own_draw.steps
 
     def _climb(
-        self,
-        encoded: EncodedScan,
-        options: SegmentOptions,
-        progress: Progress,
-        coarse: Assessed,
-        choice: Choice,
+        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, choice: Choice
     ) -> Assessed:
-        """Spend more and more steps until the result is expected to pass."""
-        own = self.own_draw
+        """Spend more and more steps until the result is expected to pass, or time is over."""
+        own, before = self.own_draw, choice.coarse_expected_dice
+        drawn: list[Drawn] = []
 
-        def run(steps: int) -> tuple[Assessed, float]:
-            outcome = self.draw(encoded, options, progress, Draw(steps, own.samples))
-            return outcome, outcome[1].expected_dice
+        def has_room(steps: int) -> bool:
+            return begun.deadline is None or begun.deadline.allows(steps)
 
+        def run(steps: int) -> tuple[Assessed, float] | None:
+            if not has_room(steps):
+                return None
+            outcome = self._timed_draw(encoded, begun, Draw(steps, own.samples))
+            found = outcome[1].expected_dice
+            drawn.append(Drawn(steps, outcome[0].samples, found))
+            return outcome, found
+
+        if not has_room(own.steps):
+            return replace(coarse[0], choice=replace(choice, stopped_because="no room")), coarse[1]
         # The card's own steps come first: a one-step student begins with one.
         ladder = (own.steps, *(steps for steps in BUDGETS if steps > own.steps))
-        before = choice.coarse_expected_dice
         effort = climb(run, quality=self.enough, budgets=ladder, start=before)
-        drawn = tuple(Drawn(rung.steps, own.samples, rung.quality) for rung in effort.rungs)
-        choice = replace(choice, drawn=drawn, stopped_because=effort.reason)
+        choice = replace(choice, drawn=tuple(drawn), stopped_because=effort.reason)
         answer, assessment = coarse if effort.best.quality < before else effort.result
         return replace(answer, choice=choice), assessment
+
+    def _timed_draw(self, encoded: EncodedScan, begun: PreparedScan, draw: Draw) -> Assessed:
+        """Draw samples as long as there is time."""
+        deadline = begun.deadline
+        go_on = None if deadline is None else deadline.between_samples(draw.steps)
+        return self.draw(encoded, begun.options, begun.progress, draw, go_on)
 
     def draw(
         self,
@@ -117,7 +120,7 @@ class Answering:
         options: SegmentOptions,
         progress: Progress,
         draw: Draw,
-        go_on: GoOn | None = None,
+        go_on: Callable[[int], bool] | None = None,
     ) -> Assessed:
         """Draw samples; return their answer and what to expect of it.
 

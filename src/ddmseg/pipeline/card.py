@@ -102,7 +102,6 @@ class _Calibration:
     """What is known of a card's ``calibration``, each where it is given; more may be in it."""
 
     always_present: tuple[int, ...] = ()
-    dice_by_draw: dict[str, float] = field(default_factory=dict)
     expected_dice: _Curve | None = None
     structure_dice: _Curve | None = None
     masks: int = 0

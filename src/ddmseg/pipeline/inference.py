@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ddmseg import __version__
 from ddmseg.errors import UsageError
 from ddmseg.imaging.volume import Volume
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.pipeline.answering import Answering
-from ddmseg.pipeline.budget.calibration import demo_head, rates_of
-from ddmseg.pipeline.budget.costs import Rates
-from ddmseg.pipeline.budget.deadline import Deadline
-from ddmseg.pipeline.budget.prediction import predicted, spending_of
-from ddmseg.pipeline.budget.spending import Spending
+from ddmseg.pipeline.budget import SLOWEST, WAS_BUSY, Deadline, Draw, Pace, pace_file
 from ddmseg.pipeline.cache import FeatureCache
 from ddmseg.pipeline.checkpoint import Card, load_weights
 from ddmseg.pipeline.device import find_device
 from ddmseg.pipeline.engines.engine import Engine, TorchEngine, make_engine
-from ddmseg.pipeline.ensemble import Answer
+from ddmseg.pipeline.ensemble import Answer, Drawn
 from ddmseg.pipeline.memory.plan import MemoryPlan, plan_memory
 from ddmseg.pipeline.monitoring.embedding import mean_features
 from ddmseg.pipeline.options import SegmentOptions
@@ -33,7 +34,7 @@ from ddmseg.pipeline.quality.assessment import Assessment
 from ddmseg.pipeline.receipt import receipt
 from ddmseg.pipeline.scan_encoding import EncodedScan, content_hash, encode_scan, prepare_scan
 from ddmseg.pipeline.scan_input import as_volume
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg.pipeline.segmentation import Quality, Segmentation
 from ddmseg.pipeline.throughput.restoring import restored
 from ddmseg.pipeline.throughput.scan_stages import FinishedScan, PreparedScan, Progress, SolvedScan
 from ddmseg.pipeline.zoo import model_path
@@ -73,7 +74,7 @@ class Segmenter:
         self.cache = cache
         self.engine = engine or TorchEngine(self.model)
         self.answering = Answering(self.model, card)
-        self._rates: Rates | None = None
+        self._pace: Pace | None = None
         self._slowdown = 1.0
 
     @classmethod
@@ -147,8 +148,8 @@ class Segmenter:
         """
         if math.isinf(options.budget):
             return None
-        self.rates()
-        return Deadline(options.budget, self._slowdown, writes)
+        self.pace()
+        return Deadline(options.budget, writes=writes, slowdown=self._slowdown)
 
     def segment_volume(
         self,
@@ -189,20 +190,17 @@ class Segmenter:
             SettingsError: when the budget cannot be met; says which could.
         """
         memory = self.plan_memory(begun)
-        spending = spending_of(self, begun)
+        if begun.deadline is not None:
+            begun.deadline.require(self.seconds_ahead(begun, begun.deadline.writes))
         clock = _Clock(begun.seconds)
         with clock("encode"):
             encoded = self.encode(begun, memory)
             coarse = self.answering.coarse(encoded)
-        if spending is not None:
-            costs = predicted(self, begun, encoded, writes=spending.deadline.writes)
-            spending.encoded(clock.seconds["encode"], costs, cached=encoded.cached)
+        if begun.deadline is not None:
+            self._tell_encoded(begun.deadline, begun, encoded)
         with clock("denoise"):
-            if spending is not None:
-                found = self.answering.within_budget(encoded, begun, coarse, spending)
-            else:
-                found = self.answering.answer(encoded, begun, coarse)
-        return self.solved(begun, encoded, *found, memory, spending)
+            found = self.answering.answer(encoded, begun, coarse)
+        return self.solved(begun, encoded, *found, memory)
 
     def solved(
         self,
@@ -211,7 +209,6 @@ class Segmenter:
         answer: Answer,
         assessment: Assessment,
         memory: MemoryPlan,
-        spending: Spending | None = None,
     ) -> SolvedScan:
         """Gather what the last stage needs, and not the encoder's features."""
         spent = receipt(
@@ -232,7 +229,6 @@ class Segmenter:
             assessment,
             mean_features(encoded.encoding),
             {**spent, "memory": memory.record},
-            spending,
         )
 
     @torch.inference_mode()
@@ -245,8 +241,8 @@ class Segmenter:
         with clock("restore"):
             result = restored(self.card, solved)
         told = {**solved.receipt, "seconds": clock.seconds}
-        if solved.spending is not None:
-            told["budget"] = solved.spending.record()
+        if solved.begun.deadline is not None:
+            told["budget"] = solved.begun.deadline.record(*spent_on(solved.answer, result.quality))
         return replace(result, receipt=told)
 
     def plan_memory(self, begun: PreparedScan) -> MemoryPlan:
@@ -290,15 +286,112 @@ class Segmenter:
             engine=self.engine,
         )
 
-    def rates(self) -> Rates:
-        """Return what each kind of work takes on this machine; measured on first use."""
-        if self._rates is None:
-            self._rates, self._slowdown = rates_of(self)
-        return self._rates
+    def seconds_ahead(self, begun: PreparedScan, writes: bool) -> float:
+        """Return what a prepared scan takes at least, at this machine's pace.
+
+        Args:
+            begun: the scan.
+            writes: whether writing the results counts.
+        """
+        assert begun.prepared is not None
+        pace, grid = self.pace(), begun.prepared.image.size
+        steps = self.answering.least_steps(begun.options)
+        ahead = (pace.encode + steps * pace.step) * grid
+        return ahead + pace.finish(begun.scan.data.size, writes=writes)
+
+    def _tell_encoded(self, deadline: Deadline, begun: PreparedScan, encoded: EncodedScan) -> None:
+        """Tell the clock how long encoding took, and what is still to do."""
+        assert begun.prepared is not None
+        pace = self.pace()
+        expected = pace.encode * begun.prepared.image.size
+        known = expected > 0 and not encoded.cached  # features from a file tell nothing of speed
+        deadline.encoded(
+            slowdown=begun.seconds["encode"] / expected if known else 1.0,
+            step=pace.step * encoded.prepared.image.size,
+            after=pace.finish(begun.scan.data.size, writes=deadline.writes),
+        )
+
+    def pace(self) -> Pace:
+        """Return what each kind of work takes on this machine.
+
+        It is measured the first time, in about the time of one scan, and kept in the folder of
+        the cache. Each process segments a small scan, to see how busy the machine is.
+        """
+        if self._pace is None:
+            engine = self.engine.describe()
+            device = self.device
+            path = pace_file(
+                *(__version__, torch.__version__, self.card.checksum, torch.get_num_threads()),
+                *(engine["name"], engine["version"]),
+                torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            )
+            kept, probe = Pace.read(path), self.probe()
+            if kept is None or kept.slowdown(probe) * WAS_BUSY < 1:
+                kept = replace(self.measure_pace(self.calibration_scan()), probe=probe)
+                kept.save(path)
+            self._pace, self._slowdown = kept, min(max(1.0, kept.slowdown(probe)), SLOWEST)
+        return self._pace
+
+    def probe(self) -> float:
+        """Segment a small scan and return the seconds it took."""
+        head = small_head(float(self.card.settings["data"]["spacing_mm"]))
+        self.measure_pace(head)  # the first run pays for imports
+        start = time.perf_counter()
+        self.measure_pace(head)
+        return time.perf_counter() - start
+
+    @torch.inference_mode()
+    def measure_pace(self, scan: Volume) -> Pace:
+        """Segment a scan part by part and return the seconds of each part a voxel."""
+        from ddmseg.pipeline.outputs.write import write_outputs
+
+        options, clock = SegmentOptions(mode="fast"), _Clock()
+        with clock("prepare"):
+            begun = self.prepare(scan, options, _silent)
+        assert begun.prepared is not None
+        memory = self.plan_memory(begun)
+        with clock("encode"):
+            encoded = self.encode(begun, memory, cached=False)
+            self.answering.coarse(encoded)
+        draw = Draw(self.answering.own_draw.steps, 1)
+        with clock("draw"):
+            found = self.answering.draw(encoded, options, _silent, draw)
+        solved = self.solved(begun, encoded, *found, memory)
+        with clock("restore"):
+            result = self.restore(solved)
+        with clock("write"), tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
+            write_outputs(result, Path(folder), stem="scan")
+        took, voxels = clock.seconds, scan.data.size
+        return Pace(
+            prepare=took["prepare"] / voxels,
+            encode=took["encode"] / begun.prepared.image.size,
+            step=took["draw"] / draw.steps / encoded.prepared.image.size,
+            restore=took["restore"] / voxels,
+            write=took["write"] / voxels,
+            probe=0.0,
+        )
 
     def calibration_scan(self) -> Volume:
-        """Read a scan that is typical for the model."""
-        return demo_head()
+        """Read a scan that is typical for the model: the head that comes with the package."""
+        return as_volume(files("ddmseg") / "demo" / "colin27_t1.nii.gz")
+
+
+def small_head(spacing_mm: float) -> Volume:
+    """Make up a head that takes no time: a noisy ball."""
+    side = 32
+    places = np.indices((side,) * 3) - (side - 1) / 2
+    radius = np.linalg.norm(places, axis=0) / side
+    head = np.where(radius < 0.4, 100.0, 0.0) - np.where(radius < 0.1, 70.0, 0.0)
+    head += np.random.default_rng(0).normal(0, 4, head.shape)
+    return Volume(head.astype(np.float32), np.diag([spacing_mm] * 3 + [1.0]), "ball")
+
+
+def spent_on(answer: Answer, quality: Quality) -> tuple[list[dict[str, Any]], str]:
+    """Return the sets of samples behind an answer, and why there are no more."""
+    if answer.choice is not None:
+        return [asdict(one) for one in answer.choice.drawn], answer.choice.stopped_because
+    one = Drawn(answer.steps, answer.samples, quality.expected_dice)
+    return ([asdict(one)] if answer.samples else []), "all was run"
 
 
 def is_regional(card: Card) -> bool:

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.budget.costs import Rates
-from ddmseg.pipeline.budget.deadline import Deadline
-from ddmseg.pipeline.budget.head import HeadBudget
-from ddmseg.pipeline.budget.plan import wish_of
-from ddmseg.pipeline.budget.prediction import predicted, size_of
+from ddmseg.pipeline.budget import Deadline, Pace
 from ddmseg.pipeline.inference import Segmenter
 from ddmseg.pipeline.model_fit import LARGEST_CROP_MM
 from ddmseg.pipeline.options import SegmentOptions
@@ -71,13 +67,14 @@ class RegionalSegmenter(Segmenter):
             return super().solve(begun)
         scan, deadline = begun.scan, begun.deadline
         located = self.locator.prepare(scan, SegmentOptions(mode="fast"), begun.progress)
-        budget = None if deadline is None else self._budget(begun, located, deadline)
+        if deadline is not None:
+            deadline.require(self._seconds_ahead_of_head(begun, located, deadline.writes))
         whole = self.locator.restore(self.locator.solve(located))
         boxes = {name: region_box(scan, whole.labels.data == i) for name, i in SIDES.items()}
         found = {name: box for name, box in boxes.items() if box is not None}
         sides: list[_Side] = []
         for name, box in found.items():
-            end = None if budget is None else budget.part(len(found) - len(sides))
+            end = None if deadline is None else self._part(deadline, scan, len(found) - len(sides))
             part = super().prepare(_cut(scan, box), begun.options, begun.progress, end)
             sides.append(_Side(name, box, self.restore(super().solve(part))))
         if not sides:
@@ -86,28 +83,31 @@ class RegionalSegmenter(Segmenter):
                 "a head, or a crop around one hippocampus"
             )
         joined = _joined(scan, whole, sides)
-        if budget is not None:
+        if deadline is not None:
             parts = [side.result.receipt["budget"] for side in sides]
-            joined = replace(joined, receipt={**joined.receipt, "budget": budget.record(parts)})
+            short = [part for part in parts if part["stopped_because"] == "no room"]
+            shown = (short or parts)[0]
+            record = deadline.record(shown["drawn"], shown["stopped_because"])
+            record["slowdown"] = max(part["slowdown"] for part in parts)
+            joined = replace(joined, receipt={**joined.receipt, "budget": record})
         return FinishedScan(joined)
 
-    def _budget(self, begun: PreparedScan, located: PreparedScan, deadline: Deadline) -> HeadBudget:
-        """Plan for both sides before either is found: as if each were of the usual size."""
-        volume_mm3 = math.prod(REGION_MM)
-        grid = [
-            math.ceil(length / self.card.settings["data"]["spacing_mm"] / self.model.multiple)
-            * self.model.multiple
-            for length in REGION_MM
-        ]
+    def _seconds_ahead_of_head(
+        self, begun: PreparedScan, located: PreparedScan, writes: bool
+    ) -> float:
+        """Return what the search and both sides take at least, each as large as is usual."""
+        pace, volume_mm3 = self.pace(), math.prod(REGION_MM)
+        grid = volume_mm3 / float(self.card.settings["data"]["spacing_mm"]) ** 3
         voxels = round(volume_mm3 / math.prod(begun.scan.spacing_mm))
-        size = size_of(self.card, voxels, grid, grid, multiple=self.model.multiple)
-        return HeadBudget(
-            deadline,
-            predicted(self.locator, located, writes=deadline.writes),
-            self.rates().costs(size, writes=False),
-            wish_of(begun.options, own=self.answering.own_draw),
-            writing=self.locator.rates().write * begun.scan.data.size * deadline.writes,
-        )
+        steps = self.answering.least_steps(begun.options)
+        side = (pace.encode + steps * pace.step) * grid + pace.prepare * voxels
+        side += pace.finish(voxels, writes=False)
+        return self.locator.seconds_ahead(located, writes) + len(SIDES) * side
+
+    def _part(self, deadline: Deadline, scan: Volume, parts_left: int) -> Deadline:
+        """Return the deadline of the next side: all that is left, divided evenly."""
+        writing = self.locator.pace().write * scan.data.size * deadline.writes
+        return deadline.part(1 / parts_left, reserve=writing)
 
     @cached_property
     def locator(self) -> Segmenter:
@@ -116,10 +116,10 @@ class RegionalSegmenter(Segmenter):
             "anatomy", device=self.device.type, cache=self.cache, engine=self.engine.name
         )
 
-    def rates(self) -> Rates:
-        """Return what each kind of work takes, once the locator's rates are known, too."""
-        self.locator.rates()
-        return super().rates()
+    def pace(self) -> Pace:
+        """Return what each kind of work takes, once that of the locator is known, too."""
+        self.locator.pace()
+        return super().pace()
 
     def calibration_scan(self) -> Volume:
         """Cut a region out of the middle of the demo head: where matters not for the time."""

@@ -455,7 +455,7 @@ class _GivenUpError(Exception):
 
 def _budget_told(budget: dict[str, Any] | None) -> str:
     """Say in brackets what a budget was spent on and what had to be left."""
-    from ddmseg.pipeline.budget.spending import told
+    from ddmseg.pipeline.budget import told
 
     return "" if budget is None else f" ({told(budget)})"
 

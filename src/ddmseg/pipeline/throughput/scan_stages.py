@@ -15,8 +15,7 @@ from ddmseg.pipeline.options import SegmentOptions
 from ddmseg.pipeline.quality.assessment import Assessment
 
 if TYPE_CHECKING:
-    from ddmseg.pipeline.budget.deadline import Deadline
-    from ddmseg.pipeline.budget.spending import Spending
+    from ddmseg.pipeline.budget import Deadline
     from ddmseg.pipeline.segmentation import Segmentation
 
 Progress = Callable[[str, float], None]
@@ -58,7 +57,6 @@ class SolvedScan:
         assessment: what to expect of them.
         features: mean of z_I, for the monitor.
         receipt: all but the time of what is still to do.
-        spending: of its budget; None without one.
     """
 
     begun: PreparedScan
@@ -67,7 +65,6 @@ class SolvedScan:
     assessment: Assessment
     features: NDArray[Any] | None
     receipt: dict[str, Any]
-    spending: Spending | None = None
 
 
 @dataclass(frozen=True)
