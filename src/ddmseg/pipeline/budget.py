@@ -78,7 +78,7 @@ class Pace:
     def read(cls, path: Path | None) -> Pace | None:
         """Return the pace in a file; None where it is missing, damaged or of another version."""
         try:
-            numbers = read_json(path) if path else None
+            numbers = read_json(path) if path else {}
             pace = cls(**{name: float(value) for name, value in numbers.items()})
         except (OSError, ValueError, TypeError, AttributeError):
             return None
