@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError
-from ddmseg.networks.tiling import tile_shapes
+from ddmseg.networks.tiling import encode_tiled, tile_shapes
 from ddmseg.pipeline.checkpoint import Card
 from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
 from ddmseg.pipeline.memory import plan as memory_plan
@@ -31,6 +31,7 @@ from ddmseg.pipeline.memory.plan import (
     scans_at_once,
 )
 from ddmseg.pipeline.settings_reader import settings_to_dict
+from toys import tiny_model
 
 HEAD = Footprint(
     widths=(16, 32, 64, 128),
@@ -178,3 +179,27 @@ def test_as_many_scans_at_a_time_as_there_is_room_for(monkeypatch) -> None:
     ):
         monkeypatch.setattr(memory_plan, "memory_for_this_process", lambda there=there: there)
         assert scans_at_once(HEAD, 3) == scans
+
+
+BRAIN = replace(HEAD, widths=(32, 64, 96, 128), embedding=12, grid=(176, 208, 176), block=True)
+"""A stripped head at 1 mm, for an encoder on blocks."""
+
+
+def test_an_encoder_on_blocks_is_estimated_as_it_was_measured():
+    # 2.0 GB in mode fast and 3.3 GB with samples, of such a head (docs/decisions.md)
+    for samples, measured_gb in ((False, 2.0), (True, 3.3)):
+        estimated = peak_bytes(replace(BRAIN, samples=samples)) / 1e9
+        assert measured_gb <= estimated <= 1.6 * measured_gb
+
+
+def test_an_encoder_on_blocks_has_no_tiles_to_make_smaller():
+    assert [rung.name for rung in rungs(BRAIN, on_gpu=False)] == [""]
+    assert len(rungs(BRAIN, on_gpu=True)) == 3
+
+
+def test_an_encoder_on_blocks_sees_the_image_at_once():
+    model = tiny_model(dims=3, encoder_form="block", denoiser_form="light", mask_stride=2)
+    image = torch.randn(1, 1, 64, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        tiled = encode_tiled(model, image, (16, 16, 16))
+        assert torch.equal(tiled.coarse, model.encode(image).coarse)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.types import Image
@@ -38,6 +39,8 @@ def encode_tiled(
 ) -> Encoding:
     """Return the encoding of one image, blended from overlapping tiles.
 
+    An encoder on blocks does not depend on what is in view, and sees the image at once.
+
     Args:
         model: in eval mode.
         image: one item whose grid is a multiple of ``model.multiple``.
@@ -48,7 +51,7 @@ def encode_tiled(
     """
     encode = encode or model.encode
     grid = tuple(image.shape[2:])
-    if fits_whole(grid, patch):
+    if isinstance(model.image_encoder, BlockEncoder) or fits_whole(grid, patch):
         return encode(image)
     size = tile_size(grid, patch, multiple=model.multiple, overlap=overlap)
     weight = bell(size, image)

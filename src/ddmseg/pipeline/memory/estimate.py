@@ -41,6 +41,7 @@ class Footprint:
         probabilities: whether those are brought back to the scan's grid.
         samples: whether any may be drawn, and not the coarse head's answer alone.
         at_once: tiles that are encoded in one batch.
+        block: whether the encoder works on blocks, and so on the whole grid at once.
     """
 
     widths: Sequence[int]
@@ -53,17 +54,22 @@ class Footprint:
     probabilities: bool = False
     samples: bool = True
     at_once: int = 1
+    block: bool = False
 
     @classmethod
     def of(cls, settings: dict[str, Any], classes: int, **sizes: Any) -> Footprint:
         """Return the footprint of a model by its settings and the sizes of a scan."""
         model = settings["model"]
-        return cls(model["widths"], model["embedding"], classes, **sizes)
+        block = model.get("encoder_form") == "block"
+        return cls(model["widths"], model["embedding"], classes, block=block, **sizes)
 
     @property
     def network(self) -> float:
         """Bytes at the peak where the network computes, counted."""
         voxels = math.prod(self.grid)
+        if self.block:
+            drawing = _FLOAT * 2 * self.classes if self.samples else 0
+            return voxels * (self._features + max(self._workspace, drawing))
         shapes = tile_shapes(self.grid, self.patch, multiple=self.multiple)
         tile = math.prod(shapes[0]) * min(self.at_once, len(shapes))
         # the features of the whole grid, and with them either the tiles' or those of the crop
@@ -89,13 +95,15 @@ class Footprint:
     @property
     def _features(self) -> float:
         """Bytes of everything the encoder leaves, a voxel of the grid."""
-        pyramid = sum(w * 0.125**level for level, w in enumerate(self.widths[1:], start=1))
-        return _FLOAT * (self.widths[0] + self.embedding + self.classes + pyramid)
+        levels = self.widths if self.block else self.widths[1:]
+        pyramid = sum(w * 0.125**level for level, w in enumerate(levels, start=1))
+        stem = 1 if self.block else self.widths[0]  # the image, folded
+        return _FLOAT * (stem + self.embedding + self.classes + pyramid)
 
     @property
     def _workspace(self) -> float:
         """Bytes that one pass holds beside its results: inputs and outputs of a layer."""
-        return _FLOAT * 3 * self.widths[0]
+        return _FLOAT * 3 * self.widths[0] * (0.125 if self.block else 1)
 
     @property
     def _drawing(self) -> float:

@@ -105,8 +105,9 @@ def plan_memory(
 
 def rungs(footprint: Footprint, *, on_gpu: bool) -> list[Rung]:
     """Return the ladder, from what was asked for to what takes least."""
-    on_cpu = [("cpu", share, 1) for share in TILE_SHARES]
-    on_it = [("cuda", 1.0, GPU_TILES), *(("cuda", share, 1) for share in TILE_SHARES)]
+    shares = TILE_SHARES[:1] if footprint.block else TILE_SHARES  # without tiles
+    on_cpu = [("cpu", share, 1) for share in shares]
+    on_it = [("cuda", 1.0, GPU_TILES), *(("cuda", share, 1) for share in shares)]
     ways = [*on_it, *on_cpu] if on_gpu else on_cpu
     found: list[Rung] = []
     for device, share, at_once in ways:
