@@ -13,12 +13,11 @@ import pydicom
 import pytest
 from pydicom.tag import BaseTag, tag_in_exception
 
-from ddmseg.errors import OutputError, ScanError
+from ddmseg.errors import OutputError
 from ddmseg.imaging import atomic
 from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.interfaces.dicom_node import jobs, worker
 from ddmseg.interfaces.dicom_node.backoff import Backoff
-from ddmseg.interfaces.dicom_node.jobs import JobQueue
 from ddmseg.interfaces.dicom_node.worker import StopError
 from ddmseg.pipeline.monitoring.recorder import Recorder
 from dicom_files import PATIENT, STUDY, save, scan, slice_datasets
@@ -161,14 +160,6 @@ def test_killed_again_and_again_by_one_scan(open_spool, study, clock, tmp_path) 
     assert not step.step()
 
 
-def test_a_damaged_state_is_told(open_spool, study, clock) -> None:
-    spool = open_spool()
-    job = fill(spool, study[:1], clock)
-    (job.folder / jobs.STATE_FILE).write_text('{"state": "elsewhere"}')
-    with pytest.raises(ScanError, match="the state of this job is damaged; remove this file"):
-        JobQueue(job.folder.parent)
-
-
 # segmenting
 
 
@@ -259,7 +250,8 @@ def test_a_full_disk_is_told_in_one_line_and_then_everything_is_done(
 
     def saving(dataset: pydicom.Dataset, path: Path, **options: object) -> None:
         with tag_in_exception(BaseTag(0x52009230)):  # makes an error of its own of it
-            fill(path)
+            if isinstance(path, Path):  # else it is tried in memory, where there is room
+                fill(path)
         save(dataset, path, **options)
 
     if place == "pydicom":

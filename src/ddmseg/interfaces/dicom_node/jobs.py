@@ -151,10 +151,12 @@ class JobQueue:
         self._holding: defaultdict[str, set[int]] = defaultdict(set)
         self._last = 0
         for place in sorted(folder.iterdir()):
-            if _NUMBER.fullmatch(place.name):
+            if not _NUMBER.fullmatch(place.name):
+                continue
+            if place.is_dir() and (job := self._read(place)):
+                self._know(job)
+            if place.exists():  # and was no job that had only been begun
                 self._last = max(self._last, int(place.name))
-                if place.is_dir() and (job := self._read(place)):
-                    self._know(job)
 
     def all(self) -> list[Job]:
         """Return every job, the oldest first."""
