@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ddmseg.errors import printable
 from ddmseg.interfaces import messages
-from ddmseg.interfaces.messages import printable, say, show
+from ddmseg.interfaces.messages import say, show
 from ddmseg.interfaces.progress import progress_bar
 from ddmseg.pipeline.cache import CACHE_VARIABLE
 from ddmseg.pipeline.outputs.claim import try_claim

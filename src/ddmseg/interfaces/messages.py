@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Literal
 
-from ddmseg.errors import DdmsegError, OutputError
+from ddmseg.errors import DdmsegError, OutputError, printable
 from ddmseg.imaging.atomic import system_reason
 
 _NO_MEMORY = ("can't allocate memory", "out of memory")
@@ -48,23 +48,6 @@ def say_error(error: BaseException, *, about: str = "", debug: bool = False) -> 
     # most reasons begin with the file they are about
     place = "" if not about or about in reason else f"{about}: "
     say(f"error: {place}{reason}")
-
-
-def printable(text: str) -> str:
-    r"""Return a text that is one line and that any terminal can take.
-
-    Names of files may hold line ends, commands for terminals and bytes that are not UTF-8.
-
-    >>> printable("M\udcfcller\n.nii")
-    'M\\xfcller\\n.nii'
-    """
-    return "".join(one if one.isprintable() else _escaped(one) for one in text)
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def open_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,15 @@ def parse_json(text: bytes | str) -> Any:
     """Return what JSON text in UTF-8 says.
 
     Raises:
-        ValueError: when it is no JSON, holds a name twice in one table or is nested too deeply.
+        ValueError: when it is no JSON, holds a name twice in one table or a number that is none
+            or infinite, or is nested too deeply.
     """
     try:
         found = json.loads(
-            text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_table
+            text if isinstance(text, str) else text.decode("utf-8"),
+            object_pairs_hook=_table,
+            parse_constant=_finite,
+            parse_float=_finite,
         )
     except RecursionError:
         raise ValueError(f"nested deeper than {DEEPEST}") from None
@@ -73,6 +78,13 @@ def check_depth(found: Any) -> None:
 
 def _holds(value: Any) -> bool:
     return isinstance(value, dict | list)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:80]} is no number")
+    return number
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

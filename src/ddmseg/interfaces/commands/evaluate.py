@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import ScanError, printable
-from ddmseg.interfaces.messages import say, say_error
+from ddmseg.errors import ScanError
+from ddmseg.interfaces.messages import say, say_error, show
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.evaluation.evaluate import Evaluation
@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> int:
             else "no label map holds a label above 0, so nothing was written; check the files"
         )
     *_, page = write_evaluation(found, arguments.output, overwrite=arguments.overwrite)
-    print(printable(f"{_closing_line(found)}  {page}"))
+    show(f"{_closing_line(found)}  {page}")
     return 1 if found.problems else 0
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError, ScanError, UsageError, printable
-from ddmseg.interfaces.messages import say
+from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.interfaces.messages import say, show
 
 if TYPE_CHECKING:
     from ddmseg.pipeline.monitoring.store import Lines
@@ -70,7 +70,7 @@ def run(arguments: Arguments) -> int:
         notes += problems
     if arguments.export is not None:
         write_csv(arguments.export, found.lines, found.columns)
-        print(printable(f"{len(found.lines)} runs  {arguments.export}"))
+        show(f"{len(found.lines)} runs  {arguments.export}")
     if arguments.output is not None:
         _write_page(arguments, arguments.output, found, notes)
     return 0
@@ -131,4 +131,4 @@ def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]
     choice = Choice(arguments.window, arguments.reference, arguments.model)
     comparison = compare_runs(select(found.lines, choice), found.columns, notes=notes)
     write_text(path, render_monitor(comparison))
-    print(printable(f"{status_line(comparison)}  {path}"))
+    show(f"{status_line(comparison)}  {path}")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError, ScanError, UsageError, printable
-from ddmseg.interfaces.messages import say, say_error
+from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.interfaces.messages import say, say_error, show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,13 @@ def _verify(folder: Path) -> int:
         say_error(OutputError(f"{folder / LOG}: {found.problem}"))
         return 1
     if not found.entries:
-        print(printable(f"{folder}: no decision has been logged yet"))
+        show(f"{folder}: no decision has been logged yet")
         return 0
     if found.doubt:
         say(f"warning: {folder / LOG}: {found.doubt}")
     entries = "entry" if found.entries == 1 else "entries"
     told = f"{found.entries} {entries}, unbroken; the last has {found.last_sha256}"
-    print(printable(f"{folder / LOG}: {told}"))
+    show(f"{folder / LOG}: {told}")
     return 0
 
 

@@ -25,6 +25,7 @@ from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.pipeline.data_dictionary import data_dictionary
+from ddmseg.pipeline.json_reader import parse_json
 from ddmseg.pipeline.monitoring.columns import (
     CATEGORIES,
     FEATURE,
@@ -34,7 +35,7 @@ from ddmseg.pipeline.monitoring.columns import (
     Line,
     meaning,
 )
-from ddmseg.pipeline.outputs.text import cell_text, plain_json, write_json
+from ddmseg.pipeline.outputs.text import cell_text, write_json
 
 VERSION = 1
 INDEX = "store.json"
@@ -130,7 +131,7 @@ class Store:
                     f"{self.folder}: no monitor store here; ddmseg segment --monitor makes one"
                 )
             # to open a pipe would wait for whoever writes to it
-            found = plain_json(index.read_bytes() if index.is_file() else b"")
+            found = parse_json(index.read_bytes() if index.is_file() else b"")
             version = int(found["version"])
             bytes.fromhex(found["salt"])
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -13,8 +13,6 @@ import numpy as np
 
 from ddmseg.imaging.atomic import atomic_write
 
-MAX_DEPTH = 64
-"""How deep lists and objects of a JSON text may lie in each other."""
 _BREAKS = re.compile(r"[\t\r\n]+")
 _FORMULA = re.compile(r"[\s\x00-\x1f']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
@@ -69,50 +67,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return "_" not in text
-
-
-def plain_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text that every reader understands in the same way.
-
-    Refused are names that come twice in an object, numbers that are none or infinite, and what
-    is nested deeper than ``MAX_DEPTH``.
-
-    Raises:
-        ValueError: when it is no JSON, or such a one.
-    """
-    plain = text.decode("utf-8") if isinstance(text, bytes) else text
-    try:
-        value = json.loads(
-            plain, object_pairs_hook=_each_once, parse_constant=_finite, parse_float=_finite
-        )
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    layer = [value]
-    for _ in range(MAX_DEPTH):
-        layer = [inner for outer in layer for inner in _inside(outer)]
-        if not layer:
-            return value
-    raise ValueError("nested too deeply")
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name comes twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no number")
-    return number
 
 
 def write_json(path: Path, value: Any) -> None:

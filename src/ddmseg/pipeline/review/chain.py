@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from ddmseg.pipeline.outputs.text import plain_json
+from ddmseg.pipeline.json_reader import parse_json
 
 FIRST = "0" * 64
 """What the first line gives as the hash of the line before."""
@@ -35,7 +35,7 @@ def entry_of(line: bytes) -> dict[str, Any]:
             that no entry has.
     """
     try:
-        entry = plain_json(line)
+        entry = parse_json(line)
     except ValueError as error:
         raise ValueError("no JSON; it was damaged or changed") from error
     if not isinstance(entry, dict):

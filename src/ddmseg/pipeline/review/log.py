@@ -23,7 +23,7 @@ from typing import Any
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
-from ddmseg.pipeline.outputs.text import plain_json
+from ddmseg.pipeline.json_reader import parse_json
 from ddmseg.pipeline.quality.reasons import Reason
 from ddmseg.pipeline.review.chain import FIRST, entry_of, line_of, line_sha256, wrong_place
 from ddmseg.pipeline.review.files import STAGED, inside, linked, plain_file, staging_place, sweep
@@ -251,7 +251,7 @@ class ReviewLog:
         """The head beside the log, and the line that was to come; None where there is none."""
         try:
             with open(plain_file(self.folder / HEAD, os.O_RDONLY), "rb") as file:
-                told = plain_json(file.read())
+                told = parse_json(file.read())
             head = head_of(told)
         except (OSError, ScanError, ValueError):
             return None, None

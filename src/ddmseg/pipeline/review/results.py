@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import ScanError, printable
-from ddmseg.pipeline.outputs.text import plain_json, word_of
+from ddmseg.pipeline.json_reader import parse_json
+from ddmseg.pipeline.outputs.text import word_of
 from ddmseg.pipeline.outputs.write import RECEIPT, SAMPLES, STEPS
 from ddmseg.pipeline.quality.reasons import Reason
 
@@ -242,7 +243,7 @@ def _label(row: dict[str, str]) -> LabelRow:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = plain_json(_read_text(path))
+        value = parse_json(_read_text(path))
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):

@@ -19,7 +19,7 @@ from typing import Any
 
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.pipeline.outputs.text import plain_json
+from ddmseg.pipeline.json_reader import parse_json
 from ddmseg.pipeline.review.chain import line_of, line_sha256
 
 KEY_VARIABLE = "DDMSEG_REVIEW_KEY"
@@ -106,7 +106,7 @@ class Account:
     def head(self) -> Head | None:
         """Return the head of this log when the account last wrote to it."""
         try:
-            return None if self._head is None else head_of(plain_json(self._head.read_bytes()))
+            return None if self._head is None else head_of(parse_json(self._head.read_bytes()))
         except (OSError, ValueError):
             return None
 
