@@ -22,19 +22,19 @@ MAX_FRAMES = 2048
 """Frames of a file that are looked at; volumes have fewer, and time series are no scan."""
 
 
-def frame_count(dataset: Dataset) -> int:
-    """Return how many items there are that describe a frame each."""
+def described_frames(dataset: Dataset) -> int:
+    """Return how many frames :func:`enhanced_frames` yields.
+
+    0 where their number is not that of the images, or is above ``MAX_FRAMES``.
+    """
     groups = value(dataset, "PerFrameFunctionalGroupsSequence")
-    return len(groups) if isinstance(groups, MutableSequence) else 0
+    count = len(groups) if isinstance(groups, MutableSequence) else 0
+    return count if count == whole(dataset, "NumberOfFrames") and count <= MAX_FRAMES else 0
 
 
 def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
-    """Yield the frames in the order of the pixels; what a group lacks stays None.
-
-    None at all where their number is not that of the images, or is above ``MAX_FRAMES``.
-    """
-    count = frame_count(dataset)
-    if count != whole(dataset, "NumberOfFrames") or count > MAX_FRAMES:
+    """Yield the frames in the order of the pixels; what a group lacks stays None."""
+    if not described_frames(dataset):
         return
     groups = dataset.PerFrameFunctionalGroupsSequence
     shared = _first(dataset, "SharedFunctionalGroupsSequence")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.effort import FRAME_COST, Effort
 from ddmseg.imaging.dicom.elements import MAX_WHOLE, number, numbers, text, whole, words
-from ddmseg.imaging.dicom.enhanced import enhanced_frames, frame_count
+from ddmseg.imaging.dicom.enhanced import described_frames, enhanced_frames
 from ddmseg.imaging.dicom.file import Source, StoredPixels, read_header_elements, refused
 from ddmseg.imaging.dicom.frame import Frame, complex_part
 
@@ -99,7 +99,7 @@ def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -
     with refused(told, "reading its header"):  # values are converted when they are looked at
         if whole(dataset, "Rows") and whole(dataset, "Columns"):
             if effort is not None:
-                effort.spend(FRAME_COST * frame_count(dataset))
+                effort.spend(FRAME_COST * described_frames(dataset))
             header = _header(dataset, path, pixels)
             _check_sizes(header, told)
             return header
