@@ -116,7 +116,7 @@ def test_the_manifest_is_written_anew_after_a_change(shipped) -> None:
         ({"calibration": {"always_present": [17]}}, "calibration.always_present: unknown ids"),
         ({"calibration": {"expected_dice": {"a": 1.0, "b": 1.0}}}, "expected_dice.c: missing"),
         ({"calibration": {"expected_dice": {"a": -1, "b": 1, "c": 0}}}, "a curve must rise"),
-        ({"calibration": {"volume_interval_factor": float("nan")}}, "is no number"),
+        ({"calibration": {"volume_interval_factor": float("nan")}}, "NaN is no number"),
         ({"calibration": {"volume_interval_factors": {"x": -2}}}, "must be at least 0"),
         ({"calibration": {"usual": {"expected_dice": 7, "structures": {}}}}, "within 0 and 1"),
         ({"calibration": {"training_range": {"thickest_mm": 3}}}, "features: missing"),
