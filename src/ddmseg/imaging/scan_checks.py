@@ -101,7 +101,8 @@ def checked_labels(
     if not np.issubdtype(data.dtype, np.integer):
         whole = np.rint(data)
         # NaN compares as false, so it is caught here too
-        off = float(np.abs(data - whole).max())
+        with np.errstate(invalid="ignore"):
+            off = float(np.abs(data - whole).max())
         if not off <= within or np.abs(whole).max() > np.iinfo(np.int32).max:
             said = (
                 f"{name}: not a label map: it holds values that are no whole numbers; "
