@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 from typing import Any
 
 RECORD = "DDMSEG_TEST_HOSTS"
 """Variable that names the file to which each host that was asked for is added."""
 
-_LOCAL = ("", "localhost", "::1", "0.0.0.0", "::")
+_LOCAL = ("", socket.gethostname(), "localhost", "::1", "0.0.0.0", "::")
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
