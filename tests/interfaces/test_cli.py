@@ -234,7 +234,7 @@ def test_doctor_finds_a_sound_installation_sound(ddmseg, tiny_zoo, tmp_path) -> 
     assert told["tiny"] == ("ok", "weights have the checksum of their card")
     assert told["self-test"][0] == "ok"
     assert told["self-test"][1].startswith("tiny labelled ")
-    assert told["cache"][1].startswith(f"{tmp_path / 'feature cache'}, 0 of at most 2048 MB")
+    assert told["cache"][1].startswith(f"{tmp_path / 'feature cache'}, 0 of at most 500 MB")
     assert "threads" in told
     assert "gpu" in told
 

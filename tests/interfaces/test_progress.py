@@ -46,7 +46,7 @@ def test_stages_fill_the_scan_in_order() -> None:
     assert dones[-2] == pytest.approx(1.0)
     assert dones[-1] == 1.0
     assert bar.seen[-1][1] == "scan 2 of 2: read"
-    assert (pytest.approx(0.55), "scan 1 of 2: denoise") in bar.seen
+    assert (pytest.approx(0.75), "scan 1 of 2: denoise") in bar.seen
 
 
 def test_scans_in_work_at_a_time_share_the_bar() -> None:
@@ -57,7 +57,7 @@ def test_scans_in_work_at_a_time_share_the_bar() -> None:
     first("denoise", 0.0)
     assert bar.seen[-2:] == [
         (pytest.approx(0.1), "scan 2 of 3: encode"),
-        (pytest.approx(0.4), "scan 1 of 3: denoise"),
+        (pytest.approx(0.5), "scan 1 of 3: denoise"),
     ]
     shown.end(1)
     shown.end(2)  # it failed: what it had still to do is done with, too

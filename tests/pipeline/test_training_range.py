@@ -52,13 +52,15 @@ def test_statistics_by_hand() -> None:
     assert intensity_statistics(card_of(None), image, np.zeros_like(classes)) == {}
 
 
-def test_the_level_that_drew_the_samples_is_looked_at() -> None:
+def test_the_answer_on_the_grid_of_the_model_is_looked_at() -> None:
     probabilities = torch.zeros(1, 6, 2, 3)
     probabilities[0, 1] = 1.0
     image = np.full((2, 3), 0.7, np.float32)
     grid, answer = SimpleNamespace(image=image), SimpleNamespace(probabilities=probabilities)
     features = np.ones(4, np.float32)
-    found = profile_of(card_of(None), SimpleNamespace(drawn=(grid, answer), features=features))
+    found = profile_of(
+        card_of(None), SimpleNamespace(prepared=grid, answer=answer, features=features)
+    )
     assert found.intensities["p50"] == pytest.approx(0.7)
     assert found.features is features
 

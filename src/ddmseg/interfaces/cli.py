@@ -17,7 +17,7 @@ from types import FrameType
 from ddmseg import __version__
 from ddmseg.errors import DdmsegError
 from ddmseg.interfaces.command_table import Command, find_command, list_commands
-from ddmseg.interfaces.messages import open_streams, say, say_error, stdout_is_whole
+from ddmseg.interfaces.messages import open_streams, say, say_error, show, stdout_is_whole
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
@@ -76,7 +76,7 @@ def _ending_like_ctrl_c() -> Iterator[None]:
 def _dispatch(words: list[str]) -> int:
     name, rest = (words[0], words[1:]) if words else ("--help", [])
     if name in ("-h", "--help"):
-        print(_help())
+        all(show(line) for line in _help().splitlines())  # until nobody reads any more
         return 0
     if name == "--version":
         print(f"ddmseg {__version__}")

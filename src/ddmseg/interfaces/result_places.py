@@ -11,7 +11,6 @@ from typing import Any
 
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.atomic import system_reason
-from ddmseg.imaging.nifti_guard import MAX_VOXELS
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.interfaces.inputs import Scan
 from ddmseg.pipeline.outputs.claim import Claim, try_claim
@@ -88,6 +87,8 @@ class ResultPlaces:
                 if waits is None or waits.wait(_POLL_SECONDS):
                     raise
         self._claims[scan.subfolder, scan.stem] = claim
+        from ddmseg.imaging.nifti_guard import MAX_VOXELS  # the help does not wait for numpy
+
         if voxels <= MAX_VOXELS:  # of one that promises more something better is said
             check_space(claim.folder, voxels, probabilities=bool(self.asked.get("probabilities")))
         request = self.request(scan)

@@ -294,4 +294,4 @@ def test_killed_in_the_middle_of_a_job(make_terminals, make_orthanc, tiny_model,
     terminals.wait_for("node", "job-000001: done")
     assert len(orthanc.instances("SEG")) == 1
     assert json.loads(state.read_text())["starts"] == 2
-    assert [path.name for path in state.parents[1].iterdir()] == ["000001"]
+    assert [path.name for path in state.parents[1].iterdir() if path.is_dir()] == ["000001"]

@@ -114,8 +114,13 @@ def test_dripping_peers_do_not_shut_the_node(listen, study, begin) -> None:
     thread.start()
     try:
         time.sleep(0.2)
-        assert send_well(listener.port, study[0]) == 0
-        assert listener.count_evicted() >= 1
+
+        # on a busy machine the first may come in before all slots are taken
+        def comes_in_for_another() -> bool:
+            assert send_well(listener.port, study[0]) == 0
+            return listener.count_evicted() >= 1
+
+        wait_for(comes_in_for_another, "a slot of a dripping peer")
     finally:
         ended.set()
         thread.join()
