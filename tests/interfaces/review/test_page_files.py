@@ -17,7 +17,7 @@ from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, structure
 
 STATIC = Path(str(resources.files("ddmseg.interfaces.review"))) / "static"
 SOURCE = Path(str(resources.files("ddmseg")))
-READERS = ("nifti", "nifti_guard", "scan_checks")
+READERS = ("nifti", "nifti_guard", "nifti_header", "scan_checks", "source_file")
 """Of imaging, what reads the files of a result."""
 OURS = sorted([*STATIC.glob("js/*.js"), STATIC / "index.html", STATIC / "style.css"])
 
