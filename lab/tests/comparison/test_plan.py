@@ -167,7 +167,7 @@ def test_borrowed_weights(tmp_path):
             "has no weights of its own",
         ),
         ({"a": 'extends = "b.toml"\n', "b": 'extends = "a.toml"\n'}, "extends itself"),
-        ({"a": "extends = 3\n", "b": ""}, "must be a file name"),
+        ({"a": "extends = 3\n", "b": ""}, "give a file name"),
         ({"a": 'extends = "c.toml"\n', "b": ""}, "c.toml: no such settings file"),
         (
             {"a": "", "b": '[row]\nweights_of = "a"\nmembers = ["a"]\n'},

@@ -103,7 +103,7 @@ def test_dripping_peers_do_not_shut_the_node(listen, study, begin) -> None:
     peers += [connect(listener.port) for _ in range(8)]
 
     def drip() -> None:
-        while not ended.wait(0.05):
+        while not ended.wait(0.3):
             for peer in peers:
                 try:
                     peer.send(b"\4")  # each byte puts off whatever waits for the next one

@@ -115,6 +115,7 @@ class Trainer:
             torch.set_num_threads(settings.training.threads)
         before = state_numbers(folder / STATE_FILE).get("precision") if resume else None
         precision = find_precision(settings.training.precision, self.device, before=before)
+        self._asked = settings
         training = replace(settings.training, precision=precision)
         self.settings = settings = replace(settings, training=training)
         torch.manual_seed(settings.training.seed)
@@ -166,7 +167,8 @@ class Trainer:
         """
         if self.rank == 0:
             sweep(self.folder)
-            text = json.dumps(settings_to_dict(self.settings), indent=2)
+            # As asked: what a machine made of them stands on the card.
+            text = json.dumps(settings_to_dict(self._asked), indent=2)
             replace_file(self.folder / "settings.json", text.encode())
         training = self.settings.training
         start = self._clock() - self.seconds
