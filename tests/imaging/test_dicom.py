@@ -428,7 +428,7 @@ REFUSED = {
     "failing/notavolume/001": "4 images of one and the same place",
     "failing/sliceincrement/001": "about 1 missing: they lie 5 to 10 mm apart",
     "failing/sliceincrement/002": "about 1 missing",
-    "failing/sliceorientation/001": "slices in 2 orientations",
+    "failing/sliceorientation/001": "echo time (90 ms in 2 images; 120 ms in 2 images)",
     "ge/anatomical/001_single_slice": "one slice",
     "generic/rgb/001": "colour images",
 }

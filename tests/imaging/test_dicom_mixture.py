@@ -12,7 +12,13 @@ import pytest
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.choice import choose_series, describe_series
 from ddmseg.imaging.dicom.frame import complex_part
-from ddmseg.imaging.dicom.series import Series, list_series, read_series, refusal
+from ddmseg.imaging.dicom.series import (
+    Series,
+    list_series,
+    passed_over_files,
+    read_series,
+    refusal,
+)
 from dicom_files import (
     affine_of,
     assert_same_world,
@@ -86,6 +92,7 @@ def test_the_magnitude_is_taken_from_among_all_parts(
     assert series.left_out == left_out
     assert series.shape == (5, 4, 4)
     assert len(series.paths) == 4  # what is derived refers to these alone
+    assert passed_over_files(tmp_path, [series]) == ""  # the line of the choice tells of the rest
     assert_same_world(read_series(series), made["magnitude"], AFFINE)
     assert f"; the magnitude alone, without {left_out}" in describe_series(series)
     assert choose_series([series]).why.endswith(f"the magnitude alone, without {left_out}")

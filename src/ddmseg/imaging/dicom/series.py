@@ -76,6 +76,7 @@ class Series:
         headers: one a file, without pixels.
         left_out: what was exported with the scan and is not part of it, such as "60 phase
             images"; mostly nothing.
+        files_left_out: how many files hold nothing but that.
     """
 
     uid: str
@@ -85,6 +86,7 @@ class Series:
     manufacturer: str
     headers: tuple[Header, ...] = field(repr=False)
     left_out: str = ""
+    files_left_out: int = 0
 
     @property
     def name(self) -> str:
@@ -196,7 +198,7 @@ def passed_over_files(folder: Path, listed: Sequence[Series]) -> str:
     """Return a line that counts the files of an input that no series is of; empty for none."""
     files = [path for path, _ in _files(folder, MAX_FILES)]
     dicom = sum(map(is_dicom, files))
-    images = sum(len(series.headers) for series in listed)
+    images = sum(len(series.headers) + series.files_left_out for series in listed)
     counts = {"not DICOM": len(files) - dicom, "DICOM without an image, or copies": dicom - images}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
     return f"files passed over: {told}" if told else ""
@@ -409,5 +411,5 @@ def _series(uid: str, members: list[Header]) -> Series:
     first, kept = members[0], magnitude_alone(members)
     return Series(
         *(uid, first.number, first.description, first.modality, first.manufacturer),
-        *(kept, left_out(members, kept)),
+        *(kept, left_out(members, kept), len(members) - len(kept)),
     )
