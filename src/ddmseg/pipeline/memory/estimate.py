@@ -68,8 +68,8 @@ class Footprint:
         """Bytes at the peak where the network computes, counted."""
         voxels = math.prod(self.grid)
         if self.block:
-            drawing = _FLOAT * 2 * self.classes if self.samples else 0
-            return voxels * (self._features + max(self._workspace, drawing))
+            samples = _FLOAT * 2.0 * self.classes if self.samples else 0.0
+            return voxels * (self._features + max(self._workspace, samples))
         shapes = tile_shapes(self.grid, self.patch, multiple=self.multiple)
         tile = math.prod(shapes[0]) * min(self.at_once, len(shapes))
         # the features of the whole grid, and with them either the tiles' or those of the crop
