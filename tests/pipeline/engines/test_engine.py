@@ -279,3 +279,12 @@ def test_openvino_keeps_a_compiled_graph_for_each_of_a_few_shapes(name, graph) -
         outputs = runtime(np.zeros((1, 1, 8, 8, 4 * side), np.float32))
         assert outputs[0].shape == (1, 8, 8, 4 * side, 4)
     assert len(runtime._requests) == SHAPES_KEPT
+
+
+def test_an_encoder_on_blocks_is_computed_by_torch() -> None:
+    need("onnxruntime")
+    model = tiny_model(dims=3, encoder_form="block", denoiser_form="light", mask_stride=2)
+    card = Card("blocks", (0, 2, 41), {})
+    assert make_engine("torch", model, card).name == "torch"
+    with pytest.raises(UsageError, match="engine: got onnx; blocks is computed by torch"):
+        make_engine("onnx", model, card)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.errors import UsageError
+from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.engine_form import encoding_of
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -124,6 +125,9 @@ def make_engine(
     chosen = resolve(name, device=device.type if device is not None else "cpu")
     if chosen not in KINDS:
         return TorchEngine(model)
+    if isinstance(model.image_encoder, BlockEncoder):
+        # Of a scan it leaves more than a graph can hand over: see scan_encoding.encode_brain.
+        raise UsageError(f"engine: got {name}; {card.name} is computed by torch, set it to auto")
     kept = GraphCache(graphs_folder()) if cache is None else cache
     graph = make_graph(model, card, KINDS[chosen].precision, cache=kept)
     engine = _loaded(chosen, graph)
