@@ -20,7 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # whoever asks for another machine is put on a list: here and in the programs that tests start
 _OFFLINE = Path(__file__).parent / "offline"
-_HOSTS = Path(tempfile.mkstemp(prefix="ddmseg-hosts-")[1])
+# one list a process: pytest imports this module a second time when it looks for examples in it
+_HOSTS = Path(tempfile.gettempdir()) / f"ddmseg-hosts-{os.getpid()}"
+_HOSTS.write_text("")
 os.environ["DDMSEG_TEST_HOSTS"] = str(_HOSTS)
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(_OFFLINE), os.environ.get("PYTHONPATH")))
