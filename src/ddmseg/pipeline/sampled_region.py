@@ -74,7 +74,7 @@ class SampledRegion:
         """
         if self.is_whole:
             return answer
-        p = whole.coarse_probabilities.clone() if whole.decided else whole.coarse_probabilities
+        p = whole.coarse_probabilities
         inside = (slice(None), slice(None), *self.box)
         axes = tuple(range(2, p.dim()))
         around = (p.sum(axes) - p[inside].sum(axes))[0]

@@ -36,7 +36,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
-        multiple = 2 ** (len(self.model.widths) - 1)
+        # An encoder on blocks halves the grid before its first level, too.
+        multiple = 2 ** (len(self.model.widths) - (self.model.encoder_form == "voxel"))
         require(
             all(p % multiple == 0 for p in self.data.patch),
             "data.patch",
