@@ -68,7 +68,7 @@ docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
 	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg ddmseg_lab
 
 manifest: $(VENV)/.package-stamp  ## write the hashes of the shipped weights, after a change of them
-	$(BIN)/python -m ddmseg.pipeline.manifest
+	$(BIN)/python -m ddmseg.models.manifest
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
 # Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves

@@ -11,9 +11,18 @@ import pytest
 
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.segmentation import Quality, Segmentation, StructureVolume
+from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume
+from real_command import _own_cache, ddmseg, segment, tiny_model
 
-__all__ = ["data_folder", "hosts_asked_for", "nothing_leaves_the_machine"]
+__all__ = [
+    "_own_cache",
+    "data_folder",
+    "ddmseg",
+    "hosts_asked_for",
+    "nothing_leaves_the_machine",
+    "segment",
+    "tiny_model",
+]
 
 MakeSegmentation = Callable[..., Segmentation]
 

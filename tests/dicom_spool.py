@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pydicom
 
-from ddmseg.interfaces.dicom_node.jobs import Job
-from ddmseg.interfaces.dicom_node.spool import Spool
-from ddmseg.interfaces.dicom_node.worker import Work, Worker
-from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.node.jobs import Job
+from ddmseg.node.spool import Spool
+from ddmseg.node.worker import Work, Worker
 
 
 class Clock:

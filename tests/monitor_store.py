@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ddmseg.pipeline.monitoring.columns import Line
-from ddmseg.pipeline.monitoring.store import Store
+from ddmseg.monitoring.columns import Line
+from ddmseg.monitoring.store import Store
 
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 Change = Callable[[int, Line], dict[str, Any]]

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddmseg.interfaces.cli import main
-from ddmseg.pipeline.cache import CACHE_VARIABLE
-from ddmseg.pipeline.checkpoint import Card, build_model, save_weights
-from ddmseg.pipeline.config import (
+from ddmseg.cli.main import main
+from ddmseg.inference.cache import CACHE_VARIABLE
+from ddmseg.models.checkpoint import Card, build_model, save_weights
+from ddmseg.models.settings import (
     DataSettings,
     ModelSettings,
     SamplingSettings,
     Settings,
 )
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.settings_reader import settings_to_dict
 
 LABELS = (0, 2, 41, 53)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from ddmseg.imaging.datasets.case import Case
-from ddmseg.imaging.datasets.person_split import split_by_person
-from ddmseg.imaging.datasets.splits import read_split
+from ddmseg.datasets.case import Case
+from ddmseg.datasets.person_split import split_by_person
+from ddmseg.datasets.split_tables import read_split
 
 
 def write_hippocampus(root: Path, cases: dict[str, int]) -> dict[str, list[str]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from ddmseg.interfaces.review.server import create_app
-from ddmseg.pipeline.review.session import Review
+from ddmseg.review.server import create_app
+from ddmseg.review.session import Review
 
 
 class Client:

@@ -11,9 +11,9 @@ import numpy as np
 
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.outputs.write import write_outputs
-from ddmseg.pipeline.scan_encoding import content_hash
-from ddmseg.pipeline.segmentation import Quality, Segmentation
+from ddmseg.inference.scan_encoding import content_hash
+from ddmseg.outputs.write import write_outputs
+from ddmseg.quality.segmentation import Quality, Segmentation
 
 SHAPE = (24, 30, 20)
 IDS = (2, 41, 53)

@@ -18,16 +18,16 @@ import pytest
 import torch
 
 from ddmseg.errors import DdmsegError
+from ddmseg.evaluation.labels import read_label_table
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.imaging.nifti import read_label_map, read_volume
-from ddmseg.pipeline.cache import FeatureCache
-from ddmseg.pipeline.card import read_card
-from ddmseg.pipeline.checkpoint import load_network
-from ddmseg.pipeline.config import Settings, read_settings
-from ddmseg.pipeline.evaluation.labels import read_label_table
-from ddmseg.pipeline.json_reader import parse_json
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.zoo import weights_folder
+from ddmseg.inference.cache import FeatureCache
+from ddmseg.models.card import read_card
+from ddmseg.models.checkpoint import load_network
+from ddmseg.models.json_reader import parse_json
+from ddmseg.models.settings import Settings, read_settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import weights_folder
 from fuzzing import damaged, twisted, twisted_header
 from tiny_weights import CROPS, save_tiny
 

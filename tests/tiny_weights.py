@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddmseg.pipeline.checkpoint import Card, save_weights
-from ddmseg.pipeline.config import DataSettings, ModelSettings, SamplingSettings, Settings
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card, save_weights
+from ddmseg.models.settings import DataSettings, ModelSettings, SamplingSettings, Settings
+from ddmseg.models.settings_reader import settings_to_dict
 from toys import tiny_model
 
 SIZES = {"widths": (4, 8, 8), "embedding": 2, "mask_width": 4, "denoiser_width": 4}

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.config import (
+from ddmseg.models.settings import (
     DataSettings,
     LossSettings,
     ModelSettings,
@@ -25,8 +24,9 @@ from ddmseg.pipeline.config import (
     Settings,
     TrainingSettings,
 )
-from ddmseg.pipeline.training.curve import Curve
-from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.training.curve import Curve
+from ddmseg.training.trainer import Progress, Trainer
 
 SIZE = 16
 """Voxels along each axis of a toy image."""

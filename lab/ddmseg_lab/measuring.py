@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ddmseg.datasets.case import DATA_VARIABLE
 from ddmseg.errors import DdmsegError
-from ddmseg.imaging.datasets.case import DATA_VARIABLE
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.memory.allocator import keep_freed_memory
-from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.inference.memory.allocator import keep_freed_memory
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.models.checkpoint import Card
 from ddmseg_lab.bench.machine import describe_machine as describe_machine
 from ddmseg_lab.bench.machine import describe_model as describe_model
 from ddmseg_lab.folders import RESULTS, Output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from ddmseg.pipeline.zoo import shipped_cards
+from ddmseg.models.zoo import shipped_cards
 from ddmseg_lab.page import NO_FIGURE, Summaries, Summary, models_of, table
 
 TITLE = "Where the figures are from"

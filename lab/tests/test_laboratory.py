@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import ddmseg
-from ddmseg.interfaces.arguments import parse
-from ddmseg.interfaces.command_table import ENTRY_POINTS, LABORATORY, find_command, list_commands
-from ddmseg.pipeline.checkpoint import build_model
-from ddmseg.pipeline.config import read_settings
+from ddmseg.cli.arguments import parse
+from ddmseg.cli.command_table import ENTRY_POINTS, LABORATORY, find_command, list_commands
+from ddmseg.models.checkpoint import build_model
+from ddmseg.models.settings import read_settings
 from ddmseg_lab import folders
 from ddmseg_lab.folders import CONFIGS, DOCS, HOME, RECIPES, RESULTS
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg_lab.accuracy import (

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddmseg import errors as errors
-    from ddmseg.pipeline.inference import Segmenter as Segmenter
-    from ddmseg.pipeline.segmentation import Segmentation as Segmentation
+    from ddmseg.inference.segmenter import Segmenter as Segmenter
+    from ddmseg.quality.segmentation import Segmentation as Segmentation
 
 __version__ = "0.1.0"
 
@@ -29,8 +29,8 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
 
 _HOMES = {
-    "Segmentation": "ddmseg.pipeline.segmentation",
-    "Segmenter": "ddmseg.pipeline.inference",
+    "Segmentation": "ddmseg.quality.segmentation",
+    "Segmenter": "ddmseg.inference.segmenter",
 }
 
 __all__ = ["Segmentation", "Segmenter", "__version__", "errors"]

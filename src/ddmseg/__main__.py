@@ -2,7 +2,7 @@
 
 import sys
 
-from ddmseg.interfaces.cli import main
+from ddmseg.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -38,8 +38,8 @@ REFEREE = """
 import contextlib, io, json, os, resource, sys
 import pydicom.filereader, pydicom.encaps, pydicom.pixels
 import ddmseg.imaging.dicom.choice
-import ddmseg.interfaces.commands.segment
-from ddmseg.interfaces.cli import main
+import ddmseg.cli.commands.segment
+from ddmseg.cli.main import main
 
 def refusal(path):
     told = io.StringIO()

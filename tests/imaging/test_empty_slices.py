@@ -11,7 +11,7 @@ from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.steps import FillSlices
 from ddmseg.imaging.volume import Volume
-from ddmseg.pipeline.quality.plausibility import empty_slices
+from ddmseg.quality.plausibility import empty_slices
 
 SHAPE = (20, 24, 28)
 MM = (1.0, 1.0, 1.0)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.undecided import SURE, Undecided
-from ddmseg.pipeline.ensemble import sampled_answer
 from toys import tiny_model
 
 GRID = (8, 8, 16)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import Case, malc2012, split_cases
 from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import dice
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.figures import BLUE, ORANGE, error_bars, new_figure
 from ddmseg_lab.measuring import (

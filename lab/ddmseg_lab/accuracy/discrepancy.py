@@ -21,21 +21,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets.hippocampus import read_example
+from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.subject import padded
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.maths.statistics import pearson
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, calibrate, try_masks
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.sources.hippocampus import read_example
-from ddmseg.pipeline.sources.subject import padded
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, calibrate, try_masks
 from ddmseg_lab.accuracy.masks import Subject, measure_masks
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum

@@ -23,17 +23,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import hippocampus_files as hippocampus
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import dice
 from ddmseg.maths.uncertainty import expected_calibration_error
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,

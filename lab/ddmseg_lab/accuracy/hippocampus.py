@@ -19,17 +19,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddmseg.datasets import Case, split_cases
+from ddmseg.datasets import hippocampus_files as hippocampus
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import Case, hippocampus, split_cases
 from ddmseg.imaging.labels import protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import prepare
+from ddmseg.inference.cache import FeatureCache
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import StructureScore, evaluate_labels
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.cache import FeatureCache
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.zoo import model_path
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.measuring import (
     SAMPLING_SEED,

@@ -1,6 +1,6 @@
 """What the discrepancy says of intact and corrupted masks, and what is true.
 
-The masks are those of ``ddmseg.pipeline.quality.calibrate.try_masks``, drawn from the same seeds;
+The masks are those of ``ddmseg.training.calibration.try_masks``, drawn from the same seeds;
 here each voxel's confidence is scored too, and voxels can be left out where the truth is
 not known.
 """
@@ -17,15 +17,15 @@ from torch import Tensor
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import Expectation, expectation
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
+from ddmseg.models.checkpoint import Card
+from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.ensemble import coarse_answer
-from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE, draw
-from ddmseg.pipeline.training.batches import seeded
-from ddmseg.pipeline.training.corruption import corrupt
-from ddmseg.pipeline.volumes import interval_in_voxels
+from ddmseg.quality.volumes import interval_in_voxels
+from ddmseg.training.batches import seeded
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
+from ddmseg.training.corruption import corrupt
 
 
 @dataclass(frozen=True)

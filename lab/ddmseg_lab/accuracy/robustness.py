@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import Case, malc2012, split_cases
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.nifti_write import write_map
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.quality.reasons import reason_code
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg.quality.reasons import reason_code
+from ddmseg.training.batches import seeded
 from ddmseg_lab.accuracy.anatomy import structure_dice
 from ddmseg_lab.measuring import (
     Options,

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import hippocampus_files as hippocampus
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.inference.sampled_region import SampledRegion
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.adaptive import BUDGETS
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.sampled_region import SampledRegion
 from ddmseg_lab.accuracy.anatomy import structure_dice
 from ddmseg_lab.accuracy.hippocampus import hippocampus_dice
 from ddmseg_lab.accuracy.robustness import INTACT, write_degraded

@@ -2,7 +2,7 @@
 
     python -m ddmseg_lab.accuracy.training_range --model anatomy
 
-The verdict calls out what lies outside (``ddmseg.pipeline.quality.training_range``). ``anatomy``
+The verdict calls out what lies outside (``ddmseg.quality.training_range``). ``anatomy``
 learned from made-up images: its validation subjects are synthesised as whole heads, the way
 scans reach it, and the development scans of MALC2012 put real ones beside them.
 ``hippocampus`` takes the features of its subjects of training and validation as they are; the
@@ -19,32 +19,32 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddmseg.imaging.datasets import malc2012, split_cases
+from ddmseg.datasets import malc2012, split_cases
+from ddmseg.datasets.hippocampus import HippocampusSource
+from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.subject import padded
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.scan_input import as_volume
+from ddmseg.inference.scan_stages import SolvedScan
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.settings import DataSettings, Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.monitoring.embedding import mean_features
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import DataSettings, Settings
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.monitoring.embedding import mean_features
-from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.quality.calibrate import true_dice
-from ddmseg.pipeline.quality.limits import Limits
-from ddmseg.pipeline.quality.training_range import (
+from ddmseg.quality.limits import Limits
+from ddmseg.quality.training_range import (
     WIDENING,
     Profile,
     intensity_statistics,
     profile_of,
     training_range,
 )
-from ddmseg.pipeline.scan_input import as_volume
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.sources.hippocampus import HippocampusSource
-from ddmseg.pipeline.sources.subject import padded
-from ddmseg.pipeline.throughput.scan_stages import SolvedScan
-from ddmseg.pipeline.training.batches import Example, seeded
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.training.batches import Example, seeded
+from ddmseg.training.calibration import true_dice
 from ddmseg_lab.measuring import Options, run_command, say
 
 HEAD_MM = (160.0, 208.0, 160.0)

@@ -2,7 +2,7 @@
 
     python -m ddmseg_lab.accuracy.usual_dice --model anatomy
 
-Limits of the verdict follow from it (``ddmseg.pipeline.quality.limits``). ``anatomy`` learned from
+Limits of the verdict follow from it (``ddmseg.quality.limits``). ``anatomy`` learned from
 made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
 ``hippocampus`` takes its validation subjects. No test subject is looked at.
 """
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ddmseg.imaging.datasets import malc2012, split_cases
-from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.quality.calibrate import try_masks, with_usual
-from ddmseg.pipeline.quality.limits import Limits, usual
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.datasets import malc2012, split_cases
+from ddmseg.datasets.sources import make_source
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.quality.limits import Limits, usual
+from ddmseg.training.calibration import try_masks, with_usual
 from ddmseg_lab.measuring import Options, run_command, say
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg import __version__
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.models.checkpoint import Card
 
 
 def describe_machine() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import DdmsegError, OutputError, SettingsError
-from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.inference.options import SegmentOptions
 from ddmseg_lab.bench.jobs import FIGURES, KEYS, Job, all_jobs
 from ddmseg_lab.bench.machine import describe_machine, describe_model, measured_with
 from ddmseg_lab.bench.peers import Peer

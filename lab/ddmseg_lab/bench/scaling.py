@@ -13,9 +13,9 @@ import torch
 
 from ddmseg.imaging.labels import protocol_rows
 from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.pipeline.checkpoint import Card, build_model, save_weights
-from ddmseg.pipeline.config import ModelSettings
-from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.models.checkpoint import Card, build_model, save_weights
+from ddmseg.models.settings import ModelSettings
+from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
 from ddmseg_lab.bench.workbench import Costs, Workbench
 

@@ -13,7 +13,7 @@ from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.resample import resample
 from ddmseg.imaging.volume import Volume
-from ddmseg.pipeline.scan_encoding import content_hash
+from ddmseg.inference.scan_encoding import content_hash
 
 DEMO = "demo head"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.pipeline.budget import Draw
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.options import SegmentOptions
-from ddmseg.pipeline.scan_encoding import EncodedScan
+from ddmseg.inference.budget import Draw
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.scan_encoding import EncodedScan
+from ddmseg.inference.segmenter import Segmenter
 
 PLAIN_PASS = "one plain pass"
 """Of the image encoder over the whole model grid, without tiles."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddmseg.errors import UsageError, did_you_mean
-from ddmseg.pipeline.budget import Draw
-from ddmseg.pipeline.engines.catalogue import KINDS, resolve
+from ddmseg.inference.budget import Draw
+from ddmseg.inference.engines.catalogue import KINDS, resolve
 
 FULL_DRAW = Draw(steps=10, samples=4)
 """Of the full diffusion answer, which the others are compared with."""

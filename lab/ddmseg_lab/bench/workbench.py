@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.outputs.write import write_outputs
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.outputs.write import write_outputs
+from ddmseg.quality.segmentation import Segmentation
 from ddmseg_lab.bench.agreement import Ids, mean_dice
 from ddmseg_lab.bench.peers import Peer
 from ddmseg_lab.bench.process import measure_command

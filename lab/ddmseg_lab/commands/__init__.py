@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmseg.interfaces.command_table import Command
+from ddmseg.cli.command_table import Command
 
 
 def _command(name: str, summary: str, words: str) -> Command:

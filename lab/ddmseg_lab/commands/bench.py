@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError
-from ddmseg.interfaces.messages import say_error
+from ddmseg.messages import say_error
 from ddmseg_lab.folders import RESULTS, Output
 
 
@@ -59,9 +59,9 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when nothing can be done at all: wrong model, tier, tool, scan or output.
     """
-    from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.memory.allocator import keep_freed_memory
-    from ddmseg.pipeline.zoo import model_path
+    from ddmseg.cli.progress import progress_bar
+    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.zoo import model_path
     from ddmseg_lab.bench.run import BenchPlan, run_bench
     from ddmseg_lab.comparison.peers.side_by_side import find_peers
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
-from ddmseg.interfaces.messages import say_error
+from ddmseg.messages import say_error
 from ddmseg_lab.commands.tables import TableArguments, run_table
 from ddmseg_lab.folders import CONFIGS, DOCS, RESULTS, DocsFolder, ResultsFolder
 from ddmseg_lab.studies import DEFAULT_MODEL
@@ -94,8 +94,8 @@ def run(arguments: Arguments) -> int:
 
 
 def _run_study(study: Study, arguments: Arguments) -> int:
-    from ddmseg.pipeline.checkpoint import read_card
-    from ddmseg.pipeline.zoo import model_path
+    from ddmseg.models.checkpoint import read_card
+    from ddmseg.models.zoo import model_path
     from ddmseg_lab.studies.run import StudyPlaces, write_page
 
     places = StudyPlaces(arguments.results, arguments.docs)
@@ -111,8 +111,8 @@ def _run_study(study: Study, arguments: Arguments) -> int:
 def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[str]:
     import torch
 
-    from ddmseg.interfaces.progress import progress_bar
-    from ddmseg.pipeline.memory.allocator import keep_freed_memory
+    from ddmseg.cli.progress import progress_bar
+    from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg_lab.studies.run import measure_study
     from ddmseg_lab.studies.study import open_model
 
@@ -152,7 +152,7 @@ def _folders(configs: Path) -> list[str]:
 
 def _listed(configs: Path) -> list[str]:
     """One line a study: its name and what it asks."""
-    from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
+    from ddmseg.models.settings_reader import read_toml, settings_from_dict
     from ddmseg_lab.comparison.plan import TableSettings
     from ddmseg_lab.studies.registry import STUDIES
 

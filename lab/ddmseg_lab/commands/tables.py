@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import DdmsegError, SettingsError
-from ddmseg.interfaces.messages import say_error
+from ddmseg.messages import say_error
 from ddmseg_lab.folders import RESULTS, ResultsFolder
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     Raises:
         DdmsegError: when the table cannot be read.
     """
-    from ddmseg.pipeline.memory.allocator import keep_freed_memory
+    from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg_lab.comparison.plan import read_plan
     from ddmseg_lab.comparison.row import Places, keep_table
     from ddmseg_lab.comparison.table import build_table, markdown
@@ -137,7 +137,7 @@ def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: fl
 @contextlib.contextmanager
 def _reporting(plan: Plan, row: str, fold: str) -> Iterator[Report]:
     """Show the training of a row."""
-    from ddmseg.interfaces.progress import progress_bar
+    from ddmseg.cli.progress import progress_bar
 
     steps = plan.settings(row, fold).training.steps
     with progress_bar(steps, first_text=f"{row}, {fold}") as bar:

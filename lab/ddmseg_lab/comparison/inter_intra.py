@@ -27,15 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject, padded
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
-from ddmseg.pipeline.checkpoint import first_reason, load_state, save_state
-from ddmseg.pipeline.clock import working_seconds
-from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.config.retired import without_retired
-from ddmseg.pipeline.settings_reader import settings_from_dict
-from ddmseg.pipeline.sources.subject import Subject, padded
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg.models.checkpoint import first_reason, load_state, save_state
+from ddmseg.models.settings import DataSettings
+from ddmseg.models.settings.retired import without_retired
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.training.batches import seeded
+from ddmseg.training.clock import working_seconds
 from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
 
 FILE = "auto_encoders.safetensors"

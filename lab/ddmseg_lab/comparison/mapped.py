@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from ddmseg.datasets.sources import labelled_source
+from ddmseg.datasets.subject import LabelledSource, Once, Subject
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.clock import working_seconds
-from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.sources.subject import LabelledSource, Once, Subject
+from ddmseg.models.settings import DataSettings
+from ddmseg.training.clock import working_seconds
 from ddmseg_lab.comparison.inter_intra import Kept, keep_maps, load_maps, subject_maps
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddmseg.errors import SettingsError, UsageError, did_you_mean
-from ddmseg.pipeline.config import Settings, read_settings
-from ddmseg.pipeline.settings_reader import read_toml, settings_from_dict
+from ddmseg.models.settings import Settings, read_settings
+from ddmseg.models.settings_reader import read_toml, settings_from_dict
 
 TABLE_FILE = "table.toml"
 ONE_SPLIT = "test"

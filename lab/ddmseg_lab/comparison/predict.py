@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ddmseg.datasets.subject import Subject, box_around, padded
 from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.schedule import make_schedule
+from ddmseg.models.checkpoint import Network
+from ddmseg.models.settings import Settings
+from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.checkpoint import Network
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.ensemble import sampled_answer
-from ddmseg.pipeline.sources.subject import Subject, box_around, padded
 
 SLICES_AT_ONCE = 16
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.json_reader import read_json
-from ddmseg.pipeline.scores import Score, read_scores, write_scores
+from ddmseg.evaluation.scores import Score, read_scores, write_scores
+from ddmseg.models.checkpoint import replace_file
+from ddmseg.models.json_reader import read_json
 
 SCORES_FILE = "scores.tsv"
 RECORD_FILE = "run.json"

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import replace_file
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.nnunet.adapter import NnunetRow
 from ddmseg_lab.comparison.nnunet.environment import find_python

@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddmseg.pipeline.clock import working_seconds
-from ddmseg.pipeline.scores import Score
+from ddmseg.evaluation.scores import Score
+from ddmseg.training.clock import working_seconds
 
 BYTES_PER_KILOBYTE = 1024
 
@@ -62,10 +62,10 @@ def score_row(
 
     import torch
 
-    from ddmseg.pipeline.checkpoint import load_network
-    from ddmseg.pipeline.config import Settings
-    from ddmseg.pipeline.settings_reader import settings_from_dict
-    from ddmseg.pipeline.training.batches import seeded
+    from ddmseg.models.checkpoint import load_network
+    from ddmseg.models.settings import Settings
+    from ddmseg.models.settings_reader import settings_from_dict
+    from ddmseg.training.batches import seeded
     from ddmseg_lab.comparison.mapped import row_source
     from ddmseg_lab.comparison.predict import Member, predict
 

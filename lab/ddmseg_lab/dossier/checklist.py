@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.document import document, rows
 from ddmseg_lab.dossier.shipped import shipped_table
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ddmseg.errors import CheckpointError, OutputError
 from ddmseg.imaging.atomic import atomic_write
-from ddmseg.pipeline import zoo
-from ddmseg.pipeline.checkpoint import Card, read_card
+from ddmseg.models import zoo
+from ddmseg.models.checkpoint import Card, read_card
 from ddmseg_lab.dossier import anomalies, checklist, model_card, requirements
 from ddmseg_lab.dossier.document import document, rows
 from ddmseg_lab.dossier.figures import Measured, figures, measure

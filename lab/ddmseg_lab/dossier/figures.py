@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
 from ddmseg_lab.dossier.shipped import shipped_table
 from ddmseg_lab.page import NOT_MEASURED, with_interval

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ddmseg.imaging.labels import structure
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.zoo import SUFFIX
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.zoo import SUFFIX
 from ddmseg_lab.dossier.anomalies import anomalies
 from ddmseg_lab.dossier.document import bullets, document, rows
 from ddmseg_lab.dossier.figures import Measured, figures

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.json_reader import read_json
+from ddmseg.models.json_reader import read_json
 from ddmseg_lab.records import WEIGHTS, read_rows
 
 MAX_BYTES = 256 << 20

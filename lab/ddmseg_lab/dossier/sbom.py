@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg import __version__
 from ddmseg.errors import OutputError
-from ddmseg.pipeline import zoo
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.models import zoo
+from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.document import NOTICE
 from ddmseg_lab.dossier.installed import NAME, Package, installed_packages
 from ddmseg_lab.dossier.records import hash_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.accuracy import (
     anatomy,
     discrepancy,

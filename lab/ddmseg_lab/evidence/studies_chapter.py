@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.page import Claim, Section
 from ddmseg_lab.studies import DEFAULT_MODEL
 from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.table import build_table, markdown
 from ddmseg_lab.evidence.table_figures import KIND, picture_names, shown_rows

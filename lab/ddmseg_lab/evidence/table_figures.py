@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddmseg.evaluation.scores import per_patient
 from ddmseg.maths.statistics import Interval, bootstrap_interval
-from ddmseg.pipeline.scores import per_patient
-from ddmseg.pipeline.training.curve import Curve
+from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
 from ddmseg_lab.comparison.table import read_row

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.datasets import malc2012, split_cases
+from ddmseg.datasets import malc2012, split_cases
 from ddmseg.imaging.nifti import read_label_map
 
 

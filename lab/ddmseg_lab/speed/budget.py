@@ -23,13 +23,13 @@ from typing import Any
 
 import torch
 
+from ddmseg.datasets import malc2012
 from ddmseg.errors import SettingsError
-from ddmseg.imaging.datasets import malc2012
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.options import Mode, SegmentOptions
-from ddmseg.pipeline.outputs.write import write_outputs
-from ddmseg.pipeline.segmentation import Segmentation
+from ddmseg.inference.options import Mode, SegmentOptions
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.outputs.write import write_outputs
+from ddmseg.quality.segmentation import Segmentation
 from ddmseg_lab.accuracy.distillation import mean_dice
 from ddmseg_lab.bench.agreement import Ids
 from ddmseg_lab.bench.agreement import mean_dice as agreement

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.zoo import DEFAULT_MODEL, model_path
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import DEFAULT_MODEL, model_path
 from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import padded_head
 from ddmseg_lab.bench.workbench import PROGRAM

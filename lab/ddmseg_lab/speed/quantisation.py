@@ -23,23 +23,23 @@ from typing import Any
 
 import torch
 
-from ddmseg.networks.image_encoder import Encoding
-from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
-from ddmseg.pipeline.engines.catalogue import KINDS
-from ddmseg.pipeline.engines.engine import GraphEngine, TorchEngine, make_graph
-from ddmseg.pipeline.engines.graph_cache import GraphCache, graphs_folder
-from ddmseg.pipeline.engines.quantisation import (
+from ddmseg.inference.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
+from ddmseg.inference.engines.catalogue import KINDS
+from ddmseg.inference.engines.engine import GraphEngine, TorchEngine, make_graph
+from ddmseg.inference.engines.graph_cache import GraphCache, graphs_folder
+from ddmseg.inference.engines.quantisation import (
     KEPT_IN_FLOAT,
     calibrate,
     calibration_images,
     layer_group,
     quantise,
 )
-from ddmseg.pipeline.engines.runtimes import make_runtime
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.inference.engines.runtimes import make_runtime
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.measuring import (

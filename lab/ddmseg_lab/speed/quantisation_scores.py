@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.case import nifti_stem
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import malc2012
-from ddmseg.imaging.datasets.case import nifti_stem
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared
+from ddmseg.inference.scan_encoding import prepare_scan
 from ddmseg.maths.metrics import dice
+from ddmseg.models.checkpoint import Card
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.scan_encoding import prepare_scan
 from ddmseg_lab.accuracy.distillation import calibration_error, mean_dice
 from ddmseg_lab.speed.brain import development_brain
 

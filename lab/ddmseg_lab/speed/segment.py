@@ -22,16 +22,17 @@ from typing import Any
 
 import torch
 
-from ddmseg.imaging.datasets import hippocampus, split_cases
+from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets import split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare
+from ddmseg.inference.scan_encoding import crop_encoding, foreground_box, within
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.outputs.write import write_outputs
-from ddmseg.pipeline.scan_encoding import crop_encoding, foreground_box, within
+from ddmseg.outputs.write import write_outputs
 from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import padded_head
 from ddmseg_lab.bench.summary import median_range

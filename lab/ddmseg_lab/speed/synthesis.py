@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Generator
 
-from ddmseg.pipeline.config import Settings, read_settings
-from ddmseg.pipeline.sources import make_source
-from ddmseg.pipeline.training.batches import Example, Source
-from ddmseg.pipeline.training.trainer import Progress, Trainer
+from ddmseg.datasets.sources import make_source
+from ddmseg.models.settings import Settings, read_settings
+from ddmseg.training.batches import Example, Source
+from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
 from ddmseg_lab.measuring import describe_machine, run_command, say

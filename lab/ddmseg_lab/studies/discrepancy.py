@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.maths.statistics import Interval, pearson
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
-from ddmseg.pipeline.quality.calibrate import CORRUPTIONS_PER_CASE
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.training.batches import seeded
-from ddmseg.pipeline.training.corruption import corrupt
+from ddmseg.training.batches import seeded
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
+from ddmseg.training.corruption import corrupt
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.studies.figures import BLUE, GREEN, GREY, ORANGE, RED
 from ddmseg_lab.studies.findings import (

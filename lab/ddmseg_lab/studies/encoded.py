@@ -11,14 +11,14 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.discrepancy import ensemble_weights, right_probability
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
-from ddmseg.pipeline.ensemble import Answer
-from ddmseg.pipeline.quality.assessment import Assessment, calibrated
-from ddmseg.pipeline.sources.subject import Subject
+from ddmseg.quality.assessment import Assessment, calibrated
 from ddmseg_lab.comparison.predict import SLICES_AT_ONCE
 from ddmseg_lab.studies.study import Trained
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ddmseg.errors import MissingExtraError
 from ddmseg.maths.statistics import Interval
-from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.models.checkpoint import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval, compare_to
-from ddmseg.pipeline.scores import LEVEL
 from ddmseg_lab.studies.rows import Cell, Rows
 
 ALPHA = 0.05

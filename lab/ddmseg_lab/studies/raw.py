@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.scores import write_table
+from ddmseg.evaluation.scores import write_table
+from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.studies.rows import SUBJECT, Cell, Row, Rows
 
 RAW_FILE = "raw.tsv"

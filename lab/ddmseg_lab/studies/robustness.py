@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.steps import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
-from ddmseg.pipeline.quality.assessment import judge
-from ddmseg.pipeline.quality.limits import Limits
-from ddmseg.pipeline.quality.plausibility import empty_slices
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg.quality.assessment import judge
+from ddmseg.quality.limits import Limits
+from ddmseg.quality.plausibility import empty_slices
+from ddmseg.training.batches import seeded
 from ddmseg_lab.page import Target
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg_lab.studies.encoded import EncodedSubject

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import ScanError, UsageError
-from ddmseg.pipeline.checkpoint import Card, replace_file
-from ddmseg.pipeline.settings_reader import settings_to_dict
-from ddmseg.pipeline.sources.subject import Subject
+from ddmseg.models.checkpoint import Card, replace_file
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.provenance import commit, versions
 from ddmseg_lab.studies import DEFAULT_MODEL
 from ddmseg_lab.studies.figures import save_figure

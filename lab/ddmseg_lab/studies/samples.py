@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import (
     auroc,
@@ -21,8 +22,7 @@ from ddmseg.maths.uncertainty import (
     pairwise_disagreement,
     risk_coverage,
 )
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.volumes import structure_volumes
+from ddmseg.quality.volumes import structure_volumes
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.studies.figures import (
     BLUE,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.statistics import Interval
-from ddmseg.pipeline.sources.subject import Subject
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.studies.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.studies.findings import (

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.maths.statistics import Interval
 from ddmseg.networks.sampling import Guidance
-from ddmseg.pipeline.sources.subject import Subject
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.studies.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.studies.findings import (

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
-from ddmseg.pipeline.segmentation import StructureVolume
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.accuracy import anatomy as bench
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.imaging.datasets import Case
+from ddmseg.datasets import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy import discrepancy as bench
 from toys import tiny_model, tiny_settings
 

@@ -10,12 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ddmseg.datasets import Case
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
-from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import DistillationSettings
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.settings import DistillationSettings
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy import distillation as bench
 from ddmseg_lab.records import RawTable, write_summary
 from tiny_weights import CROPS, save_tiny

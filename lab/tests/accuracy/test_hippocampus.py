@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ddmseg.datasets import Case
 from ddmseg.errors import UsageError
-from ddmseg.imaging.datasets import Case
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
-from ddmseg.pipeline.checkpoint import Card, load_weights, save_weights
-from ddmseg.pipeline.config import DataSettings, Settings
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.settings import DataSettings, Settings
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy import hippocampus as bench
 from ddmseg_lab.records import RawTable
 from toys import tiny_model, tiny_settings

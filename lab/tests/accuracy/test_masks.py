@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.quality.calibrate import try_masks
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.settings_reader import settings_to_dict
+from ddmseg.training.calibration import try_masks
 from ddmseg_lab.accuracy.masks import Subject, measure_masks, score_mask
 from toys import BoxSource, tiny_model, tiny_settings
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.imaging.datasets import Case
+from ddmseg.datasets import Case
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.accuracy import tiers as bench
 from ddmseg_lab.records import RawTable

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from ddmseg.pipeline.checkpoint import Card, save_weights
-from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card, save_weights
+from ddmseg.models.settings import DataSettings, ModelSettings, Settings
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.accuracy.training_range import Arguments, of_examples, run
 from toys import tiny_model
 

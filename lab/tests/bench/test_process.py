@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline.checkpoint import Card
+from ddmseg.models.checkpoint import Card
 from ddmseg_lab.bench.machine import describe_machine, measured_with
 from ddmseg_lab.bench.process import measure_command
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ddmseg.errors import MissingExtraError, UsageError
-from ddmseg.pipeline.engines import catalogue
-from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.inference.engines import catalogue
+from ddmseg.inference.options import SegmentOptions
 from ddmseg_lab.bench.tiers import TIERS, choose_tiers, option_words
 
 

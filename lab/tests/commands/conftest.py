@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from ddmseg.interfaces.command_table import ENTRY_POINTS
+from ddmseg.cli.command_table import ENTRY_POINTS
 from real_command import _own_cache, ddmseg, tiny_model
 
 __all__ = ["_own_cache", "ddmseg", "tiny_model"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.pipeline.budget import Draw
+from ddmseg.inference.budget import Draw
 from ddmseg_lab.bench import run as running
 from ddmseg_lab.bench import scaling, stages, workbench
 from ddmseg_lab.bench.peers import PeerOutcome

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ddmseg.pipeline.training.curve import Curve
+from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison import row as row_module
 from ddmseg_lab.comparison.scoring import score_row
 from real_sets import write_ibsr18

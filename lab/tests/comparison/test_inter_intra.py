@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
-from ddmseg.pipeline.config import DataSettings, ModelSettings, Settings
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.training.batches import seeded
+from ddmseg.models.settings import DataSettings, ModelSettings, Settings
+from ddmseg.training.batches import seeded
 from ddmseg_lab.comparison import inter_intra
 from ddmseg_lab.comparison.inter_intra import (
     FILE,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.pipeline.training.curve import Curve
+from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison import row as row_module
 from ddmseg_lab.comparison.plan import read_plan
 from ddmseg_lab.comparison.record import read_record

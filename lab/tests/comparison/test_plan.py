@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ddmseg.datasets.sources import labelled_source
 from ddmseg.errors import SettingsError, UsageError
-from ddmseg.pipeline.settings_reader import settings_to_dict
-from ddmseg.pipeline.sources import labelled_source
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.comparison.plan import ONE_SPLIT, Plan, read_plan
 from ddmseg_lab.folders import CONFIGS
 from real_sets import write_hippocampus

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, UsageError
+from ddmseg.evaluation.scores import MEAN
 from ddmseg.networks.baselines import BaselineSegmenter
-from ddmseg.pipeline.scores import MEAN
-from ddmseg.pipeline.sources.subject import Subject
-from ddmseg.pipeline.training.curve import Curve
+from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison import inter_intra, runs
 from ddmseg_lab.comparison import row as row_module
 from ddmseg_lab.comparison.inter_intra import Recipe

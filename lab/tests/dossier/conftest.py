@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ddmseg import __version__
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.zoo import shipped_cards
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.zoo import shipped_cards
 from ddmseg_lab.dossier.figures import Figure, figures
 
 ROOT = Path(__file__).parents[3]

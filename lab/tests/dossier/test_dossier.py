@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from ddmseg.errors import CheckpointError, OutputError, UsageError
-from ddmseg.pipeline import zoo
-from ddmseg.pipeline.manifest import write_manifest
+from ddmseg.models import zoo
+from ddmseg.models.manifest import write_manifest
 from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
 from ddmseg_lab.dossier.figures import figures
 

@@ -102,7 +102,7 @@ def test_a_figure_without_a_record_is_open(found, results):
     ("requirement", "proof"),
     [
         ("R-11", "tests/imaging/test_dicom_bombs.py"),
-        ("R-17", "tests/interfaces/review/test_browser_keys.py"),
+        ("R-17", "tests/review/page/test_browser_keys.py"),
         ("R-25", "hippocampus-auroc-bad-scans"),
         ("R-25", "anatomy-auroc-bad-scans"),
     ],

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.pipeline import zoo
-from ddmseg.pipeline.zoo import weights_folder
+from ddmseg.models import zoo
+from ddmseg.models.zoo import weights_folder
 from ddmseg_lab.dossier import installed as installed_module
 from ddmseg_lab.dossier.sbom import sbom_json
 from ddmseg_lab.dossier.shipped import shipped_table

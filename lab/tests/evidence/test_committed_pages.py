@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.evidence.results_page import write_text
 from ddmseg_lab.folders import DOCS, RESULTS
 from ddmseg_lab.studies import DEFAULT_MODEL

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg.pipeline.checkpoint import read_card
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.evidence.studies_chapter import studies
 from ddmseg_lab.page import NOT_MEASURED
 from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RawFile

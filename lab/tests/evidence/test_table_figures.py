@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddmseg.pipeline.config import ModelSettings, RowSettings, Settings, TrainingSettings
-from ddmseg.pipeline.scores import Score
+from ddmseg.evaluation.scores import Score
+from ddmseg.models.settings import ModelSettings, RowSettings, Settings, TrainingSettings
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.record import Record, write_record
 from ddmseg_lab.evidence.results_page import write_results_page

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import SettingsError
-from ddmseg.pipeline.inference import Segmenter
-from ddmseg.pipeline.options import SegmentOptions
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.segmenter import Segmenter
 from ddmseg_lab.speed import budget
 from ddmseg_lab.speed.budget import COLUMNS, Free, Scan, measured_row, row_of, smallest_budget
 from ddmseg_lab.speed.budget_summary import summarise, summarise_all

@@ -13,12 +13,12 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
+from ddmseg.inference.engines.agreement import check_image
+from ddmseg.inference.engines.engine import TorchEngine
 from ddmseg.maths.uncertainty import expected_calibration_error
-from ddmseg.pipeline.checkpoint import Card
-from ddmseg.pipeline.config import DataSettings, Settings
-from ddmseg.pipeline.engines.agreement import check_image
-from ddmseg.pipeline.engines.engine import TorchEngine
-from ddmseg.pipeline.settings_reader import settings_to_dict
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.settings import DataSettings, Settings
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.records import RawTable
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.speed.quantisation_scores import (

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ddmseg.datasets.subject import Subject, padded
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
+from ddmseg.models.checkpoint import Card, save_weights
+from ddmseg.models.settings import DataSettings
+from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.networks.sampling import Guidance
-from ddmseg.pipeline.checkpoint import Card, save_weights
-from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.quality.assessment import assess
-from ddmseg.pipeline.settings_reader import settings_to_dict
-from ddmseg.pipeline.sources.subject import Subject, padded
+from ddmseg.quality.assessment import assess
 from ddmseg_lab.comparison.predict import Member, predict
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.studies.study import noise_of, open_model
@@ -139,9 +139,7 @@ def test_a_plain_network_is_refused(tmp_path, data_root):
 
 
 def test_a_model_without_test_scans_is_refused(tmp_path, data_root, monkeypatch):
-    monkeypatch.setattr(
-        "ddmseg.pipeline.sources.label_maps.LabelMapSource.__init__", lambda *_: None
-    )
+    monkeypatch.setattr("ddmseg.datasets.label_maps.LabelMapSource.__init__", lambda *_: None)
     path = save_tiny(tmp_path, DataSettings(patch=(16, 16, 16)), (0, 2, 41))
     with pytest.raises(UsageError, match="label_maps has no test scans"):
         open_model(str(path), data_root)

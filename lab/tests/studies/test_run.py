@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import MissingExtraError, ScanError, UsageError
-from ddmseg.pipeline.sources.subject import Subject
 from ddmseg_lab.studies.registry import STUDIES
 from ddmseg_lab.studies.rows import Row
 from ddmseg_lab.studies.run import (

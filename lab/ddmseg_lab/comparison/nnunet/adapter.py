@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.scores import Score, score_case
-from ddmseg.pipeline.sources import labelled_source
-from ddmseg.pipeline.training.trainer import Progress
+from ddmseg.datasets.sources import labelled_source
+from ddmseg.evaluation.scores import Score, score_case
+from ddmseg.models.checkpoint import replace_file
+from ddmseg.models.settings import Settings
+from ddmseg.training.trainer import Progress
 from ddmseg_lab.comparison.nnunet.budget import OWN_ITERATIONS, Schedule, cut_schedule
 from ddmseg_lab.comparison.nnunet.environment import read_versions, run_stage
 from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data

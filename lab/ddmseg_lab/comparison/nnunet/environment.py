@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddmseg.errors import TrainingError, UsageError
-from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.comparison.nnunet.driver import PROGRESS
 
 PYTHON_VARIABLE = "DDMSEG_NNUNET_PYTHON"
@@ -29,7 +29,7 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
-"""What ``pipeline.memory`` does for the other rows, for a process yet to start.
+"""What ``inference.memory`` does for the other rows, for a process yet to start.
 
 Source: mallopt(3), environment variables.
 """

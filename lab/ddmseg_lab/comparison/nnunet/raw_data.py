@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.datasets.subject import LabelledSource, Subject
 from ddmseg.errors import TrainingError
 from ddmseg.imaging.nifti import read_label_map, write_label_map, write_map
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.pipeline.checkpoint import replace_file
-from ddmseg.pipeline.sources.subject import LabelledSource, Subject
+from ddmseg.models.checkpoint import replace_file
 
 ENDING = ".nii.gz"
 CONTRAST = "MRI"

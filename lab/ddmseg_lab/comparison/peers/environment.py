@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import ScanError, UsageError
-from ddmseg.pipeline.checkpoint import replace_file
+from ddmseg.models.checkpoint import replace_file
 
 DRIVER = Path(__file__).with_name("driver.py")
 LOG_FILE = "log.txt"

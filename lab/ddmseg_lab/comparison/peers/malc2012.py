@@ -21,13 +21,13 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from ddmseg.datasets import Case, malc2012, split_cases
 from ddmseg.errors import ScanError, UsageError
-from ddmseg.imaging.datasets import Case, malc2012, split_cases
+from ddmseg.evaluation.evaluate import check_same_grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.pipeline.checkpoint import Card, load_weights
-from ddmseg.pipeline.evaluation.evaluate import check_same_grid
-from ddmseg.pipeline.zoo import model_path
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.comparison.peers.environment import (
     ATROPOS,
     SAMSEG,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.errors import UsageError, did_you_mean
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg_lab.bench.peers import PeerOutcome
 from ddmseg_lab.comparison.peers.environment import (

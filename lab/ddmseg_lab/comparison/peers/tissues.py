@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import remap
 from ddmseg.maths.metrics import dice
 

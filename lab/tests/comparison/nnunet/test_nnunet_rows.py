@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from ddmseg.errors import SettingsError, TrainingError, UsageError
-from ddmseg.pipeline.config import Settings
-from ddmseg.pipeline.settings_reader import settings_from_dict
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg_lab.comparison.nnunet.environment import PYTHON_VARIABLE
 from ddmseg_lab.comparison.plan import read_plan
 from ddmseg_lab.comparison.record import read_record

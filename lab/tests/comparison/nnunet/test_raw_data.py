@@ -8,9 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from ddmseg.datasets.sources import labelled_source
 from ddmseg.errors import TrainingError
-from ddmseg.pipeline.config import DataSettings
-from ddmseg.pipeline.sources import labelled_source
+from ddmseg.models.settings import DataSettings
 from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
 from real_sets import write_hippocampus, write_ibsr18
 

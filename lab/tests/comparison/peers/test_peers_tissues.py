@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ddmseg.imaging.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import mirror_index, protocol_map
 from ddmseg_lab.comparison.peers import tissues
 

@@ -1,0 +1,162 @@
+"""The sub-commands: those of this package, and those that another one adds.
+
+Another package adds commands by the entry-point group ``ddmseg.commands``: the name is what
+a user types, the object a :class:`Command`. Nothing of it is imported before it is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddmseg.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+ENTRY_POINTS = "ddmseg.commands"
+LABORATORY = ("compare", "ablate", "study", "bench", "report", "dossier")
+"""Commands that the package ddmseg_lab adds: who types one without it is told where it is."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+        module: with ``Arguments``, the options, and ``run``, which takes them and returns the
+            exit code.
+        group: heading that it stands under in the help.
+        summary: what it does, in one line.
+        example: a whole call of it.
+    """
+
+    module: str
+    group: str
+    summary: str
+    example: str
+
+
+_OURS = {
+    "scans and results": {
+        "segment": (
+            "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
+            "scan.nii.gz -o out",
+        ),
+        "review": (
+            "look at results in the browser: accept, reject or correct them",
+            "out --scans .",
+        ),
+        "evaluate": ("score label maps of any tool against a truth", "out truth -o scores"),
+        "monitor": (
+            "say whether scans or results have shifted, from a store of all runs",
+            "runs.db -o shift.html",
+        ),
+    },
+    "training": {
+        "train": ("train a model as a TOML file says", "model.toml --data DATA"),
+        "distill": (
+            "teach a student in fewer steps, or a smaller one, as a TOML file says",
+            "student.toml --data DATA",
+        ),
+    },
+    "hospital": {
+        "dicom-node": (
+            "take scans over the DICOM network, segment them, send the results on",
+            "--spool spool -o out --send ARCHIVE@127.0.0.1:104",
+        ),
+        "dicom-send": (
+            "send the results of a scan, or their correction, as DICOM",
+            "out/scan --send ARCHIVE@127.0.0.1:104",
+        ),
+    },
+    "installation": {
+        "models": ("list the models at hand with what is known of them", ""),
+        "export": (
+            "write the image encoder of a model for other engines: ONNX or OpenVINO",
+            "anatomy -o encoder",
+        ),
+        "doctor": ("check this installation", ""),
+    },
+}
+"""What each command does and the words of an example, by heading and name."""
+COMMANDS = {
+    name: Command(
+        f"ddmseg.cli.commands.{name.replace('-', '_')}",
+        group,
+        summary,
+        f"ddmseg {name} {words}".rstrip(),
+    )
+    for group, commands in _OURS.items()
+    for name, (summary, words) in commands.items()
+}
+"""The commands of this package in the order of the help, by name."""
+
+
+def find_command(name: str) -> Command:
+    """Return a command of this package, or one that another package adds.
+
+    Raises:
+        UsageError: when there is none of this name, or the package that adds it is broken.
+    """
+    if name in COMMANDS:
+        return COMMANDS[name]
+    added = _added()
+    if name in added:
+        return _load(added[name])
+    if name in LABORATORY:
+        raise UsageError(
+            f"'{name}': a command of the laboratory, which is not installed; in a clone of "
+            "ddmseg run pip install --editable ./lab"
+        )
+    allowed = [*COMMANDS, *added]
+    kind = "option" if name.startswith("-") else "command"
+    raise UsageError(
+        f"'{name}': unknown {kind}{did_you_mean(name, allowed)}; allowed are {', '.join(allowed)}"
+    )
+
+
+def list_commands() -> str:
+    """Return all commands under their headings: name and summary, and below them the example."""
+    added = _added()
+    width = max(map(len, [*COMMANDS, *added]))
+    groups: dict[str, list[str]] = {}
+    for name, command in _loadable(added.values()):
+        lines = groups.setdefault(command.group, [])
+        lines += [f"  {name:<{width}}  {command.summary}", f"  {'':<{width}}    {command.example}"]
+    return "\n\n".join(f"{group}:\n" + "\n".join(lines) for group, lines in groups.items())
+
+
+def _loadable(added: Iterable[EntryPoint]) -> Iterable[tuple[str, Command]]:
+    """Yield every command; one that cannot be loaded says so in place of its summary."""
+    yield from COMMANDS.items()
+    for entry in added:
+        try:
+            yield entry.name, _load(entry)
+        except UsageError as error:
+            yield entry.name, Command("", "cannot be loaded", str(error), "")
+
+
+def _added() -> dict[str, EntryPoint]:
+    """Return what other packages add, without names that are taken."""
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=ENTRY_POINTS)
+    return {entry.name: entry for entry in found if entry.name not in COMMANDS}
+
+
+def _load(entry: EntryPoint) -> Command:
+    try:
+        command = entry.load()
+    except Exception as error:  # another package's code: it may fail in any way
+        raise UsageError(
+            f"'{entry.name}': {entry.value} cannot be loaded "
+            f"({type(error).__name__}: {error}); install the package that adds it again"
+        ) from error
+    if not isinstance(command, Command):
+        raise UsageError(
+            f"'{entry.name}': {entry.value} is no command of this version of ddmseg; install "
+            "the package that adds it again"
+        )
+    return command

@@ -1,0 +1,134 @@
+"""``ddmseg monitor``: have scans or results shifted? A page from the store of all runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.messages import say, show
+
+if TYPE_CHECKING:
+    from ddmseg.monitoring.store import Lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Compare the newest runs with those before: what shifted, by how much, since when.
+
+    ddmseg segment --monitor STORE adds the runs. Research software: not for diagnosis.
+    """
+
+    store: Annotated[Positional[Path], arg(metavar="STORE", help_behavior_hint="")]
+    """Folder that ddmseg segment --monitor writes to."""
+    output: Annotated[
+        Path | None, arg(aliases=("-o",), metavar="PAGE", help_behavior_hint="(no page)")
+    ] = None
+    """HTML file for the report."""
+    window: Annotated[str, arg(metavar="N|Nd")] = "50"
+    """The last N scans, or with a d those of the last N days up to the newest run."""
+    reference: Annotated[
+        str | None, arg(metavar="FROM..TO", help_behavior_hint="(all runs before the window)")
+    ] = None
+    """Days of the reference, such as 2026-01-01..2026-03-31; either may be left out."""
+    model: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(that of the newest run)")
+    ] = None
+    """Whose runs to compare."""
+    reviews: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(no edit rate)")] = None
+    """Folder that was reviewed with ddmseg review; its logs tell what was corrected."""
+    export: Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="(no export)")] = None
+    """CSV file for all lines of the store; a JSON file of the same name says what they mean."""
+    overwrite: bool = False
+    """Replace earlier files."""
+    debug: bool = False
+    """Show where an unexpected error came from."""
+
+
+def run(arguments: Arguments) -> int:
+    """Write what was asked for; return 0.
+
+    Raises:
+        DdmsegError: when the store, the choice or a place to write is not usable.
+    """
+    if arguments.output is None and arguments.export is None:
+        raise UsageError("--output or --export is missing; see ddmseg monitor --help")
+    _check_places(arguments)
+    _check_store(arguments.store)
+    from ddmseg.monitoring.store import Store, write_csv
+
+    store = Store(arguments.store)
+    found = store.read()
+    notes = list(found.problems)
+    for problem in found.problems:
+        say(f"warning: {problem}")
+    if arguments.reviews is not None:
+        found, problems = _with_reviews(found, arguments.reviews, store.salt())
+        notes += problems
+    if arguments.export is not None:
+        write_csv(arguments.export, found.lines, found.columns)
+        show(f"{len(found.lines)} runs  {arguments.export}")
+    if arguments.output is not None:
+        _write_page(arguments, arguments.output, found, notes)
+    return 0
+
+
+def _check_places(arguments: Arguments) -> None:
+    """Refuse places where a file is, or where two files would have one name."""
+    from ddmseg.monitoring.store import dictionary_beside
+
+    table, beside = arguments.export, None
+    if table is not None:
+        beside = dictionary_beside(table)
+        if beside in (table, arguments.output):
+            raise UsageError(
+                f"--export: got {table}; {beside} says what its columns mean: name the table "
+                "otherwise, such as runs.csv"
+            )
+    for path in (arguments.output, table, beside):
+        _check_free(path, overwrite=arguments.overwrite)
+
+
+def _check_free(path: Path | None, *, overwrite: bool) -> None:
+    if path is None:
+        return
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file, such as {path / 'monitor.html'}")
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path} exists already; pass --overwrite to replace it, or name another file"
+        )
+
+
+def _check_store(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ScanError(f"{folder}: no such folder; name the one given to ddmseg segment --monitor")
+
+
+def _with_reviews(found: Lines, folder: Path, salt: bytes) -> tuple[Lines, list[str]]:
+    """Add what reviewers decided; return what is wrong with their logs too."""
+    from dataclasses import replace
+
+    from ddmseg.monitoring.reviews import join_reviews, read_reviews
+
+    decisions, problems = read_reviews(folder)
+    for problem in problems:
+        say(f"warning: {problem}")
+    lines = join_reviews(found.lines, decisions, salt)
+    columns = list(dict.fromkeys([*found.columns, "review", "edited_ml"]))
+    return replace(found, lines=lines, columns=columns), problems
+
+
+def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]) -> None:
+    from ddmseg.monitoring.compare import compare_runs
+    from ddmseg.monitoring.page import render_monitor, status_line
+    from ddmseg.monitoring.selection import Choice, select
+    from ddmseg.outputs.text import write_text
+
+    choice = Choice(arguments.window, arguments.reference, arguments.model)
+    comparison = compare_runs(select(found.lines, choice), found.columns, notes=notes)
+    write_text(path, render_monitor(comparison))
+    show(f"{status_line(comparison)}  {path}")

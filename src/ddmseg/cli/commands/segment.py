@@ -1,0 +1,474 @@
+"""``ddmseg segment``: scans in, labels, maps, volumes, verdict and report out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from ddmseg import __version__
+from ddmseg.cohort.inputs import Scan, find_scans, series_lines
+from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, ResultPlaces
+from ddmseg.errors import OutputError, QualityError, SettingsError, UsageError
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.messages import say, say_error, show
+from ddmseg.outputs.standing import REQUEST
+
+if TYPE_CHECKING:
+    from ddmseg.cli.progress import Bar
+    from ddmseg.inference.segmenter import Segmenter
+    from ddmseg.outputs.dicom import DicomTarget
+    from ddmseg.quality.segmentation import Quality, Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Label brain MRI scans: labels, volumes, maps, a verdict and a report for each.
+
+    Research software: not a medical device and not for diagnosis.
+    """
+
+    scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="IN", help_behavior_hint="")]
+    """NIfTI files, folders of them, BIDS folders (every T1w scan), or DICOM: folders, zip
+    archives, exported disks (the series that fits best of each)."""
+    output: Annotated[
+        Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
+    ] = None
+    """Folder for the results."""
+    segmentation: SegmentOptions = field(default_factory=SegmentOptions)
+    model: Annotated[str, arg(metavar="NAME")] = "anatomy"
+    """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
+    engine: Literal["auto", "torch", "onnx", "openvino", "openvino-int8"] = "auto"
+    """What computes the image encoder: auto is torch, the others run on the CPU and need an extra;
+    int8 loses accuracy (docs/performance.md says how much)."""
+    on_fail: Literal["warn", "skip", "error"] = "warn"
+    """When the quality check fails a scan: write its results all the same, leave them out, or
+    leave them out and end with exit code 1."""
+    overwrite: bool = False
+    """Replace the results of an earlier run."""
+    volume: Annotated[int | None, arg(metavar="N", help_behavior_hint="(needed only there)")] = None
+    """Which volume of a 4-D scan, counted from 0."""
+    series: Annotated[str | None, arg(metavar="N", help_behavior_hint="(the best fit)")] = None
+    """Which series of a DICOM input: its number or its Series Instance UID."""
+    list_series: bool = False
+    """Show the series of DICOM inputs and stop."""
+    dicom_seg: Literal["binary", "labelmap", "none"] = "binary"
+    """How labels of a DICOM input are also stored as DICOM SEG: every viewer reads binary, new
+    ones the smaller labelmap; or not at all."""
+    accept_nan: bool = False
+    """Put 0 where voxels are NaN or infinite, instead of refusing the scan."""
+    no_cache: bool = False
+    """Neither read nor keep the features of earlier runs."""
+    monitor: Annotated[
+        Path | None, arg(metavar="STORE", help_behavior_hint="(the variable DDMSEG_MONITOR)")
+    ] = None
+    """Folder to which each run adds a line of statistics, without names, for ddmseg monitor."""
+    threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(torch's choice)")] = None
+    """CPU threads."""
+    scans_at_once: Annotated[int, arg(metavar="N")] = 2
+    """How many scans may be in work at the same time, as far as the memory goes: while one is
+    with the network, others are read and written. One with --budget."""
+    debug: bool = False
+    """Show where an unexpected error came from."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder for the results.
+
+        Raises:
+            UsageError: when none was named.
+        """
+        if self.output is None:
+            raise UsageError("--output is missing; see ddmseg segment --help")
+        return self.output
+
+
+def run(arguments: Arguments) -> int:
+    """Segment every scan that can be; return 0, or 1 when some could not.
+
+    Raises:
+        DdmsegError: when nothing can be done at all: wrong model, device or output.
+    """
+    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.model_fit import trained_on
+    from ddmseg.outputs.names import check_place
+
+    if arguments.list_series:
+        return _list_series(arguments)
+    if arguments.threads is not None and arguments.threads < 1:
+        raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
+    if arguments.scans_at_once < 1:
+        raise SettingsError(f"scans_at_once: got {arguments.scans_at_once}; it must be at least 1")
+    # a wrong name must not cost the seconds that torch needs
+    trained = trained_on(arguments.model)
+    check_place(arguments.folder, "")
+    scans, refused = find_scans(arguments.scans, series=arguments.series, model=trained, tell=say)
+    for one in refused:
+        say_error(one.error, about=str(one.path), debug=arguments.debug)
+    places = ResultPlaces(arguments.folder, _asked(arguments), arguments.overwrite)
+    todo, before = _left_to_do(scans, places, arguments)
+    if todo:
+        keep_freed_memory()
+        tally = _segment_all(todo, arguments, places)
+    else:
+        tally = Tally()
+    return _summed_up(tally, before, len(scans) + len(refused))
+
+
+@dataclass
+class Tally:
+    """What became of the scans of a run.
+
+    Attributes:
+        done: scans that have their results.
+        again: of these, how many had them already.
+        unshown: whether a line of a result could not be written to stdout.
+        busy: scans that another process is at work on.
+    """
+
+    done: int = 0
+    again: int = 0
+    unshown: bool = False
+    busy: list[Scan] = field(default_factory=list)
+
+
+def _left_to_do(
+    scans: Sequence[Scan], places: ResultPlaces, arguments: Arguments
+) -> tuple[list[Scan], int]:
+    """Return the scans that are to be done, and how many were done before; complain of others."""
+    todo, before = [], 0
+    for scan in scans:
+        try:
+            target = _dicom_target(scan, arguments)
+            if target is not None:
+                target.check()
+            if places.is_done(scan):
+                before += 1
+            else:
+                todo.append(scan)
+        except Exception as error:  # the other scans are done all the same
+            say_error(error, about=str(scan.path), debug=arguments.debug)
+    return todo, before
+
+
+def _summed_up(tally: Tally, before: int, total: int) -> int:
+    """Say how many scans were done already, failed or could not be told; return the exit code."""
+    again, done = before + tally.again, before + tally.done
+    if again:
+        same = "same scan, weights, settings and version"
+        say(f"{again} of {total} done already ({same}); --overwrite does them again")
+    if done < total and total > 1:
+        say(f"{total - done} of {total} failed")
+    if tally.unshown:
+        say_error(
+            OutputError(
+                "stdout cannot be written: lines of results are missing there; the results "
+                "themselves are stored"
+            )
+        )
+    return 0 if done == total and not tally.unshown else 1
+
+
+def _asked(arguments: Arguments) -> dict[str, Any]:
+    """Return what decides a result beside the scan."""
+    from ddmseg.models.card import read_card
+    from ddmseg.models.zoo import model_path
+
+    card = read_card(model_path(arguments.model).with_suffix(".json"))
+    return {
+        "ddmseg": __version__,
+        "weights_sha256": card.checksum,
+        "engine": arguments.engine,
+        "volume": arguments.volume,
+        "accept_nan": arguments.accept_nan,
+        "dicom_seg": arguments.dicom_seg,
+        **asdict(arguments.segmentation),
+    }
+
+
+def _list_series(arguments: Arguments) -> int:
+    """Print a line for each series; return 1 when an input holds none."""
+    failed = 0
+    for path in arguments.scans:
+        try:
+            for line in series_lines(path):
+                print(line, flush=True)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            say_error(error, about=str(path), debug=arguments.debug)
+            failed += 1
+    return 1 if failed else 0
+
+
+def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
+    """What the DICOM results of a scan refer to; None for NIfTI."""
+    from ddmseg.outputs.dicom import DicomTarget
+
+    return DicomTarget(scan.series, arguments.dicom_seg) if scan.series is not None else None
+
+
+def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) -> Tally:
+    """Segment every scan, several at a time; what another process is at work on comes last."""
+    segmenter = _load(arguments)
+    # imports, and the measuring of the machine where there is a budget, are on nobody's clock
+    segmenter.start_clock(arguments.segmentation, writes=True)
+    tally = Tally()
+    try:
+        with _cache_told(segmenter):
+            _one_pass(segmenter, scans, arguments, places, tally)
+            if tally.busy:
+                later, tally.busy = tally.busy, []
+                say(f"waiting for another process that is at work on {len(later)} of the scans")
+                _one_pass(segmenter, later, arguments, places, tally, waits=True)
+    finally:
+        places.release_all()
+    return tally
+
+
+def _one_pass(
+    segmenter: Segmenter,
+    scans: list[Scan],
+    arguments: Arguments,
+    places: ResultPlaces,
+    tally: Tally,
+    *,
+    waits: bool = False,
+) -> None:
+    """Take each scan through all stages. Lines are shown in the order of the scans."""
+    from ddmseg.cli.progress import progress_bar
+    from ddmseg.inference.scan_queue import overlapped
+
+    with progress_bar(len(scans)) as bar:
+        in_flight = _in_flight(segmenter, scans, arguments)
+        line = Line(segmenter, arguments, bar, len(scans), in_flight, places, waits=waits)
+        outcomes = overlapped(
+            list(enumerate(scans, start=1)),
+            (line.read, line.solve, line.write),
+            in_flight=in_flight,
+            stopping=line.stopping,
+        )
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                number, scan = outcome.item
+                line.progress.end(number)
+                places.release(scan)
+                if isinstance(outcome.error, BusyError):
+                    tally.busy.append(scan)
+                elif isinstance(outcome.error, DoneAlreadyError):
+                    tally.done, tally.again = tally.done + 1, tally.again + 1
+                elif outcome.error is None:
+                    tally.done += 1
+                    tally.unshown |= not show(outcome.result)
+                else:  # the other scans are done all the same
+                    say_error(outcome.error, about=str(scan.path), debug=arguments.debug)
+
+
+@contextlib.contextmanager
+def _cache_told(segmenter: Segmenter) -> Iterator[None]:
+    """Say once that features are kept in the home folder, unless the user named the place."""
+    from ddmseg.inference.cache import CACHE_VARIABLE
+
+    cache = segmenter.cache
+    unasked = cache is not None and not os.environ.get(CACHE_VARIABLE)
+    new = unasked and cache is not None and not cache.holds_entries
+    yield
+    if new and cache is not None and cache.holds_entries:
+        say(
+            f"features are kept in {cache.folder} for the next run, at most "
+            f"{cache.max_bytes / 1e6:.0f} MB, the oldest go first; none with --no-cache or "
+            f"{CACHE_VARIABLE}=off"
+        )
+
+
+def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:
+    """Return how many scans may be in work at a time."""
+    from ddmseg.inference.memory.room import scans_in_flight
+
+    if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
+        return 1  # a scan with a budget must not wait for others, nor share the processors
+    voxels = [_voxels(scan) for scan in scans]
+    return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
+
+
+def _voxels(scan: Scan) -> int:
+    """Return how many voxels a scan has by its header; 0 where it cannot be read."""
+    from ddmseg.inference.memory.room import voxels_in_header
+
+    if scan.series is not None:
+        return math.prod(scan.series.shape)
+    return voxels_in_header(scan.path)
+
+
+def _load(arguments: Arguments) -> Segmenter:
+    import torch
+
+    from ddmseg.inference.cache import FeatureCache, cache_folder
+    from ddmseg.inference.segmenter import Segmenter
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    folder = None if arguments.no_cache else cache_folder()
+    # each scan comes once in a run: keeping its features in memory would help nobody
+    cache = FeatureCache(folder, memory_bytes=0) if folder is not None else None
+    return Segmenter.load(
+        arguments.model, device=arguments.device, cache=cache, engine=arguments.engine
+    )
+
+
+class Line:
+    """The stages of segmenting a scan; each may work on another one at the same time.
+
+    Args:
+        segmenter: loaded once.
+        arguments: of the command.
+        bar: shows how far all scans are.
+        scans: how many there are.
+        in_flight: how many of them are in work at a time.
+        places: of the results.
+        waits: for scans that another process is at work on.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        arguments: Arguments,
+        bar: Bar,
+        scans: int,
+        in_flight: int,
+        places: ResultPlaces,
+        *,
+        waits: bool = False,
+    ) -> None:
+        from ddmseg.cli.progress import ScanProgress
+        from ddmseg.monitoring.recorder import Recorder, monitor_folder
+
+        self.progress = ScanProgress(bar, scans)
+        self.stopping = threading.Event()
+        self._segmenter = segmenter
+        self._arguments = arguments
+        self._in_flight = in_flight if in_flight < min(scans, arguments.scans_at_once) else None
+        self._places = places
+        self._waits = self.stopping if waits else None
+        self._recorder = Recorder(monitor_folder(arguments.monitor), say)
+
+    def read(self, numbered: tuple[int, Scan]) -> Work:
+        """Read and prepare a scan."""
+        from ddmseg.imaging.dicom.series import read_series
+        from ddmseg.imaging.nifti import read_volume
+        from ddmseg.inference.memory.room import require_room
+
+        number, scan = numbered
+        wanted, voxels = self._arguments, _voxels(scan)
+        request = self._places.take(scan, voxels=voxels, waits=self._waits)
+        start = time.perf_counter()
+        require_room(self._segmenter, voxels)
+        deadline = self._segmenter.start_clock(wanted.segmentation, writes=True)
+        progress = self._stoppable(self.progress.begin(number))
+        if scan.series is not None:
+            volume = read_series(scan.series)
+        else:
+            volume = read_volume(scan.path, volume=wanted.volume, accept_nan=wanted.accept_nan)
+        state = self._segmenter.prepare(volume, wanted.segmentation, progress, deadline)
+        return Work(scan, start, progress, state, request)
+
+    def solve(self, work: Work) -> Work:
+        """Encode and denoise."""
+        return replace(work, state=self._segmenter.solve(work.state))
+
+    def write(self, work: Work) -> str:
+        """Restore, store the results and return the line that sums them up."""
+        from ddmseg.outputs.write import write_outputs
+
+        scan, arguments = work.scan, self._arguments
+        segmentation = self._told(self._segmenter.restore(work.state), work.request)
+        quality = segmentation.quality
+        if quality.verdict == "fail" and arguments.on_fail != "warn":
+            self._recorder.record(segmentation, series=scan.series)
+            return _left_out(scan, quality, arguments)
+        work.progress("write", 0.0)
+        written = write_outputs(
+            segmentation,
+            scan.folder(arguments.folder),
+            stem=scan.stem,
+            overwrite=True,  # what must not be replaced was refused when the place was claimed
+            probabilities=arguments.segmentation.probabilities,
+            dicom=_dicom_target(scan, arguments),
+            claim=self._places.claim(scan),
+        )
+        self._recorder.record(segmentation, series=scan.series, written=written)
+        (report,) = [path for path in written if path.name.endswith("_report.html")]
+        seconds = time.perf_counter() - work.start
+        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'))}"
+        return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
+
+    def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
+        """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
+        receipt = {**segmentation.receipt, REQUEST: request}
+        if self._in_flight is not None:
+            receipt["memory"] = {**receipt["memory"], "scans_at_once": self._in_flight}
+        return replace(segmentation, receipt=receipt)
+
+    def _stoppable(self, progress: Callable[[str, float], None]) -> Callable[[str, float], None]:
+        """Give a scan up between two steps once the command ends."""
+
+        def show(stage: str, fraction: float) -> None:
+            if self.stopping.is_set():
+                raise _GivenUpError
+            progress(stage, fraction)
+
+        return show
+
+
+@dataclass(frozen=True)
+class Work:
+    """A scan between two stages.
+
+    Attributes:
+        scan: which.
+        start: when its reading began.
+        progress: gets stage and fraction.
+        state: what the last stage made of it.
+        request: what was asked for.
+    """
+
+    scan: Scan
+    start: float
+    progress: Callable[[str, float], None]
+    state: Any
+    request: dict[str, Any]
+
+
+class _GivenUpError(Exception):
+    """The command ends: nobody waits for this scan any more."""
+
+
+def _budget_told(budget: dict[str, Any] | None) -> str:
+    """Say in brackets what a budget was spent on and what had to be left."""
+    from ddmseg.inference.budget import told
+
+    return "" if budget is None else f" ({told(budget)})"
+
+
+def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:
+    """Return the line for a scan that failed the quality check and leaves no files.
+
+    Raises:
+        QualityError: when that is to count as a failure.
+    """
+    why = "; ".join(quality.reasons)
+    if arguments.on_fail == "error":
+        raise QualityError(
+            f"failed the quality check ({why}); --on-fail warn writes it all the same"
+        )
+    return f"fail  expected Dice {quality.expected_dice:.2f}  not written  {scan.path}: {why}"

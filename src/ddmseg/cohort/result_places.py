@@ -1,0 +1,153 @@
+"""Which scans of a run are still to be done, and the claims on the places of their results."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddmseg.cohort.inputs import Scan
+from ddmseg.errors import OutputError, ScanError
+from ddmseg.imaging.atomic import system_reason
+from ddmseg.imaging.source_file import file_sha256
+from ddmseg.outputs.claim import Claim, try_claim
+from ddmseg.outputs.names import check_place, check_space
+from ddmseg.outputs.staging import settle
+from ddmseg.outputs.standing import plain_request, standing
+
+_POLL_SECONDS = 0.5
+
+
+class DoneAlreadyError(Exception):
+    """The same result stands there: nothing is left to do."""
+
+
+class BusyError(Exception):
+    """Another process is at work on this scan."""
+
+
+@dataclass
+class ResultPlaces:
+    """The places of the results of one run.
+
+    Attributes:
+        output: folder for all of them.
+        asked: what decides a result beside the scan, ready for JSON.
+        overwrite: whether older results are replaced.
+    """
+
+    output: Path
+    asked: Mapping[str, Any]
+    overwrite: bool = False
+    _claims: dict[tuple[str, str], Claim] = field(default_factory=dict)
+
+    def is_done(self, scan: Scan) -> bool:
+        """Say before the work whether a scan is done already.
+
+        Raises:
+            OutputError: when its results cannot be stored, or others are in the way.
+        """
+        folder = scan.folder(self.output)
+        check_place(folder, scan.stem)
+        if self.overwrite or not folder.is_dir():
+            return False
+        try:
+            claim = self._claimed(scan)
+        except BusyError:
+            return False  # seen to when its turn comes
+        try:
+            self._check(scan, self.request(scan))
+        except DoneAlreadyError:
+            return True
+        finally:
+            claim.release()
+        return False
+
+    def take(self, scan: Scan, *, voxels: int, waits: threading.Event | None) -> dict[str, Any]:
+        """Claim the place of a scan's results; return what the receipt is to say of it.
+
+        Args:
+            scan: that is to be done.
+            voxels: that it has; 0 where that is not known.
+            waits: for another process that is at work on it, until this is set; None does not.
+
+        Raises:
+            DoneAlreadyError: when it is done meanwhile.
+            BusyError: when another process is at work on it.
+            OutputError: when the results cannot be stored.
+        """
+        while True:
+            try:
+                claim = self._claimed(scan)
+                break
+            except BusyError:
+                if waits is None or waits.wait(_POLL_SECONDS):
+                    raise
+        self._claims[scan.subfolder, scan.stem] = claim
+        from ddmseg.imaging.nifti_guard import MAX_VOXELS  # the help does not wait for numpy
+
+        if voxels <= MAX_VOXELS:  # of one that promises more something better is said
+            check_space(claim.folder, voxels, probabilities=bool(self.asked.get("probabilities")))
+        request = self.request(scan)
+        self._check(scan, request)
+        return request
+
+    def claim(self, scan: Scan) -> Claim:
+        """Return the claim that was taken."""
+        return self._claims[scan.subfolder, scan.stem]
+
+    def release(self, scan: Scan) -> None:
+        """Give the place of a scan back, if it was taken."""
+        claim = self._claims.pop((scan.subfolder, scan.stem), None)
+        if claim is not None:
+            claim.release()
+
+    def release_all(self) -> None:
+        """Give all places back."""
+        for claim in [*self._claims.values()]:
+            claim.release()
+        self._claims.clear()
+
+    def request(self, scan: Scan) -> dict[str, Any]:
+        """Return all that decides the result of a scan, its bytes first."""
+        try:
+            return plain_request(input_sha256=_input_sha256(scan), **self.asked)
+        except OSError as error:
+            why = system_reason(error)
+            raise ScanError(f"{scan.path}: cannot be read ({why}); check the path") from error
+
+    def _claimed(self, scan: Scan) -> Claim:
+        folder = scan.folder(self.output)
+        try:
+            claim = try_claim(folder, scan.stem)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
+            ) from error
+        if claim is None:
+            raise BusyError
+        return claim
+
+    def _check(self, scan: Scan, request: Mapping[str, Any]) -> None:
+        folder = scan.folder(self.output)
+        settle(folder, scan.stem)
+        if self.overwrite:
+            return
+        stands = standing(folder, scan.stem, request)
+        if stands.kind == "done":
+            raise DoneAlreadyError
+        if stands.kind == "other":
+            raise OutputError(stands.why)
+
+
+def _input_sha256(scan: Scan) -> str:
+    """Return a hash of a scan's files, whatever they are called and wherever they lie."""
+    if scan.series is None:
+        return file_sha256(scan.path)
+    sources = scan.series.paths
+    files = {source if isinstance(source, Path) else source.archive for source in sources}
+    hashes = sorted(file_sha256(path) for path in files)
+    return hashlib.sha256(" ".join([scan.series.uid, *hashes]).encode()).hexdigest()

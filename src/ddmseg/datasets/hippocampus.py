@@ -1,0 +1,72 @@
+"""Real hippocampus crops of the Decathlon with manual labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Generator
+
+from ddmseg.datasets.case import Case
+from ddmseg.datasets.split_source import SplitCases
+from ddmseg.datasets.subject import (
+    Finish,
+    Once,
+    padded,
+    read_labelled,
+    training_view,
+)
+from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
+from ddmseg.models.settings import DataSettings
+from ddmseg.training.batches import Example
+
+
+class HippocampusSource(SplitCases):
+    """Real crops with manual labels, held in memory, augmented on the way."""
+
+    labels = HIPPOCAMPUS_LABELS
+    always_present = HIPPOCAMPUS_LABELS[1:]
+    data = (
+        "Medical Segmentation Decathlon, Task04 Hippocampus (Antonelli et al. 2022), T1 crops "
+        "with manual labels (150 subjects for training, 20 for validation, 47 for testing; "
+        "split hippocampus.tsv)"
+    )
+    licence = "CC-BY-SA-4.0"
+    structures: ClassVar[dict[int, str]] = {1: "anterior", 2: "posterior"}
+    sought: ClassVar[tuple[int, ...]] = (1, 2)
+    tissues: ClassVar[tuple[int, ...]] = (0, 1, 1)
+    """Both parts are one tissue: no contrast tells them apart."""
+
+    def __init__(
+        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
+    ) -> None:
+        from ddmseg.datasets.hippocampus_files import list_cases
+        from ddmseg.datasets.split_tables import split_cases
+
+        split = split_cases(list_cases(root), "hippocampus")
+        cases = {name: split.cases(name) for name in ("train", "validation", "test")}
+        super().__init__(cases, settings, finish=finish)
+        self._training = Once(lambda: [(s.image, s.labels) for s in self.subjects("train")])
+
+    def training_example(self, generator: Generator) -> Example:
+        """Draw a training crop and change it at random."""
+        crops = self._training()
+        image, labels = crops[int(torch.randint(len(crops), (), generator=generator))]
+        return training_view(
+            image, labels, self._settings, generator, tissues=self.tissues, stripped=False
+        )
+
+    def validation_examples(self, count: int) -> list[Example]:
+        """Return whole validation crops, zero-padded to a multiple of 8."""
+        subjects = self.subjects("validation", count)
+        return [padded(subject.image, subject.labels) for subject in subjects]
+
+
+def read_example(case: Case, settings: DataSettings | None = None) -> Example:
+    """Read, normalise and index one hippocampus case (not padded).
+
+    Raises:
+        ScanError: when it has no label map or a file is not usable.
+    """
+    subject = read_labelled(case, settings or DataSettings(kind="hippocampus"))
+    return subject.image, subject.labels

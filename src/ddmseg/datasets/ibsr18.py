@@ -1,0 +1,101 @@
+"""Slices of IBSR18's skull-stripped scans with manual tissues, in folds of subjects.
+
+Networks work on coronal slices, whose voxels are square; the slices lie 1.5 mm apart.
+Scores are of whole subjects in 3-D, on the grid of the file.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from ddmseg.datasets.split_source import SplitCases, fold_cases
+from ddmseg.datasets.subject import (
+    Finish,
+    Once,
+    Subject,
+    box_around,
+    padded,
+    training_view,
+)
+from ddmseg.errors import UsageError
+from ddmseg.models.settings import DataSettings
+from ddmseg.training.batches import Example
+
+SLICE_AXIS = 1
+"""The scans are stored left-right, back-front, down-up."""
+VALIDATION_SUBJECTS = 2
+
+
+class Ibsr18Source(SplitCases):
+    """Coronal slices of all folds but the one that is tested.
+
+    The first two subjects of the fold after the tested one choose the weights and are
+    not trained on.
+
+    Raises:
+        UsageError: when the fold is unknown or the patch is not 2-D.
+    """
+
+    # FreeSurfer has no id for "all grey matter"; these stand for the tissues here.
+    labels: tuple[int, ...] = (0, 24, 3, 2)
+    always_present: tuple[int, ...] = labels[1:]
+    structures: ClassVar[dict[int, str]] = {1: "CSF", 2: "GM", 3: "WM"}
+    # Every slice of a brain holds grey and white matter; four in ten hold no ventricle.
+    sought: ClassVar[tuple[int, ...]] = (1,)
+    tissues: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+    data = (
+        "IBSR18, Massachusetts General Hospital, skull-stripped T1 with manual tissues "
+        "(12 labelled subjects in 4 folds; split ibsr18.tsv); for evaluation only"
+    )
+    licence = "not to be passed on"
+
+    def __init__(
+        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
+    ) -> None:
+        from ddmseg.datasets.ibsr18_files import FOLDS, list_cases
+
+        if len(settings.patch) != 2:
+            raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
+        cases = fold_cases(
+            list_cases(root), "ibsr18", settings.fold, FOLDS, validation=VALIDATION_SUBJECTS
+        )
+        super().__init__(cases, settings, finish=finish, slice_axis=SLICE_AXIS)
+        self._training = Once(lambda: [_brain_slices(s) for s in self.subjects("train")])
+
+    def training_example(self, generator: Generator) -> Example:
+        """Draw a slice of a training subject and change it at random."""
+        subjects = self._training()
+        images, labels = subjects[_draw(len(subjects), generator)]
+        number = _draw(len(images), generator)
+        return training_view(
+            images[number],
+            labels[number],
+            self._settings,
+            generator,
+            tissues=self.tissues,
+            stripped=True,
+        )
+
+    def validation_examples(self, count: int) -> list[Example]:
+        """Return slices spread evenly over the validation subjects."""
+        pairs = [
+            (image, truth)
+            for subject in self.subjects("validation")
+            for image, truth in zip(*_brain_slices(subject), strict=True)
+        ]
+        chosen = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().long()
+        return [padded(*pairs[int(number)]) for number in chosen]
+
+
+def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Return images (``n c i k``) and truth (``n i k``) inside the brain's box."""
+    box = box_around(subject.labels > 0)
+    image = subject.image[(slice(None), *box)].movedim(1 + SLICE_AXIS, 0).contiguous()
+    return image, subject.labels[box].movedim(SLICE_AXIS, 0).contiguous()
+
+
+def _draw(count: int, generator: Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))

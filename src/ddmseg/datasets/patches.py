@@ -1,0 +1,175 @@
+"""Patches of whole scans with many structures or contrasts, on the grid of a network."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from ddmseg.datasets.case import Case
+from ddmseg.datasets.model_grid import without_file
+from ddmseg.datasets.split_source import SplitCases
+from ddmseg.datasets.subject import Finish, Subject
+from ddmseg.errors import UsageError
+from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.imaging.synthesis.draw import draw_chance
+from ddmseg.models.available_memory import memory_for_this_process
+from ddmseg.models.settings import DataSettings
+from ddmseg.training.batches import VALIDATION_SEED, Example, seeded
+
+SHARE_OF_STRUCTURES = 0.5
+"""Of patches that lie about a voxel of a structure, each structure as often as any other."""
+SHARE_OF_MEMORY = 0.5
+"""That training subjects may fill; those beyond are read anew each time."""
+ROOM_UNKNOWN = 4 * 2**30
+"""Bytes for them where the system does not tell how much memory it has."""
+
+
+class PatchSource(SplitCases, ABC):
+    """Patches about random places of training subjects; scores are of whole subjects.
+
+    Args:
+        cases: of ``train``, ``validation`` and ``test``, at least one of each.
+        settings: of the data.
+        finish: what is done to each subject that is read.
+        left_out: reason by identifier, of cases that are in no split.
+
+    Raises:
+        UsageError: when a split has no case.
+    """
+
+    labels: tuple[int, ...]
+    # Slices of these sets are never called normal: the settings refuse data.maps.
+    sought: ClassVar[tuple[int, ...]] = ()
+    mirrored: ClassVar[Tensor | None] = None
+    """Class that each one becomes in the mirror; None where classes have no sides."""
+
+    def __init__(
+        self,
+        cases: Mapping[str, Sequence[Case]],
+        settings: DataSettings,
+        *,
+        finish: Finish | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        for name, some in cases.items():
+            if not some:
+                reasons = sorted(set((left_out or {}).values()))
+                told = f" ({len(left_out or {})} left out: {', '.join(reasons)})" * bool(reasons)
+                raise UsageError(
+                    f"data.kind: {settings.kind} has no {name} subject here{told}; unpack more "
+                    "of the set"
+                )
+        super().__init__(cases, settings, finish=finish, left_out=left_out)
+        self._shelf = Shelf(self, len(self._cases["train"]))
+
+    @abstractmethod
+    def read(self, case: Case) -> Subject:
+        """Read a case onto the grid of the network."""
+
+    def training_subject(self, number: int) -> Subject:
+        """Read one training subject, without what only scoring needs."""
+        return without_file(self.finish(self.read(self._cases["train"][number])))
+
+    def training_example(self, generator: Generator) -> Example:
+        """Draw a place in a training subject, cut a patch there and change it at random."""
+        subject = self._shelf(_draw(len(self._cases["train"]), generator))
+        labels, patch = subject.labels.long(), self._settings.patch
+        middle = draw_middle(subject.image, labels, patch, generator)
+        if not self._settings.augment:
+            return cut(subject.image, labels, patch, middle)
+        return augment(
+            subject.image,
+            labels,
+            patch,
+            len(self.labels),
+            generator,
+            middle=middle,
+            scans=len(subject.image),
+            mirrored=self.mirrored,
+        )
+
+    def validation_examples(self, count: int) -> list[Example]:
+        """Return patches at fixed places, spread evenly over the validation subjects."""
+        cases = min(count, len(self._cases["validation"]))
+        found: dict[int, Example] = {}
+        for first, subject in enumerate(self.subjects("validation", cases)):
+            for number in range(first, count, cases):
+                generator = seeded(VALIDATION_SEED, number)
+                middle = draw_middle(subject.image, subject.labels, self._settings.patch, generator)
+                found[number] = cut(subject.image, subject.labels, self._settings.patch, middle)
+        return [found[number] for number in range(count)]
+
+
+class Shelf:
+    """Training subjects, kept in memory while there is room, whatever the threads.
+
+    Who came first stays: when places are drawn evenly, nothing is gained by turning out
+    one subject for another.
+
+    Args:
+        source: reads them.
+        count: how many there are.
+        room: for them, in bytes; None for a share of the memory there is.
+    """
+
+    def __init__(self, source: PatchSource, count: int, room: int | None = None) -> None:
+        self._source = source
+        self._kept: dict[int, Subject] = {}
+        self._locks = [threading.Lock() for _ in range(count)]
+        memory = memory_for_this_process()
+        known = ROOM_UNKNOWN if memory is None else int(SHARE_OF_MEMORY * memory)
+        self._room = known if room is None else room
+
+    def __call__(self, number: int) -> Subject:
+        """Return one of them."""
+        with self._locks[number]:
+            if number in self._kept:
+                return self._kept[number]
+            subject = self._source.training_subject(number)
+            size = subject.image.nbytes + subject.labels.nbytes
+            if size <= self._room:
+                self._room -= size
+                self._kept[number] = subject
+            return subject
+
+
+def draw_middle(
+    image: Tensor, labels: Tensor, patch: Sequence[int], generator: Generator
+) -> list[float]:
+    """Draw the voxel that a patch lies about, such that it reaches no further than it must.
+
+    Args:
+        image: ``c i j k``, 0 where there is air.
+        labels: class indices, ``i j k``.
+        patch: voxels along each axis.
+        generator: on the CPU.
+    """
+    inside = (image > 0).any(0)
+    structures = torch.bincount(labels.flatten()).nonzero().flatten().tolist()
+    structures = [number for number in structures if number]
+    if structures and draw_chance(generator, SHARE_OF_STRUCTURES):
+        inside = labels == structures[_draw(len(structures), generator)]
+    places = inside.nonzero()
+    place = places[_draw(len(places), generator)].tolist()
+    return [
+        (n - 1) / 2 if n <= size else min(max(at, (size - 1) / 2), n - 1 - (size - 1) / 2)
+        for at, size, n in zip(place, patch, labels.shape, strict=True)
+    ]
+
+
+def cut(image: Tensor, labels: Tensor, patch: Sequence[int], middle: Sequence[float]) -> Example:
+    """Cut a patch about a voxel, without any change; zero-padded where the example is smaller."""
+    box = []
+    for at, size, n in zip(middle, patch, labels.shape, strict=True):
+        start = 0 if n <= size else min(max(round(at - (size - 1) / 2), 0), n - size)
+        box.append(slice(start, start + size))
+    return centre(image[(slice(None), *box)], labels[tuple(box)], tuple(patch))
+
+
+def _draw(count: int, generator: Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))

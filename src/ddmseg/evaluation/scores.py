@@ -1,0 +1,317 @@
+"""Scores of label maps: one row a patient and structure, and what the rows add up to.
+
+What is empty never becomes a silent number:
+
+==========================  ===========  ==================  =====================
+structure                   overlaps     distances           in means and intervals
+==========================  ===========  ==================  =====================
+in both maps                0 to 1       0 mm and more       counts
+in one map only ("missed")  0            infinite            overlaps count as 0; the
+                                                             distance is left out and
+                                                             counted under ``infinite``
+in neither map              NaN          NaN                 left out and counted
+                                                             under ``undefined``
+==========================  ===========  ==================  =====================
+
+A mean distance of a method that misses structures is therefore too kind to it: read it
+beside its count.  In files NaN is an empty cell and infinity the word ``inf``.
+
+Figures are written with as many digits as bring them back exactly: a bootstrap interval
+counts draws below the mean, and values equal but for rounding would move it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import UsageError, did_you_mean
+from ddmseg.imaging.atomic import atomic_write
+from ddmseg.maths.metrics import evaluate_labels
+from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
+from ddmseg.outputs.text import cell_text, word_of
+
+METRICS: tuple[str, ...] = ("dice", "hausdorff_mm", "hd95_mm", "volume_similarity", "surface_dice")
+"""Columns of a score that are summed up, by the names of its attributes."""
+
+MEAN = "mean"
+"""Name of the row over all structures: the mean of each patient's structures."""
+
+SURFACE_TOLERANCE_MM = 1.0
+"""How far a surface may be off for surface Dice."""
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One structure of one patient.
+
+    Attributes:
+        case: the patient, or the scan where a patient has several.
+        structure: its name.
+        index: label id in the protocol of the truth.
+        dice: overlap, 0 to 1.
+        hausdorff_mm: largest distance between the surfaces, in mm.
+        hd95_mm: 95th percentile of the surface distances, in mm.
+        volume_similarity: 0 to 1, wherever the volumes lie.
+        surface_dice: share of both surfaces within 1 mm of the other, 0 to 1.
+        truth_ml: volume in the truth, in ml.
+        prediction_ml: volume in the prediction, in ml.
+    """
+
+    case: str
+    structure: str
+    index: int
+    dice: float
+    hausdorff_mm: float
+    hd95_mm: float
+    volume_similarity: float
+    surface_dice: float
+    truth_ml: float
+    prediction_ml: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric of one structure, or of the mean over structures, over patients.
+
+    Attributes:
+        interval: mean over patients with its 95% interval. The limits are NaN with one
+            patient, the mean too with none.
+        undefined: scores left out because the structure is in neither map.
+        infinite: distances left out because the structure is in one map only.
+    """
+
+    interval: Interval
+    undefined: int
+    infinite: int
+
+    @property
+    def n(self) -> int:
+        """Patients that count."""
+        return self.interval.n
+
+
+COLUMNS = tuple(field.name for field in fields(Score))
+_WORDS = ("case", "structure")
+_SHARES = ("dice", "volume_similarity", "surface_dice")
+
+
+def score_case(
+    case: str,
+    prediction: NDArray[Any],
+    truth: NDArray[Any],
+    structures: Mapping[int, str],
+    *,
+    spacing_mm: Sequence[float],
+) -> list[Score]:
+    """Score one patient, a row each structure in the order given.
+
+    Args:
+        case: the patient.
+        prediction: label map, with the same ids as the truth.
+        truth: label map on the same grid.
+        structures: names by label id; ids are above 0.
+        spacing_mm: voxel spacing along each axis.
+
+    Raises:
+        ScanError: when the shapes differ.
+        SettingsError: when the spacing or an id is out of its range.
+    """
+    rows = evaluate_labels(
+        prediction,
+        truth,
+        list(structures),
+        spacing_mm=spacing_mm,
+        tolerance_mm=SURFACE_TOLERANCE_MM,
+    )
+    return [
+        Score(
+            case=case,
+            structure=structures[row.label],
+            index=row.label,
+            dice=row.dice,
+            hausdorff_mm=row.hausdorff_mm,
+            hd95_mm=row.hd95_mm,
+            volume_similarity=row.volume_similarity,
+            surface_dice=row.surface_dice,
+            truth_ml=row.truth_ml,
+            prediction_ml=row.prediction_ml,
+        )
+        for row in rows
+    ]
+
+
+def write_scores(path: Path, scores: Sequence[Score]) -> None:
+    """Write one row a score as TSV; what is read back is equal. Complete or not at all.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    write_table(path, COLUMNS, ([getattr(score, name) for name in COLUMNS] for score in scores))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as TSV: NaN as an empty cell, infinity as ``inf``, breaks in words as spaces.
+
+    A word that a table program would take for a formula gets an apostrophe. The file is complete
+    or not at all.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    with (
+        atomic_write(path) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Read what ``write_scores`` wrote.
+
+    Raises:
+        UsageError: when the file cannot be read, a column or a number is missing or wrong,
+            or a structure of a case comes twice.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file, delimiter="\t")
+            rows, columns = list(table), table.fieldnames or ()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give a table of scores") from error
+    for name in COLUMNS:
+        if name not in columns:
+            raise UsageError(
+                f"{path}: the column '{name}' is missing{did_you_mean(name, columns)}; a table "
+                f"of scores has {', '.join(COLUMNS)}"
+            )
+    # the heading is line 1
+    scores = [_parsed(row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
+    _refuse_twins(scores, path)
+    return scores
+
+
+def per_patient(scores: Sequence[Score], metric: str) -> dict[str, float]:
+    """Return the mean over structures of each case, in the order of the scores.
+
+    Undefined scores and infinite distances are left out; a case of which nothing is left
+    is NaN, which the functions of ``maths.statistics`` leave out in turn.
+
+    Raises:
+        UsageError: when the metric is unknown.
+    """
+    if metric not in METRICS:
+        raise UsageError(
+            f"metric: got '{metric}'{did_you_mean(metric, METRICS)}; "
+            f"allowed are {', '.join(METRICS)}"
+        )
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        values.setdefault(score.case, []).append(getattr(score, metric))
+    return {case: _mean(found) for case, found in values.items()}
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, dict[str, Summary]]:
+    """Return ``{structure: {metric: summary}}`` over patients, ``mean`` as the last structure.
+
+    A structure counts one value a patient, the mean row the mean of each patient's
+    structures; the counts of the mean row are those of all structures together. No scores
+    give an empty mean row.
+    """
+    by_structure: dict[str, list[Score]] = {}
+    for score in scores:
+        by_structure.setdefault(score.structure, []).append(score)
+    table = {
+        name: {metric: _summary([getattr(row, metric) for row in rows]) for metric in METRICS}
+        for name, rows in by_structure.items()
+    }
+    overall = {}
+    for metric in METRICS:
+        means = [mean for mean in per_patient(scores, metric).values() if math.isfinite(mean)]
+        parts = [summaries[metric] for summaries in table.values()]
+        overall[metric] = Summary(
+            _interval(means),
+            undefined=sum(part.undefined for part in parts),
+            infinite=sum(part.infinite for part in parts),
+        )
+    return {**table, MEAN: overall}
+
+
+def _summary(values: Sequence[float]) -> Summary:
+    return Summary(
+        _interval([value for value in values if math.isfinite(value)]),
+        undefined=sum(math.isnan(value) for value in values),
+        infinite=sum(math.isinf(value) for value in values),
+    )
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """The bootstrap interval of finite values; limits NaN where one patient allows none."""
+    if len(values) >= SMALLEST_SAMPLE:
+        return bootstrap_interval(values, level=LEVEL)
+    return Interval(_mean(values), math.nan, math.nan, len(values), LEVEL)
+
+
+def _mean(values: Iterable[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(float(value))
+    return cell_text(str(value))
+
+
+def _parsed(row: Mapping[str | Any, str | Any], place: str) -> Score:
+    values: dict[str, Any] = {name: word_of(row[name] or "") for name in _WORDS}
+    for name in COLUMNS[len(_WORDS) :]:
+        text = row[name]
+        try:
+            # a short line has None where cells are missing
+            value = math.nan if text == "" and name in METRICS else float(text)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{place}: {name}: got '{text or ''}'; give a number") from error
+        if not _allowed(name, value):
+            raise UsageError(f"{place}: {name}: got '{text}'; {_RANGES[name]}")
+        values[name] = int(value) if name == "index" else value
+    return Score(**values)
+
+
+def _allowed(name: str, value: float) -> bool:
+    if name == "index":
+        return value >= 1 and value.is_integer()
+    if math.isnan(value):
+        return name in METRICS
+    return 0 <= value <= (1 if name in _SHARES else math.inf)
+
+
+_RANGES = {
+    "index": "a label id is a whole number above 0",
+    **dict.fromkeys(_SHARES, "it must lie in [0, 1]"),
+    **dict.fromkeys(("hausdorff_mm", "hd95_mm"), "it must be at least 0 mm"),
+    **dict.fromkeys(("truth_ml", "prediction_ml"), "it must be at least 0 ml"),
+}
+
+
+def _refuse_twins(scores: Sequence[Score], path: Path) -> None:
+    seen = set()
+    for score in scores:
+        key = (score.case, score.structure)
+        if key in seen:
+            raise UsageError(
+                f"{path}: '{score.structure}' of '{score.case}' comes twice; leave one row of it"
+            )
+        seen.add(key)

@@ -1,0 +1,221 @@
+"""Eight-bit convolutions: ranges from calibration images, then a graph with them.
+
+Only what enters a convolution, and its weights, are rounded: residual paths,
+normalisations and all outputs stay in 32 bits. Input: 256 even steps over its
+calibrated range; weights: 255 steps symmetric about 0 for each output channel.
+
+Source: Jacob et al. 2018, arXiv 1712.05877; pairs of QuantizeLinear and DequantizeLinear
+as in the ONNX specification, opset 13 and later.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddmseg.errors import UsageError
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.imaging.preprocess import prepare
+from ddmseg.imaging.volume import Volume
+from ddmseg.inference.engines.graph import contrasts
+from ddmseg.models.checkpoint import Card
+from ddmseg.networks.engine_form import EngineForm
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+Range = tuple[float, float]
+
+TAIL = 1e-4
+"""Share of values cut off at each end of a range: a few outliers must not coarsen the rest."""
+MOST_VALUES = 1_000_000
+"""Of one activation that its range is taken from."""
+KEPT_IN_FLOAT = ("stem", "up", "joined", "head")
+"""Groups of layers that stay in 32 bits unless asked otherwise (docs/performance.md)."""
+TILES = 6
+"""Calibration tiles of a head."""
+HIPPOCAMPUS_MM = ((-26.0, -20.0, -14.0), (26.0, -20.0, -14.0))
+"""Middle of left and right hippocampus in the demo scan's MNI space, in RAS."""
+CROP_MM = (36.0, 50.0, 36.0)
+
+_GROUP = re.compile(r"^encoder\.(?P<part>[a-z]+)(?:\.(?P<number>\d+))?")
+
+
+def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list[Tensor]:
+    """Return images of the kind a model is for, cut from the demo scan (``1 1 *grid``).
+
+    Raises:
+        UsageError: for a model that the demo scan is no example of.
+    """
+    if model.dims != 3 or contrasts(model) != 1:
+        raise UsageError(
+            f"int8: a model of {contrasts(model)} contrasts in {model.dims}-D; the calibration "
+            "scan has one contrast in 3-D: use fp32"
+        )
+    demo = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    data = card.settings["data"]
+    if data["kind"] == "label_maps":
+        return list(_head_tiles(_prepared(demo, model, data, head=True), data["patch"], model))
+    return [
+        torch.from_numpy(_prepared(_crop(demo, middle), model, data, head=False))[None, None]
+        for middle in HIPPOCAMPUS_MM
+    ]
+
+
+@torch.inference_mode()
+def calibrate(
+    model: DiscrepancyDiffusionSegmenter, images: Iterable[Tensor], *, tail: float = TAIL
+) -> dict[str, Range]:
+    """Return the range of what enters each convolution, by the layer's name.
+
+    Args:
+        model: in eval mode.
+        images: of the kind it is for (``b c *grid``).
+        tail: share of values cut off at each end, in [0, 0.5).
+    """
+    form = EngineForm(model.image_encoder, model.dims)
+    ranges: dict[str, Range] = {}
+
+    def watch(name: str) -> Any:
+        def record(layer: object, inputs: tuple[Tensor, ...]) -> None:
+            low, high = _bounds(inputs[0], tail)
+            before = ranges.get(name, (low, high))
+            ranges[name] = (min(low, before[0]), max(high, before[1]))
+
+        return record
+
+    for name, layer in form.layers().items():
+        layer.register_forward_pre_hook(watch(name))
+    for image in images:
+        form(image)
+    return ranges
+
+
+def layer_group(name: str) -> str:
+    """Return the part of the network that a layer belongs to.
+
+    >>> layer_group("encoder.levels.1.0.first.convolution"), layer_group("encoder.head.logits")
+    ('levels.1', 'head')
+    """
+    found = _GROUP.match(name)
+    if found is None:
+        raise ValueError(f"{name}: no layer of the encoder")
+    return found["part"] if found["number"] is None else f"{found['part']}.{found['number']}"
+
+
+def quantise(
+    graph: bytes, ranges: Mapping[str, Range], *, keep: Sequence[str] = KEPT_IN_FLOAT
+) -> bytes:
+    """Return a graph whose convolutions compute in eight bits.
+
+    Args:
+        graph: of ``export_graph``.
+        ranges: of :func:`calibrate` for the same model.
+        keep: groups of layers that stay in 32 bits; ``up`` stands for ``up.0``, ``up.1`` ...
+    """
+    import onnx
+
+    model: ModelProto = onnx.load_from_string(graph)
+    chosen = {name: bounds for name, bounds in ranges.items() if not _is_kept(name, keep)}
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        name = node.input[1].removesuffix(".weight") if len(node.input) > 1 else ""
+        if node.op_type in ("Conv", "ConvTranspose") and name in chosen:
+            nodes += _rounded_input(model.graph, node, name, chosen[name])
+            nodes += _rounded_weight(model.graph, node, weights[node.input[1]])
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _is_kept(name: str, keep: Sequence[str]) -> bool:
+    group = layer_group(name)
+    return group in keep or group.partition(".")[0] in keep
+
+
+def _rounded_input(graph: GraphProto, node: NodeProto, name: str, bounds: Range) -> list[NodeProto]:
+    """Have a convolution see its input in 256 steps."""
+    from onnx import helper, numpy_helper
+
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)  # zero must be exact: it pads
+    scale = max(high - low, 1e-8) / 255
+    zero = round(-low / scale)
+    labels = [f"{name}.input_{part}" for part in ("scale", "zero", "rounded", "value")]
+    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), labels[0]))
+    graph.initializer.append(numpy_helper.from_array(np.array(zero, np.uint8), labels[1]))
+    steps = helper.make_node("QuantizeLinear", [node.input[0], *labels[:2]], [labels[2]])
+    back = helper.make_node("DequantizeLinear", [labels[2], *labels[:2]], [labels[3]])
+    node.input[0] = labels[3]
+    return [steps, back]
+
+
+def _rounded_weight(graph: GraphProto, node: NodeProto, stored: Any) -> list[NodeProto]:
+    """Store a convolution's weight in 255 steps for each output channel."""
+    from onnx import helper, numpy_helper
+
+    weight: NDArray[np.float32] = numpy_helper.to_array(stored)
+    axis = 0 if node.op_type == "Conv" else 1
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), 1e-8) / 127
+    rounded = np.round(weight / scale).astype(np.int8)
+    labels = [f"{stored.name}_{part}" for part in ("rounded", "scale", "zero", "value")]
+    parts = (rounded, scale.ravel().astype(np.float32), np.zeros(scale.size, np.int8))
+    for values, label in zip(parts, labels, strict=False):
+        graph.initializer.append(numpy_helper.from_array(values, label))
+    graph.initializer.remove(stored)
+    node.input[1] = labels[3]
+    return [helper.make_node("DequantizeLinear", labels[:3], [labels[3]], axis=axis)]
+
+
+def _bounds(values: Tensor, tail: float) -> Range:
+    """Return the range of a tensor without its tails."""
+    flat = values.detach().flatten()
+    some = flat[:: max(1, flat.numel() // MOST_VALUES)].sort().values
+    cut = math.floor(tail * some.numel())
+    return float(some[cut]), float(some[-1 - cut])
+
+
+def _prepared(
+    scan: Volume, model: DiscrepancyDiffusionSegmenter, data: Mapping[str, Any], *, head: bool
+) -> NDArray[np.float32]:
+    ready = prepare(scan, spacing_mm=data["spacing_mm"], multiple=model.multiple, crop_to_head=head)
+    return ready.image
+
+
+def _head_tiles(
+    head: NDArray[np.float32], patch: Sequence[int], model: DiscrepancyDiffusionSegmenter
+) -> Iterator[Tensor]:
+    """Yield tiles of the training size from corner to corner."""
+    size = [min(n, p) for n, p in zip(head.shape, patch, strict=True)]
+    room = [n - side for n, side in zip(head.shape, size, strict=True)]
+    for tile in range(TILES):
+        # thirds, so that the diagonal does not miss the sides
+        share = [((tile * step) % TILES) / (TILES - 1) for step in (1, 2, 3)]
+        starts = [
+            int(s * r) // model.multiple * model.multiple for s, r in zip(share, room, strict=True)
+        ]
+        box = tuple(slice(a, a + side) for a, side in zip(starts, size, strict=True))
+        yield torch.from_numpy(np.ascontiguousarray(head[box]))[None, None]
+
+
+def _crop(scan: Volume, middle_mm: Sequence[float]) -> Volume:
+    """Return the box around a place of the demo scan."""
+    middle = np.linalg.inv(scan.affine) @ [*middle_mm, 1.0]
+    half = np.array(CROP_MM) / np.array(scan.spacing_mm) / 2
+    starts = np.maximum(0, np.round(middle[:3] - half).astype(int))
+    box = tuple(slice(int(a), int(a + round(2 * h))) for a, h in zip(starts, half, strict=True))
+    affine = scan.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ starts
+    return Volume(np.ascontiguousarray(scan.data[box]), affine, scan.name)

@@ -1,0 +1,92 @@
+"""The last stage before writing: an answer on the model's grid, back to the scan's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddmseg.imaging.postprocess import clean_labels
+from ddmseg.imaging.preprocess import Prepared
+from ddmseg.imaging.volume import LabelMap
+from ddmseg.inference.scan_stages import SolvedScan
+from ddmseg.models.checkpoint import Card
+from ddmseg.quality.assessment import judge, uncertainty_map
+from ddmseg.quality.plausibility import empty_slices, implausible, turned
+from ddmseg.quality.segmentation import Segmentation
+from ddmseg.quality.training_range import outside_training, profile_of, training_distance
+from ddmseg.quality.volumes import structure_volumes
+
+
+def restored(card: Card, solved: SolvedScan) -> Segmentation:
+    """Bring everything back to the scan's own grid; clean, measure and judge it.
+
+    Args:
+        card: of the weights.
+        solved: what the network answered.
+
+    Returns:
+        The segmentation, its receipt still empty.
+    """
+    scan, options = solved.begun.scan, solved.begun.options
+    prepared, answer, assessment = solved.prepared, solved.answer, solved.assessment
+    p = answer.probabilities[0].float().cpu()
+    labels = prepared.labels_to_input(p, card.labels)
+    one_body = card.settings.get("sampling", {}).get("one_body", False)
+    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml, one_body=one_body)
+    if options.raw:
+        cleaning = cleaning.not_applied()
+    else:
+        labels = cleaned
+    D = assessment.discrepancy[0, 0].float().cpu().numpy()
+    fields: dict[str, Any] = {}
+    if options.probabilities:
+        fields["probabilities"] = prepared.probabilities_to_input(p)
+        fields["probability_labels"] = card.labels
+    if options.trace and answer.step_labels is not None:
+        fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
+        fields["step_labels"] = _frames(card, prepared, answer.step_labels)
+    volumes = structure_volumes(
+        card,
+        labels,
+        scan.voxel_ml,
+        assessment.expectation,
+        expected_voxel_ml=prepared.grid.voxel_ml,
+    )
+    seen = [
+        *scan.notes,
+        *turned(prepared.steps),
+        *empty_slices(prepared.steps),
+        *implausible(card, scan, labels, volumes, cleaning),
+        *outside_training(card, profile_of(card, solved)),
+    ]
+    distance = training_distance(card, solved.features)
+    return Segmentation(
+        scan=scan,
+        labels=LabelMap(labels, scan.affine, scan.name, scan.header),
+        uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
+        discrepancy=_thousandths(prepared.map_to_input(D)),
+        volumes=volumes,
+        quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
+        receipt={},
+        features=solved.features,
+        **fields,
+    )
+
+
+def _frames(card: Card, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]:
+    """Bring label maps of the mask's or the model's grid to the scan's (``i j k frame``)."""
+    wanted = prepared.grid.shape
+    frames = []
+    for one in labels.cpu():
+        for axis, n in enumerate(wanted):  # the mask's grid may be coarser by a whole factor
+            one = one.repeat_interleave(n // one.shape[axis], dim=axis)
+        frames.append(prepared.classes_to_input(one.numpy(), card.labels))
+    return np.stack(frames, axis=-1)
+
+
+def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to 0.001 and keep above 0: digits below that are noise, but would not compress."""
+    return np.maximum(np.round(values, 3), 0.0)

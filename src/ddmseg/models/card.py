@@ -1,0 +1,217 @@
+"""The card of a model: what travels with weights. It is read without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.models.json_reader import parse_json, read_bounded
+from ddmseg.models.manifest import check_shipped
+from ddmseg.models.settings.retired import without_retired
+from ddmseg.models.settings_reader import settings_from_dict
+
+HIGHEST_ID = 2**31 - 1
+"""Label maps are stored in 32 bits."""
+MOST_CLASSES = 4096
+_CHECKSUM = re.compile(r"([0-9a-f]{64})?")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What travels with weights: how they were made and what they are good for.
+
+    Attributes:
+        name: of the model.
+        labels: FreeSurfer id of each class, background first.
+        settings: the resolved settings of the training.
+        data: what it was trained on, with licence.
+        licence: of the weights.
+        scores: measured figures, by name.
+        calibration: monotone map from raw to calibrated expected Dice, by name.
+        checksum: SHA-256 of the weights file.
+        trained_steps: steps of the optimiser.
+        teacher: name and checksum of the model that taught a distilled one; how is in the
+            settings.
+        stored: precision of the weights in their file, ``single`` or ``half``. Computing is
+            another matter; statistics of normalisations are single in any case, for a variance
+            may be larger than half precision holds.
+        digest: SHA-256 of its file: what the model is, ids and calibration included. It is
+            not in the file; empty for a card that has none.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    settings: dict[str, Any]
+    data: str = ""
+    licence: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    checksum: str = ""
+    trained_steps: int = 0
+    teacher: dict[str, str] = field(default_factory=dict)
+    stored: Literal["single", "half"] = "single"
+    digest: str = field(default="", compare=False)
+
+    def as_text(self) -> str:
+        """Return the text of its file."""
+        told = asdict(self)
+        del told["digest"]
+        return json.dumps(told, indent=2, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The numbers of ``maths.calibration.DiceCalibration``."""
+
+    a: float
+    b: float
+    c: float
+
+
+@dataclass(frozen=True)
+class _Features:
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    largest_distance: float
+
+
+@dataclass(frozen=True)
+class _TrainingRange:
+    thickest_mm: float
+    features: _Features
+    intensities: dict[str, tuple[float, ...]]
+    examples: int = 0
+
+
+@dataclass(frozen=True)
+class _Usual:
+    expected_dice: float
+    structures: dict[str, float]
+    spread: dict[str, float] = field(default_factory=dict)
+    scans: int = 0
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """What is known of a card's ``calibration``, each where it is given; more may be in it."""
+
+    always_present: tuple[int, ...] = ()
+    expected_dice: _Curve | None = None
+    structure_dice: _Curve | None = None
+    masks: int = 0
+    training_range: _TrainingRange | None = None
+    usual: _Usual | None = None
+    volume_interval_factor: float = 1.0
+    volume_interval_factors: dict[str, float] = field(default_factory=dict)
+
+
+def next_card(path: Path) -> Path:
+    """Return where a card lies until the weights that it is of are in their place."""
+    return path.with_name(f".{path.stem}.next.json")
+
+
+def read_card(path: Path) -> Card:
+    """Read a card from its ``.json`` file and check it whole.
+
+    Before there is one, it is read from where the next one lies.
+
+    Raises:
+        CheckpointError: when it is missing, not a card, of a network that is gone, or a shipped
+            one that was changed.
+    """
+    there = path if path.is_file() else next_card(path)
+    if not there.is_file():
+        raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
+    try:
+        data = read_bounded(there)
+        card = card_from(parse_json(data))
+    except (OSError, ValueError, SettingsError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a card of weights ({reason})") from error
+    digest = hashlib.sha256(data).hexdigest()
+    check_shipped(there, digest)
+    try:
+        return replace(card, settings=without_retired(card.settings), digest=digest)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: its settings are not known here ({error})") from error
+
+
+def card_from(raw: Any) -> Card:
+    """Return the card that plain values describe.
+
+    Raises:
+        SettingsError: when a value is unknown, missing, of a wrong type or out of its range.
+    """
+    if not isinstance(raw, dict):
+        raise SettingsError("no table of names")
+    card = settings_from_dict(Card, raw)
+    _require("digest" not in raw, "digest", "is of the file, so it cannot be in it")
+    _check_labels(card.labels)
+    _require(card.name.isprintable() and 0 < len(card.name) <= 200, "name", "must be a short word")
+    _require(_CHECKSUM.fullmatch(card.checksum) is not None, "checksum", "must be a SHA-256")
+    _require(card.trained_steps >= 0, "trained_steps", "must be at least 0")
+    _check_calibration(card)
+    return card
+
+
+def _require(ok: bool, name: str, allowed: str) -> None:
+    if not ok:
+        raise SettingsError(f"{name}: {allowed}")
+
+
+def _check_labels(labels: tuple[int, ...]) -> None:
+    """Refuse ids that cannot be those of classes; a swap of two the manifest tells."""
+    _require(2 <= len(labels) <= MOST_CLASSES, "labels", f"give 2 to {MOST_CLASSES} ids")
+    _require(labels[0] == 0, "labels", "the first must be background, 0")
+    _require(len(set(labels)) == len(labels), "labels", "each id may occur once")
+    _require(
+        all(0 <= index <= HIGHEST_ID for index in labels),
+        "labels",
+        "an id has 31 bits",
+    )
+
+
+def _check_calibration(card: Card) -> None:
+    """Refuse figures by which nothing can be judged."""
+    known = {entry.name for entry in dataclasses.fields(_Calibration)}
+    told = settings_from_dict(
+        _Calibration,
+        {name: value for name, value in card.calibration.items() if name in known},
+        prefix="calibration.",
+    )
+    _require(
+        set(told.always_present) <= set(card.labels), "calibration.always_present", "unknown ids"
+    )
+    for curve in (told.expected_dice, told.structure_dice):
+        _require(curve is None or min(curve.a, curve.b) > 0, "calibration", "a curve must rise")
+    factors = (told.volume_interval_factor, *told.volume_interval_factors.values())
+    _require(min(factors) >= 0, "calibration.volume_interval_factors", "must be at least 0")
+    if told.usual is not None:
+        dice = (told.usual.expected_dice, *told.usual.structures.values())
+        _require(0 <= min(dice) <= max(dice) <= 1, "calibration.usual", "must be within 0 and 1")
+    if told.training_range is not None:
+        _check_range(told.training_range)
+
+
+def _check_range(told: _TrainingRange) -> None:
+    place = "calibration.training_range"
+    features = told.features
+    _require(told.thickest_mm > 0, f"{place}.thickest_mm", "must be above 0")
+    _require(len(features.mean) == len(features.deviation), place, "as many means as deviations")
+    _require(min(features.deviation, default=0) >= 0, place, "deviations must be at least 0")
+    for name, bounds in told.intensities.items():
+        _require(
+            len(bounds) == 2 and bounds[0] <= bounds[1], f"{place}.{name}", "give low and high"
+        )
+
+
+def thickest_mm(card: Card) -> float | None:
+    """Return the longest voxel edge that a model accepts; None where its card is silent."""
+    told = card.calibration.get("training_range")
+    return None if told is None else float(told["thickest_mm"])

@@ -1,0 +1,335 @@
+"""Weights and training state on disk: safetensors with JSON beside, never pickles.
+
+Weights and their card are two files, and a program can be killed, or the power cut, between
+their two renamings. So the new card is there first, under a name of its own, and is taken for
+the card of the weights that it fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddmseg.errors import CheckpointError, MissingExtraError, OutputError, SettingsError
+from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder, system_reason
+from ddmseg.models.card import Card as Card
+from ddmseg.models.card import next_card
+from ddmseg.models.card import read_card as read_card
+from ddmseg.models.settings import ModelSettings, Settings
+from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.networks.baselines import BaselineSegmenter
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+
+STATE_FORMAT = "2"
+UNCHECKED_FORMAT = "1"
+"""Without a checksum; runs that were begun with it can be resumed."""
+_NO_SUM = b"0" * 64
+_SUM = b'"sha256":"'
+SIZE_SLACK = 16 << 20
+"""Bytes by which a file may miss what its card asks for before it is read: what is wrong with a
+small one is better told by name."""
+
+
+Network = DiscrepancyDiffusionSegmenter | BaselineSegmenter
+
+
+def build_network(settings: Settings, classes: int) -> Network:
+    """Make the network of a run with fresh weights: ours or a baseline."""
+    model = settings.model
+    if model.architecture == "ddm":
+        return build_model(model, classes)
+    return BaselineSegmenter(
+        model.architecture,
+        model.dims,
+        model.contrasts,
+        classes,
+        widths=model.widths,
+        patch=settings.data.patch,
+    )
+
+
+def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSegmenter:
+    """Make our network as the settings describe it, with fresh weights."""
+    sizes = {
+        name: value
+        for name, value in settings_to_dict(settings).items()
+        if name not in ("architecture", "dims", "contrasts")
+    }
+    model = DiscrepancyDiffusionSegmenter(settings.dims, settings.contrasts, classes, **sizes)
+    form = torch.channels_last if settings.dims == 2 else torch.channels_last_3d
+    return model.to(memory_format=form)  # type: ignore[call-overload, no-any-return]
+
+
+def save_weights(model: Network, card: Card, path: Path) -> Card:
+    """Write ``path`` and its card ``path.with_suffix('.json')``; return the card.
+
+    The card gets the checksum of the weights. At every moment, before and after a power cut
+    too, the old pair or the new one can be loaded.
+
+    Raises:
+        OutputError: when they cannot be written; the old ones stay.
+    """
+    from safetensors.torch import save
+
+    half = {name for name, _ in model.named_parameters()} if card.stored == "half" else set()
+    state = {n: w.half() if n in half else w for n, w in model.state_dict().items()}
+    if not all(weight.isfinite().all() for weight in state.values()):
+        raise OutputError(f"cannot write {path}: it would hold numbers that are not finite")
+    data = save({name: w.detach().cpu().contiguous() for name, w in state.items()})
+    card = replace(card, checksum=hashlib.sha256(data).hexdigest())
+    text = card.as_text().encode()
+    _replace_pair(path, data, text)
+    return replace(card, digest=hashlib.sha256(text).hexdigest())
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy weights and card as they are, as safely as :func:`save_weights` writes them.
+
+    Raises:
+        CheckpointError: when they cannot be loaded.
+        OutputError: when they cannot be written.
+    """
+    data, card, _ = _read_pair(source)
+    _replace_pair(target, data, card.as_text().encode())
+
+
+def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
+    card_path = path.with_suffix(".json")
+    replace_file(next_card(card_path), card)
+    replace_file(path, data)  # from here on that card is the one that fits
+    try:
+        next_card(card_path).replace(card_path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {card_path}: {system_reason(error)}") from error
+
+
+def _read_pair(path: Path) -> tuple[bytes, Card, Settings]:
+    """Read weights, the card that fits them, and its settings.
+
+    Raises:
+        CheckpointError: when one is missing or there is no such card.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
+    card_path = path.with_suffix(".json")
+    refused: list[CheckpointError] = []
+    for place in filter(Path.is_file, (card_path, next_card(card_path))):
+        try:
+            card = read_card(place)
+            settings = _settings_of(card, place)
+            _check_size(path, settings, len(card.labels))
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == card.checksum:
+                return data, card, settings
+            raise CheckpointError(f"{path}: checksum differs from its card; fetch the file again")
+        except CheckpointError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    raise CheckpointError(f"{card_path}: no such file; weights need a .json card beside them")
+
+
+def _settings_of(card: Card, path: Path) -> Settings:
+    try:
+        return settings_from_dict(Settings, card.settings)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: its settings are not known here ({error})") from error
+
+
+def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
+    """Read weights of our model and their card, as :func:`load_network` does.
+
+    Raises:
+        CheckpointError: when a file is missing, damaged or of a baseline.
+    """
+    network, card = load_network(path)
+    if not isinstance(network, DiscrepancyDiffusionSegmenter):
+        name = card.settings["model"]["architecture"]
+        raise CheckpointError(f"{path}: weights of a baseline ({name}); give those of a ddm")
+    return network, card
+
+
+def load_network(path: Path) -> tuple[Network, Card]:
+    """Read weights and card, check the checksum and build the network, in eval mode.
+
+    Raises:
+        CheckpointError: when a file is missing, damaged or does not fit.
+    """
+    data, card, settings = _read_pair(path)
+    with _fitting(path):
+        half = card.stored == "half"
+        return _filled(build_network(settings, len(card.labels)), data, half=half).eval(), card
+
+
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Turn what torch, safetensors and MONAI say of weights that do not fit into one error."""
+    try:
+        yield
+    except (MissingExtraError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: does not fit the network of its card ({first_reason(error)})"
+        ) from error
+
+
+def _check_size(path: Path, settings: Settings, classes: int) -> None:
+    """Refuse a file far from the size that its card asks for, before memory is taken.
+
+    Raises:
+        CheckpointError: with both sizes.
+    """
+    with _fitting(path), torch.device("meta"):  # shapes alone
+        state = build_network(settings, classes).state_dict()
+        needed = sum(w.numel() * w.element_size() for w in state.values())
+        held = path.stat().st_size
+        if not needed / 2 - SIZE_SLACK <= held <= 4 * needed + SIZE_SLACK:
+            raise ValueError(f"it needs {needed} bytes of weights and the file holds {held}")
+
+
+def _filled(model: Network, data: bytes, *, half: bool) -> Network:
+    """Put the tensors of a safetensors file in a network.
+
+    Args:
+        model: whose weights they are.
+        data: the file.
+        half: whether its card says that weights are stored in half precision.
+
+    Raises:
+        ValueError: when a number is not finite, or not of the kind that the network has.
+    """
+    from safetensors.torch import load
+
+    tensors, own = load(data), model.state_dict()
+    learnt = {name for name, _ in model.named_parameters()}
+    for name, tensor in tensors.items():
+        wanted = torch.float16 if half and name in learnt else own.get(name, tensor).dtype
+        if tensor.dtype != wanted:
+            raise ValueError(f"{name} holds {tensor.dtype} in place of {wanted}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    model.load_state_dict(tensors)
+    return model
+
+
+def adopt_weights(model: Network, path: Path) -> list[str]:
+    """Copy what fits from a weights file into a network; return the names taken.
+
+    A tensor fits when name and shape are equal, so that a network of other classes or a
+    wider embedding still begins with the encoder of the old one.
+
+    Raises:
+        CheckpointError: when the file is not usable or nothing of it fits.
+    """
+    source = load_network(path)[0].state_dict()
+    own = model.state_dict()
+    fits = {n: w for n, w in source.items() if n in own and own[n].shape == w.shape}
+    if not fits:
+        raise CheckpointError(f"{path}: no tensor fits this network; start from other weights")
+    with torch.no_grad():
+        for name, value in fits.items():
+            own[name].copy_(value)
+    return sorted(fits)
+
+
+def first_reason(error: Exception) -> str:
+    """Return the first line that says something; torch puts a heading above it."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return next((line for line in lines[1:] if line), lines[0])
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole, on the disk itself, or not at all.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    """Write a resumable training state: tensors, and plain numbers as metadata.
+
+    The metadata hold the checksum of the file, which is made with zeros in its place.
+
+    Raises:
+        OutputError: when it cannot be written; an older one stays.
+    """
+    from safetensors.torch import save
+
+    meta = {
+        "format": STATE_FORMAT,
+        "numbers": json.dumps(numbers),
+        "sha256": _NO_SUM.decode(),
+    }
+    flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    data = save(flat, metadata=meta)
+    checksum = hashlib.sha256(data).hexdigest().encode()
+    replace_file(path, data.replace(_SUM + _NO_SUM, _SUM + checksum, 1))
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a training state: tensors and plain numbers.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no training state to resume; start without --resume")
+    try:
+        data = path.read_bytes()
+        meta = _metadata(data)
+        told = meta.get("sha256", "").encode()
+        plain = data.replace(_SUM + told, _SUM + _NO_SUM, 1)
+        if told and hashlib.sha256(plain).hexdigest().encode() != told:
+            raise ValueError("its checksum differs")
+        if (meta.get("format"), bool(told)) in ((STATE_FORMAT, True), (UNCHECKED_FORMAT, False)):
+            return load(data), json.loads(meta["numbers"])
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: damaged training state ({error}); start without --resume"
+        ) from error
+    raise CheckpointError(
+        f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
+    )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file; empty where it has none.
+
+    Source: the safetensors format (eight bytes of length, a header in JSON, the tensors).
+    """
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    meta = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(meta, dict):
+        raise ValueError("no header")
+    return {str(key): str(value) for key, value in meta.items()}
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed program was writing in a folder."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def state_numbers(path: Path) -> dict[str, Any]:
+    """Return the plain numbers of a training state, without its tensors.
+
+    Raises:
+        CheckpointError: as :func:`load_state`.
+    """
+    return load_state(path)[1]

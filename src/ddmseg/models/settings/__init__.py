@@ -1,0 +1,21 @@
+"""Settings: frozen dataclasses that check themselves, one file a table of the TOML file."""
+
+from ddmseg.models.settings.data import DataSettings
+from ddmseg.models.settings.distillation import DistillationSettings
+from ddmseg.models.settings.loss import LossSettings
+from ddmseg.models.settings.model import ModelSettings
+from ddmseg.models.settings.row import RowSettings
+from ddmseg.models.settings.training import SamplingSettings, TrainingSettings
+from ddmseg.models.settings.whole import Settings, read_settings
+
+__all__ = [
+    "DataSettings",
+    "DistillationSettings",
+    "LossSettings",
+    "ModelSettings",
+    "RowSettings",
+    "SamplingSettings",
+    "Settings",
+    "TrainingSettings",
+    "read_settings",
+]

@@ -1,0 +1,120 @@
+"""What a network is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ddmseg.models.settings.checks import require, require_above_0, require_least
+
+MOST_CHANNELS = 4096
+MOST_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network; see ``networks.segmenter`` for what each size means.
+
+    ``architecture`` other than ``ddm`` is one of the baselines, which take ``dims``,
+    ``contrasts`` and ``widths`` alone.
+    """
+
+    architecture: Literal["ddm", "unet", "attention_unet", "unetr"] = "ddm"
+    dims: int = 3
+    contrasts: int = 1
+    encoder_form: Literal["voxel", "block"] = "voxel"
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    blocks: int = 1
+    level_blocks: tuple[int, ...] = ()
+    fine_blocks: int = 0
+    embedding: int = 8
+    mask_width: int = 16
+    denoiser_width: int = 16
+    denoiser_form: Literal["full", "light"] = "full"
+    mask_stride: int = 1
+    input_scale: float = 1.0
+    conditioning: Literal["discrepancy", "concat", "cross_attention", "none"] = "discrepancy"
+    coarse_prior: bool = True
+    target: Literal["clean", "noise"] = "clean"
+    diffusion: bool = True
+    norm_group: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.dims in (2, 3), "model.dims", self.dims, "allowed are 2 and 3")
+        for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
+            require_least(1, self, f"model.{name}")
+        for name in ("blocks", "fine_blocks"):
+            require_least(0, self, f"model.{name}")
+        self._check_sizes()
+        require(
+            len(self.widths) >= 3 and all(w > 0 for w in self.widths),
+            "model.widths",
+            self.widths,
+            "give at least 3 numbers above 0",
+        )
+        require(
+            self.mask_stride in (1, 2), "model.mask_stride", self.mask_stride, "allowed are 1 and 2"
+        )
+        require(
+            self.target == "clean" or self.mask_stride == 1,
+            "model.target",
+            self.target,
+            "noise is predicted on the image grid alone; set model.mask_stride to 1",
+        )
+        require(
+            self.denoiser_form == "full"
+            or (self.mask_stride == 2 and self.conditioning == "discrepancy"),
+            "model.denoiser_form",
+            self.denoiser_form,
+            "it is for a mask on half the grid, conditioned by discrepancy; set "
+            "model.mask_stride to 2",
+        )
+        self._check_blocks()
+        require_above_0(self, "model.input_scale")
+        require(
+            self.architecture == "ddm" or not self.diffusion,
+            "model.diffusion",
+            self.diffusion,
+            f"model.architecture {self.architecture} has no diffusion; set it to false",
+        )
+        require(
+            self.conditioning != "cross_attention" or self.denoiser_width % 2 == 0,
+            "model.denoiser_width",
+            self.denoiser_width,
+            "must be even for conditioning by cross_attention, which has four heads",
+        )
+
+    def _check_blocks(self) -> None:
+        """Refuse what an encoder on half the grid cannot be."""
+        block = self.encoder_form == "block"
+        fits = not self.diffusion or self.denoiser_form == "light"
+        require(
+            not block or (self.architecture == "ddm" and fits),
+            "model.encoder_form",
+            self.encoder_form,
+            'it is for a ddm; set model.denoiser_form to "light" and model.mask_stride to 2',
+        )
+        require(
+            not self.level_blocks or (block and len(self.level_blocks) == len(self.widths)),
+            "model.level_blocks",
+            self.level_blocks,
+            'give one number for each of model.widths, with model.encoder_form "block"',
+        )
+        require(
+            all(count >= 1 for count in self.level_blocks),
+            "model.level_blocks",
+            self.level_blocks,
+            "each must be at least 1",
+        )
+
+    def _check_sizes(self) -> None:
+        """Refuse a network that no machine holds: a slip of the hand, or a card made up."""
+        sizes = ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group", "widths")
+        depths = ("blocks", "fine_blocks", "level_blocks")
+        for names, most in ((sizes, MOST_CHANNELS), (depths, MOST_BLOCKS)):
+            for name in names:
+                value = getattr(self, name)
+                largest = max(value, default=0) if isinstance(value, tuple) else value
+                require(largest <= most, f"model.{name}", value, f"must be at most {most}")
+        require(len(self.widths) <= 8, "model.widths", self.widths, "give at most 8 levels")

@@ -1,0 +1,256 @@
+"""A window of runs against a reference: what shifted, by how much, since when."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.maths.reference_distance import reference_distances
+from ddmseg.maths.shift import (
+    SMALLEST_REFERENCE,
+    SMALLEST_WINDOW,
+    Shift,
+    change_point,
+    find_shifts,
+    shifted,
+)
+from ddmseg.monitoring.columns import CATEGORIES, DISTANCE, NUMBERS, VOLUME, Line
+from ddmseg.monitoring.embedding import feature_table
+from ddmseg.monitoring.selection import Part, Selection, time_of
+
+BAND = (5.0, 95.0)
+"""Percentiles of the reference between which its band lies."""
+_NORMAL_BAND = 3.29
+"""Width of that band of a normal distribution, in standard deviations."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number of all runs.
+
+    Attributes:
+        values: in order of the runs; NaN where a run has none.
+        low: end of the reference's band.
+        high: its other end.
+        median: of the reference.
+        window_median: of the window.
+        deviations: from one median to the other in standard deviations of the reference
+            (from its band); NaN where the band is one value.
+    """
+
+    values: Floats
+    low: float
+    high: float
+    median: float
+    window_median: float
+    deviations: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One category of all runs.
+
+    Attributes:
+        values: in order of the runs; None where a run has none.
+        reference: share of each value in the reference, commonest first.
+        window: the same of the window.
+    """
+
+    values: list[str | None]
+    reference: dict[str, float]
+    window: dict[str, float]
+
+    @property
+    def gained(self) -> str:
+        """The value whose share grew most."""
+        return max(self.window, key=lambda word: self.window[word] - self.reference[word])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the page tells.
+
+    Attributes:
+        selection: which runs.
+        numbers: by name.
+        categories: by name.
+        shifts: of what could be tested, by name.
+        found: names of what shifted, the least likely first.
+        since: first run after the likeliest change, by name of what shifted.
+        untested: why a statistic could not be tested, by name.
+        notes: for the reader, a sentence each.
+    """
+
+    selection: Selection
+    numbers: dict[str, Series]
+    categories: dict[str, Shares]
+    shifts: dict[str, Shift]
+    found: list[str]
+    since: dict[str, datetime]
+    untested: dict[str, str]
+    notes: list[str]
+
+
+def compare_runs(
+    selection: Selection, columns: Sequence[str], *, notes: Sequence[str] = ()
+) -> Comparison:
+    """Compare window and reference in every statistic that the page knows.
+
+    Args:
+        selection: the runs.
+        columns: of the store.
+        notes: for the page.
+    """
+    lines, parts = selection.lines, np.array(selection.parts)
+    numbers = {name: _values(lines, name) for name in _number_names(columns)}
+    categories = {name: _words(lines, name) for name in CATEGORIES if name in columns}
+    features, foreign = _features(selection, columns)
+    if foreign:
+        notes = (*notes, f"{foreign} runs of other weights have no distance: features differ")
+    known = np.full(len(lines), features.shape[1] > 0)
+    known &= ~np.isnan(features).any(1)
+    compared = parts != "other"
+    shifts = find_shifts(
+        (parts == "window")[compared],
+        numbers={name: values[compared] for name, values in numbers.items()},
+        categories={name: _codes(values)[compared] for name, values in categories.items()},
+        features={DISTANCE: features[compared]} if known.any() else None,
+    )
+    if known.any():
+        numbers[DISTANCE] = _distances(features, known, parts)
+    found = [shift.name for shift in shifted(shifts)]
+    tested = {shift.name: shift for shift in shifts}
+    return Comparison(
+        selection=selection,
+        numbers={name: _series(values, parts) for name, values in numbers.items()},
+        categories={name: _shares(values, parts) for name, values in categories.items()},
+        shifts=tested,
+        found=found,
+        since={name: _since(name, numbers, categories, selection) for name in found},
+        untested={
+            **{
+                n: _why(v[parts == "reference"], v[parts == "window"])
+                for n, v in numbers.items()
+                if n not in tested
+            },
+            **{n: _why_words(v, selection.parts) for n, v in categories.items() if n not in tested},
+        },
+        notes=[*selection.notes, *notes],
+    )
+
+
+def _number_names(columns: Sequence[str]) -> list[str]:
+    volumes = [name for name in columns if name.startswith(VOLUME)]
+    return [*(name for name in NUMBERS if name in columns), *volumes]
+
+
+def _values(lines: Sequence[Line], name: str) -> Floats:
+    found = (line.get(name) for line in lines)
+    values = np.array([value if isinstance(value, float) else math.nan for value in found])
+    values[np.isinf(values)] = math.nan
+    return values
+
+
+def _words(lines: Sequence[Line], name: str) -> list[str | None]:
+    return [value if isinstance(value := line.get(name), str) else None for line in lines]
+
+
+def _codes(values: Sequence[str | None]) -> NDArray[np.int64]:
+    places = {word: place for place, word in enumerate(sorted({v for v in values if v}))}
+    return np.array([-1 if v is None else places[v] for v in values], np.int64)
+
+
+def _features(selection: Selection, columns: Sequence[str]) -> tuple[Floats, int]:
+    """Features of the runs whose weights most of the reference has; other weights, other axes."""
+    features = feature_table(columns, selection.lines)
+    common = Counter(line.get("weights") for line in selection.of("reference"))
+    own, _ = common.most_common(1)[0]
+    foreign = np.array([line.get("weights") != own for line in selection.lines])
+    features[foreign] = math.nan
+    return features, int(foreign.sum())
+
+
+def _distances(features: Floats, known: NDArray[np.bool_], parts: NDArray[Any]) -> Floats:
+    """Distance of each run from the reference, as the tests see it."""
+    distances = np.full(len(parts), math.nan)
+    reference = (parts == "reference")[known]
+    if reference.sum() >= SMALLEST_REFERENCE:
+        distances[known] = reference_distances(features[known], reference[None])[0]
+    return distances
+
+
+def _series(values: Floats, parts: NDArray[Any]) -> Series:
+    reference, window = (values[(parts == p) & ~np.isnan(values)] for p in ("reference", "window"))
+    median = _median(window)
+    if not len(reference):
+        return Series(values, *(math.nan,) * 3, median, math.nan)
+    low, middle, high = np.percentile(reference, [BAND[0], 50, BAND[1]])
+    deviation = (high - low) / _NORMAL_BAND
+    moved = (median - middle) / deviation if deviation > 0 else math.nan
+    return Series(values, float(low), float(high), float(middle), median, float(moved))
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _shares(values: list[str | None], parts: NDArray[Any]) -> Shares:
+    order = [word for word, _ in Counter(v for v in values if v).most_common()]
+
+    def share(part: str) -> dict[str, float]:
+        inside = [v for v, own in zip(values, parts, strict=True) if own == part and v]
+        return {word: inside.count(word) / len(inside) if inside else 0.0 for word in order}
+
+    return Shares(values, share("reference"), share("window"))
+
+
+def _since(
+    name: str,
+    numbers: dict[str, Floats],
+    categories: dict[str, list[str | None]],
+    selection: Selection,
+) -> datetime:
+    """Time of the first run after the likeliest change, among reference, window and between."""
+    if name in numbers:
+        values = numbers[name]
+    else:
+        # the value that gained most, as 1 against all others
+        gained = _shares(categories[name], np.array(selection.parts)).gained
+        values = np.array([math.nan if v is None else float(v == gained) for v in categories[name]])
+    start = selection.parts.index("reference")
+    return time_of(selection.lines[start + change_point(values[start:])])
+
+
+def _why(reference: Floats, window: Floats) -> str:
+    reference, window = (v[~np.isnan(v)] for v in (reference, window))
+    too_few = _too_few(len(reference), len(window))
+    return too_few or f"always {reference[0]:.4g}: what never varies cannot be tested"
+
+
+def _why_words(values: Sequence[str | None], parts: Sequence[Part]) -> str:
+    reference, window = (
+        [v for v, own in zip(values, parts, strict=True) if own == p and v]
+        for p in ("reference", "window")
+    )
+    too_few = _too_few(len(reference), len(window))
+    return too_few or f"always {reference[0]}: what never varies cannot be tested"
+
+
+def _too_few(reference: int, window: int) -> str:
+    if not reference and not window:
+        return "no run has it"
+    if reference >= SMALLEST_REFERENCE and window >= SMALLEST_WINDOW:
+        return ""
+    return (
+        f"{reference} runs of the reference and {window} of the window have it; at least "
+        f"{SMALLEST_REFERENCE} and {SMALLEST_WINDOW} are needed"
+    )

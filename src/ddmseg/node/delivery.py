@@ -1,0 +1,123 @@
+"""Takes results to their destinations, however long that needs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddmseg.errors import DdmsegError, OutputError, ScanError
+from ddmseg.node.backoff import Backoff
+from ddmseg.node.destinations import Destination, UnreachableError
+from ddmseg.node.jobs import Job, JobQueue
+from ddmseg.node.privacy import plain_reason
+from ddmseg.node.worker import result_files
+
+
+class Delivery:
+    """Takes segmented jobs to ``done``.
+
+    A destination that does not answer is left alone for a while; one that refuses a job
+    still gets the others. Nothing is ever given up: the archive may be mended tomorrow.
+
+    Args:
+        queue: of jobs.
+        destinations: each gets every result.
+        output: folder of the results.
+        backoff: how long to wait after failures.
+        tell: gets a line for each try.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        destinations: Sequence[Destination],
+        output: Path,
+        *,
+        backoff: Backoff,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._queue, self._destinations, self._output = queue, destinations, output
+        self._backoff, self._tell = backoff, tell
+        self._silent_until = {one.name: 0.0 for one in destinations}
+        self._silences = dict.fromkeys(self._silent_until, 0)
+        self._not_before: dict[tuple[int, str], float] = {}
+        self._reached: set[tuple[int, str]] = set()
+        self._unnoted: Counter[int] = Counter()
+
+    def step(self) -> bool:
+        """Try the oldest job that is due at one place; return whether there was one.
+
+        Waits are measured from here on and never by the time of day; a node that starts tries
+        everything at once.
+
+        Raises:
+            OutputError: when the state of a job cannot be written; others go first then.
+        """
+        due = self._queue.due("segmented")
+        for job in sorted(due, key=lambda job: (self._unnoted[job.number], job.number)):
+            wanted = self._missing(job)
+            ready = [one for one in wanted if self._is_time(job, one)]
+            if ready or not wanted:
+                try:
+                    self._try(job, ready[0]) if ready else self._end(job)
+                except OutputError:
+                    self._unnoted[job.number] += 1
+                    raise
+                return True
+        return False
+
+    def _is_time(self, job: Job, destination: Destination) -> bool:
+        now, name = time.monotonic(), destination.name
+        return max(self._silent_until[name], self._not_before.get((job.number, name), now)) <= now
+
+    def _missing(self, job: Job) -> list[Destination]:
+        """The destinations that a job has not reached."""
+        if not job.record.files:
+            return []
+        return [one for one in self._destinations if one.name not in job.record.delivered]
+
+    def _end(self, job: Job) -> None:
+        self._queue.end(job, "done")
+        held = "" if job.record.files or not self._destinations else ", nothing sent"
+        self._tell(f"{job.name}: done{held}")
+
+    def _try(self, job: Job, destination: Destination) -> None:
+        start = time.perf_counter()
+        files, place = result_files(job, self._output), (job.number, destination.name)
+        try:
+            if place not in self._reached:  # nor is it sent again when this cannot be noted
+                destination.send(files)
+        except ScanError as error:
+            # what was to be sent is gone: trying again would not bring it back
+            reason = plain_reason(error)
+            self._queue.end(job, "failed", reason=reason)
+            self._tell(f"{job.name}: not sent: {reason}")
+        except Exception as error:
+            self._postpone(job, destination, error)
+        else:
+            self._reached.add(place)
+            self._silences[destination.name] = 0
+            reached = (*job.record.delivered, destination.name)
+            self._queue.update(job, delivered=reached, failures=0)
+            self._reached.discard(place)
+            seconds = time.perf_counter() - start
+            self._tell(
+                f"{job.name}: {len(files)} files sent to {destination.name}, {seconds:.1f} s"
+            )
+
+    def _postpone(self, job: Job, destination: Destination, error: Exception) -> None:
+        name = destination.name
+        failures = job.record.failures + 1
+        wait = self._backoff.seconds(failures, random.random())
+        if isinstance(error, UnreachableError):
+            # one job asks for all of them, and their own waits do not grow
+            self._silences[name] += 1
+            wait = self._backoff.seconds(self._silences[name], random.random())
+            self._silent_until[name] = time.monotonic() + wait
+        self._not_before[job.number, name] = time.monotonic() + wait
+        reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
+        self._tell(f"{job.name}: {reason}; tried again in {wait:.0f} s")
+        self._queue.update(job, failures=failures)

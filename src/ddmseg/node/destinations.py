@@ -1,0 +1,341 @@
+"""Sending finished DICOM files: by C-STORE or by DICOMweb STOW-RS.
+
+Sending again is harmless: a file keeps its UIDs, and archives know it by them.
+
+Source: DICOM PS3.4, annex B (Storage, status codes in B.2.3); PS3.18, 10.5 (Store).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from ddmseg.errors import MissingExtraError, OutputError, ScanError, UsageError
+from ddmseg.imaging.dicom.file import quiet
+from ddmseg.node.addresses import Peer
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 120.0
+SLOWEST = 16_384
+"""Bytes a second at which a service must take what is sent to it."""
+AUTHORIZATION_VARIABLE = "DDMSEG_STOW_AUTHORIZATION"
+"""Environment variable with the Authorization header of STOW; never an option, since
+other users of a machine see options."""
+
+UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+FAILED_SEQUENCE = "00081198"
+STORED_SEQUENCE = "00081199"
+INSTANCE_UID = "00081155"
+MAX_ANSWER_BYTES = 1 << 20
+_CHUNK = 1 << 20
+_WARNINGS = (0xB000, 0xB006, 0xB007)
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+
+class RefusedError(OutputError):
+    """A destination answers, and does not take the file."""
+
+
+class UnreachableError(OutputError):
+    """A destination does not answer, or takes nothing from anybody now."""
+
+
+class Destination(Protocol):
+    """Where results go."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and in the state of jobs."""
+        ...
+
+    def send(self, files: Sequence[Path]) -> None:
+        """Send DICOM files; all of them are stored there when this returns.
+
+        Raises:
+            UnreachableError: when it does not answer.
+            RefusedError: when it takes one of them not.
+            ScanError: when a file is gone or damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StoreDestination:
+    """A DICOM application that takes C-STORE.
+
+    Attributes:
+        peer: its title and place.
+        title: ours.
+        encryption: TLS; None for none.
+    """
+
+    peer: Peer
+    title: str
+    encryption: SSLContext | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``PACS@10.0.0.5:104``."""
+        return str(self.peer)
+
+    def send(self, files: Sequence[Path]) -> None:
+        """Send files over one association; see :class:`Destination`."""
+        kinds = [_kind(path) for path in files]
+        association = self._associate(kinds)
+        try:
+            for path, (storage, syntax) in zip(files, kinds, strict=True):
+                _store(association, path, storage, syntax, self.name)
+            association.release()
+        finally:
+            if association.is_established:
+                association.abort()
+            _let_go(association)
+
+    def _associate(self, kinds: Sequence[tuple[str, str]]) -> Any:
+        from pynetdicom import AE, _config
+
+        _config.LOG_HANDLER_LEVEL = "none"
+        entity = AE(ae_title=self.title)
+        entity.connection_timeout = CONNECT_SECONDS
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
+        for storage, syntax in sorted(set(kinds)):
+            offered = UNCOMPRESSED if syntax in UNCOMPRESSED else (syntax,)
+            entity.add_requested_context(storage, list(offered))
+        tls = None if self.encryption is None else (self.encryption, self.peer.host)
+        association = entity.associate(
+            self.peer.host, self.peer.port, ae_title=self.peer.title, tls_args=tls
+        )
+        if not association.is_established:
+            _let_go(association)
+        if association.is_rejected:
+            raise UnreachableError(
+                f"{self.name} refuses the association; have it know the title {self.title}"
+            )
+        if not association.is_established and association.rejected_contexts:
+            raise RefusedError(f"{self.name} takes none of the SOP classes of the results")
+        if not association.is_established:
+            raise UnreachableError(f"{self.name} does not answer")
+        return association
+
+
+def _let_go(association: Any) -> None:
+    """Close the socket: pynetdicom leaves it open when the peer was the first to go."""
+    stream = association.dul.socket
+    if stream is not None and stream.socket is not None:
+        stream.socket.close()
+
+
+def _kind(path: Path) -> tuple[str, str]:
+    """SOP class and transfer syntax of a file."""
+    import pydicom
+
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+        return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    except (OSError, AttributeError, pydicom.errors.InvalidDicomError) as error:
+        raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
+
+
+def _store(association: Any, path: Path, storage: str, syntax: str, name: str) -> None:
+    try:
+        answer = association.send_c_store(path)
+    except ValueError as error:  # no context was accepted for it
+        raise RefusedError(
+            f"{name} does not take {path.name} (its SOP class or transfer syntax)"
+        ) from error
+    except RuntimeError as error:  # the association has ended
+        raise UnreachableError(f"{name} ended the association") from error
+    status = answer.get("Status")
+    if status is None:
+        raise UnreachableError(f"{name} ended the association or did not answer in time")
+    if status & 0xFF00 == 0xA700:
+        raise UnreachableError(f"{name} is out of resources (status 0x{status:04X})")
+    if status not in (0x0000, *_WARNINGS):
+        raise RefusedError(f"{name} refuses {path.name} (status 0x{status:04X})")
+
+
+@dataclass(frozen=True)
+class StowDestination:
+    """A DICOMweb service that takes STOW-RS.
+
+    Attributes:
+        url: of the service, such as ``https://pacs.example/dicom-web``; ``/studies`` is added.
+        encryption: TLS for https.
+    """
+
+    url: str
+    encryption: SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        try:
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none
+            known = False
+        if not known or parts.username or parts.query or parts.fragment:
+            raise UsageError(
+                "stow: give http://HOST:PORT/PATH or https://HOST:PORT/PATH of the DICOMweb "
+                f"service; a password goes into the variable {AUTHORIZATION_VARIABLE}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Such as ``https://pacs.example/dicom-web``."""
+        return self.url.rstrip("/")
+
+    def send(self, files: Sequence[Path]) -> None:
+        """Send each file in a request of its own; see :class:`Destination`."""
+        for path in files:
+            uid = _instance_uid(path)
+            status, answer = self._post(path)
+            if status in _BUSY:
+                raise UnreachableError(f"{self.name} cannot take it now (HTTP {status})")
+            told = _stored(answer, uid) if status in (200, 202) else False
+            if told is None:
+                raise RefusedError(
+                    f"{self.name} answers HTTP {status} and does not say in DICOM JSON that it has "
+                    f"{path.name}, which counts as not sent; give the address of the DICOMweb "
+                    "service, not of a page"
+                )
+            if not told:
+                raise RefusedError(f"{self.name} refuses {path.name} (HTTP {status})")
+
+    def _post(self, path: Path) -> tuple[int, bytes]:
+        parts = urlsplit(self.url)
+        boundary = secrets.token_hex(16)
+        try:
+            body = _Multipart(path, boundary)
+        except OSError as error:
+            raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
+        headers = {
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            "Content-Length": str(body.length),
+            "Accept": "application/dicom+json",
+        }
+        authorization = os.environ.get(AUTHORIZATION_VARIABLE)
+        if authorization:
+            headers["Authorization"] = authorization
+        connection = self._connection(parts.scheme, str(parts.hostname), parts.port)
+        # each byte has its own time limit; this one is for all of them
+        most = threading.Timer(ANSWER_SECONDS + body.length / SLOWEST, _cut, [connection])
+        most.daemon = True
+        most.start()
+        try:
+            connection.request("POST", f"{parts.path.rstrip('/')}/studies", iter(body), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UnreachableError(f"{self.name} does not answer ({reason})") from error
+        finally:
+            most.cancel()
+            connection.close()
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
+        return http.client.HTTPSConnection(
+            host, port, timeout=ANSWER_SECONDS, context=self.encryption
+        )
+
+
+class _Multipart:
+    """One DICOM file as the body of a request, read while it is sent."""
+
+    def __init__(self, path: Path, boundary: str) -> None:
+        self._path = path
+        self._head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self.length = len(self._head) + path.stat().st_size + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        with self._path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+        yield self._tail
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a connection that another thread waits for."""
+    with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _instance_uid(path: Path) -> str:
+    import pydicom
+
+    try:
+        with quiet():
+            return str(pydicom.filereader.read_file_meta_info(path).MediaStorageSOPInstanceUID)
+    except Exception as error:  # the parser can raise anything
+        raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
+
+
+def _stored(answer: bytes, uid: str) -> bool | None:
+    """Say whether an instance was stored; None where the answer does not tell.
+
+    Source: DICOM PS3.18, table 10.5.3-2 (Store Instances Response Module); annex F (JSON).
+    """
+    try:
+        told = json.loads(answer)
+        (dataset,) = told if isinstance(told, list) else [told]
+        if uid in _instances(dataset, FAILED_SEQUENCE):
+            return False
+        return True if uid in _instances(dataset, STORED_SEQUENCE) else None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def _instances(dataset: dict[str, Any], sequence: str) -> list[str]:
+    items = dataset.get(sequence, {}).get("Value", [])
+    return [uid for item in items for uid in item[INSTANCE_UID]["Value"]]
+
+
+def make_destinations(
+    send: Peer | None, stow: str | None, *, title: str, encryption: SSLContext | None, tls: bool
+) -> list[Destination]:
+    """Return the destinations that were named.
+
+    Args:
+        send: DICOM application; None for none.
+        stow: DICOMweb service; None for none.
+        title: ours.
+        encryption: how to make encrypted connections.
+        tls: whether C-STORE is encrypted too.
+
+    Raises:
+        UsageError: when the address of the service is wrong.
+        MissingExtraError: when pynetdicom is not installed.
+    """
+    found: list[Destination] = []
+    if send is not None:
+        check_packages()
+        found.append(StoreDestination(send, title, encryption if tls else None))
+    if stow is not None:
+        found.append(StowDestination(stow, encryption))
+    return found
+
+
+def check_packages() -> None:
+    """Find out whether the packages of the node are installed.
+
+    Raises:
+        MissingExtraError: when one is not.
+    """
+    for package in ("pydicom", "pynetdicom", "filelock", "highdicom"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "node") from error

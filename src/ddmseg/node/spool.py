@@ -1,0 +1,488 @@
+"""What has arrived, on the disk: complete files by UID, within a quota.
+
+    SPOOL/incoming/STUDY/SERIES/IMAGE.dcm      until the examination is complete
+    SPOOL/jobs/000007/images/STUDY/...         then
+    SPOOL/refused/STUDY                        images that there was no room for
+
+A file is first written under a name of ours, read back for its UIDs, and only then
+moved to where they say; so nothing from outside is ever part of a path unchecked. It is
+taken only once the file and the names that lead to it are on the disk, and what a power cut
+leaves under our name is moved at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
+from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder
+from ddmseg.imaging.dicom.elements import value
+from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
+from ddmseg.node.jobs import Job, JobQueue
+from ddmseg.node.shortage import Shortage
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+    from pydicom import Dataset
+
+UID_LENGTH = 64
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+START_BYTES = 1 << 20
+"""Of an image that is not kept, in which its UIDs are looked for; they stand at the beginning."""
+UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much a spool may hold.
+
+    Attributes:
+        gigabytes: of all images together, above 0.
+        objects: number of files, at least 1.
+        keep_days: how long the images of a job that has ended are kept, at least 0.
+        wait_hours: how long an examination waits for images that there was no room for,
+            at least 0.
+    """
+
+    gigabytes: float = 50.0
+    objects: int = 200_000
+    keep_days: float = 7.0
+    wait_hours: float = 24.0
+
+    def __post_init__(self) -> None:
+        if not (self.gigabytes > 0 and self.objects >= 1 and self.keep_days >= 0):
+            raise SettingsError(
+                f"spool: got {self.gigabytes:g} GB, {self.objects} objects, {self.keep_days:g} "
+                "days; GB and objects must be above 0 and days not below"
+            )
+        if not self.wait_hours >= 0:
+            raise SettingsError(f"wait_hours: got {self.wait_hours:g}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image that was taken: the study it belongs to, and whether it was new."""
+
+    study_uid: str
+    new: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """An examination that nobody sends any more and that is not whole.
+
+    Attributes:
+        images: that are here.
+        missing: that were refused for lack of room.
+    """
+
+    images: int
+    missing: int
+
+
+def check_uid(uid: str) -> str:
+    """Return a UID that is safe as the name of a file.
+
+    Raises:
+        ScanError: when it is none. Source: DICOM PS3.5, 9.1 (digits and points, 64 at most).
+    """
+    if not _UID.fullmatch(uid) or len(uid) > UID_LENGTH:
+        raise ScanError("a UID is absent or not made of digits and points; the image is refused")
+    return uid
+
+
+class Spool:
+    """The folder that holds all that arrives, and its jobs; one program a folder.
+
+    Args:
+        folder: made when it is missing.
+        quota: how much it may hold.
+        now: a clock in seconds that only runs forward.
+
+    Attributes:
+        trouble: a line for each thing that was found damaged.
+
+    Raises:
+        UsageError: when another node uses the folder.
+        OutputError: when it cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        quota: Quota | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.quota, self._now = quota or Quota(), now
+        self._incoming, self._lock = folder / "incoming", threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' scans
+            self._owner = _own(folder)
+            self._incoming.mkdir(exist_ok=True)
+            for partial in self._incoming.rglob(f"{PARTIAL}*"):  # cut off while it was written
+                partial.unlink()
+            self.queue = JobQueue(folder / "jobs", now)
+            self._shortage = Shortage(folder / "refused", self.queue.clock)
+            sync_folder(folder)
+            self._told: dict[str, int] = {}
+            self._last: dict[str, float] = {}
+            self._bytes, self._objects = _measure(folder)
+            self.trouble = [*self.queue.trouble, *self._take_up()]
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {folder} as spool: {error.strerror or error}; name another folder"
+            ) from error
+        self._shortage.drop(self._is_here)
+        self._hold_mended()
+
+    def _take_up(self) -> list[str]:
+        """Go on with what the last run left; return a line for each thing that is odd.
+
+        What is whole and has not got its name may have been acknowledged, so it gets it now.
+        """
+        unnamed = [path for path in self._incoming.glob("*.dcm") if path.is_file()]
+        told = [line for path in unnamed if (line := self._name_again(path))]
+        for study in self._incoming.iterdir():
+            if study.is_dir():
+                self._last[study.name] = self._now()
+                for folder in (*(path for path in study.iterdir() if path.is_dir()), study):
+                    sync_folder(folder)
+        sync_folder(self._incoming)
+        return told
+
+    def _name_again(self, path: Path) -> str:
+        """Move a whole file to where its UIDs say, and remove another; return a line if neither."""
+        size = path.stat().st_size
+        try:
+            dataset, pixels = read_header_elements(path, UID_KEYWORDS, told="an image")
+            study, series, image = _uids(dataset)
+            whole = pixels.ended
+        except ScanError:
+            whole = False
+        if not whole:  # it was never acknowledged: that takes its name
+            path.unlink()
+            self._release(size, 1)
+            return ""
+        try:
+            if not self._move_in(path, study, Path(study, series, f"{image}.dcm")):
+                path.unlink()
+                self._release(size, 1)
+        except OutputError as error:
+            return f"an image that came before stays without its name: {error}"
+        return ""
+
+    def _hold_mended(self) -> None:
+        """Have no job segmented whose state is lost and of which images are missing."""
+        for job in self.queue.due("waiting"):
+            missing = sum(map(self._shortage.missing, job.studies()))
+            if job.number in self.queue.mended and missing:
+                reason = f"{missing} images were refused for lack of room; send the study again"
+                with contextlib.suppress(OutputError):
+                    self.queue.end(job, "failed", reason=reason, missing=missing)
+
+    def close(self) -> None:
+        """Let another program use the folder."""
+        with contextlib.suppress(OutputError):
+            self.queue.clock.save()
+        self._owner.release()
+
+    @property
+    def receiving(self) -> int:
+        """Examinations that are not yet complete."""
+        with self._lock:
+            return len(self._last)
+
+    def store(self, parts: Sequence[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
+        """Keep one DICOM file.
+
+        Args:
+            parts: of its content.
+            size: of all of them, in bytes.
+            image_uid: SOP Instance UID that the sender gave.
+
+        Returns:
+            Its study, and whether it was new; one that is here already is left as it is.
+
+        Raises:
+            OutputError: when the quota is used up or the disk is full; until the image comes
+                again its examination is not complete.
+            ScanError: when it is no DICOM image, or not the one it was called.
+        """
+        try:
+            return self._keep(parts, size, image_uid)
+        except OutputError:
+            study = self._note_refused(parts, image_uid)
+            if study is None:
+                raise
+            return Arrival(study, False)
+
+    def _keep(self, parts: Sequence[bytes | memoryview], size: int, image_uid: str) -> Arrival:
+        self._reserve(size)
+        arrived = self._incoming / f"{secrets.token_hex(8)}.dcm"
+        kept = False
+        try:
+            with atomic_write(arrived) as partial, partial.open("wb") as stream:
+                stream.writelines(parts)
+            study, series, image = _uids(read_dataset(arrived, UID_KEYWORDS))
+            if image != image_uid:
+                raise ScanError("its SOP Instance UID is not the one it was sent under")
+            kept = self._move_in(arrived, study, Path(study, series, f"{image}.dcm"))
+            return Arrival(study, kept)
+        finally:
+            if not kept:
+                arrived.unlink(missing_ok=True)
+                self._release(size, 1)
+
+    def _note_refused(self, parts: Sequence[bytes | memoryview], image_uid: str) -> str | None:
+        """Remember an image that there was no room for; return its study if it is here already."""
+        start = b"".join(bytes(part[:START_BYTES]) for part in parts)
+        try:
+            study, series, image = _uids(read_start(start, UID_KEYWORDS, told="an image"))
+        except ScanError:
+            return None  # no image of any examination
+        place = Path(series, f"{image}.dcm")
+        with self._lock:
+            if (self._incoming / study / place).exists() or self._done_before(
+                study, Path(study, place)
+            ):
+                return study
+            if image == image_uid:
+                self._shortage.note(study, place)
+                if study in self._last:
+                    self._last[study] = self._now()
+        return None
+
+    def _is_here(self, study: str, place: str) -> bool:
+        homes = (self._incoming, *(job.images for job in self.queue.holding(study)))
+        return any((home / study / place).exists() for home in homes)
+
+    def _move_in(self, arrived: Path, study: str, place: Path) -> bool:
+        """Give a file its name; return False when that image is here already."""
+        with self._lock:
+            if study in self._last:
+                self._last[study] = self._now()
+            if (self._incoming / place).exists() or self._done_before(study, place):
+                return False
+            self._last[study] = self._now()
+            target = self._incoming / place
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                arrived.replace(target)
+                for folder in (target.parent, target.parent.parent, self._incoming):
+                    sync_folder(folder)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    target.replace(arrived)  # else it would be taken for kept when it comes again
+                raise OutputError(f"cannot keep it: {error.strerror or error}") from error
+            self._shortage.came(study, place.relative_to(study))
+            return True
+
+    def _done_before(self, study: str, place: Path) -> bool:
+        """Whether a job has the image; what failed counts as never done, and may come again."""
+        return any(
+            (job.images / place).exists()
+            for job in self.queue.holding(study)
+            if job.record.state != "failed"
+        )
+
+    def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
+        """Make jobs of the examinations of which nothing came for so long; return them.
+
+        Not of those that are held, because images of them were refused for lack of room.
+
+        Args:
+            quiet_seconds: without an image.
+            still_open: studies that somebody is sending, however slowly.
+
+        Raises:
+            OutputError: when the disk does not allow it; try again later.
+        """
+        with self._lock:
+            jobs: list[Job] = []
+            trouble: OutputError | OSError | None = None
+            for uid in self._quiet(quiet_seconds, still_open):
+                study = self._incoming / uid
+                count = _count(study)
+                if count and self._shortage.missing(uid):
+                    continue
+                try:
+                    if count:
+                        jobs.append(self.queue.add(study, count + self._complete(study)))
+                    del self._last[uid]
+                except (OutputError, OSError) as error:
+                    trouble = error  # of one examination; the others go on
+            if trouble and not jobs:
+                raise trouble
+            return jobs
+
+    def hold_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Held]:
+        """Return the examinations that would be complete and are held; each once as it stands."""
+        with self._lock:
+            held = {
+                uid: self._shortage.missing(uid) for uid in self._quiet(quiet_seconds, still_open)
+            }
+            new = {uid: n for uid, n in held.items() if n and self._told.get(uid) != n}
+            self._told |= new
+            return [Held(_count(self._incoming / uid), n) for uid, n in new.items()]
+
+    def give_up(self) -> list[Job]:
+        """Make failed jobs of the examinations that were held for too long; return them.
+
+        Their images stay for as long as those of other failed jobs, so that the missing ones
+        alone can still make them whole.
+
+        Raises:
+            OutputError: when the disk does not allow it; try again later.
+        """
+        with self._lock:
+            jobs, now = [], self.queue.clock()
+            for uid in self._shortage.over(now - self.quota.wait_hours * 3600):
+                study, missing = self._incoming / uid, self._shortage.missing(uid)
+                count = _count(study)
+                if uid not in self._told or uid not in self._last or not count:
+                    continue
+                reason = (
+                    f"{missing} more were refused for lack of room and did not come within "
+                    f"{self.quota.wait_hours:g} h; make room and send the study again"
+                )
+                fields = {"state": "failed", "ended": now, "reason": reason, "missing": missing}
+                jobs.append(self.queue.add(study, count, **fields))
+                del self._last[uid]
+                self._told.pop(uid, None)
+            return jobs
+
+    def _quiet(self, quiet_seconds: float, still_open: Collection[str]) -> list[str]:
+        """The studies of which nothing came for so long."""
+        return [
+            study
+            for study, last in self._last.items()
+            if self._now() - last >= quiet_seconds and study not in still_open
+        ]
+
+    def _complete(self, study: Path) -> int:
+        """Add the slices of these series that came with an earlier job; return how many.
+
+        Without them a series that was interrupted for long could never be whole.
+        """
+        added = 0
+        for earlier in self.queue.holding(study.name):
+            for series in study.iterdir():
+                for image in (earlier.images / study.name / series.name).glob("*.dcm"):
+                    if not (series / image.name).exists():
+                        _link(image, series / image.name)
+                        self._bytes += image.stat().st_size
+                        added += 1
+        for folder in (*study.iterdir(), study):
+            sync_folder(folder)
+        self._objects += added
+        return added
+
+    def retry_failed(self) -> list[Job]:
+        """Have failed jobs wait for the segmentation again, and return them.
+
+        Not those whose images are gone, and not those whose study has come again since:
+        that is a job of its own.
+
+        Raises:
+            OutputError: when the state of a job cannot be written.
+        """
+        kept = self.queue.kept()
+        last = {study: job.number for job in kept for study in job.studies()}
+        again = [
+            job
+            for job in kept
+            # of a part of an examination nothing may come: it is to be sent again
+            if job.record.state == "failed"
+            and not job.record.missing
+            and any(
+                last[study] == job.number and not (self._incoming / study).exists()
+                for study in job.studies()
+            )
+        ]
+        return [self.queue.revive(job) for job in again]
+
+    def remove_old(self) -> int:
+        """Remove the images of jobs that ended too long ago; return of how many jobs."""
+        limit = self.queue.clock() - self.quota.keep_days * 86_400
+        removed = 0
+        for job in self.queue.kept():
+            if job.record.state in ("done", "failed") and job.record.ended <= limit:
+                gone = _measure(job.images)
+                self.queue.drop_images(job)
+                self._release(*gone)
+                removed += 1
+        with self._lock:
+            self._shortage.forget_all(limit, but={*self._last, *self.queue.studies()})
+        with contextlib.suppress(OutputError):  # a minute is lost when the node is killed then
+            self.queue.clock.save()
+        return removed
+
+    def _reserve(self, size: int) -> None:
+        """Count a file before it is written, so that many at once cannot exceed the quota."""
+        with self._lock:
+            if (
+                self._bytes + size > self.quota.gigabytes * 1e9
+                or self._objects >= self.quota.objects
+            ):
+                raise OutputError(
+                    f"the spool is full ({self._objects} objects, {self._bytes / 1e9:.1f} GB); "
+                    "finished jobs are removed in time, or allow more with --spool-gb or "
+                    "--spool-objects"
+                )
+            self._bytes, self._objects = self._bytes + size, self._objects + 1
+
+    def _release(self, size: int, objects: int) -> None:
+        with self._lock:
+            self._bytes, self._objects = self._bytes - size, self._objects - objects
+
+
+def _own(folder: Path) -> BaseFileLock:
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError as error:
+        raise MissingExtraError("filelock", "node") from error
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"spool: another node uses {folder}; end it, or name another folder"
+        ) from error
+    return lock
+
+
+def _uids(dataset: Dataset) -> list[str]:
+    """UIDs of study, series and image, each safe to be a name."""
+    with quiet():
+        found = [str(value(dataset, keyword) or "") for keyword in UID_KEYWORDS]
+    return [check_uid(uid) for uid in found]
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    """Bytes and number of the images in a folder."""
+    sizes = [path.stat().st_size for path in folder.rglob("*.dcm") if path.is_file()]
+    return sum(sizes), len(sizes)
+
+
+def _count(study: Path) -> int:
+    return sum(1 for _ in study.glob("*/*.dcm"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without links
+        with atomic_write(target) as partial:
+            shutil.copyfile(source, partial)

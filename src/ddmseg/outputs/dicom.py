@@ -1,0 +1,91 @@
+"""The two DICOM files of a scan that came as DICOM: its labels and a page to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ddmseg.imaging.dicom.capture import write_capture
+from ddmseg.imaging.dicom.reference import check_reference, highdicom_module
+from ddmseg.imaging.dicom.seg import write_dicom_seg
+from ddmseg.imaging.dicom.series import Series
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.outputs.dicom_report import report_picture
+from ddmseg.outputs.names import DICOM_REPORT as DICOM_REPORT
+from ddmseg.outputs.names import DICOM_SEG as DICOM_SEG
+from ddmseg.quality.segmentation import Segmentation
+
+DicomSegForm = Literal["binary", "labelmap", "none"]
+
+Writer = Callable[[Segmentation, Path], None]
+
+
+@dataclass(frozen=True)
+class DicomTarget:
+    """What DICOM results are to refer to, and how labels are stored.
+
+    ``binary`` is read by every viewer that knows segmentations, ``labelmap`` by new
+    ones alone; ``none`` leaves the labels out and writes the page alone.
+
+    Attributes:
+        series: that was segmented.
+        form: of the labels.
+    """
+
+    series: Series
+    form: DicomSegForm = "binary"
+
+    def check(self) -> None:
+        """Find out before the work whether its result can be stored.
+
+        Raises:
+            ScanError: when the series cannot be referred to.
+            MissingExtraError: when highdicom is not installed.
+        """
+        highdicom_module()
+        check_reference(self.series, placed=self.form != "none")
+
+
+def dicom_writers(segmentation: Segmentation, target: DicomTarget) -> dict[str, Writer]:
+    """Return what writes each file, by suffix; no labels where no structure was found."""
+    told = segmentation.receipt.get("model")
+    model = told if isinstance(told, dict) else {"name": told or "unnamed"}
+    name, form = str(model["name"]), target.form
+
+    def write_labels(one: Segmentation, path: Path) -> None:
+        assert form != "none"
+        weights = str(model.get("weights_sha256", "unknown"))
+        write_dicom_seg(
+            path, one.labels, target.series, form=form, model=name, weights_sha256=weights
+        )
+
+    def write_page(one: Segmentation, path: Path) -> None:
+        comments = _comments(one)
+        write_capture(path, report_picture(one), target.series, comments=comments, model=name)
+
+    writers: dict[str, Writer] = {DICOM_REPORT: write_page}
+    if form != "none" and _any(segmentation.labels.data):
+        writers[DICOM_SEG] = write_labels
+    return writers
+
+
+def _any(labels: Any) -> bool:
+    return bool((labels != 0).any())
+
+
+def _comments(segmentation: Segmentation) -> str:
+    """The page in words, for viewers that list elements: at most 10 240 characters."""
+    quality = segmentation.quality
+    lines = [
+        f"{NOTICE}; verdict: {quality.verdict}; expected Dice {quality.expected_dice:.2f}",
+        *quality.reasons,
+        *(
+            f"{row.name}: {row.volume_ml:.2f} ml "
+            f"({row.interval_low_ml:.2f} to {row.interval_high_ml:.2f})"
+            for row in segmentation.volumes
+        ),
+    ]
+    # the source's character set may know ASCII alone
+    return "\r\n".join(lines).encode("ascii", "replace").decode("ascii")[:10_240]

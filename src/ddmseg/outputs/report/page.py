@@ -1,0 +1,154 @@
+"""The page of one result: pictures, volumes, verdict and how it was made.
+
+One HTML file that needs nothing else: styles, script and pictures are inside.
+It holds no time of any kind, so that the same segmentation gives the same page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from ddmseg.imaging.grid import Grid
+from ddmseg.outputs.report.figures import colour_of
+from ddmseg.outputs.report.panels import MAPS, draw_panels, scale_bar
+from ddmseg.outputs.report.thumbnail import report_thumbnail
+from ddmseg.outputs.report.volumes import volume_tables
+from ddmseg.quality.segmentation import Quality, Segmentation
+
+__all__ = ["render_report", "report_thumbnail"]
+
+_VERDICTS = {
+    "pass": ("✓", "Pass", "No check found anything to object to."),
+    "warn": ("!", "Look first", "Look at the pictures before you use these numbers."),
+    "fail": ("✕", "Fail", "Do not use these numbers."),
+}
+_MAP_TEXTS = {
+    "uncertainty": "Entropy of the averaged class probabilities, from 0 (certain) to 1.",
+    "discrepancy": "Where image and labels do not fit each other: high means doubtful.",
+}
+
+
+def render_report(segmentation: Segmentation) -> str:
+    """Return the page of a segmentation as one self-contained HTML text.
+
+    Whatever comes from outside (names, reasons, settings) is escaped.
+    """
+    names = {row.index: row.name for row in segmentation.volumes}
+    panels = draw_panels(segmentation, names)
+    receipt = list(_without_times(_flatten(segmentation.receipt)))
+    maps = "".join(_map_card(kind, panels.maps[kind], panels.tops[kind]) for kind in MAPS)
+    page = Template(_file("report.html"))
+    return page.substitute(
+        title=escape(segmentation.scan.name),
+        style=_file("report.css") + _structure_styles(panels.indices),
+        script=_file("report.js"),
+        facts=_facts(segmentation, dict(receipt)),
+        verdict=_verdict(segmentation.quality),
+        store=panels.store,
+        mosaic=panels.mosaic,
+        legend=_legend(panels.indices, names),
+        maps=maps,
+        volumes=volume_tables(segmentation.volumes, segmentation.quality),
+        receipt=_receipt_rows(receipt),
+    )
+
+
+def _file(name: str) -> str:
+    return (resources.files("ddmseg.outputs.report") / "templates" / name).read_text(
+        encoding="utf-8"
+    )
+
+
+def _facts(segmentation: Segmentation, receipt: Mapping[str, Any]) -> str:
+    scan, quality = segmentation.scan, segmentation.quality
+    spent = f"{quality.steps} steps × {quality.samples} samples" if quality.steps else "coarse head"
+    facts = {
+        "Grid": " × ".join(str(n) for n in scan.shape),
+        "Voxel": " × ".join(f"{mm:.3g}" for mm in scan.spacing_mm) + " mm",
+        "Axes": Grid(scan.shape, scan.affine).orientation,
+        "Model": _named(receipt, "model"),
+        "Mode": _named(receipt, "mode"),
+        "Sampling": spent,
+        "Seed": _named(receipt, "seed"),
+    }
+    return "".join(
+        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>"
+        for label, text in facts.items()
+        if text
+    )
+
+
+def _named(receipt: Mapping[str, Any], word: str) -> str:
+    """Find a fact of the receipt wherever it is filed: ``model``, ``model.name``, ``x.model``."""
+    for key, value in receipt.items():
+        if key in (word, f"{word}.name") or key.endswith(f".{word}"):
+            return str(value)
+    return ""
+
+
+def _verdict(quality: Quality) -> str:
+    mark, word, advice = _VERDICTS[quality.verdict]
+    known = math.isfinite(quality.expected_dice)
+    dice = f"{quality.expected_dice:.2f}" if known else "not known"
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in quality.reasons)
+    listed = f"<ul>{reasons}</ul>" if reasons else f"<p>{advice}</p>"
+    return (
+        f'<section class="verdict {quality.verdict}" aria-label="Verdict">'
+        f'<div class="badge"><span aria-hidden="true">{mark}</span>{word}</div>'
+        f'<div class="dice"><b>{dice}</b><small>expected Dice</small></div>{listed}</section>'
+    )
+
+
+def _legend(indices: Sequence[int], names: Mapping[int, str]) -> str:
+    if not indices:
+        return '<p class="empty">No structure was found in this scan.</p>'
+    return "".join(
+        f'<button type="button" data-structure="s{index}" aria-pressed="true">'
+        f'<i class="s{index}"></i>{escape(names.get(index, str(index)))}</button>'
+        for index in indices
+    )
+
+
+def _structure_styles(indices: Sequence[int]) -> str:
+    rules = (
+        f".s{index}{{--c:#{red:02x}{green:02x}{blue:02x}}}"
+        for index, (red, green, blue) in ((index, colour_of(index)) for index in indices)
+    )
+    return "".join(rules)
+
+
+def _map_card(kind: str, pictures: str, top: float) -> str:
+    return (
+        f'<section class="card map"><header><h2>{kind.capitalize()}</h2>{scale_bar(kind, top)}'
+        f"</header><p>{_MAP_TEXTS[kind]}</p>{pictures}</section>"
+    )
+
+
+def _flatten(value: object, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Turn nested mappings and lists into rows of dotted key and value."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flatten(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+        for place, inner in enumerate(value):
+            yield from _flatten(inner, f"{key}.{place}")
+    else:
+        yield key, value
+
+
+def _without_times(rows: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Leave out what differs between equal runs: they give equal pages."""
+    return (
+        (key, value) for key, value in rows if "seconds" not in key and key != "features_from_cache"
+    )
+
+
+def _receipt_rows(rows: Sequence[tuple[str, Any]]) -> str:
+    return "".join(
+        f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in rows
+    )

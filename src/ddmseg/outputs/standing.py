@@ -1,0 +1,126 @@
+"""What stands where a result is to go: nothing, a part, the same result, or another one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ddmseg.errors import OutputError
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.imaging.source_file import file_sha256
+from ddmseg.outputs.names import RECEIPT, VOLUME, existing_outputs
+from ddmseg.outputs.staging import receipt_hashes
+
+REQUEST = "request"
+"""Where a receipt says what was asked for: the same again need not be done again."""
+_NIFTI_HEADER = 348
+_REPLACE = "pass --overwrite to replace it, or name another folder"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands there.
+
+    Attributes:
+        kind: ``free`` for nothing, or a part that a run of ours left; ``done`` for what was
+            asked for; ``other`` for what must not be replaced unasked.
+        why: a line for ``other``.
+    """
+
+    kind: Literal["free", "done", "other"]
+    why: str = ""
+
+
+def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
+    """Say what stands where a result is to go.
+
+    Args:
+        folder: of the results.
+        stem: what their names begin with.
+        request: what decides the result, see :func:`plain_request`.
+    """
+    existing = existing_outputs(folder, stem)
+    if not existing:
+        return Standing("free")
+    receipt = folder / f"{stem}{RECEIPT}"
+    if receipt not in existing:
+        first = existing[0]
+        foreign = f"{first} exists already and no receipt stands beside it; {_REPLACE}"
+        return Standing("free") if _is_part_of_ours(existing) else Standing("other", foreign)
+    hashes = receipt_hashes(receipt)
+    if not hashes:
+        return Standing("other", f"{receipt} exists already and cannot be read; {_REPLACE}")
+    changed = [name for name, expected in hashes.items() if _changed(folder / name, expected)]
+    if changed:
+        why = f"{folder / changed[0]} was changed after its receipt; {_REPLACE}"
+        return Standing("other", why)
+    differs = _differs(receipt, request)
+    if differs:
+        why = f"{existing[0]} exists already, of {differs}; {_REPLACE}"
+        return Standing("other", why)
+    whole = all((folder / name).is_file() for name in hashes)
+    return Standing("done" if whole else "free")
+
+
+def check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
+    """Return the files of an earlier run that are to be replaced.
+
+    Raises:
+        OutputError: when there are some that must not be.
+    """
+    existing = existing_outputs(folder, stem)
+    receipt = folder / f"{stem}{RECEIPT}"
+    if existing and not overwrite and (receipt in existing or not _is_part_of_ours(existing)):
+        raise OutputError(f"{existing[0]} exists already; {_REPLACE}")
+    return existing
+
+
+def plain_request(**asked: Any) -> dict[str, Any]:
+    """Return what was asked for as it comes back from JSON, which knows no infinity."""
+    infinite = {
+        name: repr(value)
+        for name, value in asked.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    }
+    return {**asked, **infinite}
+
+
+def _changed(path: Path, expected: str) -> bool:
+    return path.is_file() and file_sha256(path) != expected
+
+
+def _differs(receipt: Path, request: Mapping[str, Any]) -> str:
+    """Return in words what was asked for otherwise; empty for the same."""
+    told = json.loads(receipt.read_text(encoding="utf-8")).get(REQUEST)
+    if not isinstance(told, dict):
+        return "an earlier version"
+    names = [name for name in request if told.get(name) != request[name]]
+    shown = {name: f"another {name.replace('_', ' ')}" for name in names}
+    return ", ".join(shown.values())
+
+
+def _is_part_of_ours(existing: list[Path]) -> bool:
+    """Whether files without a receipt are what a run of ours left when it was cut short.
+
+    One file alone may be a copy that somebody works on.
+    """
+    told = [_tells_notice(path) for path in existing]
+    return len(existing) > 1 and True in told and False not in told
+
+
+def _tells_notice(path: Path) -> bool | None:
+    """Whether a file holds the notice that ours hold; None where ours of that kind do not."""
+    if not path.name.endswith((VOLUME, ".json", ".html")):
+        return None
+    try:
+        if path.name.endswith(VOLUME):
+            with gzip.open(path) as file:
+                return NOTICE.encode() in file.read(_NIFTI_HEADER)
+        return NOTICE.encode() in path.read_bytes()
+    except (OSError, EOFError, ValueError):
+        return False

@@ -1,0 +1,57 @@
+"""The two tables of a result, labels and volumes, each with its data dictionary beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddmseg.imaging.labels import count_voxels, dseg_table
+from ddmseg.outputs.data_dictionary import ColumnMeaning, data_dictionary
+from ddmseg.outputs.text import write_json, write_tsv
+from ddmseg.quality.segmentation import Segmentation
+
+_INDEX = ColumnMeaning("Id of the structure in the label map, as FreeSurfer numbers it")
+_NAME = ColumnMeaning("Name of the structure, as FreeSurfer spells it")
+LABEL_COLUMNS = {
+    "index": _INDEX,
+    "name": _NAME,
+    "color": ColumnMeaning("Colour in which to show it: red, green and blue as #rrggbb"),
+}
+VOLUME_COLUMNS = {
+    "index": _INDEX,
+    "name": _NAME,
+    "volume_ml": ColumnMeaning("Volume of the structure in the label map", "mL"),
+    "interval_low_ml": ColumnMeaning(
+        "Lower end of an interval meant to hold the true volume in 95% of scans", "mL"
+    ),
+    "interval_high_ml": ColumnMeaning("Upper end of that interval", "mL"),
+}
+
+
+def write_label_table(segmentation: Segmentation, path: Path) -> None:
+    """Write id, name and colour of each label that is there or was looked for."""
+    measured = {row.index for row in segmentation.volumes}
+    rows = dseg_table(sorted(measured.union(count_voxels(segmentation.labels.data))))
+    write_tsv(path, tuple(LABEL_COLUMNS), [[row[name] for name in LABEL_COLUMNS] for row in rows])
+
+
+def write_label_table_dictionary(segmentation: Segmentation, path: Path) -> None:
+    """Write what the columns of the label table mean; it is the same for every scan."""
+    write_json(path, data_dictionary(LABEL_COLUMNS))
+
+
+def write_volume_table(segmentation: Segmentation, path: Path) -> None:
+    """Write the volume of each structure with its interval."""
+    rows = [
+        (
+            str(row.index),
+            row.name,
+            *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
+        )
+        for row in segmentation.volumes
+    ]
+    write_tsv(path, tuple(VOLUME_COLUMNS), rows)
+
+
+def write_volume_table_dictionary(segmentation: Segmentation, path: Path) -> None:
+    """Write what the columns of the table of volumes mean; it is the same for every scan."""
+    write_json(path, data_dictionary(VOLUME_COLUMNS))

@@ -1,0 +1,234 @@
+"""The files of one segmentation, in BIDS-derivative names: all of them or none.
+
+Whoever finds a receipt finds the whole set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from ddmseg.errors import OutputError, UsageError
+from ddmseg.imaging.atomic import system_reason
+from ddmseg.imaging.nifti import write_label_map, write_map
+from ddmseg.imaging.nifti_write import write_label_frames
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.imaging.source_file import file_sha256
+from ddmseg.outputs.claim import Claim, claimed
+from ddmseg.outputs.dicom import DicomTarget, dicom_writers
+from ddmseg.outputs.names import PROBABILITIES as PROBABILITIES
+from ddmseg.outputs.names import RECEIPT as RECEIPT
+from ddmseg.outputs.names import SAMPLES as SAMPLES
+from ddmseg.outputs.names import STEPS as STEPS
+from ddmseg.outputs.names import SUFFIXES, VOLUME, check_place, result_paths
+from ddmseg.outputs.names import existing_outputs as existing_outputs
+from ddmseg.outputs.report.page import render_report
+from ddmseg.outputs.staging import move_in, settle, staging
+from ddmseg.outputs.standing import check_free
+from ddmseg.outputs.tables import (
+    write_label_table,
+    write_label_table_dictionary,
+    write_volume_table,
+    write_volume_table_dictionary,
+)
+from ddmseg.outputs.text import write_json, write_text
+from ddmseg.quality.reasons import reason_code
+from ddmseg.quality.segmentation import Segmentation
+
+Writer = Callable[[Segmentation, Path], None]
+
+
+def write_outputs(
+    segmentation: Segmentation,
+    folder: Path,
+    *,
+    stem: str,
+    overwrite: bool = False,
+    probabilities: bool = False,
+    dicom: DicomTarget | None = None,
+    claim: Claim | None = None,
+) -> list[Path]:
+    """Write the files of one scan and return their paths, the receipt last.
+
+    The receipt gets ``outputs``: the SHA-256 of every other file. The same
+    segmentation gives the same bytes, but for DICOM, which holds its time and UIDs.
+    With ``overwrite`` an older set is replaced as a whole, its probabilities
+    included; when anything fails it is put back. What a killed run left of this result
+    is finished or swept first.
+
+    Args:
+        segmentation: what to write.
+        folder: made when it is missing.
+        stem: what every name begins with, such as ``sub-01_T1w``.
+        overwrite: replace the files of an earlier run.
+        probabilities: also write ``_probseg.nii.gz``.
+        dicom: what the DICOM files refer to; None writes none.
+        claim: on this place, when the caller holds it already.
+
+    Raises:
+        ScanError: when the source of the DICOM files cannot be read any more.
+        OutputError: when files exist already or cannot be written, or when another process is
+            writing them.
+        UsageError: when probabilities are wanted but the segmentation has none.
+    """
+    if probabilities and segmentation.probabilities is None:
+        raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
+    writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
+    wanted = [
+        suffix
+        for suffix in _wanted(segmentation, probabilities=probabilities)
+        if suffix in writers or suffix == RECEIPT
+    ]
+    check_place(folder, stem)
+    held = claimed(folder, stem) if claim is None else nullcontext(claim)
+    with _errors_named(folder), held:
+        settle(folder, stem)
+        existing = check_free(folder, stem, overwrite=overwrite)
+        with _packing() as packer, staging(folder, stem) as place:
+            work = {place / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
+            _write_all(segmentation, work, packer)
+            _write_receipt(segmentation, result_paths(place, stem, wanted))
+            move_in(result_paths(place, stem, wanted), folder, existing)
+    return result_paths(folder, stem, wanted)
+
+
+@contextmanager
+def _packing() -> Iterator[ThreadPoolExecutor]:
+    """A thread that packs volumes, running already: zlib lets go of Python's lock.
+
+    Ctrl-C while a thread starts leaves one that nobody waits for. So it starts before there
+    is a file, and what it writes can always be waited for.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing") as packer:
+        packer.submit(int).result()
+        yield packer
+
+
+def _write_all(
+    segmentation: Segmentation, work: dict[Path, Writer], packer: ThreadPoolExecutor
+) -> None:
+    """Write every file, volumes in the packing thread; when it returns, that has ended."""
+    try:
+        packed = [
+            packer.submit(write, segmentation, path)
+            for path, write in work.items()
+            if path.name.endswith(VOLUME)
+        ]
+        for path, write in work.items():
+            if not path.name.endswith(VOLUME):
+                write(segmentation, path)
+        for volume in packed:
+            volume.result()
+    finally:
+        packer.shutdown(cancel_futures=True)
+
+
+def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
+    """Return the suffixes of what there is to write: a trace where one was kept."""
+    there = {
+        PROBABILITIES: probabilities,
+        SAMPLES: segmentation.sample_labels is not None,
+        STEPS: segmentation.step_labels is not None,
+    }
+    return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
+
+
+@contextmanager
+def _errors_named(folder: Path) -> Iterator[None]:
+    """Turn what the file system says into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
+        ) from error
+
+
+def _write_labels(segmentation: Segmentation, path: Path) -> None:
+    write_label_map(path, segmentation.labels, segmentation.scan)
+
+
+def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
+    write_map(
+        path,
+        segmentation.uncertainty,
+        segmentation.scan,
+        description="ddmseg uncertainty: entropy over samples",
+    )
+
+
+def _write_discrepancy(segmentation: Segmentation, path: Path) -> None:
+    write_map(
+        path,
+        segmentation.discrepancy,
+        segmentation.scan,
+        description="ddmseg discrepancy of image and labels",
+    )
+
+
+def _write_quality(segmentation: Segmentation, path: Path) -> None:
+    quality = segmentation.quality
+    write_json(
+        path,
+        {
+            "notice": NOTICE,
+            "verdict": quality.verdict,
+            "expected_dice": quality.expected_dice,
+            "expected_dice_by_structure": quality.expected_dice_by_structure,
+            "reasons": quality.reasons,
+            "reason_codes": [reason_code(reason) for reason in quality.reasons],
+            "steps": quality.steps,
+            "samples": quality.samples,
+            "sample_agreement": quality.sample_agreement,
+            "training_distance": quality.training_distance,
+            "postprocessing": quality.postprocessing,
+        },
+    )
+
+
+def _write_report(segmentation: Segmentation, path: Path) -> None:
+    write_text(path, render_report(segmentation))
+
+
+def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.probabilities is not None  # checked at the door
+    write_map(
+        path,
+        segmentation.probabilities,
+        segmentation.scan,
+        description="ddmseg class probabilities",
+    )
+
+
+def _write_samples(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.sample_labels is not None
+    write_label_frames(path, segmentation.sample_labels, segmentation.scan)
+
+
+def _write_steps(segmentation: Segmentation, path: Path) -> None:
+    assert segmentation.step_labels is not None
+    write_label_frames(path, segmentation.step_labels, segmentation.scan)
+
+
+def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
+    *others, receipt = staged
+    hashes = {path.name: file_sha256(path) for path in others}
+    write_json(receipt, {**segmentation.receipt, "outputs": hashes})
+
+
+_WRITERS: dict[str, Writer] = {
+    "_dseg.nii.gz": _write_labels,
+    "_dseg.tsv": write_label_table,
+    "_dseg.json": write_label_table_dictionary,
+    "_desc-uncertainty_map.nii.gz": _write_uncertainty,
+    "_desc-discrepancy_map.nii.gz": _write_discrepancy,
+    "_volumes.tsv": write_volume_table,
+    "_volumes.json": write_volume_table_dictionary,
+    "_qc.json": _write_quality,
+    "_report.html": _write_report,
+    PROBABILITIES: _write_probabilities,
+    SAMPLES: _write_samples,
+    STEPS: _write_steps,
+}

@@ -1,1 +1,0 @@
-"""Many scans in less time: while one is encoded, the next is read and the last one written."""

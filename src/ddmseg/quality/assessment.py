@@ -1,0 +1,205 @@
+"""How good a result is expected to be, and the verdict on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddmseg.imaging.labels import structure
+from ddmseg.imaging.postprocess import Cleaning
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.expected_dice import Expectation, expectation
+from ddmseg.models.checkpoint import Card
+from ddmseg.networks.ensemble import Answer
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.quality.limits import Limits
+from ddmseg.quality.reasons import Reason, about_structures
+from ddmseg.quality.segmentation import Quality, Verdict
+
+AGREEMENT = 0.80
+"""Mean Dice of the samples with the answer below which they are said to disagree."""
+SLAB = 32
+"""Voxels along the first axis that are handled at once where all classes count."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What the discrepancy says of one answer.
+
+    Attributes:
+        labels: class indices on the model grid (``1 *grid``).
+        discrepancy: D at each voxel (``1 1 *grid``).
+        expectation: expected hits and misses of each class.
+        expected_dice: calibrated, in [0, 1].
+    """
+
+    labels: Tensor
+    discrepancy: Tensor
+    expectation: Expectation
+    expected_dice: float
+
+
+def assess(
+    model: DiscrepancyDiffusionSegmenter, card: Card, encoding: Encoding, answer: Answer
+) -> Assessment:
+    """Compare an answer with the image by the discrepancy."""
+    labels = answer.probabilities.argmax(1)
+    D = model.discrepancy_map(encoding, labels)
+    right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
+    expected = expectation(labels[0], right[0, 0], answer.probabilities[0])
+    return Assessment(labels, D, expected, calibrated(card, expected.mean_dice))
+
+
+def calibrated(card: Card, dice: float, *, which: str = "expected_dice") -> float:
+    """Pass a raw expected Dice through the model's monotone map, if it has one."""
+    numbers = card.calibration.get(which)
+    return DiceCalibration.from_dict(numbers).of(dice) if numbers else dice
+
+
+def judge(
+    card: Card,
+    answer: Answer,
+    assessment: Assessment,
+    *,
+    seen: Sequence[str] = (),
+    cleaning: Cleaning | None = None,
+    distance: float | None = None,
+) -> Quality:
+    """Return the verdict with its reasons.
+
+    Args:
+        card: of the weights.
+        answer: what the samples agreed on.
+        assessment: what the discrepancy says of it.
+        seen: what else is doubtful about the scan or the labels, a sentence each.
+        cleaning: what was changed in the labels, None when nobody looked.
+        distance: of the features from those of training, None when not known.
+    """
+    by_structure = expected_dice_by_structure(card, assessment.expectation)
+    expected = assessment.expected_dice
+    agreement = sample_agreement(answer)
+    limits = Limits.of(card)
+    reasons = _reasons(card, limits, assessment, by_structure)
+    if agreement is not None and agreement < AGREEMENT:
+        sentence = (
+            f"the samples disagree: their mean Dice with the answer is {agreement:.2f}, "
+            f"below {AGREEMENT:.2f}"
+        )
+        reasons.append(Reason(sentence, "samples_disagree", _dice(agreement, AGREEMENT)))
+    reasons += seen
+    verdict: Verdict = "pass"
+    if expected < limits.fails or not by_structure:
+        verdict = "fail"
+    elif expected < limits.passes or reasons:
+        verdict = "warn"
+    return Quality(
+        verdict,
+        expected,
+        by_structure,
+        reasons,
+        answer.steps,
+        answer.samples,
+        agreement,
+        _told(cleaning),
+        distance,
+    )
+
+
+def sample_agreement(answer: Answer) -> float | None:
+    """Return the mean Dice of the samples with the answer, over the structures of either.
+
+    In [0, 1]; None without samples or where nothing was found.
+    """
+    if not answer.samples or not answer.sample_labels.numel():
+        return None
+    classes = answer.probabilities.shape[1]
+    whole = answer.probabilities.argmax(1)[0]
+    size = torch.bincount(whole.flatten(), minlength=classes)[1:]
+    scores = []
+    for sample in answer.sample_labels.long():
+        total = size + torch.bincount(sample.flatten(), minlength=classes)[1:]
+        both = torch.bincount(whole[whole == sample], minlength=classes)[1:]
+        scores.append((2 * both / total)[total > 0])
+    dice = torch.cat(scores)
+    return float(dice.mean()) if dice.numel() else None
+
+
+def _told(cleaning: Cleaning | None) -> dict[str, Any]:
+    """Return what cleaning changed and left, by name of structure, ready for JSON."""
+    if cleaning is None:
+        return {"applied": False}
+    left = {
+        "large_pieces": {structure(i).name: n for i, n in cleaning.pieces.items()},
+        "large_holes_ml": list(cleaning.open_holes_ml),
+    }
+    if not cleaning.applied:
+        return {"applied": False, **left}
+    return {
+        "applied": True,
+        "voxels_changed": cleaning.changed,
+        "island_voxels_removed": {structure(i).name: n for i, n in cleaning.islands.items()},
+        "hole_voxels_filled": {structure(i).name: n for i, n in cleaning.holes.items()},
+        **left,
+    }
+
+
+def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, float]:
+    """Return the calibrated expected Dice of each structure found, by name."""
+    rows = zip(card.labels[1:], expected.dice[1:].tolist(), strict=True)
+    return {
+        structure(index).name: calibrated(card, dice, which="structure_dice")
+        for index, dice in rows
+        if not math.isnan(dice)
+    }
+
+
+def _reasons(
+    card: Card, limits: Limits, assessment: Assessment, by_structure: dict[str, float]
+) -> list[str]:
+    if not by_structure:
+        return [Reason("no structure was found in the scan", "nothing_found", {})]
+    reasons: list[str] = []
+    expected = assessment.expected_dice
+    if expected < limits.passes:
+        sentence = f"the expected Dice is {expected:.2f}, below {limits.passes:.2f}"
+        reasons.append(Reason(sentence, "expected_dice_low", _dice(expected, limits.passes)))
+    weak = sorted(
+        (dice, name) for name, dice in by_structure.items() if dice < limits.of_structure(name)
+    )
+    if weak:
+        told = [(f"{name} ({d:.2f})", {"name": name, "dice": round(d, 2)}) for d, name in weak]
+        begin = "the image supports these structures poorly"
+        reasons.append(about_structures(begin, "weak_structures", told))
+    missing = _missing(card, assessment.expectation)
+    if missing:
+        named = [(name, {"name": name}) for name in missing]
+        reasons.append(about_structures("not found", "not_found", named))
+    return reasons
+
+
+def _dice(dice: float, limit: float) -> dict[str, float]:
+    return {"dice": round(dice, 2), "dice_limit": limit}
+
+
+def _missing(card: Card, expected: Expectation) -> list[str]:
+    """Names of structures that a scan of this kind always holds but this mask does not."""
+    always = card.calibration.get("always_present", [])
+    sizes: dict[int, float] = dict(zip(card.labels, expected.size.tolist(), strict=True))
+    return [structure(index).name for index in always if not sizes.get(index)]
+
+
+def uncertainty_map(answer: Answer) -> Any:
+    """Return the entropy of the answer at each voxel, in units of log K (``*grid``)."""
+    from ddmseg.maths.uncertainty import entropy
+
+    p = answer.probabilities
+    # Slab by slab: its terms for all classes at once would double the peak of memory.
+    slabs = [entropy(p[:, :, i : i + SLAB])[0, 0] for i in range(0, p.shape[2], SLAB)]
+    return torch.cat(slabs).to(torch.float32).cpu().numpy()

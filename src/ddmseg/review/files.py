@@ -1,0 +1,73 @@
+"""Files of a reviewed folder that are written to: no links, and nothing outside of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from ddmseg.errors import ScanError
+from ddmseg.quality.reasons import Reason
+
+STAGED = ".staged"
+_PLAIN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""No link is followed, and nothing that waits for another program, such as a pipe."""
+
+
+def staging_place(target: Path) -> Path:
+    """Return where a file waits until the line that tells of it is in the log."""
+    # short, for the name of a scan may be as long as the disk allows
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    return target.with_name(f".{name}{STAGED}")
+
+
+def sweep(folder: Path, ending: str) -> None:
+    """Remove drafts that a writer who was killed left behind; hold the lock of the log.
+
+    Args:
+        folder: that holds them.
+        ending: of their names; only who holds the lock writes such files.
+    """
+    for path in folder.glob(f".partial-*{ending}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """Return the file of that name in the folder, None where the name leads out of it."""
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts or "\0" in name:
+        return None
+    path = folder / place
+    linked = any(parent.is_symlink() for parent in path.parents if parent != folder)
+    return None if linked and not path.resolve().is_relative_to(folder.resolve()) else path
+
+
+def plain_file(path: Path, flags: int) -> int:
+    """Open a file that is no link of any kind, neither to a name nor to a file of two names.
+
+    Raises:
+        ScanError: when it is one, or no file at all.
+        OSError: when it cannot be opened.
+    """
+    if path.is_symlink():
+        raise ScanError(linked(path))
+    descriptor = os.open(path, flags | _PLAIN, 0o666)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, os.strerror(21))
+    raise ScanError(linked(path))
+
+
+def linked(path: Path) -> Reason:
+    """Return why a file is not taken."""
+    said = (
+        f"{path}: a link or no plain file; decisions are kept in the folder itself: put the file "
+        "in its place, or remove it to begin a new log"
+    )
+    return Reason(said, "log_link", {"file": str(path)})

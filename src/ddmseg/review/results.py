@@ -1,0 +1,282 @@
+"""The scans of an output folder, and what the files of each say of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import ScanError, printable
+from ddmseg.models.json_reader import parse_json
+from ddmseg.outputs.text import word_of
+from ddmseg.outputs.write import RECEIPT, SAMPLES, STEPS
+from ddmseg.quality.reasons import Reason
+
+LABELS = "_dseg.nii.gz"
+TABLE = "_dseg.tsv"
+CORRECTED = "_desc-corrected_dseg.nii.gz"
+"""Where a correction goes, beside the labels it was made from."""
+MAPS = {
+    "discrepancy": "_desc-discrepancy_map.nii.gz",
+    "uncertainty": "_desc-uncertainty_map.nii.gz",
+}
+FRAMES = {"samples": SAMPLES, "steps": STEPS}
+"""4-D label maps that only a segmentation with a trace leaves."""
+
+VERDICTS = ("fail", "warn", "pass")
+MAX_TEXT_BYTES = 16 << 20
+"""The largest text file of a result that is read."""
+MAX_ROWS = 10_000
+"""Rows of a table of a result; no protocol has more structures."""
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """One scan that was segmented.
+
+    Attributes:
+        identifier: what addresses it; made from the name, but does not tell it.
+        name: folders below the output folder and stem, with slashes.
+        folder: of its files.
+        stem: what their names begin with.
+    """
+
+    identifier: str
+    name: str
+    folder: Path
+    stem: str
+
+    def path(self, suffix: str) -> Path:
+        """Return where the file with that ending is or would be."""
+        return self.folder / f"{self.stem}{suffix}"
+
+    def has(self, suffix: str) -> bool:
+        """Say whether the file is there."""
+        return self.path(suffix).is_file()
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """Volume of a structure in ml with its 95% interval, and its expected Dice or None."""
+
+    index: int
+    name: str
+    volume_ml: float
+    interval_low_ml: float
+    interval_high_ml: float
+    expected_dice: float | None
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A label that the result may hold: id, name and colour as ``#rrggbb``."""
+
+    index: int
+    name: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found out about a scan.
+
+    Attributes:
+        verdict: ``pass``, ``warn`` or ``fail``.
+        expected_dice: in [0, 1]; None when it is not known.
+        reasons: for the verdict, a sentence each.
+        reason_codes: the same as code and values, None where there is only the sentence.
+        steps: spent on each sample, 0 for the coarse head.
+        samples: drawn.
+        volumes: a row for each structure.
+        labels: ids that may occur, background left out.
+        receipt: as it was written.
+    """
+
+    verdict: str
+    expected_dice: float | None
+    reasons: list[str]
+    steps: int
+    samples: int
+    volumes: list[VolumeRow]
+    labels: list[LabelRow]
+    receipt: dict[str, Any]
+    reason_codes: list[dict[str, Any] | None] = field(default_factory=list)
+
+    @property
+    def worst_first(self) -> tuple[float, int]:
+        """Key for sorting: expected Dice (unknown before all others), then the verdict."""
+        dice = -1.0 if self.expected_dice is None else self.expected_dice
+        return (dice, VERDICTS.index(self.verdict))
+
+
+def find_results(folder: Path) -> list[ScanResult]:
+    """Return every scan with a receipt in the folder or below it, by name.
+
+    Hidden folders are left out, and so is what a link leads to outside of the folder.
+
+    Raises:
+        ScanError: when there is no such folder or no result in it.
+    """
+    if not folder.is_dir():
+        said = f"{folder}: no such folder; name the one that ddmseg segment wrote"
+        raise ScanError(Reason(said, "folder_gone", {"file": str(folder)}))
+    root = folder.resolve()
+    found = [_result(path, folder) for path in _receipts(folder, root)]
+    if not found:
+        said = (
+            f"{folder}: no result here; name the folder that ddmseg segment wrote "
+            f"(it holds files that end in {RECEIPT})"
+        )
+        raise ScanError(Reason(said, "folder_empty", {"file": str(folder), "ending": RECEIPT}))
+    return sorted(found, key=lambda result: result.name)
+
+
+def _receipts(folder: Path, root: Path) -> Iterator[Path]:
+    for path in folder.rglob(f"*{RECEIPT}"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and path.resolve().is_relative_to(root):
+            yield path
+
+
+def _result(receipt: Path, folder: Path) -> ScanResult:
+    stem = receipt.name.removesuffix(RECEIPT)
+    name = (receipt.parent.relative_to(folder) / stem).as_posix()
+    identifier = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return ScanResult(identifier, name, receipt.parent, stem)
+
+
+def read_summary(result: ScanResult) -> Summary:
+    """Read quality, volumes, labels and receipt of a scan.
+
+    Raises:
+        ScanError: when a file is missing or damaged.
+    """
+    quality = _read_json(result.path("_qc.json"))
+    try:
+        by_structure = quality.get("expected_dice_by_structure") or {}
+        if not isinstance(by_structure, dict):
+            raise ValueError("expected Dice by structure that is no table")
+        verdict = str(quality["verdict"])
+        if verdict not in VERDICTS:
+            raise ValueError(f"verdict '{verdict}'")
+        return Summary(
+            verdict=verdict,
+            expected_dice=_share(quality["expected_dice"]),
+            reasons=_sentences(quality["reasons"]),
+            steps=_count(quality["steps"]),
+            samples=_count(quality["samples"]),
+            volumes=[_volume(row, by_structure) for row in _read_tsv(result.path("_volumes.tsv"))],
+            labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
+            receipt=_read_json(result.path(RECEIPT)),
+            reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, csv.Error) as error:
+        raise ScanError(damaged_result(result, error)) from error
+
+
+def damaged_result(result: ScanResult, error: Exception) -> Reason:
+    """Return what is said of a scan whose files cannot be made sense of."""
+    name, why = printable(result.name), printable(" ".join(str(error).split()))
+    said = f"{name}: its result files are damaged ({why}); segment the scan again"
+    return Reason(said, "result_damaged", {"name": name, "why": why})
+
+
+def _sentences(told: Any) -> list[str]:
+    if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+        raise ValueError("reasons that are no sentences")
+    return told
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"'{value}' where a number of steps or samples is")
+    return value
+
+
+def _codes(told: Any, count: int) -> list[dict[str, Any] | None]:
+    """Return a code for each reason; older results have none, and what is no code is left out."""
+    if not isinstance(told, list) or len(told) != count:
+        return [None] * count
+    return [one if _is_code(one) else None for one in told]
+
+
+def _is_code(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and isinstance(one.get("code"), str)
+        and isinstance(one.get("values"), dict)
+    )
+
+
+def _share(value: Any) -> float | None:
+    if value is None:
+        return None
+    share = float(value)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"expected Dice {share}")
+    return share
+
+
+def _volume(row: dict[str, str], by_structure: dict[str, Any]) -> VolumeRow:
+    volume, low, high = (
+        float(row[key]) for key in ("volume_ml", "interval_low_ml", "interval_high_ml")
+    )
+    if not all(map(math.isfinite, (volume, low, high))):
+        raise ValueError(f"volume of {row['name']}")
+    name = word_of(row["name"])
+    return VolumeRow(int(row["index"]), name, volume, low, high, _share(by_structure.get(name)))
+
+
+def _label(row: dict[str, str]) -> LabelRow:
+    colour = row["color"]
+    if not _COLOUR.fullmatch(colour):
+        raise ValueError(f"colour '{colour}'")
+    return LabelRow(int(row["index"]), word_of(row["name"]), colour)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = parse_json(_read_text(path))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "no table of names")
+    return value
+
+
+def _read_tsv(path: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
+    if len(rows) > MAX_ROWS:
+        raise _damaged(path, f"{len(rows)} rows")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # to open a pipe would wait for whoever writes to it
+            raise _damaged(path, "no plain file")
+        if status.st_size > MAX_TEXT_BYTES:
+            said = f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
+            raise ScanError(Reason(said, "file_large", {"file": str(path), "most": MAX_TEXT_BYTES}))
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or str(error)
+        said = f"{path}: cannot be read ({why}); segment the scan again"
+        values = {"file": str(path), "why": why}
+        raise ScanError(Reason(said, "file_unreadable", values)) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "not UTF-8 text") from error
+
+
+def _damaged(path: Path, why: str) -> ScanError:
+    said = f"{path}: damaged ({why}); segment the scan again"
+    return ScanError(Reason(said, "file_damaged", {"file": str(path), "why": why}))

@@ -1,0 +1,448 @@
+"""One review of an output folder: what is shown of each scan, and what is decided."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError, printable
+from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.imaging.nifti_guard import read_raw
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.outputs.report.thumbnail import report_thumbnail
+from ddmseg.outputs.write import RECEIPT
+from ddmseg.quality.reasons import Reason
+from ddmseg.quality.segmentation import Quality, Segmentation
+from ddmseg.review.correction import (
+    corrected_bytes,
+    file_sha256,
+    read_correction,
+    staged,
+)
+from ddmseg.review.display import (
+    SMALL_VOXELS,
+    Frames,
+    check_label_size,
+    discrepancy_top,
+    display_labels,
+    display_map,
+    display_nothing,
+    display_scan,
+    frame_count,
+)
+from ddmseg.review.edit_metrics import edit_metrics
+from ddmseg.review.log import ReviewLog
+from ddmseg.review.places import (
+    Place,
+    doubtful_places,
+    entropy_doubt,
+    error_probability,
+)
+from ddmseg.review.results import (
+    CORRECTED,
+    FRAMES,
+    LABELS,
+    MAPS,
+    ScanResult,
+    Summary,
+    damaged_result,
+    find_results,
+    read_summary,
+)
+from ddmseg.review.source_scan import find_source_scan
+from ddmseg.review.verification import wrong_file
+
+T = TypeVar("T")
+Action = Literal["accept", "reject"]
+
+ACTIONS = ("accept", "reject")
+MAX_NOTE = 2000
+"""Characters of a note."""
+THUMBNAIL_HEIGHT = 132
+
+
+class SupersededError(OutputError):
+    """The labels were changed after the page had loaded them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scan of the table.
+
+    Attributes:
+        result: its files.
+        summary: what was found.
+        decisions: the newest last.
+        changed: which labels are not those of the newest decision, or "".
+    """
+
+    result: ScanResult
+    summary: Summary
+    decisions: list[dict[str, Any]]
+    changed: str = ""
+
+
+class Review:
+    """What the review page shows and does; safe to call from several threads.
+
+    Args:
+        folder: output folder of ``ddmseg segment``.
+        scans: folders that may hold the scans, beside the output folder itself.
+        reviewer: written into each decision.
+
+    Raises:
+        ScanError: when the folder holds no result.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        scans: Sequence[Path] = (),
+        reviewer: str = "",
+        log: ReviewLog | None = None,
+    ) -> None:
+        self.folder = folder
+        self.scans = (*scans, folder)
+        self.reviewer = reviewer
+        self.log = log or ReviewLog(folder)
+        self.log.settle()
+        self.problems: list[str] = []
+        self._results = {result.identifier: result for result in find_results(folder)}
+        self._scan_cache = _Cache(2)
+        self._frame_cache = _Cache(2)
+        self._small_cache = _Cache(1000)
+
+    def rows(self) -> list[Row]:
+        """Return the table, worst first; what cannot be read goes to ``problems``."""
+        self._results = {result.identifier: result for result in find_results(self.folder)}
+        rows: list[Row] = []
+        decisions, problems = self._read_log()
+        for result in self._results.values():
+            try:
+                row = self._row(result, decisions)
+            except ScanError as error:
+                # not its text: what it says may carry a code
+                problems.append(error.args[0])
+                continue
+            # whatever else a damaged file brings up, it concerns one row
+            except Exception as error:
+                problems.append(damaged_result(result, error))
+                continue
+            if row.changed:
+                said = f"{printable(result.name)}: {row.changed}; look at them again"
+                values = {"name": printable(result.name), "why": row.changed}
+                problems.append(Reason(said, "labels_changed", values))
+            rows.append(row)
+        self.problems = problems
+        return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
+
+    def row(self, identifier: str) -> Row:
+        """Return one scan.
+
+        Raises:
+            UsageError: when there is none of that identifier.
+        """
+        return self._row(self.result(identifier), self._read_log()[0])
+
+    def result(self, identifier: str) -> ScanResult:
+        """Return the files of one scan.
+
+        Raises:
+            UsageError: when there is none of that identifier.
+        """
+        if identifier not in self._results:
+            said = "no scan of that identifier; open the table again"
+            raise UsageError(Reason(said, "no_such_scan", {}))
+        return self._results[identifier]
+
+    def _row(self, result: ScanResult, decisions: dict[str, list[dict[str, Any]]]) -> Row:
+        found = decisions.get(result.name, [])
+        if not found:
+            return Row(result, read_summary(result), [])
+        stamps = _stamp(result), _stamp(result, CORRECTED), found[-1].get("previous_sha256")
+        changed = self._small_cache.get(
+            (result.identifier, "decided", *stamps), lambda: wrong_file(self.folder, found[-1])
+        )
+        return Row(result, read_summary(result), found, changed)
+
+    def _read_log(self) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+        """Return the decisions on each scan, and what is wrong with the log."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        try:
+            wrong = self.log.verify().problem
+            for entry in self.log.entries():
+                found.setdefault(entry.get("scan", ""), []).append(entry)
+        except ScanError as error:
+            return found, [error.args[0]]
+        return found, [self.log.changed(wrong)] if wrong else []
+
+    def source_scan(self, identifier: str) -> Volume | None:
+        """Return the scan that was segmented, or None where it is not found."""
+        result = self.result(identifier)
+
+        def find() -> Volume | None:
+            return find_source_scan(result, read_summary(result).receipt, self.scans)
+
+        stamps = _stamp(result), _stamp(result, RECEIPT)
+        return self._scan_cache.get((identifier, *stamps), find)
+
+    def labels(self, identifier: str, *, corrected: bool = False) -> LabelMap:
+        """Return the original labels, or the corrected ones.
+
+        Raises:
+            ScanError: when the file is missing or damaged, or far larger than the scan.
+        """
+        result = self.result(identifier)
+        path = result.path(CORRECTED if corrected else LABELS)
+        stated = read_summary(result).receipt.get("input")
+        check_label_size(path, stated.get("shape") if isinstance(stated, dict) else None)
+        return read_label_map(path)
+
+    def scan_bytes(self, identifier: str) -> bytes:
+        """Return the scan for the viewer, black where it was not found."""
+        scan = self.source_scan(identifier)
+        if scan is not None:
+            return display_scan(scan)
+        labels = self.labels(identifier)
+        return display_nothing(labels.shape, labels.affine)
+
+    def label_bytes(self, identifier: str, *, corrected: bool = False) -> bytes:
+        """Return labels for the viewer."""
+        labels = self.labels(identifier, corrected=corrected)
+        return display_labels(labels.data, labels.affine)
+
+    def map_bytes(self, identifier: str, kind: str) -> bytes:
+        """Return the discrepancy or the uncertainty for the viewer.
+
+        Raises:
+            UsageError: for another kind.
+            ScanError: when the file is missing or damaged.
+        """
+        values, labels = self._map(identifier, kind)
+        uncertain = kind == "uncertainty"
+        top = 1.0 if uncertain else discrepancy_top(self._temperature(identifier))
+        return display_map(values, labels.affine, top=top)
+
+    def _map(self, identifier: str, kind: str) -> tuple[NDArray[np.float32], LabelMap]:
+        if kind not in MAPS:
+            raise UsageError(f"map: got '{kind}'; allowed are {', '.join(MAPS)}")
+        path = self.result(identifier).path(MAPS[kind])
+        labels = self.labels(identifier)
+        # the largest that can fit, so that another one is refused before it takes memory
+        raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, SMALL_VOXELS))
+        if raw.voxels.shape != labels.shape:
+            said = f"{path}: not on the grid of the labels; segment the scan again"
+            raise ScanError(Reason(said, "other_grid", {"file": str(path)}))
+        return raw.voxels.astype(np.float32, copy=False), labels
+
+    def frame_counts(self, identifier: str) -> dict[str, int]:
+        """Return how many samples and steps there are to look at, 0 without a trace."""
+        result = self.result(identifier)
+        return {
+            kind: frame_count(result.path(suffix)) if result.has(suffix) else 0
+            for kind, suffix in FRAMES.items()
+        }
+
+    def frame_bytes(self, identifier: str, kind: str, place: int) -> bytes:
+        """Return one sample or step for the viewer, counted from 0.
+
+        Raises:
+            UsageError: for another kind.
+            ScanError: when there is none such.
+        """
+        if kind not in FRAMES:
+            raise UsageError(f"frames: got '{kind}'; allowed are {', '.join(FRAMES)}")
+        result = self.result(identifier)
+
+        def load() -> Frames:
+            labels = self.labels(identifier)
+            return Frames(result.path(FRAMES[kind]), labels.shape, labels.affine)
+
+        return self._frame_cache.get((identifier, kind, _stamp(result)), load).frame(place)
+
+    def places(self, identifier: str, kind: str) -> list[Place]:
+        """Return where the original labels are most in doubt, by one of the two maps."""
+
+        def find() -> list[Place]:
+            doubt, labels = self._map(identifier, kind)
+            if kind == "discrepancy":
+                doubt = error_probability(doubt, temperature=self._temperature(identifier))
+            else:
+                classes = 1 + len(read_summary(self.result(identifier)).labels)
+                doubt = entropy_doubt(doubt, classes=max(2, classes))
+            return doubtful_places(doubt, labels.data, Grid(labels.shape, labels.affine))
+
+        return self._small_cache.get((identifier, kind, _stamp(self.result(identifier))), find)
+
+    def _temperature(self, identifier: str) -> float:
+        """sigma_D of the weights that made the result; 1, the default, where they are not here."""
+        from ddmseg.models.checkpoint import read_card
+        from ddmseg.models.zoo import model_path
+
+        model = read_summary(self.result(identifier)).receipt.get("model", {})
+        try:
+            card = read_card(model_path(str(model["name"])).with_suffix(".json"))
+            temperature = float(card.settings["loss"]["temperature"])
+            if card.checksum == model["weights_sha256"] and 0 < temperature < math.inf:
+                return temperature
+        except (DdmsegError, KeyError, TypeError, ValueError):
+            pass
+        return 1.0
+
+    def thumbnail(self, identifier: str) -> bytes:
+        """Return a PNG: outlines in three planes and the discrepancy."""
+        key = (identifier, "thumbnail", _stamp(self.result(identifier)))
+        return self._small_cache.get(key, lambda: self._draw_thumbnail(identifier))
+
+    def _draw_thumbnail(self, identifier: str) -> bytes:
+        discrepancy, labels = self._map(identifier, "discrepancy")
+        scan = self.source_scan(identifier)
+        black = np.zeros(labels.shape, np.float32)
+        segmentation = Segmentation(
+            scan=scan or Volume(black, labels.affine, "scan"),
+            labels=labels,
+            uncertainty=black,
+            discrepancy=discrepancy,
+            volumes=[],
+            quality=Quality("warn", 0.0, {}, [], 0, 0),
+            receipt={},
+        )
+        return report_thumbnail(segmentation, height=THUMBNAIL_HEIGHT)
+
+    def seen(self, identifier: str) -> str:
+        """Return the hash of the labels that count now: the corrected ones where there are any."""
+        result = self.result(identifier)
+        return file_sha256(result.path(CORRECTED if result.has(CORRECTED) else LABELS))
+
+    def decide(self, identifier: str, action: str, *, note: str = "", seen: str) -> dict[str, Any]:
+        """Accept or reject the labels that were looked at; return the entry of the log.
+
+        Args:
+            identifier: of the scan.
+            action: ``accept`` or ``reject``.
+            note: free text for the log, up to ``MAX_NOTE`` characters.
+            seen: what :meth:`seen` gave when the page loaded them.
+
+        Raises:
+            UsageError: for another action or too long a note.
+            SupersededError: when the labels have changed since.
+            OutputError: when the log cannot be written.
+        """
+        result = self.result(identifier)
+        if action not in ACTIONS:
+            raise UsageError(f"action: got '{action}'; allowed are {', '.join(ACTIONS)}")
+        _check_note(note)
+        with self.log.locked():
+            self._check_seen(identifier, seen)
+            file = result.path(CORRECTED if result.has(CORRECTED) else LABELS)
+            return self.log.append(self._entry(result, action, file, seen, note))
+
+    def correct(
+        self, identifier: str, upload: bytes, *, note: str = "", seen: str
+    ) -> dict[str, Any]:
+        """Save a correction beside the original; return the entry with what was changed.
+
+        Args:
+            identifier: of the scan.
+            upload: a NIfTI file, as it came.
+            note: free text for the log.
+            seen: what :meth:`seen` gave when the page loaded the labels.
+
+        Raises:
+            ScanError: when the upload is no correction of these labels.
+            SupersededError: when another correction was saved since.
+            OutputError: when it cannot be written.
+        """
+        result = self.result(identifier)
+        _check_note(note)
+        original = self.labels(identifier)
+        names = {row.index: row.name for row in read_summary(result).labels}
+        with tempfile.TemporaryDirectory(prefix="ddmseg-review-") as folder:
+            path = Path(folder) / "correction.nii.gz"
+            path.write_bytes(upload)
+            labels = read_correction(path, original, names)
+        metrics = edit_metrics(original, labels, name_of=lambda index: names[index])
+        data = corrected_bytes(result, labels)
+        with self.log.locked():
+            self._check_seen(identifier, seen)
+            with staged(result, data) as places:
+                digest = hashlib.sha256(data).hexdigest()
+                entry = self._entry(result, "correct", places[1], digest, note)
+                return self.log.append({**entry, "edit": metrics.as_dict()}, staged=places)
+
+    def _check_seen(self, identifier: str, seen: str) -> None:
+        if seen != self.seen(identifier):
+            said = (
+                "the labels were changed in the meantime, in another window perhaps; "
+                "load the scan again and look at them first"
+            )
+            raise SupersededError(Reason(said, "superseded", {}))
+
+    def _entry(
+        self, result: ScanResult, action: str, file: Path, digest: str, note: str
+    ) -> dict[str, Any]:
+        return {
+            "scan": result.name,
+            "action": action,
+            "reviewer": self.reviewer,
+            "note": note,
+            "file": file.relative_to(self.folder).as_posix(),
+            "file_sha256": digest,
+            "original_sha256": file_sha256(result.path(LABELS)),
+        }
+
+
+def _check_note(note: str) -> None:
+    if len(note) > MAX_NOTE:
+        said = f"note: got {len(note)} characters; at most {MAX_NOTE} are kept"
+        raise UsageError(Reason(said, "note_long", {"length": len(note), "most": MAX_NOTE}))
+
+
+def _stamp(result: ScanResult, suffix: str = LABELS) -> tuple[int, ...]:
+    """Changes when the file does: by default when the scan is segmented again."""
+    try:
+        status = result.path(suffix).stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+class _Cache:
+    """The most recent outcomes of slow work; one piece of work at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            value: T = self._kept[key]
+            return value
+
+
+def place_as_dict(place: Place) -> dict[str, Any]:
+    """Return a place ready for JSON, numbers rounded to what they are worth."""
+    rounded = replace(
+        place,
+        volume_ml=round(place.volume_ml, 3),
+        expected_error_ml=round(place.expected_error_ml, 3),
+    )
+    return asdict(rounded)

@@ -1,0 +1,229 @@
+"""Make the expected Dice honest: fit the maps of the card on validation subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddmseg.imaging.labels import structure
+from ddmseg.maths.calibration import conformal_bound, fit_calibration
+from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
+from ddmseg.maths.schedule import make_schedule
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.settings import SamplingSettings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.networks.ensemble import Answer, coarse_answer, sampled_answer
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.sampling import MaskSampler
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.quality.assessment import calibrated
+from ddmseg.quality.limits import usual
+from ddmseg.training.batches import seeded
+from ddmseg.training.corruption import corrupt
+
+CORRUPTIONS_PER_CASE = 3
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mask of one validation subject: what was expected and what is true.
+
+    Attributes:
+        kind: ``coarse``, ``sampled`` or ``corrupted``.
+        expected: raw expected Dice, mean over structures.
+        true: Dice against the truth, mean over the structures of mask or truth.
+        auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
+        auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
+        by_structure: raw expected and true Dice of each class in the mask.
+        volume_factors: by how much the interval of each class's volume had to be widened.
+        case: number of the subject.
+    """
+
+    kind: str
+    expected: float
+    true: float
+    auroc: float
+    auroc_entropy: float
+    by_structure: dict[int, tuple[float, float]]
+    volume_factors: dict[int, float]
+    case: int
+
+
+@torch.inference_mode()
+def try_masks(
+    model: DiscrepancyDiffusionSegmenter, card: Card, examples: Sequence[tuple[Tensor, Tensor]]
+) -> list[Trial]:
+    """Compare expected with true Dice on intact and corrupted masks.
+
+    Args:
+        model: in eval mode.
+        card: of its weights; gives schedule and sampling.
+        examples: normalised images (``c *grid``) with class indices (``*grid``).
+    """
+    trials = []
+    for number, (image, truth) in enumerate(examples):
+        encoding = model.encode(image[None])
+        sampled = draw(model, card, encoding, seed=number)
+        for kind, labels, p in _masks(model, encoding, sampled, number):
+            trials.append(_trial(model, card, encoding, kind, labels, p, truth, number))
+    return trials
+
+
+def draw(
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    encoding: Encoding,
+    *,
+    seed: int,
+    **changes: Any,
+) -> Answer:
+    """Sample one answer with the card's settings, some of them changed."""
+    own = settings_from_dict(SamplingSettings, card.settings["sampling"])
+    own = replace(own, **changes)
+    loss = card.settings["loss"]
+    sampler = MaskSampler(model, encoding, make_schedule(loss["schedule"], loss["schedule_shift"]))
+    return sampled_answer(
+        sampler,
+        algorithm=own.sampler,
+        steps=own.steps,
+        samples=own.samples,
+        temperature=own.temperature,
+        coarse_share=own.coarse_share,
+        generator=seeded(seed, 0),
+    )
+
+
+def _masks(
+    model: DiscrepancyDiffusionSegmenter, encoding: Encoding, sampled: Answer, number: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    coarse = coarse_answer(encoding).probabilities
+    yield "coarse", coarse.argmax(1), coarse
+    labels = sampled.probabilities.argmax(1)
+    yield "sampled", labels, sampled.probabilities
+    generator = seeded(1, number)
+    for _ in range(CORRUPTIONS_PER_CASE):
+        yield "corrupted", corrupt(labels, model.classes, generator), sampled.probabilities
+
+
+def _trial(
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    encoding: Encoding,
+    kind: str,
+    labels: Tensor,
+    p: Tensor,
+    truth: Tensor,
+    case: int,
+) -> Trial:
+    D = model.discrepancy_map(encoding, labels)
+    right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
+    expected = expectation(labels[0], right[0, 0], p[0])
+    wrong = labels[0] != truth
+    dice, volumes = true_dice(labels[0], truth, model.classes)
+    found = expected.dice[1:]
+    inside = ~found.isnan()
+    return Trial(
+        kind=kind,
+        expected=expected.mean_dice,
+        true=float(dice[~dice.isnan()].mean()) if (~dice.isnan()).any() else 1.0,
+        auroc=auroc(D[0, 0], wrong),
+        auroc_entropy=float("nan") if kind == "corrupted" else auroc(entropy(p)[0, 0], wrong),
+        by_structure={
+            code: (float(found[code - 1]), float(dice[code - 1].nan_to_num(0.0)))
+            for code in (inside.nonzero().flatten() + 1).tolist()
+        },
+        volume_factors={} if kind == "corrupted" else _volume_factors(expected, volumes),
+        case=case,
+    )
+
+
+def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return Dice of each foreground class (NaN where neither has it) and true sizes."""
+
+    def count(x: Tensor) -> Tensor:
+        return torch.bincount(x.flatten(), minlength=classes)[1:].double()
+
+    sizes = count(truth)
+    total = sizes + count(labels)
+    dice = 2 * count(truth[labels == truth]) / total
+    return dice, sizes
+
+
+def _volume_factors(expected: Expectation, sizes: Tensor) -> dict[int, float]:
+    """How far the true size of each class lies outside, in units of the doubt on that side."""
+    stray = (expected.size - expected.hits)[1:]
+    rows = zip(expected.size[1:], stray, expected.missed[1:], sizes, strict=True)
+    factors = {}
+    for code, (size, low, high, true) in enumerate(rows, 1):
+        if size > MISSED_VOXELS:
+            doubt = high if true > size else low
+            factors[code] = float((true - size).abs() / doubt.clamp_min(0.5))
+    return factors
+
+
+def volume_factors(card: Card, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return what widens volume intervals so that they cover, for each structure and for all.
+
+    A subject counts once a structure, with the worse of its intact masks: masks of one
+    subject are no independent cases. A structure of too few subjects gets none of its own, and
+    weights that find nothing get none at all.
+    """
+    worst: dict[tuple[int, int], float] = {}
+    for trial in trials:
+        for code, factor in trial.volume_factors.items():
+            worst[code, trial.case] = max(factor, worst.get((code, trial.case), 0.0))
+    single = {}
+    for code in sorted({code for code, _ in worst}):
+        bound = conformal_bound([f for (of, _), f in worst.items() if of == code], COVERAGE)
+        if np.isfinite(bound):
+            single[structure(card.labels[code]).name] = round(bound, 4)
+    pooled = np.sort([f for trial in trials for f in trial.volume_factors.values()])
+    if not len(pooled):
+        return {}
+    together = min(conformal_bound(pooled, COVERAGE), float(pooled[-1]))
+    return {"volume_interval_factor": round(together, 4), "volume_interval_factors": single}
+
+
+def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]) -> Card:
+    """Return the card with its maps fitted on the trials.
+
+    Args:
+        card: of the weights.
+        trials: of validation subjects.
+        always_present: FreeSurfer ids that every scan of this kind holds.
+    """
+    whole = fit_calibration([t.expected for t in trials], [t.true for t in trials])
+    pairs = [pair for t in trials for pair in t.by_structure.values()]
+    single = fit_calibration([e for e, _ in pairs], [t for _, t in pairs])
+    calibration = {
+        "expected_dice": whole.calibration.as_dict(),
+        "structure_dice": single.calibration.as_dict(),
+        **volume_factors(card, trials),
+        "always_present": [int(index) for index in always_present],
+        "masks": len(trials),
+    }
+    card = replace(card, calibration=calibration)
+    return with_usual(card, [t for t in trials if t.kind == "sampled"])
+
+
+def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
+    """Return a calibrated card that says which expected Dice these intact subjects get."""
+    if not trials:
+        return card
+    whole = [calibrated(card, trial.expected) for trial in trials]
+    single = [
+        {
+            structure(card.labels[code]).name: calibrated(card, dice, which="structure_dice")
+            for code, (dice, _) in trial.by_structure.items()
+        }
+        for trial in trials
+    ]
+    return replace(card, calibration={**card.calibration, "usual": usual(whole, single)})

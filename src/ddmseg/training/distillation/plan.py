@@ -1,0 +1,193 @@
+"""What a distillation is to be: the teacher, and the student's settings.
+
+A settings file says how the student differs. What it leaves out of ``data``, ``loss`` and
+``sampling`` is as the teacher was trained; where steps are distilled, so is the network.
+Only ``training`` (and a light student's ``model``) is the file's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.maths.distillation import halvings
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.settings import DistillationSettings, ModelSettings, Settings
+from ddmseg.models.settings_reader import read_toml, settings_from_dict, settings_to_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.training.batches import Source
+
+LIGHT = 150_000
+"""Parameters that a student of the fast tier should have at most."""
+
+INHERITED = ("data", "loss", "sampling")
+"""Tables whose gaps are filled from the teacher."""
+OF_THE_RUN = ("joint_from_step", "encoders_until_step", "freeze_encoders")
+"""Of the loss, what belongs to the steps of one training and is not inherited."""
+SEEN_ALIKE = ("spacing_mm", "maps", "normalisation", "bias_field", "resample_mm")
+"""Of the data, what decides how a network sees a scan."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that teaches: in eval mode, its weights out of reach of gradients.
+
+    Attributes:
+        model: the network.
+        card: of its weights.
+        settings: it was trained with.
+    """
+
+    model: DiscrepancyDiffusionSegmenter
+    card: Card
+    settings: Settings
+
+    @classmethod
+    def load(cls, name: str) -> Teacher:
+        """Load a shipped model by name or a trained one by the path of its weights.
+
+        Raises:
+            UsageError: for an unknown name.
+            CheckpointError: when the weights are damaged or of a baseline.
+        """
+        model, card = load_weights(model_path(name))
+        model.requires_grad_(False)
+        return cls(model, card, settings_from_dict(Settings, card.settings))
+
+    def as_dict(self) -> dict[str, str]:
+        """Return what a student's card says of it."""
+        return {"name": self.card.name, "checksum": self.card.checksum}
+
+
+def read_plan(path: Path) -> tuple[Settings, Teacher]:
+    """Read a settings file and load the teacher that it names.
+
+    Returns:
+        The student's settings, complete, and its teacher.
+
+    Raises:
+        SettingsError: when the file is wrong, or teacher and student do not fit together.
+        UsageError: when there is no such teacher.
+        CheckpointError: when the teacher's weights are damaged.
+    """
+    raw = read_toml(path)
+    raw.setdefault("name", path.stem)
+    own = settings_from_dict(Settings, raw)
+    if not own.distillation.teacher:
+        raise SettingsError(
+            f"{path}: distillation.teacher: missing; name a shipped model or give the path of "
+            "its weights"
+        )
+    teacher = Teacher.load(own.distillation.teacher)
+    settings = settings_from_dict(Settings, _completed(raw, own.distillation, teacher))
+    _check_sight(settings, teacher)
+    if settings.distillation.of_steps:
+        _check_steps(settings, teacher)
+    else:
+        _check_soft_labels(settings.distillation, teacher)
+    return settings, teacher
+
+
+def check_labels(teacher: Teacher, source: Source) -> None:
+    """Refuse a teacher of other structures than the data have.
+
+    Raises:
+        CheckpointError: when their labels differ.
+    """
+    labels = tuple(int(index) for index in source.labels)
+    if teacher.card.labels != labels:
+        raise CheckpointError(
+            f"distillation.teacher: {teacher.card.name} knows {_count(teacher.card.labels)} and "
+            f"the data have {_count(labels)}; they must be the same, so name a teacher of these "
+            "data"
+        )
+
+
+def _count(labels: tuple[int, ...]) -> str:
+    return f"{len(labels) - 1} structures (FreeSurfer ids {labels[1]} to {labels[-1]})"
+
+
+def _completed(
+    raw: dict[str, Any], asked: DistillationSettings, teacher: Teacher
+) -> dict[str, Any]:
+    """Return the tables of the file with the teacher's settings in their gaps."""
+    theirs = settings_to_dict(teacher.settings)
+    theirs["loss"] = {k: v for k, v in theirs["loss"].items() if k not in OF_THE_RUN}
+    tables = (*INHERITED, "model") if asked.of_steps else INHERITED
+    full = {**raw, **{table: {**theirs[table], **raw.get(table, {})} for table in tables}}
+    if not asked.of_steps:
+        return full
+    if settings_from_dict(ModelSettings, full["model"]) != teacher.settings.model:
+        raise SettingsError(
+            f"model: differs from the teacher's; with method {asked.method} the student has the "
+            "network of its teacher, so leave the table out"
+        )
+    if raw.get("training", {}).get("start_from"):
+        raise SettingsError(
+            f"training.start_from: got {raw['training']['start_from']}; with method "
+            f"{asked.method} the student starts from its teacher, so leave it out"
+        )
+    full["training"] = {**raw.get("training", {}), "start_from": asked.teacher}
+    return full
+
+
+def _check_sight(settings: Settings, teacher: Teacher) -> None:
+    """Refuse a student to which the same scan looks different, or that needs another patch."""
+    pairs = [("model", name) for name in ("dims", "contrasts")]
+    pairs += [("data", name) for name in SEEN_ALIKE]
+    for table, name in pairs:
+        own, theirs = (getattr(getattr(s, table), name) for s in (settings, teacher.settings))
+        if own != theirs:
+            raise SettingsError(
+                f"{table}.{name}: got {own}; the teacher {teacher.card.name} has {theirs}, and "
+                "both must see a scan alike"
+            )
+    multiple = teacher.model.multiple
+    if any(n % multiple for n in settings.data.patch):
+        raise SettingsError(
+            f"data.patch: got {settings.data.patch}; for the teacher {teacher.card.name} each "
+            f"must be a multiple of {multiple}"
+        )
+
+
+def _check_steps(settings: Settings, teacher: Teacher) -> None:
+    """Refuse a teacher without steps, and steps that do not lead to the student's."""
+    asked, steps, sampler = (
+        settings.distillation,
+        settings.sampling.steps,
+        settings.sampling.sampler,
+    )
+    if teacher.model.denoiser is None:
+        raise SettingsError(
+            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} is a plain "
+            "network without diffusion and takes no steps; use soft_labels"
+        )
+    guidance = teacher.settings.sampling.guidance
+    if guidance != "none":
+        raise SettingsError(
+            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} samples "
+            f"with guidance {guidance}, which a step cannot take over; use soft_labels"
+        )
+    if sampler != "ddim":
+        raise SettingsError(
+            f"sampling.sampler: got {sampler}; with method {asked.method} it must be ddim, whose "
+            "steps are taught"
+        )
+    if asked.method == "progressive":
+        halvings(asked.teacher_steps, steps)
+    elif asked.teacher_steps <= steps or asked.teacher_steps % steps:
+        raise SettingsError(
+            f"distillation.teacher_steps: got {asked.teacher_steps}; it must be a multiple of "
+            f"sampling.steps ({steps}) above it"
+        )
+
+
+def _check_soft_labels(asked: DistillationSettings, teacher: Teacher) -> None:
+    if asked.teacher_samples and teacher.model.denoiser is None:
+        raise SettingsError(
+            f"distillation.teacher_samples: got {asked.teacher_samples}; the teacher "
+            f"{teacher.card.name} is a plain network and draws none; set it to 0"
+        )

@@ -1,0 +1,427 @@
+"""One plain training loop; every variant of the model is a setting.
+
+A run writes into one folder: ``settings.json``, ``curve.csv``, ``curve.png``,
+``state.safetensors`` (to resume) and ``best.safetensors`` with its card. Resuming
+continues the very trajectory: each step draws from a generator of its own number,
+so weights, moments and the step are all the state there is.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ddmseg.errors import CheckpointError, TrainingError, UsageError
+from ddmseg.models.checkpoint import (
+    Card,
+    Network,
+    adopt_weights,
+    build_network,
+    first_reason,
+    load_state,
+    replace_file,
+    save_state,
+    save_weights,
+    state_numbers,
+    sweep,
+)
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_to_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.training.batches import Example, Source, batches, seeded
+from ddmseg.training.clock import working_seconds
+from ddmseg.training.curve import Curve
+from ddmseg.training.objective import Losses, LossFunction, Objective, stage_at
+from ddmseg.training.precision import find_precision
+from ddmseg.training.validation import validate
+
+STATE_FILE = "state.safetensors"
+NOISE_STREAM = 1
+"""Separates the generator of noise and times from that of the examples."""
+EMPTY_MASKS_UNTIL = 1000
+"""Up to this step sampled masks may all be empty: small structures are learnt late."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar wants to know after each step."""
+
+    step: int
+    steps: int
+    loss: float
+    sampled_dice: float | None
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What makes a training a distillation.
+
+    Attributes:
+        make_objective: gets the model and its average over the steps; returns what the
+            model is trained on in place of the truth alone.
+        teacher: for the card.
+    """
+
+    make_objective: Callable[[Network, Network], LossFunction]
+    teacher: dict[str, str]
+
+
+class Trainer:
+    """Trains one model as the settings say.
+
+    Args:
+        settings: of the run.
+        source: examples; its ``labels`` are the classes.
+        folder: where the run leaves its files.
+        resume: continue the state in the folder.
+        teaching: by a teacher; None: the truth alone teaches.
+
+    Raises:
+        UsageError: when the settings name a teacher that is not given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        folder: Path,
+        *,
+        resume: bool = False,
+        teaching: Teaching | None = None,
+    ) -> None:
+        if settings.distillation.teacher and teaching is None:
+            raise UsageError(
+                f"distillation.teacher: got {settings.distillation.teacher}, but this is a plain "
+                "training; run ddmseg distill, or leave the table out"
+            )
+        self.settings = settings
+        self.source = source
+        self.folder = folder
+        self.device = _device(settings.training.device)
+        self.rank, self.ranks = _join_group(self.device)
+        if settings.training.threads:
+            torch.set_num_threads(settings.training.threads)
+        before = state_numbers(folder / STATE_FILE).get("precision") if resume else None
+        precision = find_precision(settings.training.precision, self.device, before=before)
+        self._asked = settings
+        training = replace(settings.training, precision=precision)
+        self.settings = settings = replace(settings, training=training)
+        torch.manual_seed(settings.training.seed)
+        self.model = build_network(settings, len(source.labels)).to(self.device)
+        if settings.training.start_from and not resume:
+            adopt_weights(self.model, model_path(settings.training.start_from))
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=settings.training.learning_rate,
+            weight_decay=settings.training.weight_decay,
+        )
+        self.objective: LossFunction = (
+            teaching.make_objective(self.model, self.ema)
+            if teaching
+            else Objective(self.model, settings.loss)
+        )
+        self._teacher = teaching.teacher if teaching else {}
+        self.step = 0
+        self.best = -1.0
+        self.seconds = 0.0
+        title = f"{settings.name}, trained in {precision} precision"
+        self.curve = Curve(folder / "curve.csv", title)
+        if resume:
+            self._load()
+        else:
+            self.curve.clear()
+
+    def run(
+        self,
+        *,
+        max_minutes: float = math.inf,
+        report: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Path:
+        """Train to the last step or until the minutes are over.
+
+        Args:
+            max_minutes: stop after the step in which they end, with the state saved.
+            report: called after each step.
+            should_stop: asked after each step; True saves the state and ends the run.
+
+        Returns:
+            Where the best weights lie, once there has been a validation.
+
+        Raises:
+            TrainingError: when loss or gradient are not finite, sampled masks stay
+                empty or there is nothing to validate on.
+        """
+        if self.rank == 0:
+            sweep(self.folder)
+            # As asked: what a machine made of them stands on the card.
+            text = json.dumps(settings_to_dict(self._asked), indent=2)
+            replace_file(self.folder / "settings.json", text.encode())
+        training = self.settings.training
+        start = self._clock() - self.seconds
+        deadline = time.monotonic() + 60 * max_minutes
+        may_stop = math.isfinite(deadline) or should_stop is not None
+        validation = self._validation_examples()
+        with closing(self._batches()) as loader:
+            for step, image, labels in loader:
+                losses = self._update(step, image.to(self.device), labels.to(self.device))
+                self.step = step + 1
+                self.seconds = self._clock() - start
+                self.curve.add(self.step, self.seconds, losses)
+                sampled = None
+                if self.step % training.validate_every == 0 or self.step == training.steps:
+                    sampled = self._validate(validation)
+                if report is not None:
+                    total = float(losses.total.detach())
+                    report(Progress(self.step, training.steps, total, sampled))
+                over = time.monotonic() > deadline or (should_stop is not None and should_stop())
+                if may_stop and self._any(over):
+                    break
+        self._save()
+        return self.folder / "best.safetensors"
+
+    def _validation_examples(self) -> list[Example]:
+        found = self.source.validation_examples(self.settings.training.validation_cases)
+        if not found:
+            raise TrainingError(
+                "the data hold no validation examples; add validation cases of the split"
+            )
+        return found
+
+    def _batches(self) -> Generator[tuple[int, Tensor, Tensor], None, None]:
+        """Yield what is left of the run: step, images, labels."""
+        training = self.settings.training
+        return batches(
+            self.source,
+            seed=training.seed,
+            batch=training.batch,
+            start=self.step,
+            stop=training.steps,
+            rank=self.rank,
+            ranks=self.ranks,
+            workers=training.workers,
+        )
+
+    def _clock(self) -> float:
+        return working_seconds(on_gpu=self.device.type == "cuda")
+
+    def _update(self, step: int, image: Tensor, labels: Tensor) -> Losses:
+        """Take one step of the optimiser."""
+        training = self.settings.training
+        for group in self.optimiser.param_groups:
+            group["lr"] = training.learning_rate * learning_rate_factor(
+                step, training.warmup_steps, training.steps, training.leg_steps
+            )
+        stage = stage_at(step, self.settings.loss)
+        if stage == "denoiser":
+            freeze_encoders(self.model)
+        if stage == "on_features":
+            freeze_features(self.model)
+        generator = seeded(training.seed + NOISE_STREAM, step * self.ranks + self.rank)
+        half = training.precision == "half"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            losses = self.objective(image, labels, generator, stage=stage)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        _average_gradients(self.model, self.ranks)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        # After the averaging, so that all processes stop; before the weights are spoilt.
+        if not torch.isfinite(losses.total) or not torch.isfinite(norm):
+            raise TrainingError(
+                f"step {step + 1}: the loss is {losses.total.item()}, the norm of its gradient "
+                f"{norm.item()}; lower training.learning_rate (now {training.learning_rate}) "
+                "and resume from the last state"
+            )
+        self.optimiser.step()
+        self._average_weights(step)
+        return losses
+
+    @torch.no_grad()
+    def _average_weights(self, step: int) -> None:
+        # Early on a long memory would keep the random start alive.
+        decay = min(self.settings.training.ema, (1 + step) / (10 + step))
+        for mean, now in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+        # Statistics of batch normalisation are averages already.
+        for kept, current in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)
+
+    def _validate(self, examples: list[tuple[Tensor, Tensor]]) -> float:
+        scores = validate(self.ema, examples, self.settings, self.device)
+        self.curve.validated(self.step, scores)
+        late = self.step > EMPTY_MASKS_UNTIL
+        if self.settings.training.stop_on_empty_masks and scores.all_empty and late:
+            if self.rank == 0:
+                self.curve.write()
+            raise TrainingError(
+                f"step {self.step}: every sampled mask is empty; the model has collapsed: "
+                "lower training.learning_rate or raise loss.dice_weight"
+            )
+        if self.rank != 0:
+            return scores.sampled_dice
+        if scores.sampled_dice > self.best:
+            self.best = scores.sampled_dice
+            save_weights(self.ema, self._card(scores.as_dict()), self.folder / "best.safetensors")
+        self._save()
+        return scores.sampled_dice
+
+    def _any(self, here: bool) -> bool:
+        """Say whether it is so in any process: all must leave the loop at one step."""
+        if self.ranks == 1:
+            return here
+        flag = torch.tensor(float(here), device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag)
+
+    def _card(self, scores: dict[str, Any]) -> Card:
+        return Card(
+            name=self.settings.name,
+            labels=tuple(int(index) for index in self.source.labels),
+            settings=settings_to_dict(self.settings),
+            data=self.source.data,
+            licence=self.source.licence,
+            scores={"validation": scores},
+            trained_steps=self.step,
+            teacher=self._teacher,
+        )
+
+    def _save(self) -> None:
+        if self.rank != 0:
+            return
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+        numbers = {
+            **{"step": self.step, "best": self.best, "seconds": self.seconds},
+            "precision": self.settings.training.precision,
+        }
+        save_state(self.folder / STATE_FILE, tensors, numbers)
+        self.curve.write()
+
+    def _load(self) -> None:
+        path = self.folder / STATE_FILE
+        tensors, numbers = load_state(path)
+        moments: dict[int, dict[str, Tensor]] = {}
+        weights: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
+        for name, value in tensors.items():
+            kind, rest = name.split(".", 1)
+            if kind == "adam":
+                number, moment = rest.split(".")
+                moments.setdefault(int(number), {})[moment] = value
+            else:
+                weights[kind][rest] = value
+        try:
+            self.model.load_state_dict(weights["model"])
+            self.ema.load_state_dict(weights["ema"])
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path}: is of another network than the settings ({first_reason(error)}); "
+                "resume with the settings it was begun with"
+            ) from error
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self._lay_out_moments()
+        self.step, self.best = int(numbers["step"]), float(numbers["best"])
+        self.seconds = float(numbers["seconds"])
+        self.curve.read(up_to=self.step)
+
+    def _lay_out_moments(self) -> None:
+        # Files hold no memory order; another one than the weights' might round differently.
+        for parameter, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def freeze_encoders(model: nn.Module) -> None:
+    """Keep f^I and f^S as they are: the optimiser passes over what has no gradient."""
+    for part in (model.image_encoder, model.segmentation_encoder):
+        part.requires_grad_(False)
+
+
+def freeze_features(model: Network) -> None:
+    """Keep the features of f^I and their head as they are, running statistics included.
+
+    The map to z_I goes on learning.
+    """
+    encoder = cast(DiscrepancyDiffusionSegmenter, model).image_encoder
+    encoder.eval().requires_grad_(False)
+    encoder.embed.requires_grad_(True)
+
+
+DECAY_SHARE = 1 / 3
+"""Of a leg, its last part, in which the learning rate falls to zero."""
+
+
+def learning_rate_factor(step: int, warmup: int, steps: int, leg: int = 0) -> float:
+    """Return the share of the learning rate at a step: linear rise, then half a cosine.
+
+    Source: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, without restarts. In legs:
+    linear rise, constant, linear fall, as in Hu et al. 2024, arXiv 2404.06395, section 4.
+
+    Args:
+        step: from 0.
+        warmup: steps of the rise.
+        steps: of the whole training.
+        leg: steps of a leg; 0 for a training without legs.
+    """
+    if leg:
+        step %= leg
+        left = (leg - step) / max(1.0, DECAY_SHARE * leg)
+        return min(1.0, (step + 1) / max(1, warmup), left)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "training.device: got cuda, but no CUDA device is here; set it to auto or cpu"
+        )
+    if name == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
+
+
+def _join_group(device: torch.device) -> tuple[int, int]:
+    """Join the processes that ``torchrun`` started; return own rank and their number."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return int(os.environ.get("RANK", "0")), ranks
+
+
+def _average_gradients(model: nn.Module, ranks: int) -> None:
+    """Give every rank the mean gradient, in one message: each costs more than its numbers."""
+    if ranks == 1:
+        return
+    # What does not learn is left out: a gradient of zero would still let its weights decay.
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        # A branch that one rank did not take still counts as zero for the mean.
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(message)
+    pieces = torch.split_with_sizes(message / ranks, [g.numel() for g in gradients])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view(gradient.shape))

@@ -1,0 +1,181 @@
+"""``ddmseg export`` and ``ddmseg segment --engine``, with a model too small to know anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from ddmseg.inference.engines import catalogue, engine
+from ddmseg.inference.engines.agreement import Agreement, check_image
+from ddmseg.inference.engines.graph import export_graph
+from ddmseg.inference.engines.runtimes import import_openvino
+from ddmseg.models.checkpoint import load_weights
+from installed import need
+from toy_head import everything_in, write_head
+
+
+@pytest.fixture(scope="session")
+def graph(tiny_model) -> bytes:
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    return export_graph(load_weights(tiny_model)[0])
+
+
+@pytest.fixture(autouse=True)
+def _exported(graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export once for all tests: it takes seconds."""
+    monkeypatch.setattr(engine, "export_graph", lambda model: graph)
+
+
+def facts(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def labels(folder: Path) -> np.ndarray:
+    return np.asarray(nib.load(folder / "scan_dseg.nii.gz").dataobj)
+
+
+def test_an_onnx_file_computes_the_coarse_logits(ddmseg, tiny_model, tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    out = tmp_path / "new" / "out"
+    outcome = ddmseg("export", tiny_model, "-o", out)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert everything_in(out) == ["tiny_encoder.json", "tiny_encoder.onnx"]
+    assert "labels agree with torch in 100.000% of voxels" in outcome.out
+    told = facts(out / "tiny_encoder.json")
+    model, card = load_weights(tiny_model)
+    image = check_image(model)
+    session = onnxruntime.InferenceSession(out / "tiny_encoder.onnx")
+    assert [output.name for output in session.get_outputs()] == told["outputs"]["names"]
+    (logits,) = session.run(["coarse_logits"], {told["input"]["name"]: image.numpy()})
+    with torch.no_grad():
+        wanted = model(image).movedim(1, -1).numpy()
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
+    assert told["outputs"]["coarse_logits"]["classes_freesurfer_id"] == list(card.labels)
+    assert told["model"]["weights_sha256"] == card.checksum
+    assert told["agreement_with_torch"]["labels"] >= 0.999
+    digest = hashlib.sha256((out / "tiny_encoder.onnx").read_bytes()).hexdigest()
+    assert told["files_sha256"] == {"tiny_encoder.onnx": digest}
+    assert "not for diagnosis" in told["notice"]
+
+
+def test_an_openvino_pair_computes_the_coarse_logits(ddmseg, tiny_model, tmp_path) -> None:
+    need("openvino")
+    outcome = ddmseg("export", tiny_model, "-o", tmp_path, "--format", "openvino")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert [p for p in everything_in(tmp_path) if p.startswith("tiny")] == [
+        f"tiny_encoder.{suffix}" for suffix in ("bin", "json", "xml")
+    ]
+    model, _ = load_weights(tiny_model)
+    told = facts(tmp_path / "tiny_encoder.json")
+    image = torch.randn(told["input"]["shape"], generator=torch.Generator().manual_seed(0))
+    assert list(image.shape) == [1, 1, 32, 32, 32]  # a training patch
+    compiled = (
+        import_openvino()
+        .Core()
+        .compile_model(tmp_path / "tiny_encoder.xml", "CPU", told["compile_with"])
+    )
+    with torch.no_grad():
+        wanted = model(image).movedim(1, -1).numpy()
+    np.testing.assert_allclose(compiled(image.numpy())[2], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_an_older_export_is_replaced_only_when_asked(ddmseg, tiny_model, tmp_path) -> None:
+    pytest.importorskip("onnxruntime")
+    old = tmp_path / "tiny_encoder.onnx"
+    old.write_text("old")
+    refused = ddmseg("export", tiny_model, "-o", tmp_path)
+    assert refused.code == 1
+    assert refused.error.startswith(f"{old} exists already; pass --overwrite")
+    assert old.read_text() == "old"
+    assert ddmseg("export", tiny_model, "-o", tmp_path, "--overwrite").code == 0
+    assert old.read_bytes() != b"old"
+
+
+def test_an_export_says_what_is_not_installed(ddmseg, tiny_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(catalogue.util, "find_spec", lambda name: None)
+    outcome = ddmseg("export", tiny_model, "-o", tmp_path / "out", "--format", "openvino")
+    assert outcome.code == 2
+    assert "pip install 'ddmseg[openvino]'" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["anatmy", "-o", "out"], "model: got 'anatmy' (did you mean 'anatomy'?)"),
+        (["anatomy", "-o", "out", "--format", "onx"], "got 'onx' (did you mean 'onnx'?)"),
+        (["anatomy", "-o", "out", "--precision", "int4"], "allowed are fp32, int8"),
+        (["anatomy"], "--output is missing"),
+    ],
+)
+def test_wrong_words_are_refused(ddmseg, words, told) -> None:
+    outcome = ddmseg("export", *words)
+    assert outcome.code == 2
+    assert told in outcome.error
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_scan_gets_the_same_labels_from_every_engine(segment, tmp_path, name) -> None:
+    need(*catalogue.KINDS[name].needs)
+    scan = write_head(tmp_path / "scan.nii.gz")
+    for chosen in ("torch", name):
+        # features kept from torch must not be taken for those of the engine
+        assert segment(scan, "-o", tmp_path / chosen, "--engine", chosen).code == 0
+    ours, theirs = labels(tmp_path / "torch"), labels(tmp_path / name)
+    assert ours.shape == theirs.shape
+    assert (ours == theirs).mean() >= 0.999
+    told = facts(tmp_path / name / "scan_receipt.json")
+    assert told["spent"]["engine"]["name"] == name
+    assert told["spent"]["engine"]["version"] == catalogue.KINDS[name].version
+    assert told["spent"]["engine"]["labels_as_torch"] >= 0.999
+    assert told["features_from_cache"] is False
+
+
+def test_the_receipt_names_torch_where_nothing_else_was_asked_for(segment, tmp_path) -> None:
+    assert segment(write_head(tmp_path / "scan.nii.gz"), "-o", tmp_path / "out").code == 0
+    told = facts(tmp_path / "out" / "scan_receipt.json")
+    assert told["spent"]["engine"] == {"name": "torch", "version": torch.__version__}
+
+
+def installed_eight_bits() -> None:
+    need(*catalogue.KINDS["openvino-int8"].needs)
+
+
+def test_eight_bits_are_there_by_name(segment, tmp_path) -> None:
+    installed_eight_bits()
+    scan = write_head(tmp_path / "scan.nii.gz")
+    for name in ("torch", "openvino-int8"):
+        outcome = segment(scan, "-o", tmp_path / name, "--engine", name, "--mode", "fast")
+        assert (outcome.code, outcome.errors) == (0, [])
+    told = facts(tmp_path / "openvino-int8" / "scan_receipt.json")["spent"]["engine"]
+    assert told["name"] == "openvino-int8"
+    assert told["labels_as_torch"] >= 0.95
+    assert 1e-3 < told["probability_difference"] < 0.2  # it is rounded, and no more
+    ours, theirs = labels(tmp_path / "torch"), labels(tmp_path / "openvino-int8")
+    assert ours.shape == theirs.shape
+    assert (ours == theirs).mean() >= 0.95
+
+
+def test_eight_bits_that_lose_too_much_are_refused(segment, tmp_path, monkeypatch) -> None:
+    installed_eight_bits()
+
+    monkeypatch.setattr(engine, "check", lambda model, encode: Agreement(0.5, 0.5, 0.5))
+    scan = write_head(tmp_path / "scan.nii.gz")
+    outcome = segment(scan, "-o", tmp_path / "out", "--engine", "openvino-int8", "--mode", "fast")
+    assert outcome.code == 2
+    assert "'openvino-int8' does not compute this model as torch does" in outcome.error
+    assert "agree with torch in 50.000% of voxels" in outcome.error
+    assert "use --engine torch" in outcome.error
+    assert not (tmp_path / "out" / "scan_receipt.json").exists()
+
+
+def test_an_unknown_engine_is_refused(segment, tmp_path) -> None:
+    outcome = segment(tmp_path / "scan.nii.gz", "-o", tmp_path, "--engine", "onx")
+    assert outcome.code == 2
+    assert "got 'onx' (did you mean 'onnx'?)" in outcome.error

@@ -1,0 +1,220 @@
+"""``ddmseg train``: to the end, to the minute, and to Ctrl-C, each time ready to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import ddmseg.datasets.sources as sources_module
+from ddmseg.cli.commands.train import StopRequest
+from ddmseg.models.checkpoint import load_state, load_weights
+from toy_head import head_affine, head_voxels
+from toy_source import ToySource
+
+CONFIG = """
+name = "toy"
+
+[model]
+widths = [4, 8, 16]
+embedding = 2
+mask_width = 4
+denoiser_width = 4
+mask_stride = 2
+
+[data]
+patch = [16, 16, 16]
+
+[sampling]
+steps = 1
+
+[training]
+steps = {steps}
+validate_every = 2
+validation_cases = 1
+warmup_steps = 1
+workers = 0
+threads = 1
+"""
+
+
+@pytest.fixture
+def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Train on toys; the list gets the folder that the command asked for."""
+    asked: list[str | None] = []
+
+    def make(settings: object, root: str | None = None, **run: object) -> ToySource:
+        asked.append(root)
+        return ToySource()
+
+    monkeypatch.setattr(sources_module, "make_source", make)
+    monkeypatch.setattr(ToySource, "drawn", 0)
+    monkeypatch.setattr(ToySource, "signal_at", None)
+    return asked
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "toy run.toml"
+    path.write_text(CONFIG.format(steps=4))
+    return path
+
+
+def test_training_leaves_weights_that_segment(ddmseg, toy_data, config, tmp_path) -> None:
+    import nibabel as nib
+
+    outcome = ddmseg("train", config, "-o", tmp_path / "run", "--data", tmp_path)
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert toy_data == [str(tmp_path)]
+    best = tmp_path / "run" / "best.safetensors"
+    _, card = load_weights(best)
+    sampled = card.scores["validation"]["sampled_dice"]
+    assert outcome.out == f"step 4 of 4; best weights (sampled Dice {sampled:.3f}): {best}\n"
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files >= {"settings.json", "curve.csv", "state.safetensors", "best.json"}
+    nib.Nifti1Image(head_voxels(), head_affine()).to_filename(tmp_path / "scan.nii")
+    done = ddmseg("segment", tmp_path / "scan.nii", "-o", tmp_path / "out", "--model", best)
+    assert done.code == 0
+
+
+def test_progress_tells_step_loss_and_dice(ddmseg, toy_data, config, tmp_path) -> None:
+    lines = ddmseg("train", config, "-o", tmp_path / "run").err.splitlines()
+    assert lines[0].startswith("step 1 of 4, loss ")
+    assert ", about " in lines[0]
+    assert lines[-1].startswith("step 4 of 4, loss ")
+    assert "sampled Dice 0." in lines[-1]
+
+
+def test_the_folder_has_a_default(ddmseg, toy_data, config, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ddmseg("train", config).code == 0
+    assert (tmp_path / "runs" / "toy" / "best.safetensors").is_file()
+    assert toy_data == [None]
+
+
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on(
+    ddmseg, toy_data, config, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(ToySource, "signal_at", 3)
+    handler = signal.getsignal(signal.SIGINT)
+    run = tmp_path / "my run"
+    outcome = ddmseg("train", config, "-o", run)
+    assert outcome.code == 130
+    assert "stopping after this step" in outcome.err
+    assert outcome.out.startswith("step 3 of 4; best weights (sampled Dice ")
+    how = f"ddmseg train '{config}' --resume -o '{run}'"
+    assert outcome.out.endswith(f"; go on with: {how}\n")
+    assert signal.getsignal(signal.SIGINT) is handler
+    _, numbers = load_state(run / "state.safetensors")
+    assert numbers["step"] == 3
+    resumed = ddmseg("train", config, "--resume", "-o", run)
+    assert resumed.code == 0
+    assert resumed.out.startswith("step 4 of 4")
+
+
+def test_a_stopped_and_resumed_run_is_the_run_that_was_not(
+    ddmseg, toy_data, config, tmp_path, monkeypatch
+) -> None:
+    ddmseg("train", config, "-o", tmp_path / "whole")
+    monkeypatch.setattr(ToySource, "drawn", 0)
+    monkeypatch.setattr(ToySource, "signal_at", 2)
+    ddmseg("train", config, "-o", tmp_path / "parts")
+    ddmseg("train", config, "-o", tmp_path / "parts", "--resume")
+    whole, _ = load_state(tmp_path / "whole" / "state.safetensors")
+    parts, _ = load_state(tmp_path / "parts" / "state.safetensors")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_second_ctrl_c_stops_at_once(capsys) -> None:
+    stop = StopRequest()
+
+    def press_twice() -> None:
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_the_last_minute_is_not_passed(ddmseg, toy_data, config, tmp_path) -> None:
+    outcome = ddmseg("train", config, "-o", tmp_path / "run", "--max-minutes", "1e-9")
+    assert outcome.code == 0
+    assert outcome.out.startswith("step 1 of 4; go on with: ddmseg train")
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_an_old_run_is_not_overwritten(ddmseg, toy_data, config, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.safetensors").write_bytes(b"precious")
+    outcome = ddmseg("train", config, "-o", tmp_path / "run")
+    assert outcome.code == 1
+    assert outcome.error == (
+        f"{tmp_path / 'run' / 'state.safetensors'} exists already; pass --resume to go on with "
+        "that run, or name another folder with -o"
+    )
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == b"precious"
+
+
+def test_nothing_to_resume_is_refused(ddmseg, toy_data, config, tmp_path) -> None:
+    outcome = ddmseg("train", config, "-o", tmp_path / "run", "--resume")
+    assert outcome.code == 1
+    assert "no training state to resume" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[training]\nstep = 3", "training.step: unknown setting (did you mean 'steps'?)"),
+        ("[training]\nsteps = 0", "training.steps: got 0; must be at least 1"),
+        ("[training", "not a TOML file"),
+    ],
+)
+def test_wrong_settings_are_wrong_usage(ddmseg, tmp_path, text, reason) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    outcome = ddmseg("train", tmp_path / "bad.toml", "-o", tmp_path / "run")
+    assert outcome.code == 2
+    assert reason in outcome.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_are_not_there_are_refused(ddmseg, tmp_path) -> None:
+    outcome = ddmseg("train", tmp_path / "no.toml")
+    assert outcome.code == 2
+    assert "no such settings file" in outcome.error
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_minutes_must_be_above_zero(ddmseg, config, minutes) -> None:
+    outcome = ddmseg("train", config, "--max-minutes", minutes)
+    assert outcome.code == 2
+    assert outcome.error == f"max-minutes: got {float(minutes):g}; it must be above 0"
+
+
+def test_data_that_are_not_there_are_refused(ddmseg, config, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("DDMSEG_DATA", raising=False)
+    outcome = ddmseg("train", config, "-o", tmp_path / "run")
+    assert outcome.code == 1
+    assert "--data" in outcome.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_line(ddmseg, toy_data, config, tmp_path, monkeypatch) -> None:
+    import ddmseg.training.trainer as training_module
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training_module, "replace_file", full)
+    outcome = ddmseg("train", config, "-o", tmp_path / "run")
+    assert outcome.code == 1
+    assert outcome.error == (
+        f"cannot write {tmp_path / 'run'}: No space left on device; "
+        "mend that and go on with --resume"
+    )

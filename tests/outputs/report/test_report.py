@@ -1,0 +1,229 @@
+"""The page: complete in itself, escaped, the same every time, and true to its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.outputs.report.page import render_report
+from ddmseg.outputs.report.volumes import format_ml, volume_tables
+from ddmseg.quality.segmentation import Quality, StructureVolume
+
+ATTACK = "<script>alert('x')</script>&\"$title"
+VOID = {"meta", "input", "image", "use", "path", "br", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID or tag == "path":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def quality(**changes) -> Quality:
+    return dataclasses.replace(Quality("pass", 0.91, {}, [], 10, 4), **changes)
+
+
+def test_the_page_is_well_formed(make_segmentation) -> None:
+    page = Page(render_report(make_segmentation()))
+    assert page.open == []
+
+
+def test_the_page_needs_nothing_from_outside(make_segmentation) -> None:
+    html = render_report(make_segmentation())
+    page = Page(html)
+    links = [
+        value
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("href", "src", "xlink:href", "action", "srcset")
+    ]
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert not page.all("link")
+    assert "http" not in html
+    assert "@import" not in html
+    assert not re.search(r"url\(", html)
+    assert "fetch(" not in html
+
+
+def test_every_picture_that_is_shown_is_stored(make_segmentation) -> None:
+    page = Page(render_report(make_segmentation()))
+    stored = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(stored) == len(set(stored))
+    shown = {attributes["href"][1:] for attributes in page.all("use")}
+    assert shown <= set(stored)
+    for kind in ("grey", "lines", "uncertainty", "discrepancy"):
+        for plane in ("axial", "coronal", "sagittal"):
+            assert f"{kind}-{plane}-0" in shown
+
+
+@pytest.mark.parametrize("verdict", ["pass", "warn", "fail"])
+def test_every_verdict_says_that_it_is_for_research_only(make_segmentation, verdict) -> None:
+    page = Page(render_report(make_segmentation(quality=quality(verdict=verdict))))
+    assert page.text.count("Research use only, not for diagnosis.") == 2
+    assert f"verdict {verdict}" in [item.get("class") for item in page.all("section")]
+
+
+def test_reasons_dice_and_effort_are_told(make_segmentation) -> None:
+    told = quality(verdict="warn", expected_dice=0.734, reasons=["The scan is cut.", "It is dark."])
+    text = Page(render_report(make_segmentation(quality=told))).text
+    assert "Look first" in text
+    assert "0.73" in text
+    assert "The scan is cut." in text
+    assert "It is dark." in text
+    assert "10 steps × 4 samples" in text
+
+
+def test_the_coarse_head_alone_is_called_so(make_segmentation) -> None:
+    text = Page(render_report(make_segmentation(quality=quality(steps=0, samples=0)))).text
+    assert "coarse head" in text
+
+
+def test_an_unknown_expected_dice_is_called_so(make_segmentation) -> None:
+    text = Page(render_report(make_segmentation(quality=quality(expected_dice=float("nan"))))).text
+    assert "not known" in text
+    assert "nan" not in text
+
+
+def test_whatever_comes_from_outside_is_escaped(make_segmentation) -> None:
+    plain = make_segmentation(quality=quality(verdict="fail", reasons=[ATTACK]))
+    attacked = dataclasses.replace(
+        plain,
+        scan=Volume(plain.scan.data, plain.scan.affine, ATTACK),
+        volumes=[dataclasses.replace(row, name=ATTACK) for row in plain.volumes],
+        receipt={ATTACK: ATTACK, "model": ATTACK, "settings": {"mode": ATTACK, ATTACK: [ATTACK]}},
+    )
+    html = render_report(attacked)
+    page = Page(html)
+    assert len(page.all("script")) == 1
+    assert "<script>alert" not in html
+    assert page.text.count("alert('x')") > 8
+    assert page.open == []
+
+
+def test_no_time_gets_into_the_page_and_it_is_the_same_twice(make_segmentation) -> None:
+    first, second = make_segmentation(), make_segmentation()
+    slower = dataclasses.replace(
+        second, receipt={**second.receipt, "seconds": {"encode": 99.25}, "encode_seconds": 77.5}
+    )
+    html = render_report(first)
+    assert html == render_report(slower)
+    assert "99.25" not in html
+
+
+def test_the_receipt_is_shown_row_by_row(make_segmentation) -> None:
+    text = Page(render_report(make_segmentation())).text
+    assert "settings.mode" in text
+    assert "settings.steps" in text
+
+
+def test_facts_of_the_scan_are_told(make_segmentation) -> None:
+    text = Page(render_report(make_segmentation(spacing_mm=(4.0, 4.0, 4.5)))).text
+    for fact in ("24 × 30 × 20", "4 × 4 × 4.5 mm", "RAS", "anatomy", "auto"):
+        assert fact in text
+
+
+def test_structures_are_in_the_legend_and_have_a_colour(make_segmentation) -> None:
+    html = render_report(make_segmentation())
+    buttons = {item["data-structure"] for item in Page(html).all("button")}
+    assert buttons == {"s2", "s41", "s53"}
+    for index in (2, 41, 53):
+        assert re.search(rf"\.s{index}\{{--c:#[0-9a-f]{{6}}\}}", html)
+
+
+def test_a_scan_without_any_structure_has_a_page(make_segmentation) -> None:
+    plain = make_segmentation(quality=quality(verdict="fail", reasons=["Nothing was found."]))
+    nothing = LabelMap(np.zeros_like(plain.labels.data), plain.labels.affine)
+    html = render_report(dataclasses.replace(plain, labels=nothing, volumes=[]))
+    text = Page(html).text
+    assert "No structure was found in this scan." in text
+    assert "No volumes were measured." in text
+
+
+@pytest.mark.parametrize(
+    ("ml", "text"),
+    [(1234.4, "1234"), (231.4, "231"), (18.26, "18.3"), (0.613, "0.61"), (0, "0.00")],
+)
+def test_volumes_have_about_three_digits(ml, text) -> None:
+    assert format_ml(ml) == text
+
+
+def row(index: int, ml: float) -> StructureVolume:
+    return StructureVolume(index, f"Structure {index}", ml, 0.9 * ml, 1.2 * ml)
+
+
+def test_bars_and_whiskers_are_shares_of_the_axis() -> None:
+    html = volume_tables([row(17, 4.0)], quality())
+    assert "5 ml" in html
+    assert 'style="width:80.00%"' in html
+    assert 'style="left:72.00%;width:24.00%"' in html
+
+
+def test_small_structures_get_an_axis_of_their_own() -> None:
+    rows = [row(2, 230.0), row(41, 225.0), row(17, 4.1), row(53, 4.0), row(26, 0.6)]
+    html = volume_tables(rows, quality())
+    assert html.count("<table") == 2
+    large, small = html.split("</table>")[:2]
+    assert "300 ml" in large
+    assert "Structure 17" not in large
+    assert "5 ml" in small
+    assert "Structure 26" in small
+
+
+def test_structures_of_like_size_share_one_axis() -> None:
+    assert volume_tables([row(17, 4.1), row(53, 4.0)], quality()).count("<table") == 1
+
+
+def test_expected_dice_stands_beside_its_structure_or_is_missing() -> None:
+    known = quality(
+        expected_dice_by_structure={"Structure 17": 0.876, "Structure 26": float("nan")}
+    )
+    html = volume_tables([row(17, 4.1), row(53, 4.0), row(26, 1.0)], known)
+    first, second, third = html.split("<tbody>")[1].split("</tr>")[:3]
+    assert "0.88" in first
+    assert "–</td>" in second
+    assert "–</td>" in third
+
+
+def test_a_volume_of_0_has_a_row() -> None:
+    html = volume_tables([row(17, 0.0)], quality())
+    assert 'style="width:0.00%"' in html
+
+
+def test_the_page_of_a_real_head_is_below_3_mb(make_segmentation) -> None:
+    with resources.as_file(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz") as path:
+        scan = read_volume(path)
+    made_up = make_segmentation(shape=scan.shape, spacing_mm=scan.spacing_mm)
+    html = render_report(dataclasses.replace(made_up, scan=scan))
+    assert 300_000 < len(html.encode()) < 3_000_000

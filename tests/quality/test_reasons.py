@@ -1,0 +1,191 @@
+"""Reasons are sentences that carry a code, and the code says the same as the sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from importlib import resources
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ddmseg.imaging.nifti_header import mended, place
+from ddmseg.imaging.postprocess import Cleaning
+from ddmseg.imaging.steps import FillSlices, Turn
+from ddmseg.imaging.volume import Volume
+from ddmseg.models.checkpoint import Card
+from ddmseg.quality.assessment import _dice
+from ddmseg.quality.plausibility import empty_slices, implausible, turned
+from ddmseg.quality.reasons import Reason, about_structures, on_side, reason_code
+from ddmseg.quality.segmentation import StructureVolume
+from ddmseg.quality.training_range import Profile, outside_training
+
+I18N = resources.files("ddmseg.review") / "static" / "i18n"
+LEFT, RIGHT = "Left-Hippocampus", "Right-Hippocampus"
+
+
+def words(language: str) -> dict[str, str]:
+    return json.loads((I18N / f"{language}.json").read_text(encoding="utf-8"))
+
+
+def in_words(told: dict, text: dict[str, str]) -> str:
+    """Say a code as the page does, but for the names of structures."""
+    code, values = told["code"], dict(told["values"])
+    for name, value in values.items():
+        if name.startswith("dice"):
+            values[name] = f"{value:.2f}"
+        elif name in ("side", "face"):
+            values[name] = text[f"reason.{name}.{value}"]
+        elif isinstance(value, float):
+            values[name] = f"{value:g}"
+    if code == "on_side":
+        values["reason"] = in_words(values["reason"], text)
+    if "structures" in values:
+        item = text[f"reason.{code}.item"]
+        listed = []
+        for one in values["structures"]:
+            shown = {k: f"{v:g}" if isinstance(v, int | float) else v for k, v in one.items()}
+            if "face" in one:
+                shown["face"] = text[f"reason.face.{one['face']}"]
+            if "dice" in one:
+                shown["dice"] = f"{one['dice']:.2f}"
+            if code == "asymmetric":
+                shown["name"] = one["name"].removeprefix("Left-")
+            listed.append(item.format(**shown))
+        more = text["reason.more"].format(count=values["more"]) if values["more"] else ""
+        values["structures"] = text["reason.comma"].join(listed) + more
+    return text[f"reason.{code}"].format(**values)
+
+
+def odd_head() -> list[str]:
+    """Every reason that looking at the scan and its labels can give."""
+    data = np.random.default_rng(0).random((60, 70, 50), np.float32)
+    scan = Volume(np.minimum(data, 0.9), np.diag([1.0, 1.0, 8.0, 1.0]), "scan")
+    labels = np.zeros(data.shape, np.int32)
+    labels[10:, 10:-10, 10:-10] = 2
+    volumes = [
+        StructureVolume(17, LEFT, 0.5, 0.4, 0.6),
+        StructureVolume(53, RIGHT, 30.0, 29.0, 31.0),
+        StructureVolume(2, "Left-Cerebral-White-Matter", 250.0, 240.0, 260.0),
+        StructureVolume(41, "Right-Cerebral-White-Matter", 150.0, 140.0, 160.0),
+    ]
+    card = Card("toy", (0, 17), {"data": {"kind": "label_maps"}})
+    cleaning = Cleaning(pieces={17: 2, 4: 3}, open_holes_ml=(1234.5, 2.13))
+    crop = Card("toy", (0, 2), {"data": {"kind": "hippocampus"}})
+    usual = Volume(data, np.eye(4), "crop")
+    gaps = [FillSlices(1, (9, 10), (20, 21, 22))]
+    return [
+        *turned([Turn(31.4, 2.345, 1.0, (9, 9, 9))]),
+        *empty_slices(gaps),
+        *implausible(card, scan, labels, volumes, cleaning),
+        *implausible(crop, usual, labels, [], None),
+    ]
+
+
+def unlike_training() -> list[str]:
+    """Every reason that the card's training range can give."""
+    features = {"mean": [0.0, 0.0], "deviation": [1.0, 1.0], "largest_distance": 2.0}
+    ranges = {"p05": [0.1, 0.2], "p50": [0.4, 0.5], "contrast": [-0.2, 0.4]}
+    told = {"thickest_mm": 6.5, "intensities": ranges, "features": features}
+    card = Card("toy", (0, 17), {}, calibration={"training_range": told})
+    seen = {"p05": 0.31, "p50": 0.45, "contrast": -0.612}
+    return list(outside_training(card, Profile(seen, np.array([5.0, 5.005]))))
+
+
+def contradicted() -> list[str]:
+    """Every reason that a NIfTI header can give."""
+    las, away = np.diag([-1.0, 1, 1, 1]), np.eye(4)
+    away[:3, :3], away[0, 3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]], 3.25
+    found: list[str] = []
+    for qform, codes, fields in [
+        (np.eye(4), (0, 0), {}),
+        (las, (1, 1), {"pixdim": [-1, 2, 1, 1, 0, 0, 0, 0]}),
+        (away, (1, 1), {}),
+        (np.eye(4), (1, 1), {"quatern_b": 5.0}),
+        (np.eye(4), (0, 1), {"pixdim": [-3, 1, 1, 1, 0, 0, 0, 0], "xyzt_units": 3}),
+    ]:
+        header = nib.Nifti1Header()
+        header.set_data_shape((9, 9, 9))
+        header.set_qform(qform, 1)
+        header.set_sform(np.eye(4), 1)
+        header["sform_code"], header["qform_code"] = codes
+        for name, value in fields.items():
+            header[name] = value
+        better, notes = mended(header, "scan")
+        found += [*notes, *place(better, "scan")[1]]
+    return found
+
+
+def judged() -> list[str]:
+    """The reasons of the verdict itself, and those of a head whose sides were cut out."""
+    named = [(name, {"name": name}) for name in ("CSF", LEFT, RIGHT, "a", "b", "c", "d")]
+    weak = [(f"{LEFT} (0.40)", {"name": LEFT, "dice": 0.4})]
+    low = Reason("the expected Dice is 0.70, below 0.80", "expected_dice_low", _dice(0.7, 0.8))
+    divided = "the samples disagree: their mean Dice with the answer is 0.50, below 0.80"
+    begin = "the image supports these structures poorly"
+    return [
+        Reason("no structure was found in the scan", "nothing_found", {}),
+        low,
+        about_structures(begin, "weak_structures", weak),
+        about_structures("not found", "not_found", named),
+        Reason(divided, "samples_disagree", _dice(0.5, 0.8)),
+        on_side("left", low),
+        Reason("no hippocampus was found on the right side", "side_missing", {"side": "right"}),
+    ]
+
+
+SQUARED = {("2", "brain_cut"), ("2", "structures_cut")}
+"""Of cm2 and mm2, which are words in Chinese."""
+EVERY = [*contradicted(), *odd_head(), *unlike_training(), *judged()]
+
+
+@pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)
+def test_the_code_says_what_the_sentence_says(reason):
+    assert in_words(reason_code(reason), words("en")) == reason
+
+
+@pytest.mark.parametrize("reason", EVERY, ids=lambda reason: reason.code)
+def test_it_can_be_said_in_chinese(reason):
+    told = in_words(reason_code(reason), words("zh"))
+    assert re.search(r"[一-鿿]", told)
+    assert not re.search(r"[{}]", told)
+    assert re.findall(r"\d+(?:\.\d+)?", told) == [
+        n for n in re.findall(r"\d+(?:\.\d+)?", in_words(reason_code(reason), words("en")))
+        if (n, reason.code) not in SQUARED
+    ]  # fmt: skip
+
+
+def test_every_word_for_a_reason_has_a_reason():
+    codes = {reason.code for reason in EVERY}
+    keys = {key.split(".")[1] for key in words("en") if key.startswith("reason.")}
+    assert keys - codes == {"left", "comma", "more", "side", "face"}
+    assert codes <= keys
+
+
+def test_a_reason_is_a_sentence_for_whoever_knows_no_codes():
+    reason = EVERY[0]
+    assert isinstance(reason, str)
+    assert json.loads(json.dumps([reason])) == [str(reason)]
+    assert f"{reason}" == "".join(reason)
+
+
+def test_a_copy_keeps_its_code():
+    for reason in EVERY:
+        for twin in (copy.copy(reason), copy.deepcopy(reason)):
+            assert (twin, reason_code(twin)) == (reason, reason_code(reason))
+
+
+def test_codes_are_ready_for_json_and_sentences_alone_have_none():
+    told = [reason_code(reason) for reason in EVERY]
+    assert json.loads(json.dumps(told)) == told
+    assert reason_code("it is odd") is None
+    told = reason_code(on_side("left", "it is odd"))
+    assert told["values"] == {"side": "left", "sentence": "it is odd", "reason": None}
+
+
+def test_long_lists_end_with_how_many_more():
+    (reason,) = [one for one in EVERY if one.code == "not_found"]
+    assert reason.endswith("a, b and 2 more")
+    assert (len(reason.values["structures"]), reason.values["more"]) == (5, 2)

@@ -1,0 +1,148 @@
+"""Scores of coarse and sampled masks, against hand-made ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddmseg.models.settings import SamplingSettings
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.training import validation
+from ddmseg.training.validation import mean_dice, validate
+from toys import BoxSource, tiny_model, tiny_settings
+
+CPU = torch.device("cpu")
+
+
+def score(model, examples=None, **sampling):
+    settings = replace(tiny_settings(), sampling=SamplingSettings(**{"steps": 2, **sampling}))
+    return validate(model, examples or BoxSource().validation_examples(2), settings, CPU)
+
+
+# Dice
+
+
+def test_dice_by_hand():
+    truth = torch.tensor([[0, 1, 1], [2, 2, 2]])
+    answer = torch.tensor([[1, 1, 0], [2, 2, 0]])
+    # class 1: 2*1/(2+2); class 2: 2*2/(3+2)
+    assert mean_dice(answer, truth, 3) == pytest.approx((0.5 + 0.8) / 2)
+
+
+def test_dice_of_what_is_not_there():
+    empty, one = torch.zeros(3, 3, dtype=torch.int64), torch.ones(3, 3, dtype=torch.int64)
+    assert mean_dice(empty, empty, 3) == 1.0
+    assert mean_dice(one, empty, 3) == 1.0  # no foreground in the truth to score
+    assert mean_dice(empty, one, 3) == 0.0
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5))
+def test_dice_laws(seed, classes):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randint(0, classes, (2, 4, 4), generator=generator)
+    assert mean_dice(a, a, classes) == 1.0
+    assert 0 <= mean_dice(a, b, classes) <= 1
+    if torch.equal(torch.unique(a), torch.unique(b)):
+        assert mean_dice(a, b, classes) == pytest.approx(mean_dice(b, a, classes))
+
+
+def test_it_is_the_dice_of_our_metrics():
+    from ddmseg.maths.metrics import dice
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randint(0, 3, (2, 6, 6), generator=generator)
+    by_class = [float(dice((a == k).numpy(), (b == k).numpy())) for k in (1, 2)]
+    assert mean_dice(a, b, 3) == pytest.approx(sum(by_class) / 2)
+
+
+# A model
+
+
+class Oracle(DiscrepancyDiffusionSegmenter):
+    """A plain network that reads the answer off the image, or sees nothing at all."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        super().__init__(2, 1, 3, widths=(4, 8, 8), diffusion=False)
+        self.blind = blind
+
+    def encode(self, image: torch.Tensor) -> Encoding:
+        labels = image[:, 0].round().long() * (not self.blind)
+        logits = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
+        return replace(super().encode(image), coarse=logits)
+
+
+def exact_examples() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images that are their own labels, of unequal shapes."""
+    examples = []
+    for size in (16, 24):
+        labels = torch.zeros(size, size, dtype=torch.int64)
+        labels[4:8, 4:8], labels[8:12, 4:8] = 1, 2
+        examples.append((labels[None].float(), labels))
+    return examples
+
+
+def test_a_perfect_and_an_empty_model():
+    perfect, empty = (
+        validate(Oracle(blind=blind), exact_examples(), tiny_settings(), CPU)
+        for blind in (False, True)
+    )
+    assert perfect.as_dict() == {"coarse_dice": 1.0, "sampled_dice": 1.0, "all_empty": False}
+    assert empty.as_dict() == {"coarse_dice": 0.0, "sampled_dice": 0.0, "all_empty": True}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_it_repeats_itself_and_leaves_no_gradient(dims):
+    model = tiny_model(dims=dims)
+    examples = BoxSource(dims).validation_examples(2)
+    scores = score(model, examples)
+    assert scores == score(model, examples)
+    assert 0 <= scores.sampled_dice <= 1
+    assert scores.sampled_dice != scores.coarse_dice
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_a_plain_network_has_its_coarse_dice_twice():
+    scores = score(tiny_model(diffusion=False))
+    assert scores.sampled_dice == scores.coarse_dice
+
+
+def test_one_sampled_mask_that_is_not_empty_is_enough():
+    model = tiny_model()
+    assert not score(model).all_empty
+    with torch.no_grad():  # both heads now say background everywhere
+        for head in (model.image_encoder.head, model.denoiser.fine_head):
+            head.logits.bias.copy_(torch.tensor([100.0, 0.0, 0.0]))
+    assert score(model).all_empty
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"sampler": "ddpm", "steps": 4},
+        {"steps": 7},
+        {"guidance": "energy", "guidance_scale": 3.0, "steps": 4},
+        {"guidance": "classifier_free", "guidance_scale": 2.0},
+    ],
+    ids=str,
+)
+def test_masks_are_sampled_as_the_settings_say(monkeypatch, sampling):
+    calls = []
+
+    class Spy(validation.MaskSampler):
+        def __call__(self, **options):
+            calls.append((self.guidance, options["sampler"], options["steps"]))
+            return super().__call__(**options)
+
+    monkeypatch.setattr(validation, "MaskSampler", Spy)
+    model = tiny_model()
+    score(model, **sampling)
+    guidance, sampler, steps = calls[0]
+    assert sampler == sampling.get("sampler", "ddim")
+    assert steps == sampling.get("steps", 2)
+    assert guidance.kind == sampling.get("guidance", "none")
+    assert guidance.scale == sampling.get("guidance_scale", 1.0)
