@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.atomic import atomic_write
 from ddmseg_lab.provenance import provenance
 
 WEIGHTS = "weights"

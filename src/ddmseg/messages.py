@@ -11,8 +11,8 @@ import sys
 import traceback
 from typing import Literal
 
+from ddmseg.atomic import system_reason
 from ddmseg.errors import DdmsegError, OutputError, printable
-from ddmseg.imaging.atomic import system_reason
 
 _NO_MEMORY = ("can't allocate memory", "out of memory")
 """How torch says it, on the CPU and on a GPU."""

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.imaging import atomic
+from ddmseg import atomic
 from toy_head import PROMISED, everything_in, head_affine, head_voxels, write_head
 
 FILES = len(PROMISED)

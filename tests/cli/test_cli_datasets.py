@@ -9,8 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ddmseg.datasets import adni
-from ddmseg.datasets import lpba40_files as lpba40
+from ddmseg.datasets import adni, lpba40
 from ddmseg.datasets.patches import PatchSource
 from ddmseg.evaluation.labels import load_label_table
 from ddmseg.imaging.labels import structure

@@ -1,4 +1,4 @@
-"""``ddmseg export`` and ``ddmseg segment --engine``, with a model too small to know anything."""
+"""``ddmseg export``, with a model too small to know anything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from ddmseg.inference.engines import catalogue, engine
-from ddmseg.inference.engines.agreement import Agreement, check_image
+from ddmseg.inference.engines.agreement import check_image
 from ddmseg.inference.engines.graph import export_graph
 from ddmseg.inference.engines.runtimes import import_openvino
 from ddmseg.models.checkpoint import load_weights
 from installed import need
-from toy_head import everything_in, write_head
+from toy_head import everything_in
 
 
 @pytest.fixture(scope="session")
@@ -118,64 +118,3 @@ def test_wrong_words_are_refused(ddmseg, words, told) -> None:
     outcome = ddmseg("export", *words)
     assert outcome.code == 2
     assert told in outcome.error
-
-
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_a_scan_gets_the_same_labels_from_every_engine(segment, tmp_path, name) -> None:
-    need(*catalogue.KINDS[name].needs)
-    scan = write_head(tmp_path / "scan.nii.gz")
-    for chosen in ("torch", name):
-        # features kept from torch must not be taken for those of the engine
-        assert segment(scan, "-o", tmp_path / chosen, "--engine", chosen).code == 0
-    ours, theirs = labels(tmp_path / "torch"), labels(tmp_path / name)
-    assert ours.shape == theirs.shape
-    assert (ours == theirs).mean() >= 0.999
-    told = facts(tmp_path / name / "scan_receipt.json")
-    assert told["spent"]["engine"]["name"] == name
-    assert told["spent"]["engine"]["version"] == catalogue.KINDS[name].version
-    assert told["spent"]["engine"]["labels_as_torch"] >= 0.999
-    assert told["features_from_cache"] is False
-
-
-def test_the_receipt_names_torch_where_nothing_else_was_asked_for(segment, tmp_path) -> None:
-    assert segment(write_head(tmp_path / "scan.nii.gz"), "-o", tmp_path / "out").code == 0
-    told = facts(tmp_path / "out" / "scan_receipt.json")
-    assert told["spent"]["engine"] == {"name": "torch", "version": torch.__version__}
-
-
-def installed_eight_bits() -> None:
-    need(*catalogue.KINDS["openvino-int8"].needs)
-
-
-def test_eight_bits_are_there_by_name(segment, tmp_path) -> None:
-    installed_eight_bits()
-    scan = write_head(tmp_path / "scan.nii.gz")
-    for name in ("torch", "openvino-int8"):
-        outcome = segment(scan, "-o", tmp_path / name, "--engine", name, "--mode", "fast")
-        assert (outcome.code, outcome.errors) == (0, [])
-    told = facts(tmp_path / "openvino-int8" / "scan_receipt.json")["spent"]["engine"]
-    assert told["name"] == "openvino-int8"
-    assert told["labels_as_torch"] >= 0.95
-    assert 1e-3 < told["probability_difference"] < 0.2  # it is rounded, and no more
-    ours, theirs = labels(tmp_path / "torch"), labels(tmp_path / "openvino-int8")
-    assert ours.shape == theirs.shape
-    assert (ours == theirs).mean() >= 0.95
-
-
-def test_eight_bits_that_lose_too_much_are_refused(segment, tmp_path, monkeypatch) -> None:
-    installed_eight_bits()
-
-    monkeypatch.setattr(engine, "check", lambda model, encode: Agreement(0.5, 0.5, 0.5))
-    scan = write_head(tmp_path / "scan.nii.gz")
-    outcome = segment(scan, "-o", tmp_path / "out", "--engine", "openvino-int8", "--mode", "fast")
-    assert outcome.code == 2
-    assert "'openvino-int8' does not compute this model as torch does" in outcome.error
-    assert "agree with torch in 50.000% of voxels" in outcome.error
-    assert "use --engine torch" in outcome.error
-    assert not (tmp_path / "out" / "scan_receipt.json").exists()
-
-
-def test_an_unknown_engine_is_refused(segment, tmp_path) -> None:
-    outcome = segment(tmp_path / "scan.nii.gz", "-o", tmp_path, "--engine", "onx")
-    assert outcome.code == 2
-    assert "got 'onx' (did you mean 'onnx'?)" in outcome.error

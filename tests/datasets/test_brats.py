@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.datasets import brats_files as brats
+from ddmseg.datasets import brats
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.person_split import split_by_person
 from ddmseg.errors import ScanError, UsageError

@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 
 from ddmseg import datasets
-from ddmseg.datasets import bids, malc2012
-from ddmseg.datasets import hippocampus_files as hippocampus
-from ddmseg.datasets import ibsr18_files as ibsr18
-from ddmseg.datasets import label_maps_files as label_maps
+from ddmseg.datasets import bids, hippocampus, ibsr18, label_maps, malc2012
 from ddmseg.datasets.case import Case, data_folder, nifti_stem
 from ddmseg.datasets.split_tables import read_split, split_cases
 from ddmseg.errors import ScanError, UsageError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 
-from ddmseg.datasets import lpba40_files as lpba40
+from ddmseg.datasets import lpba40
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.split_tables import read_split, split_cases
 from ddmseg.errors import ScanError

@@ -13,15 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmseg.datasets import brats_files as brats
-from ddmseg.datasets import lpba40_files as lpba40
+from ddmseg.datasets import brats, lpba40
 from ddmseg.datasets.lpba40 import CLASSES, LABELS, MIRRORED
 from ddmseg.datasets.patches import PatchSource, Shelf, cut, draw_middle
 from ddmseg.datasets.sources import labelled_source, make_source
 from ddmseg.errors import ScanError, SettingsError, UsageError
 from ddmseg.imaging.labels import mirror_index, structure
 from ddmseg.models.settings import DataSettings, ModelSettings, RowSettings, Settings
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from real_sets import write_brats, write_brats_case, write_lpba40
 
 PATCH = (16, 16, 16)
@@ -68,7 +67,7 @@ def test_the_whole_set_gives_26_4_and_10(tmp_path, monkeypatch):
     from ddmseg.datasets.case import Case
 
     everyone = [Case(f"S{n:02d}", (), Path("x"), f"S{n:02d}") for n in range(1, 41)]
-    monkeypatch.setattr(module.lpba40, "list_cases", lambda root: everyone)
+    monkeypatch.setattr(module, "list_cases", lambda root: everyone)
     split = labelled_source(lpba()).split()
     assert {name: len(some) for name, some in split.items()} == {
         "train": 26,

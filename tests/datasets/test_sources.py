@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.datasets.ibsr18_files import FOLDS
+from ddmseg.datasets.ibsr18 import FOLDS
 from ddmseg.datasets.sources import labelled_source, make_source
 from ddmseg.datasets.subject import LabelledSource
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from real_sets import write_hippocampus, write_ibsr18
 
 

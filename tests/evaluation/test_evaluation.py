@@ -13,8 +13,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from ddmseg.errors import ScanError
 from ddmseg.evaluation.evaluate import check_same_grid, evaluate, structure_names
 from ddmseg.evaluation.labels import LabelTable, StructureIds, load_label_table
-from ddmseg.evaluation.scores import METRICS, Score
+from ddmseg.evaluation.scores import METRICS
 from ddmseg.imaging.volume import LabelMap
+from ddmseg.maths.case_scores import Score
 
 SPACING = (0.9, 1.5, 2.0)
 SHAPE = (18, 16, 14)

@@ -16,14 +16,13 @@ from ddmseg.errors import OutputError, ScanError, UsageError
 from ddmseg.evaluation.scores import (
     MEAN,
     METRICS,
-    Score,
     per_patient,
     read_scores,
-    score_case,
     summarise,
     write_scores,
     write_table,
 )
+from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.maths.statistics import bootstrap_interval
 
 NOTHING, FAR = math.nan, math.inf

@@ -281,7 +281,7 @@ def test_bad_settings_are_refused(change: dict[str, object], text: str) -> None:
 
 @pytest.mark.skipif("DDMSEG_DATA" not in os.environ, reason="DDMSEG_DATA names no data folder")
 def test_real_map_gives_every_structure() -> None:
-    from ddmseg.datasets import label_maps_files as label_maps
+    from ddmseg.datasets import label_maps
 
     case = label_maps.list_cases()[0]
     assert case.labels is not None

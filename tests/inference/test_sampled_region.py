@@ -12,7 +12,7 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.ensemble import Answer, sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from toys import tiny_model
 
 GRID = (32, 32, 24)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.monitoring.embedding import feature_columns, feature_table, mean_features
+from ddmseg.inference.scan_encoding import mean_features
+from ddmseg.monitoring.embedding import feature_columns, feature_table
 from ddmseg.networks.image_encoder import Encoding
 from toys import tiny_model
 

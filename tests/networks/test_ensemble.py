@@ -11,7 +11,7 @@ from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from toys import tiny_model
 
 SAMPLES = 5

@@ -182,7 +182,7 @@ def test_a_full_disk_refuses_and_leaves_nothing(open_spool, study, monkeypatch) 
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ddmseg.imaging.atomic._sync", full)
+    monkeypatch.setattr("ddmseg.atomic._sync", full)
     with pytest.raises(OutputError, match="the disk is full"):
         put(spool, study[0])
     monkeypatch.undo()

@@ -88,7 +88,7 @@ def test_a_full_disk_holds_as_well(open_spool, study, clock, monkeypatch) -> Non
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ddmseg.imaging.atomic._sync", full)
+    monkeypatch.setattr("ddmseg.atomic._sync", full)
     with pytest.raises(OutputError, match="the disk is full"):
         put(spool, study[1])
     monkeypatch.undo()

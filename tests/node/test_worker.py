@@ -13,8 +13,8 @@ import pydicom
 import pytest
 from pydicom.tag import BaseTag, tag_in_exception
 
+from ddmseg import atomic
 from ddmseg.errors import OutputError
-from ddmseg.imaging import atomic
 from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node import jobs, worker

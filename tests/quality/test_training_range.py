@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from ddmseg.errors import SettingsError
 from ddmseg.models.card import Card, thickest_mm
@@ -18,7 +16,6 @@ from ddmseg.quality.training_range import (
     Profile,
     intensity_statistics,
     outside_training,
-    profile_of,
     training_distance,
     training_range,
 )
@@ -50,19 +47,6 @@ def test_statistics_by_hand() -> None:
     assert found[CONTRAST] == pytest.approx(1.0 - 0.35)
     assert CONTRAST not in intensity_statistics(card_of(None), image, np.where(classes > 3, 0, 1))
     assert intensity_statistics(card_of(None), image, np.zeros_like(classes)) == {}
-
-
-def test_the_answer_on_the_grid_of_the_model_is_looked_at() -> None:
-    probabilities = torch.zeros(1, 6, 2, 3)
-    probabilities[0, 1] = 1.0
-    image = np.full((2, 3), 0.7, np.float32)
-    grid, answer = SimpleNamespace(image=image), SimpleNamespace(probabilities=probabilities)
-    features = np.ones(4, np.float32)
-    found = profile_of(
-        card_of(None), SimpleNamespace(prepared=grid, answer=answer, features=features)
-    )
-    assert found.intensities["p50"] == pytest.approx(0.7)
-    assert found.features is features
 
 
 def test_a_range_holds_its_examples_and_is_ready_for_json() -> None:

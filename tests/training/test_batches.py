@@ -20,11 +20,8 @@ from ddmseg.datasets.subject import padded
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import (
-    VALIDATION_SEED,
-    batches,
-    seeded,
-)
+from ddmseg.randomness import VALIDATION_SEED, seeded
+from ddmseg.training.batches import batches
 from toys import BoxSource
 
 

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddmseg.datasets import Case, malc2012, split_cases
-from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.datasets.hippocampus import read_example
 from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.subject import padded

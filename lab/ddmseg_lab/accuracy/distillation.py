@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, malc2012, split_cases
-from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.errors import UsageError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import dice
 from ddmseg.maths.uncertainty import expected_calibration_error
@@ -123,7 +123,7 @@ class Model:
         model, card = load_weights(model_path(name))
         if model.denoiser is None:
             raise UsageError(f"{name}: a plain network without diffusion; distil one with it")
-        return cls(Segmenter(model, card), sum(w.numel() for w in model.parameters()))
+        return cls(Segmenter(ModelStages(model, card)), sum(w.numel() for w in model.parameters()))
 
     @property
     def card(self) -> Card:

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, split_cases
-from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets import Case, hippocampus, split_cases
 from ddmseg.errors import UsageError
 from ddmseg.imaging.labels import protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.inference.cache import FeatureCache
+from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import StructureScore, evaluate_labels
 from ddmseg.models.checkpoint import Card, load_weights
@@ -97,8 +97,8 @@ class Method:
 def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, Method]:
     """Return the coarse head, joined samples and single samples at each number of steps."""
     cache = FeatureCache(None)  # one encoding serves all methods
-    joined = Segmenter(model, card, cache=cache)
-    alone = Segmenter(model, _without_coarse(card), cache=cache)
+    joined = Segmenter(ModelStages(model, card, cache=cache))
+    alone = Segmenter(ModelStages(model, _without_coarse(card), cache=cache))
     weights = short_checksum(card)
 
     def method(segmenter: Segmenter, **options: Any) -> Method:

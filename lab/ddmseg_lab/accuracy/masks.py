@@ -23,7 +23,7 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.volumes import interval_in_voxels
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt
 

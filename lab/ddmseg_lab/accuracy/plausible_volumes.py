@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ddmseg.datasets import hippocampus_files as hippocampus
-from ddmseg.datasets import label_maps_files as label_maps
+from ddmseg.atomic import atomic_write
+from ddmseg.datasets import hippocampus, label_maps
 from ddmseg.datasets.split_tables import split_cases
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.labels import (
     ANATOMY_LABELS,
     HIPPOCAMPUS_LABELS,

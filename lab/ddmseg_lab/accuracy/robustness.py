@@ -30,7 +30,7 @@ from ddmseg.imaging.nifti_write import write_map
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.reasons import reason_code
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg_lab.accuracy.anatomy import structure_dice
 from ddmseg_lab.measuring import (
     Options,

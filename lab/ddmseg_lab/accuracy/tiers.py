@@ -3,7 +3,7 @@
     python -m ddmseg_lab.accuracy.tiers --data DATA
 
 Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
-auto, diffusion and other engines; ``full``, the last rung of the ladder that mode auto climbs;
+auto and diffusion; ``full``, the last rung of the ladder that mode auto climbs;
 and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come intact
 and, so that auto has something to decide, degraded. Writes ``results/tiers.tsv`` (one row a
 scan and tier) and ``results/tiers.json``; a stopped run goes on.
@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, malc2012, split_cases
-from ddmseg.datasets import hippocampus_files as hippocampus
+from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.inference.sampled_region import SampledRegion
 from ddmseg.inference.segmenter import Segmenter
@@ -131,20 +130,20 @@ def tiers_here() -> list[Tier]:
 
 
 @cache
-def segmenter(model: str, engine: str, *, shortcuts: bool = True) -> Segmenter:
-    """Load a model once for each engine, and once to sample without shortcuts."""
-    loaded = Segmenter.load(model, device="cpu", engine=engine)
+def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
+    """Load a model once, and once to sample without shortcuts."""
+    loaded = Segmenter.load(model, device="cpu")
     if not shortcuts:
-        loaded.answering.find_region = SampledRegion.whole
-        assert loaded.model.denoiser is not None  # both models sample
-        loaded.model.denoiser.trusts_coarse_head = False
-        loaded.model.denoiser.estimate_tolerance = 0.0
+        loaded.model_stages.answering.find_region = SampledRegion.whole
+        assert loaded.model_stages.model.denoiser is not None  # both models sample
+        loaded.model_stages.model.denoiser.trusts_coarse_head = False
+        loaded.model_stages.model.denoiser.estimate_tolerance = 0.0
     return loaded
 
 
 def measure(scans: ScanSet, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
     """Segment one scan of a set in one condition and return its row."""
-    chosen = segmenter(scans.model, tier.engine, shortcuts=tier is not UNOPTIMISED)
+    chosen = segmenter(scans.model, shortcuts=tier is not UNOPTIMISED)
     case = scans.cases[number]
     with tempfile.TemporaryDirectory() as folder:
         path = case.images[0]

@@ -21,10 +21,13 @@ from torch import Tensor
 
 from ddmseg.datasets import malc2012, split_cases
 from ddmseg.datasets.hippocampus import HippocampusSource
+from ddmseg.datasets.source import Example
 from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.subject import padded
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.restoring import profile_of
+from ddmseg.inference.scan_encoding import mean_features
 from ddmseg.inference.scan_input import as_volume
 from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.inference.segmenter import Segmenter
@@ -32,7 +35,6 @@ from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
-from ddmseg.monitoring.embedding import mean_features
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.limits import Limits
@@ -40,10 +42,9 @@ from ddmseg.quality.training_range import (
     WIDENING,
     Profile,
     intensity_statistics,
-    profile_of,
     training_range,
 )
-from ddmseg.training.batches import Example, seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
 from ddmseg_lab.measuring import Options, run_command, say
 

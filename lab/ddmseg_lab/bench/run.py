@@ -94,7 +94,7 @@ def run_bench(plan: BenchPlan, report: Report | None = None) -> BenchResult:
         torch.set_num_threads(plan.threads)
     with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
         bench = Workbench(plan.model, Path(folder), device=plan.device, threads=plan.threads)
-        tiers = choose_tiers(plan.tiers, device=bench.device.type)
+        tiers = choose_tiers(plan.tiers)
         scans = find_bench_scans(plan.scans)
         identity = measured_with(bench.card, bench.device.type)
         table = _open_table(plan, identity)

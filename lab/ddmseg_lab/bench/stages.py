@@ -27,7 +27,7 @@ class NetworkStages:
     """What is timed of the network on one scan.
 
     Args:
-        segmenter: with torch as engine.
+        segmenter: of the model.
         path: of the scan.
 
     Raises:
@@ -57,16 +57,17 @@ class NetworkStages:
     def _plain_pass(self) -> object:
         assert self._begun.prepared is not None
         image = torch.from_numpy(self._begun.prepared.image)[None, None]
-        return self._segmenter.model.encode(image.to(self._segmenter.device))
+        own = self._segmenter.model_stages
+        return own.model.encode(image.to(own.device))
 
     @torch.inference_mode()
     def _encode(self) -> EncodedScan:
-        memory = self._segmenter.plan_memory(self._begun)
-        return self._segmenter.encode(self._begun, memory, cached=False)
+        memory = self._segmenter.model_stages.plan_memory(self._begun)
+        return self._segmenter.model_stages.encode(self._begun, memory, cached=False)
 
     @torch.inference_mode()
     def _sample(self) -> object:
-        draw = self._segmenter.answering.draw
+        draw = self._segmenter.model_stages.answering.draw
         return draw(self._encoded, self._options, _silent, SAMPLE_STEPS_DRAW)
 
     @cached_property

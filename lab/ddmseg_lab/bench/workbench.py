@@ -50,23 +50,23 @@ class Workbench:
         self.folder = folder
         self._device = device
         self._threads = threads
-        self._segmenters: dict[tuple[str, str], Segmenter] = {}
+        self._segmenters: dict[str, Segmenter] = {}
         self._warm: set[tuple[str, str]] = set()
         self._full: tuple[str, Ids] | None = None
         self._stages: tuple[str, NetworkStages] | None = None
         self.card = self.segmenter().card
 
-    def segmenter(self, engine: str = "torch", model: str | None = None) -> Segmenter:
+    def segmenter(self, model: str | None = None) -> Segmenter:
         """Return a loaded model."""
-        key = (engine, model or self.model)
-        if key not in self._segmenters:
-            self._segmenters[key] = Segmenter.load(key[1], device=self._device, engine=engine)
-        return self._segmenters[key]
+        name = model or self.model
+        if name not in self._segmenters:
+            self._segmenters[name] = Segmenter.load(name, device=self._device)
+        return self._segmenters[name]
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.segmenter().device
+        return self.segmenter().model_stages.device
 
     def run_tier(self, scan: BenchScan, tier: Tier) -> Costs:
         """Segment a scan once, from reading it to the last file written.
@@ -76,30 +76,30 @@ class Workbench:
         """
         full = self.full(scan)
         if (scan.name, tier.name) not in self._warm:
-            self._segment(scan.path, tier.options, tier.engine)
+            self._segment(scan.path, tier.options)
             self._warm.add((scan.name, tier.name))
-        costs, result = self._segment(scan.path, tier.options, tier.engine)
+        costs, result = self._segment(scan.path, tier.options)
         return {**costs, "dice": mean_dice(result.labels.data, full)}
 
     def run_options(
         self, path: Path, options: Mapping[str, Any], model: str | None = None
     ) -> Costs:
         """Segment a scan with any options; once beforehand to warm up."""
-        self._segment(path, options, "torch", model)
-        return self._segment(path, options, "torch", model)[0]
+        self._segment(path, options, model)
+        return self._segment(path, options, model)[0]
 
     def full(self, scan: BenchScan) -> Ids:
         """Return the labels of the full diffusion answer."""
         if self._full is None or self._full[0] != scan.name:
-            _, result = self._segment(scan.path, TIERS[FULL].options, "torch")
+            _, result = self._segment(scan.path, TIERS[FULL].options)
             self._full = (scan.name, result.labels.data)
             self._warm.add((scan.name, FULL))
         return self._full[1]
 
     def _segment(
-        self, path: Path, options: Mapping[str, Any], engine: str, model: str | None = None
+        self, path: Path, options: Mapping[str, Any], model: str | None = None
     ) -> tuple[Costs, Segmentation]:
-        segmenter = self.segmenter(engine, model)
+        segmenter = self.segmenter(model)
 
         def work() -> Segmentation:
             result = segmenter(path, **options)
@@ -130,14 +130,13 @@ class Workbench:
         Raises:
             ScanError: when it ends with an error.
         """
-        return self.run_fresh([scan.path], tier.options, engine=tier.engine)
+        return self.run_fresh([scan.path], tier.options)
 
     def run_fresh(
         self,
         paths: Sequence[Path],
         options: Mapping[str, Any],
         model: str | None = None,
-        engine: str = "torch",
     ) -> Costs:
         """Run ``ddmseg segment`` in a process of its own, start-up and loading included.
 
@@ -145,7 +144,7 @@ class Workbench:
             ScanError: when it ends with an error.
         """
         chosen = ["--model", model or self.model, "--device", self.device.type, "--no-cache"]
-        chosen += ["--engine", engine, *option_words(options)]
+        chosen += option_words(options)
         if self._threads is not None:
             chosen.append(f"--threads={self._threads}")
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:

@@ -34,7 +34,7 @@ from ddmseg.models.checkpoint import first_reason, load_state, save_state
 from ddmseg.models.settings import DataSettings
 from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.clock import working_seconds
 from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.scores import Score, read_scores, write_scores
+from ddmseg.evaluation.scores import read_scores, write_scores
+from ddmseg.maths.case_scores import Score
 from ddmseg.models.checkpoint import replace_file
 from ddmseg.models.json_reader import read_json
 

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddmseg.evaluation.scores import Score
+from ddmseg.maths.case_scores import Score
 from ddmseg.training.clock import working_seconds
 
 BYTES_PER_KILOBYTE = 1024
@@ -65,7 +65,7 @@ def score_row(
     from ddmseg.models.checkpoint import load_network
     from ddmseg.models.settings import Settings
     from ddmseg.models.settings_reader import settings_from_dict
-    from ddmseg.training.batches import seeded
+    from ddmseg.randomness import seeded
     from ddmseg_lab.comparison.mapped import row_source
     from ddmseg_lab.comparison.predict import Member, predict
 

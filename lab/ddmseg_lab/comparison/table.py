@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.scores import MEAN, Score, Summary, per_patient, summarise
+from ddmseg.evaluation.scores import MEAN, Summary, per_patient, summarise
+from ddmseg.maths.case_scores import Score
 from ddmseg.maths.statistics import PairedTest, compare_to
 from ddmseg_lab.comparison.plan import TableSettings
 from ddmseg_lab.comparison.record import Record, read_record

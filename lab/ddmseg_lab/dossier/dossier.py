@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import CheckpointError, OutputError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.models import zoo
 from ddmseg.models.checkpoint import Card, read_card
 from ddmseg_lab.dossier import anomalies, checklist, model_card, requirements

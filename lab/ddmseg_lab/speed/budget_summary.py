@@ -20,9 +20,6 @@ from ddmseg_lab.page import (
 )
 from ddmseg_lab.records import numbers
 
-REFUSED = "refused"
-"""Why a run has no figures: its budget could not be met when its turn came."""
-
 Rows = Sequence[dict[str, str]]
 
 
@@ -47,19 +44,16 @@ def summarise_all(rows: Rows) -> dict[str, Any]:
 def summarise(rows: Rows) -> dict[str, Any]:
     """Return the share of runs within their budget, with its 95% interval, and what was lost.
 
-    Runs that were refused beforehand are counted apart. What was lost is the figure without
-    a budget less that with it; None where no scan had a truth.
+    What was lost is the figure without a budget less that with it; None where no scan had a
+    truth.
     """
-    refused = sum(row["stopped_because"] == REFUSED for row in rows)
-    rows = [row for row in rows if row["stopped_because"] != REFUSED]
     if not rows:
-        return {"runs": 0, "refused": refused}
+        return {"runs": 0}
     within = [int(row["within"]) for row in rows]
     kept = binomtest(sum(within), len(within)).proportion_ci(method="wilson")
     used = np.array(numbers(rows, "spent")) / numbers(rows, "budget")
     return {
         "runs": len(rows),
-        "refused": refused,
         "within": sum(within) / len(within),
         "low": kept.low,
         "high": kept.high,
@@ -84,14 +78,13 @@ MOST_LOST = 0.01
 """Mean Dice that a budget may cost against the same mode without one."""
 WORDS = (
     "A run is from reading the scan to the last file written, after loading, features not kept. "
-    "The smallest budget is the one that the refusal of a tiny one names; a run that was refused "
-    "when its turn came, since the machine had turned slow, is counted apart. *Given up* is the "
+    "Budgets are so many times the seconds of the least that a mode does. *Given up* is the "
     "figure of the same mode without a budget less that with it, mean (and largest); *Dice* is "
     "against the manual labels, of the scans that have them; *agreement* is the mean Dice with "
     "the labels of the answer without a budget."
 )
 HEAD = (
-    *("mode, budget over the smallest", "runs", "refused", "within", "of the budget used"),
+    *("mode, budget over the least", "runs", "within", "of the budget used"),
     *("agreement", "expected Dice given up", "Dice given up"),
 )
 
@@ -111,11 +104,10 @@ def body(found: Summary) -> list[str]:
 
 def _row(name: str, one: Summary) -> list[str]:
     if not one["runs"]:
-        return [name, "0", str(one["refused"]), *[NO_FIGURE] * (len(HEAD) - 3)]
+        return [name, "0", *[NO_FIGURE] * (len(HEAD) - 2)]
     return [
         name,
         str(one["runs"]),
-        str(one["refused"]),
         f"{one['within']:.0%} ({one['low']:.0%} to {one['high']:.0%})",
         f"{one['median_share_used']:.0%} ({one['largest_share_used']:.0%})",
         f"{one['agreement']:.4f}",

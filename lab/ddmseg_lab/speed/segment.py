@@ -22,11 +22,10 @@ from typing import Any
 
 import torch
 
-from ddmseg.datasets import hippocampus_files as hippocampus
-from ddmseg.datasets import split_cases
+from ddmseg.datasets import hippocampus, split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.inference.scan_encoding import crop_encoding, foreground_box, within
+from ddmseg.imaging.preprocess import Prepared, prepare, within
+from ddmseg.inference.scan_encoding import crop_encoding, foreground_box
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
@@ -102,7 +101,7 @@ class Stopwatch:
 @torch.inference_mode()
 def time_stages(segmenter: Segmenter, path: Path, watch: Stopwatch) -> dict[str, list[int]]:
     """Time each stage once; return the grids that the model worked on."""
-    model, card = segmenter.model, segmenter.card
+    model, card = segmenter.model_stages.model, segmenter.card
     data = card.settings["data"]
     with watch("read"):
         scan = read_volume(path)
@@ -130,7 +129,7 @@ def time_stages(segmenter: Segmenter, path: Path, watch: Stopwatch) -> dict[str,
 
 def _time_denoiser(segmenter: Segmenter, encoding: Encoding, watch: Stopwatch, suffix: str) -> None:
     """Time what is done once a scan, at each step, and at the end of each sample."""
-    model, loss = segmenter.model, segmenter.card.settings["loss"]
+    model, loss = segmenter.model_stages.model, segmenter.card.settings["loss"]
     schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
     with watch(f"conditions{suffix}"):
         sampler = MaskSampler(model, encoding, schedule)
@@ -149,7 +148,7 @@ def _time_restoring(
 ) -> None:
     p = torch.softmax(encoding.coarse_logits, dim=1)
     with watch("discrepancy"):
-        D = segmenter.model.discrepancy_map(encoding, p.argmax(1))[0, 0].numpy()
+        D = segmenter.model_stages.model.discrepancy_map(encoding, p.argmax(1))[0, 0].numpy()
     with watch("restore"):
         prepared.labels_to_input(p[0], segmenter.card.labels)
         for _ in ("uncertainty", "discrepancy"):

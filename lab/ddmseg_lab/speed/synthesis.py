@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Generator
 
+from ddmseg.datasets.source import Example, Source
 from ddmseg.datasets.sources import make_source
 from ddmseg.models.settings import Settings, read_settings
-from ddmseg.training.batches import Example, Source
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output

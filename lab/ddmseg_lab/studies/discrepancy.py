@@ -17,7 +17,7 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject
 from ddmseg.maths.statistics import Interval, pearson
 from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.studies.encoded import EncodedSubject

@@ -20,7 +20,7 @@ from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.assessment import judge
 from ddmseg.quality.limits import Limits
 from ddmseg.quality.plausibility import empty_slices
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg_lab.page import Target
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg_lab.studies.encoded import EncodedSubject

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import LabelledSource, Subject
 from ddmseg.errors import CheckpointError
-from ddmseg.evaluation.scores import per_patient, score_case
+from ddmseg.evaluation.scores import per_patient
+from ddmseg.maths.case_scores import score_case
 from ddmseg.maths.statistics import Interval
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg_lab.page import Target
 from ddmseg_lab.studies.rows import Row, Rows
 

@@ -10,7 +10,7 @@ import torch
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
 from ddmseg.models.settings import DataSettings, ModelSettings, Settings
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg_lab.comparison import inter_intra
 from ddmseg_lab.comparison.inter_intra import (
     FILE,

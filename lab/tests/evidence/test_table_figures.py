@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddmseg.evaluation.scores import Score
+from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import ModelSettings, RowSettings, Settings, TrainingSettings
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.record import Record, write_record

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddmseg.errors import SettingsError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg_lab.speed import budget
@@ -21,14 +20,12 @@ RECORD = {
     "seconds": 8.0,
     "drawn": [{"steps": 2, "samples": 3}, {"steps": 10, "samples": 4}],
     "stopped_because": "no room",
-    "slowdown": 1.2,
 }
 RUN = {
     **{"scan": "brain", "mode": "auto", "factor": "1.1", "budget": "8", "agreement": "0.9"},
     **{"stopped_because": "no room", "spent": "4", "within": "1"},
     **{"expected_dice": "0.7", "free_expected_dice": "0.71", "dice": "nan", "free_dice": "nan"},
 }
-REFUSED = {**dict.fromkeys(RUN, ""), "mode": "auto", "factor": "4", "stopped_because": "refused"}
 
 
 def test_a_row_tells_what_was_given_and_spent() -> None:
@@ -39,20 +36,22 @@ def test_a_row_tells_what_was_given_and_spent() -> None:
 
 
 def test_the_share_within_the_budget_has_an_interval() -> None:
-    found = summarise([RUN] * 19 + [{**RUN, "within": "0", "spent": "9"}] + [REFUSED] * 3)
-    assert (found["runs"], found["refused"], found["within"]) == (20, 3, 0.95)
+    found = summarise([RUN] * 19 + [{**RUN, "within": "0", "spent": "9"}])
+    assert (found["runs"], found["within"]) == (20, 0.95)
     assert found["low"] == pytest.approx(0.764, abs=1e-3)  # Wilson, by hand
     assert found["high"] == pytest.approx(0.991, abs=1e-3)
     assert (found["median_share_used"], found["largest_share_used"]) == (0.5, 1.125)
-    assert summarise([]) == {"runs": 0, "refused": 0}
+    assert summarise([]) == {"runs": 0}
 
 
-def test_the_smallest_budget_is_the_one_that_the_refusal_names(monkeypatch) -> None:
-    def refuse(segmenter, path, options):
+def test_the_least_is_what_a_tiny_budget_leaves(monkeypatch) -> None:
+    seconds = iter([9.0, 2.4])
+
+    def timed(segmenter, path, options):
         assert (options.mode, options.budget) == ("auto", 1e-3)
-        raise SettingsError("budget: got 0.001 s; needs 2.4 s here: give --budget 2.4 or more")
+        return None, next(seconds)
 
-    monkeypatch.setattr(budget, "timed_run", refuse)
+    monkeypatch.setattr(budget, "timed_run", timed)
     assert smallest_budget(SEGMENTER, Path("scan.nii.gz"), "auto") == 2.4
 
 
@@ -66,14 +65,13 @@ def test_what_is_given_up_is_told_of_scans_that_have_it() -> None:
 
 
 def test_runs_are_told_apart_by_mode_and_size() -> None:
-    found = summarise_all([RUN, {**RUN, "mode": "diffusion"}, {**RUN, "factor": "4"}, REFUSED])
+    found = summarise_all([RUN, {**RUN, "mode": "diffusion"}, {**RUN, "factor": "4"}])
     assert found["all"]["runs"] == 3
     assert {mode: one["runs"] for mode, one in found["modes"].items()} == {
         **{"auto": 2, "diffusion": 1},
     }
     assert list(found["factors"]["auto"]) == ["1.1", "4"]
-    assert found["factors"]["auto"]["4"]["refused"] == 1
-    assert found["factors"]["diffusion"]["4"] == {"runs": 0, "refused": 0}
+    assert found["factors"]["diffusion"]["4"] == {"runs": 0}
 
 
 def test_without_data_only_the_demo_head_is_measured() -> None:
@@ -102,15 +100,3 @@ def test_an_answer_is_held_against_the_one_without_a_budget(monkeypatch) -> None
     assert (row["free_dice"], row["free_expected_dice"], row["expected_dice"]) == (1, 0.75, 0.7)
     at = {"scan", "mode", "repeat", "factor", "weights"}
     assert set(row) | at == set(COLUMNS)
-
-
-def test_a_refused_run_is_a_row_too(monkeypatch) -> None:
-    def refuse(*_):
-        raise SettingsError("budget: got 8 s; needs 9 s")
-
-    monkeypatch.setattr(budget, "timed_run", refuse)
-    row = measured_row(
-        SEGMENTER, Scan(Path("a")), SegmentOptions(budget=8), Free(np.zeros(1, np.int32), 0, 0)
-    )
-    assert (row["stopped_because"], row["budget"], row["spent"]) == ("refused", 8, "")
-    assert set(row) | {"scan", "mode", "repeat", "factor", "weights"} == set(COLUMNS)

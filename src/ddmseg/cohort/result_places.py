@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddmseg.atomic import system_reason
 from ddmseg.cohort.inputs import Scan
 from ddmseg.errors import OutputError, ScanError
-from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.outputs.claim import Claim, try_claim
 from ddmseg.outputs.names import check_place, check_space

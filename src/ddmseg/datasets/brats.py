@@ -1,22 +1,128 @@
-"""Gliomas of BraTS in four contrasts; the three parts of a tumour, of all years alike."""
+"""BraTS: gliomas in four contrasts, skull-stripped, 1 mm, 240 x 240 x 155.
+
+The contrasts of a case always come in the order of ``MODALITIES``, in both ways of
+naming: ``BraTS20_Training_001_t1ce.nii`` (to 2021) and ``BraTS-GLI-00000-000-t1c.nii.gz``
+(from 2023), where the last number counts visits of one patient.
+
+Ids to 2021: 1 necrosis, 2 oedema, 4 enhancing tumour (``protocol_map("brats")``). From
+2023: 3 is enhancing tumour, and 4, where it occurs, the resection cavity
+(``protocol_map("brats2023")``). ``protocol_of`` tells which; ``REGIONS`` has the nested
+regions that the challenge scores, ``CLASSES`` the parts that a model learns.
+
+Source: Menze et al. 2015, doi:10.1109/TMI.2014.2377694; Baid et al. 2021,
+arXiv 2107.02314; terms of the challenge, research only.
+
+Gliomas of BraTS in four contrasts; the three parts of a tumour, of all years alike.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ddmseg.datasets import brats_files as brats
-from ddmseg.datasets.case import Case
+from ddmseg.datasets.case import (
+    Case,
+    data_folder,
+    nifti_files,
+    nifti_stem,
+    require_cases,
+)
 from ddmseg.datasets.model_grid import on_model_grid
 from ddmseg.datasets.patches import PatchSource
 from ddmseg.datasets.split_source import with_labels
 from ddmseg.datasets.subject import Finish, Subject
-from ddmseg.evaluation.scores import Score, score_case
+from ddmseg.errors import ScanError
+from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.settings import DataSettings
 
-REGIONS = brats.REGIONS["brats2023"]
+NAME = "brats"
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+"""Order of the images of a case: T1, T1 with contrast agent, T2, FLAIR."""
+ENDINGS = {
+    "t1": ("_t1", "-t1n"),
+    "t1ce": ("_t1ce", "-t1c"),
+    "t2": ("_t2", "-t2w"),
+    "flair": ("_flair", "-t2f"),
+}
+"""Endings of the files, to 2021 and from 2023."""
+LABEL_ENDINGS = ("_seg", "-seg")
+STRAY_LABELS = "_Segm"
+"""Ending of the one label map of 2020 that kept another name (case 355)."""
+
+Protocol = Literal["brats", "brats2023"]
+REGIONS: dict[Protocol, dict[str, tuple[int, ...]]] = {
+    "brats": {"whole-tumour": (1, 2, 4), "tumour-core": (1, 4), "enhancing-tumour": (4,)},
+    "brats2023": {"whole-tumour": (1, 2, 3), "tumour-core": (1, 3), "enhancing-tumour": (3,)},
+}
+"""Regions that the challenge scores, by ids; they overlap."""
+
+CLASSES: dict[Protocol, dict[int, int]] = {
+    "brats": {1: 1, 2: 2, 4: 3},
+    "brats2023": {1: 1, 2: 2, 3: 3, 4: 0},
+}
+"""Class of each id: 1 necrosis, 2 oedema, 3 enhancing; a resection cavity is no tumour."""
+MODEL_IDS: tuple[int, ...] = (0, 41001, 41002, 41003)
+"""Id that a model writes for each class, see ``protocols/own.tsv``."""
+
+
+def list_cases(
+    root: str | os.PathLike[str] | None = None, *, modalities: Sequence[str] = MODALITIES
+) -> list[Case]:
+    """Return the cases of all years in the folder, however deep; the group is the patient.
+
+    Args:
+        root: the folder that holds ``brats``.
+        modalities: names of ``MODALITIES``; the images come in this order.
+
+    Raises:
+        ScanError: when the folder is absent or empty, a modality is unknown, or a
+            case lacks one.
+    """
+    unknown = [name for name in modalities if name not in ENDINGS]
+    if unknown:
+        raise ScanError(f"modality: got '{unknown[0]}'; BraTS has {', '.join(MODALITIES)}")
+    folder = data_folder(NAME, root)
+    cases = []
+    for subject in sorted(folder.rglob("[Bb][Rr][Aa][Tt][Ss]*"), key=lambda path: path.name):
+        files = {nifti_stem(path): path for path in nifti_files(subject)}
+        if any(stem.startswith(subject.name) for stem in files):
+            cases.append(_case(subject.name, files, modalities))
+    pattern = "BraTS2021_00000/BraTS2021_00000_flair.nii.gz"
+    return require_cases(cases, folder, f"{pattern} or BraTS-GLI-00000-000-t2f.nii.gz")
+
+
+def protocol_of(case: Case) -> Protocol:
+    """Return which ids the labels of a case have, by the naming of its files."""
+    return "brats2023" if _is_new(case.identifier) else "brats"
+
+
+def _case(name: str, files: dict[str, Path], modalities: Sequence[str]) -> Case:
+    new = _is_new(name)
+    wanted = [f"{name}{ENDINGS[modality][new]}" for modality in modalities]
+    for modality, stem in zip(modalities, wanted, strict=True):
+        if stem not in files:
+            raise ScanError(
+                f"{name}: no {modality} image; expected {stem}.nii.gz or .nii; "
+                "add it or move the case away"
+            )
+    labels = files.get(name + LABEL_ENDINGS[new])
+    stray = [path for stem, path in files.items() if stem.endswith(STRAY_LABELS)]
+    group = name.rsplit("-", 1)[0] if new else name
+    images = tuple(files[stem] for stem in wanted)
+    return Case(name, images, labels or (stray[0] if stray else None), group)
+
+
+def _is_new(name: str) -> bool:
+    """Whether a case is named as since 2023, with hyphens alone."""
+    return "-" in name
+
+
+PARTS = REGIONS["brats2023"]
 """Nested regions by classes, which are numbered as the ids of 2023 are."""
 
 
@@ -27,9 +133,9 @@ class BratsSource(PatchSource):
         UsageError: when a split has no subject.
     """
 
-    labels = brats.MODEL_IDS
+    labels = MODEL_IDS
     always_present: tuple[int, ...] = ()
-    structures: ClassVar[dict[int, str]] = dict(enumerate(REGIONS, start=1))
+    structures: ClassVar[dict[int, str]] = dict(enumerate(PARTS, start=1))
     data = (
         "BraTS (Menze et al. 2015, Bakas et al. 2017, Baid et al. 2021), gliomas in T1, T1 with "
         "contrast agent, T2 and FLAIR (split by a hash of the patient); for research"
@@ -41,8 +147,8 @@ class BratsSource(PatchSource):
     ) -> None:
         from ddmseg.datasets.person_split import split_by_person
 
-        cases, left_out = with_labels(brats.list_cases(root))
-        split = split_by_person(cases, brats.NAME)
+        cases, left_out = with_labels(list_cases(root))
+        split = split_by_person(cases, NAME)
         by_split = {name: split.cases(name) for name in ("train", "validation", "test")}
         super().__init__(by_split, settings, finish=finish, left_out=left_out)
 
@@ -55,7 +161,7 @@ class BratsSource(PatchSource):
             case.identifier,
             [read_volume(path) for path in case.images],
             read_label_map(case.labels),
-            brats.CLASSES[brats.protocol_of(case)],
+            CLASSES[protocol_of(case)],
             spacing_mm=self._settings.spacing_mm,
         )
 
@@ -63,7 +169,7 @@ class BratsSource(PatchSource):
         """Score the nested regions of the challenge, each a union of parts."""
         truth, spacing_mm = subject.truth
         scores: list[Score] = []
-        for index, (name, classes) in enumerate(REGIONS.items(), start=1):
+        for index, (name, classes) in enumerate(PARTS.items(), start=1):
             members = torch.tensor(classes)
             maps = [index * torch.isin(one, members).long() for one in (found, truth)]
             scores += score_case(

@@ -1,13 +1,29 @@
-"""Real hippocampus crops of the Decathlon with manual labels."""
+"""Medical Segmentation Decathlon, Task04: T1 crops around one hippocampus.
+
+Labels: 1 anterior, 2 posterior (``protocol_map("hippocampus")``).
+
+Source: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; CC-BY-SA 4.0.
+
+Real hippocampus crops of the Decathlon with manual labels.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Generator
 
-from ddmseg.datasets.case import Case
+from ddmseg.datasets.case import (
+    Case,
+    data_folder,
+    nifti_files,
+    nifti_stem,
+    require_cases,
+)
+from ddmseg.datasets.source import Example
 from ddmseg.datasets.split_source import SplitCases
 from ddmseg.datasets.subject import (
     Finish,
@@ -18,7 +34,25 @@ from ddmseg.datasets.subject import (
 )
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import Example
+
+NAME = "hippocampus"
+
+
+def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
+    """Return the cases of ``imagesTr``; each is a group of its own.
+
+    Raises:
+        ScanError: when the folder is absent or empty.
+    """
+    folder = data_folder(NAME, root)
+    cases = [_case(folder, image) for image in nifti_files(folder / "imagesTr")]
+    return require_cases(cases, folder, "imagesTr/hippocampus_001.nii.gz")
+
+
+def _case(folder: Path, image: Path) -> Case:
+    labels = folder / "labelsTr" / image.name
+    name = nifti_stem(image)
+    return Case(name, (image,), labels if labels.is_file() else None, name)
 
 
 class HippocampusSource(SplitCases):
@@ -40,7 +74,6 @@ class HippocampusSource(SplitCases):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        from ddmseg.datasets.hippocampus_files import list_cases
         from ddmseg.datasets.split_tables import split_cases
 
         split = split_cases(list_cases(root), "hippocampus")

@@ -1,4 +1,11 @@
-"""Slices of IBSR18's skull-stripped scans with manual tissues, in folds of subjects.
+"""IBSR18: 18 skull-stripped T1 scans with manual tissues 1 CSF, 2 GM, 3 WM.
+
+CSF means the ventricles; sulcal CSF lies inside GM. ``protocol_map("ibsr18")``
+turns FreeSurfer ids into these tissues. For evaluation only.
+
+Source: Internet Brain Segmentation Repository, Massachusetts General Hospital.
+
+Slices of IBSR18's skull-stripped scans with manual tissues, in folds of subjects.
 
 Networks work on coronal slices, whose voxels are square; the slices lie 1.5 mm apart.
 Scores are of whole subjects in 3-D, on the grid of the file.
@@ -6,11 +13,20 @@ Scores are of whole subjects in 3-D, on the grid of the file.
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from ddmseg.datasets.case import (
+    Case,
+    data_folder,
+    nifti_files,
+    nifti_stem,
+    require_cases,
+)
+from ddmseg.datasets.source import Example
 from ddmseg.datasets.split_source import SplitCases, fold_cases
 from ddmseg.datasets.subject import (
     Finish,
@@ -22,7 +38,29 @@ from ddmseg.datasets.subject import (
 )
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import Example
+
+NAME = "ibsr18"
+FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
+"""Splits of the labelled scans; each fold has scans of two or three spacing groups."""
+
+LABELS_ENDING = "_seg"
+
+
+def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
+    """Return the scans, with labels where they were distributed.
+
+    Raises:
+        ScanError: when the folder is absent or empty.
+    """
+    folder = data_folder(NAME, root)
+    files = {nifti_stem(path): path for path in nifti_files(folder)}
+    cases = [
+        Case(name, (path,), files.get(name + LABELS_ENDING), name)
+        for name, path in files.items()
+        if not name.endswith(LABELS_ENDING)
+    ]
+    return require_cases(cases, folder, "IBSR_01.nii.gz and IBSR_01_seg.nii.gz")
+
 
 SLICE_AXIS = 1
 """The scans are stored left-right, back-front, down-up."""
@@ -55,7 +93,6 @@ class Ibsr18Source(SplitCases):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        from ddmseg.datasets.ibsr18_files import FOLDS, list_cases
 
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")

@@ -1,14 +1,70 @@
-"""Images synthesised from whole-head label maps: what ``anatomy`` learns from."""
+"""Whole-head label maps for synthesis: 1 mm, ids of ``generation_labels()``, no images.
+
+Source: training label maps of SynthSeg (Billot et al. 2023), Apache-2.0 repository.
+
+Images synthesised from whole-head label maps: what ``anatomy`` learns from.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
-from torch import Generator
+import numpy as np
+import torch
+from jaxtyping import Int16
+from torch import Generator, Tensor
 
+from ddmseg.datasets.case import (
+    Case,
+    data_folder,
+    nifti_files,
+    nifti_stem,
+    require_cases,
+)
+from ddmseg.datasets.source import Example
+from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import VALIDATION_SEED, Example, seeded
+from ddmseg.randomness import VALIDATION_SEED, seeded
+
+NAME = "label_maps"
+
+
+def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
+    """Return the label maps as cases without images; each is a group of its own.
+
+    Raises:
+        ScanError: when the folder is absent or empty.
+    """
+    folder = data_folder(NAME, root)
+    files = nifti_files(folder)
+    cases = [Case(nifti_stem(path), (), path, nifti_stem(path)) for path in files]
+    return require_cases(cases, folder, "training_seg_01.nii.gz")
+
+
+def read_label_map(path: Path) -> Int16[Tensor, "i j k"]:
+    """Return a label map in RAS orientation, as ``LabelMapSynthesiser`` takes it.
+
+    Raises:
+        ScanError: when the file cannot be read or its voxels are not 1 mm.
+    """
+    import nibabel
+
+    try:
+        image = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+        raise ScanError(f"{path}: cannot be read as a label map ({error})") from error
+    spacing_mm = np.asarray(image.header.get_zooms()[:3], dtype=float)
+    if data.ndim != 3 or not np.allclose(spacing_mm, 1.0, atol=0.01):
+        raise ScanError(
+            f"{path}: shape {data.shape}, spacing {spacing_mm.round(3).tolist()} mm; "
+            "label maps for synthesis must be 3-D with 1 mm voxels"
+        )
+    return torch.from_numpy(np.ascontiguousarray(data.astype(np.int16)))
+
 
 LESION_PROBABILITY = 0.35
 """Of images with lesions, where they are to be learnt."""
@@ -27,7 +83,6 @@ class LabelMapSource:
     licence = "Apache-2.0"
 
     def __init__(self, settings: DataSettings, root: str | None = None) -> None:
-        from ddmseg.datasets.label_maps_files import list_cases, read_label_map
         from ddmseg.datasets.split_tables import split_cases
         from ddmseg.imaging.synthesis.settings import SynthesisSettings
         from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser

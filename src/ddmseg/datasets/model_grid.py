@@ -14,9 +14,8 @@ from ddmseg.datasets.file_grid import FileGrid
 from ddmseg.datasets.subject import Subject, box_around
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import count_voxels, remap
-from ddmseg.imaging.preprocess import prepare
+from ddmseg.imaging.preprocess import prepare, within
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.inference.scan_encoding import within
 
 SAME_PLACE_MM = 0.1
 """How far entries of two affines may differ: headers are rounded."""

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.model_grid import without_file
+from ddmseg.datasets.source import Example
 from ddmseg.datasets.split_source import SplitCases
 from ddmseg.datasets.subject import Finish, Subject
 from ddmseg.errors import UsageError
@@ -19,7 +20,7 @@ from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.synthesis.draw import draw_chance
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import VALIDATION_SEED, Example, seeded
+from ddmseg.randomness import VALIDATION_SEED, seeded
 
 SHARE_OF_STRUCTURES = 0.5
 """Of patches that lie about a voxel of a structure, each structure as often as any other."""

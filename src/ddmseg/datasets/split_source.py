@@ -10,7 +10,7 @@ from torch import Tensor
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.subject import AsRead, Finish, Subject, read_labelled
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.scores import Score, score_case
+from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.settings import DataSettings
 
 

@@ -12,14 +12,14 @@ from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.file_grid import FileGrid
+from ddmseg.datasets.source import Example, Source
 from ddmseg.errors import ScanError
-from ddmseg.evaluation.scores import Score
 from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS, prepare_intensities
 from ddmseg.imaging.synthesis.draw import draw_chance
 from ddmseg.imaging.synthesis.regions import repaint
+from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import Example, Source
 
 Made = TypeVar("Made")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddmseg.evaluation.scores import Score
+from ddmseg.maths.case_scores import Score
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
 
 NORMAL_QUANTILE = 1.96

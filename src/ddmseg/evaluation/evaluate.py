@@ -19,10 +19,11 @@ from ddmseg.evaluation.agreement import Agreement, agreement
 from ddmseg.evaluation.labels import LabelTable
 from ddmseg.evaluation.notes import notes_on_labels, notes_on_rounding, notes_on_scores
 from ddmseg.evaluation.pairs import Pair, match_label_maps
-from ddmseg.evaluation.scores import Score, Summary, score_case, summarise
+from ddmseg.evaluation.scores import Summary, summarise
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
+from ddmseg.maths.case_scores import Score, score_case
 
 GRID_TOLERANCE = 0.1
 """How far the same voxel may lie apart on two grids, as a share of the smallest voxel edge.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddmseg.evaluation.labels import LabelTable
 from ddmseg.evaluation.pairs import bids_subject
-from ddmseg.evaluation.scores import Score
+from ddmseg.maths.case_scores import Score
 
 _SHOWN = 5
 

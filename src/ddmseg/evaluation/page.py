@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from ddmseg import __version__
 from ddmseg.evaluation.agreement import Agreement
 from ddmseg.evaluation.plots import colour_text, dice_plot, interval_text, volume_plot
-from ddmseg.evaluation.scores import MEAN, METRICS, Score, Summary, per_patient
+from ddmseg.evaluation.scores import MEAN, METRICS, Summary, per_patient
+from ddmseg.maths.case_scores import Score
 
 if TYPE_CHECKING:
     from ddmseg.evaluation.evaluate import Evaluation

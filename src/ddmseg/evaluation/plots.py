@@ -14,8 +14,9 @@ import numpy as np
 
 from ddmseg.errors import UsageError
 from ddmseg.evaluation.agreement import Agreement
-from ddmseg.evaluation.scores import Score, Summary
+from ddmseg.evaluation.scores import Summary
 from ddmseg.imaging.labels import structure
+from ddmseg.maths.case_scores import Score
 from ddmseg.outputs.report.figures import colour_of
 
 Across = Callable[[float], float]

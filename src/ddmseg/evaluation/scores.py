@@ -30,11 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import UsageError, did_you_mean
-from ddmseg.imaging.atomic import atomic_write
-from ddmseg.maths.metrics import evaluate_labels
+from ddmseg.maths.case_scores import Score
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
 from ddmseg.outputs.text import cell_text, word_of
 
@@ -44,40 +43,9 @@ METRICS: tuple[str, ...] = ("dice", "hausdorff_mm", "hd95_mm", "volume_similarit
 MEAN = "mean"
 """Name of the row over all structures: the mean of each patient's structures."""
 
-SURFACE_TOLERANCE_MM = 1.0
-"""How far a surface may be off for surface Dice."""
 
 LEVEL = 0.95
 """Coverage of every interval."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One structure of one patient.
-
-    Attributes:
-        case: the patient, or the scan where a patient has several.
-        structure: its name.
-        index: label id in the protocol of the truth.
-        dice: overlap, 0 to 1.
-        hausdorff_mm: largest distance between the surfaces, in mm.
-        hd95_mm: 95th percentile of the surface distances, in mm.
-        volume_similarity: 0 to 1, wherever the volumes lie.
-        surface_dice: share of both surfaces within 1 mm of the other, 0 to 1.
-        truth_ml: volume in the truth, in ml.
-        prediction_ml: volume in the prediction, in ml.
-    """
-
-    case: str
-    structure: str
-    index: int
-    dice: float
-    hausdorff_mm: float
-    hd95_mm: float
-    volume_similarity: float
-    surface_dice: float
-    truth_ml: float
-    prediction_ml: float
 
 
 @dataclass(frozen=True)
@@ -104,51 +72,6 @@ class Summary:
 COLUMNS = tuple(field.name for field in fields(Score))
 _WORDS = ("case", "structure")
 _SHARES = ("dice", "volume_similarity", "surface_dice")
-
-
-def score_case(
-    case: str,
-    prediction: NDArray[Any],
-    truth: NDArray[Any],
-    structures: Mapping[int, str],
-    *,
-    spacing_mm: Sequence[float],
-) -> list[Score]:
-    """Score one patient, a row each structure in the order given.
-
-    Args:
-        case: the patient.
-        prediction: label map, with the same ids as the truth.
-        truth: label map on the same grid.
-        structures: names by label id; ids are above 0.
-        spacing_mm: voxel spacing along each axis.
-
-    Raises:
-        ScanError: when the shapes differ.
-        SettingsError: when the spacing or an id is out of its range.
-    """
-    rows = evaluate_labels(
-        prediction,
-        truth,
-        list(structures),
-        spacing_mm=spacing_mm,
-        tolerance_mm=SURFACE_TOLERANCE_MM,
-    )
-    return [
-        Score(
-            case=case,
-            structure=structures[row.label],
-            index=row.label,
-            dice=row.dice,
-            hausdorff_mm=row.hausdorff_mm,
-            hd95_mm=row.hd95_mm,
-            volume_similarity=row.volume_similarity,
-            surface_dice=row.surface_dice,
-            truth_ml=row.truth_ml,
-            prediction_ml=row.prediction_ml,
-        )
-        for row in rows
-    ]
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap, Volume
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -261,3 +261,11 @@ def _pad(shape: Shape3, multiple: int) -> Pad:
     full = [math.ceil(n / multiple) * multiple for n in shape]
     before = [(m - n) // 2 for m, n in zip(full, shape, strict=True)]
     return Pad(three(full), three(before))
+
+
+def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
+    """Return the prepared scan cut to a box of its model grid, still undoable."""
+    image = prepared.image[box]
+    crop = Crop(three(image.shape), three(side.start for side in box))
+    grid = prepared.grid.seen_through(crop.undo, crop.shape)
+    return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))

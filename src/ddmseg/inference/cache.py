@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -27,7 +26,6 @@ def receipt(
     encoded: EncodedScan,
     seconds: dict[str, float],
     device: torch.device,
-    engine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the receipt of one segmentation, ready for JSON.
 
@@ -40,7 +38,6 @@ def receipt(
         encoded: how the scan was prepared.
         seconds: of each stage.
         device: where it ran.
-        engine: name and version of what ran the image encoder.
     """
     return {
         "notice": NOTICE,
@@ -67,7 +64,7 @@ def receipt(
             "samples": answer.samples,
             "sample_weights": [round(float(w), 6) for w in answer.weights],
             "device": device.type,
-            "engine": dict(engine),
+            "engine": {"name": "torch", "version": torch.__version__},
             "threads": torch.get_num_threads(),
         },
         **({} if answer.choice is None else {"choice": asdict(answer.choice)}),

@@ -16,7 +16,12 @@ from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg.quality.training_range import outside_training, profile_of, training_distance
+from ddmseg.quality.training_range import (
+    Profile,
+    intensity_statistics,
+    outside_training,
+    training_distance,
+)
 from ddmseg.quality.volumes import structure_volumes
 
 
@@ -90,3 +95,9 @@ def _frames(card: Card, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]
 def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round to 0.001 and keep above 0: digits below that are noise, but would not compress."""
     return np.maximum(np.round(values, 3), 0.0)
+
+
+def profile_of(card: Card, solved: SolvedScan) -> Profile:
+    """Return what a scan looks like to the model."""
+    classes = solved.answer.probabilities.argmax(1)[0].cpu().numpy()
+    return Profile(intensity_statistics(card, solved.prepared.image, classes), solved.features)

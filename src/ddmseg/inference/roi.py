@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,10 +12,16 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.inference.budget import Deadline, Pace
+from ddmseg.inference.budget import Deadline
+from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.scan_stages import FinishedScan, PreparedScan, Progress, SolvedScan
-from ddmseg.inference.segmenter import Segmenter
+from ddmseg.inference.scan_stages import (
+    FinishedScan,
+    PreparedScan,
+    Progress,
+    ScanStages,
+    SolvedScan,
+)
 from ddmseg.models.model_fit import LARGEST_CROP_MM
 from ddmseg.quality.reasons import Reason, on_side
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, Verdict
@@ -40,13 +45,27 @@ class _Side:
     result: Segmentation
 
 
-class RegionalSegmenter(Segmenter):
-    """Segments the hippocampus on crops directly, on heads in two steps.
+class HeadThenCrops(ScanStages):
+    """Segments one structure on crops directly, on heads in two steps.
 
-    On a head the ``anatomy`` model's coarse head finds both sides first. Head and
+    On a head the coarse head of another model finds both sides first. Head and
     body carry the same ids on either side; volumes are of both sides together, and
     ``receipt["regions"]`` has them side by side.
+
+    Args:
+        crops: the model of the structure.
+        load_head: loads the model that finds it, the first time that a head comes.
     """
+
+    def __init__(self, crops: ModelStages, load_head: Callable[[], ModelStages]) -> None:
+        self.crops = crops
+        self.card = crops.card
+        self._load_head = load_head
+
+    @cached_property
+    def head(self) -> ModelStages:
+        """The model that finds both sides."""
+        return self._load_head()
 
     def prepare(
         self,
@@ -58,76 +77,44 @@ class RegionalSegmenter(Segmenter):
         """Prepare a crop; a head must be searched first."""
         extent = np.multiply(scan.shape, scan.spacing_mm)
         if extent.max() <= LARGEST_CROP_MM:
-            return super().prepare(scan, options, progress, deadline)
+            return self.crops.prepare(scan, options, progress, deadline)
         return PreparedScan(scan, options, progress, deadline=deadline)
 
     def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
         """Encode and denoise a crop, or find and segment both sides of a head."""
         if begun.prepared is not None:
-            return super().solve(begun)
+            return self.crops.solve(begun)
         scan, deadline = begun.scan, begun.deadline
-        located = self.locator.prepare(scan, SegmentOptions(mode="fast"), begun.progress)
-        if deadline is not None:
-            deadline.require(self._seconds_ahead_of_head(begun, located, deadline.writes))
-        whole = self.locator.restore(self.locator.solve(located))
+        whole = self.head.segment_volume(scan, SegmentOptions(mode="fast"), begun.progress)
         boxes = {name: region_box(scan, whole.labels.data == i) for name, i in SIDES.items()}
         found = {name: box for name, box in boxes.items() if box is not None}
         sides: list[_Side] = []
         for name, box in found.items():
-            end = None if deadline is None else self._part(deadline, scan, len(found) - len(sides))
-            part = super().prepare(_cut(scan, box), begun.options, begun.progress, end)
-            sides.append(_Side(name, box, self.restore(super().solve(part))))
+            end = None if deadline is None else deadline.part(1 / (len(found) - len(sides)))
+            part = _cut(scan, box)
+            result = self.crops.segment_volume(part, begun.options, begun.progress, end)
+            sides.append(_Side(name, box, result))
         if not sides:
             raise ScanError(
-                f"{scan.name}: no hippocampus was found by the anatomy model; give a T1 scan of "
-                "a head, or a crop around one hippocampus"
+                f"{scan.name}: no hippocampus was found by the {self.head.card.name} model; give "
+                "a T1 scan of a head, or a crop around one hippocampus"
             )
         joined = _joined(scan, whole, sides)
         if deadline is not None:
-            parts = [side.result.receipt["budget"] for side in sides]
-            short = [part for part in parts if part["stopped_because"] == "no room"]
-            shown = (short or parts)[0]
-            record = deadline.record(shown["drawn"], shown["stopped_because"])
-            record["slowdown"] = max(part["slowdown"] for part in parts)
-            joined = replace(joined, receipt={**joined.receipt, "budget": record})
+            joined = replace(joined, receipt={**joined.receipt, "budget": _spent(deadline, sides)})
         return FinishedScan(joined)
 
-    def _seconds_ahead_of_head(
-        self, begun: PreparedScan, located: PreparedScan, writes: bool
-    ) -> float:
-        """Return what the search and both sides take at least, each as large as is usual."""
-        pace, volume_mm3 = self.pace(), math.prod(REGION_MM)
-        grid = volume_mm3 / float(self.card.settings["data"]["spacing_mm"]) ** 3
-        voxels = round(volume_mm3 / math.prod(begun.scan.spacing_mm))
-        steps = self.answering.least_steps(begun.options)
-        side = (pace.encode + steps * pace.step) * grid + pace.prepare * voxels
-        side += pace.finish(voxels, writes=False)
-        return self.locator.seconds_ahead(located, writes) + len(SIDES) * side
+    def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
+        """Bring a crop back to its own grid; a head is there already."""
+        return solved.result if isinstance(solved, FinishedScan) else self.crops.restore(solved)
 
-    def _part(self, deadline: Deadline, scan: Volume, parts_left: int) -> Deadline:
-        """Return the deadline of the next side: all that is left, divided evenly."""
-        writing = self.locator.pace().write * scan.data.size * deadline.writes
-        return deadline.part(1 / parts_left, reserve=writing)
 
-    @cached_property
-    def locator(self) -> Segmenter:
-        """The model that finds both sides."""
-        return Segmenter.load(
-            "anatomy", device=self.device.type, cache=self.cache, engine=self.engine.name
-        )
-
-    def pace(self) -> Pace:
-        """Return what each kind of work takes, once that of the locator is known, too."""
-        self.locator.pace()
-        return super().pace()
-
-    def calibration_scan(self) -> Volume:
-        """Cut a region out of the middle of the demo head: where matters not for the time."""
-        head = super().calibration_scan()
-        sides = zip(head.shape, head.spacing_mm, REGION_MM, strict=True)
-        sizes = [(n, min(n, round(length / spacing))) for n, spacing, length in sides]
-        i, j, k = (slice((n - size) // 2, (n - size) // 2 + size) for n, size in sizes)
-        return _cut(head, (i, j, k))
+def _spent(deadline: Deadline, sides: Sequence[_Side]) -> dict[str, Any]:
+    """Return the record of a budget of which both sides had a part: the one short of time."""
+    parts = [side.result.receipt["budget"] for side in sides]
+    short = [part for part in parts if part["stopped_because"] == "no room"]
+    shown = (short or parts)[0]
+    return deadline.record(shown["drawn"], shown["stopped_because"])
 
 
 def region_box(scan: Volume, inside: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ddmseg.inference.budget import Draw
 from ddmseg.inference.options import SegmentOptions
@@ -20,7 +21,7 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import Assessment, assess
 from ddmseg.quality.limits import Limits
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 
 Assessed = tuple[Answer, Assessment]
 """An answer, and what to expect of it."""
@@ -75,12 +76,6 @@ class Answering:
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
         return self._timed_draw(encoded, begun, draw)
 
-    def least_steps(self, options: SegmentOptions) -> int:
-        """Return the steps that a scan gets at least: those of one sample, or none."""
-        if options.mode == "fast" or options.chooses_freely:
-            return 0
-        return options.steps or self.own_draw.steps
-
     def _climb(
         self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, choice: Choice
     ) -> Assessed:
@@ -89,7 +84,8 @@ class Answering:
         drawn: list[Drawn] = []
 
         def has_room(steps: int) -> bool:
-            return begun.deadline is None or begun.deadline.allows(steps)
+            step = partial(one_step, self, encoded, begun)
+            return begun.deadline is None or begun.deadline.allows(steps, step)
 
         def run(steps: int) -> tuple[Assessed, float] | None:
             if not has_room(steps):
@@ -155,3 +151,8 @@ class Answering:
         )
         answer = region.completed(answer, encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)
+
+
+def one_step(answering: Answering, encoded: EncodedScan, begun: PreparedScan) -> None:
+    """Do a step of a sample, for the clock to see how long it takes."""
+    answering.draw(encoded, begun.options, begun.progress, Draw(1, 1))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ddmseg.imaging.grid import three
-from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.imaging.steps import Crop
+from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
@@ -23,14 +23,11 @@ from ddmseg.networks.tiling import encode_tiled
 
 if TYPE_CHECKING:
     from ddmseg.inference.cache import FeatureCache
-    from ddmseg.inference.engines.engine import Engine
 
 MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
 LEAST_PIECE = 0.05
 """A piece of foreground smaller than this share of the largest does not widen the box."""
-HEADS = ("label_maps", "lpba40")
-"""Kinds of data whose models see heads, from which air and neck are cut first."""
 GRID_VERSION = "4"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
@@ -67,9 +64,8 @@ def prepare_scan(card: Card, volume: Volume, *, multiple: int) -> Prepared:
         multiple: of which each side of the grid must be one.
     """
     data = card.settings["data"]
-    whole_head = data["kind"] in HEADS
     return prepare(
-        volume, spacing_mm=data["spacing_mm"], multiple=multiple, crop_to_head=whole_head
+        volume, spacing_mm=data["spacing_mm"], multiple=multiple, crop_to_head=card.crops_to_head
     )
 
 
@@ -84,7 +80,6 @@ def encode_scan(
     progress: Callable[[str, float], None],
     patch: Sequence[int] | None = None,
     at_once: int = 1,
-    engine: Engine | None = None,
 ) -> EncodedScan:
     """Run f^I on a prepared scan, or take its features from the cache.
 
@@ -98,14 +93,12 @@ def encode_scan(
         progress: gets stage and fraction.
         patch: voxels of the tiles; None for those of training.
         at_once: tiles in a batch.
-        engine: computes f^I; None is torch.
     """
     progress("encode", 0.0)
     own = card.settings["data"]["patch"]
     tiles = list(patch or own)
     sizes = "" if tiles == list(own) else f" {tiles}"  # other tiles give other features
-    engine_key = "" if engine is None else engine.features_key
-    source = f"{GRID_VERSION} {key} {card.checksum}{sizes}{engine_key}"
+    source = f"{GRID_VERSION} {key} {card.checksum}{sizes}"
     full_key = hashlib.sha256(source.encode()).hexdigest()
     found = cache.get(full_key) if cache is not None else None
     kept = _usable(found, prepared.image.shape, model.image_encoder)
@@ -118,8 +111,7 @@ def encode_scan(
         if isinstance(model.image_encoder, BlockEncoder):
             encoding, box = encode_brain(model.image_encoder, image)
         else:
-            encode = None if engine is None else engine.encode
-            encoding = encode_tiled(model, image, tiles, encode=encode, at_once=at_once)
+            encoding = encode_tiled(model, image, tiles, at_once=at_once)
             box = foreground_box(encoding.coarse, model.multiple)
             encoding = crop_encoding(encoding, box)
         if cache is not None:
@@ -213,14 +205,6 @@ def _box_around(
     return tuple(box)
 
 
-def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
-    """Return the prepared scan cut to a box of its model grid, still undoable."""
-    image = prepared.image[box]
-    crop = Crop(three(image.shape), three(side.start for side in box))
-    grid = prepared.grid.seen_through(crop.undo, crop.shape)
-    return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))
-
-
 def foreground_box(
     logits: Tensor, multiple: int, *, margin: int = MARGIN_VOXELS
 ) -> tuple[slice, ...]:
@@ -275,3 +259,18 @@ def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
 
 def _box_from(bounds: Tensor) -> tuple[slice, ...]:
     return tuple(slice(int(start), int(stop)) for start, stop in bounds)
+
+
+def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
+    """Return z_I averaged over the foreground of the coarse head, one number a channel.
+
+    The coarse head rather than the answer: its foreground does not depend on the mode or on
+    the samples drawn. None where it finds no foreground.
+    """
+    inside = encoding.coarse.argmax(1, keepdim=True) > 0
+    if not inside.any():
+        return None
+    z_I = encoding.image_features.movedim(1, -1)
+    mean = z_I[inside.movedim(1, -1)[..., 0]].float().mean(0)
+    features: NDArray[np.float32] = mean.cpu().numpy()
+    return features

@@ -58,6 +58,16 @@ class Card:
     stored: Literal["single", "half"] = "single"
     digest: str = field(default="", compare=False)
 
+    @property
+    def crops_to_head(self) -> bool:
+        """Whether air and neck are cut off its scans first: it was trained on heads."""
+        return self.settings["data"]["kind"] in ("label_maps", "lpba40")
+
+    @property
+    def works_on_crops(self) -> bool:
+        """Whether its scans are crops around one structure, which is found on a head first."""
+        return bool(self.settings["data"]["kind"] == "hippocampus")
+
     def as_text(self) -> str:
         """Return the text of its file."""
         told = asdict(self)

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddmseg.atomic import PARTIAL, atomic_write, sync_folder, system_reason
 from ddmseg.errors import CheckpointError, MissingExtraError, OutputError, SettingsError
-from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder, system_reason
 from ddmseg.models.card import Card as Card
 from ddmseg.models.card import next_card
 from ddmseg.models.card import read_card as read_card

@@ -14,8 +14,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import CheckpointError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.models import zoo
 from ddmseg.models.json_reader import read_bounded
 

@@ -14,22 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.monitoring.columns import FEATURE, Line
-from ddmseg.networks.image_encoder import Encoding
-
-
-def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
-    """Return z_I averaged over the foreground of the coarse head, one number a channel.
-
-    The coarse head rather than the answer: its foreground does not depend on the mode or on
-    the samples drawn. None where it finds no foreground.
-    """
-    inside = encoding.coarse.argmax(1, keepdim=True) > 0
-    if not inside.any():
-        return None
-    z_I = encoding.image_features.movedim(1, -1)
-    mean = z_I[inside.movedim(1, -1)[..., 0]].float().mean(0)
-    features: NDArray[np.float32] = mean.cpu().numpy()
-    return features
 
 
 def feature_columns(features: NDArray[np.float32] | None) -> dict[str, float]:

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
 from ddmseg.monitoring.columns import (

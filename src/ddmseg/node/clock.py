@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.atomic import atomic_write
 
 MAX_CHARACTERS = 40
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_dataset
 from ddmseg.imaging.dicom.seg import SegForm, write_dicom_seg
 from ddmseg.imaging.dicom.series import Series, list_series

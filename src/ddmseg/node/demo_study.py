@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import DdmsegError, UsageError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.dicom.file import pydicom_module
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.messages import say_error

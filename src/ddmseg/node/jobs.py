@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ddmseg.atomic import atomic_write, sync_folder
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import atomic_write, sync_folder
 from ddmseg.node.clock import RunningClock
 
 State = Literal["waiting", "segmented", "done", "failed"]

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddmseg.atomic import PARTIAL, atomic_write, sync_folder
 from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
-from ddmseg.imaging.atomic import PARTIAL, atomic_write, sync_folder
 from ddmseg.imaging.dicom.elements import value
 from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
 from ddmseg.node.jobs import Job, JobQueue

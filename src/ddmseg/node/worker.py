@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, QualityError, ScanError
-from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
 from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddmseg.atomic import PARTIAL, system_reason
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import PARTIAL, system_reason
 
 VOLUME = ".nii.gz"
 RECEIPT = "_receipt.json"

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ddmseg.atomic import sync_folder
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import sync_folder
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.outputs.names import RECEIPT, existing_outputs
 

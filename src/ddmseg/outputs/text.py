@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.atomic import atomic_write
 
 _BREAKS = re.compile(r"[\t\r\n]+")
 _FORMULA = re.compile(r"[\s\x00-\x1f']*[=+\-@\uff1d\uff0b\uff0d\uff20]")

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.imaging.atomic import system_reason
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 from ddmseg.errors import SettingsError
 from ddmseg.models.card import Card
 from ddmseg.quality.reasons import Reason
-
-if TYPE_CHECKING:
-    from ddmseg.inference.scan_stages import SolvedScan
 
 WIDENING = 0.5
 """A range of intensities is accepted with so much of its width more at either end."""
@@ -53,12 +50,6 @@ class Profile:
 
     intensities: Mapping[str, float]
     features: Floats | None
-
-
-def profile_of(card: Card, solved: SolvedScan) -> Profile:
-    """Return what a scan looks like to the model."""
-    classes = solved.answer.probabilities.argmax(1)[0].cpu().numpy()
-    return Profile(intensity_statistics(card, solved.prepared.image, classes), solved.features)
 
 
 def intensity_statistics(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import OutputError, ScanError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw

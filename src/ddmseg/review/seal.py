@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.models.json_reader import parse_json
 from ddmseg.review.chain import line_of, line_sha256
 

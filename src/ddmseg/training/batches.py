@@ -10,46 +10,12 @@ from __future__ import annotations
 import collections.abc
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-Example = tuple[Tensor, Tensor]
-"""Normalised image ``c *grid`` and class indices ``*grid``."""
-
-VALIDATION_SEED = 2**31 - 1
-"""No seed of a run, so that validation draws never meet a training draw."""
-
-
-class Source(Protocol):
-    """Where examples come from."""
-
-    labels: tuple[int, ...]
-    """FreeSurfer id of each class, background first."""
-
-    always_present: tuple[int, ...]
-    """Those that every scan of this kind holds, however small."""
-
-    data: str
-    """What the data are and who made them, for the card."""
-
-    licence: str
-    """Under which weights trained on them may be passed on."""
-
-    def training_example(self, generator: Generator) -> Example:
-        """Draw one example; every call with an equal generator is equal."""
-
-    def validation_examples(self, count: int) -> list[Example]:
-        """Return the first ``count`` of a fixed list."""
-
-
-def seeded(seed: int, number: int) -> Generator:
-    """Return a CPU generator for one example or step of a run."""
-    # Odd multipliers spread neighbours over the 32 bits of a seed that torch's generator
-    # uses: seeds that differ by a multiple of 2**32 are the same.
-    mixed = seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03
-    return Generator().manual_seed(mixed % 2**63)
+from ddmseg.datasets.source import Source
+from ddmseg.randomness import seeded
 
 
 def batches(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ddmseg.datasets.source import Source
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
-from ddmseg.training.batches import Source
 from ddmseg.training.calibration import calibrate, try_masks
 
 

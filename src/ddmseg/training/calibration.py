@@ -25,7 +25,7 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
 
 CORRUPTIONS_PER_CASE = 3

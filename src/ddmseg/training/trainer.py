@@ -22,6 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ddmseg.datasets.source import Example, Source
 from ddmseg.errors import CheckpointError, TrainingError, UsageError
 from ddmseg.models.checkpoint import (
     Card,
@@ -40,7 +41,8 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import Example, Source, batches, seeded
+from ddmseg.randomness import seeded
+from ddmseg.training.batches import batches
 from ddmseg.training.clock import working_seconds
 from ddmseg.training.curve import Curve
 from ddmseg.training.objective import Losses, LossFunction, Objective, stage_at

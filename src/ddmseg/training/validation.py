@@ -14,7 +14,7 @@ from ddmseg.models.checkpoint import Network
 from ddmseg.models.settings import Settings
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ddmseg.errors import ScanError
 from ddmseg.inference.memory import plan as memory_plan
 from ddmseg.inference.memory import room
 from ddmseg.inference.memory.room import require_room, scans_in_flight, voxels_in_header
+from ddmseg.models.card import Card
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -41,8 +42,9 @@ def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path) -> None:
 def segmenter() -> SimpleNamespace:
     data = {"kind": "label_maps", "spacing_mm": 2.0, "patch": [48, 64, 48]}
     model = {"widths": [16, 32, 64, 128], "embedding": 16}
-    card = SimpleNamespace(settings={"data": data, "model": model}, labels=tuple(range(33)))
-    return SimpleNamespace(card=card, model=SimpleNamespace(multiple=8), device=torch.device("cpu"))
+    card = Card("toy", tuple(range(33)), {"data": data, "model": model})
+    own = SimpleNamespace(model=SimpleNamespace(multiple=8), device=torch.device("cpu"))
+    return SimpleNamespace(card=card, model_stages=own)
 
 
 def test_the_largest_scan_decides(monkeypatch, segmenter) -> None:

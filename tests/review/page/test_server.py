@@ -469,7 +469,7 @@ def test_a_full_disk_while_saving_is_told_with_its_code(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ddmseg.imaging.atomic._sync", full)
+    monkeypatch.setattr("ddmseg.atomic._sync", full)
     answer = correct(client, worse, upload(review, worse))
     assert (answer.status_code, answer.json()["code"]["code"]) == (507, "not_saved")
     assert answer.json()["code"]["values"]["why"] == "the disk is full"

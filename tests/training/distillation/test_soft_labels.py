@@ -11,7 +11,7 @@ from ddmseg.maths.distillation import softened
 from ddmseg.maths.losses import class_fractions
 from ddmseg.models.settings import DistillationSettings
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.distillation.soft_labels import SoftLabelObjective, SoftLabels
 from ddmseg.training.objective import Objective
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings

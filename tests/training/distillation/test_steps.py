@@ -13,7 +13,7 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.settings import DistillationSettings, SamplingSettings
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import seeded
+from ddmseg.randomness import seeded
 from ddmseg.training.distillation.steps import ConsistencyObjective, ProgressiveObjective
 from ddmseg.training.distillation.trajectory import EncodedDenoiser
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.datasets.sources import labelled_source
-from ddmseg.evaluation.scores import Score, score_case
+from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.checkpoint import replace_file
 from ddmseg.models.settings import Settings
 from ddmseg.training.trainer import Progress

@@ -48,9 +48,6 @@ class Arguments:
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
-    engine: Literal["auto", "torch", "onnx", "openvino", "openvino-int8"] = "auto"
-    """What computes the image encoder: auto is torch, the others run on the CPU and need an extra;
-    int8 loses accuracy (docs/performance.md says how much)."""
     on_fail: Literal["warn", "skip", "error"] = "warn"
     """When the quality check fails a scan: write its results all the same, leave them out, or
     leave them out and end with exit code 1."""
@@ -188,7 +185,6 @@ def _asked(arguments: Arguments) -> dict[str, Any]:
     return {
         "ddmseg": __version__,
         "weights_sha256": card.checksum,
-        "engine": arguments.engine,
         "volume": arguments.volume,
         "accept_nan": arguments.accept_nan,
         "dicom_seg": arguments.dicom_seg,
@@ -221,8 +217,6 @@ def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
 def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) -> Tally:
     """Segment every scan, several at a time; what another process is at work on comes last."""
     segmenter = _load(arguments)
-    # imports, and the measuring of the machine where there is a budget, are on nobody's clock
-    segmenter.start_clock(arguments.segmentation, writes=True)
     tally = Tally()
     try:
         with _cache_told(segmenter):
@@ -279,7 +273,7 @@ def _cache_told(segmenter: Segmenter) -> Iterator[None]:
     """Say once that features are kept in the home folder, unless the user named the place."""
     from ddmseg.inference.cache import CACHE_VARIABLE
 
-    cache = segmenter.cache
+    cache = segmenter.model_stages.cache
     unasked = cache is not None and not os.environ.get(CACHE_VARIABLE)
     new = unasked and cache is not None and not cache.holds_entries
     yield
@@ -321,9 +315,7 @@ def _load(arguments: Arguments) -> Segmenter:
     folder = None if arguments.no_cache else cache_folder()
     # each scan comes once in a run: keeping its features in memory would help nobody
     cache = FeatureCache(folder, memory_bytes=0) if folder is not None else None
-    return Segmenter.load(
-        arguments.model, device=arguments.device, cache=cache, engine=arguments.engine
-    )
+    return Segmenter.load(arguments.model, device=arguments.device, cache=cache)
 
 
 class Line:
@@ -373,7 +365,7 @@ class Line:
         request = self._places.take(scan, voxels=voxels, waits=self._waits)
         start = time.perf_counter()
         require_room(self._segmenter, voxels)
-        deadline = self._segmenter.start_clock(wanted.segmentation, writes=True)
+        deadline = self._segmenter.start_clock(wanted.segmentation)
         progress = self._stoppable(self.progress.begin(number))
         if scan.series is not None:
             volume = read_series(scan.series)
@@ -409,7 +401,7 @@ class Line:
         self._recorder.record(segmentation, series=scan.series, written=written)
         (report,) = [path for path in written if path.name.endswith("_report.html")]
         seconds = time.perf_counter() - work.start
-        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'))}"
+        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'), seconds)}"
         return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
 
     def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
@@ -453,11 +445,11 @@ class _GivenUpError(Exception):
     """The command ends: nobody waits for this scan any more."""
 
 
-def _budget_told(budget: dict[str, Any] | None) -> str:
-    """Say in brackets what a budget was spent on and what had to be left."""
-    from ddmseg.inference.budget import told
+def _budget_told(budget: dict[str, Any] | None, seconds: float) -> str:
+    """Say in brackets what a budget was spent on and whether it was kept."""
+    from ddmseg.inference.budget import budget_line
 
-    return "" if budget is None else f" ({told(budget)})"
+    return "" if budget is None else f" ({budget_line(budget, seconds)})"
 
 
 def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.atomic import atomic_write
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.reference import (
     MAKER,

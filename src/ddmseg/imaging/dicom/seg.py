@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.imaging.dicom.codes import PRIVATE_SCHEME, Code, coded_structure
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ddmseg.imaging.atomic import atomic_write
+from ddmseg.atomic import atomic_write
 from ddmseg.inference.engines.agreement import Agreement
 from ddmseg.inference.engines.catalogue import KINDS, Precision
 from ddmseg.inference.engines.engine import check_graph, make_graph

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ddmseg.atomic import atomic_write
 from ddmseg.errors import OutputError
-from ddmseg.imaging.atomic import atomic_write
 from ddmseg.inference.cache import cache_folder
 from ddmseg.models.json_reader import read_json
 

@@ -31,7 +31,7 @@ def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -
     card = segmenter.card
     data = card.settings["data"]
     grid: Sequence[int] = data["patch"]
-    if data["kind"] == "label_maps":
+    if card.crops_to_head:
         grid = [math.ceil(edge / data["spacing_mm"]) for edge in HEAD_MM]
     footprint = Footprint.of(
         card.settings,
@@ -39,9 +39,9 @@ def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -
         scan_voxels=max(voxels, default=0),
         grid=grid,
         patch=data["patch"],
-        multiple=segmenter.model.multiple,
+        multiple=segmenter.model_stages.model.multiple,
     )
-    return scans_at_once(footprint, most, on_gpu=segmenter.device.type == "cuda")
+    return scans_at_once(footprint, most, on_gpu=segmenter.model_stages.device.type == "cuda")
 
 
 def require_room(segmenter: Segmenter, voxels: int) -> None:
@@ -64,7 +64,7 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
         scan_voxels=voxels,
         grid=patch,
         patch=patch,
-        multiple=segmenter.model.multiple,
+        multiple=segmenter.model_stages.model.multiple,
     )
     first_that_fits(rungs(footprint, on_gpu=False), memory_for_this_process(), None)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ddmseg.models.settings.checks import require, require_above_0, require_least, require_share
 
+LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (
     "skull_strip_probability",
     "t1_probability",
@@ -87,10 +88,8 @@ class DataSettings:
             f"{self.kind} has one split; leave it out",
         )
         if self.kind == "lpba40" and self.fold:
-            from ddmseg.datasets.lpba40_files import FOLDS
-
-            allowed = f"allowed are {', '.join(FOLDS)}"
-            require(self.fold in FOLDS, "data.fold", repr(self.fold), allowed)
+            allowed = f"allowed are {', '.join(LPBA40_FOLDS)}"
+            require(self.fold in LPBA40_FOLDS, "data.fold", repr(self.fold), allowed)
 
     def _check_scans(self) -> None:
         """Refuse what is done to scans where there are none, and what excludes each other."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddmseg.datasets.source import Source
 from ddmseg.errors import CheckpointError, SettingsError
 from ddmseg.maths.distillation import halvings
 from ddmseg.models.checkpoint import Card, load_weights
@@ -18,7 +19,6 @@ from ddmseg.models.settings import DistillationSettings, ModelSettings, Settings
 from ddmseg.models.settings_reader import read_toml, settings_from_dict, settings_to_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import Source
 
 LIGHT = 150_000
 """Parameters that a student of the fast tier should have at most."""

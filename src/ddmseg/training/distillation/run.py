@@ -16,13 +16,13 @@ from typing import cast
 
 import torch
 
+from ddmseg.datasets.source import Source
 from ddmseg.errors import CheckpointError
 from ddmseg.maths.distillation import halvings
 from ddmseg.models.checkpoint import Network, copy_weights, load_state, replace_file
 from ddmseg.models.json_reader import read_json
 from ddmseg.models.settings import Settings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.batches import Source
 from ddmseg.training.distillation.plan import LIGHT, Teacher, check_labels
 from ddmseg.training.distillation.soft_labels import SoftLabelObjective, SoftLabels
 from ddmseg.training.distillation.steps import ConsistencyObjective, ProgressiveObjective

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydicom.tag import BaseTag, tag_in_exception
 
+from ddmseg import atomic
+from ddmseg.atomic import atomic_write, write_bytes
 from ddmseg.errors import OutputError
-from ddmseg.imaging import atomic
-from ddmseg.imaging.atomic import atomic_write, write_bytes
 
 
 def names(folder: Path) -> list[str]:

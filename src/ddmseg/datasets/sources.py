@@ -9,10 +9,10 @@ from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.ibsr18 import Ibsr18Source
 from ddmseg.datasets.label_maps import LabelMapSource
 from ddmseg.datasets.lpba40 import Lpba40Source
+from ddmseg.datasets.source import Source
 from ddmseg.datasets.subject import Finish, LabelledSource
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.batches import Source
 
 REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
     "hippocampus": HippocampusSource,
