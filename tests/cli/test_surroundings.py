@@ -17,7 +17,7 @@ from ddmseg.cli.progress import progress_bar
 from ddmseg.errors import printable
 from ddmseg.inference.cache import CACHE_VARIABLE
 from ddmseg.messages import say, show
-from ddmseg.outputs.claim import try_claim
+from ddmseg.outputs.staging import try_claim
 from toy_head import PROMISED, write_head
 
 

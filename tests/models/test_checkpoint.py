@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from ddmseg.errors import CheckpointError, OutputError
+from ddmseg.models.card import RETIRED
 from ddmseg.models.checkpoint import (
     Card,
     build_model,
@@ -29,7 +30,6 @@ from ddmseg.models.checkpoint import (
     save_weights,
     sweep,
 )
-from ddmseg.models.settings.retired import RETIRED
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import fingerprint, shake, tiny_settings

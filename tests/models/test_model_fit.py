@@ -10,8 +10,7 @@ import pytest
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.dicom.choice import Trained
-from ddmseg.models.card import Card
-from ddmseg.models.model_fit import LARGEST_CROP_MM, of_card, trained_on
+from ddmseg.models.card import LARGEST_CROP_MM, Card, of_card, trained_on
 
 
 def test_the_shipped_models() -> None:
@@ -42,7 +41,7 @@ def test_an_unknown_model() -> None:
 
 def test_torch_is_not_needed() -> None:
     code = (
-        "import sys; from ddmseg.models.model_fit import trained_on; trained_on('anatomy'); "
+        "import sys; from ddmseg.models.card import trained_on; trained_on('anatomy'); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -11,6 +11,7 @@ from ddmseg.datasets.sources import SOURCES
 from ddmseg.errors import SettingsError
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS
 from ddmseg.maths.samplers import SAMPLERS
+from ddmseg.models.card import RETIRED, without_retired
 from ddmseg.models.checkpoint import build_model
 from ddmseg.models.settings import (
     DataSettings,
@@ -21,7 +22,6 @@ from ddmseg.models.settings import (
     TrainingSettings,
     read_settings,
 )
-from ddmseg.models.settings.retired import RETIRED, without_retired
 from ddmseg.models.settings.whole import CONTRASTS_OF
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.networks.denoiser import CONDITIONINGS

@@ -13,9 +13,15 @@ import pytest
 from ddmseg.errors import OutputError
 from ddmseg.outputs import staging as staging_module
 from ddmseg.outputs import write as outputs
-from ddmseg.outputs.claim import claimed, try_claim
 from ddmseg.outputs.names import RECEIPT, SUFFIXES, existing_outputs
-from ddmseg.outputs.staging import move_in, receipt_hashes, settle, staging_place
+from ddmseg.outputs.staging import (
+    claimed,
+    move_in,
+    receipt_hashes,
+    settle,
+    staging_place,
+    try_claim,
+)
 from ddmseg.outputs.write import write_outputs
 
 pytestmark = [

@@ -25,10 +25,9 @@ from ddmseg.datasets.source import Example
 from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.subject import padded
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
-from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.options import SegmentOptions, as_volume
 from ddmseg.inference.restoring import profile_of
 from ddmseg.inference.scan_encoding import mean_features
-from ddmseg.inference.scan_input import as_volume
 from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.models.checkpoint import Card, load_weights, save_weights

@@ -30,12 +30,12 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject, padded
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
+from ddmseg.models.card import without_retired
 from ddmseg.models.checkpoint import first_reason, load_state, save_state
+from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings
-from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.randomness import seeded
-from ddmseg.training.clock import working_seconds
 from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
 
 FILE = "auto_encoders.safetensors"

@@ -12,8 +12,8 @@ import torch
 from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import LabelledSource, Once, Subject
 from ddmseg.errors import UsageError
+from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings
-from ddmseg.training.clock import working_seconds
 from ddmseg_lab.comparison.inter_intra import Kept, keep_maps, load_maps, subject_maps
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import SettingsError
+from ddmseg.models.card import without_retired
 from ddmseg.models.checkpoint import load_state
 from ddmseg.models.settings import RowSettings, Settings
-from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.comparison.mapped import row_source
@@ -34,7 +34,7 @@ class Run:
         best: validation Dice that chose them.
         best_step: steps they were trained for.
         steps: of the whole training.
-        seconds: of work, see :func:`ddmseg.training.clock.working_seconds`.
+        seconds: of work, see :func:`ddmseg.models.device.working_seconds`.
     """
 
     weights: Path

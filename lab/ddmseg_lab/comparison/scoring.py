@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddmseg.maths.case_scores import Score
-from ddmseg.training.clock import working_seconds
+from ddmseg.models.device import working_seconds
 
 BYTES_PER_KILOBYTE = 1024
 

@@ -13,9 +13,8 @@ from ddmseg.atomic import system_reason
 from ddmseg.cohort.inputs import Scan
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.source_file import file_sha256
-from ddmseg.outputs.claim import Claim, try_claim
 from ddmseg.outputs.names import check_place, check_space
-from ddmseg.outputs.staging import settle
+from ddmseg.outputs.staging import Claim, settle, try_claim
 from ddmseg.outputs.standing import plain_request, standing
 
 _POLL_SECONDS = 0.5

@@ -22,7 +22,7 @@ from ddmseg.inference.scan_stages import (
     ScanStages,
     SolvedScan,
 )
-from ddmseg.models.model_fit import LARGEST_CROP_MM
+from ddmseg.models.card import LARGEST_CROP_MM
 from ddmseg.quality.reasons import Reason, on_side
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, Verdict
 

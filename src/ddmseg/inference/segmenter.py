@@ -10,9 +10,8 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
-from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.options import SegmentOptions, as_volume
 from ddmseg.inference.roi import HeadThenCrops
-from ddmseg.inference.scan_input import as_volume
 from ddmseg.inference.scan_stages import (
     FinishedScan,
     PreparedScan,

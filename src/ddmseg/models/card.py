@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.models.manifest import check_shipped
-from ddmseg.models.settings.retired import without_retired
-from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.settings_reader import settings_from_dict, shown
+from ddmseg.models.zoo import model_path
 
 HIGHEST_ID = 2**31 - 1
 """Label maps are stored in 32 bits."""
@@ -225,3 +228,62 @@ def thickest_mm(card: Card) -> float | None:
     """Return the longest voxel edge that a model accepts; None where its card is silent."""
     told = card.calibration.get("training_range")
     return None if told is None else float(told["thickest_mm"])
+
+
+LARGEST_CROP_MM = 80.0
+"""A scan no wider than this on any axis is taken for a crop by a model that learned from crops."""
+
+
+def trained_on(name: str) -> Trained:
+    """Return what a shipped model, or one of a file of weights, was trained on.
+
+    Raises:
+        UsageError: when no model is called so.
+        CheckpointError: when its card is missing or damaged.
+    """
+    return of_card(read_card(model_path(name).with_suffix(".json")))
+
+
+def of_card(card: Card) -> Trained:
+    """Return what a card says of it; where it says nothing, nothing is too thick."""
+    data = card.settings.get("data", {})
+    kind = data.get("kind", "label_maps")
+    return Trained(
+        card.name,
+        largest_crop_mm=LARGEST_CROP_MM if kind == "hippocampus" else 0.0,
+        thickest_mm=thickest_mm(card) or math.inf,
+        # images synthesised from label maps have any contrast, most often that of T1
+        t1_alone=kind != "label_maps" and not data.get("synthetic_share"),
+    )
+
+
+RETIRED: dict[str, dict[str, Any]] = {
+    "model": {"guided": False},
+    "data": {"guide": "none"},
+    "sampling": {"decides": []},
+}
+"""By table and key, the value that means nothing. All are of the second level in patches."""
+
+
+def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings without the keys that are gone.
+
+    Args:
+        stored: settings as a card or a record has them, table by table.
+
+    Raises:
+        SettingsError: when one of the keys held a value that did something.
+    """
+    kept = dict(stored)
+    for table, keys in RETIRED.items():
+        if not isinstance(kept.get(table), Mapping):
+            continue
+        kept[table] = dict(kept[table])
+        for key, nothing in keys.items():
+            value = kept[table].pop(key, nothing)
+            if value != nothing:
+                raise SettingsError(
+                    f"{table}.{key}: got {shown(value)}; second levels in patches are gone: take "
+                    "weights of one level, such as those that ddmseg models lists"
+                )
+    return kept

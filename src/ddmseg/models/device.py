@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from ddmseg.errors import UsageError, did_you_mean
@@ -23,3 +25,12 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def working_seconds(*, on_gpu: bool = False) -> float:
+    """Return a clock that only moves while this process works.
+
+    On a CPU the processor seconds of all its threads: with one thread that is what an
+    idle machine would have taken. With a GPU the wall's seconds: the process waits for it.
+    """
+    return time.monotonic() if on_gpu else time.process_time()

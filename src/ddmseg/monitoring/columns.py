@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ddmseg.outputs.data_dictionary import NO_UNIT, ColumnMeaning
+from ddmseg.outputs.tables import NO_UNIT, ColumnMeaning
 
 VOLUME = "volume_ml."
 """Before the name of a structure."""

@@ -34,7 +34,7 @@ from ddmseg.monitoring.columns import (
     Line,
     meaning,
 )
-from ddmseg.outputs.data_dictionary import data_dictionary
+from ddmseg.outputs.tables import data_dictionary
 from ddmseg.outputs.text import cell_text, write_json
 
 VERSION = 1

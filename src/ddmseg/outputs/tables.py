@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddmseg.imaging.labels import count_voxels, dseg_table
-from ddmseg.outputs.data_dictionary import ColumnMeaning, data_dictionary
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.text import write_json, write_tsv
 from ddmseg.quality.segmentation import Segmentation
+
+NO_UNIT = "n/a"
+"""What BIDS writes where there is nothing to write."""
+
+
+@dataclass(frozen=True)
+class ColumnMeaning:
+    """What a column holds, and its unit in the spelling of BIDS, such as ``mL``."""
+
+    description: str
+    unit: str = NO_UNIT
+
+
+def data_dictionary(columns: Mapping[str, ColumnMeaning]) -> dict[str, Any]:
+    """Return the dictionary of a table, ready for JSON.
+
+    Source: BIDS 1.9, Common principles, "Tabular files".
+
+    >>> data_dictionary({"index": ColumnMeaning("id")})["index"]
+    {'Description': 'id', 'Units': 'n/a'}
+    """
+    told = {
+        name: {"Description": column.description, "Units": column.unit}
+        for name, column in columns.items()
+    }
+    return {"notice": NOTICE, **told}
+
 
 _INDEX = ColumnMeaning("Id of the structure in the label map, as FreeSurfer numbers it")
 _NAME = ColumnMeaning("Name of the structure, as FreeSurfer spells it")

@@ -16,7 +16,6 @@ from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
-from ddmseg.outputs.claim import Claim, claimed
 from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.names import PROBABILITIES as PROBABILITIES
 from ddmseg.outputs.names import RECEIPT as RECEIPT
@@ -25,7 +24,7 @@ from ddmseg.outputs.names import STEPS as STEPS
 from ddmseg.outputs.names import SUFFIXES, VOLUME, check_place, result_paths
 from ddmseg.outputs.names import existing_outputs as existing_outputs
 from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.staging import move_in, settle, staging
+from ddmseg.outputs.staging import Claim, claimed, move_in, settle, staging
 from ddmseg.outputs.standing import check_free
 from ddmseg.outputs.tables import (
     write_label_table,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ddmseg.datasets.source import Source
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import conformal_bound, fit_calibration
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.maths.uncertainty import auroc, entropy
-from ddmseg.models.checkpoint import Card
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import SamplingSettings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.networks.ensemble import Answer, coarse_answer, sampled_answer
@@ -227,3 +229,18 @@ def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
         for trial in trials
     ]
     return replace(card, calibration={**card.calibration, "usual": usual(whole, single)})
+
+
+def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
+    """Calibrate trained weights on the source's validation examples, in place.
+
+    Args:
+        path: of the weights; the card beside them is rewritten.
+        source: what they were trained on.
+        cases: validation examples to use at most.
+    """
+    model, card = load_weights(path)
+    if model.denoiser is None:
+        return card
+    tried = try_masks(model, card, source.validation_examples(cases))
+    return save_weights(model, calibrate(card, tried, source.always_present), path)

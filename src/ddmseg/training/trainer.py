@@ -37,13 +37,13 @@ from ddmseg.models.checkpoint import (
     state_numbers,
     sweep,
 )
+from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg.training.batches import batches
-from ddmseg.training.clock import working_seconds
 from ddmseg.training.curve import Curve
 from ddmseg.training.objective import Losses, LossFunction, Objective, stage_at
 from ddmseg.training.precision import find_precision

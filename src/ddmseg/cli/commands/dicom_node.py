@@ -179,7 +179,7 @@ def _is_loopback(address: str) -> bool:
 
 def _work(arguments: Arguments) -> Work:
     """Load the model, and find out whether the results can be stored."""
-    from ddmseg.models.model_fit import trained_on
+    from ddmseg.models.card import trained_on
 
     trained = trained_on(arguments.model)  # a wrong name must not cost the seconds torch needs
     if arguments.threads is not None and arguments.threads < 1:

@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> int:
         last = distil(settings, teacher, source, folder, teach, resume=arguments.resume)
     if last.trainer.rank == 0:
         if last.is_complete:
-            from ddmseg.training.calibrate_weights import calibrate_weights
+            from ddmseg.training.calibration import calibrate_weights
 
             calibrate_weights(folder / WEIGHTS_FILE, source)
         print(_closing_line(last, folder, arguments))

@@ -97,7 +97,7 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when nothing can be done at all: wrong model, device or output.
     """
     from ddmseg.inference.memory.allocator import keep_freed_memory
-    from ddmseg.models.model_fit import trained_on
+    from ddmseg.models.card import trained_on
     from ddmseg.outputs.names import check_place
 
     if arguments.list_series:

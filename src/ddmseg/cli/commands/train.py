@@ -108,7 +108,7 @@ def run(arguments: Arguments) -> int:
         best = train_with_progress(trainer, minutes, stop)
     if trainer.rank == 0:
         if trainer.step == settings.training.steps and best.is_file():
-            from ddmseg.training.calibrate_weights import calibrate_weights
+            from ddmseg.training.calibration import calibrate_weights
 
             calibrate_weights(best, source)
         print(_closing_line(trainer, best, arguments))

@@ -4,9 +4,8 @@ from ddmseg.models.settings.data import DataSettings
 from ddmseg.models.settings.distillation import DistillationSettings
 from ddmseg.models.settings.loss import LossSettings
 from ddmseg.models.settings.model import ModelSettings
-from ddmseg.models.settings.row import RowSettings
 from ddmseg.models.settings.training import SamplingSettings, TrainingSettings
-from ddmseg.models.settings.whole import Settings, read_settings
+from ddmseg.models.settings.whole import RowSettings, Settings, read_settings
 
 __all__ = [
     "DataSettings",
