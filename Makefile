@@ -12,7 +12,7 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check
 SCAN := src/ddmseg/demo/colin27_t1.nii.gz
 
-.PHONY: help demo test test-product test-lab check format docs manifest bench clean
+.PHONY: help demo test test-product test-lab check format site docs manifest bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,18 +54,26 @@ test-product: $(VENV)/.dev-stamp  ## run the tests of the product
 test-lab: $(VENV)/.dev-stamp  ## run the tests of the laboratory
 	$(BIN)/python -m pytest lab $(PYTEST_ARGS)
 
-check: $(VENV)/.dev-stamp  ## lint, types and floors of both; changes nothing
+check: $(VENV)/.dev-stamp  ## lint, types, floors and links of both; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) site
 
 format: $(VENV)/.dev-stamp  ## put the code in shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev-stamp  ## write the API pages to docs/api
-	$(BIN)/pdoc --docformat google --output-directory docs/api ddmseg ddmseg_lab
+# Laid side by side as in the clone, so that links between pages hold; a dead one fails.
+site: $(VENV)/.dev-stamp
+	rm -rf build/site_src && mkdir -p build/site_src/lab
+	cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE CITATION.cff Makefile configs docs build/site_src
+	cp -r lab/README.md lab/docs lab/configs build/site_src/lab
+	$(BIN)/mkdocs build --quiet --strict
+
+docs: site  ## write the site with the API pages to build/site
+	$(BIN)/pdoc --docformat google --output-directory build/site/api ddmseg ddmseg_lab
 
 manifest: $(VENV)/.package-stamp  ## write the hashes of the shipped weights, after a change of them
 	$(BIN)/python -m ddmseg.models.manifest
@@ -84,4 +92,4 @@ bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names t
 	$(BIN)/ddmseg report
 
 clean:  ## remove the environment and what the commands wrote
-	rm -rf $(VENV) $(DEMO) docs/api
+	rm -rf $(VENV) $(DEMO) build
