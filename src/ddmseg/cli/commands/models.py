@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ddmseg.models.checkpoint import Card
@@ -12,14 +12,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """List the models that ship with ddmseg, with the facts of their cards."""
+    """List the models that ship with ddmseg, with the facts of their cards.
 
+    Example: ddmseg models --lut itk-snap > labels.txt
+    """
+
+    lut: Literal["freesurfer", "itk-snap", "slicer"] | None = None
+    """Print the colour table of all labels for a viewer instead."""
     debug: bool = False
     """Show where an unexpected error came from."""
 
 
 def run(arguments: Arguments) -> int:
-    """Print a paragraph a model.
+    """Print a paragraph per model, or a colour table.
 
     Raises:
         CheckpointError: when a card is damaged.
@@ -27,6 +32,12 @@ def run(arguments: Arguments) -> int:
     from ddmseg.models.zoo import SUFFIX, shipped_cards, weights_folder
 
     cards = shipped_cards()
+    if arguments.lut is not None:
+        from ddmseg.outputs.colour_tables import colour_table
+
+        labels = {index for card in cards for index in card.labels}
+        print(colour_table(arguments.lut, labels), end="")
+        return 0
     if not cards:
         print("no model came with this installation; train one with ddmseg train")
     for card in cards:
