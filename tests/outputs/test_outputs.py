@@ -20,7 +20,7 @@ from ddmseg.imaging.labels import structure
 from ddmseg.outputs import write as outputs
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.reasons import Reason
-from ddmseg.quality.segmentation import Quality
+from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Quality, StructureVolume
 
 PROMISED = [
     "scan_dseg.nii.gz",
@@ -87,12 +87,33 @@ def test_volumes_are_a_table_of_millilitres(make_segmentation, tmp_path) -> None
     write_outputs(segmentation, tmp_path, stem="scan")
     table = rows(tmp_path / "scan_volumes.tsv")
     columns = ["index", "name", "volume_ml", "interval_low_ml", "interval_high_ml"]
-    assert list(table[0]) == columns
+    assert list(table[0])[:5] == columns
     for row, expected in zip(table, segmentation.volumes, strict=True):
+        assert row["share_of_intracranial"] == row["asymmetry_percent"] == "n/a"
         assert int(row["index"]) == expected.index
         assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-4)
         assert float(row["interval_low_ml"]) <= float(row["volume_ml"])
         assert float(row["volume_ml"]) <= float(row["interval_high_ml"])
+
+
+def test_totals_have_no_id_and_shares_and_asymmetry_where_there_are_some(
+    make_segmentation, tmp_path
+) -> None:
+    head = StructureVolume(0, INTRACRANIAL, 1000.0, 900.0, 1100.0)
+    pair = StructureVolume(0, "Hippocampus", 7.0, 6.0, 8.0)
+    sides = Asymmetry("Hippocampus", 5.0, -2.0, 12.0)
+    segmentation = dataclasses.replace(
+        make_segmentation(), totals=[pair, head], asymmetries=[sides]
+    )
+    write_outputs(segmentation, tmp_path, stem="scan")
+    told = {row["name"]: row for row in rows(tmp_path / "scan_volumes.tsv")}
+    row = told["Hippocampus"]
+    assert (row["index"], row["share_of_intracranial"]) == ("0", "0.007000")
+    assert [row[f"asymmetry_{end}"] for end in ("percent", "low", "high")] == [
+        *("5.00", "-2.00", "12.00"),
+    ]
+    assert told[INTRACRANIAL]["asymmetry_percent"] == "n/a"
+    assert told[segmentation.volumes[0].name]["share_of_intracranial"] != "n/a"
 
 
 @pytest.mark.parametrize("table", ["scan_dseg", "scan_volumes"])
@@ -103,7 +124,8 @@ def test_beside_each_table_stands_what_its_columns_mean(make_segmentation, tmp_p
     assert list(told) == list(rows(tmp_path / f"{table}.tsv")[0])
     for name, column in told.items():
         assert set(column) == {"Description", "Units"}, name
-        assert column["Units"] == ("mL" if name.endswith("_ml") else "n/a")
+        unit = "mL" if name.endswith("_ml") else "%" if name.startswith("asymmetry") else "n/a"
+        assert column["Units"] == unit
 
 
 def test_the_quality_file_holds_the_verdict(make_segmentation, tmp_path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +16,10 @@ from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.quality.assessment import assess, judge
 from ddmseg.quality.limits import Limits, usual
 from ddmseg.training.calibration import (
-    Trial,
+    SizedCase,
     calibrate,
     try_masks,
-    volume_factors,
+    volume_bounds,
     with_usual,
 )
 from toys import tiny_model
@@ -118,16 +120,34 @@ def test_calibration_leaves_what_intact_validation_subjects_get() -> None:
     assert with_usual(CARD, []) == CARD
 
 
-def test_volume_factors_count_a_subject_once_with_its_worse_mask() -> None:
-    def trial(case: int, kind: str, factor: float) -> Trial:
-        return Trial(kind, 0.5, 0.5, 0.5, 0.5, {}, {1: factor} if factor else {}, case)
+def sized(found: float, true: float, other: float = 1000.0) -> SizedCase:
+    """A mask whose second structure is in doubt in as many voxels as it has."""
+    return SizedCase((0, found, 1000), (0, found, 500), (0, 0, 500), (0, true, other))
 
-    assert volume_factors(CARD, [trial(0, "coarse", 0.0)]) == {}
-    few = [trial(case, "coarse", 1.0) for case in range(18)]
-    found = volume_factors(CARD, few)
-    assert found == {"volume_interval_factor": 1.0, "volume_interval_factors": {}}
-    kinds = {"coarse": 0.0, "sampled": 0.5}
-    both = [trial(n, kind, n + worse) for n in range(1, 20) for kind, worse in kinds.items()]
-    found = volume_factors(CARD, [*both, trial(0, "corrupted", 0.0)])
-    assert found["volume_interval_factors"] == {"Left-Hippocampus": 19.5}
-    assert found["volume_interval_factor"] == 19.5  # the 38th of all 38
+
+def test_bounds_of_volumes_hold_95_of_100_cases_around_their_median() -> None:
+    """True over found is 1.5 for half of the cases, and up to e times as much or as little."""
+    spread = [math.exp(x) for x in np.linspace(-1, 1, 39)]
+    cases = [sized(1000, 1500 * x, 1000 * x) for x in spread]
+    found = volume_bounds(CARD, cases)
+    low, high = found["volume_ratios"]["Left-Hippocampus"]
+    scale = 0.01  # no voxel of it is in doubt
+    # the 38th of 39 distances from the median is the largest
+    assert low * scale == pytest.approx(math.log(1.5) - 1, abs=1e-3)
+    assert high * scale == pytest.approx(math.log(1.5) + 1, abs=1e-3)
+    assert found["volume_ratios"]["Right-Hippocampus"] == pytest.approx([-1, 1], abs=1e-3)
+    assert found["volume_ratios"]["Hippocampus"][0] < 0
+    assert found["asymmetry_ratios"]["Hippocampus"] == pytest.approx([0, math.log(1.5)], abs=1e-3)
+
+
+def test_a_volume_never_lies_outside_its_own_interval() -> None:
+    found = volume_bounds(CARD, [sized(1000, 1500)] * 20)
+    assert found["volume_ratios"]["Left-Hippocampus"][0] == 0.0
+    assert found["volume_ratios"]["Left-Hippocampus"][1] > 0
+
+
+def test_too_few_or_too_small_structures_get_no_bounds() -> None:
+    assert volume_bounds(CARD, [])["volume_ratios"] == {}
+    assert volume_bounds(CARD, [sized(1000, 1000)] * 18)["volume_ratios"] == {}
+    slivers = volume_bounds(CARD, [sized(40, 1000)] * 30)["volume_ratios"]
+    assert set(slivers) == {"Right-Hippocampus", "Hippocampus"}

@@ -2,62 +2,134 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
+from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
-from ddmseg.models.checkpoint import Card
+from ddmseg.models.card import Card
 from ddmseg.quality.segmentation import StructureVolume
-from ddmseg.quality.volumes import structure_volumes
+from ddmseg.quality.volumes import (
+    INTRACRANIAL,
+    Measured,
+    not_measured,
+    pairs,
+    shows_head,
+    structures,
+    totals,
+)
 
+LABELS = (0, 17, 53)
 EXPECTED = Expectation(
     size=torch.tensor([90.0, 10.0, 0.0]),
     hits=torch.tensor([88.0, 8.0, 0.0]),
     missed=torch.tensor([1.0, 3.0, 0.0]),
 )
+"""Of 10 voxels 2 are expected to be wrong and 3 missed: half of it is in doubt."""
 
 
-def volumes(
-    factor: float | None = None, expected: Expectation = EXPECTED, **single: dict[str, float]
-) -> list[StructureVolume]:
-    calibration = {} if factor is None else {"volume_interval_factor": factor, **single}
-    card = Card("toy", (0, 17, 53), {}, calibration=calibration)
-    labels = np.zeros((10, 10, 10), np.int32)
-    labels[:2, :5, :5] = 17
-    return structure_volumes(card, labels, 0.002, expected, expected_voxel_ml=0.008)
+def measured(
+    found_ml: dict[int, float] | None = None,
+    expected: Expectation = EXPECTED,
+    **calibration: Any,
+) -> Measured:
+    card = Card("toy", LABELS, {}, calibration=calibration)
+    return Measured(card, found_ml or {17: 0.1}, expected, expected_voxel_ml=0.008)
 
 
-def test_voxels_times_their_volume() -> None:
+def volumes(expected: Expectation = EXPECTED, **calibration: Any) -> list[StructureVolume]:
+    found = measured(expected=expected, **calibration)
+    return [found.row(one) for one in structures(LABELS)]
+
+
+def test_without_calibration_the_doubt_of_the_model_grid_bounds_the_volume() -> None:
     left, right = volumes()
-    assert left.name == "Left-Hippocampus"
-    assert left.volume_ml == pytest.approx(0.1)
+    assert (left.index, left.name, left.volume_ml) == (17, "Left-Hippocampus", 0.1)
+    assert left.interval_low_ml == pytest.approx(0.08)
+    assert left.interval_high_ml == pytest.approx(0.13)
     assert (right.volume_ml, right.interval_low_ml, right.interval_high_ml) == (0.0, 0.0, 0.0)
 
 
-def test_doubt_of_the_model_grid_bounds_the_volume() -> None:
-    """Of 10 voxels 2 are expected to be wrong and 3 missed: 20% down, 30% up."""
-    left = volumes()[0]
-    assert left.interval_low_ml == pytest.approx(0.08)
-    assert left.interval_high_ml == pytest.approx(0.13)
+def test_measured_ratios_bound_the_volume_and_may_lean_to_one_side() -> None:
+    left = volumes(volume_ratios={"Left-Hippocampus": [-0.4, 0.8]})[0]
+    assert left.interval_low_ml == pytest.approx(0.1 * math.exp(-0.2))
+    assert left.interval_high_ml == pytest.approx(0.1 * math.exp(0.4))
 
 
-def test_the_measured_factor_widens_and_never_passes_zero() -> None:
-    assert volumes(2.0)[0].interval_high_ml == pytest.approx(0.16)
-    assert volumes(9.0)[0].interval_low_ml == 0.0
+def test_ratios_are_scaled_by_the_doubt_of_the_scan() -> None:
+    bounds = {"Left-Hippocampus": [-0.4, 0.8]}
+    worse = replace(EXPECTED, missed=torch.tensor([1.0, 8.0, 0.0]))
+    wide = volumes(worse, volume_ratios=bounds)[0]
+    assert wide.interval_high_ml == pytest.approx(0.1 * math.exp(0.8))
+    sure = replace(EXPECTED, hits=EXPECTED.size, missed=torch.zeros(3))
+    narrow = volumes(sure, volume_ratios=bounds)[0]
+    assert narrow.interval_high_ml == pytest.approx(0.1 * math.exp(0.8 * 0.01))
 
 
 def test_a_structure_found_nowhere_may_be_as_large_as_what_is_missed() -> None:
     missed = replace(EXPECTED, missed=torch.tensor([1.0, 3.0, 30.0]))
-    right = volumes(1.5, missed)[1]
+    right = volumes(missed, volume_ratios={"Right-Hippocampus": [-0.1, 0.1]})[1]
     assert (right.volume_ml, right.interval_low_ml) == (0.0, 0.0)
-    assert right.interval_high_ml == pytest.approx(1.5 * 30 * 0.008)
+    assert right.interval_high_ml == pytest.approx(30 * 0.008)
 
 
-def test_a_structure_has_its_own_factor_where_one_was_measured() -> None:
-    own = {"volume_interval_factors": {"Left-Hippocampus": 3.0}}
-    assert volumes(2.0, **own)[0].interval_high_ml == pytest.approx(0.1 * (1 + 3 * 0.3))
-    other = {"volume_interval_factors": {"Right-Hippocampus": 3.0}}
-    assert volumes(2.0, **other)[0].interval_high_ml == pytest.approx(0.1 * (1 + 2 * 0.3))
+def test_both_sides_are_a_row_of_their_own() -> None:
+    (pair,) = pairs(LABELS)
+    row = measured({17: 0.1, 53: 0.3}).row(pair)
+    assert (row.index, row.name, row.volume_ml) == (0, "Hippocampus", pytest.approx(0.4))
+
+
+def test_asymmetry_is_the_difference_over_the_mean() -> None:
+    (pair,) = pairs(LABELS)
+    found = measured({17: 3.0, 53: 2.0}, asymmetry_ratios={"Hippocampus": [-0.1, 0.1]})
+    told = found.asymmetry(pair)
+    assert told is not None
+    assert told.percent == pytest.approx(100 * (3 - 2) / 2.5)
+    assert told.interval_low < told.percent < told.interval_high
+    bare = measured({17: 3.0, 53: 2.0}).asymmetry(pair)
+    assert bare is not None
+    assert (bare.interval_low, bare.interval_high) == (-200, 200)  # never measured
+    assert measured({17: 3.0}).asymmetry(pair) is None
+
+
+def test_totals_share_out_the_brain() -> None:
+    rows = {row.name: set(row.ids) for row in totals(ANATOMY_LABELS)}
+    assert rows["Brain"] == rows["Grey-Matter"] | rows["White-Matter"] | {16}
+    assert not rows["Grey-Matter"] & rows["White-Matter"]
+    assert rows[INTRACRANIAL] == rows["Brain"] | rows["Ventricles"] | {24}
+    assert totals(HIPPOCAMPUS_LABELS) == []
+    assert {row.name for row in pairs(ANATOMY_LABELS)} >= {"Hippocampus", "Lateral-Ventricle"}
+
+
+def head(*, stripped: bool) -> tuple[Volume, np.ndarray]:
+    """A ball of brain with fat around dark bone, or alone."""
+    away = np.linalg.norm(np.indices((64,) * 3) - 31.5, axis=0)
+    labels = np.where(away < 16, 2, 0).astype(np.int32)
+    data = np.where(away < 16, 100.0, 0.0) + np.where((away > 21) & (away < 27), 150.0, 0.0)
+    if stripped:
+        data[labels == 0] = 0
+    return Volume(data.astype(np.float32), np.eye(4), "ball"), labels
+
+
+def test_a_head_is_told_from_a_brain_cut_out_of_one() -> None:
+    assert shows_head(*head(stripped=False))
+    assert not shows_head(*head(stripped=True))
+    scan, labels = head(stripped=False)
+    assert not shows_head(scan, np.zeros_like(labels))
+
+
+def test_what_a_scan_does_not_allow_is_left_out_with_the_reason() -> None:
+    whole, bare = head(stripped=False), head(stripped=True)
+    assert not_measured(*whole, ANATOMY_LABELS, cut=False) == {}
+    assert not_measured(*bare, ANATOMY_LABELS, cut=False) == {
+        INTRACRANIAL: "the scan shows no head around the brain"
+    }
+    cut = not_measured(*whole, ANATOMY_LABELS, cut=True)
+    assert set(cut) == {row.name for row in totals(ANATOMY_LABELS)}
+    assert not_measured(*bare, HIPPOCAMPUS_LABELS, cut=False) == {}

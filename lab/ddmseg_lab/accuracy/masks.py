@@ -22,7 +22,7 @@ from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg.quality.volumes import interval_in_voxels
+from ddmseg.quality.volumes import Measured, structures
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt
@@ -164,11 +164,14 @@ def score_mask(
 def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:
     """Return the share of the structures of mask or truth whose volume the interval holds."""
     sizes = torch.bincount(truth, minlength=len(card.labels))
-    low, high = interval_in_voxels(card, expected)
-    there = (expected.size > 0) | (sizes > 0)
-    there[0] = False
-    inside = (low <= sizes) & (sizes <= high)
-    return float(inside[there].double().mean()) if there.any() else math.nan
+    found = dict(zip(card.labels, expected.size.tolist(), strict=True))
+    measured = Measured(card, found, expected, expected_voxel_ml=1.0)
+    inside = []
+    for one, true in zip(structures(card.labels), sizes[1:].tolist(), strict=True):
+        row = measured.row(one)
+        if row.volume_ml or true:
+            inside.append(row.interval_low_ml <= true <= row.interval_high_ml)
+    return sum(inside) / len(inside) if inside else math.nan
 
 
 def _only(expected: Expectation, scored: Tensor) -> Expectation:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
+from ddmseg.imaging.labels import count_voxels
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import (
     auroc,
@@ -22,7 +23,7 @@ from ddmseg.maths.uncertainty import (
     pairwise_disagreement,
     risk_coverage,
 )
-from ddmseg.quality.volumes import structure_volumes
+from ddmseg.quality.volumes import Measured, structures
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.studies.figures import (
     BLUE,
@@ -117,10 +118,10 @@ def _volumes(encoded: EncodedSubject, p: Tensor) -> Iterator[Row]:
     found = encoded.assess(p)
     ids = torch.tensor(trained.card.labels)[found.labels[0]].numpy()
     voxel_ml = math.prod(subject.spacing_mm) / VOXEL_MM3
-    bounds = structure_volumes(
-        trained.card, ids, voxel_ml, found.expectation, expected_voxel_ml=voxel_ml
-    )
-    for place, row in enumerate(bounds, start=1):
+    found_ml = {index: n * voxel_ml for index, n in count_voxels(ids).items()}
+    measured = Measured(trained.card, found_ml, found.expectation, expected_voxel_ml=voxel_ml)
+    for place, one in enumerate(structures(trained.card.labels), start=1):
+        row = measured.row(one)
         if place in trained.source.structures:
             yield _row(
                 VOLUME,

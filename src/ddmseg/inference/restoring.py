@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.imaging.labels import count_voxels
 from ddmseg.imaging.postprocess import clean_labels
 from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import LabelMap
@@ -15,6 +16,7 @@ from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned
+from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
 from ddmseg.quality.training_range import (
     Profile,
@@ -22,7 +24,7 @@ from ddmseg.quality.training_range import (
     outside_training,
     training_distance,
 )
-from ddmseg.quality.volumes import structure_volumes
+from ddmseg.quality.volumes import Measured, not_measured, pairs, structures, totals
 
 
 def restored(card: Card, solved: SolvedScan) -> Segmentation:
@@ -53,18 +55,21 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     if options.trace and answer.step_labels is not None:
         fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
         fields["step_labels"] = _frames(card, prepared, answer.step_labels)
-    volumes = structure_volumes(
+    measured = Measured(
         card,
-        labels,
-        scan.voxel_ml,
+        {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()},
         assessment.expectation,
         expected_voxel_ml=prepared.grid.voxel_ml,
     )
+    volumes = [measured.row(one) for one in structures(card.labels)]
+    odd = implausible(card, scan, labels, volumes, cleaning)
+    cut = any((reason_code(reason) or {}).get("code") == "brain_cut" for reason in odd)
+    left_out = not_measured(scan, labels, card.labels, cut=cut)
     seen = [
         *scan.notes,
         *turned(prepared.steps),
         *empty_slices(prepared.steps),
-        *implausible(card, scan, labels, volumes, cleaning),
+        *odd,
         *outside_training(card, profile_of(card, solved)),
     ]
     distance = training_distance(card, solved.features)
@@ -74,6 +79,13 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
         discrepancy=_thousandths(prepared.map_to_input(D)),
         volumes=volumes,
+        totals=[
+            measured.row(one)
+            for one in (*pairs(card.labels), *totals(card.labels))
+            if one.name not in left_out
+        ],
+        asymmetries=[a for one in pairs(card.labels) if (a := measured.asymmetry(one))],
+        not_measured=left_out,
         quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},
         features=solved.features,

@@ -24,7 +24,14 @@ from ddmseg.inference.scan_stages import (
 )
 from ddmseg.models.card import LARGEST_CROP_MM
 from ddmseg.quality.reasons import Reason, on_side
-from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, Verdict
+from ddmseg.quality.segmentation import (
+    Asymmetry,
+    Quality,
+    Segmentation,
+    StructureVolume,
+    Verdict,
+)
+from ddmseg.quality.volumes import asymmetry_of
 
 SIDES = {"left": 17, "right": 53}
 """FreeSurfer ids of the hippocampus, which the anatomy model finds."""
@@ -157,6 +164,7 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
         uncertainty=uncertainty,
         discrepancy=discrepancy,
         volumes=[_added([s.result.volumes[i] for s in sides]) for i in range(len(first.volumes))],
+        asymmetries=_asymmetries(sides),
         quality=_worst(sides, scan.notes),
         receipt=_receipt(whole, sides),
         features=_mean_features(sides),
@@ -177,6 +185,14 @@ def _added(rows: Sequence[StructureVolume]) -> StructureVolume:
         interval_low_ml=sum(row.interval_low_ml for row in rows),
         interval_high_ml=sum(row.interval_high_ml for row in rows),
     )
+
+
+def _asymmetries(sides: Sequence[_Side]) -> list[Asymmetry]:
+    if len(sides) != len(SIDES):
+        return []
+    left, right = (side.result.volumes for side in sides)
+    rows = (asymmetry_of(a, b) for a, b in zip(left, right, strict=True))
+    return [row for row in rows if row is not None]
 
 
 def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:

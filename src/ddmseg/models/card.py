@@ -22,6 +22,8 @@ from ddmseg.models.zoo import model_path
 HIGHEST_ID = 2**31 - 1
 """Label maps are stored in 32 bits."""
 MOST_CLASSES = 4096
+LARGEST_LOG = 50.0
+"""Of a ratio of volumes; beyond it numbers overflow."""
 _CHECKSUM = re.compile(r"([0-9a-f]{64})?")
 
 
@@ -120,8 +122,8 @@ class _Calibration:
     masks: int = 0
     training_range: _TrainingRange | None = None
     usual: _Usual | None = None
-    volume_interval_factor: float = 1.0
-    volume_interval_factors: dict[str, float] = field(default_factory=dict)
+    volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
+    asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def next_card(path: Path) -> Path:
@@ -203,8 +205,9 @@ def _check_calibration(card: Card) -> None:
     )
     for curve in (told.expected_dice, told.structure_dice):
         _require(curve is None or min(curve.a, curve.b) > 0, "calibration", "a curve must rise")
-    factors = (told.volume_interval_factor, *told.volume_interval_factors.values())
-    _require(min(factors) >= 0, "calibration.volume_interval_factors", "must be at least 0")
+    for low, high in (*told.volume_ratios.values(), *told.asymmetry_ratios.values()):
+        fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
+        _require(fits, "calibration.volume_ratios", "give a bound to either side of 0")
     if told.usual is not None:
         dice = (told.usual.expected_dice, *told.usual.structures.values())
         _require(0 <= min(dice) <= max(dice) <= 1, "calibration.usual", "must be within 0 and 1")

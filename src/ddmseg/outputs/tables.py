@@ -10,9 +10,9 @@ from typing import Any
 from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.text import write_json, write_tsv
-from ddmseg.quality.segmentation import Segmentation
+from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation
 
-NO_UNIT = "n/a"
+NOT_THERE = NO_UNIT = "n/a"
 """What BIDS writes where there is nothing to write."""
 
 
@@ -39,8 +39,10 @@ def data_dictionary(columns: Mapping[str, ColumnMeaning]) -> dict[str, Any]:
     return {"notice": NOTICE, **told}
 
 
-_INDEX = ColumnMeaning("Id of the structure in the label map, as FreeSurfer numbers it")
-_NAME = ColumnMeaning("Name of the structure, as FreeSurfer spells it")
+_INDEX = ColumnMeaning(
+    "Id of the structure in the label map, as FreeSurfer numbers it; 0 for what several ids make"
+)
+_NAME = ColumnMeaning("Name of the structure, as FreeSurfer spells it, or of a total")
 LABEL_COLUMNS = {
     "index": _INDEX,
     "name": _NAME,
@@ -54,6 +56,12 @@ VOLUME_COLUMNS = {
         "Lower end of an interval meant to hold the true volume in 95% of scans", "mL"
     ),
     "interval_high_ml": ColumnMeaning("Upper end of that interval", "mL"),
+    "share_of_intracranial": ColumnMeaning(
+        "Volume over the intracranial volume; n/a where the scan does not show it"
+    ),
+    "asymmetry_percent": ColumnMeaning("200 (left - right) / (left + right) of a pair", "%"),
+    "asymmetry_low": ColumnMeaning("Lower end of its 95% interval", "%"),
+    "asymmetry_high": ColumnMeaning("Upper end of that interval", "%"),
 }
 
 
@@ -70,16 +78,26 @@ def write_label_table_dictionary(segmentation: Segmentation, path: Path) -> None
 
 
 def write_volume_table(segmentation: Segmentation, path: Path) -> None:
-    """Write the volume of each structure with its interval."""
+    """Write the volume of each structure, pair and total with its interval."""
+    head = segmentation.total(INTRACRANIAL)
+    sides = {one.name: one for one in segmentation.asymmetries}
     rows = [
-        (
+        [
             str(row.index),
             row.name,
             *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
-        )
-        for row in segmentation.volumes
+            f"{row.volume_ml / head.volume_ml:.6f}" if head and head.volume_ml else NOT_THERE,
+            *_asymmetry_cells(sides.get(row.name)),
+        ]
+        for row in (*segmentation.volumes, *segmentation.totals)
     ]
     write_tsv(path, tuple(VOLUME_COLUMNS), rows)
+
+
+def _asymmetry_cells(one: Asymmetry | None) -> list[str]:
+    if one is None:
+        return [NOT_THERE] * 3
+    return [f"{value:.2f}" for value in (one.percent, one.interval_low, one.interval_high)]
 
 
 def write_volume_table_dictionary(segmentation: Segmentation, path: Path) -> None:

@@ -10,18 +10,31 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.volume import LabelMap, Volume
 
+INTRACRANIAL = "Intracranial-Volume"
+"""Name of the total of all that lies within the skull."""
+
 Verdict = Literal["pass", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class StructureVolume:
-    """Volume of one structure in millilitres with its 95% interval."""
+    """Volume in millilitres with its 95% interval; the index is 0 for what several ids make."""
 
     index: int
     name: str
     volume_ml: float
     interval_low_ml: float
     interval_high_ml: float
+
+
+@dataclass(frozen=True)
+class Asymmetry:
+    """``200 (left - right) / (left + right)`` of a pair in percent, with its 95% interval."""
+
+    name: str
+    percent: float
+    interval_low: float
+    interval_high: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,9 @@ class Segmentation:
         volumes: one row a structure, background left out.
         quality: the verdict.
         receipt: versions, hashes, settings, seed and seconds, ready for JSON.
+        totals: both sides together, and what structures add up to.
+        asymmetries: of the pairs that are there.
+        not_measured: totals that this scan does not allow, with the reason.
         probabilities: class probabilities on the scan's grid with the classes
             last (``i j k class``), or None when they were not asked for.
         probability_labels: FreeSurfer ids of the last axis of ``probabilities``.
@@ -78,8 +94,15 @@ class Segmentation:
     volumes: list[StructureVolume]
     quality: Quality
     receipt: dict[str, Any]
+    totals: list[StructureVolume] = field(default_factory=list)
+    asymmetries: list[Asymmetry] = field(default_factory=list)
+    not_measured: dict[str, str] = field(default_factory=dict)
     probabilities: NDArray[np.float32] | None = None
     probability_labels: tuple[int, ...] = field(default_factory=tuple)
     sample_labels: NDArray[np.int32] | None = None
     step_labels: NDArray[np.int32] | None = None
     features: NDArray[np.float32] | None = None
+
+    def total(self, name: str) -> StructureVolume | None:
+        """Return one of the totals; None where the scan or the model does not have it."""
+        return next((row for row in self.totals if row.name == name), None)

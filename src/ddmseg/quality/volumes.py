@@ -1,71 +1,203 @@
-"""Volumes in millilitres with their intervals."""
+"""Volumes in millilitres with their intervals: structures, both sides, totals, asymmetry.
+
+An interval is ``volume * exp(low)`` to ``volume * exp(high)``. The bounds of the log ratio of
+true to found volume are those that hold for validation scans in units of doubt
+(``volume_ratios`` of a card), times the doubt of this scan: so a bad scan gets wide intervals.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ddmseg.imaging.labels import count_voxels, structure
+from ddmseg.imaging.labels import mirror_index, structure
+from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
-from ddmseg.models.checkpoint import Card
-from ddmseg.quality.segmentation import StructureVolume
+from ddmseg.models.card import Card
+from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, StructureVolume
+
+_VENTRICLES = (4, 5, 14, 15, 43, 44)
+_FLUID = (*_VENTRICLES, 24)
+_WHITE = (2, 7, 41, 46, 77)
+_STEM = (16,)
+"""Neither grey nor white alone."""
+SHELL_MM = (4.0, 12.0)
+"""Distance from the labels at which a scan that shows a head has skull, fat and skin."""
+BRIGHT = 0.1
+"""Share of the labels' usual intensity from which a voxel is more than air."""
+HEAD_SHARE = 0.2
+"""Of bright voxels in the shell, from which a scan shows a head: a stripped one has hardly any."""
+LEAST_DOUBT = 0.01
+"""Below this no interval gets narrower."""
+FEWEST_PLACES = 20
+"""Structures that a model of the whole brain knows at least."""
 
 
-def structure_volumes(
-    card: Card,
-    labels: NDArray[np.integer],
-    voxel_ml: float,
-    expected: Expectation,
-    *,
-    expected_voxel_ml: float,
-) -> list[StructureVolume]:
-    """Count voxels and bound the true volume by the voxels in doubt.
+@dataclass(frozen=True)
+class Quantity:
+    """A structure, a pair of sides or a total: its name and the ids that make it."""
 
-    All voxels given to a structure that are expected to be wrong might be too much,
-    all expected elsewhere too little; the interval spans both, times the structure's factor
-    that made it cover 95% of the validation subjects (1 where none was measured). A structure
-    that the model grid has nowhere may still be as large as what is expected missed.
+    name: str
+    ids: tuple[int, ...]
+
+
+def structures(labels: Sequence[int]) -> list[Quantity]:
+    """Return each structure of a model by itself, background left out."""
+    return [Quantity(structure(index).name, (index,)) for index in labels if index]
+
+
+def pairs(labels: Sequence[int]) -> list[Quantity]:
+    """Return left and right together, of structures that a model knows on both sides."""
+    found = []
+    for index in labels:
+        name, other = structure(index).name, mirror_index(index)
+        if name.startswith("Left-") and other in labels:
+            found.append(Quantity(name.removeprefix("Left-"), (index, other)))
+    return found
+
+
+def totals(labels: Sequence[int]) -> list[Quantity]:
+    """Return what structures add up to, of a model that knows the whole brain.
+
+    The brain is what is neither ventricle nor CSF. Grey matter is cortex, deep nuclei,
+    hippocampus and amygdala of cerebrum and cerebellum; the brain stem counts as neither.
+    """
+    known = [index for index in labels if index]
+    if len(known) < FEWEST_PLACES:
+        return []
+    brain = [index for index in known if index not in _FLUID]
+    rows = {
+        "Brain": brain,
+        "Grey-Matter": [index for index in brain if index not in (*_WHITE, *_STEM)],
+        "White-Matter": [index for index in brain if index in _WHITE],
+        "Ventricles": [index for index in known if index in _VENTRICLES],
+        INTRACRANIAL: known if 24 in known else [],
+    }
+    return [Quantity(name, tuple(ids)) for name, ids in rows.items() if ids]
+
+
+def doubt(size: float, hits: float, missed: float) -> float:
+    """Return the voxels expected to be wrong or missed, over those found."""
+    return max((size - hits + missed) / size, LEAST_DOUBT) if size > 0 else LEAST_DOUBT
+
+
+class Measured:
+    """Volumes of one label map, and how far each may be off.
 
     Args:
-        card: of the weights, with the factors in ``calibration``.
-        labels: FreeSurfer ids on the scan's grid.
-        voxel_ml: volume of a voxel there.
+        card: of the weights, with the bounds in ``calibration``.
+        found_ml: volume of each id.
         expected: of each class, in voxels of the model grid.
         expected_voxel_ml: volume of a voxel of the model grid.
     """
-    voxels = count_voxels(labels)
-    low, high = interval_in_voxels(card, expected)
-    rows = []
-    for place, index in enumerate(card.labels):
-        if index == 0:
-            continue
-        volume, size = voxels.get(index, 0) * voxel_ml, float(expected.size[place])
-        ml = volume / size if size else expected_voxel_ml
-        rows.append(
-            StructureVolume(
-                index=index,
-                name=structure(index).name,
-                volume_ml=volume,
-                interval_low_ml=float(low[place]) * ml,
-                interval_high_ml=max(volume, float(high[place]) * ml),
-            )
+
+    def __init__(
+        self,
+        card: Card,
+        found_ml: Mapping[int, float],
+        expected: Expectation,
+        *,
+        expected_voxel_ml: float,
+    ) -> None:
+        self._card = card
+        self._ml = found_ml
+        table = torch.stack([expected.size, expected.hits, expected.missed], dim=-1).tolist()
+        self._expected = dict(zip(card.labels, table, strict=True))
+        self._expected_voxel_ml = expected_voxel_ml
+
+    def row(self, quantity: Quantity) -> StructureVolume:
+        """Return a volume with its interval; the index is 0 where several ids make it."""
+        index = quantity.ids[0] if len(quantity.ids) == 1 else 0
+        ml = sum(self._ml.get(index, 0.0) for index in quantity.ids)
+        return StructureVolume(index, quantity.name, ml, *self._interval(quantity, ml))
+
+    def _interval(self, quantity: Quantity, ml: float) -> tuple[float, float]:
+        size, hits, missed = (
+            sum(self._expected[index][k] for index in quantity.ids) for k in range(3)
         )
-    return rows
+        beyond = missed * self._expected_voxel_ml
+        if not ml or not size:  # found nowhere, it may be as large as what is missed
+            return 0.0, max(ml, beyond)
+        bounds = self._card.calibration.get("volume_ratios", {}).get(quantity.name)
+        if bounds is None:  # never measured: what is expected to be wrong, or missed
+            return ml * hits / size, ml * (1 + missed / size)
+        scale = doubt(size, hits, missed)
+        low, high = (math.exp(bound * scale) for bound in bounds)
+        return ml * low, ml * high
+
+    def asymmetry(self, pair: Quantity) -> Asymmetry | None:
+        """Return how far left and right of a pair differ; None where either is not there."""
+        left, right = (self._ml.get(index, 0.0) for index in pair.ids)
+        bounds = self._card.calibration.get("asymmetry_ratios", {}).get(pair.name)
+        if not left or not right:
+            return None
+        ratio = math.log(left / right)
+        low, high = bounds or (-math.inf, math.inf)
+        return Asymmetry(pair.name, *(_percent(x) for x in (ratio, ratio + low, ratio + high)))
 
 
-def interval_in_voxels(card: Card, expected: Expectation) -> tuple[Tensor, Tensor]:
-    """Return the bounds of each class's volume, in voxels of the model grid.
+def asymmetry_of(left: StructureVolume, right: StructureVolume) -> Asymmetry | None:
+    """Return how far two rows of one structure differ, by the ends of both intervals.
+
+    None where either is not there.
+    """
+    if not left.volume_ml or not right.volume_ml:
+        return None
+    ratios = (
+        _log(left.volume_ml, right.volume_ml),
+        _log(left.interval_low_ml, right.interval_high_ml),
+        _log(left.interval_high_ml, right.interval_low_ml),
+    )
+    return Asymmetry(left.name, *map(_percent, ratios))
+
+
+def _log(above: float, below: float) -> float:
+    if above and below:
+        return math.log(above / below)
+    return math.inf if above else -math.inf
+
+
+def _percent(log_ratio: float) -> float:
+    """Return ``200 (left - right) / (left + right)`` of the log of left over right."""
+    return 200 * math.tanh(log_ratio / 2)
+
+
+def shows_head(scan: Volume, labels: NDArray[np.integer]) -> bool:
+    """Return whether there is a head around the labels, rather than a brain cut out of it."""
+    from scipy.ndimage import distance_transform_edt
+
+    steps = [max(1, round(2.0 / s)) for s in scan.spacing_mm]
+    thin = tuple(slice(None, None, step) for step in steps)
+    inside, data = labels[thin] > 0, scan.data[thin]
+    if not inside.any():
+        return False
+    spacing = [s * step for s, step in zip(scan.spacing_mm, steps, strict=True)]
+    away = distance_transform_edt(~inside, sampling=spacing)
+    shell = data[(away > SHELL_MM[0]) & (away < SHELL_MM[1])]
+    floor = float(scan.data.min())
+    bright = floor + BRIGHT * (float(np.median(data[inside])) - floor)
+    return bool(shell.size and (shell > bright).mean() > HEAD_SHARE)
+
+
+def not_measured(
+    scan: Volume, labels: NDArray[np.integer], known: Sequence[int], *, cut: bool
+) -> dict[str, str]:
+    """Return the totals that a scan does not allow, with the reason.
 
     Args:
-        card: of the weights, with the factors in ``calibration``.
-        expected: of each class.
+        scan: as it was read.
+        labels: FreeSurfer ids on its grid.
+        known: ids of the model.
+        cut: whether part of the brain lies outside the scan.
     """
-    together = card.calibration.get("volume_interval_factor", 1.0)
-    single = card.calibration.get("volume_interval_factors", {})
-    names = (structure(index).name if index else "" for index in card.labels)
-    factors = torch.tensor([float(single.get(name, together)) for name in names])
-    factors = factors.to(expected.size)
-    low = expected.size - factors * (expected.size - expected.hits)
-    return low.clamp_min(0), expected.size + factors * expected.missed
+    rows = totals(known)
+    if cut:
+        return {row.name: "part of the brain lies outside the image" for row in rows}
+    if any(row.name == INTRACRANIAL for row in rows) and not shows_head(scan, labels):
+        return {INTRACRANIAL: "the scan shows no head around the brain"}
+    return {}

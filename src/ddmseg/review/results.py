@@ -172,7 +172,11 @@ def read_summary(result: ScanResult) -> Summary:
             reasons=_sentences(quality["reasons"]),
             steps=_count(quality["steps"]),
             samples=_count(quality["samples"]),
-            volumes=[_volume(row, by_structure) for row in _read_tsv(result.path("_volumes.tsv"))],
+            volumes=[
+                _volume(row, by_structure)
+                for row in _read_tsv(result.path("_volumes.tsv"))
+                if row["index"] != "0"
+            ],
             labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
             receipt=_read_json(result.path(RECEIPT)),
             reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ddmseg.datasets.source import Source
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import conformal_bound, fit_calibration
 from ddmseg.maths.discrepancy import right_probability
-from ddmseg.maths.expected_dice import MISSED_VOXELS, Expectation, expectation
+from ddmseg.maths.expected_dice import Expectation, expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
@@ -27,11 +28,53 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
+from ddmseg.quality.volumes import Quantity, doubt, pairs, structures, totals
 from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
 
 CORRUPTIONS_PER_CASE = 3
 COVERAGE = 0.95
+FEWEST_VOXELS = 50
+"""Of a structure, found and true, whose ratio counts: at the edge of a patch there are slivers."""
+
+
+@dataclass(frozen=True)
+class SizedCase:
+    """Voxels of each class in one mask: found, expected to be right, expected missed, and true."""
+
+    size: tuple[float, ...]
+    hits: tuple[float, ...]
+    missed: tuple[float, ...]
+    true: tuple[float, ...]
+
+    @classmethod
+    def of(cls, expected: Expectation, true: Tensor) -> SizedCase:
+        """Gather them; ``true`` leaves the background out."""
+        size, hits, missed = (
+            tuple(x.tolist()) for x in (expected.size, expected.hits, expected.missed)
+        )
+        return cls(size, hits, missed, (0.0, *true.tolist()))
+
+    def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
+        """Return the log of true over found volume in units of doubt; NaN of too little."""
+        size, hits, missed, true = self._sums(quantity.ids, labels)
+        if min(size, true) < FEWEST_VOXELS:
+            return math.nan
+        return math.log(true / size) / doubt(size, hits, missed)
+
+    def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
+        """Return the log ratio of left less that of right, true against found."""
+        (left, *_, true_left), (right, *_, true_right) = (
+            self._sums((index,), labels) for index in pair.ids
+        )
+        if min(left, right, true_left, true_right) < FEWEST_VOXELS:
+            return math.nan
+        return math.log(true_left / true_right) - math.log(left / right)
+
+    def _sums(self, ids: Sequence[int], labels: Sequence[int]) -> tuple[float, ...]:
+        places = [labels.index(index) for index in ids]
+        rows = (self.size, self.hits, self.missed, self.true)
+        return tuple(sum(row[place] for place in places) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -45,7 +88,7 @@ class Trial:
         auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
         by_structure: raw expected and true Dice of each class in the mask.
-        volume_factors: by how much the interval of each class's volume had to be widened.
+        sized: sizes found, expected and true of each class; of intact masks alone.
         case: number of the subject.
     """
 
@@ -55,7 +98,7 @@ class Trial:
     auroc: float
     auroc_entropy: float
     by_structure: dict[int, tuple[float, float]]
-    volume_factors: dict[int, float]
+    sized: SizedCase | None
     case: int
 
 
@@ -142,7 +185,7 @@ def _trial(
             code: (float(found[code - 1]), float(dice[code - 1].nan_to_num(0.0)))
             for code in (inside.nonzero().flatten() + 1).tolist()
         },
-        volume_factors={} if kind == "corrupted" else _volume_factors(expected, volumes),
+        sized=None if kind == "corrupted" else SizedCase.of(expected, volumes),
         case=case,
     )
 
@@ -159,39 +202,41 @@ def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tens
     return dice, sizes
 
 
-def _volume_factors(expected: Expectation, sizes: Tensor) -> dict[int, float]:
-    """How far the true size of each class lies outside, in units of the doubt on that side."""
-    stray = (expected.size - expected.hits)[1:]
-    rows = zip(expected.size[1:], stray, expected.missed[1:], sizes, strict=True)
-    factors = {}
-    for code, (size, low, high, true) in enumerate(rows, 1):
-        if size > MISSED_VOXELS:
-            doubt = high if true > size else low
-            factors[code] = float((true - size).abs() / doubt.clamp_min(0.5))
-    return factors
+def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
+    """Return what makes volume intervals cover, for a card's ``calibration``.
 
+    Each bound holds for 95% of new cases like these: the median of the log ratio of true to
+    found volume, and as much to both sides as split conformal prediction asks for. What too few
+    cases show gets none.
 
-def volume_factors(card: Card, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return what widens volume intervals so that they cover, for each structure and for all.
+    Args:
+        card: of the weights.
+        cases: one for each validation subject.
 
-    A subject counts once a structure, with the worse of its intact masks: masks of one
-    subject are no independent cases. A structure of too few subjects gets none of its own, and
-    weights that find nothing get none at all.
+    Source: Lei et al. 2018, arXiv 1604.04173, section 2.2, on log ratios scaled by doubt.
     """
-    worst: dict[tuple[int, int], float] = {}
-    for trial in trials:
-        for code, factor in trial.volume_factors.items():
-            worst[code, trial.case] = max(factor, worst.get((code, trial.case), 0.0))
-    single = {}
-    for code in sorted({code for code, _ in worst}):
-        bound = conformal_bound([f for (of, _), f in worst.items() if of == code], COVERAGE)
-        if np.isfinite(bound):
-            single[structure(card.labels[code]).name] = round(bound, 4)
-    pooled = np.sort([f for trial in trials for f in trial.volume_factors.values()])
-    if not len(pooled):
-        return {}
-    together = min(conformal_bound(pooled, COVERAGE), float(pooled[-1]))
-    return {"volume_interval_factor": round(together, 4), "volume_interval_factors": single}
+    labels = card.labels
+    named = [*structures(labels), *pairs(labels), *totals(labels)]
+    ratios = {q.name: _bounds([case.log_ratio(q, labels) for case in cases]) for q in named}
+    both = pairs(labels)
+    sides = {q.name: _bounds([case.side_ratio(q, labels) for case in cases]) for q in both}
+    return {
+        "volume_ratios": {name: found for name, found in ratios.items() if found},
+        "asymmetry_ratios": {name: found for name, found in sides.items() if found},
+    }
+
+
+def _bounds(values: Sequence[float]) -> list[float]:
+    """Return the lower and the upper bound; none where NaN leaves too few values."""
+    known = np.array([value for value in values if not math.isnan(value)])
+    if not len(known):
+        return []
+    middle = float(np.median(known))
+    reach = conformal_bound(np.abs(known - middle), COVERAGE)
+    if not math.isfinite(reach):
+        return []
+    # A volume never lies outside its own interval.
+    return [round(min(middle - reach, 0.0), 4), round(max(middle + reach, 0.0), 4)]
 
 
 def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]) -> Card:
@@ -208,7 +253,7 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
     calibration = {
         "expected_dice": whole.calibration.as_dict(),
         "structure_dice": single.calibration.as_dict(),
-        **volume_factors(card, trials),
+        **volume_bounds(card, [t.sized for t in trials if t.kind == "sampled" and t.sized]),
         "always_present": [int(index) for index in always_present],
         "masks": len(trials),
     }
