@@ -53,7 +53,7 @@ def render_report(segmentation: Segmentation) -> str:
         mosaic=panels.mosaic,
         legend=_legend(panels.indices, names),
         maps=maps,
-        volumes=volume_tables(segmentation.volumes, segmentation.quality),
+        volumes=volume_tables(segmentation),
         receipt=_receipt_rows(receipt),
     )
 
