@@ -7,50 +7,21 @@ so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.models.checkpoint import replace_file
-from ddmseg_lab.accuracy import (
-    anatomy,
-    discrepancy,
-    hippocampus,
-    monitor_alarms,
-    robustness,
-    tiers,
-)
-from ddmseg_lab.bench import chapter as bench
-from ddmseg_lab.comparison.peers import summary as peers
-from ddmseg_lab.evidence.studies_chapter import studies
-from ddmseg_lab.evidence.study_tables import write_study_tables
-from ddmseg_lab.evidence.table_figures import draw_tables
-from ddmseg_lab.evidence.tables_chapter import table_chapters
+from ddmseg.models.checkpoint import read_card, replace_file
+from ddmseg.models.zoo import model_path
+from ddmseg_lab import STUDIED_MODEL
+from ddmseg_lab.comparison.table_page import draw_tables, table_chapters, write_study_tables
 from ddmseg_lab.figures import save_figure
-from ddmseg_lab.origins import origins
-from ddmseg_lab.page import Chapter, Section, Summaries, claim_table
-from ddmseg_lab.records import read_summary
-from ddmseg_lab.speed import budget_summary as budget
-from ddmseg_lab.speed import memory, quantisation, segment, synthesis
+from ddmseg_lab.page import Claim, Section, Summaries, claim_table, origins
+from ddmseg_lab.questions import CHAPTERS, NAMES, STUDIES
+from ddmseg_lab.study import Goal, Study, short_checksum
+from ddmseg_lab.table import read_summary
 
-CHAPTERS: tuple[Chapter, ...] = (
-    hippocampus.CHAPTER,
-    anatomy.CHAPTER,
-    peers.CHAPTER,
-    *discrepancy.CHAPTERS,
-    robustness.CHAPTER,
-    tiers.CHAPTER,
-    segment.CHAPTER,
-    bench.CHAPTER,
-    memory.CHAPTER,
-    budget.CHAPTER,
-    quantisation.CHAPTER,
-    synthesis.CHAPTER,
-    monitor_alarms.CHAPTER,
-)
-"""In the order of the page; each is made of one summary."""
-NAMES = tuple(chapter.record for chapter in CHAPTERS)
-"""Of the summaries."""
 HEAD = """# Results
 
 Every figure here was measured by the command above its table and read from the files that
@@ -92,17 +63,13 @@ def write_text(results: Path, docs: Path) -> list[Path]:
 
 def draw_all(summaries: Summaries, folder: Path) -> list[Path]:
     """Draw every picture that there are figures for; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for chapter in CHAPTERS:
-        found = summaries.get(chapter.record)
-        if found is None:
-            continue
-        for name, draw in chapter.pictures.items():
-            figure = draw(found)
-            if figure is not None:
-                drawn.append(save_figure(figure, folder / name))
-    return drawn
+    return [
+        save_figure(figure, folder / name)
+        for chapter in CHAPTERS
+        if (found := summaries.get(chapter.record)) is not None
+        for name, draw in chapter.pictures.items()
+        if (figure := draw(found)) is not None
+    ]
 
 
 def read_summaries(results: Path) -> dict[str, dict[str, Any] | None]:
@@ -124,3 +91,26 @@ def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
     parts += [section.markdown() for section in sections]
     parts.append(origins(summaries))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def studies(results: Path, docs: Path) -> Section:
+    """Return the targets of the studies on the shipped weights, and links to all pages.
+
+    Raises:
+        UsageError: when rows are damaged or of an older form.
+    """
+    claims = [_claim(study, study.goal, results) for study in STUDIES.values() if study.goal]
+    pages = sorted((docs / "studies").glob("*.md"))
+    links = "\n".join(f"- [{_title(page)}](studies/{page.name})" for page in pages)
+    return Section("Studies", "ddmseg study NAME --data DATA", [links], claims)
+
+
+def _claim(study: Study, goal: Goal, results: Path) -> Claim:
+    card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
+    rows = study.raw(results).rows(short_checksum(card))
+    return Claim(goal.target, asdict(goal.measured(rows)) if len(rows) else None)
+
+
+def _title(page: Path) -> str:
+    first = page.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ").strip() or page.stem

@@ -1,33 +1,34 @@
-"""From rows to what may be said of them: intervals, paired comparisons, tables, sentences.
+"""From rows to what may be said of them: intervals, paired tests, tables, sentences.
 
-The patient is the unit.  Every sentence is chosen by the numbers, so that a page says "no
-difference was found" when there is none.
+The patient is the unit: several scans or masks of one are averaged, or drawn together, before
+anything is said about the spread. Every sentence is chosen by the numbers, so that a page says
+"no difference was found" when there is none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval, compare_to
-from ddmseg_lab.studies.rows import Cell, Rows
+from ddmseg_lab.page import NO_FIGURE, p_value
+from ddmseg_lab.table import SUBJECT, Cell, Rows
 
 ALPHA = 0.05
 """Holm-corrected p-value from which a difference counts as found."""
 RESAMPLES = 2000
-"""Draws of patients for figures that are no mean."""
+"""Draws of the bootstrap over groups, for figures that are no mean."""
 SIGMA_D = "\N{GREEK SMALL LETTER SIGMA}_D"
 """The temperature, as pages write it."""
-NONE = "–"
-"""Where a table has no figure."""
 
-Table = NDArray[np.float64]
+Pairs = NDArray[np.float64]
+"""A column per quantity, one row per mask."""
 Kind = TypeVar("Kind", bound=Hashable)
 
 
@@ -58,53 +59,91 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, math.nan, math.nan, len(finite), LEVEL)
 
 
+def mean_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and 95% bootstrap interval over patients, ready for JSON.
+
+    NaN (nothing to score) is left out; infinite values (a structure missed altogether) are
+    counted under ``infinite`` and left out too. One patient has no interval.
+    """
+    one = interval(values)
+    found = {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+    missed = sum(math.isinf(value) for value in values)
+    return {**found, "infinite": missed} if missed else found
+
+
+def paired_tests(
+    reference: Sequence[float], methods: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, Any]]:
+    """Return each method minus the reference on the same patients.
+
+    Mean difference with its bootstrap interval and the two-sided Wilcoxon p-value,
+    Holm-corrected over all methods given. Nothing can be tested with one patient.
+    """
+    if len(reference) < SMALLEST_SAMPLE:
+        return {}
+    tests = compare_to(reference, methods)
+    found = {}
+    for name, values in methods.items():
+        one = interval((np.asarray(values) - np.asarray(reference)).tolist())
+        found[name] = {**asdict(tests[name]), "low": one.low, "high": one.high}
+    return found
+
+
+def mean_by_group(values: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Return the mean of each group, such as the two scans of one person, in order of names."""
+    x, of = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    means = []
+    for group in sorted(set(groups)):
+        members = x[of == group]
+        members = members[~np.isnan(members)]
+        means.append(float(members.mean()) if len(members) else math.nan)
+    return means
+
+
+def group_interval(
+    statistic: Callable[[Pairs], float], rows: Pairs, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Return a statistic with its 95% percentile interval; whole groups are drawn.
+
+    For figures that no mean over patients gives, such as a correlation.
+
+    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
+    """
+    of = np.asarray(groups)
+    members = [np.flatnonzero(of == group) for group in sorted(set(groups))]
+    found = {"mean": math.nan, "low": math.nan, "high": math.nan, "n": len(members)}
+    if members:
+        found["mean"] = statistic(rows)
+    if len(members) < SMALLEST_SAMPLE:
+        return found
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = generator.integers(len(members), size=len(members))
+        drawn.append(statistic(rows[np.concatenate([members[i] for i in chosen])]))
+    finite = [value for value in drawn if math.isfinite(value)]
+    if not finite:
+        return found
+    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return {**found, "low": float(low), "high": float(high)}
+
+
 def over_patients(rows: Rows, column: str) -> Interval:
     """Return the mean over patients of a column, with its interval."""
     return interval(list(rows.by_subject(column).values()))
 
 
-def pooled(statistic: Callable[[Table], float], rows: Rows, columns: Sequence[str]) -> Interval:
-    """Return a statistic of all rows with a 95% percentile interval; patients are drawn whole.
-
-    For figures that are no mean over patients, such as a correlation.
-
-    Args:
-        statistic: of a table with the columns as its columns, one line a row.
-        rows: without NaN in these columns.
-        columns: names.
-
-    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
-    """
-    table = np.array([rows.numbers(name) for name in columns], dtype=np.float64).T
-    of = np.array(rows.words("subject"))
-    groups = [np.flatnonzero(of == name) for name in rows.subjects]
-    if not groups:
-        return Interval(math.nan, math.nan, math.nan, 0, LEVEL)
-    value = statistic(table)
-    if len(groups) < SMALLEST_SAMPLE:
-        return Interval(value, math.nan, math.nan, len(groups), LEVEL)
-    generator = np.random.default_rng(0)
-    drawn = np.array(
-        [
-            statistic(table[np.concatenate([groups[i] for i in picked])])
-            for picked in generator.integers(len(groups), size=(RESAMPLES, len(groups)))
-        ]
-    )
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return Interval(value, math.nan, math.nan, len(groups), LEVEL)
-    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Interval(value, float(low), float(high), len(groups), LEVEL)
+def pooled(statistic: Callable[[Pairs], float], rows: Rows, columns: Sequence[str]) -> Interval:
+    """Return a statistic of the columns of all rows, see :func:`group_interval`."""
+    values = np.array([rows.numbers(name) for name in columns], dtype=np.float64).T
+    found = group_interval(statistic, values, rows.words(SUBJECT))
+    return Interval(found["mean"], found["low"], found["high"], found["n"], LEVEL)
 
 
 def compare(rows: Rows, column: str, by: str, reference: Cell) -> dict[Cell, Comparison]:
-    """Compare every condition with a reference, patient by patient, Holm-corrected.
+    """Compare a column of every condition with a reference, patient by patient, Holm-corrected.
 
-    Args:
-        rows: one a patient and condition, or several that are averaged.
-        column: what is compared.
-        by: column of the conditions.
-        reference: the condition that the others are compared with.
+    Rows of one patient and condition are averaged.
     """
     sets = {kind: rows.where(**{by: kind}).by_subject(column) for kind in rows.kinds(by)}
     return compare_sets(sets.pop(reference, {}), sets)
@@ -140,7 +179,7 @@ def shown(found: Interval, digits: int = 3, *, sign: bool = False) -> str:
     '+0.10 (−0.05 to +0.20)'
     """
     if math.isnan(found.mean):
-        return NONE
+        return NO_FIGURE
     text = number(found.mean, digits, sign=sign)
     if math.isnan(found.low):
         return text
@@ -155,7 +194,7 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
     ('−0.012', '∞', '+0.5')
     """
     if math.isnan(value):
-        return NONE
+        return NO_FIGURE
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
@@ -169,7 +208,7 @@ def p_words(p: float) -> str:
     """
     if math.isnan(p):
         return "p unknown"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 def least_words(p: float) -> str:
@@ -191,30 +230,10 @@ def comparison_cell(found: Comparison | None, digits: int = 4) -> str:
     return "reference" if found is None else difference_words(found, digits)
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is left-aligned, the others right.
-
-    >>> print(markdown_table(["steps", "Dice"], [["1", "0.9"]]))
-    | steps | Dice |
-    |:--|--:|
-    | 1 | 0.9 |
-    """
-    first, *rest = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
-    marks = "|".join([":--", *["--:"] * (len(heads) - 1)])
-    return "\n".join([first, f"|{marks}|", *rest])
-
-
 def against_words(
     found: Mapping[str, Comparison], *, what: str, reference: str, digits: int = 4
 ) -> str:
-    """Return sentences on conditions against a reference, chosen by the numbers.
-
-    Args:
-        found: by the name of the condition, as it reads in a sentence.
-        what: is compared, such as ``mean Dice``.
-        reference: its name in a sentence.
-        digits: of differences.
-    """
+    """Return sentences on conditions against a reference, chosen by the numbers."""
     if not found:
         return f"There is nothing to compare with {reference}."
     if (patients := too_few(found)) is not None:

@@ -6,12 +6,11 @@ import pytest
 
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
-from ddmseg_lab.evidence.results_page import write_text
+from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.folders import DOCS, RESULTS
-from ddmseg_lab.studies import DEFAULT_MODEL
-from ddmseg_lab.studies.raw import read_records
-from ddmseg_lab.studies.registry import STUDIES
-from ddmseg_lab.studies.run import StudyPlaces, key_of, page_text
+from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.results_page import write_text
+from ddmseg_lab.study import page_text, short_checksum
 
 MEASURED = [name for name in STUDIES if (RESULTS / "study" / name / "raw.tsv").is_file()]
 
@@ -29,12 +28,11 @@ def test_the_page_of_results_is_that_of_the_records(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_page_of_a_study_is_that_of_its_rows(name) -> None:
-    study, places = STUDIES[name], StudyPlaces(RESULTS, DOCS)
-    card = read_card(model_path(DEFAULT_MODEL).with_suffix(".json"))
-    rows = places.raw(study).rows(key_of(card))
-    record = read_records(places.record(study)).get(key_of(card), {})
+    study = STUDIES[name]
+    card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
+    rows = study.raw(RESULTS).rows(short_checksum(card))
     committed = (DOCS / "studies" / f"{name}.md").read_text()
-    assert page_text(study, card, rows, record) == committed, f"run: ddmseg study {name} --show"
+    assert page_text(study, card, rows, RESULTS) == committed, f"run: ddmseg study {name} --show"
 
 
 def test_every_page_of_a_study_is_made_of_records() -> None:

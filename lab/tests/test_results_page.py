@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from ddmseg_lab.accuracy.hippocampus import METHOD_NAMES
-from ddmseg_lab.evidence.results_page import NAMES, draw_all, results_page, write_results_page
 from ddmseg_lab.page import NOT_MEASURED
-from ddmseg_lab.records import read_summary, write_summary
+from ddmseg_lab.results_page import NAMES, draw_all, results_page, write_results_page
+from ddmseg_lab.studies.hippocampus import METHOD_NAMES
+from ddmseg_lab.table import read_summary, write_summary
 from toy_summaries import all_summaries, budget_summary_of, peers_summary, quantisation_summary
 
 

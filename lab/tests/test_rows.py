@@ -8,8 +8,7 @@ import math
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg_lab.studies.raw import RawFile, read_records, write_record
-from ddmseg_lab.studies.rows import Rows
+from ddmseg_lab.table import RawFile, Rows, read_records, write_record
 
 NAN = math.nan
 

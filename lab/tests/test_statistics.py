@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ddmseg.maths.statistics import bootstrap_interval, pearson, wilcoxon
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.summaries import (
+from ddmseg_lab.statistics_text import (
     group_interval,
     mean_by_group,
     mean_interval,

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ddmseg.maths.statistics import bootstrap_interval, holm
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,
     compare,
@@ -20,7 +20,7 @@ from ddmseg_lab.studies.findings import (
     shown,
     too_few,
 )
-from ddmseg_lab.studies.rows import Rows
+from ddmseg_lab.table import Rows
 
 GENERATOR = np.random.default_rng(0)
 BASE = GENERATOR.normal(0.8, 0.05, 20)

@@ -10,7 +10,7 @@ import pytest
 
 import ddmseg
 from ddmseg_lab.provenance import provenance
-from ddmseg_lab.records import (
+from ddmseg_lab.table import (
     RawTable,
     numbers,
     read_rows,

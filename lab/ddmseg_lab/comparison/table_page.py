@@ -1,30 +1,35 @@
-"""Pictures of the studies that are tables of rows: Dice of each row, and learning curves."""
+"""Tables of trained rows as chapters and pages: table, picture, learning curves, sentences."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.evaluation.scores import per_patient
 from ddmseg.maths.statistics import Interval, bootstrap_interval
+from ddmseg.models.checkpoint import replace_file
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
-from ddmseg_lab.comparison.table import read_row
-from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure, save_figure
+from ddmseg_lab.comparison.table import Line, build_table, markdown, read_row
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
+from ddmseg_lab.page import INTERVALS, Section, picture
+from ddmseg_lab.page import table as page_table
+from ddmseg_lab.statistics_text import against_words, compare_sets, difference_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+KINDS = ("compare", "ablate")
+"""Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
 KIND = "study"
 WITH_CURVES = ("convergence",)
 """Studies whose question is the way of the training."""
-LOSSES = ("coarse", "diffusion", "discrepancy")
 LABEL_WIDTH = 62
 """Letters in a line below an axis, at most."""
 TICKS = 6
@@ -48,6 +53,103 @@ class ShownRow:
     curves: list[Path]
 
 
+def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
+    """Yield each table below ``results / kind`` that was begun, with its folder.
+
+    Raises:
+        SettingsError: when one is damaged.
+    """
+    for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}")):
+        yield path.parent, read_table(path.parent)
+
+
+def table_chapters(results: Path) -> list[Section]:
+    """Return a chapter for each comparison and ablation.
+
+    Raises:
+        UsageError: when a record is damaged or rows were tested on different patients.
+    """
+    chapters = []
+    for kind in KINDS:
+        for folder, table in tables_of(results, kind):
+            command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
+            body = [table.note.strip(), *_table_and_words(table, folder)]
+            body += differences_text(table, shown_rows(table, folder))
+            chapters.append(Section(table.title, command, [part for part in body if part]))
+    return chapters
+
+
+def write_study_tables(results: Path, docs: Path) -> list[Path]:
+    """Write a page in ``docs / studies`` for each study that trains and has a row.
+
+    Raises:
+        UsageError: when a record is damaged or rows were tested on different patients.
+    """
+    written = []
+    for folder, table in tables_of(results, KIND):
+        rows = shown_rows(table, folder)
+        if not rows:
+            continue
+        parts = [
+            f"# Study: {folder.name}",
+            f"{table.title}.",
+            table.note.strip(),
+            f"```\nddmseg study {folder.name} --data DATA\n```",
+            *(picture(name, table.title, up="../") for name in picture_names(folder.name)),
+            *_table_and_words(table, folder),
+            "## What was found",
+            *differences_text(table, rows),
+        ]
+        page = docs / "studies" / f"{folder.name}.md"
+        replace_file(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+        written.append(page)
+    return written
+
+
+def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
+    """Return the table, how to read it and what is missing from it."""
+    lines: list[Line] = build_table(table, folder)
+    words = (
+        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
+        "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
+        "the rows. Distances are means over the structures that the row found at all."
+    )
+    run = {line.row for line in lines}
+    missing = [name for name in table.rows if name not in run]
+    if missing:
+        words += f" Not run yet: {', '.join(missing)}."
+    return [markdown(lines, table.references), words]
+
+
+def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+    """Yield a paragraph for each reference of a table, then its contrasts."""
+    for reference in table.references:
+        if reference not in rows:
+            continue
+        others = {row.title: row.dice for name, row in rows.items() if name != reference}
+        found = compare_sets(rows[reference].dice, others)
+        yield against_words(found, what="mean Dice", reference=f"*{rows[reference].title}*")
+    yield from _contrasts(table, rows)
+
+
+def _contrasts(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+    """Compare the pairs that the table names, Holm-corrected over them."""
+    pairs = [pair for pair in table.contrast_pairs if set(pair) <= set(rows)]
+    if not pairs:
+        return
+    patients = rows[pairs[0][0]].dice
+    differences = {
+        f"{rows[one].title} − {rows[other].title}": {
+            patient: rows[one].dice[patient] - rows[other].dice[patient] for patient in patients
+        }
+        for one, other in pairs
+    }
+    found = compare_sets(dict.fromkeys(patients, 0.0), differences)
+    yield "Pairs of rows, mean Dice of the first less that of the second on the same patients:"
+    body = [[name, difference_words(one)] for name, one in found.items()]
+    yield page_table(["pair", "difference"], body)
+
+
 def picture_names(name: str) -> list[str]:
     """Return the names of a study's pictures: Dice of the rows first."""
     names = [f"{KIND}_{name}.png"]
@@ -55,22 +157,20 @@ def picture_names(name: str) -> list[str]:
 
 
 def draw_tables(results: Path, folder: Path) -> list[Path]:
-    """Draw each study table under ``results / study`` that has a row; return the files.
+    """Draw each study that trains and has a row; return the files.
 
     Raises:
         UsageError: when a record is damaged.
     """
     drawn = []
-    for path in sorted(results.glob(f"{KIND}/*/{TABLE_FILE}")):
-        table = read_table(path.parent)
-        rows = shown_rows(table, path.parent)
+    for place, table in tables_of(results, KIND):
+        rows = shown_rows(table, place)
         if not rows:
             continue
-        folder.mkdir(parents=True, exist_ok=True)
         figures = [dice_of_rows(rows, table.references[:1])]
-        if path.parent.name in WITH_CURVES:
+        if place.name in WITH_CURVES:
             figures.append(learning_curves(list(rows.values())))
-        for name, figure in zip(picture_names(path.parent.name), figures, strict=True):
+        for name, figure in zip(picture_names(place.name), figures, strict=True):
             drawn.append(save_figure(figure, folder / name))
     return drawn
 
@@ -161,17 +261,10 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def _bars(axes: Axes, places: Sequence[float], found: Sequence[Interval]) -> None:
-    room = [[one.mean - one.low for one in found], [one.high - one.mean for one in found]]
     axes.errorbar(
-        [one.mean for one in found],
-        places,
-        xerr=[[max(0.0, length) for length in side] for side in room],
-        fmt="o",
-        color=BLUE,
-        markersize=4,
-        elinewidth=0.9,
-        capsize=2.5,
-    )
+        [one.mean for one in found], places, xerr=interval_bars(found), fmt="o", color=BLUE,
+        markersize=4, elinewidth=0.9, capsize=2.5,
+    )  # fmt: skip
     axes.locator_params(axis="x", nbins=TICKS)  # long numbers would run into each other
 
 

@@ -12,12 +12,11 @@ from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
 from ddmseg_lab.dossier.shipped import shipped_table
 from ddmseg_lab.page import NOT_MEASURED, with_interval
-from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
-from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.study import RAW_FILE
+from ddmseg_lab.table import LETTERS, RawFile
 
 _MEANS = ("mean", "median", "rate", "difference")
-_IDENTITY = 12
-"""Characters of a checksum by which records name weights."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _measure_goal(figure: Figure, records: Records, cards: Mapping[str, Card]) -
     study = STUDIES[figure.study]
     assert study.goal is not None
     raw = RawFile(records.folder / figure.record, study.words, study.numbers)
-    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:CHECKSUM_LETTERS]))
+    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:LETTERS]))
     # without bad scans, or without good ones, there is nothing to tell apart
     told = {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
     return _as_measured(figure, told)
@@ -151,7 +150,7 @@ def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -
         return ""
     if figure.model not in cards:
         return f"no model {figure.model} ships"
-    shipped, others = cards[figure.model].checksum[:_IDENTITY], {name[:_IDENTITY] for name in named}
+    shipped, others = cards[figure.model].checksum[:LETTERS], {name[:LETTERS] for name in named}
     if shipped in others:
         return ""
     if not others:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.models.json_reader import read_json
-from ddmseg_lab.records import WEIGHTS, read_rows
+from ddmseg_lab.table import WEIGHTS, read_rows
 
 MAX_BYTES = 256 << 20
 """The largest record that is read."""

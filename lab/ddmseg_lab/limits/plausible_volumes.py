@@ -1,6 +1,6 @@
 """Write the table of plausible volumes from the training label maps and hippocampus crops.
 
-``python -m ddmseg_lab.accuracy.plausible_volumes [--data DATA]`` rewrites
+``python -m ddmseg_lab.limits.plausible_volumes [--data DATA]`` rewrites
 ``src/ddmseg/imaging/protocols/plausible_volumes.tsv``. Label maps give every structure of
 ``anatomy``, the training crops of the Decathlon head and body of one hippocampus.
 """

@@ -1,6 +1,6 @@
 """Write into the card of shipped weights what the model met in training.
 
-    python -m ddmseg_lab.accuracy.training_range --model anatomy
+    python -m ddmseg_lab.limits.training_range --model anatomy
 
 The verdict calls out what lies outside (``ddmseg.quality.training_range``). ``anatomy``
 learned from made-up images: its validation subjects are synthesised as whole heads, the way
@@ -45,7 +45,7 @@ from ddmseg.quality.training_range import (
 )
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
-from ddmseg_lab.measuring import Options, run_command, say
+from ddmseg_lab.study import Options, run_command, say
 
 HEAD_MM = (160.0, 208.0, 160.0)
 """Size of a synthesised head: the whole brain with what surrounds it."""

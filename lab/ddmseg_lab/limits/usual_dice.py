@@ -1,6 +1,6 @@
 """Write into the card of shipped weights which expected Dice intact scans get.
 
-    python -m ddmseg_lab.accuracy.usual_dice --model anatomy
+    python -m ddmseg_lab.limits.usual_dice --model anatomy
 
 Limits of the verdict follow from it (``ddmseg.quality.limits``). ``anatomy`` learned from
 made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
@@ -20,7 +20,7 @@ from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.quality.limits import Limits, usual
 from ddmseg.training.calibration import try_masks, with_usual
-from ddmseg_lab.measuring import Options, run_command, say
+from ddmseg_lab.study import Options, run_command, say
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Dice of the anatomy model on MALC2012, which no training has seen.
 
-    python -m ddmseg_lab.accuracy.anatomy --model anatomy
+    python -m ddmseg_lab.studies.anatomy --model anatomy
 
 Each skull-stripped scan goes through the real ``Segmenter`` and is compared on its own
 grid, structure by structure, where both protocols draw one. Development and test scans
@@ -12,29 +12,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import Case
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import count_voxels, structure
-from ddmseg.imaging.nifti import read_label_map
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.metrics import dice
 from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.figures import BLUE, ORANGE, error_bars, new_figure
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    Options,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
 from ddmseg_lab.page import (
     INTERVALS,
     Chapter,
@@ -46,8 +34,10 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import RawTable, numbers, write_summary
-from ddmseg_lab.summaries import mean_by_group, mean_interval
+from ddmseg_lab.scans import HEADS, Ids, structure_dice
+from ddmseg_lab.statistics_text import mean_by_group, mean_interval
+from ddmseg_lab.study import SAMPLING_SEED, ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +52,7 @@ SPLITS = {"development": "validation", "test": "test"}
 """How the page calls a split, and how the split file does."""
 ALL = "all structures in common"
 GROUPS: dict[str, tuple[int, ...]] = {
-    ALL: malc2012.EVALUATION_LABELS,
+    ALL: EVALUATION_LABELS,
     "cerebral white matter": (2, 41),
     "cerebral cortex": (3, 42),
     "deep grey matter": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
@@ -78,36 +68,20 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
-    """Options of this command; ``--cases`` counts in each split."""
-
-    model: str = "anatomy"
-    """Name of a shipped model, or a .safetensors file with its card."""
-
-
-def structure_dice(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
-    """Return the Dice of each structure that both protocols draw; NaN where neither has it."""
-    return {index: dice(labels == index, truth == index) for index in malc2012.EVALUATION_LABELS}
-
-
-def covered(
-    volumes: Sequence[StructureVolume], truth: NDArray[Any], voxel_ml: float
-) -> dict[int, bool]:
-    """Say of each structure whether its interval holds the volume that was drawn by hand."""
+def covered(volumes: Sequence[StructureVolume], truth: Ids, voxel_ml: float) -> dict[int, bool]:
+    """Return for each structure whether its interval holds the volume that was drawn by hand."""
     drawn = count_voxels(truth)
     return {
         row.index: row.interval_low_ml <= drawn.get(row.index, 0) * voxel_ml <= row.interval_high_ml
         for row in volumes
-        if row.index in malc2012.EVALUATION_LABELS
+        if row.index in EVALUATION_LABELS
     }
 
 
 def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dict[str, Any]]:
     """Segment one scan and return a row for each structure."""
-    assert case.labels is not None  # the set has labels throughout
-    drawn = read_label_map(case.labels)
-    truth = malc2012.freesurfer_ids(drawn.data)
+    drawn = HEADS.drawn(case)
+    truth = HEADS.freesurfer_ids(drawn.data)
     start = time.perf_counter()
     result = segmenter(case.images[0], **MODES[mode])
     seconds = time.perf_counter() - start
@@ -120,14 +94,12 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
         "expected_dice": result.quality.expected_dice,
         "seconds": seconds,
     }
-    scores = structure_dice(result.labels.data, truth)
+    scores = structure_dice(result.labels.data, truth, HEADS.structures)
     inside = covered(result.volumes, truth, drawn.voxel_ml)
     say(f"{case.identifier}  {mode:<9}  {np.nanmean(list(scores.values())):.3f}  {seconds:.1f} s")
     return [
-        {
-            **{**shared, "index": index, "name": structure(index).name},
-            **{"dice": value, "covered": int(inside[index])},
-        }
+        {**shared, "index": index, "name": structure(index).name}
+        | {"dice": value, "covered": int(inside[index])}
         for index, value in scores.items()
     ]
 
@@ -135,7 +107,7 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
 def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
     """Return intervals over persons for each group and structure, from rows of one mode."""
     structures = {}
-    for index in malc2012.EVALUATION_LABELS:
+    for index in EVALUATION_LABELS:
         of = [row for row in rows if row["index"] == str(index)]
         means = mean_by_group(numbers(of, "dice"), [row["person"] for row in of])
         structures[structure(index).name] = mean_interval(means)
@@ -145,7 +117,7 @@ def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
         "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
         "structures": structures,
         "expected_dice_error": _promise_error(rows),
-        "covered": _group_interval(rows, malc2012.EVALUATION_LABELS, "covered"),
+        "covered": _group_interval(rows, EVALUATION_LABELS, "covered"),
         "seconds": median_range(numbers(scans.values(), "seconds")),
     }
 
@@ -172,16 +144,13 @@ def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
     return mean_interval(mean_by_group(error, [scans[case]["person"] for case in cases]))
 
 
-def run(arguments: Arguments) -> None:
-    """Measure one scan after the other, then sum up."""
-    segmenter = Segmenter.load(arguments.model, device="cpu")
-    weights = short_checksum(segmenter.card)
-    path = arguments.output / "anatomy.tsv"
-    table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
+def run(options: ModelOptions) -> None:
+    """Measure one scan after the other, then sum up; ``--cases`` counts in each split."""
+    segmenter = Segmenter.load(options.model, device="cpu")
+    table = options.raw_table("anatomy", COLUMNS, [segmenter.card])
     splits: dict[str, Any] = {}
     for split, name in SPLITS.items():
-        cases = listed.require(name)[: arguments.cases]
+        cases = HEADS.cases(name, options.data, options.cases)
         for case in cases:
             for mode in MODES:
                 if not table.has(case=case.identifier, mode=mode):
@@ -191,14 +160,8 @@ def run(arguments: Arguments) -> None:
         splits[split] = {
             mode: summarise([row for row in rows if row["mode"] == mode]) for mode in MODES
         }
-    summary = {
-        "models": {"ddm": describe_model(segmenter.card)},
-        "machine": describe_machine(),
-        "steps": STEPS,
-        "samples": SAMPLES,
-        "splits": splits,
-    }
-    write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
+    summary = {"steps": STEPS, "samples": SAMPLES, "splits": splits}
+    options.write_summary("anatomy", {"ddm": segmenter.card}, summary, seed=SAMPLING_SEED)
 
 
 PICTURE = "anatomy_dice.png"
@@ -213,24 +176,13 @@ def body(found: Summary) -> list[str]:
         [group, *(with_interval(splits[s][m]["groups"][group]) for s, m in columns)]
         for group in groups
     ]
-    rows.append(
-        [
-            "error of the expected Dice",
-            *(with_interval(splits[s][m]["expected_dice_error"]) for s, m in columns),
-        ]
-    )
-    rows.append(
-        [
-            "share of volumes drawn by hand in their 95% intervals",
-            *(with_interval(splits[s][m].get("covered")) for s, m in columns),
-        ]
-    )
-    rows.append(
-        [
-            "seconds a scan, median",
-            *(f"{splits[s][m]['seconds']['median']:.1f}" for s, m in columns),
-        ]
-    )
+    for title, key in (
+        ("error of the expected Dice", "expected_dice_error"),
+        ("share of volumes drawn by hand in their 95% intervals", "covered"),
+    ):
+        rows.append([title, *(with_interval(splits[s][m].get(key)) for s, m in columns)])
+    medians = [f"{splits[s][m]['seconds']['median']:.1f}" for s, m in columns]
+    rows.append(["seconds a scan, median", *medians])
     persons = {s: splits[s]["fast"]["groups"][groups[0]]["n"] for s in splits}
     counts = "; ".join(
         f"{split}: {splits[split]['fast']['scans']} scans, {persons[split]} persons"
@@ -250,15 +202,13 @@ def body(found: Summary) -> list[str]:
 def claims(found: Summary) -> list[Claim]:
     """Mean Dice of all structures, and of white matter, on the test scans."""
     groups = found.get("splits", {}).get("test", {}).get("diffusion", {}).get("groups", {})
+    named = {
+        "mean Dice (trained on CPU)": (0.75, ALL),
+        "cerebral white matter": (0.85, "cerebral white matter"),
+    }
     return [
-        Claim(
-            Target("anatomy, MALC2012 test scans, mean Dice (trained on CPU)", 0.75),
-            groups.get("all structures in common"),
-        ),
-        Claim(
-            Target("anatomy, MALC2012 test scans, cerebral white matter", 0.85),
-            groups.get("cerebral white matter"),
-        ),
+        Claim(Target(f"anatomy, MALC2012 test scans, {what}", bound), groups.get(group))
+        for what, (bound, group) in named.items()
     ]
 
 
@@ -284,7 +234,7 @@ def anatomy_dice(found: Summary) -> Figure:
 
 CHAPTER = Chapter(
     "Anatomy: MALC2012",
-    "python -m ddmseg_lab.accuracy.anatomy --data DATA",
+    "python -m ddmseg_lab.studies.anatomy --data DATA",
     "anatomy",
     body,
     claims,
@@ -293,4 +243,4 @@ CHAPTER = Chapter(
 
 
 if __name__ == "__main__":
-    run_command(Arguments, run, description=__doc__ or "")
+    run_command(ModelOptions, run, description=__doc__ or "")

@@ -1,6 +1,6 @@
 """Students against their teachers: Dice, calibration, size and processor time.
 
-    python -m ddmseg_lab.accuracy.distillation --students runs/hippocampus_light/best.safetensors
+    python -m ddmseg_lab.studies.distillation --students runs/hippocampus_light/best.safetensors
 
 Student and teacher segment the same scans, file to labels on the file's own grid: the test
 crops of the hippocampus, or MALC2012 for models of the whole head, which no training has
@@ -20,23 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.datasets import Case, hippocampus
 from ddmseg.errors import UsageError
-from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
-from ddmseg.imaging.nifti import read_label_map
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.metrics import dice
-from ddmseg.maths.uncertainty import expected_calibration_error
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.measuring import (
+from ddmseg_lab.scans import CROPS, HEADS, ScanSet, calibration_error, mean_dice
+from ddmseg_lab.statistics_text import Pairs, group_interval, mean_by_group, mean_interval
+from ddmseg_lab.study import (
     SAMPLING_SEED,
     Options,
     describe_machine,
@@ -45,13 +41,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
-from ddmseg_lab.records import RawTable, numbers, read_summary, write_summary
-from ddmseg_lab.summaries import (
-    Pairs,
-    group_interval,
-    mean_by_group,
-    mean_interval,
-)
+from ddmseg_lab.table import RawTable, numbers, read_summary, write_summary
 
 MODES = ("fast", "diffusion")
 COMPARISONS = (("fast", "fast"), ("diffusion", "diffusion"), ("fast", "diffusion"))
@@ -70,40 +60,11 @@ class Arguments(Options):
     """Names of shipped models or .safetensors files, each with its card."""
 
 
-@dataclass(frozen=True)
-class ScanSet:
-    """Scans with a truth, and what of it is scored.
-
-    Attributes:
-        name: of the data set.
-        splits: how the page calls each split, and how the split file does.
-        structures: FreeSurfer ids whose Dice is averaged.
-    """
-
-    name: str
-    splits: dict[str, str]
-    structures: tuple[int, ...]
-
-    def cases(self, split: str, root: str | None) -> list[Case]:
-        """Return the scans of a split."""
-        listing = {hippocampus.NAME: hippocampus, malc2012.NAME: malc2012}[self.name]
-        listed: list[Case] = listing.list_cases(root)
-        chosen: list[Case] = split_cases(listed, self.name).require(self.splits[split])
-        return chosen
-
-    def truth(self, case: Case) -> NDArray[np.int32]:
-        """Return the manual labels of a scan as FreeSurfer ids."""
-        assert case.labels is not None  # both sets have labels throughout
-        labels = read_label_map(case.labels).data
-        if self.name == malc2012.NAME:
-            return malc2012.freesurfer_ids(labels)
-        return remap(labels, protocol_map(self.name))
-
-
-CROPS = ScanSet(hippocampus.NAME, {"test": "test"}, HIPPOCAMPUS_LABELS[1:])
-HEADS = ScanSet(
-    malc2012.NAME, {"development": "validation", "test": "test"}, malc2012.EVALUATION_LABELS
-)
+SPLITS = {
+    CROPS.name: {"test": "test"},
+    HEADS.name: {"development": "validation", "test": "test"},
+}
+"""What each set is measured on: how the record calls a split, and how the split file does."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +99,8 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """Return what names the weights, and what they cost to keep."""
         own = settings_from_dict(Settings, self.card.settings).sampling
-        return {
-            **describe_model(self.card),
-            "parameters": self.parameters,
-            "steps": own.steps,
-            "samples": own.samples,
-        }
+        sampling = {"steps": own.steps, "samples": own.samples}
+        return {**describe_model(self.card), "parameters": self.parameters, **sampling}
 
 
 def teacher_of(student: Card) -> str:
@@ -170,32 +127,8 @@ def scan_set(card: Card) -> ScanSet:
     return CROPS if card.settings["data"]["kind"] == hippocampus.NAME else HEADS
 
 
-def mean_dice(labels: NDArray[Any], truth: NDArray[Any], structures: Sequence[int]) -> float:
-    """Return the mean Dice of the structures that either has."""
-    return float(np.nanmean([dice(labels == i, truth == i) for i in structures]))
-
-
-def calibration_error(
-    p: NDArray[np.float32], ids: Sequence[int], truth: NDArray[Any], structures: Sequence[int]
-) -> float:
-    """Return the ECE of the largest probability where answer or truth is a structure scored.
-
-    The background that both agree on would hide everything else.
-
-    Args:
-        p: class probabilities (``i j k class``).
-        ids: FreeSurfer id of each class.
-        truth: FreeSurfer ids.
-        structures: ids that are scored.
-    """
-    named = np.asarray(ids)[p.argmax(-1)]
-    judged = np.isin(named, structures) | np.isin(truth, structures)
-    confidence = torch.from_numpy(p.max(-1)[judged]).clamp(0, 1)
-    return expected_calibration_error(confidence, torch.from_numpy((named == truth)[judged]))
-
-
 def measure(model: Model, tests: ScanSet, split: str, case: Case, mode: str) -> dict[str, Any]:
-    """Segment one scan and score the answer."""
+    """Segment one scan and score the prediction."""
     truth = tests.truth(case)
     start = time.process_time()
     result = model.segmenter(case.images[0], mode=mode)
@@ -233,14 +166,14 @@ def compare(student: list[dict[str, str]], teacher: list[dict[str, str]]) -> dic
 
     found: dict[str, Any] = {"cases": len(cases)}
     for name in ("dice", "ece"):
-        pairs = by_person(name)
-        found[f"student_{name}"] = mean_interval(pairs[:, 0].tolist())
-        found[f"teacher_{name}"] = mean_interval(pairs[:, 1].tolist())
-        found[f"{name}_difference"] = mean_interval((pairs[:, 0] - pairs[:, 1]).tolist())
+        ours_by_person, theirs_by_person = by_person(name).T
+        found[f"student_{name}"] = mean_interval(ours_by_person.tolist())
+        found[f"teacher_{name}"] = mean_interval(theirs_by_person.tolist())
+        found[f"{name}_difference"] = mean_interval((ours_by_person - theirs_by_person).tolist())
     found["share_of_dice"] = group_interval(_share, by_person("dice"), sorted(set(persons)))
     seconds = by_person("processor_seconds")
-    found["student_processor_seconds"] = median_range(seconds[:, 0].tolist())
-    found["teacher_processor_seconds"] = median_range(seconds[:, 1].tolist())
+    for column, who in enumerate(("student", "teacher")):
+        found[f"{who}_processor_seconds"] = median_range(seconds[:, column].tolist())
     found["times_cheaper"] = float(np.divide(*np.median(seconds, axis=0)[::-1]))
     return found
 
@@ -267,14 +200,10 @@ def summarise(
 
 
 def earlier(record: Path, students: Sequence[Model], teachers: Container[str]) -> dict[str, Any]:
-    """Return what a record says of other students, as long as it is of the same teachers.
+    """Return what a record says of other students, as long as these weights taught them.
 
-    A trial is measured once and its weights need not be kept.
-
-    Args:
-        record: of an earlier run; it may be missing.
-        students: measured now, whatever the record says of their names.
-        teachers: weights of those that teach today.
+    A trial is measured once and its weights need not be kept. The students at hand are measured
+    now, whatever an earlier record says of their names.
     """
     found = (read_summary(record) or {}).get("students", {})
     now = {student.card.name for student in students}
@@ -285,33 +214,33 @@ def earlier(record: Path, students: Sequence[Model], teachers: Container[str]) -
     }
 
 
-def run(arguments: Arguments) -> None:
+def run(options: Arguments) -> None:
     """Measure students and teachers, then sum up."""
-    students = [Model.load(name) for name in arguments.students]
+    students = [Model.load(name) for name in options.students]
     names = [teacher_of(student.card) for student in students]
     teachers = {name: Model.load(name) for name in dict.fromkeys(names)}
-    path = arguments.output / "distillation.tsv"
+    path = options.output / "distillation.tsv"
     taught = {teacher.weights for teacher in teachers.values()}
-    kept = {} if arguments.fresh else earlier(path.with_suffix(".json"), students, taught)
+    kept = {} if options.fresh else earlier(path.with_suffix(".json"), students, taught)
     used = [student.weights for student in students] + [*taught]
     used += [one["student"]["weights"] for one in kept.values()]
-    table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)
-    summary: dict[str, Any] = {"machine": describe_machine(), "students": kept}
+    table = RawTable(path, COLUMNS, used, fresh=options.fresh)
     for student, name in zip(students, names, strict=True):
         teacher, tests = teachers[name], scan_set(student.card)
         splits = {}
-        for split in tests.splits:
-            cases = tests.cases(split, arguments.data)[: arguments.cases]
+        for split, filed in SPLITS[tests.name].items():
+            cases = tests.cases(filed, options.data, options.cases)
             for case in cases:
                 _measure_missing(table, (student, teacher), tests, split, case)
             splits[split] = summarise(table, student, teacher, cases)
-        summary["students"][student.card.name] = {
+        kept[student.card.name] = {
             "student": student.describe(),
             "teacher": teacher.describe(),
             "method": student.card.settings["distillation"]["method"],
             "set": tests.name,
             "splits": splits,
         }
+    summary = {"machine": describe_machine(), "students": kept}
     write_summary(path.with_suffix(".json"), summary, seed=SAMPLING_SEED)
 
 
@@ -322,10 +251,6 @@ def _measure_missing(
         for mode in MODES:
             if not table.has(weights=model.weights, case=case.identifier, mode=mode):
                 table.add([measure(model, tests, split, case, mode)])
-
-
-COMMAND = "python -m ddmseg_lab.accuracy.distillation --students STUDENT --data DATA"
-SPLIT, DIFFUSION, FAST = "test", "diffusion against diffusion", "fast against fast"
 
 
 if __name__ == "__main__":

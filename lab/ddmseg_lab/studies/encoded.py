@@ -20,7 +20,7 @@ from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.quality.assessment import Assessment, calibrated
 from ddmseg_lab.comparison.predict import SLICES_AT_ONCE
-from ddmseg_lab.studies.study import Trained
+from ddmseg_lab.study import Trained
 
 MULTIPLE = 8
 """Grids are padded to this at least, as everywhere else."""

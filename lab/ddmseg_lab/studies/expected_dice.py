@@ -1,7 +1,7 @@
 """Does the discrepancy know how good a mask is? Expected against true Dice, and errors found.
 
-    python -m ddmseg_lab.accuracy.discrepancy --model hippocampus
-    python -m ddmseg_lab.accuracy.discrepancy --model anatomy
+    python -m ddmseg_lab.studies.expected_dice --model hippocampus
+    python -m ddmseg_lab.studies.expected_dice --model anatomy
 
 Masks are the coarse one, the sampled one and corruptions of it, on subjects that the
 calibration in the model's card has not seen: the hippocampus test crops; for anatomy
@@ -15,18 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.datasets import Case, malc2012
 from ddmseg.datasets.hippocampus import read_example
 from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.subject import padded
 from ddmseg.imaging.labels import classes_of
-from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.maths.statistics import pearson
@@ -36,9 +36,7 @@ from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, calibrate, try_masks
-from ddmseg_lab.accuracy.masks import Subject, measure_masks
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
-from ddmseg_lab.measuring import Options, describe_model, run_command, say, short_checksum
 from ddmseg_lab.page import (
     INTERVALS,
     Chapter,
@@ -50,14 +48,17 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import RawTable, numbers, text, write_summary
-from ddmseg_lab.summaries import (
+from ddmseg_lab.scans import CROPS, HEADS
+from ddmseg_lab.statistics_text import (
     Pairs,
     group_interval,
     mean_by_group,
     mean_interval,
     paired_tests,
 )
+from ddmseg_lab.studies.judged_masks import Subject, measure_masks
+from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable, numbers, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
+class Arguments(ModelOptions):
     """Options of this command."""
 
     model: str = "hippocampus"
@@ -92,11 +93,9 @@ class Job:
 
 def hippocampus_jobs(data: str | None, cases: int | None) -> list[Job]:
     """Return the test crops."""
-    listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME).require("test")[:cases]
-
     return [
         Job("test", case.identifier, case.group, number, partial(_crop, case))
-        for number, case in enumerate(listed)
+        for number, case in enumerate(CROPS.cases("test", data, cases))
     ]
 
 
@@ -110,7 +109,6 @@ def synthetic_jobs(card: Card, data: str | None, cases: int | None) -> list[Job]
     first = max(FITTED_CASES, card.calibration.get("masks", 0) // (2 + CORRUPTIONS_PER_CASE))
     count = SYNTHETIC_CASES if cases is None else cases
     examples = make_source(settings.data, data).validation_examples(first + count)[first:]
-
     return [
         Job("synthetic", f"draw_{i:03d}", f"draw_{i:03d}", i, partial(Subject.whole, *example))
         for i, example in enumerate(examples, first)
@@ -121,11 +119,9 @@ def malc_jobs(
     model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
 ) -> list[Job]:
     """Return the development scans of MALC2012."""
-    listed = split_cases(malc2012.list_cases(data), malc2012.NAME).require("validation")[:cases]
-
     return [
         Job("malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case))
-        for i, case in enumerate(listed)
+        for i, case in enumerate(HEADS.cases("validation", data, cases))
     ]
 
 
@@ -135,17 +131,14 @@ def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -
     Not judged: what MALC2012 draws and FreeSurfer does not, and CSF, drawn in few places
     there; where a mask says CSF is left out with that mask.
     """
-    assert case.labels is not None  # the set has labels throughout
     spacing_mm = card.settings["data"]["spacing_mm"]
     scan = read_volume(case.images[0])
     prepared = prepare(scan, spacing_mm=spacing_mm, multiple=model.multiple)
-    drawn = read_label_map(case.labels).data
+    drawn = HEADS.drawn(case).data
     ids = prepared.labels_from_input(malc2012.freesurfer_ids(drawn))
     unknown = (prepared.labels_from_input(drawn) > 0) & (ids == 0)
-    evaluated = [
-        place for place, index in enumerate(card.labels) if index in malc2012.EVALUATION_LABELS
-    ]
-    known = ~unknown & np.isin(ids, (0, *malc2012.EVALUATION_LABELS))
+    evaluated = [place for place, index in enumerate(card.labels) if index in HEADS.structures]
+    known = ~unknown & np.isin(ids, (0, *HEADS.structures))
     truth = torch.from_numpy(classes_of(ids, card.labels).astype(np.int64))
     image = torch.from_numpy(prepared.image)[None]
     return Subject(image, truth, torch.from_numpy(known), tuple(evaluated))
@@ -242,24 +235,22 @@ def _in_jobs(table: RawTable, name: str, jobs: Sequence[Job]) -> Iterator[dict[s
     return (row for row in table.select(set=name) if row["case"] in wanted)
 
 
-def run(arguments: Arguments) -> None:
+def run(options: Arguments) -> None:
     """Measure, then sum up."""
-    model, card = load_weights(model_path(arguments.model))
+    model, card = load_weights(model_path(options.model))
     own = bool(card.calibration)
     name = "hippocampus" if card.settings["data"]["kind"] == "hippocampus" else "anatomy"
-    path = arguments.output / f"discrepancy_{name}.tsv"
-    table = RawTable(path, COLUMNS, [short_checksum(card)], fresh=arguments.fresh)
-    card = with_calibration(model, card, arguments.data, arguments.cases)
-    jobs = find_jobs(model, card, arguments.data, arguments.cases)
+    table = options.raw_table(f"discrepancy_{name}", COLUMNS, [card])
+    card = with_calibration(model, card, options.data, options.cases)
+    jobs = find_jobs(model, card, options.data, options.cases)
     measure(model, card, jobs, table)
     calibration = DiceCalibration.from_dict(card.calibration["expected_dice"])
     sets = dict.fromkeys(job.set for job in jobs)
     summary = {
-        "models": {"ddm": describe_model(card)},
         "calibration": {**calibration.as_dict(), "from_card": own},
         "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
     }
-    write_summary(path.with_suffix(".json"), summary)
+    options.write_summary(f"discrepancy_{name}", {"ddm": card}, summary)
 
 
 LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}
@@ -283,10 +274,7 @@ def body(model: str, found: Summary) -> list[str]:
         "another's, classes swapped, grown, shrunk, torn). The calibration is the one "
         f"{fitted}, of validation subjects that are not among these. {weights_words(found)} "
         f"{INTERVALS}",
-        table(
-            ["", *(SETS[one] for one in sets)],
-            [[label, *(cell(sets[one]) for one in sets)] for label, cell in SHOWN],
-        ),
+        table(["", *(SETS[one] for one in sets)], _rows(sets)),
         picture(
             PICTURE.format(model=model), f"Expected against true Dice of the {model} model's masks"
         ),
@@ -301,69 +289,60 @@ def claims(model: str, found: Summary) -> list[Claim]:
 
 
 def _set_claims(model: str, name: str, one: Summary) -> list[Claim]:
-    where, least_r = f"{model}, {SETS[name]}", LEAST_R[model]
-    every, intact = one.get("detection_all", {}), one.get("detection_intact", {})
+    where = f"{model}, {SETS[name]}"
+    error = Target(f"{where}: error of the expected Dice", 0.05, at_least=False)
+    detection = {f"{masks} masks": one.get(f"detection_{masks}", {}) for masks in ("all", "intact")}
     return [
-        Claim(Target(f"{where}: r of expected and true Dice", least_r), one.get("pearson_r")),
         Claim(
-            Target(f"{where}: error of the expected Dice", 0.05, at_least=False),
-            one.get("mae_calibrated"),
+            Target(f"{where}: r of expected and true Dice", LEAST_R[model]), one.get("pearson_r")
         ),
-        Claim(Target(f"{where}: AUROC of D, all masks", 0.97), every.get("auroc")),
-        Claim(Target(f"{where}: AUROC of D, intact masks", 0.97), intact.get("auroc")),
-        Claim(
-            Target(f"{where}: AUROC of D less the entropy's, all masks", 0.0),
-            _difference(every),
+        Claim(error, one.get("mae_calibrated")),
+        *(
+            Claim(Target(f"{where}: AUROC of D, {masks}", 0.97), found.get("auroc"))
+            for masks, found in detection.items()
         ),
-        Claim(
-            Target(f"{where}: AUROC of D less the entropy's, intact masks", 0.0),
-            _difference(intact),
+        *(
+            Claim(Target(f"{where}: AUROC of D less the entropy's, {masks}", 0.0), _less(found))
+            for masks, found in detection.items()
         ),
     ]
 
 
-def _difference(detection: Summary) -> dict[str, float] | None:
+def _less(detection: Summary) -> dict[str, float] | None:
     test = detection.get("difference")
     return None if test is None else {**test, "mean": test["difference"]}
 
 
-SHOWN: list[tuple[str, Any]] = [
-    ("subjects", lambda s: str(s["subjects"])),
-    ("masks", lambda s: str(s["masks"])),
-    ("Pearson r, all masks", lambda s: with_interval(s["pearson_r"])),
-    ("Pearson r, intact masks alone", lambda s: with_interval(s["pearson_r_intact"])),
-    ("mean absolute error, raw", lambda s: with_interval(s["mae_raw"])),
-    ("mean absolute error, calibrated", lambda s: with_interval(s["mae_calibrated"])),
-    ("AUROC of D, all masks", lambda s: with_interval(s["detection_all"]["auroc"])),
-    (
-        "AUROC of the softmax entropy, all masks",
-        lambda s: with_interval(s["detection_all"]["auroc_entropy"]),
-    ),
-    ("AUROC of D, intact masks", lambda s: with_interval(s["detection_intact"]["auroc"])),
-    (
-        "AUROC of the softmax entropy, intact masks",
-        lambda s: with_interval(s["detection_intact"]["auroc_entropy"]),
-    ),
-    (
-        "ECE of exp(−D/σ²), sampled masks",
-        lambda s: with_interval(s["detection"]["sampled"]["ece"], 4),
-    ),
-    (
-        "ECE of exp(−D/σ²), corrupted masks",
-        lambda s: with_interval(s["detection"]["corrupted"]["ece"], 4),
-    ),
-    (
-        "ECE of the largest probability, sampled masks",
-        lambda s: with_interval(s["detection"]["sampled"]["ece_softmax"], 4),
-    ),
-    *(
-        (
-            f"share of true volumes in their 95% intervals, {kind} masks",
-            lambda s, kind=kind: with_interval(s["detection"][kind].get("covered")),
+_SHOWN: dict[str, tuple[tuple[str, ...], int]] = {
+    "Pearson r, all masks": (("pearson_r",), 3),
+    "Pearson r, intact masks alone": (("pearson_r_intact",), 3),
+    "mean absolute error, raw": (("mae_raw",), 3),
+    "mean absolute error, calibrated": (("mae_calibrated",), 3),
+    "AUROC of D, all masks": (("detection_all", "auroc"), 3),
+    "AUROC of the softmax entropy, all masks": (("detection_all", "auroc_entropy"), 3),
+    "AUROC of D, intact masks": (("detection_intact", "auroc"), 3),
+    "AUROC of the softmax entropy, intact masks": (("detection_intact", "auroc_entropy"), 3),
+    "ECE of exp(−D/σ²), sampled masks": (("detection", "sampled", "ece"), 4),
+    "ECE of exp(−D/σ²), corrupted masks": (("detection", "corrupted", "ece"), 4),
+    "ECE of the largest probability, sampled masks": (("detection", "sampled", "ece_softmax"), 4),
+    **{
+        f"share of true volumes in their 95% intervals, {kind} masks": (
+            ("detection", kind, "covered"), 3,
         )
-        for kind in ("coarse", "sampled")
-    ),
-]
+        for kind in INTACT
+    },
+}  # fmt: skip
+"""Where the summary of a set has what is shown, and digits."""
+
+
+def _rows(sets: Summary) -> list[list[str]]:
+    rows = [[name, *(str(one[name]) for one in sets.values())] for name in ("subjects", "masks")]
+    for title, (steps, digits) in _SHOWN.items():
+        cells = [
+            reduce(lambda found, step: (found or {}).get(step), steps, one) for one in sets.values()
+        ]
+        rows.append([title, *(with_interval(cell, digits) for cell in cells)])
+    return rows
 
 
 def expected_dice(found: Summary) -> Figure:
@@ -376,11 +355,8 @@ def expected_dice(found: Summary) -> Figure:
             dots = [point for point in one["points"] if point[0] == kind]
             x, y = [dot[1] for dot in dots], [dot[2] for dot in dots]
             axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=kind)
-        axes.set_xlabel("expected Dice, calibrated")
-        axes.set_ylabel("true Dice")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.set_aspect("equal")
+        axes.set(xlabel="expected Dice, calibrated", ylabel="true Dice")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         r = one["pearson_r"]["mean"]
         axes.set_title(f"{name}, r = {r:.3f}" if r is not None else name, fontsize=10)
         axes.legend(fontsize=8)
@@ -390,7 +366,7 @@ def expected_dice(found: Summary) -> Figure:
 CHAPTERS = tuple(
     Chapter(
         f"Discrepancy as a judge: {model}",
-        f"python -m ddmseg_lab.accuracy.discrepancy --model {model} --data DATA",
+        f"python -m ddmseg_lab.studies.expected_dice --model {model} --data DATA",
         f"discrepancy_{model}",
         partial(body, model),
         partial(claims, model),

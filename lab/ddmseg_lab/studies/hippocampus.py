@@ -1,6 +1,6 @@
 """Dice of every way to segment the hippocampus test crops, beside the plain network.
 
-    python -m ddmseg_lab.accuracy.hippocampus --model hippocampus --plain PLAIN.safetensors
+    python -m ddmseg_lab.studies.hippocampus --model hippocampus --plain PLAIN.safetensors
 
 Each crop goes through the real ``Segmenter``, file to labels on the file's own grid, and
 is compared there with the manual labels. Writes ``results/hippocampus.tsv`` (one row a
@@ -17,29 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, hippocampus, split_cases
+from ddmseg.datasets import Case
 from ddmseg.errors import UsageError
-from ddmseg.imaging.labels import protocol_map, remap
-from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.metrics import StructureScore, evaluate_labels
+from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    Options,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, name_ticks, new_figure
 from ddmseg_lab.page import (
     INTERVALS,
     NOT_MEASURED,
@@ -53,8 +43,10 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import RawTable, numbers, write_summary
-from ddmseg_lab.summaries import mean_interval, paired_tests
+from ddmseg_lab.scans import CROPS, Ids
+from ddmseg_lab.statistics_text import mean_interval, paired_tests
+from ddmseg_lab.study import SAMPLING_SEED, Options, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +54,7 @@ if TYPE_CHECKING:
 STEPS = (1, 5, 10, 50)
 SAMPLES = 4
 REFERENCE = "ddm_10x4"
-"""The answer of ``--mode diffusion``: what all others are compared with."""
+"""The prediction of ``--mode diffusion``: what all others are compared with."""
 STRUCTURES = {"anterior": 232, "posterior": 231}
 METRICS = tuple(f"{name}_{metric}" for name in STRUCTURES for metric in ("dice", "hd95_mm"))
 COLUMNS = ("weights", "case", "method", *METRICS, "dice", "hd95_mm", "expected_dice")
@@ -78,20 +70,16 @@ class Arguments(Options):
     """Weights of the network trained equally without diffusion."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Labels on the grid of the file, and the Dice that was promised (NaN: none was)."""
-
-    labels: NDArray[np.int32]
-    expected_dice: float
+Prediction = tuple[Ids, float]
+"""Labels on the grid of the file, and the Dice that was expected (NaN: none was)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to segment a file, and the weights it uses."""
+    """One way to segment a file, and the card of the weights it uses."""
 
-    weights: str
-    segment: Callable[[Path], Answer]
+    card: Card
+    segment: Callable[[Path], Prediction]
 
 
 def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, Method]:
@@ -99,15 +87,14 @@ def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, M
     cache = FeatureCache(None)  # one encoding serves all methods
     joined = Segmenter(ModelStages(model, card, cache=cache))
     alone = Segmenter(ModelStages(model, _without_coarse(card), cache=cache))
-    weights = short_checksum(card)
 
     def method(segmenter: Segmenter, **options: Any) -> Method:
-        def segment(path: Path) -> Answer:
+        def segment(path: Path) -> Prediction:
             # Without cleaning, as the rows that are kept were measured; the plain network has none.
             result = segmenter(path, raw=True, **options)
-            return Answer(result.labels.data, result.quality.expected_dice)
+            return result.labels.data, result.quality.expected_dice
 
-        return Method(weights, segment)
+        return Method(card, segment)
 
     methods = {"fast": method(joined, mode="fast")}
     for steps in STEPS:
@@ -123,7 +110,7 @@ def _without_coarse(card: Card) -> Card:
     return replace(card, settings={**card.settings, "sampling": sampling})
 
 
-def plain_method(path: Path) -> tuple[Method, Card]:
+def plain_method(path: Path) -> Method:
     """Return the plain network as a method; ``Segmenter`` takes none without diffusion.
 
     Raises:
@@ -134,7 +121,7 @@ def plain_method(path: Path) -> tuple[Method, Card]:
         raise UsageError(f"{path}: a network with diffusion; --plain takes one without")
 
     @torch.inference_mode()
-    def segment(file: Path) -> Answer:
+    def segment(file: Path) -> Prediction:
         prepared = prepare(
             read_volume(file),
             spacing_mm=card.settings["data"]["spacing_mm"],
@@ -142,28 +129,18 @@ def plain_method(path: Path) -> tuple[Method, Card]:
             crop_to_head=False,
         )
         p = torch.softmax(model(torch.from_numpy(prepared.image)[None, None]), dim=1)[0]
-        return Answer(prepared.labels_to_input(p, card.labels), math.nan)
+        return prepared.labels_to_input(p, card.labels), math.nan
 
-    return Method(short_checksum(card), segment), card
-
-
-def structure_scores(case: Case, labels: NDArray[Any]) -> list[StructureScore]:
-    """Compare labels with the manual ones, structure by structure, on the grid of the file."""
-    assert case.labels is not None  # the set has labels throughout
-    truth = read_label_map(case.labels)
-    ids = remap(truth.data, protocol_map(hippocampus.NAME))
-    return evaluate_labels(labels, ids, list(STRUCTURES.values()), spacing_mm=truth.spacing_mm)
+    return Method(card, segment)
 
 
-def hippocampus_dice(case: Case, labels: NDArray[Any]) -> float:
-    """Return the mean Dice of both structures."""
-    return float(np.mean([row.dice for row in structure_scores(case, labels)]))
-
-
-def score(case: Case, answer: Answer) -> dict[str, float]:
+def score(case: Case, prediction: Prediction) -> dict[str, float]:
     """Return Dice and HD95 of both structures and their means, on the grid of the file."""
-    rows = structure_scores(case, answer.labels)
-    found: dict[str, float] = {"expected_dice": answer.expected_dice}
+    labels, expected = prediction
+    drawn = CROPS.drawn(case)
+    truth = CROPS.freesurfer_ids(drawn.data)
+    rows = evaluate_labels(labels, truth, list(STRUCTURES.values()), spacing_mm=drawn.spacing_mm)
+    found: dict[str, float] = {"expected_dice": expected}
     for name, row in zip(STRUCTURES, rows, strict=True):
         found |= {f"{name}_dice": row.dice, f"{name}_hd95_mm": row.hd95_mm}
     found["dice"] = float(np.mean([row.dice for row in rows]))
@@ -176,7 +153,7 @@ def measure(cases: list[Case], methods: Mapping[str, Method], table: RawTable) -
     for number, case in enumerate(cases, 1):
         rows = []
         for name, method in methods.items():
-            key = {"weights": method.weights, "case": case.identifier, "method": name}
+            key = {"weights": short_checksum(method.card), "case": case.identifier, "method": name}
             if not table.has(**key):
                 rows.append({**key, **score(case, method.segment(case.images[0]))})
         if rows:
@@ -210,21 +187,18 @@ def summarise(table: RawTable, cases: list[str], methods: list[str]) -> dict[str
     }
 
 
-def run(arguments: Arguments) -> None:
+def run(options: Arguments) -> None:
     """Measure, then sum up."""
-    model, card = load_weights(model_path(arguments.model))
-    methods, models = ddm_methods(model, card), {"ddm": describe_model(card)}
-    if arguments.plain is not None:
-        methods["plain"], plain = plain_method(arguments.plain)
-        models["plain"] = describe_model(plain)
-    listed = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
-    cases = listed.require("test")[: arguments.cases]
-    used = {method.weights for method in methods.values()}
-    path = arguments.output / "hippocampus.tsv"
-    table = RawTable(path, COLUMNS, used, fresh=arguments.fresh)
+    methods = ddm_methods(*load_weights(model_path(options.model)))
+    cards = {"ddm": methods["fast"].card}
+    if options.plain is not None:
+        methods["plain"] = plain_method(options.plain)
+        cards["plain"] = methods["plain"].card
+    cases = CROPS.cases("test", options.data, options.cases)
+    table = options.raw_table("hippocampus", COLUMNS, list(cards.values()))
     measure(cases, methods, table)
     summary = summarise(table, [case.identifier for case in cases], list(methods))
-    write_summary(path.with_suffix(".json"), {"models": models, **summary}, seed=SAMPLING_SEED)
+    options.write_summary("hippocampus", cards, summary, seed=SAMPLING_SEED)
 
 
 PICTURE = "dice_by_steps.png"
@@ -249,22 +223,15 @@ def body(found: Summary) -> list[str]:
         ]
         for name, scores in _ordered(found["methods"])
     ]
-    header = [
-        "method",
-        "Dice, anterior",
-        "Dice, posterior",
-        "mean Dice",
-        "HD95 in mm",
-        "error of the expected Dice",
-    ]
-    against = found["against_ddm_10x4"]
+    header = ["method", "Dice, anterior", "Dice, posterior", "mean Dice", "HD95 in mm"]
+    header.append("error of the expected Dice")
     return [
         f"{found['cases']} crops that no training has seen, each a patient, file to labels on "
         f"the file's own grid. {weights_words(found)} {INTERVALS}",
         table(header, rows),
         "Mean Dice less that of 10 steps and 4 samples, on the same crops; two-sided Wilcoxon, "
         "Holm-corrected:",
-        _tests(against),
+        _tests(found["against_ddm_10x4"]),
         "Mean Dice less that of one step, joined (4 samples) and single (1 sample alone):",
         _tests({**found["joined_against_one_step"], **found["single_against_one_step"]}),
         picture(PICTURE, "Dice on the hippocampus test crops against sampling steps"),
@@ -273,17 +240,22 @@ def body(found: Summary) -> list[str]:
 
 def claims(found: Summary) -> list[Claim]:
     """Dice, the gain over the plain network, and that more steps are not worse."""
-    dice = Target("hippocampus, mean Dice (10 steps, 4 samples)", 0.89)
     better = Target("hippocampus, DDM less the plain network", 0.0)
-    joined = Target("more steps less one step, joined: the worst of 5, 10, 50", -WORSE_BY, digits=4)
-    single = Target("more steps less one step, single: the worst of 5, 10, 50", -WORSE_BY, digits=4)
-    methods = found.get("methods", {})
     plain = found.get("against_ddm_10x4", {}).get("plain")
+    ours = found.get("methods", {}).get(REFERENCE, {}).get("dice")
+    worst = [
+        Claim(
+            Target(
+                f"more steps less one step, {name}: the worst of 5, 10, 50", -WORSE_BY, digits=4
+            ),
+            _worst(found.get(f"{name}_against_one_step")),
+        )
+        for name in ("joined", "single")
+    ]
     return [
-        Claim(dice, methods.get("ddm_10x4", {}).get("dice")),
+        Claim(Target("hippocampus, mean Dice (10 steps, 4 samples)", 0.89), ours),
         Claim(better, _reversed(plain)),
-        Claim(joined, _worst(found.get("joined_against_one_step"))),
-        Claim(single, _worst(found.get("single_against_one_step"))),
+        *worst,
     ]
 
 
@@ -307,14 +279,14 @@ def _ordered(methods: Summary) -> list[tuple[str, Summary]]:
 
 def _tests(tests: Summary) -> str:
     rows = [
-        [
-            METHOD_NAMES[name],
-            with_interval({**test, "mean": test["difference"]}, 4),
-            p_value(test["p_holm"]),
-        ]
+        [METHOD_NAMES[name], _difference(test), p_value(test["p_holm"])]
         for name, test in _ordered(tests)
     ]
     return table(["method", "difference", "p"], rows) if rows else NOT_MEASURED
+
+
+def _difference(test: Summary) -> str:
+    return with_interval({**test, "mean": test["difference"]}, 4)
 
 
 def dice_by_steps(found: Summary) -> Figure:
@@ -344,8 +316,7 @@ def dice_by_steps(found: Summary) -> Figure:
             value = methods[method]["dice"]["mean"]
             axes.axhline(value, color=GREY, linestyle=style, label=name)
     axes.set_xscale("log")
-    axes.set_xticks(STEPS, [str(n) for n in STEPS])
-    axes.minorticks_off()
+    name_ticks(axes, STEPS, [str(n) for n in STEPS])
     axes.set_xlabel("sampling steps")
     axes.set_ylabel("mean Dice of both structures")
     axes.set_title("bars: 95% interval of the difference from one step", fontsize=8)
@@ -363,7 +334,7 @@ def _difference_bar(test: Summary | None) -> tuple[float, float]:
 
 CHAPTER = Chapter(
     "Hippocampus: test crops",
-    "python -m ddmseg_lab.accuracy.hippocampus --data DATA --plain PLAIN.safetensors",
+    "python -m ddmseg_lab.studies.hippocampus --data DATA --plain PLAIN.safetensors",
     "hippocampus",
     body,
     claims,

@@ -1,6 +1,6 @@
 """How often the monitor raises an alarm: without shift, and with shifts of known size.
 
-    python -m ddmseg_lab.accuracy.monitor_alarms
+    python -m ddmseg_lab.studies.monitor_alarms
 
 Simulated scans with statistics that hang together as real ones do: volumes by the size of
 the head, quality by the quality of the scan, scanners that differ in intensity, statistics
@@ -24,9 +24,9 @@ from scipy import stats
 
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import describe_machine, run_command, say
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table
-from ddmseg_lab.records import write_summary
+from ddmseg_lab.study import describe_machine, run_command, say
+from ddmseg_lab.table import write_summary
 
 REFERENCE = 100
 WINDOWS = (20, 50, 100)
@@ -218,7 +218,7 @@ def _as_mean(found: Summary) -> dict[str, float]:
 
 
 CHAPTER = Chapter(
-    "Monitor", "python -m ddmseg_lab.accuracy.monitor_alarms", "monitor_alarms", body, claims
+    "Monitor", "python -m ddmseg_lab.studies.monitor_alarms", "monitor_alarms", body, claims
 )
 
 

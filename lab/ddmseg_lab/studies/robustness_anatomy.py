@@ -1,6 +1,6 @@
 """What bad scans cost the anatomy model, and whether its own check notices.
 
-    python -m ddmseg_lab.accuracy.robustness --model anatomy
+    python -m ddmseg_lab.studies.robustness_anatomy --model anatomy
 
 Each test scan of MALC2012 is degraded on its own grid, in eight ways, written to a file and
 segmented by the real ``Segmenter``, so that every reason of a verdict counts. The protocols
@@ -15,7 +15,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets import Case
 from ddmseg.imaging.intensity import normalise
-from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.nifti_write import write_map
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.reasons import reason_code
 from ddmseg.randomness import seeded
-from ddmseg_lab.accuracy.anatomy import structure_dice
-from ddmseg_lab.measuring import (
-    Options,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
 from ddmseg_lab.page import (
     INTERVALS,
     Chapter,
@@ -50,10 +40,13 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import RawTable, numbers, write_summary
+from ddmseg_lab.scans import HEADS, Ids, mean_dice
+from ddmseg_lab.statistics_text import Pairs, group_interval, mean_by_group, mean_interval
 from ddmseg_lab.studies.artefacts import ARTEFACTS, degrade
-from ddmseg_lab.summaries import Pairs, group_interval, mean_by_group, mean_interval
+from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import numbers
 
+RECORD = "robustness_anatomy"
 INTACT = "intact"
 LEVELS = (1, 3, 5)
 LOSS = 0.05
@@ -64,14 +57,6 @@ COLUMNS = (
     *("weights", "case", "person", "artefact", "level"),
     *("dice", "expected_dice", "verdict", "reasons", "seconds"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
-    """Options of this command."""
-
-    model: str = "anatomy"
-    """Name of a shipped model, or a .safetensors file with its card."""
 
 
 def conditions() -> Iterator[tuple[str, int]]:
@@ -95,7 +80,7 @@ def write_degraded(case: Case, number: int, artefact: str, level: int, folder: P
 
 
 def measure(
-    segmenter: Segmenter, case: Case, number: int, artefact: str, level: int, truth: NDArray[Any]
+    segmenter: Segmenter, case: Case, number: int, artefact: str, level: int, truth: Ids
 ) -> dict[str, Any]:
     """Segment one scan in one condition and return its row."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +88,7 @@ def measure(
         start = time.perf_counter()
         result = segmenter(path, mode="fast")
         seconds = time.perf_counter() - start
-    dice = float(np.nanmean(list(structure_dice(result.labels.data, truth).values())))
+    dice = mean_dice(result.labels.data, truth, HEADS.structures)
     say(f"{case.identifier}  {artefact:<14} {level}  {dice:.3f}  {result.quality.verdict}")
     return {
         "weights": short_checksum(segmenter.card),
@@ -176,26 +161,19 @@ def _ranks(
     return group_interval(statistic, np.stack([score, lost], axis=1), persons.tolist())
 
 
-def run(arguments: Arguments) -> None:
+def run(options: ModelOptions) -> None:
     """Measure one scan after the other, then sum up."""
-    segmenter = Segmenter.load(arguments.model, device="cpu")
-    path = arguments.output / "robustness_anatomy.tsv"
-    table = RawTable(path, COLUMNS, [short_checksum(segmenter.card)], fresh=arguments.fresh)
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    cases = listed.require("test")[: arguments.cases]
+    segmenter = Segmenter.load(options.model, device="cpu")
+    table = options.raw_table(RECORD, COLUMNS, [segmenter.card])
+    cases = HEADS.cases("test", options.data, options.cases)
     for number, case in enumerate(cases):
-        assert case.labels is not None  # the set has labels throughout
-        truth = malc2012.freesurfer_ids(read_label_map(case.labels).data)
+        truth = HEADS.truth(case)
         for artefact, level in conditions():
-            if not table.has(case=case.identifier, artefact=artefact, level=str(level)):
+            if not table.has(case=case.identifier, artefact=artefact, level=level):
                 table.add([measure(segmenter, case, number, artefact, level, truth)])
     wanted = {case.identifier for case in cases}
-    summary = {
-        "models": {"ddm": describe_model(segmenter.card)},
-        "machine": describe_machine(),
-        **summarise([row for row in table.select() if row["case"] in wanted]),
-    }
-    write_summary(path.with_suffix(".json"), summary, seed=PATTERN_SEED)
+    summary = summarise([row for row in table.select() if row["case"] in wanted])
+    options.write_summary(RECORD, {"ddm": segmenter.card}, summary, seed=PATTERN_SEED)
 
 
 GROUPS = {"intact": "intact", "at most": "lost at most {loss:g}", "more": "lost more"}
@@ -240,12 +218,12 @@ def _verdict_table(found: Summary) -> str:
 
 CHAPTER = Chapter(
     "Bad scans: anatomy",
-    "python -m ddmseg_lab.accuracy.robustness --model anatomy --data DATA",
-    "robustness_anatomy",
+    "python -m ddmseg_lab.studies.robustness_anatomy --model anatomy --data DATA",
+    RECORD,
     body,
     claims,
 )
 
 
 if __name__ == "__main__":
-    run_command(Arguments, run, description=__doc__ or "")
+    run_command(ModelOptions, run, description=__doc__ or "")

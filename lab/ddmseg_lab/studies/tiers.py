@@ -1,6 +1,6 @@
 """What each tier loses against the unoptimised path, and what a second more buys.
 
-    python -m ddmseg_lab.accuracy.tiers --data DATA
+    python -m ddmseg_lab.studies.tiers --data DATA
 
 Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
 auto and diffusion; ``full``, the last rung of the ladder that mode auto climbs;
@@ -13,34 +13,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
-from ddmseg.imaging.nifti import read_label_map
+from ddmseg.datasets import Case
 from ddmseg.inference.sampled_region import SampledRegion
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.adaptive import BUDGETS
-from ddmseg_lab.accuracy.anatomy import structure_dice
-from ddmseg_lab.accuracy.hippocampus import hippocampus_dice
-from ddmseg_lab.accuracy.robustness import INTACT, write_degraded
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FULL as DIFFUSION
 from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
-from ddmseg_lab.measuring import (
-    Options,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
 from ddmseg_lab.page import (
     INTERVALS,
     NO_FIGURE,
@@ -52,8 +39,11 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import RawTable, numbers, write_summary
-from ddmseg_lab.summaries import group_interval, mean_by_group, mean_interval
+from ddmseg_lab.scans import CROPS, HEADS, ScanSet
+from ddmseg_lab.statistics_text import group_interval, mean_by_group, mean_interval
+from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
+from ddmseg_lab.study import Options, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable, numbers
 
 FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})
 """The most steps and samples that mode auto may spend."""
@@ -63,7 +53,7 @@ UNOPTIMISED = Tier(
 """What the others are compared with: samples decide at every voxel of the grid, and the
 discrepancy is computed anew in each step."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
-"""Artefacts and levels that cost most (``ddmseg_lab.accuracy.robustness``)."""
+"""Artefacts and levels that cost most (``ddmseg_lab.studies.robustness_anatomy``)."""
 COLUMNS = (
     *("weights", "set", "case", "person", "condition", "tier"),
     *("dice", "expected_dice", "steps", "samples", "seconds"),
@@ -81,47 +71,34 @@ class Arguments(Options):
 
 
 @dataclass(frozen=True)
-class ScanSet:
+class Trial:
     """Scans that a model is tried on.
 
     Attributes:
         name: in the table.
         model: name of the model.
-        cases: with labels.
+        scans: the set they are of.
+        cases: of it.
         conditions: artefact and level of each run.
-        dice: mean Dice of a label map of a case.
     """
 
     name: str
     model: str
+    scans: ScanSet
     cases: Sequence[Case]
     conditions: Sequence[tuple[str, int]]
-    dice: Callable[[Case, NDArray[Any]], float]
 
 
-def scan_sets(arguments: Arguments) -> list[ScanSet]:
+def trials(options: Arguments) -> list[Trial]:
     """Open the validation scans of both models."""
-    heads = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    crops = split_cases(hippocampus.list_cases(arguments.data), hippocampus.NAME)
-    name, chosen = "MALC2012 development scans", heads.require("validation")[: arguments.cases]
+    heads = HEADS.cases("validation", options.data, options.cases)
+    crops = CROPS.cases("validation", options.data, options.cases)
+    name, whole = "MALC2012 development scans", [(INTACT, 0)]
     return [
-        ScanSet(name, arguments.anatomy, chosen, [(INTACT, 0)], head_dice),
-        ScanSet(f"{name}, degraded", arguments.anatomy, chosen, DEGRADED, head_dice),
-        ScanSet(
-            "hippocampus validation crops",
-            arguments.hippocampus,
-            crops.require("validation")[: arguments.cases],
-            [(INTACT, 0)],
-            hippocampus_dice,
-        ),
+        Trial(name, options.anatomy, HEADS, heads, whole),
+        Trial(f"{name}, degraded", options.anatomy, HEADS, heads, DEGRADED),
+        Trial("hippocampus validation crops", options.hippocampus, CROPS, crops, whole),
     ]
-
-
-def head_dice(case: Case, labels: NDArray[Any]) -> float:
-    """Return the mean Dice of the structures that both protocols draw."""
-    assert case.labels is not None  # the set has labels throughout
-    truth = malc2012.freesurfer_ids(read_label_map(case.labels).data)
-    return float(np.nanmean(list(structure_dice(labels, truth).values())))
 
 
 def tiers_here() -> list[Tier]:
@@ -141,10 +118,10 @@ def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
     return loaded
 
 
-def measure(scans: ScanSet, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
+def measure(trial: Trial, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
     """Segment one scan of a set in one condition and return its row."""
-    chosen = segmenter(scans.model, shortcuts=tier is not UNOPTIMISED)
-    case = scans.cases[number]
+    chosen = segmenter(trial.model, shortcuts=tier is not UNOPTIMISED)
+    case = trial.cases[number]
     with tempfile.TemporaryDirectory() as folder:
         path = case.images[0]
         if artefact != INTACT:
@@ -154,12 +131,12 @@ def measure(scans: ScanSet, tier: Tier, number: int, artefact: str, level: int) 
         seconds = time.process_time() - start
     return {
         "weights": short_checksum(chosen.card),
-        "set": scans.name,
+        "set": trial.name,
         "case": case.identifier,
         "person": case.group,
         "condition": f"{artefact} {level}",
         "tier": tier.name,
-        "dice": scans.dice(case, result.labels.data),
+        "dice": trial.scans.mean_dice(case, result.labels.data),
         "expected_dice": result.quality.expected_dice,
         "steps": result.quality.steps,
         "samples": result.quality.samples,
@@ -167,14 +144,14 @@ def measure(scans: ScanSet, tier: Tier, number: int, artefact: str, level: int) 
     }
 
 
-def fill(table: RawTable, scans: ScanSet, tier: Tier) -> None:
+def fill(table: RawTable, trial: Trial, tier: Tier) -> None:
     """Measure the runs of a set and tier that the table has not."""
-    for number, case in enumerate(scans.cases):
-        for artefact, level in scans.conditions:
+    for number, case in enumerate(trial.cases):
+        for artefact, level in trial.conditions:
             key = {"case": case.identifier, "condition": f"{artefact} {level}"}
-            if not table.has(set=scans.name, tier=tier.name, **key):
-                table.add([measure(scans, tier, number, artefact, level)])
-    say(f"{scans.name}: {tier.title}")
+            if not table.has(set=trial.name, tier=tier.name, **key):
+                table.add([measure(trial, tier, number, artefact, level)])
+    say(f"{trial.name}: {tier.title}")
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
@@ -221,26 +198,22 @@ def _gained(
     return group_interval(lambda p: float(p[:, 0].sum() / p[:, 1].sum()), pairs, persons)
 
 
-def run(arguments: Arguments) -> None:
+def run(options: Arguments) -> None:
     """Measure one set and tier after the other, then sum up."""
-    sets = scan_sets(arguments)
-    cards = {scans.model: segmenter(scans.model, "torch").card for scans in sets}
-    path = arguments.output / "tiers.tsv"
-    checksums = [short_checksum(card) for card in cards.values()]
-    table = RawTable(path, COLUMNS, checksums, fresh=arguments.fresh)
+    found = trials(options)
+    cards = {trial.model: segmenter(trial.model).card for trial in found}
+    table = options.raw_table("tiers", COLUMNS, list(cards.values()))
     tiers = tiers_here()
-    for scans in sets:
+    for trial in found:
         for tier in tiers:
-            fill(table, scans, tier)
+            fill(table, trial, tier)
     summary = {
-        "models": {name: describe_model(card) for name, card in cards.items()},
-        "machine": describe_machine(),
         "tiers": {tier.name: tier.title for tier in tiers},
         "full": dict(FULL.options),
         "degraded": [f"{artefact} {level}" for artefact, level in DEGRADED],
-        "sets": {scans.name: summarise(table.select(set=scans.name)) for scans in sets},
+        "sets": {trial.name: summarise(table.select(set=trial.name)) for trial in found},
     }
-    write_summary(path.with_suffix(".json"), summary)
+    options.write_summary("tiers", cards, summary)
 
 
 MOST = 0.01
@@ -290,18 +263,19 @@ def _table(titles: Summary, by_tier: Summary) -> str:
             with_interval(tier["lost"], 4),
             f"{tier['sampled']} of {tier['runs']}",
             f"{tier['seconds']['median']:.2f}",
-            NO_FIGURE
-            if tier["gained_per_second"] is None
-            else with_interval(tier["gained_per_second"], 5),
+            _gain_words(tier["gained_per_second"]),
         ]
         for name, tier in by_tier.items()
     ]
-    return table(
-        ["tier", "Dice", "lost", "sampled", "processor s, median", "gained a second"], rows
-    )
+    heads = ["tier", "Dice", "lost", "sampled", "processor s, median", "gained a second"]
+    return table(heads, rows)
 
 
-CHAPTER = Chapter("Tiers", "python -m ddmseg_lab.accuracy.tiers --data DATA", "tiers", body, claims)
+def _gain_words(gained: Summary | None) -> str:
+    return NO_FIGURE if gained is None else with_interval(gained, 5)
+
+
+CHAPTER = Chapter("Tiers", "python -m ddmseg_lab.studies.tiers --data DATA", "tiers", body, claims)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import pytest
 
 from ddmseg.errors import SettingsError
 from ddmseg_lab.comparison.plan import TableSettings, read_plan
-from ddmseg_lab.evidence.table_figures import ShownRow
-from ddmseg_lab.evidence.table_findings import findings
+from ddmseg_lab.comparison.table_page import ShownRow, differences_text
 
 PATIENTS = [f"p{n:02d}" for n in range(20)]
 
@@ -27,18 +26,18 @@ def test_effects_and_their_absence_are_told():
     rows["c"].dice.update(
         {p: rows["a"].dice[p] + (-1) ** n * 0.001 for n, p in enumerate(PATIENTS)}
     )
-    (words,) = findings(table(), rows)
+    (words,) = differences_text(table(), rows)
     assert words.startswith("Against *base*, mean Dice is higher with better (+0.0200")
     assert "For the rest no effect on mean Dice was found" in words
 
 
 def test_a_reference_that_was_not_run_says_nothing():
-    assert list(findings(table(), {"b": row("better", 0.02)})) == []
+    assert list(differences_text(table(), {"b": row("better", 0.02)})) == []
 
 
 def test_contrasts_are_first_less_second():
     rows = {"a": row("base", 0.0), "b": row("better", 0.02), "c": row("worse", -0.01)}
-    _, heading, found = findings(table(contrasts=("b - c", "c - a", "b - d")), rows)
+    _, heading, found = differences_text(table(contrasts=("b - c", "c - a", "b - d")), rows)
     assert heading.startswith("Pairs of rows")
     lines = found.splitlines()
     assert len(lines) == 4  # the pair whose row was not run is left out

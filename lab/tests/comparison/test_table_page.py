@@ -13,8 +13,7 @@ from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import ModelSettings, RowSettings, Settings, TrainingSettings
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.record import Record, write_record
-from ddmseg_lab.evidence.results_page import write_results_page
-from ddmseg_lab.evidence.table_figures import (
+from ddmseg_lab.comparison.table_page import (
     ShownRow,
     dice_of_rows,
     draw_tables,
@@ -22,8 +21,9 @@ from ddmseg_lab.evidence.table_figures import (
     mean_interval,
     picture_names,
     shown_rows,
+    table_chapters,
 )
-from ddmseg_lab.evidence.tables_chapter import table_chapters
+from ddmseg_lab.results_page import write_results_page
 
 CURVE = """step,seconds,total,coarse,diffusion,discrepancy,coarse_dice,sampled_dice
 25,1,3,1,1,1,,

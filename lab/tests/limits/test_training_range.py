@@ -10,7 +10,7 @@ import torch
 from ddmseg.models.checkpoint import Card, save_weights
 from ddmseg.models.settings import DataSettings, ModelSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.accuracy.training_range import Arguments, of_examples, run
+from ddmseg_lab.limits.training_range import Arguments, of_examples, run
 from toys import tiny_model
 
 
@@ -39,7 +39,7 @@ def test_the_card_of_a_hippocampus_model_is_written(
 ) -> None:
     if not (data_folder / "hippocampus").is_dir():
         pytest.skip("the hippocampus data are not in DDMSEG_DATA")
-    monkeypatch.setattr("ddmseg_lab.accuracy.training_range.AUGMENTED", 3)
+    monkeypatch.setattr("ddmseg_lab.limits.training_range.AUGMENTED", 3)
     path = tmp_path / "tiny.safetensors"
     before = save_weights(tiny_model(dims=3), card_of(), path)
     run(Arguments(model=str(path), data=str(data_folder), cases=4))

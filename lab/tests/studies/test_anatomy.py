@@ -9,7 +9,8 @@ import pytest
 
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.quality.segmentation import StructureVolume
-from ddmseg_lab.accuracy import anatomy as bench
+from ddmseg_lab.scans import HEADS, structure_dice
+from ddmseg_lab.studies import anatomy as bench
 
 
 def row(case: str, person: str, index: int, dice: float, expected: float = 0.5) -> dict[str, str]:
@@ -29,7 +30,7 @@ def test_dice_of_structures_that_either_has():
     truth[:2] = 17
     labels = np.where(np.arange(4)[None, :, None] < 2, truth, 0)
     labels[3] = 24
-    found = bench.structure_dice(labels, truth)
+    found = structure_dice(labels, truth, HEADS.structures)
     assert found[17] == pytest.approx(2 * 16 / 48)
     assert math.isnan(found[53])
     assert 24 not in found  # drawn in few places by the other protocol

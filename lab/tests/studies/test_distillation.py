@@ -16,8 +16,9 @@ from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import DistillationSettings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.accuracy import distillation as bench
-from ddmseg_lab.records import RawTable, write_summary
+from ddmseg_lab.scans import calibration_error, mean_dice
+from ddmseg_lab.studies import distillation as bench
+from ddmseg_lab.table import RawTable, write_summary
 from tiny_weights import CROPS, save_tiny
 from toys import tiny_model, tiny_settings
 
@@ -68,7 +69,7 @@ def test_calibration_is_judged_where_answer_or_truth_is_a_structure():
     p[0, 0, 2] = [0.4, 0.6, 0.0]
     p[0, 0, 3] = [0.5, 0.3, 0.2]
     p[0, 0, 4] = [0.0, 0.0, 1.0]
-    found = bench.calibration_error(p, (0, 17, 24), truth, (17,))
+    found = calibration_error(p, (0, 17, 24), truth, (17,))
     # Each in a bin of its own: gaps of 0, 0.8 and 0.6 over three voxels.
     assert found == pytest.approx((0 + 0.8 + 0.6) / 3, abs=1e-6)
 
@@ -76,7 +77,7 @@ def test_calibration_is_judged_where_answer_or_truth_is_a_structure():
 def test_the_mean_dice_leaves_out_what_neither_has():
     truth = np.array([17, 17, 0, 0])
     labels = np.array([17, 0, 0, 0])
-    assert bench.mean_dice(labels, truth, (17, 53)) == pytest.approx(2 / 3)
+    assert mean_dice(labels, truth, (17, 53)) == pytest.approx(2 / 3)
 
 
 def test_a_scan_is_scored_on_its_own_grid(case, teacher_path):

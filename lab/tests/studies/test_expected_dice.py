@@ -12,7 +12,7 @@ from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.accuracy import discrepancy as bench
+from ddmseg_lab.studies import expected_dice as bench
 from toys import tiny_model, tiny_settings
 
 CSF, OPTIC_CHIASM, LEFT_PUTAMEN = 46, 69, 58

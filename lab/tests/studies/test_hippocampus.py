@@ -15,8 +15,8 @@ from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.accuracy import hippocampus as bench
-from ddmseg_lab.records import RawTable
+from ddmseg_lab.studies import hippocampus as bench
+from ddmseg_lab.table import RawTable
 from toys import tiny_model, tiny_settings
 
 SHAPE = (15, 18, 14)
@@ -53,7 +53,7 @@ def truth_of(case: Case) -> np.ndarray:
 
 
 def test_the_manual_labels_score_1(case):
-    found = bench.score(case, bench.Answer(truth_of(case), 0.9))
+    found = bench.score(case, (truth_of(case), 0.9))
     assert found["anterior_dice"] == found["posterior_dice"] == found["dice"] == 1.0
     assert found["hd95_mm"] == 0.0
     assert found["expected_dice"] == 0.9
@@ -62,7 +62,7 @@ def test_the_manual_labels_score_1(case):
 def test_each_structure_is_scored_on_its_own(case):
     labels = truth_of(case)
     labels[labels == bench.STRUCTURES["posterior"]] = 0
-    found = bench.score(case, bench.Answer(labels, math.nan))
+    found = bench.score(case, (labels, math.nan))
     assert found["anterior_dice"] == 1.0
     assert found["posterior_dice"] == 0.0
     assert found["posterior_hd95_mm"] == math.inf
@@ -74,10 +74,10 @@ def test_every_way_to_sample_answers_on_the_grid_of_the_file(case, tmp_path):
     names = [f"{kind}_{n}{x}" for n in bench.STEPS for kind, x in (("ddm", "x4"), ("sample", ""))]
     assert list(methods) == ["fast", *names]
     for name in ("fast", "ddm_1x4", "sample_5"):
-        answer = methods[name].segment(case.images[0])
-        assert answer.labels.shape == SHAPE
-        assert set(np.unique(answer.labels)) <= set(HIPPOCAMPUS_LABELS)
-        assert 0 <= answer.expected_dice <= 1
+        labels, expected_dice = methods[name].segment(case.images[0])
+        assert labels.shape == SHAPE
+        assert set(np.unique(labels)) <= set(HIPPOCAMPUS_LABELS)
+        assert 0 <= expected_dice <= 1
 
 
 def test_single_samples_leave_the_coarse_head_out(tmp_path):
@@ -95,9 +95,9 @@ def test_the_plain_network_answers_like_the_coarse_head_of_equal_weights(case, t
     plain.load_state_dict(shared)
     settings = settings_to_dict(crop_settings(diffusion=False))
     save_weights(plain, Card("toy", HIPPOCAMPUS_LABELS, settings), path)
-    method, _ = bench.plain_method(path)
-    fast = bench.ddm_methods(model, card)["fast"].segment(case.images[0])
-    np.testing.assert_array_equal(method.segment(case.images[0]).labels, fast.labels)
+    method = bench.plain_method(path)
+    fast, _ = bench.ddm_methods(model, card)["fast"].segment(case.images[0])
+    np.testing.assert_array_equal(method.segment(case.images[0])[0], fast)
 
 
 def test_a_network_with_diffusion_is_no_plain_one(tmp_path):
@@ -108,12 +108,13 @@ def test_a_network_with_diffusion_is_no_plain_one(tmp_path):
 def test_what_was_measured_is_not_measured_again(case, tmp_path):
     asked: list[Path] = []
 
-    def segment(path: Path) -> bench.Answer:
+    def segment(path: Path) -> bench.Prediction:
         asked.append(path)
-        return bench.Answer(truth_of(case), 1.0)
+        return truth_of(case), 1.0
 
+    card = Card("toy", HIPPOCAMPUS_LABELS, {}, checksum="aaa")
     for _ in range(2):
         table = RawTable(tmp_path / "raw.tsv", bench.COLUMNS, ["aaa"])
-        bench.measure([case], {"fast": bench.Method("aaa", segment)}, table)
+        bench.measure([case], {"fast": bench.Method(card, segment)}, table)
     assert len(asked) == 1
     assert len(table.rows) == 1

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ddmseg_lab.accuracy.monitor_alarms import (
+from ddmseg_lab.studies.monitor_alarms import (
     MOVED,
     Arguments,
     draw_scans,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddmseg_lab.accuracy import robustness as bench
+from ddmseg_lab.studies import robustness_anatomy as bench
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 
 

@@ -7,10 +7,10 @@ import pytest
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
-from ddmseg_lab.evidence.studies_chapter import studies
 from ddmseg_lab.page import NOT_MEASURED
-from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RawFile
+from ddmseg_lab.results_page import studies
 from ddmseg_lab.studies.robustness import ROBUSTNESS
+from ddmseg_lab.table import LETTERS, RawFile
 
 
 def write_rows(results, weights):
@@ -25,7 +25,7 @@ def write_rows(results, weights):
 
 
 def shipped() -> str:
-    return read_card(model_path("hippocampus").with_suffix(".json")).checksum[:CHECKSUM_LETTERS]
+    return read_card(model_path("hippocampus").with_suffix(".json")).checksum[:LETTERS]
 
 
 def test_without_rows_of_the_shipped_weights_nothing_is_claimed(tmp_path):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from ddmseg.datasets import Case
 from ddmseg.networks.image_encoder import Encoding
-from ddmseg_lab.accuracy import tiers as bench
-from ddmseg_lab.records import RawTable
+from ddmseg_lab.scans import HEADS
+from ddmseg_lab.studies import tiers as bench
+from ddmseg_lab.table import RawTable
 
 
 def row(tier: str, person: str, dice: float, seconds: float, samples: int = 4) -> dict[str, str]:
@@ -67,20 +67,20 @@ def test_the_unoptimised_path_takes_no_shortcut():
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     asked = []
 
-    def measure(scans, tier, number, artefact, level):
+    def measure(trial, tier, number, artefact, level):
         asked.append((number, artefact))
         if len(asked) == 3:
             raise KeyboardInterrupt
-        case = scans.cases[number].identifier
+        case = trial.cases[number].identifier
         return row(tier.name, case, 0.5, 1.0) | {"condition": f"{artefact} {level}"}
 
     monkeypatch.setattr(bench, "measure", measure)
     cases = [Case(name, (), None, name) for name in ("a", "b")]
-    scans = bench.ScanSet("heads", "m", cases, [("gamma", 5), ("noise", 5)], np.mean)
+    trial = bench.Trial("heads", "m", HEADS, cases, [("gamma", 5), ("noise", 5)])
     table = RawTable(tmp_path / "tiers.tsv", bench.COLUMNS, ["w"])
     with pytest.raises(KeyboardInterrupt):
-        bench.fill(table, scans, bench.FULL)
-    bench.fill(RawTable(table.path, bench.COLUMNS, ["w"]), scans, bench.FULL)
+        bench.fill(table, trial, bench.FULL)
+    bench.fill(RawTable(table.path, bench.COLUMNS, ["w"]), trial, bench.FULL)
     assert asked == [(0, "gamma"), (0, "noise"), (1, "gamma"), (1, "gamma"), (1, "noise")]
 
 

@@ -47,7 +47,7 @@ from ddmseg_lab.comparison.peers.tissues import (
     tissue_dice,
     tissues_of,
 )
-from ddmseg_lab.measuring import (
+from ddmseg_lab.study import (
     SAMPLING_SEED,
     Options,
     describe_machine,
@@ -56,7 +56,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
-from ddmseg_lab.records import (
+from ddmseg_lab.table import (
     WEIGHTS,
     RawTable,
     read_rows,

@@ -19,8 +19,8 @@ from ddmseg_lab.page import (
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import numbers
-from ddmseg_lab.summaries import mean_by_group, mean_interval, paired_tests
+from ddmseg_lab.statistics_text import mean_by_group, mean_interval, paired_tests
+from ddmseg_lab.table import numbers
 
 REFERENCE = "ddmseg_auto"
 """What the others are tested against: what ddmseg does when nothing is asked for."""

@@ -1,15 +1,11 @@
-"""What the discrepancy says of intact and corrupted masks, and what is true.
-
-The masks are those of ``ddmseg.training.calibration.try_masks``, drawn from the same seeds;
-here each voxel's confidence is scored too, and voxels can be left out where the truth is
-not known.
-"""
+"""What the discrepancy says of intact and corrupted masks of one subject, and what is true."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,13 +23,16 @@ from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt
 
+if TYPE_CHECKING:
+    pass
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A normalised image (``c *grid``) with class indices (``*grid``) and what counts.
+    """A normalised image (``c *grid``) on the model's grid, its classes, and what counts.
 
     Attributes:
-        image: on the model's grid.
+        image: normalised.
         truth: class of each voxel.
         known: voxels at which the truth is known.
         evaluated: foreground classes to score; voxels that a mask gives to another
@@ -83,11 +82,9 @@ def measure_masks(
 ) -> list[MaskScore]:
     """Score the coarse, the sampled and the corrupted masks of one subject.
 
-    Args:
-        model: in eval mode.
-        card: of its weights; gives schedule, sampling and temperature.
-        subject: image and truth.
-        number: of the subject; fixes noise and corruptions.
+    They are those of ``ddmseg.training.calibration.try_masks``, drawn from the same seeds; here
+    each voxel's confidence is scored too, and voxels can be left out where the truth is not known.
+    The number of the subject fixes noise and corruptions.
     """
     # As in a segmentation: whole heads tile by tile, crops at once.
     encoding = encode_tiled(model, subject.image[None], card.settings["data"]["patch"])
@@ -115,24 +112,11 @@ def _masks(
 
 
 def score_mask(
-    card: Card,
-    kind: str,
-    labels: Tensor,
-    p: Tensor,
-    D: Tensor,
-    right: Tensor,
-    subject: Subject,
+    card: Card, kind: str, labels: Tensor, p: Tensor, D: Tensor, right: Tensor, subject: Subject
 ) -> MaskScore:
-    """Score one mask on the voxels that can be judged.
+    """Score one mask (``*grid``) on the voxels that can be judged.
 
-    Args:
-        card: of the weights, with what widens volume intervals.
-        kind: of the mask; the largest probability is the confidence of intact ones only.
-        labels: class indices (``*grid``).
-        p: class probabilities (``k *grid``).
-        D: discrepancy of each voxel.
-        right: probability that each voxel is right.
-        subject: truth, and what counts.
+    The largest of the probabilities ``p`` (``k *grid``) is the confidence of intact masks only.
     """
     classes = p.shape[0]
     scored = torch.tensor(subject.evaluated or range(1, classes))
@@ -144,6 +128,7 @@ def score_mask(
     truth = subject.truth[counts]
     wrong = labels != truth
     intact = kind != "corrupted"
+    judged = intact and subject.evaluated is None
     expected = expectation(labels, right, p)
     return MaskScore(
         kind=kind,
@@ -151,14 +136,14 @@ def score_mask(
         true=_mean_dice(labels, truth, scored, classes),
         auroc=auroc(D, wrong),
         auroc_entropy=auroc(entropy(p[None])[0, 0], wrong),
-        ece=expected_calibration_error(right.clamp(0, 1), ~wrong),
-        ece_softmax=(
-            expected_calibration_error(p.amax(0).clamp(0, 1), ~wrong) if intact else math.nan
-        ),
-        covered=(
-            _covered(card, expected, truth) if intact and subject.evaluated is None else math.nan
-        ),
+        ece=_ece(right, ~wrong),
+        ece_softmax=_ece(p.amax(0), ~wrong) if intact else math.nan,
+        covered=_covered(card, expected, truth) if judged else math.nan,
     )
+
+
+def _ece(confidence: Tensor, correct: Tensor) -> float:
+    return expected_calibration_error(confidence.clamp(0, 1), correct)
 
 
 def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:

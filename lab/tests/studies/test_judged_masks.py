@@ -11,7 +11,7 @@ import torch
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.training.calibration import try_masks
-from ddmseg_lab.accuracy.masks import Subject, measure_masks, score_mask
+from ddmseg_lab.studies.judged_masks import Subject, measure_masks, score_mask
 from toys import BoxSource, tiny_model, tiny_settings
 
 CARD = Card("toy", BoxSource.labels, settings_to_dict(tiny_settings()))
