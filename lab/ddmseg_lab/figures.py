@@ -21,11 +21,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, "#775599", "#996633", "#229999", GREY)
 
 
 def empty_figure(width: float, height: float) -> Figure:
-    """Return a figure of so many inches.
-
-    Raises:
-        MissingExtraError: without matplotlib.
-    """
+    """Return a figure of so many inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -36,9 +36,6 @@ def write_results_page(results: Path, docs: Path) -> list[Path]:
     Args:
         results: folder that the measuring commands wrote to.
         docs: folder for ``results.md``, ``studies/`` and ``images/``.
-
-    Raises:
-        UsageError: when the folder is not there or a file in it is damaged.
     """
     pages = write_text(results, docs)
     images = docs / "images"
@@ -47,11 +44,7 @@ def write_results_page(results: Path, docs: Path) -> list[Path]:
 
 
 def write_text(results: Path, docs: Path) -> list[Path]:
-    """Write what :func:`write_results_page` does, without pictures: it takes no matplotlib.
-
-    Raises:
-        UsageError: when the folder is not there or a file in it is damaged.
-    """
+    """Write what :func:`write_results_page` does, without pictures: it takes no matplotlib."""
     if not results.is_dir():
         raise UsageError(f"{results}: no such folder; name the one that holds the raw results")
     pages = write_study_tables(results, docs)  # first: the page links what is there
@@ -94,11 +87,7 @@ def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
 
 
 def studies(results: Path, docs: Path) -> Section:
-    """Return the targets of the studies on the shipped weights, and links to all pages.
-
-    Raises:
-        UsageError: when rows are damaged or of an older form.
-    """
+    """Return the targets of the studies on the shipped weights, and links to all pages."""
     claims = [_claim(study, study.goal, results) for study in STUDIES.values() if study.goal]
     pages = sorted((docs / "studies").glob("*.md"))
     links = "\n".join(f"- [{_title(page)}](studies/{page.name})" for page in pages)

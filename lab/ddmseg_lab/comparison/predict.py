@@ -19,6 +19,8 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 
 SLICES_AT_ONCE = 16
+MULTIPLE = 8
+"""Grids are padded to this at least."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ def predict(members: Sequence[Member], subject: Subject, generator: Generator) -
 def _probabilities(member: Member, subject: Subject, generator: Generator) -> Tensor:
     """Return ``k i j k``."""
     network = member.network
-    multiple = max(network.multiple, 8)
+    multiple = max(network.multiple, MULTIPLE)
     if network.dims == 3:
         image, _ = padded(subject.image, subject.labels, multiple)
         p = answer(member, image[None], generator)[0]
-        return _cut(p, subject.labels.shape)
+        return uncentred(p, subject.labels.shape)
     # Slices are trained on inside the brain; normalisation over the grid would see other means
     # in slices that are mostly air.
     box = box_around(subject.image[0] > subject.image[0].min())
@@ -64,13 +66,13 @@ def _probabilities(member: Member, subject: Subject, generator: Generator) -> Te
 
 def _by_slices(member: Member, image: Tensor, axis: int, generator: Generator) -> Tensor:
     """Return ``k i j k`` of an image cut across an axis."""
-    multiple = max(member.network.multiple, 8)
+    multiple = max(member.network.multiple, MULTIPLE)
     slices = image.movedim(1 + axis, 0)
     whole = slices.shape[2:]
     shape = tuple(-(-n // multiple) * multiple for n in whole)
     slices = torch.stack([centre(one, one[0], shape)[0] for one in slices])
     parts = [answer(member, part, generator) for part in torch.split(slices, SLICES_AT_ONCE)]
-    p = _cut(torch.cat(parts).movedim(0, 1), (len(slices), *whole))
+    p = uncentred(torch.cat(parts).movedim(0, 1), (len(slices), *whole))
     return p.movedim(1, 1 + axis)
 
 
@@ -97,8 +99,8 @@ def answer(member: Member, image: Tensor, generator: Generator) -> Tensor:
     ).probabilities
 
 
-def _cut(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo the even padding of ``centre`` on the last axes."""
+def uncentred(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo the even padding of ``centre`` on the last axes, as many as the shape has."""
     for axis, n in enumerate(shape, start=x.dim() - len(shape)):
         x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
     return x

@@ -54,21 +54,13 @@ class ShownRow:
 
 
 def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
-    """Yield each table below ``results / kind`` that was begun, with its folder.
-
-    Raises:
-        SettingsError: when one is damaged.
-    """
+    """Yield each table below ``results / kind`` that was begun, with its folder."""
     for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}")):
         yield path.parent, read_table(path.parent)
 
 
 def table_chapters(results: Path) -> list[Section]:
-    """Return a chapter for each comparison and ablation.
-
-    Raises:
-        UsageError: when a record is damaged or rows were tested on different patients.
-    """
+    """Return a chapter for each comparison and ablation."""
     chapters = []
     for kind in KINDS:
         for folder, table in tables_of(results, kind):
@@ -80,11 +72,7 @@ def table_chapters(results: Path) -> list[Section]:
 
 
 def write_study_tables(results: Path, docs: Path) -> list[Path]:
-    """Write a page in ``docs / studies`` for each study that trains and has a row.
-
-    Raises:
-        UsageError: when a record is damaged or rows were tested on different patients.
-    """
+    """Write a page in ``docs / studies`` for each study that trains and has a row."""
     written = []
     for folder, table in tables_of(results, KIND):
         rows = shown_rows(table, folder)
@@ -157,11 +145,7 @@ def picture_names(name: str) -> list[str]:
 
 
 def draw_tables(results: Path, folder: Path) -> list[Path]:
-    """Draw each study that trains and has a row; return the files.
-
-    Raises:
-        UsageError: when a record is damaged.
-    """
+    """Draw each study that trains and has a row; return the files."""
     drawn = []
     for place, table in tables_of(results, KIND):
         rows = shown_rows(table, place)

@@ -49,11 +49,6 @@ def write_dossier(
         lab_docs: folder of the laboratory's pages, which it points into, too.
         tests: JUnit XML file of a run of the tests; None for none.
         overwrite: replace the documents of an earlier run.
-
-    Raises:
-        UsageError: when records or results of tests are missing or damaged.
-        CheckpointError: when shipped weights differ from their card.
-        OutputError: when the documents cannot be written.
     """
     _check_folder(output, overwrite=overwrite)
     records = Records(results)

@@ -95,9 +95,6 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
 
     It is refused where the record is missing, was measured with other weights than those
     that ship, or lacks the raw table that it was summed from.
-
-    Raises:
-        UsageError: when the record is damaged.
     """
     if figure.study:
         return _measure_goal(figure, records, cards)
@@ -159,11 +156,7 @@ def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -
 
 
 def _as_measured(figure: Figure, value: Any) -> Measured:
-    """Bring a number, or a table with an interval, into one form.
-
-    Raises:
-        UsageError: when it is neither.
-    """
+    """Bring a number, or a table with an interval, into one form."""
     table = value if isinstance(value, Mapping) else {"mean": value}
     mean = next((table[name] for name in _MEANS if name in table), None)
     if mean is None:

@@ -44,9 +44,6 @@ def installed_packages() -> tuple[tuple[str, ...], list[Package]]:
     """Return what ddmseg itself needs, and all packages that follow from it, by name.
 
     Extras count as far as their packages are installed.
-
-    Raises:
-        UsageError: when ddmseg is not installed, so that its needs are not known.
     """
     try:
         own = metadata.distribution(NAME)

@@ -67,11 +67,7 @@ def _belongs(case: JunitCase, module: str, name: str) -> bool:
 
 
 def read_junit(path: Path) -> JunitRun:
-    """Read a run of tests.
-
-    Raises:
-        UsageError: when there is no such file, or it is none.
-    """
+    """Read a run of tests."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file; pytest --junitxml={path.name} writes one")
     sha256 = hash_of(path)

@@ -23,9 +23,6 @@ class Records:
 
     Attributes:
         used: SHA-256 of each file that was read, by its name below the folder.
-
-    Raises:
-        UsageError: when there is no such folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,11 +38,7 @@ class Records:
         return (self.folder / name).is_file()
 
     def summary(self, name: str) -> dict[str, Any] | None:
-        """Return a record, None where there is none.
-
-        Raises:
-            UsageError: when it is damaged.
-        """
+        """Return a record, None where there is none."""
         path = self.folder / name
         if not self._take(name):
             return None
@@ -58,11 +51,7 @@ class Records:
         return found
 
     def weights_of_rows(self, name: str) -> set[str] | None:
-        """Return which weights a raw table has rows of, None where there is no table.
-
-        Raises:
-            UsageError: when it is damaged.
-        """
+        """Return which weights a raw table has rows of, None where there is no table."""
         path = self.folder / name
         if not self._take(name):
             return None
@@ -82,11 +71,7 @@ class Records:
 
 
 def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        UsageError: when it cannot be read or is far too large.
-    """
+    """Return the SHA-256 of a file."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path}: above {MAX_BYTES >> 20} MB; name the right file or folder")

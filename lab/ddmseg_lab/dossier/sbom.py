@@ -30,10 +30,6 @@ def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
     Args:
         cards: of the shipped weights.
         made: now, with its time zone.
-
-    Raises:
-        UsageError: when ddmseg is not installed as a package.
-        OutputError: when a shipped file is gone.
     """
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData

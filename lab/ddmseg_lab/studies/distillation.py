@@ -76,11 +76,7 @@ class Model:
 
     @classmethod
     def load(cls, name: str) -> Model:
-        """Load a shipped model by name or a trained one by path.
-
-        Raises:
-            UsageError: for a plain network, which has no discrepancy to judge itself by.
-        """
+        """Load a shipped model by name or a trained one by path."""
         model, card = load_weights(model_path(name))
         if model.denoiser is None:
             raise UsageError(f"{name}: a plain network without diffusion; distil one with it")
@@ -104,11 +100,7 @@ class Model:
 
 
 def teacher_of(student: Card) -> str:
-    """Return the name or path of the teacher, as the student's settings give it.
-
-    Raises:
-        UsageError: when the model is no student, or those are other weights by now.
-    """
+    """Return the name or path of the teacher, as the student's settings give it."""
     if not student.teacher:
         raise UsageError(f"{student.name}: its card names no teacher; give a distilled model")
     name = settings_from_dict(Settings, student.settings).distillation.teacher

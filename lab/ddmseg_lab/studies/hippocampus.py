@@ -111,11 +111,7 @@ def _without_coarse(card: Card) -> Card:
 
 
 def plain_method(path: Path) -> Method:
-    """Return the plain network as a method; ``Segmenter`` takes none without diffusion.
-
-    Raises:
-        UsageError: when the weights are not of a plain network.
-    """
+    """Return the plain network as a method; ``Segmenter`` takes none without diffusion."""
     model, card = load_weights(path)
     if card.settings["model"]["diffusion"]:
         raise UsageError(f"{path}: a network with diffusion; --plain takes one without")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError, UsageError
+from ddmseg_lab.comparison.foreign_python import ATROPOS, SAMSEG
 from ddmseg_lab.comparison.peers import malc2012 as bench
-from ddmseg_lab.comparison.peers.environment import ATROPOS, SAMSEG
 from ddmseg_lab.comparison.peers.summary import METRICS, REFERENCE, summarise
 from ddmseg_lab.table import read_rows, read_summary
 

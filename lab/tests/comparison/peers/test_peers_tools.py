@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg_lab.comparison.peers import driver, side_by_side
-from ddmseg_lab.comparison.peers.environment import DEEPBET, NNUNET, SAMSEG
-from ddmseg_lab.comparison.peers.side_by_side import MODEL_VARIABLE, SideTool, find_peers
+from ddmseg_lab.comparison.foreign_python import DEEPBET, NNUNET, SAMSEG
+from ddmseg_lab.comparison.peers import driver, tools
+from ddmseg_lab.comparison.peers.tools import MODEL_VARIABLE, SideTool, find_peers
 
 COST = {"seconds": 5, "processor_seconds": 9, "loading_processor_seconds": 1, "peak_memory_gb": 2}
 
@@ -37,7 +37,7 @@ def runs(monkeypatch) -> list[tuple]:
         nibabel.save(nibabel.Nifti1Image(ids, np.eye(4)), job["labels"])
         return COST
 
-    monkeypatch.setattr(side_by_side, "run_scan", run)
+    monkeypatch.setattr(tools, "run_scan", run)
     return seen
 
 
@@ -65,7 +65,7 @@ def test_tools_are_found_by_their_variables(monkeypatch, tmp_path):
     (tmp_path / "plans.json").touch()
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path))
     versions = {"samseg": "0.5", "nnunetv2": "2.6"}
-    monkeypatch.setattr(side_by_side, "read_versions", lambda tool, python: versions)
+    monkeypatch.setattr(tools, "read_versions", lambda tool, python: versions)
     samseg, nnunet = find_peers(["samseg", "nnunet", "samseg"])
     assert (samseg.name, samseg.version, samseg.job) == ("samseg", "0.5", {})
     assert (nnunet.version, nnunet.job) == ("2.6", {"model": str(tmp_path)})
@@ -74,7 +74,7 @@ def test_tools_are_found_by_their_variables(monkeypatch, tmp_path):
 def test_what_is_not_there_is_refused(monkeypatch):
     for name in (DEEPBET.variable, MODEL_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UsageError, match="pip install deepbet; then name it, or set DDMSEG_DEEPB"):
+    with pytest.raises(UsageError, match="pip install deepbet; then set the variable DDMSEG_DEEPB"):
         find_peers(["deepbet"])
     with pytest.raises(UsageError, match="no weights of its own; train one and set DDMSEG_NNUNET_"):
         find_peers(["nnunet"])

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import ScanError, UsageError
-from ddmseg_lab.comparison.peers.environment import (
+from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     SAMSEG,
     find_python,
     foreign_environment,
     own_environment,
     read_versions,
-    run_scan,
 )
+from ddmseg_lab.comparison.peers.tools import run_scan
 
 TOOLS = pytest.mark.parametrize("tool", [SAMSEG, ATROPOS], ids=["samseg", "atropos"])
 

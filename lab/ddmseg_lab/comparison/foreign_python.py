@@ -1,4 +1,4 @@
-"""The Python of a tool: where it is, what is installed there, how one scan is run in it."""
+"""Other tools live in Pythons of their own: where each is, what it has, how it is started."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ddmseg.errors import ScanError, UsageError
-from ddmseg.models.checkpoint import replace_file
+from ddmseg.errors import UsageError
 
-DRIVER = Path(__file__).with_name("driver.py")
-LOG_FILE = "log.txt"
+DRIVER = Path(__file__).parent / "peers" / "driver.py"
+"""Tells versions in any Python: it needs nothing but the standard library."""
 OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 """Variables that mean this process's Python and no other."""
 
@@ -29,12 +26,14 @@ class Tool:
         title: as a reader does.
         packages: whose versions decide results; the first is the tool's own.
         install: what makes such a Python.
+        option: that names it, "" where only the variable does.
     """
 
     program: str
     title: str
     packages: tuple[str, ...]
     install: str
+    option: str = ""
 
     @property
     def variable(self) -> str:
@@ -44,34 +43,34 @@ class Tool:
     @property
     def advice(self) -> str:
         """How to come by such a Python, in one line."""
-        return f"make one with: {self.install}; then name it, or set {self.variable}"
+        named = f"name it with {self.option} or" if self.option else "set"
+        return f"make one with: {self.install}; then {named} the variable {self.variable}"
+
+
+def _made(folder: str, *installs: str) -> str:
+    pips = [f"{folder}/bin/pip install {words}" for words in installs]
+    return " && ".join([f"python -m venv {folder}", *pips])
 
 
 SAMSEG = Tool(
     "samseg",
     "SAMSEG",
     ("samseg", "surfa", "numpy"),
-    "python -m venv peers && peers/bin/pip install samseg nibabel 'numpy<2'",
+    _made("peers", "samseg nibabel 'numpy<2'"),
+    "--samseg-python",
 )
 ATROPOS = Tool(
-    "atropos",
-    "Atropos",
-    ("antspyx", "numpy"),
-    "python -m venv ants && ants/bin/pip install antspyx",
+    "atropos", "Atropos", ("antspyx", "numpy"), _made("ants", "antspyx"), "--ants-python"
 )
-
-
 DEEPBET = Tool(
-    "deepbet",
-    "deepbet (brain alone)",
-    ("deepbet", "torch", "numpy"),
-    "python -m venv deepbet && deepbet/bin/pip install deepbet",
+    "deepbet", "deepbet (brain alone)", ("deepbet", "torch", "numpy"), _made("deepbet", "deepbet")
 )
 NNUNET = Tool(
     "nnunet",
     "nnU-Net",
     ("nnunetv2", "torch", "numpy"),
-    "python -m venv nnunet && nnunet/bin/pip install nnunetv2",
+    _made("nnunet", "torch==2.13.0", "nnunetv2 torch==2.13.0"),
+    "--nnunet-python",
 )
 
 
@@ -89,6 +88,18 @@ def find_python(tool: Tool, named: str | None = None) -> str | None:
         raise UsageError(
             f"{tool.title}: got the Python '{wanted}', which cannot be run; {tool.advice}"
         )
+    return found
+
+
+def require_python(tool: Tool, named: str | None = None) -> str:
+    """Return the tool's Python.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    found = find_python(tool, named)
+    if found is None:
+        raise UsageError(f"{tool.title}: it needs a Python of its own; {tool.advice}")
     return found
 
 
@@ -129,48 +140,16 @@ def own_environment(threads: int) -> dict[str, str]:
 
 
 def _settings(threads: int) -> dict[str, str]:
+    """Return what holds in both; 0 threads leave the choice to the tool."""
+    limited = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     return {
         "PYTHONSAFEPATH": "1",  # the driver's folder holds modules that are not for it
         "PYTHONUNBUFFERED": "1",  # the last line of the log is then the last thing said
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
+        **{name: str(threads) for name in limited if threads},
     }
 
 
-def run_scan(
-    python: str,
-    program: str,
-    job: Mapping[str, Any],
-    folder: Path,
-    environment: Mapping[str, str],
-) -> dict[str, Any]:
-    """Segment one scan over there and return what it cost, see the driver.
-
-    What an earlier run of the same job left in the folder is returned as it is. What the
-    program prints goes to ``log.txt`` there.
-
-    Raises:
-        ScanError: when the program fails or leaves no labels.
-    """
-    described = json.dumps(dict(job), indent=1) + "\n"
-    result, asked = folder / f"{program}.json", folder / "job.json"
-    labels = Path(job["labels"])
-    same = asked.is_file() and asked.read_text(encoding="utf-8") == described
-    if not (same and result.is_file() and labels.is_file()):
-        result.unlink(missing_ok=True)
-        replace_file(asked, described.encode())
-        with (folder / LOG_FILE).open("w", encoding="utf-8") as log:
-            words = [python, str(DRIVER), program, str(asked)]
-            code = subprocess.run(
-                words, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, check=False
-            ).returncode
-        if code != 0 or not result.is_file() or not labels.is_file():
-            raise ScanError(f"{program} ended with code {code} ({_last_line(folder / LOG_FILE)})")
-    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return found
-
-
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line that a program printed."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,4 +1,4 @@
-"""Other tools for ``ddmseg bench --peers``, each in a Python of its own.
+"""One scan through another tool, each in a Python of its own: for tables and for ``ddmseg bench``.
 
 The Python of a tool is named by a variable: ``DDMSEG_SAMSEG_PYTHON``,
 ``DDMSEG_ATROPOS_PYTHON``, ``DDMSEG_DEEPBET_PYTHON``, ``DDMSEG_NNUNET_PYTHON``; nnU-Net has no
@@ -7,27 +7,33 @@ weights of its own, and ``DDMSEG_NNUNET_MODEL`` names the folder of a trained mo
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
-from ddmseg.errors import UsageError, did_you_mean
+from ddmseg.errors import ScanError, UsageError, did_you_mean
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.bench.peers import PeerOutcome
-from ddmseg_lab.comparison.peers.environment import (
+from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     DEEPBET,
+    DRIVER,
     NNUNET,
     SAMSEG,
     Tool,
-    find_python,
     foreign_environment,
+    last_line,
     read_versions,
-    run_scan,
+    require_python,
 )
-from ddmseg_lab.comparison.peers.tissues import Ids, samseg_structures
+from ddmseg_lab.comparison.peers.tissues import samseg_structures
+from ddmseg_lab.scans import Ids
 
 COSTS = ("seconds", "processor_seconds", "peak_memory_gb")
 MODEL_VARIABLE = "DDMSEG_NNUNET_MODEL"
@@ -36,6 +42,35 @@ TOOLS = {tool.program: tool for tool in (SAMSEG, ATROPOS, DEEPBET, NNUNET)}
 STRUCTURES: dict[str, Callable[[Ids], Ids]] = {SAMSEG.program: samseg_structures}
 """Brings the labels of a tool to ids that ddmseg draws, too; the others have none of these:
 tissues, the brain, or whatever nnU-Net was trained on."""
+
+
+def run_scan(
+    python: str, program: str, job: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Segment one scan over there and return what it cost, see the driver.
+
+    What an earlier run of the same job left in the folder is returned as it is. What the
+    program prints goes to ``log.txt`` there.
+
+    Raises:
+        ScanError: when the program fails or leaves no labels.
+    """
+    described = json.dumps(dict(job), indent=1) + "\n"
+    result, asked, log_path = (folder / n for n in (f"{program}.json", "job.json", "log.txt"))
+    labels = Path(job["labels"])
+    same = asked.is_file() and asked.read_text(encoding="utf-8") == described
+    if not (same and result.is_file() and labels.is_file()):
+        result.unlink(missing_ok=True)
+        replace_file(asked, described.encode())
+        with log_path.open("w", encoding="utf-8") as log:
+            words = [python, str(DRIVER), program, str(asked)]
+            code = subprocess.run(
+                words, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, check=False
+            ).returncode
+        if code != 0 or not result.is_file() or not labels.is_file():
+            raise ScanError(f"{program} ended with code {code} ({last_line(log_path)})")
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -65,11 +100,7 @@ class SideTool:
         return self.tool.title
 
     def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
-        """Segment a scan in a process of its own.
-
-        Raises:
-            ScanError: when the tool fails or leaves no labels.
-        """
+        """Segment a scan in a process of its own."""
         labels = folder / "labels.nii.gz"
         job = {"image": str(scan.absolute()), "labels": str(labels), "threads": threads}
         environment = foreign_environment(threads)
@@ -82,11 +113,7 @@ class SideTool:
 
 
 def find_peers(names: Sequence[str]) -> tuple[SideTool, ...]:
-    """Return the tools of these names, ready to run.
-
-    Raises:
-        UsageError: for an unknown tool, or one without a Python or model that does.
-    """
+    """Return the tools of these names, ready to run."""
     return tuple(_find(name) for name in dict.fromkeys(names))
 
 
@@ -97,9 +124,7 @@ def _find(name: str) -> SideTool:
         )
     tool = TOOLS[name]
     job = {"model": _nnunet_model()} if tool is NNUNET else {}
-    python = find_python(tool)
-    if python is None:
-        raise UsageError(f"peers: {tool.title} needs a Python of its own; {tool.advice}")
+    python = require_python(tool)
     return SideTool(tool, python, read_versions(tool, python)[tool.packages[0]], job)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddmseg.errors import TrainingError, UsageError
-from ddmseg_lab.comparison.nnunet.environment import (
-    PYTHON_VARIABLE,
-    find_python,
-    read_versions,
-    run_stage,
-)
+from ddmseg_lab.comparison.foreign_python import NNUNET, find_python, read_versions, require_python
+from ddmseg_lab.comparison.nnunet.stages import OWN_ITERATIONS, cut_schedule, run_stage
 from fake_nnunet import make_python
 
 JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "minutes": None}
@@ -20,38 +18,38 @@ JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "minutes": None}
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    monkeypatch.delenv(NNUNET.variable, raising=False)
     monkeypatch.delenv("FAKE_NNUNET", raising=False)
 
 
 def test_the_option_wins_over_the_variable(tmp_path, monkeypatch):
     python = make_python(tmp_path)
-    assert find_python(python) == python
-    monkeypatch.setenv(PYTHON_VARIABLE, python)
-    assert find_python() == python
+    assert find_python(NNUNET, python) == python
+    monkeypatch.setenv(NNUNET.variable, python)
+    assert find_python(NNUNET) == python
     with pytest.raises(UsageError, match="got the Python 'none-such', which cannot be run"):
-        find_python("none-such")
+        find_python(NNUNET, "none-such")
 
 
 def test_without_one_the_error_says_how_to_make_it():
     with pytest.raises(UsageError) as caught:
-        find_python()
+        require_python(NNUNET)
     text = str(caught.value)
     assert "\n" not in text
     for needed in ("python -m venv", "torch==2.13.0", "nnunetv2", "--nnunet-python"):
         assert needed in text
-    assert PYTHON_VARIABLE in text
+    assert NNUNET.variable in text
     assert text.index("install torch") < text.index("install nnunetv2")
 
 
 def test_versions(tmp_path, monkeypatch):
     python = make_python(tmp_path)
-    assert read_versions(python)["nnunetv2"] == "9.9"
+    assert read_versions(NNUNET, python)["nnunetv2"] == "9.9"
     monkeypatch.setenv("FAKE_NNUNET", "no-nnunetv2")
     with pytest.raises(UsageError, match=r"has no nnunetv2; make one with: python -m venv"):
-        read_versions(python)
+        read_versions(NNUNET, python)
     with pytest.raises(UsageError, match="/bin/false is no Python that works"):
-        read_versions("/bin/false")
+        read_versions(NNUNET, "/bin/false")
 
 
 def test_progress_is_told_and_the_rest_logged(tmp_path):
@@ -112,3 +110,38 @@ def test_when_telling_fails_the_stage_is_stopped(tmp_path):
     python = shell(tmp_path, "echo 'ddmseg-progress {\"step\": 1}'; exec sleep 60")
     with pytest.raises(StopNow):  # at once: the test would take a minute
         run_stage(python, "train", JOB, tmp_path, {}, stop)
+
+
+def test_by_hand():
+    schedule = cut_schedule(3000, 6)
+    assert schedule.iterations == 500
+    assert schedule.examples == 3000
+    assert schedule.epochs == (10,) * 50
+    assert schedule.validation_iterations == 2  # one for five, as nnU-Net has 50 for 250
+
+
+def test_what_does_not_divide_is_left_out():
+    schedule = cut_schedule(4800, 42)
+    assert (schedule.iterations, schedule.examples) == (114, 4788)
+    assert len(schedule.epochs) == 11
+    assert set(schedule.epochs) == {10, 11}
+    assert schedule.validation_iterations == 3
+
+
+def test_fewer_examples_than_a_batch_are_one_iteration():
+    assert cut_schedule(2, 6).epochs == (1,)
+    assert cut_schedule(19, 1).epochs == (19,)
+
+
+def test_nnunets_own_length_is_far_away():
+    assert OWN_ITERATIONS == 250_000
+
+
+@given(st.integers(1, 100_000), st.integers(1, 200))
+def test_laws(examples, batch):
+    schedule = cut_schedule(examples, batch)
+    assert schedule.examples <= max(examples, batch)
+    assert examples - schedule.examples < batch  # the next iteration would be too many
+    assert max(schedule.epochs) - min(schedule.epochs) <= 1
+    assert min(schedule.epochs) >= 1
+    assert schedule.validation_iterations >= 1
