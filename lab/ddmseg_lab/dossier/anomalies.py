@@ -57,7 +57,7 @@ def anomalies_document(read: Callable[[str], Measured]) -> str:
     """Return the list of anomalies with what was measured of them."""
     found = anomalies()
     parts = [
-        f"{len(found)} anomalies that are known. What nobody has noticed yet is not among them.",
+        f"{len(found)} anomalies that are known. What nobody has noticed yet is not among them."
     ]
     for one in found:
         lines = [

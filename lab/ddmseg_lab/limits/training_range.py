@@ -37,12 +37,7 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.limits import Limits
-from ddmseg.quality.training_range import (
-    WIDENING,
-    Profile,
-    intensity_statistics,
-    training_range,
-)
+from ddmseg.quality.training_range import WIDENING, Profile, intensity_statistics, training_range
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
 from ddmseg_lab.study import Options, run_command, say

@@ -233,9 +233,7 @@ def _overconfidence(some: Rows) -> float:
     return float((confidence - right) / n)
 
 
-def _curve(
-    some: Rows,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _curve(some: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean confidence, share of right voxels and number of voxels in each bin."""
     n, confidence, right = _unpacked(some.words("reliability")).reshape(3, -1)
     counted_n = np.where(n > 0, n, np.nan)

@@ -60,10 +60,7 @@ class Arguments(Options):
     """Names of shipped models or .safetensors files, each with its card."""
 
 
-SPLITS = {
-    CROPS.name: {"test": "test"},
-    HEADS.name: {"development": "validation", "test": "test"},
-}
+SPLITS = {CROPS.name: {"test": "test"}, HEADS.name: {"development": "validation", "test": "test"}}
 """What each set is measured on: how the record calls a split, and how the split file does."""
 
 

@@ -24,15 +24,7 @@ from ddmseg.maths.uncertainty import (
     risk_coverage,
 )
 from ddmseg.quality.volumes import Measured, structures
-from ddmseg_lab.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    line_with_bars,
-    name_ticks,
-)
+from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
 from ddmseg_lab.page import table
 from ddmseg_lab.statistics_text import (
     against_words,
