@@ -17,9 +17,9 @@ from ddmseg_lab.comparison.foreign_python import NNUNET, require_python
 from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.nnunet.adapter import NnunetRow
 from ddmseg_lab.comparison.plan import TABLE_FILE, Plan
+from ddmseg_lab.comparison.predict import RowResult, score_apart
 from ddmseg_lab.comparison.record import Record, read_record, write_record
 from ddmseg_lab.comparison.runs import Report, Unfinished, plain_settings, reads_as, trained_run
-from ddmseg_lab.comparison.scoring import RowResult, score_apart
 from ddmseg_lab.provenance import commit, versions
 
 TRAINED_AS = "trained_as"

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.dossier.shipped import shipped_table
 from ddmseg_lab.page import NOT_MEASURED, with_interval
 from ddmseg_lab.questions import STUDIES
 from ddmseg_lab.study import RAW_FILE
 from ddmseg_lab.table import LETTERS, RawFile
 
 _MEANS = ("mean", "median", "rate", "difference")
+
+
+@cache
+def shipped_table(name: str) -> dict[str, Any]:
+    """Return one of the TOML files of this package, such as ``figures``."""
+    file = resources.files("ddmseg_lab.dossier") / f"{name}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def test_nothing_is_written_when_a_record_is_damaged(write, results, tmp_path):
 
 
 def test_cells_stay_in_their_place():
-    from ddmseg_lab.dossier.document import rows
+    from ddmseg_lab.dossier.documents import rows
 
     lines = rows(["a", "b"], [["x | y", "two\nlines"]]).splitlines()
     assert lines[2] == "| x \\| y | two lines |"

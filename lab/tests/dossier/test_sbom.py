@@ -13,9 +13,9 @@ import pytest
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.models import zoo
 from ddmseg.models.zoo import weights_folder
-from ddmseg_lab.dossier import installed as installed_module
+from ddmseg_lab.dossier import sbom as installed_module
+from ddmseg_lab.dossier.figures import shipped_table
 from ddmseg_lab.dossier.sbom import sbom_json
-from ddmseg_lab.dossier.shipped import shipped_table
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PACKAGE = Path(str(resources.files("ddmseg")))

@@ -28,7 +28,7 @@ from ddmseg_lab.comparison.nnunet.stages import (
     run_stage,
 )
 from ddmseg_lab.comparison.plan import OF_IMAGES
-from ddmseg_lab.comparison.scoring import RowResult
+from ddmseg_lab.comparison.predict import RowResult
 
 FOLDER = "nnunet"
 """Of all that nnU-Net leaves, below the row's own."""
