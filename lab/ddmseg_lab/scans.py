@@ -39,7 +39,8 @@ class ScanSet:
 
     def cases(self, split: str, data: str | None, count: int | None = None) -> list[Case]:
         """Return the scans of a split, at most so many."""
-        return split_cases(self.list_cases(data), self.name).require(split)[:count]
+        chosen: list[Case] = split_cases(self.list_cases(data), self.name).require(split)
+        return chosen[:count]
 
     def drawn(self, case: Case) -> LabelMap:
         """Return the manual labels of a scan as they were drawn."""
