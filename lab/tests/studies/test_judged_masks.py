@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ddmseg.imaging.labels import structure
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.training.calibration import try_masks
@@ -105,12 +106,14 @@ def test_a_structure_that_is_not_evaluated_is_no_error():
     assert score.expected == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("factor", "share"), [(1.0, 0.5), (8.0, 1.0)])
-def test_an_interval_holds_the_true_volume_or_does_not(factor, share):
+@pytest.mark.parametrize(("low", "share"), [(0.0, 0.5), (-8.0, 1.0)])
+def test_an_interval_holds_the_true_volume_or_does_not(low, share):
     """Class 1 is right; class 2 has 8 voxels for 4, and the 4 too many are right by 0.1 each."""
     truth, labels = square(4, 1), square(4, 1)
     truth[10:, 10:], labels[10:, 8:] = 2, 2
-    card = replace(CARD, calibration={"volume_interval_factor": factor})
+    names = [structure(index).name for index in CARD.labels[1:]]
+    bounds = {name: [low, 0.0] for name in names}
+    card = replace(CARD, calibration={"volume_ratios": bounds})
     subject = Subject.whole(torch.zeros(1, 12, 12), truth)
     assert scored(labels, subject, card=card).covered == share
 
