@@ -73,9 +73,6 @@ def train_maps(
         sought: classes that a normal slice holds nothing of.
         shape: of the slices, cut about the middle of each; a multiple of 8.
         recipe: how.
-
-    Raises:
-        ScanError: when fewer than two slices are normal or all are.
     """
     recipe = recipe or Recipe()
     slices, normal = training_slices(subjects, sought, shape)
@@ -188,10 +185,6 @@ def keep_maps(
         settings: of its data.
         subjects: of training; not read when the ensembles are there.
         sought: see :func:`train_maps`.
-
-    Raises:
-        CheckpointError: when the file in the way is damaged.
-        ScanError: see :func:`train_maps`.
     """
     path = folder / FILE
     if path.is_file() and _is_of(load_state(path)[1], settings):
@@ -206,11 +199,7 @@ def keep_maps(
 
 
 def load_maps(folder: Path, settings: DataSettings) -> Kept:
-    """Read a folder's ensembles.
-
-    Raises:
-        CheckpointError: when they are missing, damaged or of other data settings.
-    """
+    """Read a folder's ensembles."""
     path = folder / FILE
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; it comes with weights whose data have maps")

@@ -65,9 +65,6 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
     Args:
         table: which rows, folds and references.
         results: folder of the table's records.
-
-    Raises:
-        UsageError: when two rows were tested on different patients.
     """
     rows = {}
     for name in table.rows:

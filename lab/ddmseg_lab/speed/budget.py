@@ -29,11 +29,13 @@ from ddmseg.inference.options import Mode, SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg_lab.accuracy.distillation import mean_dice
 from ddmseg_lab.bench.agreement import Ids
 from ddmseg_lab.bench.agreement import mean_dice as agreement
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
+from ddmseg_lab.scans import mean_dice
+from ddmseg_lab.speed.brain import development_brain
+from ddmseg_lab.speed.budget_summary import summarise_all
+from ddmseg_lab.study import (
     SAMPLING_SEED,
     data_at_hand,
     describe_machine,
@@ -42,9 +44,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
-from ddmseg_lab.records import RawTable, write_summary
-from ddmseg_lab.speed.brain import development_brain
-from ddmseg_lab.speed.budget_summary import summarise_all
+from ddmseg_lab.table import RawTable, write_summary
 
 FACTORS = (1.3, 1.6, 2.0, 2.5, 4.0)
 """Budgets over the seconds of the least that each mode does."""

@@ -18,7 +18,7 @@ from ddmseg_lab.page import (
     table,
     weights_words,
 )
-from ddmseg_lab.records import numbers
+from ddmseg_lab.table import numbers
 
 Rows = Sequence[dict[str, str]]
 

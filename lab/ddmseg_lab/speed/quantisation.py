@@ -42,7 +42,20 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
+from ddmseg_lab.page import (
+    NO_FIGURE,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    is_older,
+    machine_words,
+    models_of,
+    table,
+    weights_words,
+)
+from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
+from ddmseg_lab.study import (
     data_at_hand,
     describe_machine,
     describe_model,
@@ -50,20 +63,7 @@ from ddmseg_lab.measuring import (
     say,
     short_checksum,
 )
-from ddmseg_lab.origins import is_older
-from ddmseg_lab.page import (
-    NO_FIGURE,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    machine_words,
-    models_of,
-    table,
-    weights_words,
-)
-from ddmseg_lab.records import RawTable, write_summary
-from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
+from ddmseg_lab.table import RawTable, write_summary
 
 COLUMNS = (
     *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),

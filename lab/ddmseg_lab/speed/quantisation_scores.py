@@ -1,7 +1,7 @@
 """How an encoding by another engine, or in eight bits, differs from torch's and from the truth.
 
 Against torch all is counted on the model's grid, against the truth on the scan's own, as
-``ddmseg_lab.accuracy`` does. There only structures count that both draw, and for the
+``ddmseg_lab.studies`` does. There only structures count that both draw, and for the
 calibration the voxels that either gives to one of them: the background that both agree on
 would hide everything else.
 """
@@ -29,7 +29,7 @@ from ddmseg.maths.metrics import dice
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg_lab.accuracy.distillation import calibration_error, mean_dice
+from ddmseg_lab.scans import calibration_error, mean_dice
 from ddmseg_lab.speed.brain import development_brain
 
 SCORES = ("true_dice", "ece")

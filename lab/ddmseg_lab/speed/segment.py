@@ -38,14 +38,6 @@ from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
 from ddmseg_lab.bench.workbench import PROGRAM
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-)
 from ddmseg_lab.page import (
     Chapter,
     Claim,
@@ -55,7 +47,15 @@ from ddmseg_lab.page import (
     table,
     with_interval,
 )
-from ddmseg_lab.records import write_summary
+from ddmseg_lab.study import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
+from ddmseg_lab.table import write_summary
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
 PADDED_SIDE = 256

@@ -25,7 +25,6 @@ from ddmseg.models.settings import Settings, read_settings
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
-from ddmseg_lab.measuring import describe_machine, run_command, say
 from ddmseg_lab.page import (
     Chapter,
     Claim,
@@ -35,7 +34,8 @@ from ddmseg_lab.page import (
     table,
     with_interval,
 )
-from ddmseg_lab.records import write_summary
+from ddmseg_lab.study import describe_machine, run_command, say
+from ddmseg_lab.table import write_summary
 
 WARM_UP = 3
 """First steps that do not count: they reserve memory and choose kernels."""

@@ -72,10 +72,6 @@ def degrade(
         level: 0 to 5.
         generator: on the CPU; equal ones give equal patterns at every level.
         slice_axis: spatial axis that slices are stacked along.
-
-    Raises:
-        SettingsError: for an unknown artefact or level.
-        MissingExtraError: without MONAI, for those that are MONAI's.
     """
     if name not in ARTEFACTS:
         raise SettingsError(

@@ -19,7 +19,6 @@ from ddmseg.maths.uncertainty import expected_calibration_error
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.records import RawTable
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.speed.quantisation_scores import (
     MeasuredScan,
@@ -28,6 +27,7 @@ from ddmseg_lab.speed.quantisation_scores import (
     find_scan,
     truth_of,
 )
+from ddmseg_lab.table import RawTable
 from installed import need
 from toys import tiny_model
 

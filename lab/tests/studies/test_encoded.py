@@ -18,7 +18,7 @@ from ddmseg.networks.sampling import Guidance
 from ddmseg.quality.assessment import assess
 from ddmseg_lab.comparison.predict import Member, predict
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg_lab.studies.study import noise_of, open_model
+from ddmseg_lab.study import noise_of, open_model
 from tiny_weights import save_tiny
 from toys import tiny_model, tiny_settings
 

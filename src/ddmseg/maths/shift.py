@@ -15,7 +15,7 @@ on the independence of the *scans*.
 
 Once there is an alarm, the false discovery rate among the statistics named is controlled by
 Benjamini-Hochberg. That is proven for statistics that hang together positively; for others
-it is measured (``ddmseg_lab.accuracy.monitor_alarms``).
+it is measured (``ddmseg_lab.studies.monitor_alarms``).
 
 Sources: Kolmogorov 1933, Smirnov 1948; Yurdakul 2018 (distribution of the population
 stability index); Westfall and Young 1993, algorithm 2.5 (smallest p-value); Benjamini and

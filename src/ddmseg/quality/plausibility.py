@@ -133,7 +133,7 @@ def plausible_volumes() -> dict[int, PlausibleVolume]:
 
     Source: exp(mean +- 4 standard deviations) of the log volumes of the 20 training label
     maps (sides together), and 4 standard deviations of the log of left over right, at least
-    0.15; ``ddmseg_lab.accuracy.plausible_volumes`` writes the table.
+    0.15; ``ddmseg_lab.limits.plausible_volumes`` writes the table.
     """
     return {
         int(row["index"]): PlausibleVolume(

@@ -90,11 +90,7 @@ def write_raw_data(source: LabelledSource, folder: NnunetFolder) -> None:
 def read_predictions(
     source: LabelledSource, folder: NnunetFolder
 ) -> Iterator[tuple[Subject, NDArray[Any]]]:
-    """Yield each test subject with the label map that nnU-Net gave it.
-
-    Raises:
-        TrainingError: when a map is missing or on another grid.
-    """
+    """Yield each test subject with the label map that nnU-Net gave it."""
     for subject in source.subjects("test"):
         path = folder.predictions / f"{subject.identifier}{ENDING}"
         if not path.is_file():
