@@ -14,6 +14,7 @@ from ddmseg_lab.studies import (
     monitor_alarms,
     robustness_anatomy,
     tiers,
+    volumes,
 )
 from ddmseg_lab.studies.discrepancy import DISCREPANCY
 from ddmseg_lab.studies.robustness import ROBUSTNESS
@@ -24,7 +25,7 @@ from ddmseg_lab.study import Study
 
 CHAPTERS: tuple[Chapter, ...] = (
     *(hippocampus.CHAPTER, anatomy.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
-    *(robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
+    *(volumes.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
     *(memory.CHAPTER, budget.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER),
     monitor_alarms.CHAPTER,
 )
