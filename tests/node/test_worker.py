@@ -18,7 +18,7 @@ from ddmseg.errors import OutputError
 from ddmseg.imaging.dicom.choice import Trained
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node import jobs, worker
-from ddmseg.node.backoff import Backoff
+from ddmseg.node.delivery import Backoff
 from ddmseg.node.worker import StopError
 from dicom_files import PATIENT, STUDY, save, scan, slice_datasets
 from dicom_network import storescu
@@ -41,14 +41,14 @@ def test_each_segmentation_adds_a_line_to_the_monitor(
 
     spool, store = open_spool(), Store(tmp_path / "store")
     fill(spool, study, clock)
-    worker, tell = make_worker(spool, segmenter, tmp_path / "out", monitor=store.folder)
+    worker, lines = make_worker(spool, segmenter, tmp_path / "out", monitor=store.folder)
     assert worker.step()
     (line,) = store.read().lines
     (labels,) = (tmp_path / "out").rglob("*_dseg.nii.gz")
     sha256 = hashlib.sha256(labels.read_bytes()).hexdigest()
     assert (line["input"], line["vendor"]) == ("DICOM", "TOYS")
     assert line["labels_key"] == keyed_hash(store.salt(), sha256)
-    assert not any("monitor" in said for said in tell)
+    assert not any("monitor" in said for said in lines)
     everything = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
     for secret in (PATIENT, STUDY):
         assert secret.encode() not in everything
@@ -70,10 +70,10 @@ def test_trouble_of_the_monitor_costs_one_line_without_names(
     monkeypatch.setattr(Recorder, "_append", fail)
     spool = open_spool()
     fill(spool, study, clock)
-    worker, tell = make_worker(spool, segmenter, tmp_path / "out", monitor=tmp_path / "store")
+    worker, lines = make_worker(spool, segmenter, tmp_path / "out", monitor=tmp_path / "store")
     assert worker.step()
     assert spool.queue.all()[0].record.state == "segmented"
-    (line,) = [said for said in tell if "monitor" in said]
+    (line,) = [said for said in lines if "monitor" in said]
     assert line.startswith(f"warning: not added to the monitor: {told}")
     assert PATIENT not in line
     assert STUDY not in line
@@ -105,13 +105,13 @@ def test_killed_while_segmenting(open_spool, study, clock, segmenter, tmp_path) 
     hidden.mkdir(parents=True)
     (hidden.parent / "series-004_dseg.nii.gz").write_bytes(b"moved in, and no receipt yet")
     spool = open_spool()
-    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    step, lines = make_worker(spool, segmenter, tmp_path / "out")
     assert step.step()
     (job,) = spool.queue.all()
     assert (job.record.state, job.record.starts) == ("segmented", 2)
     assert not hidden.exists()
     assert set(job.record.files) <= {"series-004_dseg.dcm", "series-004_report.dcm"}
-    assert tell[0].startswith(f"job-000001: series 4, {len(study)} images, ")
+    assert lines[0].startswith(f"job-000001: series 4, {len(study)} images, ")
     assert not step.step()
 
 
@@ -151,9 +151,9 @@ def test_killed_after_writing_is_not_segmented_again(
 def test_killed_again_and_again_by_one_scan(open_spool, study, clock, tmp_path) -> None:
     spool = open_spool()
     spool.queue.update(fill(spool, study, clock), starts=worker.MAX_STARTS)
-    step, tell = make_worker(spool, None, tmp_path / "out")
+    step, lines = make_worker(spool, None, tmp_path / "out")
     step.step()
-    assert tell == [
+    assert lines == [
         f"job-000001: {len(study)} images, not segmented: the segmentation was begun 3 times and "
         "never ended well"
     ]
@@ -168,12 +168,12 @@ def test_a_scan_that_cannot_be_segmented_fails_once_with_the_reason(
 ) -> None:
     spool = open_spool()
     fill(spool, [*study[:9], *study[12:]], clock)
-    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    step, lines = make_worker(spool, segmenter, tmp_path / "out")
     assert step.step()
     assert not step.step()
     (job,) = spool.queue.all()
     assert job.record.state == "failed"
-    (line,) = tell
+    (line,) = lines
     assert "job-000001" in line
     assert "not segmented: series-004: " in line
     assert "MPRAGE" not in line.upper()
@@ -205,11 +205,11 @@ def test_a_damaged_file_is_told_without_its_uid(
     }
     image = by_place[max(by_place)]  # without this one the rest is a whole scan
     image.write_bytes(image.read_bytes()[:length])
-    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    step, lines = make_worker(spool, segmenter, tmp_path / "out")
     step.step()
     assert spool.queue.all()[0].record.state == "failed"
-    assert image.stem not in tell[0]
-    assert str(tmp_path) not in tell[0]
+    assert image.stem not in lines[0]
+    assert str(tmp_path) not in lines[0]
 
 
 def test_a_full_disk_of_results_waits(
@@ -217,7 +217,7 @@ def test_a_full_disk_of_results_waits(
 ) -> None:
     spool = open_spool()
     fill(spool, study, clock)
-    step, tell = make_worker(spool, segmenter, tmp_path / "out")
+    step, lines = make_worker(spool, segmenter, tmp_path / "out")
 
     def full(*arguments: object, **options: object) -> None:
         raise OutputError("cannot write OUT: the disk is full")
@@ -229,7 +229,7 @@ def test_a_full_disk_of_results_waits(
     monkeypatch.undo()
     assert step.step()
     assert spool.queue.all()[0].record.state == "segmented"
-    assert len(tell) == 1
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize("place", ["the disk", "pydicom"])
@@ -279,12 +279,12 @@ def test_what_ends_unexpectedly_is_tried_three_times(open_spool, study, clock, t
     def broken(*arguments: object, **options: object) -> None:
         raise KeyError("Doe^Jane")
 
-    step, tell = make_worker(spool, broken, tmp_path / "out")
+    step, lines = make_worker(spool, broken, tmp_path / "out")
     for _ in range(worker.MAX_STARTS - 1):
         with pytest.raises(KeyError):
             step.step()
     step.step()
-    assert tell == [f"job-000001: {len(study)} images, not segmented: unexpected KeyError"]
+    assert lines == [f"job-000001: {len(study)} images, not segmented: unexpected KeyError"]
 
 
 def test_the_end_gives_a_segmentation_up_and_does_not_count_it(

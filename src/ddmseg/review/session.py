@@ -43,7 +43,7 @@ from ddmseg.review.display import (
 )
 from ddmseg.review.edit_metrics import edit_metrics
 from ddmseg.review.log import ReviewLog
-from ddmseg.review.places import (
+from ddmseg.review.doubtful_regions import (
     Place,
     doubtful_places,
     entropy_doubt,
