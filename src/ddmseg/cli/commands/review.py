@@ -54,7 +54,7 @@ def run(arguments: Arguments) -> int:
 
 def _verify(folder: Path) -> int:
     from ddmseg.review.log import LOG
-from ddmseg.review.verification import verify_review
+    from ddmseg.review.verification import verify_review
 
     found = verify_review(folder)
     if found.problem:
