@@ -226,10 +226,14 @@ class StowDestination:
             )
         )
         # each byte has its own time limit; this one is for all of them
-        most = threading.Timer(ANSWER_SECONDS + body.length / SLOWEST, _cut, [connection])
+        taken: list[Any] = []  # an answer that ends with its connection takes the socket from it
+        seconds = ANSWER_SECONDS + body.length / SLOWEST
+        most = threading.Timer(seconds, _cut, [connection, taken])
         most.daemon = True
         most.start()
         try:
+            connection.connect()
+            taken.append(connection.sock)
             connection.request("POST", f"{parts.path.rstrip('/')}/studies", iter(body), headers)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER_BYTES)
@@ -258,10 +262,11 @@ class _Multipart:
         yield self._tail
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _cut(connection: http.client.HTTPConnection, taken: Sequence[Any]) -> None:
     """End a connection that another thread waits for."""
-    with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
-        connection.sock.shutdown(socket.SHUT_RDWR)
+    for stream in (*taken, connection.sock):
+        with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
+            stream.shutdown(socket.SHUT_RDWR)
 
 
 def _stored(answer: bytes, uid: str) -> bool | None:
