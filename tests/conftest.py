@@ -33,7 +33,7 @@ def _own_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_segmentation() -> MakeSegmentation:
     """Build a small made-up result: a bright ball that holds three structures."""
     return _make_segmentation

@@ -26,13 +26,8 @@ def find_source_scan(
 ) -> Volume | None:
     """Return the scan whose content has the hash of the receipt, or None.
 
-    NIfTI files of the scan's name are tried first, then the DICOM series whose
-    size is right.
-
-    Args:
-        result: what was made from it.
-        receipt: its receipt.
-        folders: where to look, the folders below them included.
+    NIfTI files of the scan's name are tried first, then the DICOM series whose size is right, in
+    the folders and those below them.
     """
     stated = receipt.get("input")
     stated = stated if isinstance(stated, dict) else {}

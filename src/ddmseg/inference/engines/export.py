@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 from ddmseg.atomic import atomic_write
+from ddmseg.imaging.source_file import file_sha256
 from ddmseg.inference.engines.agreement import Agreement
 from ddmseg.inference.engines.catalogue import KINDS, Precision
 from ddmseg.inference.engines.engine import check_graph, make_graph
@@ -65,7 +65,7 @@ def export_files(
     if format == "openvino":
         told["input"]["shape"] = _tile_shape(model, card)
         told["compile_with"] = {"INFERENCE_PRECISION_HINT": "f32"}
-    told["files_sha256"] = {path.name: _sha256(path) for path in files[:-1]}
+    told["files_sha256"] = {path.name: file_sha256(path) for path in files[:-1]}
     with atomic_write(files[-1]) as partial:
         partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return files, agreement
@@ -118,8 +118,3 @@ def _write_openvino(graph: bytes, shape: list[int], xml: Path, weights: Path) ->
     model.reshape(shape)
     with atomic_write(xml) as structure, atomic_write(weights) as numbers:
         openvino.serialize(model, str(structure), str(numbers))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """Images that were refused for lack of room: which examinations are not whole without them.
 
-    SPOOL/refused/STUDY     a line for each image: SERIES/IMAGE.dcm
+    SPOOL/refused/STUDY     one line per image: SERIES/IMAGE.dcm
 
 An examination is held as long as one of its images is missing. The files outlive the
 program; where the disk is so full that not even they can be written, memory has to do. A
@@ -19,15 +19,11 @@ MOST_IMAGES = 200_000
 """Images that are remembered, of all examinations; a sender can name any number."""
 
 
-class Shortage:
+class MissingImages:
     """What was refused, by study; not safe to use from several threads at once.
 
-    Args:
-        folder: of the files; made when it is missing. What is no file in it is passed over.
-        now: the clock of the spool.
-
-    Raises:
-        OSError: when it cannot be made or read.
+    The folder of the files is made when it is missing (OSError when it cannot be); ``now`` is the
+    clock of the spool.
     """
 
     def __init__(self, folder: Path, now: Callable[[], float]) -> None:
@@ -64,7 +60,7 @@ class Shortage:
             self.forget(study)
 
     def drop(self, here: Callable[[str, str], bool]) -> None:
-        """Take images off the list that are here, as told by study and place."""
+        """Take images off the list that are ``here``, asked by study and place."""
         for study, places in list(self._missing.items()):
             self._missing[study] = {place for place in places if not here(study, place)}
             if not self._missing[study]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import OutputError, SettingsError
-from ddmseg.node.shortage import Shortage
+from ddmseg.node.missing_images import MissingImages
 from ddmseg.node.spool import Held, Quota, Spool
 from dicom_files import PATIENT, STUDY
 from dicom_network import storescu
@@ -154,7 +154,7 @@ def test_what_is_refused_is_forgotten_with_its_study(open_spool, study, clock, t
 
 def test_a_line_that_was_cut_off_holds_nothing(tmp_path) -> None:
     (tmp_path / "1.2").write_text("1.3/1.4.dcm\n1.3/1.")
-    assert Shortage(tmp_path, lambda: 0.0).missing("1.2") == 1
+    assert MissingImages(tmp_path, lambda: 0.0).missing("1.2") == 1
 
 
 def test_the_wait_must_not_be_negative() -> None:

@@ -1,4 +1,4 @@
-"""The places of a result that are most in doubt, largest expected error first.
+"""The regions of a result that are most in doubt, largest expected error first.
 
 The doubt of a voxel is a number in [0, 1]: the probability 1 - exp(-D / sigma_D^2)
 that its label is wrong, or its entropy on a scale where a draw between two labels is
@@ -9,7 +9,8 @@ hangs together, and nobody can jump to all of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,11 @@ PEAK_DISTANCE_MM = 12.0
 BESIDE_MM = 15.0
 """How far from something that was missed its neighbour is looked for."""
 MOST = 50
-"""Places that are listed."""
+"""Regions that are listed."""
 
 
 @dataclass(frozen=True)
-class Place:
+class DoubtfulRegion:
     """A region in doubt.
 
     Attributes:
@@ -49,6 +50,12 @@ class Place:
     volume_ml: float
     expected_error_ml: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON, volumes rounded to what they are worth."""
+        volumes = (self.volume_ml, self.expected_error_ml)
+        volume_ml, error_ml = (round(value, 3) for value in volumes)
+        return {**asdict(self), "volume_ml": volume_ml, "expected_error_ml": error_ml}
+
 
 def error_probability(
     discrepancy: NDArray[np.float32], *, temperature: float
@@ -60,24 +67,19 @@ def error_probability(
 def entropy_doubt(uncertainty: NDArray[np.float32], *, classes: int) -> NDArray[np.float32]:
     """Return the entropy on a scale where two equally likely labels give one half.
 
-    Args:
-        uncertainty: entropy divided by log(classes), in [0, 1].
-        classes: labels to choose from, background included; at least 2.
+    The uncertainty is entropy divided by log(classes), in [0, 1]; the classes are the labels to
+    choose from, background included, at least 2.
     """
     bits = uncertainty * np.float32(np.log2(classes))
     return np.asarray(np.clip(bits / 2, 0.0, 1.0), dtype=np.float32)
 
 
-def doubtful_places(
+def find_doubtful_regions(
     doubt: NDArray[np.float32], labels: NDArray[np.integer], grid: Grid, *, most: int = MOST
-) -> list[Place]:
+) -> list[DoubtfulRegion]:
     """Return up to ``most`` regions of high doubt, the largest expected error first.
 
-    Args:
-        doubt: of each voxel, in [0, 1]; what is not finite counts as 0.
-        labels: ids on the same grid.
-        grid: of both.
-        most: how many to return.
+    The doubt of each voxel is in [0, 1]; what is not finite counts as 0.
     """
     doubt = np.nan_to_num(doubt, nan=0.0, posinf=0.0, neginf=0.0)
     high = doubt >= LEAST_DOUBT
@@ -94,13 +96,13 @@ def doubtful_places(
     size = np.bincount(region, minlength=len(peaks))
     voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
     chosen = np.argsort(-error, kind="stable")[:most]
-    places = []
+    found = []
     for one in chosen.tolist():
         index = _heaviest(inside[high][region == one], weight[region == one])
         peak = peaks[one] + corner
         x, y, z = grid.world(peak.astype(np.float64)).tolist()
-        places.append(
-            Place(
+        found.append(
+            DoubtfulRegion(
                 index=index,
                 beside=_label_beside(labels, peak, spacing) if index == 0 else 0,
                 position_mm=(round(x, 1), round(y, 1), round(z, 1)),
@@ -108,7 +110,7 @@ def doubtful_places(
                 expected_error_ml=float(error[one]) * voxel_ml,
             )
         )
-    return places
+    return found
 
 
 def _box(high: NDArray[np.bool_]) -> tuple[slice, ...] | None:
