@@ -18,7 +18,7 @@ from ddmseg.errors import MissingExtraError, ScanError, SettingsError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.imaging.steps import Normalise
+from ddmseg.imaging.transforms import Normalise
 from ddmseg.imaging.volume import Volume
 
 CENTRE_MM = np.array([4.3, -11.7, 9.1])
@@ -186,7 +186,7 @@ def test_equal_spacing_round_trip_is_exact() -> None:
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(onto), 4).permute(3, 0, 1, 2)
     assert np.array_equal(prepared.labels_to_input(one_hot.float(), [0, 1, 2, 3]), truth)
     scale = next(s for s in prepared.steps if isinstance(s, Normalise))
-    back = prepared.map_to_input(scale.undo(prepared.image))
+    back = prepared.map_to_input(scale.inverse(prepared.image))
     kept = (scan.data > scale.low) & (scan.data < scale.low + 1.5 * (scale.high - scale.low))
     assert np.allclose(back[kept], scan.data[kept], atol=1e-3)
 

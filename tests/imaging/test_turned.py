@@ -17,7 +17,7 @@ from ddmseg.imaging.resample import (
     resample_winner,
 )
 from ddmseg.imaging.scan_checks import checked_scan
-from ddmseg.imaging.steps import Turn
+from ddmseg.imaging.transforms import Turn
 from ddmseg.imaging.upright import OBLIQUE_DEGREES
 from ddmseg.imaging.volume import Volume
 

@@ -25,13 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.datasets.model_grid import on_model_grid
 from ddmseg.datasets.patches import PatchSource
 from ddmseg.datasets.split_source import with_labels

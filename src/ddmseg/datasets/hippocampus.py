@@ -16,22 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Generator
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.datasets.source import Example
 from ddmseg.datasets.split_source import SplitCases
-from ddmseg.datasets.subject import (
-    Finish,
-    Once,
-    padded,
-    read_labelled,
-    training_view,
-)
+from ddmseg.datasets.subject import Finish, Once, padded, read_labelled, training_view
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
 

@@ -19,23 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.datasets.source import Example
 from ddmseg.datasets.split_source import SplitCases, fold_cases
-from ddmseg.datasets.subject import (
-    Finish,
-    Once,
-    Subject,
-    box_around,
-    padded,
-    training_view,
-)
+from ddmseg.datasets.subject import Finish, Once, Subject, box_around, padded, training_view
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
 

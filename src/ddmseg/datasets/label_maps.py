@@ -16,13 +16,7 @@ import torch
 from jaxtyping import Int16
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.datasets.source import Example
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION

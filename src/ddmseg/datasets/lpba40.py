@@ -39,12 +39,7 @@ from ddmseg.datasets.patches import PatchSource
 from ddmseg.datasets.split_source import fold_cases, with_labels
 from ddmseg.datasets.subject import Finish, Subject
 from ddmseg.errors import ScanError
-from ddmseg.imaging.analyze import (
-    AnalyzeImage,
-    label_map_of,
-    read_analyze,
-    volume_of,
-)
+from ddmseg.imaging.analyze import AnalyzeImage, label_map_of, read_analyze, volume_of
 from ddmseg.imaging.labels import OWN_IDS, mirror_index, protocol_map, structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.settings import DataSettings
@@ -131,11 +126,7 @@ def label_orientation(labels: NDArray[Any]) -> str | None:
     Each of the three directions takes the axis along which its two ends lie apart most.
     """
     ids = labels.astype(np.int32, copy=False)
-    ends = (
-        (LEFT, tuple(index + 1 for index in LEFT)),
-        (OCCIPITAL, FRONTAL),
-        (LOWER, UPPER),
-    )
+    ends = ((LEFT, tuple(index + 1 for index in LEFT)), (OCCIPITAL, FRONTAL), (LOWER, UPPER))
     apart = []
     for low, high in ends:
         centres = [

@@ -28,10 +28,7 @@ SHOWN = 3
 
 
 def make_source(
-    settings: DataSettings,
-    root: str | None = None,
-    *,
-    tell: Callable[[str], None] | None = None,
+    settings: DataSettings, root: str | None = None, *, tell: Callable[[str], None] | None = None
 ) -> Source:
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
 
@@ -49,10 +46,7 @@ def make_source(
 
 
 def labelled_source(
-    settings: DataSettings,
-    root: str | None = None,
-    *,
-    finish: Finish | None = None,
+    settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
 ) -> LabelledSource:
     """Open data of real scans with a test split; arguments as of :func:`make_source`.
 

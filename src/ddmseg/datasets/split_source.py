@@ -62,11 +62,7 @@ class SplitCases:
         """Score the class indices that were found on the grid of a subject's truth."""
         truth, spacing_mm = subject.truth
         return score_case(
-            subject.identifier,
-            found.numpy(),
-            truth.numpy(),
-            self.structures,
-            spacing_mm=spacing_mm,
+            subject.identifier, found.numpy(), truth.numpy(), self.structures, spacing_mm=spacing_mm
         )
 
     def split(self) -> dict[str, list[str]]:

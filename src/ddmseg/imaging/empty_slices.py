@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.imaging.grid import Triple
-from ddmseg.imaging.steps import FillSlices
+from ddmseg.imaging.transforms import FillSlices
 
 WIDEST_MM = 6.0
 """Widest gap that is filled; anatomy changes too much over a wider one."""

@@ -104,11 +104,7 @@ def read_label_map(
 
 
 def volume_from_nibabel(
-    img: SpatialImage,
-    *,
-    name: str = "image",
-    volume: int | None = None,
-    accept_nan: bool = False,
+    img: SpatialImage, *, name: str = "image", volume: int | None = None, accept_nan: bool = False
 ) -> Volume:
     """Return a nibabel image of any format as a scan, with the checks of a file.
 
@@ -134,11 +130,7 @@ def volume_from_nibabel(
 
 
 def volume_from_array(
-    array: NDArray[Any],
-    affine: NDArray[Any],
-    *,
-    name: str = "image",
-    accept_nan: bool = False,
+    array: NDArray[Any], affine: NDArray[Any], *, name: str = "image", accept_nan: bool = False
 ) -> Volume:
     """Return an array with axes i j k and its voxel-to-RAS-mm affine as a scan.
 

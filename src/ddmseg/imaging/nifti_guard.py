@@ -115,11 +115,7 @@ def read_header(
 
 
 def read_raw(
-    path: Path,
-    *,
-    volume: int | None,
-    max_voxels: int = MAX_VOXELS,
-    most_ratio: int = DEFLATE_RATIO,
+    path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS, most_ratio: int = DEFLATE_RATIO
 ) -> RawNifti:
     """Read one volume of a NIfTI file, and a gzipped file to its end.
 

@@ -69,11 +69,7 @@ def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: st
 
 
 def write_map(
-    path: str | os.PathLike[str],
-    data: NDArray[np.floating[Any]],
-    like: Volume,
-    *,
-    description: str,
+    path: str | os.PathLike[str], data: NDArray[np.floating[Any]], like: Volume, *, description: str
 ) -> None:
     """Write a map (``i j k``) or maps (``i j k class``) as float32, on the grid of ``like``.
 

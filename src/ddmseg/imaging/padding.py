@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.imaging.intensity import lattice_sample
-from ddmseg.imaging.steps import FillPadding
+from ddmseg.imaging.transforms import FillPadding
 
 LEAST_SHARE = 0.005
 """Of all voxels: fewer move nothing, since quantiles are used."""

@@ -63,7 +63,7 @@ def clean_labels(
     *,
     voxel_ml: float,
     scattered: Collection[int] = SCATTERED,
-    one_body: bool = False,
+    single_component: bool = False,
 ) -> tuple[NDArray[np.int32], Cleaning]:
     """Return a cleaned copy of a label map and what was done to it.
 
@@ -71,12 +71,12 @@ def clean_labels(
         labels: FreeSurfer ids (``i j k``), 0 outside; at least 0.
         voxel_ml: volume of a voxel.
         scattered: ids whose pieces are left alone.
-        one_body: take away first what does not hang together with the rest, of any label.
+        single_component: take away first what does not hang together with the rest, of any label.
     """
     from scipy.ndimage import find_objects
 
     islands: dict[int, int] = {}
-    if one_body:
+    if single_component:
         labels, islands = _without_pieces_apart(labels)
     cleaned = labels.copy()
     pieces: dict[int, int] = {}
@@ -93,9 +93,7 @@ def clean_labels(
     return cleaned, Cleaning(islands, filled, pieces, open_ml)
 
 
-def _without_pieces_apart(
-    labels: NDArray[np.int32],
-) -> tuple[NDArray[np.int32], dict[int, int]]:
+def _without_pieces_apart(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[int, int]]:
     """Return a map without pieces apart from the largest, and the voxels each id lost.
 
     Pieces of all labels together, since a brain is one body; one of ``ISLAND_SHARE`` of the

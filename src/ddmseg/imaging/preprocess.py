@@ -22,19 +22,11 @@ from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
 from ddmseg.imaging.bias_field import correct_bias
 from ddmseg.imaging.empty_slices import fill_empty_slices
-from ddmseg.imaging.grid import (
-    Grid,
-    Shape3,
-    Triple,
-    TurnedMap,
-    three,
-    to_closest_ras,
-    triple,
-)
+from ddmseg.imaging.grid import Grid, Shape3, Triple, TurnedMap, three, to_closest_ras, triple
 from ddmseg.imaging.head_box import find_head
 from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.padding import fill_padding
-from ddmseg.imaging.steps import (
+from ddmseg.imaging.transforms import (
     BiasField,
     Crop,
     Normalise,
@@ -43,7 +35,7 @@ from ddmseg.imaging.steps import (
     Resample,
     Step,
     Turn,
-    undo_all,
+    inverse_of_all,
 )
 from ddmseg.imaging.upright import upright
 from ddmseg.imaging.volume import Volume
@@ -81,14 +73,14 @@ class Prepared:
         """Map from an index of the model grid to one of the scan."""
         if self.is_turned:
             return TurnedMap.between(self.grid, self.input_grid)
-        return undo_all(self.steps)
+        return inverse_of_all(self.steps)
 
     @property
     def from_input(self) -> resampling.AnyMap:
         """Map from an index of the scan to one of the model grid."""
         if self.is_turned:
             return TurnedMap.between(self.input_grid, self.grid)
-        return undo_all(self.steps).inverse()
+        return inverse_of_all(self.steps).inverse()
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all steps as plain values, ready for JSON."""
@@ -197,7 +189,7 @@ def prepare(
     except ScanError as error:
         raise ScanError(f"{volume.name}: {error}") from error
     steps += [*turns, *geometry]
-    grid = straight.seen_through(undo_all(steps), three(image.shape))
+    grid = straight.seen_through(inverse_of_all(steps), three(image.shape))
     return Prepared(image, grid, tuple(steps), input_grid)
 
 
@@ -208,7 +200,7 @@ def _to_model_grid(
     steps: list[Step] = []
     reorient = _reorient(grid)
     data = reorient.apply(data)
-    spacings = grid.seen_through(reorient.undo, reorient.shape).spacing_mm
+    spacings = grid.seen_through(reorient.inverse, reorient.shape).spacing_mm
     if crop_to_head:
         box = find_head(data, spacings)
         data = data[box]
@@ -221,7 +213,7 @@ def _to_model_grid(
             f"{spacing_mm:g} mm voxels would make a model grid of {shown}; at most "
             f"{MAX_VOXELS} voxels are allowed; choose a larger spacing"
         )
-    data = resampling.resample(data, resample.undo, resample.shape)
+    data = resampling.resample(data, resample.inverse, resample.shape)
     # after cropping and before padding: air outside the head must not move the range
     normalise = Normalise(*intensity_range(data))
     return pad.apply(normalise.apply(data)), [reorient, *steps, resample, normalise, pad]
@@ -267,5 +259,5 @@ def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
     """Return the prepared scan cut to a box of its model grid, still undoable."""
     image = prepared.image[box]
     crop = Crop(three(image.shape), three(side.start for side in box))
-    grid = prepared.grid.seen_through(crop.undo, crop.shape)
+    grid = prepared.grid.seen_through(crop.inverse, crop.shape)
     return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ddmseg.imaging.grid import Grid, TurnedMap, three
 from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.resample import resample
-from ddmseg.imaging.steps import Turn
+from ddmseg.imaging.transforms import Turn
 
 OBLIQUE_DEGREES = 12.0
 """Angle to the axes of the world up to which a scan is left as it lies."""

@@ -26,13 +26,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.errors import SettingsError
-from ddmseg.maths.samplers import (
-    CleanPredictor,
-    Jump,
-    StepObserver,
-    check_times,
-    log_snr_to_time,
-)
+from ddmseg.maths.samplers import CleanPredictor, Jump, StepObserver, check_times, log_snr_to_time
 from ddmseg.maths.schedule import Schedule
 
 BUDGETS = (10, 25, 50, 100, 200)

@@ -32,7 +32,7 @@ class BaselineSegmenter(nn.Module):
     Args:
         name: of the architecture.
         dims: 2 or 3.
-        contrasts: channels of the image.
+        channels: of the image.
         classes: labels, background included.
         widths: channels, finest level first; UNETR takes the first as its feature size and
             the last as the width of its tokens.
@@ -49,7 +49,7 @@ class BaselineSegmenter(nn.Module):
         self,
         name: BaselineName,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (16, 32, 64, 128),
@@ -60,7 +60,7 @@ class BaselineSegmenter(nn.Module):
         self.classes = classes
         self.window = tuple(patch) if name == "unetr" else None
         make = {"unet": _unet, "attention_unet": _attention_unet, "unetr": _unetr}[name]
-        self.network = make(dims, contrasts, classes, tuple(widths), tuple(patch))
+        self.network = make(dims, channels, classes, tuple(widths), tuple(patch))
         # UNETR slides its window over any size.
         self.multiple: int = 1 if self.window else 2 ** (len(widths) - 1)
 
@@ -78,12 +78,12 @@ class BaselineSegmenter(nn.Module):
 
 
 def _unet(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+    dims: int, channels: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
 ) -> nn.Module:
     nets = _monai()
     return nets.UNet(  # type: ignore[no-any-return]
         spatial_dims=dims,
-        in_channels=contrasts,
+        in_channels=channels,
         out_channels=classes,
         channels=widths,
         strides=(2,) * (len(widths) - 1),
@@ -92,12 +92,12 @@ def _unet(
 
 
 def _attention_unet(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+    dims: int, channels: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
 ) -> nn.Module:
     nets = _monai()
     return nets.AttentionUnet(  # type: ignore[no-any-return]
         spatial_dims=dims,
-        in_channels=contrasts,
+        in_channels=channels,
         out_channels=classes,
         channels=widths,
         strides=(2,) * (len(widths) - 1),
@@ -105,7 +105,7 @@ def _attention_unet(
 
 
 def _unetr(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
+    dims: int, channels: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
 ) -> nn.Module:
     if len(patch) != dims or any(size % PATCH_VOXELS for size in patch):
         raise SettingsError(
@@ -114,7 +114,7 @@ def _unetr(
         )
     nets = _monai()
     return nets.UNETR(  # type: ignore[no-any-return]
-        in_channels=contrasts,
+        in_channels=channels,
         out_channels=classes,
         img_size=patch,
         feature_size=widths[0],

@@ -35,7 +35,7 @@ class BlockEncoder(FeatureEncoder):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
+        channels: of the image.
         classes: labels, background included.
         widths: channels at half the image grid, at a quarter, ...
         blocks: residual blocks at each of these on the way down; one number for all.
@@ -47,7 +47,7 @@ class BlockEncoder(FeatureEncoder):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (32, 64, 96, 128),
@@ -56,11 +56,11 @@ class BlockEncoder(FeatureEncoder):
     ) -> None:
         super().__init__()
         counts = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
-        self.contrasts = contrasts
+        self.channels = channels
         self.multiple = 2 ** len(widths)
         self.block = 2**dims
         self.pyramid_widths = tuple(widths)
-        self.stem_width = contrasts * 2**dims
+        self.stem_width = channels * 2**dims
         pairs = list(itertools.pairwise(widths))
         self.enter = ConvolutionBlock(dims, self.stem_width, widths[0])
         self.levels = nn.ModuleList(

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.networks.undecided import winners
+from ddmseg.networks.uncertain_voxels import winners
 from ddmseg.types import ClassMap
 
 
@@ -131,7 +131,7 @@ def sampled_answer(
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
         # Weights of earlier samples keep their ratios: the newest alone tells the new mean.
         mean = mean.lerp_(p, weights[-1].to(p)) if number else p
-    sure = 0.0 if sampler.undecided is None else sampler.undecided.sure_volumes
+    sure = 0.0 if sampler.uncertain is None else sampler.uncertain.sure_volumes
     return Answer(
         _joined(sampler, mean, coarse_share),
         weights,
@@ -144,7 +144,7 @@ def sampled_answer(
 
 def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap:
     """Return the mean of the samples joined with the coarse head, on the whole grid."""
-    there = sampler.undecided
+    there = sampler.uncertain
     if there is None:
         coarse = sampler.encoding.coarse_probabilities
         return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
@@ -155,7 +155,7 @@ def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap
 def _whole_labels(sampler: MaskSampler, p: Tensor) -> Tensor:
     """Return the winning classes of a sample on the whole grid."""
     labels = _indices(p)
-    return labels if sampler.undecided is None else sampler.undecided.whole_labels(labels)
+    return labels if sampler.uncertain is None else sampler.uncertain.whole_labels(labels)
 
 
 def _indices(p: ClassMap) -> Tensor:

@@ -105,14 +105,14 @@ class FeatureEncoder(nn.Module, ABC):
     """What every f^I has: a head and a map to z_I on top of its features.
 
     Attributes:
-        contrasts: channels of the image.
+        channels: of the image.
         multiple: the image grid must be a multiple of this on each axis.
         pyramid_widths: channels of the pyramid, the finest first.
         stem_width: channels of the stem.
         stem_stride: image voxels between two places of the stem.
     """
 
-    contrasts: int
+    channels: int
     multiple: int
     pyramid_widths: tuple[int, ...]
     stem_width: int
@@ -174,7 +174,7 @@ class ImageEncoder(FeatureEncoder):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
+        channels: of the image.
         classes: labels, background included.
         widths: channels at the image grid, at half of it, at a quarter, ...
         blocks: residual blocks at each level on the way down.
@@ -187,7 +187,7 @@ class ImageEncoder(FeatureEncoder):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (16, 32, 64, 128),
@@ -196,11 +196,11 @@ class ImageEncoder(FeatureEncoder):
         fine_blocks: int = 0,
     ) -> None:
         super().__init__()
-        self.contrasts = contrasts
+        self.channels = channels
         self.multiple = 2 ** (len(widths) - 1)
         self.pyramid_widths = tuple(widths[1:])
         self.stem_width = widths[0]
-        self.stem = ConvolutionBlock(dims, contrasts, widths[0])
+        self.stem = ConvolutionBlock(dims, channels, widths[0])
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
         self.levels = nn.ModuleList(

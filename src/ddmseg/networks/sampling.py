@@ -17,7 +17,7 @@ from ddmseg.networks.blocks import channels_last, class_probabilities
 from ddmseg.networks.denoiser import Conditions, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.undecided import Undecided
+from ddmseg.networks.uncertain_voxels import UncertainVoxels
 from ddmseg.types import ClassMap, Mask
 
 GuidanceKind = Literal["none", "energy", "classifier_free", "classifier"]
@@ -75,7 +75,7 @@ class MaskSampler:
         self.first_estimate = model.first_estimate(self.conditions, like)
 
     @cached_property
-    def undecided(self) -> Undecided | None:
+    def uncertain(self) -> UncertainVoxels | None:
         """The voxels that samples decide; None where they decide all."""
         denoiser, prior = self.model.denoiser, self.conditions.fine_prior
         if denoiser is None or not denoiser.trusts_coarse_head or prior is None:
@@ -83,7 +83,7 @@ class MaskSampler:
         # Guidance may lead anywhere.
         if self.guidance.kind != "none" or len(prior) > 1:
             return None
-        return Undecided.of(self.encoding.coarse_probabilities)
+        return UncertainVoxels.of(self.encoding.coarse_probabilities)
 
     def __call__(
         self,
@@ -102,7 +102,7 @@ class MaskSampler:
             observe: is told of each step.
         """
         p = self.decide(sampler=sampler, steps=steps, generator=generator, observe=observe)
-        return p if self.undecided is None else self.undecided.probabilities(p)
+        return p if self.uncertain is None else self.uncertain.probabilities(p)
 
     def decide(
         self,
@@ -112,7 +112,7 @@ class MaskSampler:
         generator: Generator | None = None,
         observe: Observer | None = None,
     ) -> Tensor:
-        """Draw one mask; return its class probabilities at the voxels that are undecided.
+        """Draw one mask; return its class probabilities at the voxels that samples decide.
 
         Arguments as above. ``1 k n``, or as above where all are.
         """
@@ -130,16 +130,16 @@ class MaskSampler:
         return walk.probabilities()
 
     def decoded(self, hidden: Tensor) -> ClassMap:
-        """Return class logits of the voxels that are undecided, of a last step's features."""
-        if self.undecided is None:
+        """Return class logits of the voxels that samples decide, of a last step's features."""
+        if self.uncertain is None:
             return self.model.decode(hidden, self.conditions)
-        return self.model.decode(hidden, self._conditions_there, self.undecided.voxels)
+        return self.model.decode(hidden, self._conditions_there, self.uncertain.voxels)
 
     @cached_property
     def _conditions_there(self) -> Conditions:
-        """The conditions, with the prior of the undecided voxels alone."""
-        assert self.undecided is not None
-        return self.conditions.at_voxels(self.undecided.voxels)
+        """The conditions, with the prior of the uncertain voxels alone."""
+        assert self.uncertain is not None
+        return self.conditions.at_voxels(self.uncertain.voxels)
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return the mean discrepancy of a drawn mask with the image, 0-d.
@@ -179,11 +179,11 @@ class _Walk:
         if self.observe is not None:
             self.observe(self.steps, partial(self._step_probabilities, self.logits))
         self.steps += 1
-        self.estimate = self._guided(model.readout.estimate(self.logits), x_t, t)
+        self.estimate = self._guided(model.output_head.estimate(self.logits), x_t, t)
         return self.estimate
 
     def _step_probabilities(self, said: Tensor) -> ClassMap:
-        return class_probabilities(self.owner.model.readout.class_logits(said))
+        return class_probabilities(self.owner.model.output_head.class_logits(said))
 
     def _predict(
         self, x_t: Mask, log_snr: Tensor, conditions: Conditions

@@ -18,7 +18,7 @@ from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
 from ddmseg.networks.normalisation import set_group, use_channels_of_each_voxel
-from ddmseg.networks.readout import ClassReadout, CodeReadout, Readout
+from ddmseg.networks.output_head import ClassOutput, CodeOutput, OutputHead
 from ddmseg.networks.segmentation_encoder import (
     SegmentationEncoder,
     discrepancy,
@@ -40,7 +40,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
+        channels: of the image.
         classes: labels, background included.
         encoder_form: ``voxel``: f^I begins on the image grid; ``block``: it computes on half
             of it alone, and so do f^S and the denoiser.
@@ -67,7 +67,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         encoder_form: Literal["voxel", "block"] = "voxel",
@@ -99,7 +99,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         if encoder_form == "block":
             self.image_encoder = BlockEncoder(
                 dims,
-                contrasts,
+                channels,
                 classes,
                 widths=widths,
                 blocks=level_blocks or blocks,
@@ -108,7 +108,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         else:
             self.image_encoder = ImageEncoder(
                 dims,
-                contrasts,
+                channels,
                 classes,
                 widths=widths,
                 blocks=blocks,
@@ -116,13 +116,12 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 fine_blocks=fine_blocks,
             )
         light = denoiser_form == "light"
-        self.readout: Readout = (CodeReadout if light else ClassReadout)(self.mask_encoding)
+        self.output_head: OutputHead = (CodeOutput if light else ClassOutput)(self.mask_encoding)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
         if diffusion:
-            channels = self.mask_encoding.channels
             self.segmentation_encoder = SegmentationEncoder(
-                dims, channels, width=mask_width, embedding=embedding
+                dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
             )
             self.denoiser = (
                 self._light_denoiser(denoiser_width)
@@ -229,7 +228,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             D: of :meth:`seen_discrepancy`; None has it computed.
 
         Returns:
-            What it says on the mask's grid, for :attr:`readout`, and hidden features for
+            What it says on the mask's grid, for :attr:`output_head`, and hidden features for
             :meth:`decode`.
         """
         output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate, D)
@@ -258,7 +257,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             like: a mask of the same shape.
         """
         if conditions.prior is not None:
-            return self.readout.estimate(conditions.prior)
+            return self.output_head.estimate(conditions.prior)
         uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
         return self.mask_encoding.of_probabilities(uniform).expand_as(like)
 

@@ -16,7 +16,7 @@ decided at no voxel otherwise from 0.9 on (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
-class Undecided:
+class UncertainVoxels:
     """Places on the image grid, and what stands at all others.
 
     Attributes:
@@ -30,7 +30,7 @@ class Undecided:
     labels: Tensor
 
     @classmethod
-    def of(cls, p: ClassMap) -> Undecided:
+    def of(cls, p: ClassMap) -> UncertainVoxels:
         """Find them.
 
         Args:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, QualityError, ScanError
-from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
 from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
+from ddmseg.imaging.dicom.series_selection import ANY_MODEL, Trained, choose_series
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node.jobs import Job, JobQueue

@@ -33,10 +33,7 @@ CATEGORIES = {
     "substance": Code("91720002", "SCT", "Body Substance"),
     "abnormal": Code("49755003", "SCT", "Morphologically Abnormal Structure"),
 }
-SIDES = {
-    "left": Code("7771000", "SCT", "Left"),
-    "right": Code("24028007", "SCT", "Right"),
-}
+SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 
 
 @dataclass(frozen=True)

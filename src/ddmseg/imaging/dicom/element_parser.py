@@ -76,7 +76,7 @@ class _Level(Enum):
     FRAGMENTS = 2
 
 
-class Walker:
+class ElementParser:
     """Steps over the elements of one data set.
 
     Args:
@@ -121,7 +121,7 @@ class Walker:
                 return
             at = element.end
             if element.length == UNDEFINED and element.tag not in _PIXELS:
-                at = self._walk(element)
+                at = self._step_over(element)
                 element = element._replace(end=at)
             yield element
             if element.tag in _PIXELS:
@@ -140,7 +140,7 @@ class Walker:
             return True
         sequence = self._is_sequence(element)
         if sequence:
-            self._walk(element)
+            self._step_over(element)
         return sequence
 
     def _head(self, at: int) -> Element | None:
@@ -167,7 +167,7 @@ class Walker:
         end = value_at if length == UNDEFINED else value_at + length
         return Element(tag, vr, at, value_at, length, end)
 
-    def _walk(self, sequence: Element) -> int:
+    def _step_over(self, sequence: Element) -> int:
         """Step over what a sequence holds; return where it ends."""
         at = sequence.value_at
         levels = [self._inside(sequence)]

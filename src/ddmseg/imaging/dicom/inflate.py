@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.walk import Stream
+from ddmseg.imaging.dicom.element_parser import Stream
 
 CHUNK_BYTES = 1 << 16
 """Bytes that are inflated at a time: the header of most images."""

@@ -41,13 +41,13 @@ class Trained:
         largest_crop_mm: a scan no wider than this along any axis is like the crops it
             learned from; 0 for a model that learned from whole heads. Such a model takes
             whole heads as well, and finds its part of them.
-        thickest_mm: longest voxel edge that it accepts.
+        max_slice_mm: longest voxel edge that it accepts.
         t1_alone: whether it saw T1 images and no others.
     """
 
     name: str
     largest_crop_mm: float = 0.0
-    thickest_mm: float = math.inf
+    max_slice_mm: float = math.inf
     t1_alone: bool = False
 
 
@@ -91,7 +91,7 @@ class _Traits:
     def rank(self, model: Trained) -> tuple[float, ...]:
         """Larger is better."""
         covers = self.whole_head or self.is_crop(model)
-        thin = self.coarsest_mm <= model.thickest_mm
+        thin = self.coarsest_mm <= model.max_slice_mm
         # who saw T1 alone is lost in another contrast; who saw them all is in thick slices
         known = (self.t1, thin) if model.t1_alone else (thin, self.t1)
         return (
@@ -254,6 +254,6 @@ def _beyond(traits: _Traits, model: Trained) -> str:
     if not (traits.whole_head or traits.is_crop(model)):
         crops = f" and crops to {model.largest_crop_mm:g} mm" if model.largest_crop_mm else ""
         told.append(f"whole heads{crops}")
-    if traits.coarsest_mm > model.thickest_mm:
-        told.append(f"voxels to {model.thickest_mm:g} mm")
+    if traits.coarsest_mm > model.max_slice_mm:
+        told.append(f"voxels to {model.max_slice_mm:g} mm")
     return f"; but {model.name} learned from {', '.join(told)}" if told else ""

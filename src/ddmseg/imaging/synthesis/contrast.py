@@ -129,11 +129,7 @@ def draw_tissue_means(generator: torch.Generator, family: str) -> dict[str, floa
 
 
 def draw_contrast(
-    generator: torch.Generator,
-    tissues: Sequence[str],
-    *,
-    family: str,
-    side_jitter: float = 0.01,
+    generator: torch.Generator, tissues: Sequence[str], *, family: str, side_jitter: float = 0.01
 ) -> Contrast:
     """Draw a contrast for labels whose tissues are given, in their order.
 

@@ -30,12 +30,7 @@ class Pose:
 
 
 def draw_matrix(
-    generator: torch.Generator,
-    *,
-    rotation_deg: float,
-    scaling: float,
-    shear: float,
-    flip: bool,
+    generator: torch.Generator, *, rotation_deg: float, scaling: float, shear: float, flip: bool
 ) -> Float[Tensor, "3 3"]:
     """Draw rotation @ shear @ scaling, mirrored left to right when ``flip``.
 

@@ -23,12 +23,7 @@ from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION, generation_labels, generation_mirror
 from ddmseg.imaging.synthesis import artefacts
 from ddmseg.imaging.synthesis.contrast import FAMILIES, Contrast, draw_contrast
-from ddmseg.imaging.synthesis.deform import (
-    Pose,
-    draw_displacement,
-    draw_matrix,
-    sample_positions,
-)
+from ddmseg.imaging.synthesis.deform import Pose, draw_displacement, draw_matrix, sample_positions
 from ddmseg.imaging.synthesis.draw import draw_chance, draw_choice, draw_integer, draw_uniform
 from ddmseg.imaging.synthesis.head import CSF, CompactHead, compact_head
 from ddmseg.imaging.synthesis.lesions import draw_lesions
