@@ -15,7 +15,7 @@ from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.maths.metrics import dice
-from ddmseg.maths.uncertainty import expected_calibration_error
+from ddmseg_lab.statistics import expected_calibration_error
 
 Ids = NDArray[np.integer[Any]]
 """FreeSurfer ids on the grid of a file."""

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.maths.statistics import Interval, pearson
-from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
+from ddmseg.maths.statistics import Interval
+from ddmseg_lab.statistics import pearson
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt

@@ -29,7 +29,7 @@ from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
-from ddmseg.maths.statistics import pearson
+from ddmseg_lab.statistics import pearson
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict

@@ -15,7 +15,7 @@ from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.engines.agreement import check_image
 from ddmseg.inference.engines.engine import TorchEngine
-from ddmseg.maths.uncertainty import expected_calibration_error
+from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict

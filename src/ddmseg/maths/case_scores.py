@@ -73,16 +73,8 @@ def score_case(
     )
     return [
         Score(
-            case=case,
-            structure=structures[row.label],
-            index=row.label,
-            dice=row.dice,
-            hausdorff_mm=row.hausdorff_mm,
-            hd95_mm=row.hd95_mm,
-            volume_similarity=row.volume_similarity,
-            surface_dice=row.surface_dice,
-            truth_ml=row.truth_ml,
-            prediction_ml=row.prediction_ml,
+            *(case, structures[row.label], row.label, row.dice, row.hausdorff_mm, row.hd95_mm),
+            *(row.volume_similarity, row.surface_dice, row.truth_ml, row.prediction_ml),
         )
         for row in rows
     ]

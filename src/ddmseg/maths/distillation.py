@@ -41,7 +41,7 @@ SMALLEST_PROBABILITY = 1e-8
 """Below it a probability is softened as if it were this."""
 
 
-def walk_times(steps: int, *, schedule: Schedule) -> Tensor:
+def walk_times(steps: int) -> Tensor:
     """Return the times of a walk of ``steps``, decreasing from 1, and 0 where it ends.
 
     Those above 0 are the sampler's, so the walk of half as many steps takes every other one.
@@ -49,7 +49,7 @@ def walk_times(steps: int, *, schedule: Schedule) -> Tensor:
     Raises:
         SettingsError: for fewer than one step.
     """
-    return torch.cat([time_grid(steps, schedule=schedule), torch.zeros(1, dtype=torch.float64)])
+    return torch.cat([time_grid(steps), torch.zeros(1, dtype=torch.float64)])
 
 
 def ode_step(x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, *, schedule: Schedule) -> Tensor:

@@ -124,7 +124,7 @@ class MaskSampler:
             walk.clean,
             x_T,
             schedule=self.schedule,
-            times=time_grid(steps, schedule=self.schedule),
+            times=time_grid(steps),
             generator=generator,
         )
         return walk.probabilities()
