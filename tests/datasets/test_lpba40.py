@@ -13,7 +13,7 @@ from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 
 from ddmseg.datasets import lpba40
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.split_tables import read_split, split_cases
+from ddmseg.datasets.split import read_split, split_cases
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import protocol_map, protocol_rows, structure
 from ddmseg.imaging.nifti import read_label_map, read_volume

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddmseg.datasets import Case, malc2012
+from ddmseg.datasets.case import Case
+from ddmseg.datasets import malc2012
 from ddmseg.datasets.hippocampus import read_example
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.subject import padded
+from ddmseg.datasets.source import padded
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare

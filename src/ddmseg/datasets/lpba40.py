@@ -16,8 +16,6 @@ trained on this set writes is in ``model_ids``.
 
 Source: Shattuck et al. 2008, doi:10.1016/j.neuroimage.2007.09.031; Laboratory of
 Neuro Imaging. For research; the terms are on the download page.
-
-LPBA40's skull-stripped T1 scans with 56 structures drawn by hand, in folds of subjects.
 """
 
 from __future__ import annotations
@@ -34,10 +32,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases
-from ddmseg.datasets.model_grid import on_model_grid
 from ddmseg.datasets.patches import PatchSource
-from ddmseg.datasets.split_source import fold_cases, with_labels
-from ddmseg.datasets.subject import Finish, Subject
+from ddmseg.datasets.source import Finish
+from ddmseg.datasets.split import fold_cases, with_labels
+from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
 from ddmseg.imaging.analyze import AnalyzeImage, label_map_of, read_analyze, volume_of
 from ddmseg.imaging.labels import OWN_IDS, mirror_index, protocol_map, structure

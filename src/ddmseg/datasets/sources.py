@@ -9,8 +9,7 @@ from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.ibsr18 import Ibsr18Source
 from ddmseg.datasets.label_maps import LabelMapSource
 from ddmseg.datasets.lpba40 import Lpba40Source
-from ddmseg.datasets.source import Source
-from ddmseg.datasets.subject import Finish, LabelledSource
+from ddmseg.datasets.source import Finish, LabelledSource, Source
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
 
