@@ -7,7 +7,7 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.codedict import codes
 
 from ddmseg.errors import UsageError
-from ddmseg.imaging.dicom.codes import (
+from ddmseg.imaging.dicom.seg import (
     CATEGORIES,
     PRIVATE_SCHEME,
     SIDES,
@@ -77,7 +77,7 @@ def test_context_groups_hold_what_they_should() -> None:
 
 
 def test_an_id_outside_the_table_gets_a_code_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddmseg.imaging.dicom.codes._table", dict)
+    monkeypatch.setattr("ddmseg.imaging.dicom.seg._table", dict)
     coded = coded_structure(17)
     assert coded.type == Code("FS17", PRIVATE_SCHEME, "Left-Hippocampus")
     with pytest.raises(UsageError, match="label: got 12345"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.frame import complex_part
+from ddmseg.imaging.dicom.header import complex_part
 from ddmseg.imaging.dicom.series import (
     Series,
     list_series,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmseg.errors import MissingExtraError, ScanError, SettingsError
+from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared, prepare
@@ -291,25 +290,6 @@ def test_results_of_another_grid() -> None:
         prepared.map_to_input(np.zeros((4, 4, 4), np.float32))
     with pytest.raises(ScanError, match=r"label map of shape \(4, 4, 4\); the scan has"):
         prepared.labels_from_input(np.zeros((4, 4, 4), int))
-
-
-def test_bias_field_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[n4\]'"):
-        prepare(volume_on(scan_grid()), spacing_mm=3.0, bias_field=True)
-
-
-def test_bias_field_is_removed() -> None:
-    pytest.importorskip("SimpleITK", reason="N4 needs the extra 'n4'")
-    scan = volume_on(scan_grid())
-    shade = np.linspace(0.6, 1.4, scan.shape[0], dtype=np.float32)[:, None, None]
-    shaded = Volume(scan.data * shade, scan.affine, "scan")
-    plain = prepare(scan, spacing_mm=3.0, crop_to_head=False)
-    mended = prepare(shaded, spacing_mm=3.0, crop_to_head=False, bias_field=True)
-    left = prepare(shaded, spacing_mm=3.0, crop_to_head=False)
-    assert mended.describe()[0] == {"step": "bias_field", "method": "N4"}
-    error = np.abs(mended.image - plain.image).mean()
-    assert error < 0.5 * np.abs(left.image - plain.image).mean()
 
 
 # real data

@@ -7,7 +7,7 @@ for it may be anatomy or a lesion, and is counted for the reader instead.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,7 +62,6 @@ def clean_labels(
     labels: NDArray[np.int32],
     *,
     voxel_ml: float,
-    scattered: Collection[int] = SCATTERED,
     single_component: bool = False,
 ) -> tuple[NDArray[np.int32], Cleaning]:
     """Return a cleaned copy of a label map and what was done to it.
@@ -70,7 +69,6 @@ def clean_labels(
     Args:
         labels: FreeSurfer ids (``i j k``), 0 outside; at least 0.
         voxel_ml: volume of a voxel.
-        scattered: ids whose pieces are left alone.
         single_component: take away first what does not hang together with the rest, of any label.
     """
     from scipy.ndimage import find_objects
@@ -82,7 +80,7 @@ def clean_labels(
     pieces: dict[int, int] = {}
     # Boxes of the map as it came: cleaning one structure only adds to its neighbours.
     for index, box in enumerate(find_objects(labels), start=1):
-        if box is None or index in scattered:
+        if box is None or index in SCATTERED:
             continue
         moved, left = _move_islands(cleaned, labels, index, box, voxel_ml)
         if moved:

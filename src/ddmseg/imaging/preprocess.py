@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
-from ddmseg.imaging.bias_field import correct_bias
-from ddmseg.imaging.empty_slices import fill_empty_slices
 from ddmseg.imaging.grid import Grid, Shape3, Triple, TurnedMap, three, to_closest_ras, triple
 from ddmseg.imaging.head_box import find_head
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.padding import fill_padding
+from ddmseg.imaging.repairs import fill_empty_slices, fill_padding, upright
 from ddmseg.imaging.transforms import (
-    BiasField,
     Crop,
     Normalise,
     Pad,
@@ -37,7 +34,6 @@ from ddmseg.imaging.transforms import (
     Turn,
     inverse_of_all,
 )
-from ddmseg.imaging.upright import upright
 from ddmseg.imaging.volume import Volume
 
 SPACING_RANGE_MM = (0.1, 20.0)
@@ -159,7 +155,6 @@ def prepare(
     spacing_mm: float,
     multiple: int = 16,
     crop_to_head: bool = True,
-    bias_field: bool = False,
 ) -> Prepared:
     """Bring a scan to the model grid.
 
@@ -168,21 +163,16 @@ def prepare(
         spacing_mm: voxel edge of the model grid, in [0.1, 20].
         multiple: each side of the model grid is a multiple of this.
         crop_to_head: leave out air and neck.
-        bias_field: correct slow intensity variation by N4 first (needs SimpleITK).
 
     Raises:
         ScanError: when the scan has no contrast.
         SettingsError: when a setting is out of range.
-        MissingExtraError: for ``bias_field`` without SimpleITK.
     """
     _check_settings(spacing_mm, multiple)
     input_grid = Grid(volume.shape, volume.affine)
     data, padding = fill_padding(volume.data)
     data, gaps = fill_empty_slices(data, input_grid.spacing_mm)
     steps: list[Step] = [*padding, *gaps]
-    if bias_field:
-        data = correct_bias(data)
-        steps.append(BiasField())
     try:
         data, straight, turns = upright(data, input_grid, spacing_mm=spacing_mm)
         image, geometry = _to_model_grid(data, straight, spacing_mm, multiple, crop_to_head)

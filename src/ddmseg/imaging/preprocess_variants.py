@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
-from ddmseg.imaging.bias_field import correct_bias
 from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
-from ddmseg.imaging.intensity import CEILING, normalise
+from ddmseg.imaging.intensity import CEILING, correct_bias, normalise
 from ddmseg.imaging.resample import resample
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0

@@ -125,14 +125,6 @@ class Normalise(_Record):
 
 
 @dataclass(frozen=True)
-class BiasField(_Record):
-    """Slow intensity variation removed by N4."""
-
-    name: ClassVar[str] = "bias_field"
-    method: str = "N4"
-
-
-@dataclass(frozen=True)
 class FillSlices(_Record):
     """Slices without a signal: ``filled`` from their neighbours, or ``left`` in wide gaps."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import DdmsegError, MissingExtraError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember
-from ddmseg.imaging.dicom.effort import FILE_COST, Effort
+from ddmseg.imaging.dicom.bounds import FILE_COST, Effort, InflatedStream, inflated
 from ddmseg.imaging.dicom.element_parser import (
     PIXEL_DATA,
     UNDEFINED,
@@ -32,7 +32,6 @@ from ddmseg.imaging.dicom.element_parser import (
     fragments_end,
 )
 from ddmseg.imaging.dicom.elements import printable
-from ddmseg.imaging.dicom.inflate import InflatedStream, inflated
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.header import Frame
 
 SAME_PLACE_MM = 0.01
 """Slices nearer to each other than this lie at one place."""

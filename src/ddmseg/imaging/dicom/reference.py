@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging.dicom.file import read_dataset, refused
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.header import Frame
 from ddmseg.imaging.dicom.series import Series
 
 if TYPE_CHECKING:

@@ -19,12 +19,10 @@ from typing import Any
 
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember, archive_members
-from ddmseg.imaging.dicom.effort import FILE_COST, LOOK_COST, Effort
-from ddmseg.imaging.dicom.enhanced import MAX_FRAMES
+from ddmseg.imaging.dicom.bounds import FILE_COST, LOOK_COST, Effort
 from ddmseg.imaging.dicom.file import Source, is_dicom
-from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
-from ddmseg.imaging.dicom.header import Header, read_header
+from ddmseg.imaging.dicom.header import MAX_FRAMES, Frame, Header, read_header
 from ddmseg.imaging.dicom.mixture import check_mixture, left_out, magnitude_alone
 from ddmseg.imaging.dicom.pixels import (
     check_decoder,
