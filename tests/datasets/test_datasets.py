@@ -295,7 +295,7 @@ def test_real_files_exist_and_no_person_is_in_two_splits(reader: object) -> None
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_tables_name_cases_once(name: str) -> None:
-    table = Path(datasets.__file__).parent / "splits" / f"{name}.tsv"
+    table = Path(hippocampus.__file__).parent / "splits" / f"{name}.tsv"
     lines = table.read_text().splitlines()
     assert lines[0] == "case\tgroup\tsplit"
     assert len(read_split(name)) == len(lines) - 1

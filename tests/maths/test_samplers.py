@@ -20,6 +20,7 @@ from ddmseg.maths.samplers import (
     time_grid,
 )
 from ddmseg.maths.schedule import CosineSchedule, LinearSchedule, ShiftedSchedule
+from pairs import pairs
 
 LINEAR = LinearSchedule()
 SCHEDULES = [LINEAR, CosineSchedule(), ShiftedSchedule(CosineSchedule(), -3.0)]
@@ -165,9 +166,14 @@ def sampler(request):
     return find_sampler(request.param)
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 2, 3, 4), (2, 3, 2, 3, 4)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("shape", "dtype", "schedule"),
+    pairs(
+        ((3,), (2, 4), (1, 2, 3, 4), (2, 3, 2, 3, 4)),
+        (torch.float32, torch.float64, torch.bfloat16),
+        SCHEDULES,
+    ),
+)
 def test_shape_and_dtype_are_kept(sampler, shape, dtype, schedule):
     times = time_grid(4)
     generator = torch.Generator().manual_seed(0)

@@ -95,7 +95,6 @@ def read_case(case: Case, *, orientation: str | None = None) -> tuple[Volume, La
     """Return scan and labels of a case in one space.
 
     Args:
-        case: one of :func:`list_cases`.
         orientation: where the axes i, j and k point, such as "RAS"; what the
             labels say when None, or ``ORIENTATION`` without labels.
 

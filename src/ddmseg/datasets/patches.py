@@ -34,8 +34,6 @@ class PatchSource(SplitSource, ABC):
 
     Args:
         cases: of ``train``, ``validation`` and ``test``, at least one of each.
-        settings: of the data.
-        finish: what is done to each subject that is read.
         left_out: reason by identifier, of cases that are in no split.
 
     Raises:
@@ -112,8 +110,6 @@ class Shelf:
     one subject for another.
 
     Args:
-        source: reads them.
-        count: how many there are.
         room: for them, in bytes; None for a share of the memory there is.
     """
 

@@ -124,10 +124,7 @@ def training_view(
     Args:
         image: ``c *grid``.
         labels: class indices, ``*grid``.
-        settings: of the data.
         generator: on the CPU.
-        tissues: of the classes, see :func:`repaint`.
-        stripped: see :func:`repaint`.
     """
     # Nothing is drawn without need, so that runs without synthetic images stay what they were.
     if settings.synthetic_share and draw_chance(generator, settings.synthetic_share):

@@ -32,8 +32,6 @@ def make_source(
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
 
     Args:
-        settings: of the data.
-        root: folder of the data sets.
         tell: is called with a line when cases are left out.
     """
     if settings.kind == "label_maps":
@@ -50,8 +48,6 @@ def labelled_source(
     """Open data of real scans with a test split; arguments as of :func:`make_source`.
 
     Args:
-        settings: of the data.
-        root: folder of the data sets.
         finish: what is done to each subject that is read; it adds the channels of
             ``data.maps`` where the settings ask for any.
 

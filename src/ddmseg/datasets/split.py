@@ -123,7 +123,6 @@ class SplitSource:
     Args:
         cases: of ``train``, ``validation`` and ``test``.
         settings: of the data; ``subjects`` above 0 keeps the first so many of training.
-        finish: what is done to each subject that is read.
         slice_axis: spatial axis that 2-D networks cut across.
         left_out: reason by identifier, of cases that are in no split.
     """
@@ -151,7 +150,6 @@ class SplitSource:
         """Read the subjects of ``train``, ``validation`` or ``test``, one after the other.
 
         Args:
-            split: which of them.
             count: the first so many; None takes all.
         """
         for case in self._cases[split][:count]:
@@ -179,10 +177,6 @@ def fold_cases(
     """Sort the cases of a set with folds into training, validation and test of one fold.
 
     Args:
-        cases: with labels.
-        name: of the set.
-        fold: that is tested.
-        folds: all of them, in order.
         validation: how many cases of the fold after the tested one choose the weights;
             they are the first ones and are not trained on.
 

@@ -33,9 +33,7 @@ class FileGrid:
     """Where the truth was drawn, and the way there from the grid of a network.
 
     Attributes:
-        prepared: how the scan came from one grid to the other.
         labels: class indices of the truth, ``i j k`` of the file.
-        spacing_mm: of the file.
     """
 
     prepared: Prepared
@@ -57,12 +55,9 @@ class Subject:
     """One labelled scan on its own grid, or on that of a network.
 
     Attributes:
-        identifier: unique within its data set.
         image: normalised, ``c i j k``.
         labels: class indices, ``i j k``.
-        spacing_mm: of the grid.
         slice_axis: spatial axis that 2-D networks cut across.
-        channel_seconds: spent on channels that were made of the scan.
         file: the grid of the scan's files, where this is another.
     """
 
@@ -140,9 +135,7 @@ def on_model_grid(
     any of them shows.
 
     Args:
-        identifier: unique within the data set.
         channels: the scans, at least one, on the grid of the labels.
-        labels: the truth, with the ids of the data set.
         classes: class index of each id but 0.
         spacing_mm: voxel edge of the network's grid.
 

@@ -70,7 +70,6 @@ def read_volume(
         path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2.
         volume: which volume of a 4-D file, counted from 0.
         accept_nan: put 0 where voxels are NaN or infinite.
-        max_voxels: largest volume to accept.
 
     Raises:
         ScanError: one line with what is wrong with the file and what to do.
@@ -91,7 +90,6 @@ def read_label_map(
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file.
-        max_voxels: largest volume to accept.
         within: how far from a whole number a value may lie; it is rounded then.
         tell: is told how far, when any was.
 

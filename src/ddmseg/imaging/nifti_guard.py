@@ -122,7 +122,6 @@ def read_raw(
     Args:
         path: plain or gzipped; the first bytes decide, not the name.
         volume: which volume of a 4-D file, counted from 0.
-        max_voxels: largest volume to accept.
         most_ratio: bytes that one byte of a gzipped file may promise; small files may more.
 
     Raises:

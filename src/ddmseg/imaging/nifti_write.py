@@ -39,7 +39,6 @@ def write_label_map(path: str | os.PathLike[str], labels: LabelMap, like: Volume
     Args:
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
         labels: ids on the grid of ``like``.
-        like: the scan, whose header fields are kept.
 
     Raises:
         OutputError: when the file cannot be written.
@@ -76,7 +75,6 @@ def write_map(
     Args:
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
         data: 3-D, or 4-D with the classes last.
-        like: the scan, whose header fields are kept.
         description: what it is; cut to what the notice leaves of the header's 79 characters.
 
     Raises:

@@ -37,7 +37,6 @@ class Cleaning:
     Attributes:
         islands: voxels taken from each FreeSurfer id because they lay apart.
         holes: background voxels filled, by the id that they got.
-        pieces: number of large pieces, of structures in more than one.
         open_holes_ml: volume of each hole too large to be filled, largest first.
         applied: False where the labels were only looked at, and nothing was changed.
     """

@@ -49,9 +49,6 @@ class Prepared:
     Attributes:
         image: normalised intensities in [0, 1.5] on the model grid, axes nearest
             to RAS, zero in the padding.
-        grid: the model grid in space.
-        steps: what was done, in order.
-        input_grid: the scan's own grid.
     """
 
     image: NDArray[np.float32]
@@ -89,7 +86,6 @@ class Prepared:
 
         Args:
             probabilities: axes k i j k on the model grid; class 0 is background.
-            label_ids: the id of each class.
 
         Raises:
             ScanError: when the shape is not that of the model grid.
@@ -162,7 +158,6 @@ def prepare(
         volume: any axis order, spacing and obliquity; turned where that is more than 12 degrees.
         spacing_mm: voxel edge of the model grid, in [0.1, 20].
         multiple: each side of the model grid is a multiple of this.
-        crop_to_head: leave out air and neck.
 
     Raises:
         ScanError: when the scan has no contrast.

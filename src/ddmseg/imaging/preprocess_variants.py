@@ -36,8 +36,6 @@ def prepare_intensities(
     """Return a scan as a network sees it, on its own grid, in [0, 1.5].
 
     Args:
-        data: any units, axes i j k.
-        spacing_mm: of the grid, one number an axis.
         normalisation: one of ``NORMALISATIONS``.
         bias_field: correct slow intensity variation by N4 first (needs SimpleITK). On a
             crop without air the fit sees the brighter half of the tissue alone.

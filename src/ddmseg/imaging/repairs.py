@@ -114,7 +114,6 @@ def fill_empty_slices(
 
     Args:
         data: the scan, ``i j k``; it is left as it is.
-        spacing_mm: of its axes.
 
     Returns:
         The scan, itself when nothing was to do, and a step for each axis with a gap.
@@ -183,7 +182,6 @@ def upright(
 
     Args:
         data: the scan, ``i j k``; it is left as it is.
-        grid: of it.
         spacing_mm: voxel edge of the model grid, which the voxels need not be much finer than.
 
     Returns:

@@ -30,8 +30,6 @@ class Effort(Generic[Result]):
 
     Attributes:
         result: the best result of all rungs, so that climbing never makes it worse.
-        best: the rung it came from.
-        rungs: every rung climbed, in order.
         reason: why it stopped: quality reached, no gain, no time, or ladder at its end.
     """
 
@@ -56,7 +54,6 @@ def climb(
             (higher is better, such as the expected Dice in [0, 1]); None ends the climb,
             but not on the first rung.
         quality: stop when it is reached.
-        budgets: steps of each rung, increasing.
         min_gain: stop when a rung brings less than this over the best before it.
         start: quality of what was there before the first rung, which it too must exceed.
 

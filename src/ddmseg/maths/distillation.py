@@ -56,11 +56,8 @@ def ode_step(x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, *, schedule: Schedu
     """Follow the ODE from t to s with the clean mask held; at s = 0 that mask is returned.
 
     Args:
-        x_t: noisy mask at t.
-        x_0: clean mask.
         t: 0-d, in (0, 1].
         s: 0-d, in [0, t).
-        schedule: noise levels over time.
     """
     if s == 0:
         return x_0
@@ -89,11 +86,6 @@ def _pull(t: Tensor, s: Tensor, schedule: Schedule) -> Tensor:
 
 def two_step_target(first: Tensor, second: Tensor, *, share: float) -> Tensor:
     """Return the clean mask, or the probabilities, that one step takes in place of two.
-
-    Args:
-        first: said at t.
-        second: said at m.
-        share: w, see :func:`first_share`.
 
     Source: Salimans and Ho 2022, algorithm 2.
     """
@@ -152,8 +144,6 @@ def divergence(logits: ClassMap, target: ClassMap, *, temperature: float = 1.0) 
     It is the cross-entropy less the teacher's own entropy, so 0 means that they agree.
 
     Args:
-        logits: of the student.
-        target: probabilities of the teacher, softened already.
         temperature: by which they were, and the student's are here; the loss is multiplied
             by its square, so that the gradient keeps its size.
 

@@ -142,8 +142,6 @@ def evaluate_labels(
     """Score each structure of two label maps.
 
     Args:
-        prediction: label map.
-        truth: label map on the same grid.
         labels: ids to score, one row each, in this order; above 0. None gives no row.
         spacing_mm: voxel spacing along each axis.
         tolerance_mm: how far a surface may be off for surface Dice, at least 0.

@@ -53,12 +53,8 @@ class Sampler(Protocol):
         """Turn noise into a clean mask.
 
         Args:
-            clean: predicts the clean mask; called once for each time.
             x_T: noise at ``times[0]``, any shape and floating dtype.
-            schedule: noise levels over time.
             times: strictly decreasing, in (0, 1].
-            generator: source of fresh noise; unused by deterministic samplers.
-            callback: sees each step.
 
         Returns:
             The last clean mask, of the shape and dtype that ``clean`` returns.

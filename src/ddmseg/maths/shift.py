@@ -56,16 +56,11 @@ class Shift:
     """What one statistic does from reference to window.
 
     Attributes:
-        name: of the statistic.
         kind: ``number``, ``category``, or ``distance`` for the distance of features.
-        n_reference: scans of the reference that have it.
-        n_window: scans of the window that have it.
         ks: Kolmogorov-Smirnov distance in [0, 1]; NaN for categories.
         psi: population stability index, at least 0; NaN for distances.
         psi_limit: what the index stays below in 95% of the deals without shift.
         p: of this statistic by itself, in (0, 1].
-        p_family: the same, corrected for all statistics of the comparison.
-        q: p after Benjamini-Hochberg.
     """
 
     name: str
@@ -98,7 +93,6 @@ def find_shifts(
         features: by name, a row of d numbers a scan, compared by their distance from
             those of the reference; NaN where there are none.
         permutations: B, at least 19; below 1000 p-values are coarse.
-        seed: of the deals.
 
     Returns:
         One entry a statistic that can be tested, in the order given. Left out are those

@@ -53,7 +53,6 @@ def bootstrap_interval(
         values: one number a patient, at least two that are not NaN.
         level: coverage, in (0, 1).
         resamples: bootstrap draws, at least 100.
-        seed: of the draws.
 
     Raises:
         SettingsError: for fewer than two patients or an argument out of its range.

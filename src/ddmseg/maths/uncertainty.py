@@ -33,7 +33,6 @@ def auroc(score: Tensor, positive: Tensor) -> float:
     NaN when either kind is missing.  Every element counts; none is drawn.
 
     Args:
-        score: any shape, such as a discrepancy map.
         positive: True where it should be high, such as wrong voxels; the same shape.
 
     Raises:

@@ -29,9 +29,7 @@ class BaselineSegmenter(nn.Module):
     """A network from image to logits, without diffusion or discrepancy.
 
     Args:
-        name: of the architecture.
         dims: 2 or 3.
-        channels: of the image.
         classes: labels, background included.
         widths: channels, finest level first; UNETR takes the first as its feature size and
             the last as the width of its tokens.

@@ -35,11 +35,8 @@ class BlockEncoder(FeatureEncoder):
 
     Args:
         dims: 2 or 3.
-        channels: of the image.
         classes: labels, background included.
-        widths: channels at half the image grid, at a quarter, ...
         blocks: residual blocks at each of these on the way down; one number for all.
-        embedding: channels of z_I.
     """
 
     stem_stride = 2
@@ -95,10 +92,6 @@ class BlockEncoder(FeatureEncoder):
         """Return the blocks of one item in which any voxel is a structure (``*half grid``).
 
         Slab by slab: the logits of a whole head are never there at once.
-
-        Args:
-            stem: of :meth:`features`.
-            pyramid: of :meth:`features`.
         """
         slabs = []
         for start in range(0, stem.shape[2], SLAB):

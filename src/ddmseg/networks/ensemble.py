@@ -20,9 +20,6 @@ class Choice:
     """What mode ``auto`` weighed before it settled for an answer.
 
     Attributes:
-        enough: expected Dice from which on nothing more is spent.
-        coarse_expected_dice: of the coarse head's answer.
-        drawn: the sets of samples that were tried, in order.
         stopped_because: why no more were.
     """
 
@@ -46,10 +43,8 @@ class Answer:
     """Class probabilities (``1 k *grid``) and what was spent on them.
 
     Attributes:
-        probabilities: of the classes.
         weights: of each sample; empty when only the coarse head answered.
         sample_volumes: expected voxels of each class in each sample (``n k``).
-        steps: of each sample.
         sample_labels: class indices of each sample (``n *grid``).
         step_labels: class indices of the first sample after each of its steps, for who
             wants to watch (``t *mask grid``); None where it was not asked for.
@@ -96,14 +91,8 @@ def sampled_answer(
     Only that mean is kept, so that memory does not grow with the samples.
 
     Args:
-        sampler: of the encoded scan.
-        algorithm: name of the sampler.
-        steps: of each sample.
-        samples: how many.
-        temperature: sigma_D of the weights.
         coarse_share: in [0, 1].
         generator: on the CPU; fixes the samples.
-        progress: gets the fraction done.
         trace: keep what each step of the first sample made of the mask.
         go_on: is asked after each sample but the last whether to draw another; gets how
             many there are.

@@ -19,11 +19,7 @@ from ddmseg.types import ClassMap, Mask
 
 
 class OutputHead(ABC):
-    """Reads what a step says.
-
-    Args:
-        encoding: of the mask.
-    """
+    """Reads what a step says."""
 
     def __init__(self, encoding: MaskEncoding) -> None:
         self.encoding = encoding

@@ -51,10 +51,7 @@ class MaskSampler:
     """Samples masks of one encoded scan; the image side is prepared once.
 
     Args:
-        model: a trained network with diffusion.
         encoding: what its image encoder left.
-        schedule: the schedule it was trained with.
-        guidance: optional.
     """
 
     def __init__(
@@ -99,7 +96,6 @@ class MaskSampler:
             sampler: name in ``maths.samplers.SAMPLERS``.
             steps: evaluations of the denoiser, at least 1.
             generator: on the CPU; fixes the noise.
-            observe: is told of each step.
         """
         p = self.decide(sampler=sampler, steps=steps, generator=generator, observe=observe)
         return p if self.uncertain is None else self.uncertain.probabilities(p)

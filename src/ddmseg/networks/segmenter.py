@@ -40,26 +40,16 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
 
     Args:
         dims: 2 or 3.
-        channels: of the image.
         classes: labels, background included.
         encoder_form: ``voxel``: f^I begins on the image grid; ``block``: it computes on half
             of it alone, and so do f^S and the denoiser.
-        widths: channels of the encoder, its finest grid first.
-        blocks: residual blocks per level.
         level_blocks: the same for each level by itself, of a ``block`` encoder; empty
             takes ``blocks`` for all.
-        fine_blocks: convolutions of the coarse head on the image grid.
-        embedding: channels d of z_I and z_S.
-        mask_width: inner channels of f^S.
-        denoiser_width: inner channels of the denoiser.
         denoiser_form: ``full``, or ``light`` for a mask on half the grid, which costs a
             quarter.
         mask_stride: 1: the mask is noised on the image grid; 2: on half of it.
-        input_scale: b, the size of a clean mask channel.
-        conditioning: how the denoiser learns of the image.
         coarse_prior: whether it starts from the coarse logits.
         target: what the denoiser's output means: the clean mask, or the noise in x_t.
-        diffusion: False leaves the plain network.
         norm_group: channels that share mean and deviation in normalisations; 1 is
             instance normalisation.
     """
@@ -220,11 +210,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Predict the clean mask once.
 
         Args:
-            x_t: noisy mask on the mask's grid.
-            log_snr: of its time, one an item.
-            conditions: of :meth:`conditions`.
-            encoding: of :meth:`encode`, for the discrepancy.
-            estimate: the clean mask as estimated so far, encoded.
             D: of :meth:`seen_discrepancy`; None has it computed.
 
         Returns:
@@ -250,12 +235,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return shares.clamp(SMALLEST_SHARE, 1).log()
 
     def first_estimate(self, conditions: Conditions, like: Mask) -> Mask:
-        """Return the encoded mask to begin with: the coarse head's, or "anything".
-
-        Args:
-            conditions: of :meth:`conditions`.
-            like: a mask of the same shape.
-        """
+        """Return the encoded mask to begin with: the coarse head's, or "anything"."""
         if conditions.prior is not None:
             return self.output_head.estimate(conditions.prior)
         uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
@@ -267,8 +247,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Return logits on the image grid, from the last step's hidden features.
 
         Args:
-            hidden: of :meth:`denoise`.
-            conditions: of :meth:`conditions`.
             voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
         """
         return self._denoiser.fine_logits(hidden, conditions, voxels)
@@ -301,7 +279,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
 
         Args:
             embedding: z_I averaged over the blocks, see ``Encoding.block_features``.
-            labels: class indices.
         """
         mask = block_means(self.mask_encoding.of_labels(labels))
         return discrepancy(embedding, self._segmentation_encoder.block_features(mask))

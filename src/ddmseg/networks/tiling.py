@@ -43,11 +43,9 @@ def encode_tiled(
     An encoder on blocks does not depend on what is in view, and sees the image at once.
 
     Args:
-        model: in eval mode.
         image: one item whose grid is a multiple of ``model.multiple``.
         patch: voxels of the training patches.
         encode: computes f^I of one batch of tiles; None takes the model's own.
-        at_once: tiles in a batch.
     """
     encode = encode or model.encode
     grid = tuple(image.shape[2:])

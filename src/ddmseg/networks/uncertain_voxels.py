@@ -31,11 +31,7 @@ class UncertainVoxels:
 
     @classmethod
     def of(cls, p: ClassMap) -> UncertainVoxels:
-        """Find them.
-
-        Args:
-            p: class probabilities of the coarse head, of one scan.
-        """
+        """Find them."""
         top, labels = p.max(dim=1)
         return cls((top < SURE).flatten().nonzero().flatten(), p, winners(labels, p.shape[1]))
 

@@ -61,9 +61,7 @@ class InflatedStream:
     """A stream of chunks that are asked for when they are needed, and kept.
 
     Args:
-        chunks: of the content.
         limit: bytes that it may hold; set it higher to read on.
-        told: the name of the file in messages.
     """
 
     def __init__(self, chunks: Iterator[bytes], limit: int, told: str) -> None:
@@ -118,12 +116,7 @@ FRAME_COST = 60
 
 @dataclass
 class Effort:
-    """What may still be spent on one folder, archive or file.
-
-    Attributes:
-        told: the name of the input in messages.
-        left: in elements.
-    """
+    """What may still be spent on one folder, archive or file."""
 
     told: str
     left: float = field(default_factory=lambda: ALWAYS_ALLOWED)

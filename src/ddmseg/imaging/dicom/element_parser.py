@@ -52,7 +52,6 @@ class Element(NamedTuple):
     """One element: places are bytes from the start of the stream.
 
     Attributes:
-        tag: group and element as one number.
         vr: value representation; empty when the file does not say.
         start: where it begins.
         value_at: where its value begins.
@@ -80,8 +79,6 @@ class ElementParser:
     """Steps over the elements of one data set.
 
     Args:
-        stream: of the file.
-        told: the name of the file in messages.
         explicit: whether elements say of what kind their value is; where one does not,
             as some writers leave it, it is read as pydicom reads it.
         big_endian: order of the bytes.
@@ -107,10 +104,6 @@ class ElementParser:
         """Yield the elements of the first level up to the pixels, which come last.
 
         The stream may be moved between two of them.
-
-        Args:
-            start: of the first.
-            group: stop before the first element of another group.
 
         Raises:
             ScanError: when there are too many, they are nested too deep, or one is damaged.
@@ -223,10 +216,6 @@ def fragments_end(stream: Stream, start: int) -> int | None:
 
     Only the heads of the pieces are read, and of no more than ``MAX_FRAGMENTS``: pixels in
     more of them end, for what is asked here, behind the last one that was looked at.
-
-    Args:
-        stream: of the data set.
-        start: of the first piece.
     """
     at = start
     for _ in range(MAX_FRAGMENTS + 1):

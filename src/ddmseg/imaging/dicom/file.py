@@ -99,9 +99,7 @@ def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[
     may be a patient's name; so the kind of error is told and no more.
 
     Args:
-        told: the name of the file or series in messages.
         doing: what failed, such as "reading its header".
-        advice: what to do.
 
     Raises:
         ScanError: instead of all that is none of ours, or the system's.
@@ -145,8 +143,6 @@ def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Da
     """Read elements of a header; the rest and the pixels are passed over.
 
     Args:
-        path: of the file.
-        keywords: of the elements to read.
         told: what the file is called in messages; its path when it is left out. Names of
             exported files are often those of patients.
 
@@ -203,10 +199,7 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
     """Read elements of a header and the pixels.
 
     Args:
-        path: of the file.
-        keywords: of the elements to read beside the pixels.
         most: bytes that the pixels, as they are stored, may have.
-        told: as in :func:`read_dataset`.
 
     Returns:
         The elements that are there; without ``PixelData`` when the file ends before it.

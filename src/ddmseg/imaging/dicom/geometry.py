@@ -47,10 +47,6 @@ class Stack:
 def stack_frames(frames: Sequence[Frame], name: str) -> Stack:
     """Return slices as a grid.
 
-    Args:
-        frames: in any order.
-        name: used in messages.
-
     Raises:
         ScanError: when the slices have no place, are not parallel, share a
             place, are uneven or sheared, or are fewer than two.

@@ -29,7 +29,6 @@ class Frame:
     """One slice: where it lies, and how its stored values become intensities.
 
     Attributes:
-        path: of the file, on disk or in a zip archive.
         index: of the slice in the file, counted from 0.
         instance: the number that people call the image by, or None.
         position: centre of the first pixel, LPS mm, or None.
@@ -224,7 +223,6 @@ def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -
     """Return the header of an image file; None for DICOM that holds no image.
 
     Args:
-        path: of the file.
         told: what it is called in messages; its path when it is left out.
         effort: what may be spent on the input that it belongs to; None for no limit.
 

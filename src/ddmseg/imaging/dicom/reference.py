@@ -75,7 +75,6 @@ def check_reference(series: Series, *, placed: bool) -> None:
     """Check that an object can refer to the images of a series, and copy what it takes over.
 
     Args:
-        series: the source.
         placed: whether the object lies in space as the source does.
 
     Raises:

@@ -74,8 +74,6 @@ class CodedStructure:
     """A structure in codes.
 
     Attributes:
-        category: what sort of thing it is.
-        type: what it is.
         side: left or right; None on the midline and where the id names no side.
         region: what it is a part of; None where the type says it all.
     """
@@ -146,14 +144,6 @@ def write_dicom_seg(
     own; every viewer and archive that knows segmentations reads it, so it is the
     default. ``labelmap`` (2024) stores each slice once, with FreeSurfer ids as values
     and segment numbers: some thirty times fewer slices, for software that knows it.
-
-    Args:
-        path: of the new file.
-        labels: on the grid of :func:`ddmseg.imaging.dicom.series.read_series`.
-        series: what they were made from.
-        form: of the object.
-        model: name of the model that drew the labels.
-        weights_sha256: of its weights; kept as the device's serial number.
 
     Raises:
         ScanError: when the labels are empty or on another grid, or when the series

@@ -83,7 +83,6 @@ class Trained:
     """What a model was trained on.
 
     Attributes:
-        name: of the model.
         largest_crop_mm: a scan no wider than this along any axis is like the crops it
             learned from; 0 for a model that learned from whole heads. Such a model takes
             whole heads as well, and finds its part of them.
@@ -106,7 +105,6 @@ class Choice:
     """The series to segment.
 
     Attributes:
-        series: the one.
         why: in a few words, why this one, and what of it the model was not trained on.
         doubtful: whether it was asked for and would not have been chosen, by its
             description.
@@ -158,11 +156,6 @@ def choose_series(
 
     One that is described as a localiser or a computed map is taken only when it was
     asked for.
-
-    Args:
-        found: by :func:`ddmseg.imaging.dicom.series.list_series`.
-        wanted: a series number or a Series Instance UID.
-        model: what it was trained on.
 
     Raises:
         ScanError: when there is none such, or none can be segmented.

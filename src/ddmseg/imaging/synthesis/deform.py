@@ -101,11 +101,7 @@ def draw_matrix(
     """Draw rotation @ shear @ scaling, mirrored left to right when ``flip``.
 
     Args:
-        generator: source of all randomness.
         rotation_deg: largest angle about each axis, in degrees.
-        scaling: largest relative change of size along each axis.
-        shear: largest off-diagonal entry.
-        flip: mirror the first axis.
     """
     device = generator.device
     draws = 2 * torch.rand(9, generator=generator, device=device) - 1

@@ -39,8 +39,6 @@ def draw_lesions(
 
     Args:
         white: white matter, which alone they lie in.
-        ventricle: lateral ventricles, whose walls they favour.
-        generator: source of all randomness.
         spacing_mm: voxel edge.
     """
     room = int(white.sum())

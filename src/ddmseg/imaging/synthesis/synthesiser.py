@@ -53,9 +53,7 @@ class LabelMapSynthesiser:
     Args:
         label_maps: ids of ``generation_labels()`` on 1 mm grids in RAS
             orientation, int16 or wider.
-        settings: what is drawn and how strongly.
         spacing_mm: voxel size of the patches, the same along all axes.
-        patch_shape: three numbers, or two for axial slices.
         labels: FreeSurfer ids of the classes, background first.
 
     Raises:
