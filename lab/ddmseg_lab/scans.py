@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets.case import Case
 from ddmseg.datasets import hippocampus, malc2012
+from ddmseg.datasets.case import Case
 from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from ddmseg.datasets.case import DATA_VARIABLE
-from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.source import LabelledSource
+from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, DdmsegError, ScanError, UsageError
 from ddmseg.evaluation.scores import per_patient

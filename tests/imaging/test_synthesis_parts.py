@@ -24,7 +24,7 @@ from ddmseg.imaging.synthesis.deform import (
     draw_matrix,
     sample_positions,
 )
-from ddmseg.imaging.synthesis.draw import draw_choice, draw_integer, draw_uniform
+from ddmseg.randomness import draw_choice, draw_integer, draw_uniform
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -22,8 +22,8 @@ from ddmseg.datasets.source import Finish, Once, padded, training_view
 from ddmseg.datasets.split import SplitSource, fold_cases
 from ddmseg.datasets.subject import Example, Subject, box_around
 from ddmseg.errors import UsageError
-from ddmseg.imaging.synthesis.draw import draw_integer
 from ddmseg.models.settings import DataSettings
+from ddmseg.randomness import draw_integer
 
 NAME = "ibsr18"
 FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")

@@ -16,10 +16,9 @@ from ddmseg.datasets.split import SplitSource
 from ddmseg.datasets.subject import Example, Subject, without_file
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre
-from ddmseg.imaging.synthesis.draw import draw_chance, draw_integer
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.settings import DataSettings
-from ddmseg.randomness import VALIDATION_SEED, seeded
+from ddmseg.randomness import VALIDATION_SEED, draw_chance, draw_integer, seeded
 
 SHARE_OF_STRUCTURES = 0.5
 """Of patches that lie about a voxel of a structure, each structure as often as any other."""

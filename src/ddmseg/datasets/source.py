@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 from ddmseg.datasets.subject import Example, Subject
 from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS
-from ddmseg.imaging.synthesis.draw import draw_chance
 from ddmseg.imaging.synthesis.regions import repaint
 from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import DataSettings
+from ddmseg.randomness import draw_chance
 
 Made = TypeVar("Made")
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmseg.imaging.synthesis.draw import Range, draw_uniform
+from ddmseg.randomness import Range, draw_uniform
 
 FAMILIES = ("t1", "t2", "flair", "any")
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import generation_labels
-from ddmseg.imaging.synthesis.draw import draw_uniform
+from ddmseg.randomness import draw_uniform
 
 CSF = 24
 RIM = 1

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmseg.imaging.synthesis.artefacts import blur, smooth_field
-from ddmseg.imaging.synthesis.draw import draw_uniform
+from ddmseg.randomness import draw_uniform
 
 VOLUME_ML = (0.05, 60.0)
 """Range of the load, drawn evenly in its logarithm."""

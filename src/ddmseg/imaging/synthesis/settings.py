@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ddmseg.errors import SettingsError
-from ddmseg.imaging.synthesis.draw import Range
+from ddmseg.randomness import Range
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from ddmseg.imaging.synthesis.deform import (
     draw_matrix,
     sample_positions,
 )
-from ddmseg.imaging.synthesis.draw import draw_chance, draw_choice, draw_integer, draw_uniform
 from ddmseg.imaging.synthesis.lesions import control_points, draw_lesions
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
+from ddmseg.randomness import draw_chance, draw_choice, draw_integer, draw_uniform
 
 WHITE_MATTER = (2, 41)
 LATERAL_VENTRICLES = (4, 43)
