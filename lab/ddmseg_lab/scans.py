@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case, hippocampus, malc2012, split_cases
+from ddmseg.datasets import hippocampus, malc2012
+from ddmseg.datasets.case import Case
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.maths.metrics import dice
-from ddmseg.maths.uncertainty import expected_calibration_error
+from ddmseg_lab.statistics import expected_calibration_error
 
 Ids = NDArray[np.integer[Any]]
 """FreeSurfer ids on the grid of a file."""

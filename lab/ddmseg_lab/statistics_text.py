@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.evaluation.scores import LEVEL
-from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval, compare_to
+from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
 from ddmseg_lab.page import NO_FIGURE, p_value
+from ddmseg_lab.statistics import compare_to
 from ddmseg_lab.table import SUBJECT, Cell, Rows
 
 ALPHA = 0.05

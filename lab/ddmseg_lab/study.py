@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from ddmseg.datasets.case import DATA_VARIABLE
+from ddmseg.datasets.source import LabelledSource
 from ddmseg.datasets.sources import labelled_source
-from ddmseg.datasets.subject import LabelledSource, Subject
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, DdmsegError, ScanError, UsageError
 from ddmseg.evaluation.scores import per_patient
 from ddmseg.inference.memory.allocator import keep_freed_memory

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.maths.statistics import bootstrap_interval, pearson, wilcoxon
+from ddmseg.maths.statistics import bootstrap_interval
 from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.statistics import pearson, wilcoxon
 from ddmseg_lab.statistics_text import (
     group_interval,
     mean_by_group,

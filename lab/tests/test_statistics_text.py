@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddmseg.maths.statistics import bootstrap_interval, holm
+from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab.statistics import holm
 from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,

@@ -106,8 +106,8 @@ def test_a_trace_has_a_frame_for_each_sample_and_step(segment, scan, tmp_path) -
 
 
 def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> None:
-    def empty(labels, *, voxel_ml, one_body):
-        assert not one_body  # of which the card says nothing
+    def empty(labels, *, voxel_ml, single_component):
+        assert not single_component  # of which the card says nothing
         islands = {41: int((labels > 0).sum())}
         return np.zeros_like(labels), Cleaning(islands, pieces={41: 2}, open_holes_ml=(7.0,))
 

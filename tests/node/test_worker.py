@@ -15,7 +15,7 @@ from pydicom.tag import BaseTag, tag_in_exception
 
 from ddmseg import atomic
 from ddmseg.errors import OutputError
-from ddmseg.imaging.dicom.choice import Trained
+from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.node import jobs, worker
 from ddmseg.node.worker import StopError
 from dicom_files import PATIENT, STUDY, save, scan, slice_datasets
@@ -177,7 +177,7 @@ def test_the_series_is_chosen_for_the_model(tmp_path) -> None:
             dataset.SeriesNumber, dataset.SeriesDescription = number, description
         save(datasets)
     for t1_alone, number in ((True, 1), (False, 2)):
-        chosen = worker._choose(tmp_path, Trained("toy", thickest_mm=35.0, t1_alone=t1_alone))
+        chosen = worker._choose(tmp_path, Trained("toy", max_slice_mm=35.0, t1_alone=t1_alone))
         assert (chosen.number, chosen.description) == (number, "")
 
 

@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddmseg.datasets.subject import Subject, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
 from ddmseg.models.card import without_retired

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from ddmseg.datasets.source import LabelledSource, Once
 from ddmseg.datasets.sources import labelled_source
-from ddmseg.datasets.subject import LabelledSource, Once, Subject
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import UsageError
 from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.datasets.subject import Subject, box_around, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject, box_around
 from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.case_scores import Score
 from ddmseg.maths.schedule import make_schedule

@@ -11,9 +11,9 @@ from pathlib import Path
 from ddmseg.errors import UsageError
 from ddmseg.evaluation.scores import MEAN, Summary, per_patient, summarise
 from ddmseg.maths.case_scores import Score
-from ddmseg.maths.statistics import PairedTest, compare_to
 from ddmseg_lab.comparison.plan import TableSettings
 from ddmseg_lab.comparison.record import Record, read_record
+from ddmseg_lab.statistics import PairedTest, compare_to
 
 MOST_COLUMNS = 12
 """Structures that get a column each; of more, ``scores.tsv`` has the scores."""

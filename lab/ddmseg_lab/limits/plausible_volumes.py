@@ -16,7 +16,7 @@ import numpy as np
 
 from ddmseg.atomic import atomic_write
 from ddmseg.datasets import hippocampus, label_maps
-from ddmseg.datasets.split_tables import split_cases
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.labels import (
     ANATOMY_LABELS,
     HIPPOCAMPUS_LABELS,

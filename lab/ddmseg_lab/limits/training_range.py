@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddmseg.datasets import malc2012, split_cases
+from ddmseg.datasets import malc2012
 from ddmseg.datasets.hippocampus import HippocampusSource
-from ddmseg.datasets.source import Example
+from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.subject import padded
+from ddmseg.datasets.split import split_cases
+from ddmseg.datasets.subject import Example
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.inference.options import SegmentOptions, as_volume
 from ddmseg.inference.restoring import profile_of

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ddmseg.datasets import malc2012, split_cases
+from ddmseg.datasets import malc2012
 from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.split import split_cases
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import Settings

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from ddmseg.datasets import hippocampus, split_cases
+from ddmseg.datasets import hippocampus
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.inference.scan_encoding import crop_encoding, foreground_box

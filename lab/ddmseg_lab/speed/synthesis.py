@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Generator
 
-from ddmseg.datasets.source import Example, Source
+from ddmseg.datasets.source import Source
 from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.subject import Example
 from ddmseg.models.settings import Settings, read_settings
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.inference.segmenter import Segmenter

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from ddmseg.errors import MissingExtraError, SettingsError, did_you_mean
-from ddmseg.imaging.synthesis.draw import draw_integer, draw_uniform
+from ddmseg.randomness import draw_integer, draw_uniform
 
 Image3D = Float[Tensor, "c i j k"]
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.maths.statistics import Interval, pearson
-from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
+from ddmseg.maths.statistics import Interval
+from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED
 from ddmseg_lab.page import table
+from ddmseg_lab.statistics import expected_calibration_error, pearson
 from ddmseg_lab.statistics_text import (
     SIGMA_D,
     against_words,

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ddmseg.datasets import Case, hippocampus
+from ddmseg.datasets import hippocampus
+from ddmseg.datasets.case import Case
 from ddmseg.errors import UsageError
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddmseg.datasets import Case, malc2012
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.case import Case
 from ddmseg.datasets.hippocampus import read_example
+from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.subject import padded
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
-from ddmseg.maths.statistics import pearson
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
@@ -49,6 +49,7 @@ from ddmseg_lab.page import (
     with_interval,
 )
 from ddmseg_lab.scans import CROPS, HEADS
+from ddmseg_lab.statistics import pearson
 from ddmseg_lab.statistics_text import (
     Pairs,
     group_interval,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare

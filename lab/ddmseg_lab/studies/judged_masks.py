@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import Expectation, expectation
-from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
+from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.image_encoder import Encoding
@@ -22,6 +22,7 @@ from ddmseg.quality.volumes import Measured, structures
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt
+from ddmseg_lab.statistics import expected_calibration_error
 
 if TYPE_CHECKING:
     pass

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.intensity import normalise
-from ddmseg.imaging.steps import FillSlices
+from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
+from ddmseg.imaging.transforms import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.assessment import judge

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.nifti_write import write_map

@@ -14,18 +14,17 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.maths.statistics import Interval
-from ddmseg.maths.uncertainty import (
-    auroc,
-    entropy,
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg.quality.volumes import Measured, structures
+from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
+from ddmseg_lab.page import table
+from ddmseg_lab.statistics import (
     expected_calibration_error,
     generalised_energy_distance,
     mutual_information,
     pairwise_disagreement,
     risk_coverage,
 )
-from ddmseg.quality.volumes import Measured, structures
-from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
-from ddmseg_lab.page import table
 from ddmseg_lab.statistics_text import (
     against_words,
     compare,

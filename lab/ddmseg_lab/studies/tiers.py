@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.inference.sampled_region import SampledRegion
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.adaptive import BUDGETS

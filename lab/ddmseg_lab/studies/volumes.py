@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ddmseg.datasets.label_maps import list_cases, read_label_map
-from ddmseg.datasets.split_tables import split_cases
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 from ddmseg.inference.scan_encoding import encode_brain

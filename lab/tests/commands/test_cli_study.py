@@ -86,7 +86,7 @@ def test_refusals(run, words, message):
 
 
 def test_a_subject_that_fails_is_a_line_and_code_1(run, tmp_path):
-    from ddmseg.datasets.split_tables import read_split
+    from ddmseg.datasets.split import read_split
 
     assert run("temperature", "--cases", 1).code == 0
     names = sorted(name for name, where in read_split("hippocampus").items() if where == "test")

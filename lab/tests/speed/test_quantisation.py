@@ -15,7 +15,6 @@ from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.engines.agreement import check_image
 from ddmseg.inference.engines.engine import TorchEngine
-from ddmseg.maths.uncertainty import expected_calibration_error
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
@@ -27,6 +26,7 @@ from ddmseg_lab.speed.quantisation_scores import (
     find_scan,
     truth_of,
 )
+from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg_lab.table import RawTable
 from installed import need
 from toys import tiny_model

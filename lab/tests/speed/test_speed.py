@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.imaging.volume import Volume
 from ddmseg_lab.speed import segment, synthesis
 from ddmseg_lab.study import data_at_hand, describe_machine

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.datasets.subject import Subject, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.checkpoint import Card, save_weights

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.models.checkpoint import Card

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.errors import UsageError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS, protocol_map, remap
 from ddmseg.models.checkpoint import Card, load_weights, save_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg_lab.scans import HEADS
 from ddmseg_lab.studies import tiers as bench

@@ -20,8 +20,8 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.source_file import check_source
 
 if TYPE_CHECKING:
-    from ddmseg.imaging.dicom.choice import Trained
     from ddmseg.imaging.dicom.series import Series
+    from ddmseg.imaging.dicom.series_selection import Trained
 
 BIDS_CONTRAST = "_T1w"
 
@@ -116,8 +116,8 @@ def series_lines(path: Path) -> Iterator[str]:
     Raises:
         ScanError: when the input holds no DICOM image or cannot be read.
     """
-    from ddmseg.imaging.dicom.choice import describe_series
     from ddmseg.imaging.dicom.series import list_series
+    from ddmseg.imaging.dicom.series_selection import describe_series
 
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
@@ -173,8 +173,8 @@ def _dicom_scan(
     path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
 ) -> Scan:
     """The series that was asked for, or that fits best."""
-    from ddmseg.imaging.dicom.choice import ANY_MODEL, choose_series, describe_series
     from ddmseg.imaging.dicom.series import check_series, list_series, passed_over_files
+    from ddmseg.imaging.dicom.series_selection import ANY_MODEL, choose_series, describe_series
 
     listed = list_series(path)
     if len(listed) > 1:

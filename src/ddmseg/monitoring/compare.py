@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.maths.reference_distance import reference_distances
 from ddmseg.maths.shift import (
     SMALLEST_REFERENCE,
     SMALLEST_WINDOW,
     Shift,
     change_point,
     find_shifts,
+    reference_distances,
     shifted,
 )
 from ddmseg.monitoring.columns import CATEGORIES, DISTANCE, FEATURE, NUMBERS, VOLUME, Line

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, QualityError, ScanError
-from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
 from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
+from ddmseg.imaging.dicom.series_selection import ANY_MODEL, Trained, choose_series
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.models.json_reader import read_json
 from ddmseg.monitoring.recorder import Recorder

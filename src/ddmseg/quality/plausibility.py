@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.labels import count_voxels, mirror_index, protocol_rows, structure
 from ddmseg.imaging.postprocess import Cleaning
-from ddmseg.imaging.steps import FillSlices, Step, Turn
-from ddmseg.imaging.upright import OBLIQUE_DEGREES, SHEAR_DEGREES
+from ddmseg.imaging.repairs import OBLIQUE_DEGREES, SHEAR_DEGREES
+from ddmseg.imaging.transforms import FillSlices, Step, Turn
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.card import thickest_mm
 from ddmseg.models.checkpoint import Card

@@ -158,5 +158,5 @@ def test_calibration_images_of_the_hippocampus_are_both_sides() -> None:
 
 def test_a_model_without_calibration_images_is_refused() -> None:
     model = tiny_model(dims=2, classes=2)
-    with pytest.raises(UsageError, match=r"int8: a model of 1 contrasts in 2-D.*use fp32"):
+    with pytest.raises(UsageError, match=r"int8: a model of 1 channels in 2-D.*use fp32"):
         calibration_images(model, card_of(DataSettings()))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.datasets.subject import LabelledSource, Subject
+from ddmseg.datasets.source import LabelledSource
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import TrainingError
 from ddmseg.imaging.nifti import read_label_map, write_label_map, write_map
 from ddmseg.imaging.volume import LabelMap, Volume

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.evaluation.evaluate import check_same_grid
 from ddmseg.imaging.nifti import read_label_map

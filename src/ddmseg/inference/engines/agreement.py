@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.inference.engines.graph import contrasts
+from ddmseg.inference.engines.graph import channels
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.types import Image
@@ -78,9 +78,9 @@ def check_image(model: DiscrepancyDiffusionSegmenter) -> Image:
     """Return a small image with large and small structure, always the same for a model."""
     sides = tuple(4 * model.multiple for _ in range(model.dims))
     generator = Generator().manual_seed(0)
-    channels = contrasts(model)
-    coarse = torch.randn(1, channels, *(n // 4 for n in sides), generator=generator)
-    fine = torch.randn(1, channels, *sides, generator=generator)
+    count = channels(model)
+    coarse = torch.randn(1, count, *(n // 4 for n in sides), generator=generator)
+    fine = torch.randn(1, count, *sides, generator=generator)
     return F.interpolate(coarse, size=sides) + 0.1 * fine
 
 

@@ -12,7 +12,7 @@ from ddmseg.imaging.source_file import file_sha256
 from ddmseg.inference.engines.agreement import Agreement
 from ddmseg.inference.engines.catalogue import KINDS, Precision
 from ddmseg.inference.engines.engine import check_graph, make_graph
-from ddmseg.inference.engines.graph import INPUT, contrasts
+from ddmseg.inference.engines.graph import INPUT, channels
 from ddmseg.inference.engines.graph_cache import GraphCache, graphs_folder
 from ddmseg.inference.engines.runtimes import import_openvino
 from ddmseg.inference.receipt import NOTICE
@@ -84,7 +84,7 @@ def facts(
         "input": {
             "name": INPUT,
             "axes": ["batch", "contrast", *"ijk"[: model.dims]],
-            "shape": ["any", contrasts(model), *grid],
+            "shape": ["any", channels(model), *grid],
             "orientation": "RAS",
             "spacing_mm": card.settings["data"]["spacing_mm"],
             "intensities": "low to 0, high to 1, cut to [0, 1.5]; low is the 0.5th percentile of "
@@ -104,7 +104,7 @@ def facts(
 
 
 def _tile_shape(model: DiscrepancyDiffusionSegmenter, card: Card) -> list[int]:
-    return [1, contrasts(model), *card.settings["data"]["patch"]]
+    return [1, channels(model), *card.settings["data"]["patch"]]
 
 
 def _write_openvino(graph: bytes, shape: list[int], xml: Path, weights: Path) -> None:

@@ -33,7 +33,7 @@ def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
         UsageError: when the network cannot be written as a graph.
     """
     form = EngineForm(model.image_encoder, model.dims)
-    shape = (2, contrasts(model), *(model.multiple * (2 + axis) for axis in range(model.dims)))
+    shape = (2, channels(model), *(model.multiple * (2 + axis) for axis in range(model.dims)))
     batch = torch.export.Dim("batch")
     sides = {
         2 + axis: model.multiple * torch.export.Dim(f"side{axis}", min=1)
@@ -63,9 +63,9 @@ def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
     return data
 
 
-def contrasts(model: DiscrepancyDiffusionSegmenter) -> int:
+def channels(model: DiscrepancyDiffusionSegmenter) -> int:
     """Return how many channels an image of this model has."""
-    return model.image_encoder.contrasts
+    return model.image_encoder.channels
 
 
 def graph_key(model: DiscrepancyDiffusionSegmenter, precision: str) -> str:

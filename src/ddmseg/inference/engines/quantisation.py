@@ -25,7 +25,7 @@ from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
-from ddmseg.inference.engines.graph import contrasts
+from ddmseg.inference.engines.graph import channels
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.engine_form import EngineForm
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -56,9 +56,9 @@ def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list
     Raises:
         UsageError: for a model that the demo scan is no example of.
     """
-    if model.dims != 3 or contrasts(model) != 1:
+    if model.dims != 3 or channels(model) != 1:
         raise UsageError(
-            f"int8: a model of {contrasts(model)} contrasts in {model.dims}-D; the calibration "
+            f"int8: a model of {channels(model)} channels in {model.dims}-D; the calibration "
             "scan has one contrast in 3-D: use fp32"
         )
     demo = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.choice import Trained, choose_series, describe_series
 from ddmseg.imaging.dicom.series import Series, list_series, refusal
+from ddmseg.imaging.dicom.series_selection import Trained, choose_series, describe_series
 from dicom_files import affine_of, save, scan, slice_datasets
 
 HEAD = ((4, 5, 6), (45.0, 40.0, 30.0))  # voxels and mm: 180 mm along each axis
@@ -100,8 +100,8 @@ def test_the_choice_is_explained(tmp_path: Path) -> None:
     assert choose_series([only]).why.endswith("45 x 40 x 30 mm; the only one, for the models")
 
 
-ANATOMY = Trained("anatomy", thickest_mm=35.0)
-HIPPOCAMPUS = Trained("hippocampus", largest_crop_mm=60.0, thickest_mm=35.0, t1_alone=True)
+ANATOMY = Trained("anatomy", max_slice_mm=35.0)
+HIPPOCAMPUS = Trained("hippocampus", largest_crop_mm=60.0, max_slice_mm=35.0, t1_alone=True)
 SLICES = {"MRAcquisitionType": "2D"}
 FINE = ((5, 5, 5), (30.0, 30.0, 30.0))
 CROP = ((4, 5, 6), (10.0, 9.0, 8.0))

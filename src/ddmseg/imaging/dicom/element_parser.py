@@ -52,7 +52,6 @@ class Element(NamedTuple):
     """One element: places are bytes from the start of the stream.
 
     Attributes:
-        tag: group and element as one number.
         vr: value representation; empty when the file does not say.
         start: where it begins.
         value_at: where its value begins.
@@ -76,12 +75,10 @@ class _Level(Enum):
     FRAGMENTS = 2
 
 
-class Walker:
+class ElementParser:
     """Steps over the elements of one data set.
 
     Args:
-        stream: of the file.
-        told: the name of the file in messages.
         explicit: whether elements say of what kind their value is; where one does not,
             as some writers leave it, it is read as pydicom reads it.
         big_endian: order of the bytes.
@@ -108,10 +105,6 @@ class Walker:
 
         The stream may be moved between two of them.
 
-        Args:
-            start: of the first.
-            group: stop before the first element of another group.
-
         Raises:
             ScanError: when there are too many, they are nested too deep, or one is damaged.
         """
@@ -121,7 +114,7 @@ class Walker:
                 return
             at = element.end
             if element.length == UNDEFINED and element.tag not in _PIXELS:
-                at = self._walk(element)
+                at = self._step_over(element)
                 element = element._replace(end=at)
             yield element
             if element.tag in _PIXELS:
@@ -140,7 +133,7 @@ class Walker:
             return True
         sequence = self._is_sequence(element)
         if sequence:
-            self._walk(element)
+            self._step_over(element)
         return sequence
 
     def _head(self, at: int) -> Element | None:
@@ -167,7 +160,7 @@ class Walker:
         end = value_at if length == UNDEFINED else value_at + length
         return Element(tag, vr, at, value_at, length, end)
 
-    def _walk(self, sequence: Element) -> int:
+    def _step_over(self, sequence: Element) -> int:
         """Step over what a sequence holds; return where it ends."""
         at = sequence.value_at
         levels = [self._inside(sequence)]
@@ -223,10 +216,6 @@ def fragments_end(stream: Stream, start: int) -> int | None:
 
     Only the heads of the pieces are read, and of no more than ``MAX_FRAGMENTS``: pixels in
     more of them end, for what is asked here, behind the last one that was looked at.
-
-    Args:
-        stream: of the data set.
-        start: of the first piece.
     """
     at = start
     for _ in range(MAX_FRAGMENTS + 1):

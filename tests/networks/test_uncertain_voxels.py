@@ -12,7 +12,7 @@ from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.undecided import SURE, Undecided
+from ddmseg.networks.uncertain_voxels import SURE, UncertainVoxels
 from toys import tiny_model
 
 GRID = (8, 8, 16)
@@ -61,7 +61,7 @@ def answer(sampler: MaskSampler):
 def test_samples_decide_where_the_coarse_head_is_not_sure(model, encoding) -> None:
     sampler = sampler_of(model, encoding)
     top = encoding.coarse_logits.softmax(1).amax(1).flatten()
-    assert torch.equal(sampler.undecided.voxels, (top < SURE).nonzero().flatten())
+    assert torch.equal(sampler.uncertain.voxels, (top < SURE).nonzero().flatten())
     p = sampler(steps=STEPS, generator=seed())
     coarse = encoding.coarse_logits.softmax(1)
     torch.testing.assert_close(p[:, :, :4], coarse[:, :, :4])
@@ -71,7 +71,7 @@ def test_samples_decide_where_the_coarse_head_is_not_sure(model, encoding) -> No
 @torch.no_grad()
 def test_what_they_decide_is_what_they_would_have_decided(model, encoding, monkeypatch) -> None:
     """Everywhere decided, the same noise gives the same at the voxels in doubt."""
-    there = sampler_of(model, encoding).undecided
+    there = sampler_of(model, encoding).uncertain
     some = sampler_of(model, encoding).decide(steps=STEPS, generator=seed())
     joined = answer(sampler_of(model, encoding))
     monkeypatch.setattr(model.denoiser, "trusts_coarse_head", False)
@@ -97,12 +97,12 @@ def test_of_a_sample_all_is_told_on_the_whole_grid(model, encoding) -> None:
 
 @pytest.mark.parametrize("kind", ["energy", "classifier", "classifier_free"])
 def test_guidance_may_lead_anywhere(model, encoding, kind) -> None:
-    assert sampler_of(model, encoding, guidance=Guidance(kind)).undecided is None
+    assert sampler_of(model, encoding, guidance=Guidance(kind)).uncertain is None
 
 
 def test_the_full_form_decides_every_voxel(encoding) -> None:
     full = tiny_model(dims=3, classes=CLASSES, mask_stride=2).eval()
-    assert sampler_of(full, encoding).undecided is None
+    assert sampler_of(full, encoding).uncertain is None
 
 
 def test_without_a_prior_there_is_nobody_to_trust() -> None:
@@ -111,7 +111,7 @@ def test_without_a_prior_there_is_nobody_to_trust() -> None:
     ).eval()
     with torch.no_grad():
         encoding = alone.encode(torch.randn(1, 1, *GRID, generator=seed()))
-        assert sampler_of(alone, encoding).undecided is None
+        assert sampler_of(alone, encoding).uncertain is None
 
 
 def test_nobody_needs_to_be_in_doubt(encoding, model) -> None:
@@ -159,7 +159,7 @@ def test_the_blind_branch_leaves_no_D_behind(model, encoding, monkeypatch) -> No
 
 def test_undecided_voxels_are_put_where_they_were_taken_from() -> None:
     logits = torch.randn(1, CLASSES, *GRID, generator=seed(3)) * 3
-    there = Undecided.of(logits.softmax(1))
+    there = UncertainVoxels.of(logits.softmax(1))
     assert 0 < len(there.voxels) < torch.tensor(GRID).prod()
     torch.testing.assert_close(there.probabilities(there.of_coarse), logits.softmax(1))
     assert torch.equal(there.whole_labels(there.of_coarse.argmax(1)), there.labels)

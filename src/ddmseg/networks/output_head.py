@@ -18,12 +18,8 @@ from ddmseg.networks.blocks import class_probabilities
 from ddmseg.types import ClassMap, Mask
 
 
-class Readout(ABC):
-    """Reads what a step says.
-
-    Args:
-        encoding: of the mask.
-    """
+class OutputHead(ABC):
+    """Reads what a step says."""
 
     def __init__(self, encoding: MaskEncoding) -> None:
         self.encoding = encoding
@@ -53,7 +49,7 @@ class Readout(ABC):
         """Return the expected mask, encoded, from probabilities of the choices."""
 
 
-class ClassReadout(Readout):
+class ClassOutput(OutputHead):
     """Logits of the classes (``b k *mask grid``)."""
 
     def estimate(self, said: Tensor) -> Mask:
@@ -81,7 +77,7 @@ class ClassReadout(Readout):
         return self.encoding.of_probabilities(probabilities)
 
 
-class CodeReadout(Readout):
+class CodeOutput(OutputHead):
     """Logits of the code's bits (``b m *mask grid``), each decided by itself."""
 
     def estimate(self, said: Tensor) -> Mask:

@@ -4,6 +4,12 @@ An export holds localisers, maps and several contrasts. What can be read at all,
 not described as a localiser or a map, is ranked by how near it is to what the model was
 trained on: MR, as scanned, as much of the head, T1-like, slices no thicker, in 3-D, without
 contrast agent, in fine voxels.
+
+Localisers of some scanners are ORIGINAL images like all others, and maps that an examiner's
+workstation computed are DERIVED and no more. People write what they like in a description, so it
+refuses no series that somebody asked for; it keeps such a series from being chosen.
+
+Source: DICOM PS3.3, C.7.3.1 (Series Description is free text), C.7.6.1.1.2 (Image Type).
 """
 
 from __future__ import annotations
@@ -14,9 +20,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.description import described_as
 from ddmseg.imaging.dicom.geometry import stack_frames
 from ddmseg.imaging.dicom.series import Series, refusal
+
+_LOCALISER = r"(?:locali[sz]er|(?:aa)?scout|survey|loc)s?\d*"
+_MAP = "|".join(
+    (
+        r"e?adc|apparent diffusion(?: coefficients?)?|fractional anisotropy|tracew",
+        r"(?:t1|t2|t2 ?star|r1|r2|r2 ?star|b0|b1|fa|md|cbf|cbv|mtt|ttp|tmax|phase|field) ?maps?",
+        r"subtract(?:ion|ed)|m(?:in ?)?ips?",
+    )
+)
+_DERIVED_MAP = r"trace|fa|md|cbf|cbv|mtt|ttp|tmax|sub"
+"""Words that name a map where the images are derived, and mean other things elsewhere."""
+
+
+def _whole(words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])")
+
+
+_DESCRIBED = (
+    ("a localiser", _whole(_LOCALISER), False),
+    ("a computed map", _whole(_MAP), False),
+    ("a computed map", _whole(_DERIVED_MAP), True),
+)
+
+
+def described_as(series: Series) -> str | None:
+    """Return what a series is called that is no scan to be segmented; None for others.
+
+    Such as ``described as a localiser ('scout')``: of the description only the word
+    that was understood is told. A real part alone is one too: that of an inversion
+    recovery is a scan, most others are not.
+    """
+    if all(frame.part == "real" for frame in series.frames) and series.frames:
+        return "the real part of a complex image, not its magnitude"
+    words = re.sub(r"[^a-z0-9]+", " ", series.description.lower())
+    derived = any("DERIVED" in header.image_type for header in series.headers)
+    for kind, pattern, of_derived in _DESCRIBED:
+        found = pattern.search(words)
+        if found is not None and (derived or not of_derived):
+            return f"described as {kind} ('{found[0]}')"
+    return None
+
 
 HEAD_MM = 120.0
 """Least extent, along each axis, of a scan that shows a whole head."""
@@ -37,17 +83,16 @@ class Trained:
     """What a model was trained on.
 
     Attributes:
-        name: of the model.
         largest_crop_mm: a scan no wider than this along any axis is like the crops it
             learned from; 0 for a model that learned from whole heads. Such a model takes
             whole heads as well, and finds its part of them.
-        thickest_mm: longest voxel edge that it accepts.
+        max_slice_mm: longest voxel edge that it accepts.
         t1_alone: whether it saw T1 images and no others.
     """
 
     name: str
     largest_crop_mm: float = 0.0
-    thickest_mm: float = math.inf
+    max_slice_mm: float = math.inf
     t1_alone: bool = False
 
 
@@ -60,7 +105,6 @@ class Choice:
     """The series to segment.
 
     Attributes:
-        series: the one.
         why: in a few words, why this one, and what of it the model was not trained on.
         doubtful: whether it was asked for and would not have been chosen, by its
             description.
@@ -91,7 +135,7 @@ class _Traits:
     def rank(self, model: Trained) -> tuple[float, ...]:
         """Larger is better."""
         covers = self.whole_head or self.is_crop(model)
-        thin = self.coarsest_mm <= model.thickest_mm
+        thin = self.coarsest_mm <= model.max_slice_mm
         # who saw T1 alone is lost in another contrast; who saw them all is in thick slices
         known = (self.t1, thin) if model.t1_alone else (thin, self.t1)
         return (
@@ -112,11 +156,6 @@ def choose_series(
 
     One that is described as a localiser or a computed map is taken only when it was
     asked for.
-
-    Args:
-        found: by :func:`ddmseg.imaging.dicom.series.list_series`.
-        wanted: a series number or a Series Instance UID.
-        model: what it was trained on.
 
     Raises:
         ScanError: when there is none such, or none can be segmented.
@@ -254,6 +293,6 @@ def _beyond(traits: _Traits, model: Trained) -> str:
     if not (traits.whole_head or traits.is_crop(model)):
         crops = f" and crops to {model.largest_crop_mm:g} mm" if model.largest_crop_mm else ""
         told.append(f"whole heads{crops}")
-    if traits.coarsest_mm > model.thickest_mm:
-        told.append(f"voxels to {model.thickest_mm:g} mm")
+    if traits.coarsest_mm > model.max_slice_mm:
+        told.append(f"voxels to {model.max_slice_mm:g} mm")
     return f"; but {model.name} learned from {', '.join(told)}" if told else ""

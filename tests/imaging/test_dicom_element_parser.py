@@ -15,8 +15,8 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import walk as dicom_walk
-from ddmseg.imaging.dicom.walk import UNDEFINED, Element, Walker
+from ddmseg.imaging.dicom import element_parser as dicom_walk
+from ddmseg.imaging.dicom.element_parser import UNDEFINED, Element, ElementParser
 
 VALUES = {
     "SeriesDescription": st.text("abc ", max_size=9),
@@ -53,7 +53,9 @@ def stored(dataset: Dataset, encoding: Encoding) -> bytes:
 
 
 def walked(raw: bytes, encoding: Encoding = (False, True)) -> list[Element]:
-    walker = Walker(io.BytesIO(raw), "it", explicit=not encoding[0], big_endian=not encoding[1])
+    walker = ElementParser(
+        io.BytesIO(raw), "it", explicit=not encoding[0], big_endian=not encoding[1]
+    )
     found = list(walker.elements(0))
     for element in found:
         walker.look_into(element)
@@ -133,5 +135,5 @@ def test_damage(raw: bytes, told: str) -> None:
 
 def test_a_group_can_be_the_last() -> None:
     raw = b"\x02\0\x10\0UI\x02\x001\0" + b"\x08\0\x05\0CS\0\0"
-    walker: Any = Walker(io.BytesIO(raw), "it", explicit=True)
+    walker: Any = ElementParser(io.BytesIO(raw), "it", explicit=True)
     assert [element.tag for element in walker.elements(0, group=2)] == [0x00020010]

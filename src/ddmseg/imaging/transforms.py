@@ -1,6 +1,6 @@
 """What was done to a scan, step by step, and how each step is undone.
 
-A step that moves voxels has ``undo``: the map from an index after the step to
+A step that moves voxels has ``inverse``: the map from an index after the step to
 the index before it. Those maps compose, so a whole chain is undone at once.
 """
 
@@ -44,7 +44,7 @@ class Reorient(_Record):
     flips: tuple[bool, bool, bool]
 
     @property
-    def undo(self) -> IndexMap:
+    def inverse(self) -> IndexMap:
         """Map from an index after this step to the index before it."""
         scale = [-1.0 if flip else 1.0 for flip in self.flips]
         offset = [n - 1 if flip else 0 for flip, n in zip(self.flips, self.shape, strict=True)]
@@ -65,7 +65,7 @@ class Crop(_Record):
     start: Shape3
 
     @property
-    def undo(self) -> IndexMap:
+    def inverse(self) -> IndexMap:
         """Map from an index after this step to the index before it."""
         return IndexMap((0, 1, 2), (1.0, 1.0, 1.0), triple(self.start))
 
@@ -80,7 +80,7 @@ class Resample(_Record):
     offset: Triple
 
     @property
-    def undo(self) -> IndexMap:
+    def inverse(self) -> IndexMap:
         """Map from an index after this step to the index before it."""
         return IndexMap((0, 1, 2), self.ratio, self.offset)
 
@@ -94,7 +94,7 @@ class Pad(_Record):
     before: Shape3
 
     @property
-    def undo(self) -> IndexMap:
+    def inverse(self) -> IndexMap:
         """Map from an index after this step to the index before it."""
         return IndexMap((0, 1, 2), (1.0, 1.0, 1.0), triple([-n for n in self.before]))
 
@@ -119,17 +119,9 @@ class Normalise(_Record):
         scaled = (image - np.float32(self.low)) / np.float32(self.high - self.low)
         return np.asarray(np.clip(scaled, 0.0, CEILING), dtype=np.float32)
 
-    def undo(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def inverse(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the image in the scan's units; what was cut off stays cut off."""
         return np.asarray(image * (self.high - self.low) + self.low, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class BiasField(_Record):
-    """Slow intensity variation removed by N4."""
-
-    name: ClassVar[str] = "bias_field"
-    method: str = "N4"
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ class Turn(_Record):
 GeometryStep = Reorient | Crop | Resample | Pad
 
 
-def undo_all(steps: Sequence[Step]) -> IndexMap:
+def inverse_of_all(steps: Sequence[Step]) -> IndexMap:
     """Return the map from an index after all steps to the index before the first.
 
     Of a turned scan, to the index after it was turned.
@@ -174,5 +166,5 @@ def undo_all(steps: Sequence[Step]) -> IndexMap:
     total = IndexMap.identity()
     for step in reversed(steps):
         if isinstance(step, GeometryStep):
-            total = total.then(step.undo)
+            total = total.then(step.inverse)
     return total

@@ -16,7 +16,7 @@ decided at no voxel otherwise from 0.9 on (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
-class Undecided:
+class UncertainVoxels:
     """Places on the image grid, and what stands at all others.
 
     Attributes:
@@ -30,12 +30,8 @@ class Undecided:
     labels: Tensor
 
     @classmethod
-    def of(cls, p: ClassMap) -> Undecided:
-        """Find them.
-
-        Args:
-            p: class probabilities of the coarse head, of one scan.
-        """
+    def of(cls, p: ClassMap) -> UncertainVoxels:
+        """Find them."""
         top, labels = p.max(dim=1)
         return cls((top < SURE).flatten().nonzero().flatten(), p, winners(labels, p.shape[1]))
 
