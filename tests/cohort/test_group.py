@@ -220,7 +220,7 @@ def test_the_page_leads_from_an_outlier_to_its_report_and_names_what_is_missing(
     page = render_group(group, tmp_path / "page", {"sub-<x>": "no anat"}, ["a note & more"])
     link = "../out/sub-30/ses-a/anat/sub-30_ses-a_space-orig_report.html"
     assert (tmp_path / "page" / link).resolve() == group.rows[-1].report.resolve()
-    hippocampus = page.partition("<h3>Hippocampus</h3>")[2].partition("</figure>")[0]
+    hippocampus = page.partition("<h3>Hippocampus</h3>")[2].partition("</div>")[0]
     # of the left side and of the difference, not of the right one
     assert hippocampus.count(f'<a href="{link}"><circle') == 2
     assert ": 30 ml</title>" in hippocampus

@@ -159,12 +159,22 @@ def _plot(name: str, rows: Sequence[Measured], names: Sequence[str], links: Sequ
     for row in rows:
         own = known if row.label != "L−R" else row.values[np.isfinite(row.values)]
         if len(own):
-            body.append(_plot_row(row, (own.min(), own.max()), top, names, links))
+            body.append(_plot_row(row, _span(own), top, names, links))
             top += _ROW + 12
     return (
-        f'<figure class="agreement"><h3>{escape(name)}</h3><svg class="plot" role="img" '
+        f'<div class="agreement"><h3>{escape(name)}</h3><svg class="plot" role="img" '
         f'aria-label="{escape(name)}" viewBox="0 0 {_WIDTH:g} {top + 2:g}">'
-        f"{''.join(body)}</svg></figure>"
+        f"{''.join(body)}</svg></div>"
+    )
+
+
+def _span(values: Values) -> tuple[float, float]:
+    """Return what a row shows: all, or 8 deviations about the median where some lie beyond."""
+    middle = np.median(values)
+    deviation = 8 * 1.4826 * np.median(np.abs(values - middle)) or math.inf
+    return (
+        float(max(values.min(), middle - deviation)),
+        float(min(values.max(), middle + deviation)),
     )
 
 
@@ -180,13 +190,14 @@ def _plot_row(
     unit = "%" if row.label == "L−R" else " ml"
 
     def across(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - low) / width
+        inside = min(max(value, low), high)  # what lies further stands at the edge
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (inside - low) / width
 
     known = row.values[np.isfinite(row.values)]
     base, middle = top + _ROW - 6, top + _ROW - 12
     p5, q1, median, q3, p95 = (across(v) for v in np.percentile(known, [5, 25, 50, 75, 95]))
     counts, edges = np.histogram(known, bins=_BINS, range=(low, low + width))
-    heights = (_ROW - 8) * counts / counts.max()
+    heights = (_ROW - 8) * counts / max(counts.max(), 1)
     corners = " ".join(
         f"{across(x):.1f},{base - h:.1f}"
         for x, h in zip((edges[:-1] + edges[1:]) / 2, heights, strict=True)
@@ -231,7 +242,7 @@ def _dot(
 
 def _facts(group: Group) -> str:
     models = sorted({row.about["model"] for row in group.rows})
-    facts = {"Model": ", ".join(models), "Structures": str(len(group.columns))}
+    facts = {"Model": ", ".join(models), "Measurements": str(len(group.columns))}
     subjects = {row.about["participant_id"] for row in group.rows} - {EMPTY}
     if subjects:
         facts["Subjects"] = str(len(subjects))
@@ -300,7 +311,7 @@ def _first(
         why = ", ".join(text for _, text in sorted(told[n])[:5])
         lines.append(
             f'<tr class="{escape(about["verdict"])}"><th><a href="{links[n]}">'
-            f"{escape(group.rows[n].scan)}</a></th><td>{escape(about['verdict'])}</td>"
+            f"{escape(group.rows[n].stem)}</a></th><td>{escape(about['verdict'])}</td>"
             f"<td>{about['expected_dice']}</td><td>{len(told[n])}</td>"
             f'<td class="text">{escape(why)}</td>'
             f'<td class="text">{escape(about["reasons"])}</td></tr>'
