@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ddmseg import __version__
 from ddmseg.errors import OutputError, UsageError
@@ -102,3 +102,13 @@ def _write_once(path: Path, text: str) -> None:
     except (OSError, ValueError):
         pass
     write_text(path, text)
+
+
+def scans_folder(result: Path) -> Path | None:
+    """Return the folder of the scans that the derivative of a result names; None without one."""
+    for folder in result.absolute().parents:
+        if _is_ours(folder / DESCRIPTION):
+            links = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            where = links.get("DatasetLinks", {}).get(_RAW)
+            return folder / unquote(where) if isinstance(where, str) else None
+    return None

@@ -28,7 +28,7 @@ class Arguments:
     ]
     """group merges results; init writes Snakefile, Slurm profile and a template for sbatch."""
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR", help_behavior_hint="")]
-    """group: folders of results. init: one BIDS folder."""
+    """group: folders of results. init: the BIDS folder, then the folder for the results."""
     output: Annotated[
         Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
     ] = None
@@ -104,4 +104,18 @@ def _absent(choice: Choice, group: object) -> dict[str, str]:
 
 
 def _init(arguments: Arguments, output: Path) -> int:
-    raise UsageError("init: later")
+    from ddmseg.cohort.workflow import write_workflow
+
+    if len(arguments.folders) != 2:
+        raise UsageError("init: give the BIDS folder and the folder for the results, and -o")
+    root, results = arguments.folders
+    for path in write_workflow(
+        root,
+        results,
+        output,
+        scans_per_job=arguments.scans_per_job,
+        partition=arguments.partition,
+        overwrite=arguments.overwrite,
+    ):
+        show(str(path))
+    return 0
