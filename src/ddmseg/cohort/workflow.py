@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 from ddmseg import __version__
-from ddmseg.datasets.bids import bids_places
+from ddmseg.cohort.inputs import Scan
 from ddmseg.errors import OutputError, ScanError, SettingsError
 from ddmseg.outputs.text import write_text
 
@@ -27,6 +28,7 @@ _FILES = {
 
 def write_workflow(
     root: Path,
+    scans: Sequence[Scan],
     results: Path,
     folder: Path,
     *,
@@ -38,6 +40,7 @@ def write_workflow(
 
     Args:
         root: the BIDS folder.
+        scans: of it.
         results: folder for the results.
         folder: for the files.
         scans_per_job: subjects of a job.
@@ -45,7 +48,7 @@ def write_workflow(
         overwrite: replace files that stand there.
 
     Raises:
-        ScanError: when there is no subject.
+        ScanError: when there is no scan.
         OutputError: when files stand there, or cannot be written.
         SettingsError: when a number is out of range.
     """
@@ -53,7 +56,9 @@ def write_workflow(
         raise SettingsError(f"scans_per_job: got {scans_per_job}; it must be at least 1")
     if partition is not None and not partition.replace("-", "").replace("_", "").isalnum():
         raise SettingsError(f"partition: got '{partition}'; give the name that sinfo shows")
-    batches = _batches(root, scans_per_job)
+    if not scans:
+        raise ScanError(f"{root}: no image to segment; name a BIDS folder")
+    batches = _batches(scans, scans_per_job)
     words = _words(root.resolve(), results.resolve(), folder.resolve(), scans_per_job, partition)
     words["BATCHES"] = str(len(batches))
     texts = {name: _filled(template, words) for name, template in _FILES.items()}
@@ -70,17 +75,12 @@ def write_workflow(
     return [folder / name for name in texts]
 
 
-def _batches(root: Path, size: int) -> list[Sequence[str]]:
-    if not root.is_dir():
-        raise ScanError(f"{root}: no such folder; name a BIDS folder")
-    subjects = list(dict.fromkeys(place.split("/")[0] for place in bids_places(root)))
-    if not subjects:
-        raise ScanError(f"{root}: no subject, no folder is called sub-...; name a BIDS folder")
-    # so that no job is left with a few
+def _batches(scans: Sequence[Scan], size: int) -> list[Sequence[str]]:
+    subjects = list(dict.fromkeys(scan.subfolder.split("/")[0] for scan in scans))
+    # evenly, so that no job is left with a few
     jobs = -(-len(subjects) // size)
-    return [
-        subjects[n * len(subjects) // jobs : (n + 1) * len(subjects) // jobs] for n in range(jobs)
-    ]
+    edges = [n * len(subjects) // jobs for n in range(jobs + 1)]
+    return [subjects[first:last] for first, last in pairwise(edges)]
 
 
 def _words(

@@ -104,13 +104,19 @@ def _absent(choice: Choice, group: object) -> dict[str, str]:
 
 
 def _init(arguments: Arguments, output: Path) -> int:
+    from ddmseg.cohort.bids_choice import Wanted, check_bids, choose_scans
     from ddmseg.cohort.workflow import write_workflow
 
     if len(arguments.folders) != 2:
         raise UsageError("init: give the BIDS folder and the folder for the results, and -o")
     root, results = arguments.folders
+    check_bids(root)
+    choice = choose_scans(root, Wanted())
+    for line in choice.lines():
+        say(line)
     for path in write_workflow(
         root,
+        choice.scans,
         results,
         output,
         scans_per_job=arguments.scans_per_job,
