@@ -43,7 +43,9 @@ def test_subjects_are_dealt_evenly_to_jobs(init, tmp_path, monkeypatch) -> None:
     assert made.out.split() == names
     batches = [line.split() for line in Path("jobs/batches.txt").read_text().splitlines()]
     assert [len(batch) for batch in batches] == [2, 2, 3]
-    assert sorted(sum(batches, [])) == [f"sub-{number}" for number in range(1, 8)]
+    assert sorted(subject for batch in batches for subject in batch) == [
+        f"sub-{number}" for number in range(1, 8)
+    ]
     for name in names:
         assert not re.search("@[A-Z_]+@", Path(name).read_text())
     script = Path("jobs/array.sbatch").read_text()

@@ -16,7 +16,7 @@ from ddmseg.errors import OutputError, ScanError, SettingsError
 from ddmseg.outputs.text import write_text
 
 MEMORY_MB = 4000
-"""A head of 1 mm takes at most 1.9 GB with the shipped models; the rest is for larger ones."""
+"""Heads of 1 mm took 1.5 GB with two in work at once; the rest is for larger ones."""
 _MINUTES_BESIDE, _MINUTES_PER_SUBJECT = 10, 2
 _FILES = {
     "Snakefile": "Snakefile",
