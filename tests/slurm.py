@@ -33,7 +33,6 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-TaskProlog={folder}/prolog
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
@@ -118,11 +117,16 @@ def running(folder: Path, *, cpus: int = 4) -> Iterator[Slurm]:
     host = socket.gethostname().partition(".")[0]
     text = _CONFIGURATION.format(host=host, folder=folder, cpus=cpus, **ports)
     (folder / "slurm.conf").write_text(text)
-    # a job begins without the variables of Slurm, and srun looks in /etc then
-    prolog = folder / "prolog"
-    prolog.write_text(f"#!/bin/sh\necho export SLURM_CONF={folder}/slurm.conf\n")
-    prolog.chmod(0o755)
-    slurm = Slurm(folder, {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}, {})
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    # Snakemake takes the variables of Slurm from a job, and srun looks in /etc then
+    (folder / "bin").mkdir()
+    wrapper = folder / "bin" / "srun"
+    wrapper.write_text(
+        f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
+    slurm = Slurm(folder, environment, {})
     try:
         slurm.start(
             "munged", "--foreground", "--force", f"--key-file={key}",
