@@ -19,7 +19,7 @@ STEPS = "_desc-steps_dseg.nii.gz"
 DICOM_SEG = "_dseg.dcm"
 DICOM_REPORT = "_report.dcm"
 
-SUFFIXES = (
+_FILES = (
     "_dseg.nii.gz",
     "_dseg.tsv",
     "_dseg.json",
@@ -34,8 +34,12 @@ SUFFIXES = (
     SAMPLES,
     STEPS,
     PROBABILITIES,
-    RECEIPT,
 )
+SIDECARS = {
+    suffix: suffix.removesuffix(VOLUME) + ".json" for suffix in _FILES if suffix.endswith(VOLUME)
+}
+"""What stands beside each volume of a BIDS derivative, by the volume."""
+SUFFIXES = (*dict.fromkeys((*_FILES, *SIDECARS.values())), RECEIPT)
 """What follows the stem, in the order of writing; the receipt is last."""
 
 

@@ -20,10 +20,11 @@ from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.names import PROBABILITIES as PROBABILITIES
 from ddmseg.outputs.names import RECEIPT as RECEIPT
 from ddmseg.outputs.names import SAMPLES as SAMPLES
+from ddmseg.outputs.names import SIDECARS, SUFFIXES, VOLUME, check_place, result_paths
 from ddmseg.outputs.names import STEPS as STEPS
-from ddmseg.outputs.names import SUFFIXES, VOLUME, check_place, result_paths
 from ddmseg.outputs.names import existing_outputs as existing_outputs
 from ddmseg.outputs.report.page import render_report
+from ddmseg.outputs.sidecars import sidecar_writers
 from ddmseg.outputs.staging import Claim, claimed, move_in, settle, staging
 from ddmseg.outputs.standing import check_free
 from ddmseg.outputs.tables import (
@@ -48,6 +49,7 @@ def write_outputs(
     probabilities: bool = False,
     dicom: DicomTarget | None = None,
     claim: Claim | None = None,
+    source: str = "",
 ) -> list[Path]:
     """Write the files of one scan and return their paths, the receipt last.
 
@@ -65,6 +67,7 @@ def write_outputs(
         probabilities: also write ``_probseg.nii.gz``.
         dicom: what the DICOM files refer to; None writes none.
         claim: on this place, when the caller holds it already.
+        source: BIDS URI of the scan; with it each volume gets its sidecar.
 
     Raises:
         ScanError: when the source of the DICOM files cannot be read any more.
@@ -75,6 +78,8 @@ def write_outputs(
     if probabilities and segmentation.probabilities is None:
         raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
     writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
+    if source:
+        writers |= sidecar_writers(source)
     wanted = [
         suffix
         for suffix in _wanted(segmentation, probabilities=probabilities)
@@ -131,6 +136,8 @@ def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
         SAMPLES: segmentation.sample_labels is not None,
         STEPS: segmentation.step_labels is not None,
     }
+    # a sidecar goes where its volume goes
+    there |= {SIDECARS[volume]: stands for volume, stands in there.items()}
     return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.cohort.source_scan import find_source_scan
 from ddmseg.errors import (
     DdmsegError,
     OutputError,
@@ -62,7 +63,6 @@ from ddmseg.review.results import (
     find_results,
     read_summary,
 )
-from ddmseg.review.source_scan import find_source_scan
 from ddmseg.review.verification import wrong_file
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class Review:
         result = self.result(identifier)
 
         def find() -> Volume | None:
-            return find_source_scan(result, read_summary(result).receipt, self.scans)
+            return find_source_scan(result.stem, read_summary(result).receipt, self.scans)
 
         stamps = _stamp(result), _stamp(result, RECEIPT)
         return self._scan_cache.get((identifier, *stamps), find)

@@ -13,7 +13,6 @@ from typing import Any
 from ddmseg.datasets.case import is_nifti_name, nifti_stem
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.volume import Volume
-from ddmseg.review.results import ScanResult
 
 MAX_FILES = 100_000
 """Files of a folder that are looked at."""
@@ -21,20 +20,23 @@ MAX_VOLUMES = 64
 """Volumes of a 4-D file that are tried."""
 
 
-def find_source_scan(
-    result: ScanResult, receipt: dict[str, Any], folders: Sequence[Path]
-) -> Volume | None:
+def find_source_scan(stem: str, receipt: dict[str, Any], folders: Sequence[Path]) -> Volume | None:
     """Return the scan whose content has the hash of the receipt, or None.
 
-    NIfTI files of the scan's name are tried first, then the DICOM series whose size is right, in
-    the folders and those below them.
+    NIfTI files of the scan's name are tried first, then the DICOM series whose
+    size is right.
+
+    Args:
+        stem: what the names of its results begin with.
+        receipt: its receipt.
+        folders: where to look, the folders below them included.
     """
     stated = receipt.get("input")
     stated = stated if isinstance(stated, dict) else {}
     wanted = stated.get("content_sha256")
     if not isinstance(wanted, str):
         return None
-    names = {result.stem, str(stated.get("name", result.stem))}
+    names = {stem, str(stated.get("name", stem))}
     for path in _of_those_names(names, folders):
         for scan in _volumes_of(path):
             if _hash(scan) == wanted:
