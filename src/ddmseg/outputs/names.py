@@ -16,6 +16,8 @@ RECEIPT = "_receipt.json"
 PROBABILITIES = "_probseg.nii.gz"
 SAMPLES = "_desc-samples_dseg.nii.gz"
 STEPS = "_desc-steps_dseg.nii.gz"
+BRAIN_MASK = "_desc-brain_mask.nii.gz"
+ASEG_STATS = "_aseg.stats"
 DICOM_SEG = "_dseg.dcm"
 DICOM_REPORT = "_report.dcm"
 
@@ -23,10 +25,12 @@ _FILES = (
     "_dseg.nii.gz",
     "_dseg.tsv",
     "_dseg.json",
+    BRAIN_MASK,
     "_desc-uncertainty_map.nii.gz",
     "_desc-discrepancy_map.nii.gz",
     "_volumes.tsv",
     "_volumes.json",
+    ASEG_STATS,
     "_qc.json",
     "_report.html",
     DICOM_SEG,
