@@ -93,16 +93,16 @@ def _tile(metric: str, summary: Summary) -> str:
     name, unit, digits = TITLES[metric]
     interval = summary.interval
     if math.isnan(interval.mean):
-        value, told = "–", "nothing to score"
+        value, limits = "–", "nothing to score"
     else:
         value = f"{interval.mean:.{digits}f}"
-        told = "one patient: no interval"
+        limits = "one patient: no interval"
         if not math.isnan(interval.low):
-            told = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
+            limits = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
     left_out = f"<em>{summary.infinite} infinite left out</em>" if summary.infinite else ""
     unit = f"<i>{unit}</i>" if unit else ""
     return (
-        f'<div class="tile"><small>{name}</small><b>{value}{unit}</b><span>{told}</span>'
+        f'<div class="tile"><small>{name}</small><b>{value}{unit}</b><span>{limits}</span>'
         f"{left_out}</div>"
     )
 

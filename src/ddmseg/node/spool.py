@@ -112,11 +112,7 @@ class Spool:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        quota: Quota | None = None,
-        *,
-        now: Callable[[], float] = time.monotonic,
+        self, folder: Path, quota: Quota | None = None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.quota, self._now = quota or Quota(), now
         self._incoming, self._lock = folder / "incoming", threading.Lock()

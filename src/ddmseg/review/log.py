@@ -24,15 +24,7 @@ from ddmseg.atomic import write_bytes
 from ddmseg.errors import MissingExtraError, OutputError, Reason, ScanError, about_file
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
-from ddmseg.review.files import (
-    STAGED,
-    inside,
-    linked,
-    plain_file,
-    staging_place,
-    sweep,
-    unreadable,
-)
+from ddmseg.review.files import STAGED, inside, linked, plain_file, staging_place, sweep, unreadable
 from ddmseg.review.seal import (
     FIRST,
     Account,

@@ -18,14 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from ddmseg import __version__
-from ddmseg.errors import (
-    DdmsegError,
-    OutputError,
-    ScanError,
-    UsageError,
-    printable,
-    reason_code,
-)
+from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError, printable, reason_code
 from ddmseg.outputs.report.png import HUES, colour_scale
 from ddmseg.review.correction import shown_edit, upload_limit
 from ddmseg.review.results import CORRECTED, MAPS
