@@ -18,8 +18,8 @@ def volume_tables(segmentation: Segmentation) -> str:
     """Return the tables of all that was measured."""
     if not segmentation.volumes:
         return '<p class="empty">No volumes were measured.</p>'
-    tables = [_totals(segmentation), _sides(segmentation), _middle(segmentation)]
-    return "".join(table for table in tables if table)
+    columns = (_sides(segmentation), _totals(segmentation) + _middle(segmentation))
+    return "".join(f"<div>{column}</div>" for column in columns if column)
 
 
 def format_ml(volume_ml: float) -> str:
@@ -77,7 +77,8 @@ def _sides(segmentation: Segmentation) -> str:
 def _middle(segmentation: Segmentation) -> str:
     """What has no partner on the other side among the structures."""
     there = {row.index for row in segmentation.volumes}
-    sides = {one.name: one for one in segmentation.asymmetries}
+    names = {row.name for row in segmentation.volumes}
+    sides = {one.name: one for one in segmentation.asymmetries if one.name in names}
     dice = segmentation.quality.expected_dice_by_structure
     rows = [
         f"<tr>{_name(row)}{_volume(row)}{_asymmetry(sides.get(row.name)) if sides else ''}"
