@@ -14,6 +14,7 @@ minutes; a run that was stopped goes on with the rows it lacks.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,19 +24,10 @@ from typing import Any
 
 import torch
 
-from ddmseg.inference.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
-from ddmseg.inference.engines.catalogue import KINDS
-from ddmseg.inference.engines.engine import GraphEngine, TorchEngine, make_graph
-from ddmseg.inference.engines.graph_cache import GraphCache, graphs_folder
-from ddmseg.inference.engines.quantisation import (
-    KEPT_IN_FLOAT,
-    calibrate,
-    calibration_images,
-    layer_group,
-    quantise,
-)
-from ddmseg.inference.engines.runtimes import make_runtime
 from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.export.agreement import LEAST_LABELS, MOST_PROBABILITY, Encode
+from ddmseg.models.export.graph import export_graph
+from ddmseg.models.export.runtimes import FORMATS, load_encoder, require
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -63,6 +55,13 @@ from ddmseg_lab.page import (
     weights_words,
 )
 from ddmseg_lab.records import RawTable, write_summary
+from ddmseg_lab.speed.eight_bits import (
+    KEPT_IN_FLOAT,
+    calibrate,
+    calibration_images,
+    layer_group,
+    quantise,
+)
 from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
 
 COLUMNS = (
@@ -71,7 +70,7 @@ COLUMNS = (
 )
 NOTHING, ALL = "none", "all"
 SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
-"""What ``--engine openvino-int8`` has in eight bits."""
+"""What loses least and is therefore put in eight bits together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +107,18 @@ class Bench:
     reference: Encoding | None = None
 
     @torch.inference_mode()
-    def row(self, engine: TorchEngine | GraphEngine, eight_bit: str, load: float) -> dict[str, Any]:
+    def row(self, engine: str, encode: Encode, eight_bit: str, load: float) -> dict[str, Any]:
         """Encode the scan and compare it with the truth and the first engine that was asked."""
         seconds = []
+        model = copy.copy(self.model)
+        model.encode = encode  # type: ignore[method-assign]
         for _ in range(self.repeats + 1):  # the first run compiles
             start = time.process_time()
-            encoding = encode_tiled(
-                self.model,
-                self.scan.image,
-                self.card.settings["data"]["patch"],
-                encode=engine.encode,
-            )
+            encoding = encode_tiled(model, self.scan.image, self.card.settings["data"]["patch"])
             seconds.append(time.process_time() - start)
         self.reference = self.reference or encoding
         found = {
-            "engine": engine.name,
+            "engine": engine,
             "eight_bit": eight_bit,
             "weights": short_checksum(self.card),
             "scan": self.scan.name,
@@ -131,9 +127,7 @@ class Bench:
             "encode_seconds": median_range(seconds[1:])["median"],
             "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
         }
-        say(
-            f"{engine.name:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s"
-        )
+        say(f"{engine:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s")
         return found
 
 
@@ -145,12 +139,12 @@ def rows(
     def lacks(engine: str, eight_bit: str) -> bool:
         return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan.name)
 
-    first = bench.row(TorchEngine(bench.model), NOTHING, 0.0)
-    if lacks("torch", NOTHING):
+    first = bench.row(TORCH, bench.model.encode, NOTHING, 0.0)
+    if lacks(TORCH, NOTHING):
         yield first
-    graph = make_graph(bench.model, bench.card, "fp32", cache=GraphCache(graphs_folder()))
-    for name, kind in KINDS.items():
-        if kind.precision == "fp32" and lacks(name, NOTHING):
+    graph = export_graph(bench.model)
+    for name in FORMATS:
+        if lacks(name, NOTHING):
             yield measured(bench, name, graph, NOTHING)
     ranges = calibrate(bench.model, calibration_images(bench.model, bench.card))
     groups = list(dict.fromkeys(map(layer_group, ranges)))
@@ -163,15 +157,15 @@ def rows(
 def measured(bench: Bench, name: str, graph: bytes, eight_bit: str) -> dict[str, Any]:
     """Load a graph into an engine and measure it."""
     start = time.process_time()
-    engine = GraphEngine(name, make_runtime(name, graph))
-    return bench.row(engine, eight_bit, time.process_time() - start)
+    encode = load_encoder(name, graph)
+    return bench.row(name, encode, eight_bit, time.process_time() - start)
 
 
 def run(arguments: Arguments) -> None:
     """Measure on one thread and write table and summary."""
     torch.set_num_threads(1)
-    for kind in KINDS.values():
-        kind.require()
+    for name in FORMATS:
+        require(name)
     model, card = load_weights(model_path(arguments.model))
     data = data_at_hand(arguments.data)
     scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
@@ -197,7 +191,7 @@ def summarise(bench: Bench, rows: list[dict[str, str]]) -> dict[str, Any]:
         "scan": bench.scan.name,
         "grid": list(bench.scan.image.shape[2:]),
         "structures": 0 if truth is None else len(truth.structures),
-        "versions": {name: kind.version for name, kind in KINDS.items()},
+        "versions": {name: kind.version for name, kind in FORMATS.items()},
         "kept_in_float": list(KEPT_IN_FLOAT),
         "repeats": bench.repeats,
         "rows": rows,
@@ -250,7 +244,7 @@ def _words(found: Summary) -> str:
         + "**These are not the weights that ship now.** " * older
         + f"Scan: {found['scan']}, {grid} voxels for the model"
         + (", without manual labels. " if not _any(found["rows"], "ece") else ". ")
-        + f"Median of {runs} run{'s' * (runs != 1)}. `--engine openvino-int8` has in eight bits "
+        + f"Median of {runs} run{'s' * (runs != 1)}. What was offered had in eight bits "
         f"{_offered(found)}."
     )
 
@@ -285,10 +279,8 @@ def claims(found: Summary) -> list[Claim]:
     more = _number(eight, "ece") - _number(torch, "ece")
     over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
     return [
-        Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS["fp32"]), least),
-        Claim(
-            _most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY["fp32"], 4), change
-        ),
+        Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS), least),
+        Claim(_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, 4), change),
         Claim(
             Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE),
             _or_none(_number(eight, "dice")),

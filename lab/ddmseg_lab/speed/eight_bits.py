@@ -25,7 +25,6 @@ from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
-from ddmseg.inference.engines.graph import contrasts
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.engine_form import EngineForm
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -40,7 +39,7 @@ TAIL = 1e-4
 MOST_VALUES = 1_000_000
 """Of one activation that its range is taken from."""
 KEPT_IN_FLOAT = ("stem", "up", "joined", "head")
-"""Groups of layers that stay in 32 bits unless asked otherwise (docs/performance.md)."""
+"""Groups of layers that lose most, and stay in 32 bits unless asked otherwise."""
 TILES = 6
 """Calibration tiles of a head."""
 HIPPOCAMPUS_MM = ((-26.0, -20.0, -14.0), (26.0, -20.0, -14.0))
@@ -56,10 +55,10 @@ def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list
     Raises:
         UsageError: for a model that the demo scan is no example of.
     """
-    if model.dims != 3 or contrasts(model) != 1:
+    if model.dims != 3 or model.image_encoder.contrasts != 1:
         raise UsageError(
-            f"int8: a model of {contrasts(model)} contrasts in {model.dims}-D; the calibration "
-            "scan has one contrast in 3-D: use fp32"
+            f"model: got one of {model.image_encoder.contrasts} contrasts in {model.dims}-D; the "
+            "scan that calibrates eight bits has one contrast in 3-D"
         )
     demo = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
     data = card.settings["data"]

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.errors import UsageError
-from ddmseg.inference.engines.agreement import check_image, compare
-from ddmseg.inference.engines.engine import GraphEngine
-from ddmseg.inference.engines.quantisation import (
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.export.agreement import check_image, compare
+from ddmseg.models.export.graph import export_graph
+from ddmseg.models.export.runtimes import load_encoder
+from ddmseg.models.settings import DataSettings, Settings
+from ddmseg.models.settings_reader import settings_to_dict
+from ddmseg.networks.engine_form import EngineForm
+from ddmseg_lab.speed.eight_bits import (
     KEPT_IN_FLOAT,
     _bounds,
     calibrate,
@@ -19,15 +23,21 @@ from ddmseg.inference.engines.quantisation import (
     layer_group,
     quantise,
 )
-from ddmseg.inference.engines.runtimes import make_runtime
-from ddmseg.models.checkpoint import Card
-from ddmseg.models.settings import DataSettings, Settings
-from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg.networks.engine_form import EngineForm
 from installed import need
 from toys import tiny_model
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx or openvino is not installed")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(dims=3, classes=4)
+
+
+@pytest.fixture(scope="module")
+def graph(model) -> bytes:
+    need("onnx", "onnxscript")
+    return export_graph(model)
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +137,14 @@ def test_engines_compute_in_eight_bits_nearly_what_torch_does(name, model, graph
     found = {}
     for keep in (("stem", "down.0", "levels.0"), ()):
         made = quantise(graph, ranges, keep=keep)
-        theirs = GraphEngine(name, make_runtime(name, made)).encode(image)
+        theirs = load_encoder(name, made)(image)
         found[keep] = compare(ours, theirs)
-        assert found[keep].suffices("int8")
+        assert found[keep].labels >= 0.8
         assert found[keep].probability > 0  # it is rounded
     assert max(f.features for f in found.values()) < 0.2
     # the stem is an output: what is kept in 32 bits is not touched
     partly = quantise(graph, ranges, keep=("stem",))
-    stem = GraphEngine(name, make_runtime(name, partly)).encode(image).stem
+    stem = load_encoder(name, partly)(image).stem
     torch.testing.assert_close(stem, ours.stem, rtol=1e-4, atol=1e-4)
 
 
@@ -158,5 +168,7 @@ def test_calibration_images_of_the_hippocampus_are_both_sides() -> None:
 
 def test_a_model_without_calibration_images_is_refused() -> None:
     model = tiny_model(dims=2, classes=2)
-    with pytest.raises(UsageError, match=r"int8: a model of 1 contrasts in 2-D.*use fp32"):
+    with pytest.raises(
+        UsageError, match="got one of 1 contrasts in 2-D; the scan that"
+    ):
         calibration_images(model, card_of(DataSettings()))
