@@ -111,7 +111,7 @@ class Bench:
         """Encode the scan and compare it with the truth and the first engine that was asked."""
         seconds = []
         model = copy.copy(self.model)
-        model.encode = encode  # type: ignore[method-assign]
+        model.encode = encode  # type: ignore[assignment, method-assign]
         for _ in range(self.repeats + 1):  # the first run compiles
             start = time.process_time()
             encoding = encode_tiled(model, self.scan.image, self.card.settings["data"]["patch"])

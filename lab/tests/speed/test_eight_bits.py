@@ -168,7 +168,5 @@ def test_calibration_images_of_the_hippocampus_are_both_sides() -> None:
 
 def test_a_model_without_calibration_images_is_refused() -> None:
     model = tiny_model(dims=2, classes=2)
-    with pytest.raises(
-        UsageError, match="got one of 1 contrasts in 2-D; the scan that"
-    ):
+    with pytest.raises(UsageError, match="got one of 1 contrasts in 2-D; the scan that"):
         calibration_images(model, card_of(DataSettings()))
