@@ -23,13 +23,13 @@ from ddmseg_lab.accuracy.hippocampus import METHOD_NAMES
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import STAGES
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
+from ddmseg_lab.bench.workbench import STAGES
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.evidence.results_page import NAMES
 from ddmseg_lab.records import RawTable, read_summary, write_summary
-from ddmseg_lab.speed import budget_summary, quantisation
+from ddmseg_lab.speed import budget, quantisation
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
 MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}
@@ -199,7 +199,7 @@ def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
         for _ in range(5)
     ]
     rows[0] |= {"spent": "12", "within": "0"}
-    return {**MODELS, "machine": MACHINE, **budget_summary.summarise_all(rows)}
+    return {**MODELS, "machine": MACHINE, **budget.summarise_all(rows)}
 
 
 def quantisation_summary(*left_out: str) -> dict[str, object]:

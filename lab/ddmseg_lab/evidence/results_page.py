@@ -20,7 +20,7 @@ from ddmseg_lab.accuracy import (
     robustness,
     tiers,
 )
-from ddmseg_lab.bench import chapter as bench
+from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.evidence.studies_chapter import studies
 from ddmseg_lab.evidence.study_tables import write_study_tables
@@ -30,8 +30,7 @@ from ddmseg_lab.figures import save_figure
 from ddmseg_lab.origins import origins
 from ddmseg_lab.page import Chapter, Section, Summaries, claim_table
 from ddmseg_lab.records import read_summary
-from ddmseg_lab.speed import budget_summary as budget
-from ddmseg_lab.speed import memory, quantisation, segment, synthesis
+from ddmseg_lab.speed import budget, memory, quantisation, segment, synthesis
 
 CHAPTERS: tuple[Chapter, ...] = (
     hippocampus.CHAPTER,

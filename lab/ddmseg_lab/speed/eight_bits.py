@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.engine_form import EngineForm
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg_lab.bench.scans import demo_head
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -60,7 +60,7 @@ def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list
             f"model: got one of {model.image_encoder.contrasts} contrasts in {model.dims}-D; the "
             "scan that calibrates eight bits has one contrast in 3-D"
         )
-    demo = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    demo = read_volume(demo_head())
     data = card.settings["data"]
     if data["kind"] == "label_maps":
         return list(_head_tiles(_prepared(demo, model, data, head=True), data["patch"], model))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.export.agreement import check_image, compare
 from ddmseg.models.export.graph import export_graph

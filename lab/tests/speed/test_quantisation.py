@@ -20,7 +20,7 @@ from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.records import RawTable
 from ddmseg_lab.speed import quantisation
-from ddmseg_lab.speed.quantisation_scores import (
+from ddmseg_lab.speed.quantisation import (
     MeasuredScan,
     Truth,
     differences,
