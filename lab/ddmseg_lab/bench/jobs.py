@@ -21,7 +21,7 @@ from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg_lab.bench.peers import Peer
 from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
 from ddmseg_lab.bench.tiers import Tier
-from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Workbench
+from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Workbench, run_command
 
 START, TIER, STAGE, MEMORY, SCALING, PEER = (
     *("start", "tier", "stage", "memory", "scaling", "peer"),
@@ -107,11 +107,11 @@ def all_jobs(
         repeats: of each, at least 1.
         scaling: whether to measure it.
     """
-    jobs = [*_start_jobs(bench, repeats)]
+    jobs = [*_start_jobs(repeats)]
     for scan in scans:
         jobs += _turns(bench, scan, tiers, repeats)
         jobs += [
-            Job(MEMORY, tier.name, partial(bench.run_tier_fresh, scan, tier), scan.name)
+            Job(MEMORY, tier.name, partial(bench.run_fresh, [scan.path], tier.options), scan.name)
             for tier in tiers
         ]
     if scaling:
@@ -124,9 +124,9 @@ def all_jobs(
     return jobs
 
 
-def _start_jobs(bench: Workbench, repeats: int) -> list[Job]:
+def _start_jobs(repeats: int) -> list[Job]:
     return [
-        Job(START, name, partial(bench.run_command, command), repeat=repeat)
+        Job(START, name, partial(run_command, command), repeat=repeat)
         for repeat in range(repeats)
         for name, command in COMMANDS.items()
     ]

@@ -135,14 +135,6 @@ class Workbench:
             self._warm.add((scan.name, name))
         return timed(work, self.device)[0]
 
-    def run_tier_fresh(self, scan: BenchScan, tier: Tier) -> Costs:
-        """Run a tier from the command line, start-up and loading included.
-
-        Raises:
-            ScanError: when it ends with an error.
-        """
-        return self.run_fresh([scan.path], tier.options)
-
     def run_fresh(
         self,
         paths: Sequence[Path],
@@ -160,15 +152,7 @@ class Workbench:
             chosen.append(f"--threads={self._threads}")
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
             scans = map(str, paths)
-            return self.run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
-
-    def run_command(self, command: Sequence[str]) -> Costs:
-        """Run a command in a process of its own.
-
-        Raises:
-            ScanError: when it ends with an error.
-        """
-        return dict(vars(measure_command(command)))
+            return run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
 
     def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
         """Segment a scan with another tool.
@@ -236,6 +220,11 @@ class NetworkStages:
     @cached_property
     def _encoded(self) -> EncodedScan:
         return self._encode()
+
+
+def run_command(command: Sequence[str]) -> Costs:
+    """Run a command in a process of its own; raises ScanError when it ends with an error."""
+    return dict(vars(measure_command(command)))
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:

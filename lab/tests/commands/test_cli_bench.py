@@ -126,12 +126,12 @@ def test_rows_of_another_number_of_threads_are_not_gone_on_with(
 def test_a_failed_measurement_is_told_and_tried_again(
     ddmseg, tiny_model, head, tmp_path, commands, monkeypatch
 ):
-    def fail(self, scan, tier):
+    def fail(self, paths, options):
         raise ScanError("the memory does not do")
 
     words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK]
     with monkeypatch.context() as broken:
-        broken.setattr(workbench.Workbench, "run_tier_fresh", fail)
+        broken.setattr(workbench.Workbench, "run_fresh", fail)
         outcome = ddmseg(*words)
     assert outcome.code == 1
     assert outcome.errors == [
