@@ -44,7 +44,7 @@ def tiny_graph(tiny_model: Path) -> bytes:
     return export_graph(load_weights(tiny_model)[0])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_segmentation() -> MakeSegmentation:
     """Build a small made-up result: a bright ball that holds three structures."""
     return _make_segmentation

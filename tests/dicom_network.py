@@ -92,7 +92,8 @@ class Orthanc:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            # its end in good order takes seconds, and its archive goes with the test
+            self._process.kill()
             self._process.wait(30)
             self._process = None
 

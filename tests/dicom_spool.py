@@ -24,7 +24,7 @@ class Clock:
         return self.seconds
 
 
-class Tell(list[str]):
+class Lines(list[str]):
     """Keeps the lines of a log."""
 
     def __call__(self, line: str) -> None:
@@ -46,8 +46,8 @@ def fill(spool: Spool, study: list[Path], clock: Clock) -> Job:
     return job
 
 
-def make_worker(spool: Spool, segmenter, output: Path, **changes) -> tuple[Worker, Tell]:
+def make_worker(spool: Spool, segmenter, output: Path, **changes) -> tuple[Worker, Lines]:
     """Return a worker of a spool, and what it says."""
-    tell = Tell()
+    lines = Lines()
     work = replace(Work(segmenter, output, SegmentOptions(mode="fast")), **changes)
-    return Worker(spool.queue, work, stop=threading.Event(), tell=tell), tell
+    return Worker(spool.queue, work, stop=threading.Event(), report=lines), lines

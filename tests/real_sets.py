@@ -10,8 +10,7 @@ import nibabel
 import numpy as np
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.person_split import split_by_person
-from ddmseg.datasets.split_tables import read_split
+from ddmseg.datasets.split import read_split, split_by_person
 
 
 def write_hippocampus(root: Path, cases: dict[str, int]) -> dict[str, list[str]]:

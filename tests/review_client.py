@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+from importlib import resources
 from typing import Any
 
 import httpx
+import numpy as np
 
 from ddmseg.review.server import create_app
 from ddmseg.review.session import Review
+from review_folder import nifti_bytes
+
+_ENGLISH = resources.files("ddmseg.review") / "static" / "i18n" / "en.json"
+WORDS = json.loads(_ENGLISH.read_text(encoding="utf-8"))
 
 
 class Client:
@@ -46,3 +54,29 @@ class Client:
             answer = await client.request(method, address, **options)
             self.cookies = client.cookies
             return answer
+
+
+def upload(review: Review, scan: dict, voxels: int = 4) -> bytes:
+    labels = review.labels(scan["id"])
+    data = labels.data.astype(np.uint8)
+    data[tuple(np.argwhere(data == 41)[:voxels].T)] = 2
+    return gzip.compress(nifti_bytes(data, labels.affine))
+
+
+def correct(client: Client, scan: dict, data: bytes, **headers: str):
+    return client.post(
+        f"/api/scans/{scan['id']}/correction?seen={scan['seen']}",
+        content=data,
+        headers={"content-type": "application/octet-stream", **headers},
+    )
+
+
+def decide(client: Client, scan: dict, **decision: object):
+    wanted = {"action": "accept", "seen": scan["seen"], **decision}
+    return client.post(f"/api/scans/{scan['id']}/decision", json=wanted)
+
+
+def told_in_english(answer) -> str:
+    """What an English page shows: the words of the code, with its values."""
+    told = answer.json()
+    return WORDS[f"error.{told['code']['code']}"].format(**told["code"]["values"])

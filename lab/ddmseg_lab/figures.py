@@ -1,36 +1,37 @@
-"""What pictures of pages share: colours, an empty figure, and a small PNG of it."""
+"""What pictures of pages share: colours, an empty figure, lines with bars, and a small PNG."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ddmseg.errors import MissingExtraError
+from ddmseg.maths.statistics import Interval
+from ddmseg.models.checkpoint import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Summary = Mapping[str, Any]
-
 DPI = 110
-BLUE, ORANGE, GREY = "#3366aa", "#dd7722", "#888888"
+BLUE, ORANGE, GREEN, RED, GREY = "#3366aa", "#dd7722", "#338855", "#bb3344", "#888888"
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#775599", "#996633", "#229999", GREY)
 
 
-def error_bars(rows: Sequence[Summary]) -> list[list[float]] | None:
-    """Lengths of the intervals below and above the mean; None when there are none."""
-    if any(row["low"] is None or row["high"] is None for row in rows):
-        return None
-    return [
-        [max(0.0, row["mean"] - row["low"]) for row in rows],
-        [max(0.0, row["high"] - row["mean"]) for row in rows],
-    ]
+def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "train") from error
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, Axes]:
-    """Return an empty figure of so many inches, and the first of its panels."""
-    from matplotlib.figure import Figure as NewFigure
-
-    figure = NewFigure(figsize=(width, height), layout="constrained")
+    """Return a figure with empty panels side by side, and the first of them."""
+    figure = empty_figure(width, height)
     for number in range(panels):
         axes = figure.add_subplot(1, panels, number + 1)
         axes.spines[["top", "right"]].set_visible(False)
@@ -40,7 +41,46 @@ def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure,
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Save a figure as PNG and return the file."""
-    # Without its name and version in the file, equal figures are equal bytes.
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    """Save a figure as PNG, complete or not at all, and return the file."""
+    image = io.BytesIO()
+    # Without matplotlib's version in the file, equal figures are equal bytes.
+    figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})
+    replace_file(path, image.getvalue())
     return path
+
+
+def error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
+    """Lengths of the intervals below and above the mean; None when there are none."""
+    if any(row["low"] is None or row["high"] is None for row in rows):
+        return None
+    return _lengths([(row["mean"], row["low"], row["high"]) for row in rows])
+
+
+def interval_bars(found: Sequence[Interval]) -> list[list[float]]:
+    """Lengths of intervals below and above the mean, 0 without limits."""
+    return _lengths([(one.mean, one.low, one.high) for one in found])
+
+
+def _lengths(limits: Sequence[tuple[float, float, float]]) -> list[list[float]]:
+    # max leaves NaN out only as its second argument.
+    return [
+        [max(0.0, mean - low) for mean, low, _ in limits],
+        [max(0.0, high - mean) for mean, _, high in limits],
+    ]
+
+
+def line_with_bars(
+    axes: Axes, x: Sequence[float], found: Sequence[Interval], *, colour: str, label: str,
+    style: str = "-",
+) -> None:  # fmt: skip
+    """Draw means with their intervals, joined by a line."""
+    axes.errorbar(
+        x, [one.mean for one in found], yerr=interval_bars(found), color=colour, linestyle=style,
+        marker="o", markersize=4, linewidth=1.3, elinewidth=0.8, capsize=2.5, label=label,
+    )  # fmt: skip
+
+
+def name_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Put these names and no others along the x axis."""
+    axes.set_xticks(list(places), list(names))
+    axes.minorticks_off()

@@ -1,10 +1,13 @@
-"""The parts that the page of results is made of, as Markdown."""
+"""The parts that the page of results is made of, as Markdown, and what figures are from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from ddmseg.models.zoo import shipped_cards
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,3 +214,43 @@ def weights_words(found: Summary) -> str:
         for model in models_of(found)
     ]
     return f"Weights: {', '.join(named)}."
+
+
+ORIGINS = (
+    "What each summary in `results/` says of itself; `+` behind a commit means that the code had "
+    "been changed since. Records made before this was kept have none. *Older* weights are not "
+    "those that ship now under the name, so their figures may not hold for these. Comparisons, "
+    "ablations and studies keep the same in a `run.json` beside each."
+)
+
+
+def origins(summaries: Summaries) -> str:
+    """Return the part of the page that has a line for each record; empty without any."""
+    rows = [_origin(name, found) for name, found in summaries.items() if found is not None]
+    if not rows:
+        return ""
+    head = ["record", "weights", "commit", "ddmseg", "torch", "python", "seed"]
+    return f"## Where the figures are from\n\n{ORIGINS}\n\n{table(head, rows)}"
+
+
+def is_older(model: Summary) -> bool:
+    """Say whether other weights ship now under the model's name."""
+    now = _shipped().get(model["name"])
+    return now is not None and not now.startswith(model["weights"])
+
+
+@cache
+def _shipped() -> dict[str, str]:
+    return {card.name: card.checksum for card in shipped_cards()}
+
+
+def _origin(name: str, found: Summary) -> list[str]:
+    # What older records lack of the code may stand with the machine.
+    made = {**found.get("machine", {}), "seed": found.get("seed"), **found.get("provenance", {})}
+    weights = [
+        f"`{model['name']}` {model['weights']}{', older' * is_older(model)}"
+        for model in models_of(found)
+    ]
+    of_code = [made.get(key) for key in ("commit", "ddmseg", "torch", "python", "seed")]
+    shown = [NO_FIGURE if one is None else str(one) for one in of_code]
+    return [f"`{name}.json`", "; ".join(weights) or NO_FIGURE, *shown]

@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     driver, *rest = words
     assert Path(driver).name == "driver.py"
     fault = os.environ.get("FAKE_NNUNET", "")
-    if rest == ["versions"]:
+    if rest[0] == "versions":
         absent = fault == "no-nnunetv2"
         nnunet = None if absent else "9.9"
         print(json.dumps({"python": "3", "nnunetv2": nnunet, "torch": "1", "numpy": "1"}))

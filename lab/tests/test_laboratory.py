@@ -117,7 +117,7 @@ def test_every_page_can_be_reached_from_the_first_one():
 
 
 def test_no_file_is_above_500_lines_or_called_by_what_it_is_not():
-    assert len(SOURCES) > 100
+    assert len(SOURCES) > 60
     assert [str(p) for p in SOURCES if len(p.read_text().splitlines()) > 500] == []
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert [str(p) for p in SOURCES if p.stem in vague] == []

@@ -11,15 +11,6 @@ import numpy as np
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
-from ddmseg_lab.accuracy import (
-    anatomy,
-    discrepancy,
-    hippocampus,
-    monitor_alarms,
-    robustness,
-    tiers,
-)
-from ddmseg_lab.accuracy.hippocampus import METHOD_NAMES
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
@@ -27,9 +18,18 @@ from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.bench.workbench import STAGES
 from ddmseg_lab.comparison.peers import summary as peers
-from ddmseg_lab.evidence.results_page import NAMES
-from ddmseg_lab.records import RawTable, read_summary, write_summary
+from ddmseg_lab.results_page import NAMES
 from ddmseg_lab.speed import budget, quantisation
+from ddmseg_lab.studies import (
+    anatomy,
+    expected_dice,
+    hippocampus,
+    monitor_alarms,
+    robustness_anatomy,
+    tiers,
+)
+from ddmseg_lab.studies.hippocampus import METHOD_NAMES
+from ddmseg_lab.table import RawTable, read_summary, write_summary
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
 MACHINE = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13.0"}
@@ -99,7 +99,7 @@ def discrepancy_summary(*sets: str) -> dict[str, object]:
         return found
 
     calibration = DiceCalibration()
-    summed = {one: discrepancy.summarise(rows(), calibration) for one in sets}
+    summed = {one: expected_dice.summarise(rows(), calibration) for one in sets}
     return {**MODELS, "calibration": {"from_card": True}, "sets": summed}
 
 
@@ -116,7 +116,7 @@ def robustness_summary() -> dict[str, object]:
         for case in CASES
         for condition in (("intact", 0, 0.8, "pass"), ("noise", 5, 0.5, "fail"))
     ]
-    return {**MODELS, **robustness.summarise(rows)}
+    return {**MODELS, **robustness_anatomy.summarise(rows)}
 
 
 def speed_summary() -> dict[str, object]:
@@ -189,7 +189,7 @@ def memory_summary() -> dict[str, object]:
 
 
 def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
-    """Made-up runs through the real summary: of twenty one is late."""
+    """Made-up runs through the real summary: of twenty one is late, one more is refused."""
     kept = {"scan": "brain", "budget": "10", "stopped_because": "no room", "agreement": "0.9"}
     kept |= {"expected_dice": "0.73", "free_expected_dice": "0.75", "free_dice": "0.8"}
     rows = [
@@ -199,6 +199,7 @@ def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
         for _ in range(5)
     ]
     rows[0] |= {"spent": "12", "within": "0"}
+    rows.append({**rows[0], "stopped_because": "refused", "spent": "", "within": ""})
     return {**MODELS, "machine": MACHINE, **budget.summarise_all(rows)}
 
 

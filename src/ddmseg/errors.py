@@ -85,6 +85,11 @@ class Reason(str):
         return str(self), self.code, self.values
 
 
+def about_file(path: object, sentence: str, code: str, **values: Any) -> Reason:
+    """Return a reason that begins with the file it is about, which is among its values too."""
+    return Reason(f"{path}: {sentence}", code, {"file": str(path), **values})
+
+
 def reason_code(reason: str) -> dict[str, Any] | None:
     """Return code and values of a reason, None where there is only a sentence.
 

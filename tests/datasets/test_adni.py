@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.datasets import adni, split_by_person
+from ddmseg.datasets import adni
+from ddmseg.datasets.split import split_by_person
 from ddmseg.errors import ScanError
 from dicom_files import affine_of, assert_same_world, rotation, scan, write_series
 

@@ -10,10 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg import datasets
 from ddmseg.datasets import bids, hippocampus, ibsr18, label_maps, malc2012
 from ddmseg.datasets.case import Case, data_folder, nifti_stem
-from ddmseg.datasets.split_tables import read_split, split_cases
+from ddmseg.datasets.split import read_split, split_cases
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.imaging.labels import ANATOMY_LABELS
 
@@ -116,13 +115,6 @@ def test_no_folder_at_all_names_the_variable(monkeypatch: pytest.MonkeyPatch) ->
 def test_stems_lose_only_the_nifti_ending() -> None:
     assert nifti_stem(Path("a.b.nii.gz")) == "a.b"
     assert nifti_stem(Path("a.nii")) == "a"
-
-
-def test_package_offers_its_names_lazily() -> None:
-    assert datasets.Case is Case
-    assert datasets.malc2012 is malc2012
-    with pytest.raises(AttributeError, match="no attribute 'oasis'"):
-        _ = datasets.oasis
 
 
 # --- splits -----------------------------------------------------------------
@@ -303,7 +295,7 @@ def test_real_files_exist_and_no_person_is_in_two_splits(reader: object) -> None
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_tables_name_cases_once(name: str) -> None:
-    table = Path(datasets.__file__).parent / "splits" / f"{name}.tsv"
+    table = Path(hippocampus.__file__).parent / "splits" / f"{name}.tsv"
     lines = table.read_text().splitlines()
     assert lines[0] == "case\tgroup\tsplit"
     assert len(read_split(name)) == len(lines) - 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ddmseg.datasets.ibsr18 import FOLDS
+from ddmseg.datasets.source import LabelledSource
 from ddmseg.datasets.sources import labelled_source, make_source
-from ddmseg.datasets.subject import LabelledSource
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import seeded

@@ -12,11 +12,10 @@ import pytest
 
 from ddmseg.errors import OutputError
 from ddmseg.evaluation import files as evaluation_files
-from ddmseg.evaluation.agreement import agreement
 from ddmseg.evaluation.evaluate import Evaluation
 from ddmseg.evaluation.files import FILES, check_folder, write_evaluation
 from ddmseg.evaluation.pairs import Pair
-from ddmseg.evaluation.scores import read_scores, summarise
+from ddmseg.evaluation.scores import agreement, read_scores, summarise
 from ddmseg.maths.case_scores import Score
 from toy_head import everything_in
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.evaluation.agreement import agreement, limits_of_agreement
 from ddmseg.evaluation.evaluate import Evaluation
 from ddmseg.evaluation.page import SHOWN_NOTES, SHOWN_PATIENTS, SHOWN_VOLUMES, render_page
 from ddmseg.evaluation.pairs import Pair
 from ddmseg.evaluation.plots import colour_text, dice_plot, ticks, volume_plot
-from ddmseg.evaluation.scores import summarise
+from ddmseg.evaluation.scores import agreement, limits_of_agreement, summarise
 from ddmseg.maths.case_scores import Score
 
 ATTACK = "<script>alert('x')</script>&\"$title"

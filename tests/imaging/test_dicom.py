@@ -101,7 +101,7 @@ def test_names_and_numbers_of_files_decide_nothing(
         assert_same_world(read(Path(folder)), data, affine)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(angles=st.tuples(*[st.floats(-3, 3)] * 3), gap=st.floats(0.3, 9))
 def test_slices_written_the_other_way_round_give_the_same_volume(
     angles: tuple[float, float, float], gap: float
@@ -363,7 +363,7 @@ def test_absurd_sizes_are_refused_before_pixels_are_read(tmp_path: Path) -> None
 
 
 def test_a_missing_slice_is_noticed_wherever_it_was(tmp_path: Path) -> None:
-    for absent in range(1, 11):
+    for absent in (1, 2, 6, 10):
         folder = tmp_path / str(absent)
         write_series(folder, scan((4, 4, 12)), AFFINE)[absent].unlink()
         told = message(folder)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory as 
 REFEREE = """
 import contextlib, io, json, os, resource, sys
 import pydicom.filereader, pydicom.encaps, pydicom.pixels
-import ddmseg.imaging.dicom.choice
+import ddmseg.imaging.dicom.series_selection
 import ddmseg.cli.commands.segment
 from ddmseg.cli.main import main
 

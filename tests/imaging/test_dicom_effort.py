@@ -13,8 +13,9 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom import effort, series
-from ddmseg.imaging.dicom.effort import ALWAYS_ALLOWED, BYTES_OF_EACH, Effort
+from ddmseg.imaging.dicom import bounds as effort
+from ddmseg.imaging.dicom import series
+from ddmseg.imaging.dicom.bounds import ALWAYS_ALLOWED, BYTES_OF_EACH, Effort
 from ddmseg.imaging.dicom.header import Header, read_header
 from ddmseg.imaging.dicom.series import list_series, read_series
 from dicom_files import affine_of, assert_same_world, enhanced_dataset, scan, slice_datasets

@@ -17,10 +17,10 @@ import pytest
 from pydicom.uid import RLELossless
 
 from ddmseg.errors import DdmsegError, ScanError
-from ddmseg.imaging.dicom.choice import choose_series, describe_series
 from ddmseg.imaging.dicom.file import DEFLATED
 from ddmseg.imaging.dicom.reference import check_reference
 from ddmseg.imaging.dicom.series import list_series, read_series
+from ddmseg.imaging.dicom.series_selection import choose_series, describe_series
 from dicom_files import PATIENT, affine_of, enhanced_dataset, scan, slice_datasets
 
 SEEDS = 4

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.inflate import CHUNK_BYTES, InflatedStream, inflated
+from ddmseg.imaging.dicom.bounds import CHUNK_BYTES, InflatedStream, inflated
 
 
 def deflated(data: bytes) -> bytes:

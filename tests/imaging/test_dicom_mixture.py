@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.choice import choose_series, describe_series
-from ddmseg.imaging.dicom.frame import complex_part
+from ddmseg.imaging.dicom.header import complex_part
 from ddmseg.imaging.dicom.series import (
     Series,
     list_series,
@@ -19,6 +18,7 @@ from ddmseg.imaging.dicom.series import (
     read_series,
     refusal,
 )
+from ddmseg.imaging.dicom.series_selection import choose_series, describe_series
 from dicom_files import (
     affine_of,
     assert_same_world,

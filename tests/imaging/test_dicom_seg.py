@@ -41,6 +41,7 @@ from dicom_files import (
     world_dice,
     world_points,
 )
+from pairs import pairs
 
 SHAPE = (9, 7, 6)
 IDS = (17, 53, 4, 232)
@@ -51,6 +52,7 @@ PLANES = {
     "sagittal": np.array([[0, 0, -1], [-1, 0, 0], [0, -1, 0.0]]),
     "oblique": rotation(0.3, -0.2, 0.5),
 }
+CASES = pairs(tuple(PLANES), (1, -1), (False, True), FORMS)
 
 
 def series_of(folder: Path, affine: np.ndarray, *, multi_frame: bool = False) -> Series:
@@ -98,10 +100,7 @@ def assert_comes_back(path: Path, labels: LabelMap) -> None:
         assert world_dice(found[structure(index).name], truth) == 1.0
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("multi_frame", [False, True], ids=["classic", "enhanced"])
-@pytest.mark.parametrize("direction", [1, -1])
-@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize(("plane", "direction", "multi_frame", "form"), CASES)
 def test_every_voxel_comes_back_where_it_was(
     tmp_path: Path, plane: str, direction: int, multi_frame: bool, form: SegForm
 ) -> None:
@@ -147,10 +146,7 @@ def highdicom_volumes(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("multi_frame", [False, True], ids=["classic", "enhanced"])
-@pytest.mark.parametrize("direction", [1, -1])
-@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize(("plane", "direction", "multi_frame", "form"), CASES)
 def test_highdicom_reads_the_voxels_of_the_nifti(
     tmp_path: Path, plane: str, direction: int, multi_frame: bool, form: SegForm
 ) -> None:

@@ -12,9 +12,9 @@ from pydicom.dataset import FileDataset
 from pydicom.tag import Tag
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.choice import describe_series
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.series import Series, list_series, read_series, refusal
+from ddmseg.imaging.dicom.series_selection import describe_series
 from dicom_files import affine_of, assert_same_world, enhanced_dataset, save, scan, slice_datasets
 
 AFFINE = affine_of(np.eye(3))

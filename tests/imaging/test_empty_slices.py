@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.preprocess import prepare
-from ddmseg.imaging.steps import FillSlices
+from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
+from ddmseg.imaging.transforms import FillSlices
 from ddmseg.imaging.volume import Volume
 from ddmseg.quality.plausibility import empty_slices
 

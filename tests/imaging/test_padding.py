@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddmseg.imaging.padding import fill_padding
 from ddmseg.imaging.preprocess import prepare
+from ddmseg.imaging.repairs import fill_padding
 from ddmseg.imaging.volume import Volume
 
 SHAPE = (60, 64, 56)

@@ -100,7 +100,8 @@ def test_scattered_structures_are_left_alone():
     labels[labels == 2] = 24
     labels[0, 0, 0] = 24
     assert clean_labels(labels, voxel_ml=0.001)[1].islands == {}
-    assert clean_labels(labels, voxel_ml=0.001, scattered=())[1].islands == {24: 1}
+    labels[labels == 24] = 2
+    assert clean_labels(labels, voxel_ml=0.001)[1].islands == {2: 1}
 
 
 def test_the_input_is_not_changed_and_an_empty_map_stays_empty():
@@ -166,7 +167,7 @@ def test_what_lies_apart_from_the_body_is_taken_away_where_a_model_wants_it():
     kept, told = clean_labels(labels, voxel_ml=1.0)
     assert np.array_equal(kept, labels)
     assert told.pieces == {2: 2}
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, one_body=True)
+    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
     assert np.array_equal(cleaned[10:], labels[10:])
     assert not cleaned[:6, :6, :6].any()
     assert done == Cleaning(islands={2: 64, 3: 16})
@@ -176,7 +177,7 @@ def test_a_body_in_two_large_parts_stays():
     labels = head_and_jaw(jaw=4)
     labels[0:6, :, 0:4] = 2
     assert (labels[:6] > 0).sum() > 0.05 * (labels[6:] > 0).sum()
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, one_body=True)
+    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
     assert np.array_equal(cleaned, labels)
     assert not done.islands
 
@@ -184,6 +185,6 @@ def test_a_body_in_two_large_parts_stays():
 @pytest.mark.parametrize("value", [0, 2])
 def test_a_map_of_nothing_or_of_one_piece_is_left_alone(value):
     labels = np.full((4, 4, 4), value, np.int32)
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, one_body=True)
+    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
     assert np.array_equal(cleaned, labels)
     assert done == Cleaning()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmseg.errors import MissingExtraError, ScanError, SettingsError
+from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.imaging.steps import Normalise
+from ddmseg.imaging.transforms import Normalise
 from ddmseg.imaging.volume import Volume
 
 CENTRE_MM = np.array([4.3, -11.7, 9.1])
@@ -109,7 +108,7 @@ def assert_truthful(prepared: Prepared, scan: Grid, spacing_mm: float) -> None:
     assert np.abs(centroid(onto == 17, prepared.grid) - CENTRE_MM).max() < 0.15 * voxel
 
 
-@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS)
+@pytest.mark.parametrize(("order", "flips"), ORIENTATIONS[::5])
 def test_all_orientations(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
     grid = scan_grid((2.0, 3.0, 2.5), order, flips)
     assert_truthful(prepare(volume_on(grid), spacing_mm=3.0), grid, 3.0)
@@ -186,7 +185,7 @@ def test_equal_spacing_round_trip_is_exact() -> None:
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(onto), 4).permute(3, 0, 1, 2)
     assert np.array_equal(prepared.labels_to_input(one_hot.float(), [0, 1, 2, 3]), truth)
     scale = next(s for s in prepared.steps if isinstance(s, Normalise))
-    back = prepared.map_to_input(scale.undo(prepared.image))
+    back = prepared.map_to_input(scale.inverse(prepared.image))
     kept = (scan.data > scale.low) & (scan.data < scale.low + 1.5 * (scale.high - scale.low))
     assert np.allclose(back[kept], scan.data[kept], atol=1e-3)
 
@@ -291,25 +290,6 @@ def test_results_of_another_grid() -> None:
         prepared.map_to_input(np.zeros((4, 4, 4), np.float32))
     with pytest.raises(ScanError, match=r"label map of shape \(4, 4, 4\); the scan has"):
         prepared.labels_from_input(np.zeros((4, 4, 4), int))
-
-
-def test_bias_field_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[n4\]'"):
-        prepare(volume_on(scan_grid()), spacing_mm=3.0, bias_field=True)
-
-
-def test_bias_field_is_removed() -> None:
-    pytest.importorskip("SimpleITK", reason="N4 needs the extra 'n4'")
-    scan = volume_on(scan_grid())
-    shade = np.linspace(0.6, 1.4, scan.shape[0], dtype=np.float32)[:, None, None]
-    shaded = Volume(scan.data * shade, scan.affine, "scan")
-    plain = prepare(scan, spacing_mm=3.0, crop_to_head=False)
-    mended = prepare(shaded, spacing_mm=3.0, crop_to_head=False, bias_field=True)
-    left = prepare(shaded, spacing_mm=3.0, crop_to_head=False)
-    assert mended.describe()[0] == {"step": "bias_field", "method": "N4"}
-    error = np.abs(mended.image - plain.image).mean()
-    assert error < 0.5 * np.abs(left.image - plain.image).mean()
 
 
 # real data

@@ -19,12 +19,12 @@ from ddmseg.imaging.synthesis.contrast import (
 )
 from ddmseg.imaging.synthesis.deform import (
     Pose,
+    compact_head,
     draw_displacement,
     draw_matrix,
     sample_positions,
 )
-from ddmseg.imaging.synthesis.draw import draw_choice, draw_integer, draw_uniform
-from ddmseg.imaging.synthesis.head import compact_head
+from ddmseg.randomness import draw_choice, draw_integer, draw_uniform
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from ddmseg.errors import ScanError
 from ddmseg.imaging.grid import Grid, TurnedMap
 from ddmseg.imaging.preprocess import Prepared, prepare
+from ddmseg.imaging.repairs import OBLIQUE_DEGREES
 from ddmseg.imaging.resample import (
     resample,
     resample_classes,
@@ -17,8 +18,7 @@ from ddmseg.imaging.resample import (
     resample_winner,
 )
 from ddmseg.imaging.scan_checks import checked_scan
-from ddmseg.imaging.steps import Turn
-from ddmseg.imaging.upright import OBLIQUE_DEGREES
+from ddmseg.imaging.transforms import Turn
 from ddmseg.imaging.volume import Volume
 
 RNG = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def test_a_little_shear_is_straightened_and_much_is_refused() -> None:
 def test_a_large_scan_gets_larger_voxels_and_not_more_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ddmseg.imaging.upright.MOST_VOXELS", 20_000)
+    monkeypatch.setattr("ddmseg.imaging.repairs.MOST_VOXELS", 20_000)
     prepared = prepare(scan(oblique(30.0)), spacing_mm=2.0, crop_to_head=False)
     (step,) = (step for step in prepared.steps if isinstance(step, Turn))
     assert np.prod(step.shape) < 25_000

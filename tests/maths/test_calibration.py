@@ -17,7 +17,6 @@ from ddmseg.maths.calibration import (
     fit_calibration,
     mean_absolute_error,
 )
-from ddmseg.maths.statistics import pearson
 
 TRUTH = DiceCalibration(a=2.0, b=0.6, c=-0.4)
 SLOPES, OFFSETS = st.floats(0.05, 5), st.floats(-4, 4)
@@ -56,7 +55,10 @@ def test_calibrated_values_need_no_change():
 def test_correlation_survives():
     expected, true = results(spread=0.02)
     fit = fit_calibration(expected, true)
-    assert pearson(fit.calibration(expected), true) > pearson(expected, true) - 0.02
+    assert (
+        np.corrcoef(fit.calibration(expected), true)[0, 1]
+        > np.corrcoef(expected, true)[0, 1] - 0.02
+    )
 
 
 @given(SLOPES, SLOPES, OFFSETS)

@@ -141,11 +141,11 @@ def test_the_target_of_masks_is_the_mask_of_the_target_of_probabilities():
 def test_perfect_students_of_students_end_where_the_first_teacher_does(schedule):
     teacher = gaussian(schedule)
     x_T = normal(16)
-    grid = time_grid(8, schedule=schedule)
+    grid = time_grid(8)
     goal = ddim(teacher, x_T, schedule=schedule, times=grid)
     student = teacher
     for steps in halvings(8, 1):
-        student = taught(student, walk_times(2 * steps, schedule=schedule), schedule)
+        student = taught(student, walk_times(2 * steps), schedule)
     torch.testing.assert_close(ddim(student, x_T, schedule=schedule, times=grid[:1]), goal)
 
 
@@ -181,7 +181,7 @@ def test_at_any_other_time_it_is_what_is_said_there():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_a_student_consistent_at_every_time_ends_where_its_teacher_does(schedule):
     teacher = gaussian(schedule)
-    times = walk_times(6, schedule=schedule)
+    times = walk_times(6)
     x_T = normal(16)
 
     def student(x_t: Tensor, n: int) -> Tensor:
@@ -200,12 +200,12 @@ def test_a_student_consistent_at_every_time_ends_where_its_teacher_does(schedule
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_half_as_many_steps_take_every_other_time(schedule, steps):
-    times = walk_times(2 * steps, schedule=schedule)
+    times = walk_times(2 * steps)
     assert times[0] == 1
     assert times[-1] == 0
     assert (times.diff() < 0).all()
-    torch.testing.assert_close(times[::2], walk_times(steps, schedule=schedule))
-    torch.testing.assert_close(times[:-1], time_grid(2 * steps, schedule=schedule))
+    torch.testing.assert_close(times[::2], walk_times(steps))
+    torch.testing.assert_close(times[:-1], time_grid(2 * steps))
 
 
 @pytest.mark.parametrize(

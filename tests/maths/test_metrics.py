@@ -17,15 +17,27 @@ from ddmseg.errors import ScanError, SettingsError
 from ddmseg.maths.metrics import (
     dice,
     evaluate_labels,
-    hausdorff,
-    hd95,
-    mean_surface_distance,
-    surface_dice,
     surface_distances,
     volume_similarity,
 )
 
 SPACING = (0.9, 1.5, 2.0)
+
+
+def hausdorff(A, B, *, spacing_mm) -> float:
+    return surface_distances(A, B, spacing_mm=spacing_mm).hausdorff_mm
+
+
+def hd95(A, B, *, spacing_mm) -> float:
+    return surface_distances(A, B, spacing_mm=spacing_mm).hd95_mm
+
+
+def mean_surface_distance(A, B, *, spacing_mm) -> float:
+    return surface_distances(A, B, spacing_mm=spacing_mm).mean_mm
+
+
+def surface_dice(A, B, *, spacing_mm, tolerance_mm) -> float:
+    return surface_distances(A, B, spacing_mm=spacing_mm).surface_dice(tolerance_mm)
 
 
 def box(*corners: tuple[int, int], shape=(12, 12, 12)) -> np.ndarray:
@@ -341,7 +353,7 @@ def test_a_bad_spacing_is_refused(spacing_mm, message):
 @pytest.mark.parametrize("tolerance_mm", [-1.0, math.nan])
 def test_a_bad_tolerance_is_refused(tolerance_mm):
     with pytest.raises(SettingsError, match=r"tolerance_mm: got .* must not be negative"):
-        surface_dice(SOME, SOME, spacing_mm=SPACING, tolerance_mm=tolerance_mm)
+        evaluate_labels(*label_maps(), [17], spacing_mm=SPACING, tolerance_mm=tolerance_mm)
 
 
 def test_background_is_not_scored():

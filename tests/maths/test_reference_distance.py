@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
 
-from ddmseg.maths import reference_distance
-from ddmseg.maths.reference_distance import reference_distances
+from ddmseg.maths import shift as reference_distance
+from ddmseg.maths.shift import reference_distances
 
 SEEDS = st.integers(0, 10**6)
 

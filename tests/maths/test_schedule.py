@@ -17,14 +17,10 @@ from ddmseg.maths.schedule import (
     LinearSchedule,
     Schedule,
     ShiftedSchedule,
-    clean_to_noise,
     clean_to_score,
-    clean_to_velocity,
     make_schedule,
     noise,
-    noise_to_clean,
     score_to_clean,
-    velocity_to_clean,
 )
 
 SCHEDULES = [
@@ -156,11 +152,7 @@ def test_an_unknown_name_is_refused():
 # Conversions
 
 
-ROUND_TRIPS = [
-    (clean_to_noise, noise_to_clean),
-    (clean_to_score, score_to_clean),
-    (clean_to_velocity, velocity_to_clean),
-]
+ROUND_TRIPS = [(clean_to_score, score_to_clean)]
 
 
 @every_schedule
@@ -178,11 +170,8 @@ def test_the_noise_that_was_added_is_found(schedule):
     x_0, eps = normal(3, 2, 5), normal(3, 2, 5, seed=1)
     t = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     x_t = noise(x_0, eps, t, schedule)
-    assert torch.allclose(clean_to_noise(x_0, x_t, t, schedule), eps)
-    assert torch.allclose(noise_to_clean(eps, x_t, t, schedule), x_0)
-    alpha, sigma = (v(t).reshape(3, 1, 1) for v in (schedule.alpha, schedule.sigma))
+    sigma = schedule.sigma(t).reshape(3, 1, 1)
     assert torch.allclose(clean_to_score(x_0, x_t, t, schedule), -eps / sigma)
-    assert torch.allclose(clean_to_velocity(x_0, x_t, t, schedule), alpha * eps - sigma * x_0)
 
 
 def test_noise_has_the_promised_moments():

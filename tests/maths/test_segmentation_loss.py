@@ -61,9 +61,8 @@ def example(*grid: int, classes: int = 4, items: int = 2, seed: int = 0) -> tupl
 
 @pytest.mark.parametrize("grid", [(6, 5), (4, 5, 3)])
 @pytest.mark.parametrize("dice_weight", [0.0, 0.3, 1.0, 5.0])
-@pytest.mark.parametrize("smooth", [1e-5, 1.0])
-def test_value_and_gradient_are_those_of_autograd(grid, dice_weight, smooth):
-    assert_agrees(*example(*grid), dice_weight=dice_weight, smooth=smooth)
+def test_value_and_gradient_are_those_of_autograd(grid, dice_weight):
+    assert_agrees(*example(*grid), dice_weight=dice_weight)
 
 
 @given(

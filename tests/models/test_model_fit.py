@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg.imaging.dicom.choice import Trained
+from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.models.card import LARGEST_CROP_MM, Card, of_card, trained_on
 
 
 def test_the_shipped_models() -> None:
-    assert trained_on("anatomy") == Trained("anatomy", thickest_mm=6.5)
+    assert trained_on("anatomy") == Trained("anatomy", max_slice_mm=6.5)
     assert trained_on("hippocampus") == Trained(
-        "hippocampus", largest_crop_mm=LARGEST_CROP_MM, thickest_mm=1.5, t1_alone=True
+        "hippocampus", largest_crop_mm=LARGEST_CROP_MM, max_slice_mm=1.5, t1_alone=True
     )
 
 

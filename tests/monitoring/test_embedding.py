@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ddmseg.inference.scan_encoding import mean_features
-from ddmseg.monitoring.embedding import feature_columns, feature_table
+from ddmseg.monitoring.compare import feature_table
+from ddmseg.monitoring.statistics import feature_columns
 from ddmseg.networks.image_encoder import Encoding
 from toys import tiny_model
 

@@ -12,8 +12,7 @@ import pytest
 
 from ddmseg.imaging.dicom.series import list_series
 from ddmseg.monitoring.columns import CATEGORIES, NUMBERS, VOLUME
-from ddmseg.monitoring.image_statistics import tissue_statistics
-from ddmseg.monitoring.statistics import keyed_hash, run_statistics, scanner_tags
+from ddmseg.monitoring.statistics import keyed_hash, run_statistics, scanner_tags, tissue_statistics
 from ddmseg.quality.segmentation import Quality
 
 SALT = b"salt of one store"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
 from ddmseg.errors import SettingsError
-from ddmseg.networks.baselines import BASELINES, BaselineSegmenter
+from ddmseg.networks.baselines import BaselineName, BaselineSegmenter
 
 SIZES = {2: (32, 48), 3: (16, 32, 16)}
 
@@ -17,7 +19,7 @@ def network(name: str, dims: int) -> BaselineSegmenter:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", get_args(BaselineName))
 def test_logits_lie_on_the_image_grid_and_every_weight_learns(name, dims):
     model = network(name, dims).train()
     image = torch.randn(2, 1, *SIZES[dims])

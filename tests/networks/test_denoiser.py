@@ -10,6 +10,7 @@ import torch
 from ddmseg.networks.denoiser import CONDITIONINGS, Conditions, CrossAttention, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from pairs import pairs
 from toys import shake, tiny_model
 
 GRID = 8
@@ -44,7 +45,7 @@ def ask(
 
 CASES = pytest.mark.parametrize(
     ("dims", "conditioning", "stride"),
-    [(d, c, s) for d in (2, 3) for c in CONDITIONINGS for s in (1, 2)],
+    pairs((2, 3), CONDITIONINGS, (1, 2)),
 )
 
 

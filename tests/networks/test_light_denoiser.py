@@ -48,8 +48,8 @@ def test_before_training_it_says_what_the_coarse_head_says(dims, classes):
     assert torch.equal(model.decode(hidden, conditions), encoding.coarse_logits)
     p = block_means(encoding.coarse_logits.softmax(1))
     code = model.mask_encoding.of_probabilities(p)
-    torch.testing.assert_close(model.readout.estimate(said), code, atol=3e-3, rtol=0)
-    assert torch.equal(model.first_estimate(conditions, code), model.readout.estimate(said))
+    torch.testing.assert_close(model.output_head.estimate(said), code, atol=3e-3, rtol=0)
+    assert torch.equal(model.first_estimate(conditions, code), model.output_head.estimate(said))
 
 
 @DIMS

@@ -51,7 +51,7 @@ def last_form(y):
     return torch.channels_last if y.dim() == 4 else torch.channels_last_3d
 
 
-@pytest.mark.parametrize("shape", SHAPES[:2])
+@pytest.mark.parametrize("shape", [(2, 2, 3, 4), (1, 4, 2, 3, 2)])
 def test_the_gradient_is_the_slope(shape):
     made = layer(shape[1], torch.float64)
     x = noise(shape, torch.float64, last=True).requires_grad_()

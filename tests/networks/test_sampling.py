@@ -15,6 +15,7 @@ from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import GUIDANCES, Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from pairs import pairs
 from toys import tiny_model
 
 GRID = 8
@@ -46,11 +47,10 @@ def seed(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-@pytest.mark.parametrize("sampler", list(SAMPLERS))
-@pytest.mark.parametrize("guidance", GUIDANCES)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize(
+    ("conditioning", "dims", "stride", "guidance", "sampler"),
+    pairs(CONDITIONINGS, (2, 3), (1, 2), GUIDANCES, tuple(SAMPLERS)),
+)
 @torch.no_grad()
 def test_contract(conditioning, dims, stride, guidance, sampler):
     draw = make_sampler(*encoded(dims, conditioning, stride), guidance)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddmseg.networks import tiling
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled, tile_shapes, tiles
@@ -34,12 +35,13 @@ def test_a_grid_near_the_patch_is_encoded_whole(model: DiscrepancyDiffusionSegme
 @torch.no_grad()
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 def test_shapes_are_those_of_a_whole_encoding(
-    model: DiscrepancyDiffusionSegmenter, overlap: float
+    model: DiscrepancyDiffusionSegmenter, overlap: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tiling, "OVERLAP", overlap)
     image = image_of(model, 28)
     whole, tiled = (
         model.encode(image),
-        encode_tiled(model, image, (12,) * model.dims, overlap=overlap),
+        encode_tiled(model, image, (12,) * model.dims),
     )
     for field in fields(whole):
         a, b = getattr(whole, field.name), getattr(tiled, field.name)
@@ -78,11 +80,12 @@ def leaves(encoding: Encoding) -> list[Tensor]:
 
 @torch.no_grad()
 def test_the_middle_of_a_lone_tile_is_its_own_encoding(
-    model: DiscrepancyDiffusionSegmenter,
+    model: DiscrepancyDiffusionSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without overlap every voxel belongs to one tile and is exactly what that tile says."""
     image = image_of(model, 32)
-    tiled = encode_tiled(model, image, (16,) * model.dims, overlap=0.0)
+    monkeypatch.setattr(tiling, "OVERLAP", 0.0)
+    tiled = encode_tiled(model, image, (16,) * model.dims)
     corner = (slice(None), slice(None), *[slice(0, 16)] * model.dims)
     alone = model.encode(image[corner])
     torch.testing.assert_close(tiled.coarse_logits[corner], alone.coarse_logits)
@@ -92,9 +95,12 @@ def test_the_middle_of_a_lone_tile_is_its_own_encoding(
 
 @pytest.mark.parametrize("n", [24, 40, 56, 104])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
-def test_tiles_cover_the_grid_and_keep_to_multiples(n: int, overlap: float) -> None:
+def test_tiles_cover_the_grid_and_keep_to_multiples(
+    n: int, overlap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiling, "OVERLAP", overlap)
     covered = torch.zeros(n, dtype=torch.bool)
-    for (side,) in tiles((n,), (24,), overlap, 8):
+    for (side,) in tiles((n,), (24,), 8):
         assert side.start % 8 == 0
         assert side.stop - side.start == 24
         covered[side] = True
@@ -114,6 +120,6 @@ def test_tiles_cover_the_grid_and_keep_to_multiples(n: int, overlap: float) -> N
 )
 def test_tiles_grow_by_a_fifth_at_most_where_fewer_do_then(n: int, side: int, count: int) -> None:
     # the second axis keeps a grid of one tile from being taken whole
-    shapes = tile_shapes((n, 84), (48, 48), multiple=8, overlap=0.25)
+    shapes = tile_shapes((n, 84), (48, 48), multiple=8)
     assert set(shapes) == {(side, 48)}
     assert len(shapes) == 2 * count

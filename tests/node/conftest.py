@@ -54,7 +54,7 @@ class RunningNode:
         return self.folder / "spool"
 
     def start(self, **changes: Any) -> RunningNode:
-        from ddmseg.node.backoff import Backoff
+        from ddmseg.node.delivery import Backoff
         from ddmseg.node.node import NodeSettings, run_node
         from ddmseg.node.worker import Work
 
@@ -75,7 +75,7 @@ class RunningNode:
 
         def serve() -> None:
             try:
-                run_node(settings, work, stop=self._stop, tell=self.lines.append)
+                run_node(settings, work, stop=self._stop, report=self.lines.append)
             except BaseException as error:
                 self._error.append(error)
 

@@ -11,7 +11,7 @@ import pytest
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.node.addresses import Peer, parse_peer, parse_title
 from ddmseg.node.destinations import StowDestination
-from ddmseg.node.privacy import plain_reason, silent_libraries
+from ddmseg.node.log import plain_reason, silent_libraries
 from dicom_files import affine_of, rotation, scan, write_series
 from free_ports import free_ports
 

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError, SettingsError
-from ddmseg.node.backoff import Backoff
-from ddmseg.node.delivery import Delivery
+from ddmseg.node.delivery import Backoff, Delivery
 from ddmseg.node.destinations import RefusedError, UnreachableError
 from ddmseg.node.spool import Quota, Spool
-from dicom_spool import Tell, fill
+from dicom_spool import Lines, fill
 
 
 class Place:
@@ -41,10 +40,10 @@ def segmented(open_spool, study, clock):
     return spool
 
 
-def deliver(spool: Spool, *places: Place) -> tuple[Delivery, Tell]:
-    tell = Tell()
+def deliver(spool: Spool, *places: Place) -> tuple[Delivery, Lines]:
+    lines = Lines()
     backoff = Backoff(1e-6, 1e-6)
-    return Delivery(spool.queue, places, Path("out"), backoff=backoff, tell=tell), tell
+    return Delivery(spool.queue, places, Path("out"), backoff=backoff, report=lines), lines
 
 
 def run_out(delivery: Delivery) -> None:
@@ -55,31 +54,35 @@ def run_out(delivery: Delivery) -> None:
 
 def test_each_place_gets_each_result_once(segmented) -> None:
     one, other = Place("one"), Place("other")
-    delivery, tell = deliver(segmented, one, other)
+    delivery, lines = deliver(segmented, one, other)
     run_out(delivery)
     assert one.got == other.got == [["1.dcm"], ["2.dcm"]]
     assert [job.record.state for job in segmented.queue.all()] == ["done", "done"]
-    assert sum("1 files sent to one" in line for line in tell) == 2
-    assert sum("done" in line for line in tell) == 2
+    assert sum("1 files sent to one" in line for line in lines) == 2
+    assert sum("done" in line for line in lines) == 2
 
 
 def test_who_does_not_answer_is_left_alone_by_all(segmented) -> None:
     place = Place("one")
     place.trouble = [UnreachableError("one does not answer")]
-    tell = Tell()
-    delivery = Delivery(segmented.queue, [place], Path("out"), backoff=Backoff(60, 60), tell=tell)
+    lines = Lines()
+    delivery = Delivery(
+        segmented.queue, [place], Path("out"), backoff=Backoff(60, 60), report=lines
+    )
     assert delivery.step()
     assert not delivery.step()
-    assert len(tell) == 1
-    assert tell[0].startswith("job-000001: one does not answer; tried again in ")
+    assert len(lines) == 1
+    assert lines[0].startswith("job-000001: one does not answer; tried again in ")
     assert place.got == []
 
 
 def test_who_refuses_one_gets_the_others(segmented) -> None:
     place = Place("one")
     place.trouble = [RefusedError("one refuses 1.dcm (status 0x0122)")]
-    tell = Tell()
-    delivery = Delivery(segmented.queue, [place], Path("out"), backoff=Backoff(60, 60), tell=tell)
+    lines = Lines()
+    delivery = Delivery(
+        segmented.queue, [place], Path("out"), backoff=Backoff(60, 60), report=lines
+    )
     run_out(delivery)
     assert place.got == [["2.dcm"]]
     assert [job.record.state for job in segmented.queue.all()] == ["segmented", "done"]
@@ -102,10 +105,10 @@ def test_what_one_place_has_is_not_sent_there_again(segmented, open_spool) -> No
 def test_a_result_that_is_gone_fails(segmented) -> None:
     place = Place("one")
     place.trouble = [ScanError("1.dcm: the result to send is gone or damaged")]
-    delivery, tell = deliver(segmented, place)
+    delivery, lines = deliver(segmented, place)
     run_out(delivery)
     assert segmented.queue.all()[0].record.state == "failed"
-    assert tell[0] == "job-000001: not sent: 1.dcm: the result to send is gone or damaged"
+    assert lines[0] == "job-000001: not sent: 1.dcm: the result to send is gone or damaged"
 
 
 def test_without_a_destination_a_job_is_done(segmented) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import SettingsError, UsageError
-from ddmseg.node.addresses import Peer
+from ddmseg.node.addresses import Certificates, Peer
 from ddmseg.node.destinations import StoreDestination, UnreachableError
-from ddmseg.node.encryption import Certificates
 from dicom_network import wait_for
 
 

@@ -87,7 +87,7 @@ def test_a_picture_among_the_slices_is_refused_and_they_are_kept(make_node, stud
 
 def test_a_study_is_open_as_long_as_its_association(tmp_path, study) -> None:
     spool = Spool(tmp_path / "spool")
-    listener = Listener(spool, title="DDMSEG", tell=lambda line: None)
+    listener = Listener(spool, title="DDMSEG", report=lambda line: None)
     entity = AE("SCANNER")
     entity.add_requested_context(MR)
     association = entity.associate("127.0.0.1", listener.port, ae_title="DDMSEG")

@@ -17,10 +17,10 @@ from ddmseg.node.log import Log
 from ddmseg.node.node import NodeError, NodeSettings, run_node
 from ddmseg.node.worker import Work, Worker
 from dicom_network import storescu, wait_for
-from dicom_spool import Tell, put
+from dicom_spool import Lines, put
 
 
-class Broken(Tell):
+class Broken(Lines):
     """A log that takes lines again once it is mended."""
 
     def __init__(self, error: Exception) -> None:
@@ -67,7 +67,7 @@ def test_a_name_that_cannot_be_shown_is_written_in_ascii() -> None:
 def test_a_log_that_nobody_reads_holds_nobody_up(monkeypatch) -> None:
     monkeypatch.setattr(logs, "MOST_LINES", 3)
     monkeypatch.setattr(logs, "END_SECONDS", 0.05)
-    begun, read, told = threading.Event(), threading.Event(), Tell()
+    begun, read, told = threading.Event(), threading.Event(), Lines()
 
     def write(line: str) -> None:
         begun.set()
@@ -112,7 +112,7 @@ def run(tmp_path, segmenter) -> Callable[[], None]:
     def serve() -> None:
         settings = NodeSettings(tmp_path / "spool", quiet_seconds=0.1)
         work = Work(segmenter, tmp_path / "out", SegmentOptions(mode="fast"))
-        run_node(settings, work, stop=threading.Event(), tell=Tell())
+        run_node(settings, work, stop=threading.Event(), report=Lines())
 
     return serve
 

@@ -26,8 +26,8 @@ from pydicom.uid import (
 )
 
 import chromium
-from ddmseg.imaging.dicom.choice import choose_series
 from ddmseg.imaging.dicom.series import list_series, read_series
+from ddmseg.imaging.dicom.series_selection import choose_series
 from ddmseg.imaging.nifti import read_volume
 from dicom_files import PATIENT, base_dataset, put_pixels, read_seg, save, world_dice
 from dicom_network import Orthanc, program, storescu, wait_for

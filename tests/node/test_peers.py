@@ -19,7 +19,7 @@ from ddmseg.node.listener import Listener
 from ddmseg.node.server import Limits
 from ddmseg.node.spool import Spool
 from dicom_network import wait_for
-from dicom_spool import Tell
+from dicom_spool import Lines
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 MEGABYTE = 1 << 20
@@ -31,7 +31,7 @@ def listen(tmp_path: Path) -> Iterator[Callable[..., Listener]]:
     spool, made = Spool(tmp_path / "spool"), []
 
     def start(**limits: float) -> Listener:
-        made.append(Listener(spool, title="DDMSEG", limits=Limits(**limits), tell=Tell()))
+        made.append(Listener(spool, title="DDMSEG", limits=Limits(**limits), report=Lines()))
         return made[0]
 
     yield start

@@ -14,14 +14,12 @@ import pytest
 
 from ddmseg.errors import OutputError
 from ddmseg.node import jobs
-from ddmseg.node.backoff import Backoff
-from ddmseg.node.clock import RunningClock
-from ddmseg.node.delivery import Delivery
+from ddmseg.node.delivery import Backoff, Delivery
 from ddmseg.node.destinations import RefusedError, UnreachableError
-from ddmseg.node.jobs import JobQueue
+from ddmseg.node.jobs import JobQueue, RunningClock
 from ddmseg.node.spool import Spool
 from dicom_files import STUDY
-from dicom_spool import Tell, fill, make_worker, put
+from dicom_spool import Lines, fill, make_worker, put
 
 DAY = 86_400.0
 
@@ -204,7 +202,7 @@ def test_no_time_of_day_holds_a_retry_up(open_spool, study, clock, monkeypatch, 
 
     place, ticks = Place(), [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
-    delivery = Delivery(spool.queue, [place], Path("out"), backoff=Backoff(10, 10), tell=Tell())
+    delivery = Delivery(spool.queue, [place], Path("out"), backoff=Backoff(10, 10), report=Lines())
     assert delivery.step()
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert not delivery.step()
@@ -228,7 +226,7 @@ def test_one_place_that_refuses_does_not_keep_another_waiting(open_spool, study,
             got.append(self.name)
 
     places = [Place("never"), Place("good")]
-    delivery = Delivery(spool.queue, places, Path("out"), backoff=Backoff(60, 60), tell=Tell())
+    delivery = Delivery(spool.queue, places, Path("out"), backoff=Backoff(60, 60), report=Lines())
     while delivery.step():
         pass
     assert got == ["good"]
@@ -258,7 +256,7 @@ def test_what_was_sent_is_not_sent_again_where_it_cannot_be_noted(
         write(folder, record)
 
     monkeypatch.setattr(jobs, "_write_record", broken)
-    delivery = Delivery(spool.queue, [Place()], Path("o"), backoff=Backoff(1, 1), tell=Tell())
+    delivery = Delivery(spool.queue, [Place()], Path("o"), backoff=Backoff(1, 1), report=Lines())
     for _ in range(4):
         try:
             delivery.step()

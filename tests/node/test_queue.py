@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ddmseg.errors import OutputError, ScanError, UsageError
 from ddmseg.node import jobs
-from ddmseg.node.backoff import Backoff
+from ddmseg.node.delivery import Backoff
 from ddmseg.node.spool import Spool, check_uid
 from dicom_files import STUDY
 from dicom_network import storescu

@@ -40,6 +40,8 @@ class Service(BaseHTTPRequestHandler):
             time.sleep(self.pause)
         if not self.pause:
             self.wfile.write(self.body)
+        else:
+            self.asked.append("the whole answer was taken")
 
     def log_message(self, *words: object) -> None:
         """Say nothing."""
@@ -133,11 +135,12 @@ def test_no_other_status_counts(service, study, uid, monkeypatch, status) -> Non
 def test_an_answer_that_drips_is_given_up(service, study, monkeypatch) -> None:
     monkeypatch.setattr(destinations, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(destinations, "SLOWEST", 1e12)
-    monkeypatch.setattr(Service, "body", b" " * 400)
+    monkeypatch.setattr(Service, "body", b" " * 4000)
     monkeypatch.setattr(Service, "pause", 0.02)
     with pytest.raises(OutputError) as caught:
         service.send(study[:1])
     assert isinstance(caught.value, UnreachableError | RefusedError)
+    assert Service.asked == ["/dicom-web/studies"]
 
 
 def test_a_result_that_is_damaged_is_not_sent(service, tmp_path) -> None:

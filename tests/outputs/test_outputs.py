@@ -329,3 +329,18 @@ def test_a_name_that_is_too_long_is_refused(make_segmentation, tmp_path) -> None
     with pytest.raises(OutputError, match=r"File name too long\); rename the scan"):
         write_outputs(make_segmentation(), tmp_path, stem="x" * 300)
     assert contents(tmp_path) == {}
+
+
+def test_a_model_of_the_whole_brain_also_leaves_its_mask_and_freesurfers_table(
+    make_segmentation, tmp_path, monkeypatch
+) -> None:
+    segmentation = make_segmentation()
+    ids = segmentation.labels.data
+    ids[ids == 53] = 24  # fluid around the brain is no part of it
+    few = {path.name for path in write_outputs(segmentation, tmp_path / "few", stem="scan")}
+    monkeypatch.setattr("ddmseg.quality.segmentation.WHOLE_BRAIN", 1)
+    written = {path.name for path in write_outputs(segmentation, tmp_path, stem="scan")}
+    assert written - few == {"scan_desc-brain_mask.nii.gz", "scan_aseg.stats"}
+    mask = nib.load(tmp_path / "scan_desc-brain_mask.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), (ids > 0) & (ids != 24))
+    np.testing.assert_allclose(mask.affine, segmentation.scan.affine)

@@ -13,7 +13,7 @@ import pytest
 
 from ddmseg.imaging.nifti_header import mended, place
 from ddmseg.imaging.postprocess import Cleaning
-from ddmseg.imaging.steps import FillSlices, Turn
+from ddmseg.imaging.transforms import FillSlices, Turn
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import _dice

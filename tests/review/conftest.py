@@ -12,14 +12,22 @@ from ddmseg.review.session import Review
 from review_folder import write_results
 
 
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    return tmp_path / "scans"
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, make_segmentation) -> Path:
+    """Results and scans, written once; each test gets a copy."""
+    place = tmp_path_factory.mktemp("written")
+    write_results(make_segmentation, place / "out", place / "scans")
+    return place
 
 
 @pytest.fixture
-def folder(tmp_path: Path, scans: Path, make_segmentation) -> Path:
-    return write_results(make_segmentation, tmp_path / "out", scans)
+def scans(tmp_path: Path, written: Path) -> Path:
+    return Path(shutil.copytree(written / "scans", tmp_path / "scans"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, written: Path, scans: Path) -> Path:
+    return Path(shutil.copytree(written / "out", tmp_path / "out"))
 
 
 @pytest.fixture

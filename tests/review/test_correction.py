@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -14,12 +15,12 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.review.correction import (
     corrected_bytes,
-    file_sha256,
+    edit_metrics,
     read_correction,
     staged,
     upload_limit,
 )
-from ddmseg.review.edit_metrics import edit_metrics
+from ddmseg.review.files import found_sha256
 from ddmseg.review.results import CORRECTED, LABELS, ScanResult, find_results
 from review_folder import IDS, nifti_bytes
 
@@ -125,9 +126,9 @@ def test_a_failure_leaves_what_was_there(result: ScanResult, earlier: bytes | No
 
 
 def test_the_hash_of_no_file_is_empty(tmp_path: Path) -> None:
-    assert file_sha256(tmp_path / "nothing") == ""
+    assert found_sha256(tmp_path / "nothing") == ""
     with pytest.raises(ScanError, match="cannot be read"):
-        file_sha256(tmp_path)
+        found_sha256(tmp_path)
 
 
 def test_metrics_of_an_edit_counted_by_hand() -> None:
@@ -151,4 +152,4 @@ def test_metrics_of_an_edit_counted_by_hand() -> None:
 def test_no_edit_has_no_metrics() -> None:
     labels = LabelMap(np.ones((3, 3, 3), int), np.eye(4), "x")
     found = edit_metrics(labels, labels.data, name_of=str)
-    assert found.as_dict() == {"voxels_changed": 0, "ml_changed": 0.0, "structures": []}
+    assert asdict(found) == {"voxels_changed": 0, "ml_changed": 0.0, "structures": []}

@@ -19,7 +19,7 @@ from ddmseg.review.display import (
     display_scan,
     frame_count,
 )
-from ddmseg.review.places import error_probability
+from ddmseg.review.doubtful_regions import error_probability
 
 AFFINE = np.array([[0, 0, -2, 9], [1.5, 0.1, 0, -8], [0, 3, 0, 7], [0, 0, 0, 1.0]])
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
-from ddmseg.review.chain import FIRST
 from ddmseg.review.log import LOG, ReviewLog
+from ddmseg.review.seal import FIRST
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

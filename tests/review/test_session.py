@@ -17,7 +17,6 @@ from ddmseg.review.session import (
     MAX_NOTE,
     Review,
     SupersededError,
-    place_as_dict,
 )
 from ddmseg.review.verification import verify_review
 from review_folder import nifti_bytes
@@ -88,7 +87,7 @@ def test_the_discrepancy_is_on_one_scale_for_all_scans(review: Review) -> None:
 def test_kinds_that_are_not_are_refused(review: Review, worse: str) -> None:
     for ask in (
         lambda: review.map_bytes(worse, "dseg"),
-        lambda: review.places(worse, "../etc"),
+        lambda: review.doubtful_regions(worse, "../etc"),
         lambda: review.frame_bytes(worse, "labels", 0),
         lambda: review.decide(worse, "correct", seen=review.seen(worse)),
         lambda: review.decide(worse, "accept", note="x" * (MAX_NOTE + 1), seen=review.seen(worse)),
@@ -108,7 +107,7 @@ def test_without_the_scan_the_page_is_black_but_works(folder: Path) -> None:
 
 def test_places_are_sorted_and_ready_for_json(review: Review, worse: str) -> None:
     for kind in ("discrepancy", "uncertainty"):
-        told = [place_as_dict(place) for place in review.places(worse, kind)]
+        told = [region.as_dict() for region in review.doubtful_regions(worse, kind)]
         errors = [place["expected_error_ml"] for place in told]
         assert errors == sorted(errors, reverse=True)
         assert json.loads(json.dumps(told))

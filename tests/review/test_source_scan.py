@@ -7,13 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ddmseg.cohort.source_scan import find_source_scan
 from ddmseg.review.results import find_results, read_summary
-from ddmseg.review.source_scan import find_source_scan
 
 
 def found_in(folder: Path, *places: Path):
     result = find_results(folder)[0]
-    return find_source_scan(result, read_summary(result).receipt, places)
+    return find_source_scan(result.stem, read_summary(result).receipt, places)
 
 
 def test_the_scan_is_found_below_the_folder_that_was_named(folder: Path, scans: Path) -> None:
@@ -65,5 +65,5 @@ def test_one_volume_of_a_4d_scan_is_found(folder: Path, scans: Path) -> None:
 def test_nothing_is_found_where_nothing_is(folder: Path, tmp_path: Path) -> None:
     assert found_in(folder, tmp_path / "nowhere") is None
     result = find_results(folder)[0]
-    assert find_source_scan(result, {}, [tmp_path]) is None
-    assert find_source_scan(result, {"input": "odd"}, [tmp_path]) is None
+    assert find_source_scan(result.stem, {}, [tmp_path]) is None
+    assert find_source_scan(result.stem, {"input": "odd"}, [tmp_path]) is None

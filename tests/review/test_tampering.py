@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import OutputError, ScanError, UsageError
-from ddmseg.review.chain import FIRST, line_of, line_sha256
 from ddmseg.review.log import HEAD, LOG, ReviewLog
 from ddmseg.review.results import CORRECTED, LABELS
-from ddmseg.review.seal import KEY_VARIABLE
+from ddmseg.review.seal import FIRST, KEY_VARIABLE, line_of, line_sha256
 from ddmseg.review.session import Review
 from ddmseg.review.verification import verify_review
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.hippocampus import HippocampusSource, read_example
+from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.split_tables import read_split
-from ddmseg.datasets.subject import padded
+from ddmseg.datasets.split import read_split
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings

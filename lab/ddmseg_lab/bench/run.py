@@ -20,7 +20,7 @@ from ddmseg_lab.bench.tiers import FULL_DRAW, Tier, choose_tiers
 from ddmseg_lab.bench.workbench import Workbench
 from ddmseg_lab.folders import RESULTS
 from ddmseg_lab.provenance import commit
-from ddmseg_lab.records import WEIGHTS, RawTable, write_summary
+from ddmseg_lab.table import WEIGHTS, RawTable, write_summary
 
 TABLE, SUMMARY = "bench.tsv", "bench.json"
 COLUMNS = (WEIGHTS, *KEYS, *FIGURES)

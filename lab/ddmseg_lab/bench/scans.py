@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.datasets import malc2012, split_cases
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.resample import resample

@@ -63,7 +63,7 @@ def run(arguments: Arguments) -> int:
     from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg.models.zoo import model_path
     from ddmseg_lab.bench.run import BenchPlan, run_bench
-    from ddmseg_lab.comparison.peers.side_by_side import find_peers
+    from ddmseg_lab.comparison.peers.tools import find_peers
 
     model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
     plan = BenchPlan(

@@ -25,7 +25,7 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when the folder is not there or a file in it is damaged.
     """
-    from ddmseg_lab.evidence.results_page import write_results_page
+    from ddmseg_lab.results_page import write_results_page
 
     for path in write_results_page(arguments.results, arguments.docs):
         print(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,19 +10,18 @@ from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
 from ddmseg.messages import say_error
-from ddmseg_lab.commands.tables import TableArguments, run_table
-from ddmseg_lab.folders import CONFIGS, DOCS, RESULTS, DocsFolder, ResultsFolder
-from ddmseg_lab.studies import DEFAULT_MODEL
+from ddmseg_lab import STUDIED_MODEL
+from ddmseg_lab.commands.tables import TableArguments, TableOptions, run_table
+from ddmseg_lab.folders import CONFIGS, DOCS, DocsFolder
 
 if TYPE_CHECKING:
-    from ddmseg_lab.studies.run import StudyPlaces
-    from ddmseg_lab.studies.study import Study
+    from ddmseg_lab.study import Study
 
 TABLE_FILE = "table.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(TableOptions):
     """Answer one question about trained weights: raw rows, a picture and a page of findings.
 
     Some studies measure weights that are there; others train a row of settings each, as a folder
@@ -33,34 +32,18 @@ class Arguments:
     """Of the study, such as temperature."""
     list: bool = False
     """List the studies and their questions."""
-    model: str = DEFAULT_MODEL
+    model: str = STUDIED_MODEL
     """Name of a shipped model, or the path of a .safetensors file with its card beside it."""
     cases: Annotated[int | None, arg(metavar="N", help_behavior_hint="(all)")] = None
     """Measure only the first so many test subjects."""
     threads: Annotated[int, arg(metavar="N", help_behavior_hint="(torch's choice)")] = 0
     """Of the processor, for each computation."""
-    results: ResultsFolder = RESULTS
-    """Folder that keeps the raw rows; what was measured with the same weights is not repeated."""
     docs: DocsFolder = DOCS
     """Folder for the page and its picture, in its subfolder studies."""
-    data: Annotated[
-        Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
-    ] = None
-    """Folder that holds the data sets, one subfolder each."""
     configs: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(lab/configs/study)")] = (
         CONFIGS / "study"
     )
     """Folder of the studies that train, one subfolder each with table.toml."""
-    rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
-    """Only these rows of those, names with commas between."""
-    work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
-    """Folder for states and weights of those."""
-    max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
-    """Stop the training of those after so many minutes; the same command goes on."""
-    show: bool = False
-    """Measure nothing, only show what has been measured."""
-    debug: bool = False
-    """Show where an unexpected error came from."""
 
 
 def run(arguments: Arguments) -> int:
@@ -81,9 +64,10 @@ def run(arguments: Arguments) -> int:
     (name,) = arguments.name
     table = arguments.configs / name
     if (table / TABLE_FILE).is_file():
-        return run_table(_table_arguments(arguments, table), "study")
+        shared = {one.name: getattr(arguments, one.name) for one in fields(TableOptions)}
+        return run_table(TableArguments(table=table, **shared), "study")
 
-    from ddmseg_lab.studies.registry import STUDIES
+    from ddmseg_lab.questions import STUDIES
 
     if name not in STUDIES:
         allowed = [*STUDIES, *_folders(arguments.configs)]
@@ -96,25 +80,23 @@ def run(arguments: Arguments) -> int:
 def _run_study(study: Study, arguments: Arguments) -> int:
     from ddmseg.models.checkpoint import read_card
     from ddmseg.models.zoo import model_path
-    from ddmseg_lab.studies.run import StudyPlaces, write_page
+    from ddmseg_lab.study import write_page
 
-    places = StudyPlaces(arguments.results, arguments.docs)
-    problems = [] if arguments.show else _measure(study, arguments, places)
+    problems = [] if arguments.show else _measure(study, arguments)
     for problem in problems:
         say_error(ScanError(problem))
     card = read_card(model_path(arguments.model).with_suffix(".json"))
-    path, text = write_page(study, card, places)
+    path, text = write_page(study, card, arguments.results, arguments.docs)
     print(f"{text}\n{path}")
     return 1 if problems else 0
 
 
-def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[str]:
+def _measure(study: Study, arguments: Arguments) -> list[str]:
     import torch
 
     from ddmseg.cli.progress import progress_bar
     from ddmseg.inference.memory.allocator import keep_freed_memory
-    from ddmseg_lab.studies.run import measure_study
-    from ddmseg_lab.studies.study import open_model
+    from ddmseg_lab.study import measure_study, open_model
 
     if arguments.threads < 0:
         raise UsageError(f"threads: got {arguments.threads}; it must be at least 1, or 0")
@@ -129,20 +111,8 @@ def _measure(study: Study, arguments: Arguments, places: StudyPlaces) -> list[st
         def report(done: int, subjects: int) -> None:
             bar.update(done / subjects, f"{study.name}: {done} of {subjects} subjects")
 
-        return measure_study(study, trained, places, cases=arguments.cases, report=report)
-
-
-def _table_arguments(arguments: Arguments, table: Path) -> TableArguments:
-    return TableArguments(
-        table=table,
-        rows=arguments.rows,
-        results=arguments.results,
-        work=arguments.work,
-        data=arguments.data,
-        max_minutes=arguments.max_minutes,
-        show=arguments.show,
-        debug=arguments.debug,
-    )
+        results, cases = arguments.results, arguments.cases
+        return measure_study(study, trained, results, cases=cases, report=report)
 
 
 def _folders(configs: Path) -> list[str]:
@@ -154,7 +124,7 @@ def _listed(configs: Path) -> list[str]:
     """One line a study: its name and what it asks."""
     from ddmseg.models.settings_reader import read_toml, settings_from_dict
     from ddmseg_lab.comparison.plan import TableSettings
-    from ddmseg_lab.studies.registry import STUDIES
+    from ddmseg_lab.questions import STUDIES
 
     asked = {name: study.question for name, study in STUDIES.items()}
     for name in _folders(configs):

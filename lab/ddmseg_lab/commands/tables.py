@@ -24,39 +24,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableArguments:
-    """Options of a command that fills a table, row by row."""
+class TableOptions:
+    """Options of every command that can train rows."""
 
-    table: Annotated[Positional[Path], arg(metavar="TABLE", help_behavior_hint="")]
-    """Folder with table.toml and a settings file for each row."""
     rows: Annotated[str, arg(metavar="ROW,ROW", help_behavior_hint="(all)")] = ""
-    """Only these rows, names with commas between."""
+    """Only these rows of a table, names with commas between."""
     results: ResultsFolder = RESULTS
-    """Folder that keeps the records; rows recorded with the same settings are not repeated."""
+    """Folder that keeps the records; what was recorded with the same settings and weights is not
+    repeated."""
     work: Annotated[Path, arg(metavar="DIR")] = Path("runs")
-    """Folder for states and weights."""
+    """Folder for states and weights of rows."""
     data: Annotated[
         Path | None, arg(metavar="DIR", help_behavior_hint="(the variable DDMSEG_DATA)")
     ] = None
     """Folder that holds the data sets, one subfolder each."""
-    nnunet_python: Annotated[
-        Path | None, arg(metavar="PYTHON", help_behavior_hint="(the variable DDMSEG_NNUNET_PYTHON)")
-    ] = None
-    """Python of an environment with nnunetv2, for rows of nnU-Net."""
     max_minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint="(no limit)")] = None
-    """Save the state and stop after so many minutes; the same command goes on."""
+    """Save the state and stop training after so many minutes; the same command goes on."""
     show: bool = False
-    """Run nothing, only show the table as far as it has been recorded."""
+    """Measure and train nothing, only show what has been recorded."""
     debug: bool = False
     """Show where an unexpected error came from."""
 
 
-def run_table(arguments: TableArguments, kind: str) -> int:
-    """Run the missing rows of a table, then print it as Markdown.
+@dataclass(frozen=True, kw_only=True)
+class TableArguments(TableOptions):
+    """Options of a command that fills a table, row by row."""
 
-    Args:
-        arguments: of the command.
-        kind: ``compare`` or ``ablate``; subfolder of results and work.
+    table: Annotated[Positional[Path], arg(metavar="TABLE", help_behavior_hint="")]
+    """Folder with table.toml and a settings file for each row."""
+    nnunet_python: Annotated[
+        Path | None, arg(metavar="PYTHON", help_behavior_hint="(the variable DDMSEG_NNUNET_PYTHON)")
+    ] = None
+    """Python of an environment with nnunetv2, for rows of nnU-Net."""
+
+
+def run_table(arguments: TableArguments, kind: str) -> int:
+    """Run the missing rows of a table of a kind, then print it as Markdown.
 
     Returns:
         0 when all rows asked for stand, 1 when one failed or time was over.
@@ -87,15 +90,15 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     if not arguments.show:
         keep_freed_memory()
         keep_table(plan, places)
-        _tell_of_recorded(plan, rows, places)
+        _report_recorded(plan, rows, places)
         code = _run_rows(plan, rows or tuple(plan.rows), places, arguments.max_minutes)
     print(f"# {plan.table.title}\n")
     print(markdown(build_table(plan.table, places.results), plan.table.references))
     return code
 
 
-def _tell_of_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None:
-    """Say of rows asked for by name that they have been run: nobody should wait in vain."""
+def _report_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None:
+    """Report rows asked for by name that have been run: nobody should wait in vain."""
     from ddmseg_lab.comparison.row import is_done
 
     done = [row for row in rows if all(is_done(plan, row, fold, places) for fold in plan.folds)]

@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddmseg.datasets.subject import Subject, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
 from ddmseg.models.card import without_retired
@@ -73,9 +74,6 @@ def train_maps(
         sought: classes that a normal slice holds nothing of.
         shape: of the slices, cut about the middle of each; a multiple of 8.
         recipe: how.
-
-    Raises:
-        ScanError: when fewer than two slices are normal or all are.
     """
     recipe = recipe or Recipe()
     slices, normal = training_slices(subjects, sought, shape)
@@ -188,10 +186,6 @@ def keep_maps(
         settings: of its data.
         subjects: of training; not read when the ensembles are there.
         sought: see :func:`train_maps`.
-
-    Raises:
-        CheckpointError: when the file in the way is damaged.
-        ScanError: see :func:`train_maps`.
     """
     path = folder / FILE
     if path.is_file() and _is_of(load_state(path)[1], settings):
@@ -206,11 +200,7 @@ def keep_maps(
 
 
 def load_maps(folder: Path, settings: DataSettings) -> Kept:
-    """Read a folder's ensembles.
-
-    Raises:
-        CheckpointError: when they are missing, damaged or of other data settings.
-    """
+    """Read a folder's ensembles."""
     path = folder / FILE
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; it comes with weights whose data have maps")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from ddmseg.datasets.source import LabelledSource, Once
 from ddmseg.datasets.sources import labelled_source
-from ddmseg.datasets.subject import LabelledSource, Once, Subject
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import UsageError
 from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings
@@ -32,9 +33,6 @@ def row_source(
         run_folder: where the weights of the run lie, and with them the auto-encoders of
             ``data.maps``. None where no example is drawn.
         training: the run is being trained: make there what is missing.
-
-    Raises:
-        UsageError: when the data are synthesised and have no test scans.
     """
     if settings.maps == "none":
         return labelled_source(settings, root)
@@ -81,12 +79,7 @@ class WithMaps:
         return self._kept().seconds
 
     def __call__(self, subject: Subject) -> Subject:
-        """Return the subject with both maps behind its scan.
-
-        Raises:
-            UsageError: when no folder was given.
-            CheckpointError: when the auto-encoders are not there or of other settings.
-        """
+        """Return the subject with both maps behind its scan."""
         maps = self._kept().maps
         start = working_seconds()
         channels = torch.cat([subject.image, subject_maps(maps, subject)])

@@ -67,11 +67,7 @@ class Plan:
         return self.table.fold_names
 
     def settings(self, row: str, fold: str) -> Settings:
-        """Return the settings of one row in one fold.
-
-        Raises:
-            UsageError: when the table has no such row.
-        """
+        """Return the settings of one row in one fold."""
         if row not in self.rows:
             raise UsageError(
                 f"row: got '{row}'{did_you_mean(row, self.rows)}; "
@@ -82,26 +78,14 @@ class Plan:
             return settings
         return replace(settings, data=replace(settings.data, fold=fold))
 
-    def trained_row(self, row: str) -> str:
-        """Return the row whose weights a row uses: itself unless it says otherwise."""
-        return self.rows[row].row.weights_of or row
-
 
 def read_table(folder: Path) -> TableSettings:
-    """Read ``table.toml`` alone.
-
-    Raises:
-        SettingsError: when it is missing or wrong.
-    """
+    """Read ``table.toml`` alone."""
     return settings_from_dict(TableSettings, read_toml(folder / TABLE_FILE))
 
 
 def read_plan(folder: Path) -> Plan:
-    """Read and check a folder of rows.
-
-    Raises:
-        SettingsError: when a file is missing or wrong, or rows name rows that are not there.
-    """
+    """Read and check a folder of rows."""
     table = read_table(folder)
     rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
     named = [("references", one) for one in table.references]

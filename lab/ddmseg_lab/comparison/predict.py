@@ -1,24 +1,42 @@
-"""One whole subject through one trained network, in 3-D at once or slice by slice."""
+"""Predict and score the test subjects of one row, in a process of its own.
+
+A subject goes through a network in 3-D at once or slice by slice; a fresh process knows how
+much memory prediction alone takes.
+"""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import statistics
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.datasets.subject import Subject, box_around, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject, box_around
 from ddmseg.imaging.augmentation import centre
+from ddmseg.maths.case_scores import Score
 from ddmseg.maths.schedule import make_schedule
-from ddmseg.models.checkpoint import Network
+from ddmseg.models.checkpoint import Network, load_network
+from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.randomness import seeded
+from ddmseg_lab.comparison.mapped import row_source
 
 SLICES_AT_ONCE = 16
+MULTIPLE = 8
+"""Grids are padded to this at least."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +65,11 @@ def predict(members: Sequence[Member], subject: Subject, generator: Generator) -
 def _probabilities(member: Member, subject: Subject, generator: Generator) -> Tensor:
     """Return ``k i j k``."""
     network = member.network
-    multiple = max(network.multiple, 8)
+    multiple = max(network.multiple, MULTIPLE)
     if network.dims == 3:
         image, _ = padded(subject.image, subject.labels, multiple)
-        p = answer(member, image[None], generator)[0]
-        return _cut(p, subject.labels.shape)
+        p = class_probabilities(member, image[None], generator)[0]
+        return uncentred(p, subject.labels.shape)
     # Slices are trained on inside the brain; normalisation over the grid would see other means
     # in slices that are mostly air.
     box = box_around(subject.image[0] > subject.image[0].min())
@@ -64,17 +82,19 @@ def _probabilities(member: Member, subject: Subject, generator: Generator) -> Te
 
 def _by_slices(member: Member, image: Tensor, axis: int, generator: Generator) -> Tensor:
     """Return ``k i j k`` of an image cut across an axis."""
-    multiple = max(member.network.multiple, 8)
+    multiple = max(member.network.multiple, MULTIPLE)
     slices = image.movedim(1 + axis, 0)
     whole = slices.shape[2:]
     shape = tuple(-(-n // multiple) * multiple for n in whole)
     slices = torch.stack([centre(one, one[0], shape)[0] for one in slices])
-    parts = [answer(member, part, generator) for part in torch.split(slices, SLICES_AT_ONCE)]
-    p = _cut(torch.cat(parts).movedim(0, 1), (len(slices), *whole))
+    parts = [
+        class_probabilities(member, part, generator) for part in torch.split(slices, SLICES_AT_ONCE)
+    ]
+    p = uncentred(torch.cat(parts).movedim(0, 1), (len(slices), *whole))
     return p.movedim(1, 1 + axis)
 
 
-def answer(member: Member, image: Tensor, generator: Generator) -> Tensor:
+def class_probabilities(member: Member, image: Tensor, generator: Generator) -> Tensor:
     """Return class probabilities (``b k *grid``) of a batch, sampled where it can be."""
     network, settings = member.network, member.settings
     if not isinstance(network, DiscrepancyDiffusionSegmenter) or network.denoiser is None:
@@ -97,8 +117,91 @@ def answer(member: Member, image: Tensor, generator: Generator) -> Tensor:
     ).probabilities
 
 
-def _cut(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo the even padding of ``centre`` on the last axes."""
+def uncentred(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo the even padding of ``centre`` on the last axes, as many as the shape has."""
     for axis, n in enumerate(shape, start=x.dim() - len(shape)):
         x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
     return x
+
+
+BYTES_PER_KILOBYTE = 1024
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What testing a row found.
+
+    Attributes:
+        scores: one a subject and structure.
+        seconds_a_scan: median over subjects, reading left out.
+        peak_memory_mb: resident, in 1e6 bytes; None where the system does not tell.
+        parameters: of all networks together.
+        preparation_seconds: that training what the data need took, such as auto-encoders.
+    """
+
+    scores: list[Score]
+    seconds_a_scan: float
+    peak_memory_mb: float | None
+    parameters: int
+    preparation_seconds: float = 0.0
+
+
+def score_apart(
+    weights: list[Path], settings: list[str], data: str | None, threads: int
+) -> RowResult:
+    """Run :func:`score_row` in a fresh process and return what it found."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(score_row, weights, settings, data, threads).result()
+
+
+def score_row(
+    weights: list[Path], settings: list[str], data: str | None, threads: int
+) -> RowResult:
+    """Predict and score all test subjects.
+
+    Args:
+        weights: of each member; what the data need lies beside the first.
+        settings: of each member as JSON; the first says which data.
+        data: folder of the data sets, None for the environment's.
+        threads: of torch, 0 for its own choice.
+    """
+    _forget_peak()
+    if threads:
+        torch.set_num_threads(threads)
+    read = [settings_from_dict(Settings, json.loads(text)) for text in settings]
+    members = [Member(load_network(path)[0], one) for path, one in zip(weights, read, strict=True)]
+    source = row_source(read[0].data, data, run_folder=weights[0].parent)
+    scores: list[Score] = []
+    seconds: list[float] = []
+    for number, subject in enumerate(source.subjects("test")):
+        start = working_seconds()
+        found = predict(members, subject, seeded(read[0].training.seed, number))
+        seconds.append(working_seconds() - start + subject.channel_seconds)
+        scores += source.score(subject, found)
+    parameters = sum(p.numel() for m in members for p in m.network.parameters())
+    return RowResult(
+        scores,
+        statistics.median(seconds),
+        _peak_memory_mb(),
+        parameters + source.finish.parameters,
+        source.finish.train_seconds,
+    )
+
+
+def _forget_peak() -> None:
+    """Have the system forget the peak that came with the parent process (Linux).
+
+    Source: proc(5), clear_refs with 5.
+    """
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float | None:
+    """Source: proc(5), VmHWM of status."""
+    if sys.platform != "linux":
+        return None
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return kilobytes * BYTES_PER_KILOBYTE / 1e6

@@ -21,22 +21,15 @@ CURVE_FILE = "curve.csv"
 
 @dataclass(frozen=True)
 class Record:
-    """One row in one fold.
+    """One row in one fold: names, resolved settings, what it was made of and what it cost.
 
     Attributes:
-        table: name of the table.
-        row: name of the row.
-        fold: that was tested.
-        settings: resolved, of the row.
         split: subjects of training, validation and test.
-        versions: of Python and packages.
         commit: of the code, ``unknown`` outside a checkout, with ``+`` when it was changed.
-        threads: of torch.
         parameters: of all networks.
         trained_steps: of the weights chosen; 0 when nothing was trained for this row.
         samples_seen: training examples drawn until the last step.
         validation_dice: that chose the weights.
-        train_seconds: of the whole training.
         seconds_a_scan: median over test subjects.
         peak_memory_mb: of prediction, in 1e6 bytes.
         notes: what else is to be known of the row, such as nnU-Net's plan.
@@ -71,11 +64,7 @@ def write_record(folder: Path, record: Record, scores: list[Score], curve: Path 
 
 
 def read_record(folder: Path) -> tuple[Record, list[Score]] | None:
-    """Return what a row left, or None when it has not been run to its end.
-
-    Raises:
-        UsageError: when the files are damaged.
-    """
+    """Return what a row left, or None when it has not been run to its end."""
     path = folder / RECORD_FILE
     if not path.is_file():
         return None

@@ -13,19 +13,13 @@ import torch
 
 from ddmseg.models.checkpoint import replace_file
 from ddmseg.models.settings_reader import settings_to_dict
+from ddmseg_lab.comparison.foreign_python import NNUNET, require_python
 from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.nnunet.adapter import NnunetRow
-from ddmseg_lab.comparison.nnunet.environment import find_python
 from ddmseg_lab.comparison.plan import TABLE_FILE, Plan
+from ddmseg_lab.comparison.predict import RowResult, score_apart
 from ddmseg_lab.comparison.record import Record, read_record, write_record
-from ddmseg_lab.comparison.runs import (
-    Report,
-    Unfinished,
-    plain_settings,
-    reads_as,
-    trained_run,
-)
-from ddmseg_lab.comparison.scoring import RowResult, score_apart
+from ddmseg_lab.comparison.runs import Report, Unfinished, plain_settings, reads_as, trained_run
 from ddmseg_lab.provenance import commit, versions
 
 TRAINED_AS = "trained_as"
@@ -59,11 +53,7 @@ def keep_table(plan: Plan, places: Places) -> None:
 
 
 def is_done(plan: Plan, row: str, fold: str, places: Places) -> bool:
-    """Say whether a row has been run with the settings that it and its lenders have now.
-
-    Raises:
-        UsageError: when its files are damaged.
-    """
+    """Say whether a row has been run with the settings that it and its lenders have now."""
     found = read_record(places.results / row / fold)
     if found is None or not reads_as(found[0].settings, plan.settings(row, fold)):
         return False
@@ -84,14 +74,7 @@ def run_row(
     max_minutes: float = math.inf,
     report: Report | None = None,
 ) -> Record:
-    """Train what the row needs and has not, predict and score its test subjects.
-
-    Raises:
-        Unfinished: when the minutes end before the training.
-        TrainingError: when the training goes wrong.
-        CheckpointError: when the state to go on with is damaged.
-        UsageError: when nnU-Net has no Python.
-    """
+    """Train what the row needs and has not, predict and score its test subjects."""
     settings = plan.settings(row, fold)
     answer = _by_nnunet if settings.row.adapter else _by_networks
     found = answer(plan, row, fold, places, max_minutes, report)
@@ -178,7 +161,7 @@ def _by_nnunet(
 ) -> _Tested:
     """Have nnU-Net train and test in its own Python."""
     settings = plan.settings(row, fold)
-    python = find_python(places.nnunet_python)
+    python = require_python(NNUNET, places.nnunet_python)
     nnunet = NnunetRow(settings, places.work / row / fold, places.data, python)
     training = nnunet.train(max_minutes=minutes, report=report)
     if not training.finished:

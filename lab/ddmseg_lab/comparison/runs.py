@@ -63,11 +63,6 @@ def trained_run(
         data: folder of the data sets, None for the environment's.
         max_minutes: for training.
         report: called after each step.
-
-    Raises:
-        Unfinished: when the minutes end first.
-        TrainingError: when the training goes wrong.
-        CheckpointError: when the state to go on with is damaged.
     """
     resumable = _same_training(folder, settings)
     if not (resumable and _finished(folder, settings)):

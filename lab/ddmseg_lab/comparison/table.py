@@ -11,9 +11,9 @@ from pathlib import Path
 from ddmseg.errors import UsageError
 from ddmseg.evaluation.scores import MEAN, Summary, per_patient, summarise
 from ddmseg.maths.case_scores import Score
-from ddmseg.maths.statistics import PairedTest, compare_to
 from ddmseg_lab.comparison.plan import TableSettings
 from ddmseg_lab.comparison.record import Record, read_record
+from ddmseg_lab.statistics import PairedTest, compare_to
 
 MOST_COLUMNS = 12
 """Structures that get a column each; of more, ``scores.tsv`` has the scores."""
@@ -65,9 +65,6 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
     Args:
         table: which rows, folds and references.
         results: folder of the table's records.
-
-    Raises:
-        UsageError: when two rows were tested on different patients.
     """
     rows = {}
     for name in table.rows:

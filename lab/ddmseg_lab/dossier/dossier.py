@@ -12,11 +12,10 @@ from ddmseg.atomic import atomic_write
 from ddmseg.errors import CheckpointError, OutputError
 from ddmseg.models import zoo
 from ddmseg.models.checkpoint import Card, read_card
-from ddmseg_lab.dossier import anomalies, checklist, model_card, requirements
-from ddmseg_lab.dossier.document import document, rows
+from ddmseg_lab.dossier import documents
+from ddmseg_lab.dossier.documents import document, rows
 from ddmseg_lab.dossier.figures import Measured, figures, measure
-from ddmseg_lab.dossier.junit import JunitRun, read_junit
-from ddmseg_lab.dossier.records import Records
+from ddmseg_lab.dossier.records import JunitRun, Records, read_junit
 from ddmseg_lab.dossier.sbom import sbom_json
 
 INDEX = "index.md"
@@ -49,11 +48,6 @@ def write_dossier(
         lab_docs: folder of the laboratory's pages, which it points into, too.
         tests: JUnit XML file of a run of the tests; None for none.
         overwrite: replace the documents of an earlier run.
-
-    Raises:
-        UsageError: when records or results of tests are missing or damaged.
-        CheckpointError: when shipped weights differ from their card.
-        OutputError: when the documents cannot be written.
     """
     _check_folder(output, overwrite=overwrite)
     records = Records(results)
@@ -61,14 +55,12 @@ def write_dossier(
     cards = _intact_cards()
     read = _reader(records, cards)
     made = datetime.now(UTC).replace(microsecond=0)
-    places = checklist.Places(docs, lab_docs, results, list(cards.values()), list(DOCUMENTS))
+    places = documents.Places(docs, lab_docs, results, list(cards.values()), list(DOCUMENTS))
     texts = {
-        "model_card.md": model_card.model_cards_document(list(cards.values()), read),
-        "checklist.md": checklist.checklist_document(places),
-        "requirements.md": requirements.requirements_document(
-            requirements.requirements(run, read), run
-        ),
-        "anomalies.md": anomalies.anomalies_document(read),
+        "model_card.md": documents.model_cards_document(list(cards.values()), read),
+        "checklist.md": documents.checklist_document(places),
+        "requirements.md": documents.requirements_document(documents.requirements(run, read), run),
+        "anomalies.md": documents.anomalies_document(read),
         "sbom.json": sbom_json(list(cards.values()), made=made),
     }
     texts[INDEX] = _index(records, run, made)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.dossier.shipped import shipped_table
 from ddmseg_lab.page import NOT_MEASURED, with_interval
-from ddmseg_lab.studies.raw import CHECKSUM_LETTERS, RAW_FILE, RawFile
-from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.study import RAW_FILE
+from ddmseg_lab.table import LETTERS, RawFile
 
 _MEANS = ("mean", "median", "rate", "difference")
-_IDENTITY = 12
-"""Characters of a checksum by which records name weights."""
+
+
+@cache
+def shipped_table(name: str) -> dict[str, Any]:
+    """Return one of the TOML files of this package, such as ``figures``."""
+    file = resources.files("ddmseg_lab.dossier") / f"{name}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,6 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
 
     It is refused where the record is missing, was measured with other weights than those
     that ship, or lacks the raw table that it was summed from.
-
-    Raises:
-        UsageError: when the record is damaged.
     """
     if figure.study:
         return _measure_goal(figure, records, cards)
@@ -129,7 +134,7 @@ def _measure_goal(figure: Figure, records: Records, cards: Mapping[str, Card]) -
     study = STUDIES[figure.study]
     assert study.goal is not None
     raw = RawFile(records.folder / figure.record, study.words, study.numbers)
-    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:CHECKSUM_LETTERS]))
+    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:LETTERS]))
     # without bad scans, or without good ones, there is nothing to tell apart
     told = {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
     return _as_measured(figure, told)
@@ -151,7 +156,7 @@ def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -
         return ""
     if figure.model not in cards:
         return f"no model {figure.model} ships"
-    shipped, others = cards[figure.model].checksum[:_IDENTITY], {name[:_IDENTITY] for name in named}
+    shipped, others = cards[figure.model].checksum[:LETTERS], {name[:LETTERS] for name in named}
     if shipped in others:
         return ""
     if not others:
@@ -160,11 +165,7 @@ def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -
 
 
 def _as_measured(figure: Figure, value: Any) -> Measured:
-    """Bring a number, or a table with an interval, into one form.
-
-    Raises:
-        UsageError: when it is neither.
-    """
+    """Bring a number, or a table with an interval, into one form."""
     table = value if isinstance(value, Mapping) else {"mean": value}
     mean = next((table[name] for name in _MEANS if name in table), None)
     if mean is None:

@@ -31,21 +31,11 @@ from ddmseg.inference.options import Mode, SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg_lab.accuracy.distillation import mean_dice
 from ddmseg_lab.bench.peers import Ids
 from ddmseg_lab.bench.scans import demo_head, development_brain
 from ddmseg_lab.bench.workbench import mean_dice as agreement
 from ddmseg_lab.bench.workbench import silent
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
 from ddmseg_lab.page import (
     NO_FIGURE,
     Chapter,
@@ -56,7 +46,17 @@ from ddmseg_lab.page import (
     table,
     weights_words,
 )
-from ddmseg_lab.records import RawTable, numbers, write_summary
+from ddmseg_lab.scans import mean_dice
+from ddmseg_lab.study import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.table import RawTable, numbers, write_summary
 
 FACTORS = (1.3, 1.6, 2.0, 2.5, 4.0)
 """Budgets over the seconds of the least that each mode does."""

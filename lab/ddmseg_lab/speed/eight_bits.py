@@ -50,7 +50,7 @@ def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list
     Raises:
         UsageError: for a model that the demo head is no example of.
     """
-    if model.dims != 3 or model.image_encoder.contrasts != 1 or card.works_on_crops:
+    if model.dims != 3 or model.image_encoder.channels != 1 or card.works_on_crops:
         raise UsageError(
             f"model: got {card.name}; eight bits are calibrated on the demo head, for models of "
             "whole heads with one contrast in 3-D"

@@ -24,13 +24,6 @@ from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import demo_head, padded_head
 from ddmseg_lab.bench.workbench import PROGRAM
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-)
 from ddmseg_lab.page import (
     NO_FIGURE,
     Chapter,
@@ -41,8 +34,15 @@ from ddmseg_lab.page import (
     table,
     weights_words,
 )
-from ddmseg_lab.records import write_summary
 from ddmseg_lab.speed.segment import PADDED_SIDE
+from ddmseg_lab.study import (
+    SAMPLING_SEED,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
+from ddmseg_lab.table import write_summary
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
 FAST = ("--mode=fast",)

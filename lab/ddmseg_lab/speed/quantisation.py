@@ -42,31 +42,22 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
-from ddmseg_lab.accuracy.distillation import calibration_error, mean_dice
 from ddmseg_lab.bench.scans import demo_head, development_brain
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
-from ddmseg_lab.origins import is_older
 from ddmseg_lab.page import (
     NO_FIGURE,
     Chapter,
     Claim,
     Summary,
     Target,
+    is_older,
     machine_words,
     models_of,
     table,
     weights_words,
 )
-from ddmseg_lab.records import RawTable, write_summary
+from ddmseg_lab.scans import calibration_error, mean_dice
 from ddmseg_lab.speed.eight_bits import (
     KEPT_IN_FLOAT,
     calibrate,
@@ -74,6 +65,15 @@ from ddmseg_lab.speed.eight_bits import (
     layer_group,
     quantise,
 )
+from ddmseg_lab.study import (
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+    short_checksum,
+)
+from ddmseg_lab.table import RawTable, write_summary
 
 SCORES = ("true_dice", "ece")
 COLUMNS = (

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from ddmseg.datasets import hippocampus, split_cases
+from ddmseg.datasets import hippocampus
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.inference.scan_encoding import crop_encoding, foreground_box
@@ -36,14 +37,6 @@ from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS
 from ddmseg_lab.bench.workbench import Workbench
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    data_at_hand,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-)
 from ddmseg_lab.page import (
     Chapter,
     Claim,
@@ -53,7 +46,15 @@ from ddmseg_lab.page import (
     table,
     with_interval,
 )
-from ddmseg_lab.records import write_summary
+from ddmseg_lab.study import (
+    SAMPLING_SEED,
+    data_at_hand,
+    describe_machine,
+    describe_model,
+    run_command,
+    say,
+)
+from ddmseg_lab.table import write_summary
 
 MODES = {name: TIERS[name].options for name in (FAST, FULL)}
 PADDED_SIDE = 256

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Generator
 
-from ddmseg.datasets.source import Example, Source
+from ddmseg.datasets.source import Source
 from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.subject import Example
 from ddmseg.models.settings import Settings, read_settings
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
-from ddmseg_lab.measuring import describe_machine, run_command, say
 from ddmseg_lab.page import (
     Chapter,
     Claim,
@@ -35,7 +35,8 @@ from ddmseg_lab.page import (
     table,
     with_interval,
 )
-from ddmseg_lab.records import write_summary
+from ddmseg_lab.study import describe_machine, run_command, say
+from ddmseg_lab.table import write_summary
 
 WARM_UP = 3
 """First steps that do not count: they reserve memory and choose kernels."""
@@ -49,7 +50,7 @@ class Arguments:
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
     output: Output = RESULTS
     """Folder for the figures."""
-    config: Path = RECIPES / "anatomy_first.toml"
+    config: Path = RECIPES / "anatomy_fast_first.toml"
     """Settings of the training."""
     steps: int = 10
     """Steps to time, at least 1."""

@@ -1,9 +1,5 @@
-"""Studies: one question each, measured on weights that are already trained.
+"""One file per question; ``ddmseg_lab.study`` says what they share.
 
-``study`` says what a study is and ``registry`` which there are; ``encoded`` puts a subject
-through a model, ``raw`` keeps what was measured, ``findings`` and ``figures`` say and show it,
-``run`` joins them.  A new study is one file and one line in the registry.
+``encoded`` puts a subject through a model and ``artefacts`` makes a scan worse. A new question is
+one file here and one line in ``ddmseg_lab.questions``.
 """
-
-DEFAULT_MODEL = "hippocampus"
-"""The shipped model that has real test scans."""

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from ddmseg.errors import MissingExtraError, SettingsError, did_you_mean
-from ddmseg.imaging.synthesis.draw import draw_integer, draw_uniform
+from ddmseg.randomness import draw_integer, draw_uniform
 
 Image3D = Float[Tensor, "c i j k"]
 
@@ -72,10 +72,6 @@ def degrade(
         level: 0 to 5.
         generator: on the CPU; equal ones give equal patterns at every level.
         slice_axis: spatial axis that slices are stacked along.
-
-    Raises:
-        SettingsError: for an unknown artefact or level.
-        MissingExtraError: without MONAI, for those that are MONAI's.
     """
     if name not in ARTEFACTS:
         raise SettingsError(

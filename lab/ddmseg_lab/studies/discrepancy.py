@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.maths.statistics import Interval, pearson
-from ddmseg.maths.uncertainty import auroc, entropy, expected_calibration_error
+from ddmseg.maths.statistics import Interval
+from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
-from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.studies.figures import BLUE, GREEN, GREY, ORANGE, RED
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED
+from ddmseg_lab.page import table
+from ddmseg_lab.statistics import expected_calibration_error, pearson
+from ddmseg_lab.statistics_text import (
     SIGMA_D,
     against_words,
     compare,
@@ -30,14 +31,14 @@ from ddmseg_lab.studies.findings import (
     comparison_cell,
     difference_words,
     interval,
-    markdown_table,
     number,
     over_patients,
     pooled,
     shown,
 )
-from ddmseg_lab.studies.rows import Row, Rows
-from ddmseg_lab.studies.study import SEED, Study, Trained, noise_of
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.study import SEED, Study, Trained, noise_of
+from ddmseg_lab.table import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +153,7 @@ def _distribution(rows: Rows) -> Iterator[str]:
         for side in SIDES:
             cells = [_small(over_patients(some, _quantile(side, q)).mean) for q in QUANTILES]
             body.append([f"{mask}, {side}", *cells])
-    yield markdown_table(["mask, voxels", *(f"{100 * q:.0f}%" for q in QUANTILES)], body)
+    yield table(["mask, voxels", *(f"{100 * q:.0f}%" for q in QUANTILES)], body)
     for mask in JUDGED:
         some = rows.where(mask=mask).known("wrong_q25", "right_q95")
         share = over_patients(some, "wrong_share").mean
@@ -184,7 +185,7 @@ def _detection(rows: Rows) -> Iterator[str]:
                 f"On {name} masks: "
                 + against_words({"D": test["D"]}, what="AUROC", reference="the entropy", digits=3)
             )
-    yield markdown_table(["masks", "AUROC of D", "AUROC of the entropy", "difference"], body)
+    yield table(["masks", "AUROC of D", "AUROC of the entropy", "difference"], body)
     yield (
         "AUROC over all voxels of a mask for being wrong; the entropy is that of the softmax "
         "probabilities that the mask was made from, which a corruption does not change."
@@ -199,7 +200,7 @@ def _calibration(rows: Rows) -> Iterator[str]:
         some = rows.where(mask=mask)
         bias = _overconfidence(some)
         body.append([mask, shown(over_patients(some, "ece"), 4), number(bias, 4, sign=True)])
-    yield markdown_table(["mask", "ECE", "mean confidence less share of right voxels"], body)
+    yield table(["mask", "ECE", "mean confidence less share of right voxels"], body)
     confidence, right, voxels = _curve(rows.among("mask", JUDGED))
     lines = [
         [
@@ -210,7 +211,7 @@ def _calibration(rows: Rows) -> Iterator[str]:
         ]
         for low, (n, c, a) in enumerate(zip(voxels, confidence, right, strict=True))
     ]
-    yield markdown_table([f"exp(−D/{SIGMA_D}²)", "voxels", "mean", "share right"], lines)
+    yield table([f"exp(−D/{SIGMA_D}²)", "voxels", "mean", "share right"], lines)
     gap = _gap(confidence, right, voxels)
     if voxels[:-1].any():
         word = "more" if gap > 0 else "fewer"
@@ -233,9 +234,7 @@ def _overconfidence(some: Rows) -> float:
     return float((confidence - right) / n)
 
 
-def _curve(
-    some: Rows,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _curve(some: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean confidence, share of right voxels and number of voxels in each bin."""
     n, confidence, right = _unpacked(some.words("reliability")).reshape(3, -1)
     counted_n = np.where(n > 0, n, np.nan)
@@ -251,9 +250,7 @@ def _expected(rows: Rows) -> Iterator[str]:
         body.append(
             [name, shown(r), *(shown(_error(some, c), 4) for c in ("expected_raw", "expected"))]
         )
-    yield markdown_table(
-        ["", "r of expected and true", "mean error, raw", "mean error, calibrated"], body
-    )
+    yield table(["", "r of expected and true", "mean error, raw", "mean error, calibrated"], body)
     some = rows.among("mask", JUDGED).known("dice")
     errors = {c: _errors(some, c) for c in ("expected_raw", "expected")}
     test = compare_sets(errors["expected_raw"], {"the card's map": errors["expected"]})
@@ -300,7 +297,7 @@ def _conditioning(rows: Rows) -> Iterator[str]:
         ]
         for mask in (SAMPLED, WITHHELD, COARSE)
     ]
-    yield markdown_table(["mask", "Dice", "Dice less that without D"], body)
+    yield table(["mask", "Dice", "Dice less that without D"], body)
     test = {"D": tests[SAMPLED]}
     yield against_words(test, what="mean Dice", reference="sampling without D")
     found = over_patients(rows.where(mask=SAMPLED), "auroc").mean

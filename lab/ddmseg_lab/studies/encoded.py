@@ -19,21 +19,12 @@ from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.quality.assessment import Assessment, calibrated
-from ddmseg_lab.comparison.predict import SLICES_AT_ONCE
-from ddmseg_lab.studies.study import Trained
-
-MULTIPLE = 8
-"""Grids are padded to this at least, as everywhere else."""
+from ddmseg_lab.comparison.predict import MULTIPLE, SLICES_AT_ONCE, uncentred
+from ddmseg_lab.study import Trained
 
 
 class EncodedSubject:
-    """A subject's features, computed once.
-
-    Args:
-        trained: model and settings.
-        subject: image and truth.
-        image: in place of the subject's, on the same grid.
-    """
+    """A subject's features, computed once; of another image on its grid where one is given."""
 
     def __init__(self, trained: Trained, subject: Subject, image: Tensor | None = None) -> None:
         self.trained = trained
@@ -66,15 +57,10 @@ class EncodedSubject:
         sees_discrepancy: bool = True,
         observe: Observer | None = None,
     ) -> Tensor:
-        """Draw one mask; return its class probabilities (``k i j k``).
+        """Draw one mask from noise of the generator; return its class probabilities (``k i j k``).
 
-        Args:
-            generator: on the CPU; fixes the noise.
-            algorithm: name of the sampler, None for the card's.
-            steps: None for the card's.
-            guidance: None for the card's.
-            sees_discrepancy: False hides the discrepancy map from the denoiser.
-            observe: is told of each step, batch by batch.
+        Sampler, steps and guidance are the card's unless given. Without ``sees_discrepancy`` the
+        map is hidden from the denoiser; ``observe`` gets each step, batch by batch.
         """
         samplers = self._prepared(guidance or self.own_guidance, sees_discrepancy)
         return self._joined(
@@ -171,10 +157,10 @@ class EncodedSubject:
         """Undo :meth:`_parts`: batches back to ``c i j k`` on the subject's grid."""
         shape = self.subject.labels.shape
         if self.trained.model.dims == 3:
-            return _cut(parts[0][0], shape)
+            return uncentred(parts[0][0], shape)
         axis = self.subject.slice_axis
         flat = [n for a, n in enumerate(shape) if a != axis]
-        slices = _cut(torch.cat(list(parts)), flat)
+        slices = uncentred(torch.cat(list(parts)), flat)
         return slices.movedim(0, 1).movedim(1, 1 + axis)
 
 
@@ -184,10 +170,3 @@ def weighted_mean(samples: Sequence[Tensor], weights: Tensor) -> Tensor:
     for weight, p in zip(weights, samples, strict=True):
         mean.add_(p, alpha=float(weight))
     return mean
-
-
-def _cut(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo even padding of the last axes."""
-    for axis, n in enumerate(shape, start=x.dim() - len(shape)):
-        x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
-    return x

@@ -12,27 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.imaging.empty_slices import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.intensity import normalise
-from ddmseg.imaging.steps import FillSlices
+from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
+from ddmseg.imaging.transforms import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.assessment import judge
 from ddmseg.quality.limits import Limits
 from ddmseg.quality.plausibility import empty_slices
 from ddmseg.randomness import seeded
-from ddmseg_lab.page import Target
-from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
-from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.studies.figures import COLOURS, GREY, line_with_bars, name_ticks
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.figures import COLOURS, GREY, line_with_bars, name_ticks
+from ddmseg_lab.page import Target, table
+from ddmseg_lab.statistics_text import (
     Comparison,
     compare_sets,
     counted,
     interval,
     least_words,
     listed,
-    markdown_table,
     number,
     over_patients,
     p_words,
@@ -40,8 +37,10 @@ from ddmseg_lab.studies.findings import (
     shown,
     too_few,
 )
-from ddmseg_lab.studies.rows import Row, Rows
-from ddmseg_lab.studies.study import SEED, Goal, Study, Trained, noise_of
+from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.study import SEED, Goal, Study, Trained, noise_of
+from ddmseg_lab.table import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,9 +134,9 @@ def _losses(rows: Rows) -> Iterator[str]:
             interval([100 * v for v in relative_loss(rows, (name, n)).values()]) for n in _levels()
         ]
         body.append([ARTEFACTS[name].title, *(shown(one, 1) for one in found)])
-    yield markdown_table(["artefact", *(f"level {n}" for n in _levels())], body)
+    yield table(["artefact", *(f"level {n}" for n in _levels())], body)
     body = [[one.title, one.unit, *(f"{s:g}" for s in one.strengths)] for one in ARTEFACTS.values()]
-    yield markdown_table(["artefact", "strength is", *(f"level {n}" for n in _levels())], body)
+    yield table(["artefact", "strength is", *(f"level {n}" for n in _levels())], body)
     yield from _loss_words(rows)
 
 
@@ -199,8 +198,8 @@ def _quality(rows: Rows) -> Iterator[str]:
         found = noticed(some)
         title = "all" if name == "all" else ARTEFACTS[name].title
         body.append([title, f"{bad} of {len(some)}", shown(found)])
-    yield markdown_table(["scans", f"Dice below {GOOD_DICE}", "AUROC"], body)
-    yield markdown_table(["Dice", *VERDICTS], _verdict_table(known))
+    yield table(["scans", f"Dice below {GOOD_DICE}", "AUROC"], body)
+    yield table(["Dice", *VERDICTS], _verdict_table(known))
     yield from _quality_words(known)
 
 

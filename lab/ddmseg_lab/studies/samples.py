@@ -14,41 +14,32 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.maths.statistics import Interval
-from ddmseg.maths.uncertainty import (
-    auroc,
-    entropy,
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg.quality.volumes import Measured, structures
+from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
+from ddmseg_lab.page import table
+from ddmseg_lab.statistics import (
     expected_calibration_error,
     generalised_energy_distance,
     mutual_information,
     pairwise_disagreement,
     risk_coverage,
 )
-from ddmseg.quality.volumes import Measured, structures
-from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg_lab.studies.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    line_with_bars,
-    name_ticks,
-)
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.statistics_text import (
     against_words,
     compare,
     compare_sets,
     comparison_cell,
     counted,
     listed,
-    markdown_table,
     number,
     over_patients,
     pooled,
     shown,
 )
-from ddmseg_lab.studies.rows import Row, Rows
-from ddmseg_lab.studies.study import Study, Trained, noise_of
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.study import Study, Trained, noise_of
+from ddmseg_lab.table import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +165,7 @@ def _counts(rows: Rows) -> Iterator[str]:
         ]
         for count in COUNTS
     ]
-    yield markdown_table(["K", *(head for head, _ in HEADS.values())], body)
+    yield table(["K", *(head for head, _ in HEADS.values())], body)
     yield f"Less K = {COUNTS[0]} on the same patients:"
     told = [c for c in HEADS if c not in ("auroc_mi", "disagreement")]
     tests = {c: compare(rows, c, "samples", float(COUNTS[0])) for c in told}
@@ -182,7 +173,7 @@ def _counts(rows: Rows) -> Iterator[str]:
         [f"{count}", *(comparison_cell(tests[c].get(float(count)), HEADS[c][1]) for c in told)]
         for count in COUNTS[1:]
     ]
-    yield markdown_table(["K", *(HEADS[c][0] for c in told)], body)
+    yield table(["K", *(HEADS[c][0] for c in told)], body)
     for c in told:
         name, digits = HEADS[c]
         named = {f"K = {float(k):g}": test for k, test in tests[c].items()}
@@ -219,7 +210,7 @@ def _cases(rows: Rows) -> Iterator[str]:
         most = pooled(_gain, some, ("dice", "dice"))
         body.append([f"{count}", *(shown(one, 4) for one in (area, gain)), number(most.mean, 4)])
         better.append(gain.low > 0)
-    yield markdown_table(["K", "AURC", "chance less that", "chance less the best order's"], body)
+    yield table(["K", "AURC", "chance less that", "chance less the best order's"], body)
     if all(better):
         yield "At every K the order is better than chance."
     elif any(better):
@@ -274,7 +265,7 @@ def _coverage(rows: Rows) -> Iterator[str]:
         body.append([str(structure), str(found.n), shown(found), number(median, 1)])
         words.append(_coverage_words(str(structure), found))
     heads = ["structure", "patients", "coverage", "median width, % of the volume"]
-    yield markdown_table(heads, body)
+    yield table(heads, body)
     yield " ".join(words)
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject
 from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.statistics import Interval
-from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.studies.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
+from ddmseg_lab.page import table
+from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,
     compare,
@@ -31,13 +31,13 @@ from ddmseg_lab.studies.findings import (
     counted,
     interval,
     listed,
-    markdown_table,
     number,
     over_patients,
     shown,
 )
-from ddmseg_lab.studies.rows import Cell, Row, Rows
-from ddmseg_lab.studies.study import Study, Trained, noise_of
+from ddmseg_lab.studies.encoded import EncodedSubject
+from ddmseg_lab.study import Study, Trained, noise_of
+from ddmseg_lab.table import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,10 +177,10 @@ def _dice_part(rows: Rows) -> Iterator[str]:
         [str(s), *(shown(over_patients(some.where(steps=s), "dice"), 4) for some in lines.values())]
         for s in LADDER
     ]
-    yield markdown_table(["steps", *lines], body)
+    yield table(["steps", *lines], body)
     yield f"The same, less that of {LADDER[-1]} steps on the same patients:"
     body = [[str(s), *(comparison_cell(found.get(s)) for found in tests.values())] for s in LADDER]
-    yield markdown_table(["steps", *lines], body)
+    yield table(["steps", *lines], body)
     for name, found in tests.items():
         named = {counted(int(float(steps)), "step"): test for steps, test in found.items()}
         words = against_words(named, what="mean Dice", reference=f"{LADDER[-1]} steps")
@@ -246,7 +246,7 @@ def _error_part(rows: Rows) -> Iterator[str]:
     ]
     order = [shown(fitted_order(rows, a, c), 2) for a, c in named]
     body.append([f"order, {FITTED[0]} to {FITTED[1]} steps", *order])
-    yield markdown_table(["steps", *(f"{a}, {ERRORS[c]}" for a, c in named)], body)
+    yield table(["steps", *(f"{a}, {ERRORS[c]}" for a, c in named)], body)
     yield from (_order_words(rows, column) for column in ERRORS)
     yield _reference_words(rows)
 

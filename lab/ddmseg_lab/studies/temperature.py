@@ -15,20 +15,20 @@ from torch import Tensor
 from ddmseg.datasets.subject import Subject
 from ddmseg.maths.statistics import Interval
 from ddmseg.networks.sampling import Guidance
-from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg_lab.studies.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
-from ddmseg_lab.studies.findings import (
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
+from ddmseg_lab.page import table
+from ddmseg_lab.statistics_text import (
     SIGMA_D,
     against_words,
     compare,
     comparison_cell,
-    markdown_table,
     number,
     over_patients,
     shown,
 )
-from ddmseg_lab.studies.rows import Cell, Row, Rows
-from ddmseg_lab.studies.study import Study, Trained, noise_of
+from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
+from ddmseg_lab.study import Study, Trained, noise_of
+from ddmseg_lab.table import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def _weights(rows: Rows) -> Iterator[str]:
     for part in (FIRST, BEST):
         lines.append([*_cells(part, rows.where(part=part)), "1.00", ""])
     heads = [f"{SIGMA_D}", "Dice", "HD95, mm", "effective samples", "Dice less that of ∞"]
-    yield markdown_table(heads, lines)
+    yield table(heads, lines)
     named = {f"{SIGMA_D} = {_name(t)}": test for t, test in tests.items()}
     yield against_words(named, what="mean Dice", reference="the plain mean")
     yield _choice_words(rows)
@@ -129,7 +129,7 @@ def _guidance(rows: Rows) -> Iterator[str]:
         [*_cells(_name(t), guided.where(temperature=t)), comparison_cell(tests.get(t))]
         for t in guided.kinds("temperature")
     ]
-    yield markdown_table([f"{SIGMA_D}", "Dice", "HD95, mm", "Dice less that of ∞"], lines)
+    yield table([f"{SIGMA_D}", "Dice", "HD95, mm", "Dice less that of ∞"], lines)
     named = {f"{SIGMA_D} = {_name(t)}": test for t, test in tests.items()}
     yield against_words(named, what="mean Dice", reference="sampling without guidance")
 

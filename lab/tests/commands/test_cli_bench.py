@@ -17,7 +17,7 @@ from ddmseg_lab.bench.peers import PeerOutcome
 from ddmseg_lab.bench.process import ProcessCosts
 from ddmseg_lab.bench.run import BenchPlan, run_bench
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
-from ddmseg_lab.records import read_rows
+from ddmseg_lab.table import read_rows
 from toy_head import everything_in, write_head
 
 QUICK = ("--repeats", "1", "--no-scaling", "--tiers", "fast,diffusion", "--device", "cpu")

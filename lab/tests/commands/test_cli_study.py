@@ -9,9 +9,9 @@ import pytest
 
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab import statistics_text
 from ddmseg_lab.commands import study
-from ddmseg_lab.studies import findings
-from ddmseg_lab.studies.registry import STUDIES
+from ddmseg_lab.questions import STUDIES
 from real_sets import write_hippocampus
 from tiny_weights import CROPS, save_tiny
 
@@ -19,7 +19,9 @@ from tiny_weights import CROPS, save_tiny
 @pytest.fixture
 def run(ddmseg, tmp_path, monkeypatch):
     """The command in a folder of its own, with a tiny model and three crops."""
-    monkeypatch.setattr(findings, "bootstrap_interval", partial(bootstrap_interval, resamples=200))
+    monkeypatch.setattr(
+        statistics_text, "bootstrap_interval", partial(bootstrap_interval, resamples=200)
+    )
     path = save_tiny(tmp_path, CROPS, HIPPOCAMPUS_LABELS)
     write_hippocampus(tmp_path / "data", {"train": 1, "validation": 1, "test": 2})
     places = {"results": "results", "docs": "docs", "data": "data", "configs": "configs"}
@@ -84,7 +86,7 @@ def test_refusals(run, words, message):
 
 
 def test_a_subject_that_fails_is_a_line_and_code_1(run, tmp_path):
-    from ddmseg.datasets.split_tables import read_split
+    from ddmseg.datasets.split import read_split
 
     assert run("temperature", "--cases", 1).code == 0
     names = sorted(name for name, where in read_split("hippocampus").items() if where == "test")

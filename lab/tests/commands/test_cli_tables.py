@@ -8,7 +8,7 @@ import pytest
 
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison import row as row_module
-from ddmseg_lab.comparison.scoring import score_row
+from ddmseg_lab.comparison.predict import score_row
 from real_sets import write_ibsr18
 
 TERMS = """

@@ -9,9 +9,9 @@ import pytest
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison import row as row_module
 from ddmseg_lab.comparison.plan import read_plan
+from ddmseg_lab.comparison.predict import score_row
 from ddmseg_lab.comparison.record import read_record
 from ddmseg_lab.comparison.row import Places, is_done, run_row
-from ddmseg_lab.comparison.scoring import score_row
 from ddmseg_lab.comparison.table import build_table, markdown
 from ddmseg_lab.folders import CONFIGS
 from real_sets import write_brats, write_lpba40

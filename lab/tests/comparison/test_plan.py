@@ -150,12 +150,6 @@ def test_rows_hold_only_what_differs(tmp_path):
     assert plan.rows["b"].name == "b"
 
 
-def test_borrowed_weights(tmp_path):
-    plan = read_plan(write(tmp_path, table=TABLE, a="", b='[row]\nweights_of = "a"\n'))
-    assert plan.trained_row("b") == "a"
-    assert plan.trained_row("a") == "a"
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -19,13 +19,12 @@ from ddmseg_lab.comparison import inter_intra, runs
 from ddmseg_lab.comparison import row as row_module
 from ddmseg_lab.comparison.inter_intra import Recipe
 from ddmseg_lab.comparison.plan import read_plan
-from ddmseg_lab.comparison.predict import Member, predict
+from ddmseg_lab.comparison.predict import Member, predict, score_apart, score_row
 from ddmseg_lab.comparison.record import read_record
 from ddmseg_lab.comparison.row import Places, is_done, keep_table, run_row
 from ddmseg_lab.comparison.runs import Unfinished
-from ddmseg_lab.comparison.scoring import score_apart, score_row
 from ddmseg_lab.comparison.table import build_table, markdown
-from ddmseg_lab.evidence.tables_chapter import table_chapters
+from ddmseg_lab.comparison.table_page import table_chapters
 from real_sets import write_hippocampus
 from toys import tiny_model, tiny_settings
 

@@ -6,12 +6,11 @@ import re
 
 import pytest
 
-from ddmseg_lab.dossier.anomalies import anomalies, anomalies_document
-from ddmseg_lab.dossier.checklist import Places
+from ddmseg_lab.dossier.documents import Places, anomalies, anomalies_document
 from ddmseg_lab.dossier.figures import figures, measure
 from ddmseg_lab.dossier.records import Records
 
-ANOMALIES = {one.identifier: one for one in anomalies()}
+ANOMALIES = {one.id: one for one in anomalies()}
 
 
 def written(results, cards):
@@ -22,7 +21,7 @@ def written(results, cards):
 def test_each_says_what_happens_to_whom_and_what_to_do(results, cards):
     text = written(results, cards)
     for one in ANOMALIES.values():
-        assert f"## {one.identifier}\n" in text
+        assert f"## {one.id}\n" in text
         for words in (one.what, one.affected, one.do):
             assert words.endswith(".")
             assert words in text

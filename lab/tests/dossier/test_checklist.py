@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ddmseg_lab.dossier.checklist import Places, checklist_document
+from ddmseg_lab.dossier.documents import Places, checklist_document
 from ddmseg_lab.dossier.dossier import DOCUMENTS
-from ddmseg_lab.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.figures import shipped_table
 
 ITEMS = shipped_table("checklist")["item"]
 

@@ -15,7 +15,7 @@ from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
 from ddmseg_lab.dossier.figures import figures
 
 JUNIT = """<testsuites><testsuite timestamp="2026-11-23T09:00:00">
-<testcase classname="tests.imaging.test_atomic" name="test_appears_complete">{}</testcase>
+<testcase classname="tests.test_atomic" name="test_appears_complete">{}</testcase>
 </testsuite></testsuites>"""
 
 
@@ -104,7 +104,7 @@ def test_results_of_tests_are_shown_as_they_were(write, tmp_path, inside, told):
     junit = tmp_path / "junit.xml"
     junit.write_text(JUNIT.format(inside))
     text = write("requirements.md", tests=junit)
-    (line,) = [line for line in text.splitlines() if "tests/imaging/test_atomic.py`" in line]
+    (line,) = [line for line in text.splitlines() if "tests/test_atomic.py`" in line]
     assert told in line
     assert "junit.xml" in write(INDEX, tests=junit)
 
@@ -156,7 +156,7 @@ def test_nothing_is_written_when_a_record_is_damaged(write, results, tmp_path):
 
 
 def test_cells_stay_in_their_place():
-    from ddmseg_lab.dossier.document import rows
+    from ddmseg_lab.dossier.documents import rows
 
     lines = rows(["a", "b"], [["x | y", "two\nlines"]]).splitlines()
     assert lines[2] == "| x \\| y | two lines |"

@@ -9,8 +9,8 @@ import pytest
 from ddmseg.errors import UsageError
 from ddmseg_lab.dossier.figures import figures, measure
 from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.studies.raw import RawFile
 from ddmseg_lab.studies.robustness import GOOD_DICE, ROBUSTNESS
+from ddmseg_lab.table import RawFile
 
 FIGURES = figures()
 DICE = FIGURES["anatomy-dice"]

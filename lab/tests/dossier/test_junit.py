@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg_lab.dossier.junit import JunitRun, read_junit
+from ddmseg_lab.dossier.records import JunitRun, read_junit
 
 XML = """<?xml version="1.0" encoding="utf-8"?><testsuites>
 <testsuite name="pytest" timestamp="2026-11-23T09:00:00+00:00">

@@ -7,11 +7,9 @@ import re
 
 import pytest
 
-from ddmseg_lab.dossier.figures import figures, measure
-from ddmseg_lab.dossier.junit import JunitCase, JunitRun
-from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.dossier.requirements import requirements, requirements_document
-from ddmseg_lab.dossier.shipped import shipped_table
+from ddmseg_lab.dossier.documents import requirements, requirements_document
+from ddmseg_lab.dossier.figures import figures, measure, shipped_table
+from ddmseg_lab.dossier.records import JunitCase, JunitRun, Records
 
 ROWS = {row["id"]: row for row in shipped_table("requirements")["requirement"]}
 TESTED, BOTH, MEASURED = "R-08", "R-19", "R-21"

@@ -13,9 +13,9 @@ import pytest
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.models import zoo
 from ddmseg.models.zoo import weights_folder
-from ddmseg_lab.dossier import installed as installed_module
+from ddmseg_lab.dossier import sbom as installed_module
+from ddmseg_lab.dossier.figures import shipped_table
 from ddmseg_lab.dossier.sbom import sbom_json
-from ddmseg_lab.dossier.shipped import shipped_table
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PACKAGE = Path(str(resources.files("ddmseg")))
@@ -64,7 +64,7 @@ def test_it_lists_what_others_made_and_ships_inside(components):
         sha256 = hashlib.sha256((PACKAGE / row["file"]).read_bytes()).hexdigest()
         assert components[row["name"]]["hashes"][0]["content"] == sha256
     niivue = components["@niivue/niivue"]
-    bundle = (PACKAGE / "interfaces/review/static/niivue.umd.js").read_text(encoding="utf-8")
+    bundle = (PACKAGE / "review/static/niivue.umd.js").read_text(encoding="utf-8")
     assert f'version:"{niivue["version"]}"' in bundle
     assert niivue["purl"] == "pkg:npm/%40niivue/niivue@0.69.0"
 

@@ -13,12 +13,10 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
-from ddmseg.maths.uncertainty import expected_calibration_error
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.export.agreement import check_image
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.records import RawTable
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.speed.quantisation import (
     MeasuredScan,
@@ -27,6 +25,8 @@ from ddmseg_lab.speed.quantisation import (
     find_scan,
     truth_of,
 )
+from ddmseg_lab.statistics import expected_calibration_error
+from ddmseg_lab.table import RawTable
 from installed import need
 from toys import tiny_model
 

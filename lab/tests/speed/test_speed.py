@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.datasets import Case
+from ddmseg.datasets.case import Case
 from ddmseg.imaging.volume import Volume
-from ddmseg_lab.measuring import data_at_hand, describe_machine
 from ddmseg_lab.speed import segment, synthesis
+from ddmseg_lab.study import data_at_hand, describe_machine
 from toys import BoxSource, tiny_settings
 
 

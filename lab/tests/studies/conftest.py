@@ -11,8 +11,8 @@ import pytest
 
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.maths.statistics import Interval
-from ddmseg_lab.studies import findings
-from ddmseg_lab.studies.study import Trained, open_model
+from ddmseg_lab import statistics_text
+from ddmseg_lab.study import Trained, open_model
 from real_sets import write_hippocampus, write_ibsr18
 from tiny_weights import CROPS, SLICES, save_tiny
 
@@ -26,8 +26,8 @@ def quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
         mean = float(np.mean(values))
         return Interval(mean, mean - reach, mean + reach, len(values), level)
 
-    monkeypatch.setattr(findings, "bootstrap_interval", normal)
-    monkeypatch.setattr(findings, "RESAMPLES", 100)
+    monkeypatch.setattr(statistics_text, "bootstrap_interval", normal)
+    monkeypatch.setattr(statistics_text, "RESAMPLES", 100)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.datasets.subject import Subject, padded
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.checkpoint import Card, save_weights
@@ -18,7 +19,7 @@ from ddmseg.networks.sampling import Guidance
 from ddmseg.quality.assessment import assess
 from ddmseg_lab.comparison.predict import Member, predict
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
-from ddmseg_lab.studies.study import noise_of, open_model
+from ddmseg_lab.study import noise_of, open_model
 from tiny_weights import save_tiny
 from toys import tiny_model, tiny_settings
 

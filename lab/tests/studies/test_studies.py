@@ -10,14 +10,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.statistics_text import SIGMA_D, compare
 from ddmseg_lab.studies import discrepancy, robustness, samples, steps, temperature
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.studies.findings import SIGMA_D, compare
-from ddmseg_lab.studies.registry import STUDIES
-from ddmseg_lab.studies.rows import Row, Rows
-from ddmseg_lab.studies.run import StudyPlaces, key_of, measure_study, write_page
-from ddmseg_lab.studies.study import noise_of
+from ddmseg_lab.study import measure_study, noise_of, short_checksum, write_page
+from ddmseg_lab.table import Row, Rows
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 
@@ -38,11 +37,10 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_from_weights_to_page(trained, tmp_path, name):
     study = STUDIES[name]
-    places = StudyPlaces(tmp_path / "results", tmp_path / "docs")
-    assert measure_study(study, trained, places, cases=2) == []
-    rows = places.raw(study).rows(key_of(trained.card))
+    assert measure_study(study, trained, tmp_path, cases=2) == []
+    rows = study.raw(tmp_path).rows(short_checksum(trained.card))
     assert len(rows.subjects) == 2
-    path, text = write_page(study, trained.card, places)
+    path, text = write_page(study, trained.card, tmp_path, tmp_path / "docs")
     assert "nan" not in text.lower()
     assert path.with_suffix(".png").stat().st_size > 5000
     for line in text.splitlines():
@@ -57,9 +55,8 @@ def test_a_study_from_weights_to_page(trained, tmp_path, name):
 @pytest.mark.parametrize("name", ["temperature", "samples"])
 def test_slices_are_studied_too(trained_2d, tmp_path, name):
     study = STUDIES[name]
-    places = StudyPlaces(tmp_path / "results", tmp_path / "docs")
-    assert measure_study(study, trained_2d, places, cases=1) == []
-    assert "of `ibsr18`" in write_page(study, trained_2d.card, places)[1]
+    assert measure_study(study, trained_2d, tmp_path, cases=1) == []
+    assert "of `ibsr18`" in write_page(study, trained_2d.card, tmp_path, tmp_path / "docs")[1]
 
 
 def subject_of(trained):

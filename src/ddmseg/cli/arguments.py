@@ -38,7 +38,8 @@ class Option:
         kind: type of the value; bool is a switch without value.
         choices: the allowed words, empty when any will do.
         required: whether it must be given.
-        positional: whether it is given by place; then ``many`` says if repeatedly.
+        positional: whether it is given by place.
+        many: whether it takes several values.
     """
 
     names: tuple[str, ...]
@@ -117,7 +118,8 @@ def _option(field: dataclasses.Field[Any], hint: Any, notes: Sequence[Any]) -> O
     kind = str if choices else hint
     if marker in notes:
         return Option((shown,), kind, choices, required, positional=True, many=many)
-    return Option((f"--{field.name.replace('_', '-')}", *aliases), kind, choices, required)
+    names = (f"--{field.name.replace('_', '-')}", *aliases)
+    return Option(names, kind, choices, required, many=many)
 
 
 def _without_none(hint: Any) -> Any:
@@ -131,7 +133,7 @@ def _checked(options: Sequence[Option], words: Sequence[str], program: str) -> l
     """Check every word; return them with the positional ones first, as tyro wants them."""
     by_name = {name: option for option in options if not option.positional for name in option.names}
     places: list[str] = []
-    given: dict[str, str | None] = {}
+    given: dict[str, list[str]] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -142,18 +144,18 @@ def _checked(options: Sequence[Option], words: Sequence[str], program: str) -> l
         if not word.startswith("-"):
             places.append(word)
             continue
-        name, value = _take_option(word, rest, by_name, program)
+        name, as_typed = _take_option(word, rest, by_name, program)
         if name in given:
             raise UsageError(f"{name}: given twice; once is allowed")
-        given[name] = value
+        given[name] = as_typed
     _check_complete(options, places, given, program)
-    return [*places, *(n if value is None else f"{n}={value}" for n, value in given.items())]
+    return [*places, *(word for as_typed in given.values() for word in as_typed)]
 
 
 def _take_option(
     word: str, rest: list[str], by_name: dict[str, Option], program: str
-) -> tuple[str, str | None]:
-    """Return the long name and the value of an option; take the value from ``rest``."""
+) -> tuple[str, list[str]]:
+    """Return the long name of an option and its words; take its values from ``rest``."""
     name, equals, value = word.partition("=")
     option = by_name.get(name)
     if option is None:
@@ -162,14 +164,19 @@ def _take_option(
     if option.kind is bool:
         if equals:
             raise UsageError(f"{name}: got '{value}'; it is a switch without a value")
-        return option.names[0], None
+        return option.names[0], [option.names[0]]
     if not equals:
         if not rest or rest[0].startswith("--"):
             allowed = ", ".join(option.choices) or _ENGLISH[option.kind]
             raise UsageError(f"{name}: the value is missing; give {allowed}")
         value = rest.pop(0)
-    option.check(name, value)
-    return option.names[0], value
+    values = [value]
+    while option.many and not equals and rest and not rest[0].startswith("-"):
+        values.append(rest.pop(0))
+    for one in values:
+        option.check(name, one)
+    long = option.names[0]
+    return long, [long, *values] if option.many else [f"{long}={value}"]
 
 
 def _check_complete(
@@ -181,6 +188,9 @@ def _check_complete(
     if len(places) > len(positional) and not any(option.many for option in positional):
         extra = places[len(positional)]
         raise UsageError(f"'{extra}': one argument too many; see {program} --help")
+    for option, place in zip(positional, places, strict=False):
+        if option.choices:
+            option.check(option.names[0], place)
     for option in options:
         if option.required and not option.positional and option.names[0] not in given:
             raise UsageError(f"{option.names[0]} is missing; see {program} --help")

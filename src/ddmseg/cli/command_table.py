@@ -44,6 +44,18 @@ _OURS = {
             "label brain MRI scans: NIfTI, BIDS or DICOM, files and folders",
             "scan.nii.gz -o out",
         ),
+        "bids": (
+            "segment a BIDS folder to derivatives, then make its group table and page",
+            "study study/derivatives/ddmseg participant",
+        ),
+        "cohort": (
+            "merge the tables of many results to a page, or write files for Snakemake and Slurm",
+            "group results -o results",
+        ),
+        "replay": (
+            "segment again as a receipt says: the same labels, or what differs",
+            "out/scan_receipt.json",
+        ),
         "review": (
             "look at results in the browser: accept, reject or correct them",
             "out --scans .",

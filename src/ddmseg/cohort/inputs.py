@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.cohort.passed_over import is_result, passed_over
+from ddmseg.datasets.bids import anat_images
 from ddmseg.datasets.case import (
     NIFTI_SUFFIXES,
     is_nifti_name,
@@ -20,10 +21,10 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.source_file import check_source
 
 if TYPE_CHECKING:
-    from ddmseg.imaging.dicom.choice import Trained
     from ddmseg.imaging.dicom.series import Series
+    from ddmseg.imaging.dicom.series_selection import Trained
 
-BIDS_CONTRAST = "_T1w"
+BIDS_CONTRAST = "T1w"
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Scan:
         stem: what the names of its results begin with.
         subfolder: of the output folder, where its results go; empty for none.
         series: which one of a DICOM input; None for NIfTI.
+        source: its path below the root of a BIDS folder; empty where results are not to be
+            BIDS derivatives.
     """
 
     path: Path
     stem: str
     subfolder: str = ""
     series: Series | None = None
+    source: str = ""
 
     def folder(self, output: Path) -> Path:
         """Return where the results go."""
@@ -116,8 +120,8 @@ def series_lines(path: Path) -> Iterator[str]:
     Raises:
         ScanError: when the input holds no DICOM image or cannot be read.
     """
-    from ddmseg.imaging.dicom.choice import describe_series
     from ddmseg.imaging.dicom.series import list_series
+    from ddmseg.imaging.dicom.series_selection import describe_series
 
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
@@ -173,8 +177,8 @@ def _dicom_scan(
     path: Path, wanted: str | None, model: Trained | None, tell: Callable[[str], None]
 ) -> Scan:
     """The series that was asked for, or that fits best."""
-    from ddmseg.imaging.dicom.choice import ANY_MODEL, choose_series, describe_series
     from ddmseg.imaging.dicom.series import check_series, list_series, passed_over_files
+    from ddmseg.imaging.dicom.series_selection import ANY_MODEL, choose_series, describe_series
 
     listed = list_series(path)
     if len(listed) > 1:
@@ -189,18 +193,15 @@ def _dicom_scan(
 
 
 def _bids_scans(root: Path) -> list[Path]:
-    """Every T1 scan of a BIDS folder, all sessions and runs.
-
-    Source: BIDS 1.9, "Magnetic Resonance Imaging data".
-    """
-    folders = sorted((*root.glob("sub-*/anat"), *root.glob("sub-*/ses-*/anat")))
-    files = (file for folder in folders for file in nifti_files(folder))
-    return [file for file in files if nifti_stem(file).endswith(BIDS_CONTRAST)]
+    """Every T1 scan of a BIDS folder, all sessions and runs."""
+    return [image.path for image in anat_images(root) if image.suffix == BIDS_CONTRAST]
 
 
 def _why_empty(folder: Path) -> str:
     if any(folder.glob("sub-*/**/anat")):
-        return f"{folder}: a BIDS folder without *{BIDS_CONTRAST}.nii.gz; name the scans themselves"
+        return (
+            f"{folder}: a BIDS folder without *_{BIDS_CONTRAST}.nii.gz; name the scans themselves"
+        )
     kinds = ", ".join(NIFTI_SUFFIXES)
     return f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files"
 

@@ -21,13 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    is_nifti_name,
-    nifti_files,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, is_nifti_name, nifti_files, require_cases
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import Volume
 

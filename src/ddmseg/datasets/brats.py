@@ -11,8 +11,6 @@ regions that the challenge scores, ``CLASSES`` the parts that a model learns.
 
 Source: Menze et al. 2015, doi:10.1109/TMI.2014.2377694; Baid et al. 2021,
 arXiv 2107.02314; terms of the challenge, research only.
-
-Gliomas of BraTS in four contrasts; the three parts of a tumour, of all years alike.
 """
 
 from __future__ import annotations
@@ -25,17 +23,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
-from ddmseg.datasets.model_grid import on_model_grid
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.datasets.patches import PatchSource
-from ddmseg.datasets.split_source import with_labels
-from ddmseg.datasets.subject import Finish, Subject
+from ddmseg.datasets.source import Finish
+from ddmseg.datasets.split import SPLITS, split_by_person, with_labels
+from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
 from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.settings import DataSettings
@@ -145,11 +137,9 @@ class BratsSource(PatchSource):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        from ddmseg.datasets.person_split import split_by_person
-
         cases, left_out = with_labels(list_cases(root))
         split = split_by_person(cases, NAME)
-        by_split = {name: split.cases(name) for name in ("train", "validation", "test")}
+        by_split = {name: split.cases(name) for name in SPLITS}
         super().__init__(by_split, settings, finish=finish, left_out=left_out)
 
     def read(self, case: Case) -> Subject:

@@ -3,8 +3,6 @@
 Labels: 1 anterior, 2 posterior (``protocol_map("hippocampus")``).
 
 Source: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; CC-BY-SA 4.0.
-
-Real hippocampus crops of the Decathlon with manual labels.
 """
 
 from __future__ import annotations
@@ -16,22 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Generator
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
-from ddmseg.datasets.source import Example
-from ddmseg.datasets.split_source import SplitCases
-from ddmseg.datasets.subject import (
-    Finish,
-    Once,
-    padded,
-    read_labelled,
-    training_view,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.source import Finish, Once, padded, training_view
+from ddmseg.datasets.split import SPLITS, SplitSource, split_cases
+from ddmseg.datasets.subject import Example, read_labelled
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
 
@@ -55,7 +41,7 @@ def _case(folder: Path, image: Path) -> Case:
     return Case(name, (image,), labels if labels.is_file() else None, name)
 
 
-class HippocampusSource(SplitCases):
+class HippocampusSource(SplitSource):
     """Real crops with manual labels, held in memory, augmented on the way."""
 
     labels = HIPPOCAMPUS_LABELS
@@ -74,10 +60,8 @@ class HippocampusSource(SplitCases):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        from ddmseg.datasets.split_tables import split_cases
-
         split = split_cases(list_cases(root), "hippocampus")
-        cases = {name: split.cases(name) for name in ("train", "validation", "test")}
+        cases = {name: split.cases(name) for name in SPLITS}
         super().__init__(cases, settings, finish=finish)
         self._training = Once(lambda: [(s.image, s.labels) for s in self.subjects("train")])
 

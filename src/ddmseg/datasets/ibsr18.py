@@ -5,8 +5,6 @@ turns FreeSurfer ids into these tissues. For evaluation only.
 
 Source: Internet Brain Segmentation Repository, Massachusetts General Hospital.
 
-Slices of IBSR18's skull-stripped scans with manual tissues, in folds of subjects.
-
 Networks work on coronal slices, whose voxels are square; the slices lie 1.5 mm apart.
 Scores are of whole subjects in 3-D, on the grid of the file.
 """
@@ -19,25 +17,13 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
-from ddmseg.datasets.source import Example
-from ddmseg.datasets.split_source import SplitCases, fold_cases
-from ddmseg.datasets.subject import (
-    Finish,
-    Once,
-    Subject,
-    box_around,
-    padded,
-    training_view,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.source import Finish, Once, padded, training_view
+from ddmseg.datasets.split import SplitSource, fold_cases
+from ddmseg.datasets.subject import Example, Subject, box_around
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
+from ddmseg.randomness import draw_integer
 
 NAME = "ibsr18"
 FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
@@ -67,7 +53,7 @@ SLICE_AXIS = 1
 VALIDATION_SUBJECTS = 2
 
 
-class Ibsr18Source(SplitCases):
+class Ibsr18Source(SplitSource):
     """Coronal slices of all folds but the one that is tested.
 
     The first two subjects of the fold after the tested one choose the weights and are
@@ -105,8 +91,8 @@ class Ibsr18Source(SplitCases):
     def training_example(self, generator: Generator) -> Example:
         """Draw a slice of a training subject and change it at random."""
         subjects = self._training()
-        images, labels = subjects[_draw(len(subjects), generator)]
-        number = _draw(len(images), generator)
+        images, labels = subjects[draw_integer(generator, 0, len(subjects))]
+        number = draw_integer(generator, 0, len(images))
         return training_view(
             images[number],
             labels[number],
@@ -132,7 +118,3 @@ def _brain_slices(subject: Subject) -> tuple[Tensor, Tensor]:
     box = box_around(subject.labels > 0)
     image = subject.image[(slice(None), *box)].movedim(1 + SLICE_AXIS, 0).contiguous()
     return image, subject.labels[box].movedim(SLICE_AXIS, 0).contiguous()
-
-
-def _draw(count: int, generator: Generator) -> int:
-    return int(torch.randint(count, (), generator=generator))

@@ -1,8 +1,6 @@
 """Whole-head label maps for synthesis: 1 mm, ids of ``generation_labels()``, no images.
 
 Source: training label maps of SynthSeg (Billot et al. 2023), Apache-2.0 repository.
-
-Images synthesised from whole-head label maps: what ``anatomy`` learns from.
 """
 
 from __future__ import annotations
@@ -16,14 +14,9 @@ import torch
 from jaxtyping import Int16
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
-from ddmseg.datasets.source import Example
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.split import split_cases
+from ddmseg.datasets.subject import Example
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION
 from ddmseg.models.settings import DataSettings
@@ -83,7 +76,6 @@ class LabelMapSource:
     licence = "Apache-2.0"
 
     def __init__(self, settings: DataSettings, root: str | None = None) -> None:
-        from ddmseg.datasets.split_tables import split_cases
         from ddmseg.imaging.synthesis.settings import SynthesisSettings
         from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 

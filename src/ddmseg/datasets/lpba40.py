@@ -16,8 +16,6 @@ trained on this set writes is in ``model_ids``.
 
 Source: Shattuck et al. 2008, doi:10.1016/j.neuroimage.2007.09.031; Laboratory of
 Neuro Imaging. For research; the terms are on the download page.
-
-LPBA40's skull-stripped T1 scans with 56 structures drawn by hand, in folds of subjects.
 """
 
 from __future__ import annotations
@@ -34,17 +32,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases
-from ddmseg.datasets.model_grid import on_model_grid
 from ddmseg.datasets.patches import PatchSource
-from ddmseg.datasets.split_source import fold_cases, with_labels
-from ddmseg.datasets.subject import Finish, Subject
+from ddmseg.datasets.source import Finish
+from ddmseg.datasets.split import fold_cases, with_labels
+from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
-from ddmseg.imaging.analyze import (
-    AnalyzeImage,
-    label_map_of,
-    read_analyze,
-    volume_of,
-)
+from ddmseg.imaging.analyze import AnalyzeImage, label_map_of, read_analyze, volume_of
 from ddmseg.imaging.labels import OWN_IDS, mirror_index, protocol_map, structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.settings import DataSettings
@@ -102,7 +95,6 @@ def read_case(case: Case, *, orientation: str | None = None) -> tuple[Volume, La
     """Return scan and labels of a case in one space.
 
     Args:
-        case: one of :func:`list_cases`.
         orientation: where the axes i, j and k point, such as "RAS"; what the
             labels say when None, or ``ORIENTATION`` without labels.
 
@@ -131,11 +123,7 @@ def label_orientation(labels: NDArray[Any]) -> str | None:
     Each of the three directions takes the axis along which its two ends lie apart most.
     """
     ids = labels.astype(np.int32, copy=False)
-    ends = (
-        (LEFT, tuple(index + 1 for index in LEFT)),
-        (OCCIPITAL, FRONTAL),
-        (LOWER, UPPER),
-    )
+    ends = ((LEFT, tuple(index + 1 for index in LEFT)), (OCCIPITAL, FRONTAL), (LOWER, UPPER))
     apart = []
     for low, high in ends:
         centres = [

@@ -15,13 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ddmseg.datasets.case import (
-    Case,
-    data_folder,
-    nifti_files,
-    nifti_stem,
-    require_cases,
-)
+from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
 from ddmseg.imaging.labels import ANATOMY_LABELS, protocol_map, remap
 
 NAME = "malc2012"

@@ -11,16 +11,14 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.model_grid import without_file
-from ddmseg.datasets.source import Example
-from ddmseg.datasets.split_source import SplitCases
-from ddmseg.datasets.subject import Finish, Subject
+from ddmseg.datasets.source import Finish
+from ddmseg.datasets.split import SplitSource
+from ddmseg.datasets.subject import Example, Subject, without_file
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre
-from ddmseg.imaging.synthesis.draw import draw_chance
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.settings import DataSettings
-from ddmseg.randomness import VALIDATION_SEED, seeded
+from ddmseg.randomness import VALIDATION_SEED, draw_chance, draw_integer, seeded
 
 SHARE_OF_STRUCTURES = 0.5
 """Of patches that lie about a voxel of a structure, each structure as often as any other."""
@@ -30,13 +28,11 @@ ROOM_UNKNOWN = 4 * 2**30
 """Bytes for them where the system does not tell how much memory it has."""
 
 
-class PatchSource(SplitCases, ABC):
+class PatchSource(SplitSource, ABC):
     """Patches about random places of training subjects; scores are of whole subjects.
 
     Args:
         cases: of ``train``, ``validation`` and ``test``, at least one of each.
-        settings: of the data.
-        finish: what is done to each subject that is read.
         left_out: reason by identifier, of cases that are in no split.
 
     Raises:
@@ -78,7 +74,7 @@ class PatchSource(SplitCases, ABC):
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a place in a training subject, cut a patch there and change it at random."""
-        subject = self._shelf(_draw(len(self._cases["train"]), generator))
+        subject = self._shelf(draw_integer(generator, 0, len(self._cases["train"])))
         labels, patch = subject.labels.long(), self._settings.patch
         middle = draw_middle(subject.image, labels, patch, generator)
         if not self._settings.augment:
@@ -113,8 +109,6 @@ class Shelf:
     one subject for another.
 
     Args:
-        source: reads them.
-        count: how many there are.
         room: for them, in bytes; None for a share of the memory there is.
     """
 
@@ -154,9 +148,9 @@ def draw_middle(
     structures = torch.bincount(labels.flatten()).nonzero().flatten().tolist()
     structures = [number for number in structures if number]
     if structures and draw_chance(generator, SHARE_OF_STRUCTURES):
-        inside = labels == structures[_draw(len(structures), generator)]
+        inside = labels == structures[draw_integer(generator, 0, len(structures))]
     places = inside.nonzero()
-    place = places[_draw(len(places), generator)].tolist()
+    place = places[draw_integer(generator, 0, len(places))].tolist()
     return [
         (n - 1) / 2 if n <= size else min(max(at, (size - 1) / 2), n - 1 - (size - 1) / 2)
         for at, size, n in zip(place, patch, labels.shape, strict=True)
@@ -170,7 +164,3 @@ def cut(image: Tensor, labels: Tensor, patch: Sequence[int], middle: Sequence[fl
         start = 0 if n <= size else min(max(round(at - (size - 1) / 2), 0), n - size)
         box.append(slice(start, start + size))
     return centre(image[(slice(None), *box)], labels[tuple(box)], tuple(patch))
-
-
-def _draw(count: int, generator: Generator) -> int:
-    return int(torch.randint(count, (), generator=generator))

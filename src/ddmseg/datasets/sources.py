@@ -9,8 +9,7 @@ from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.ibsr18 import Ibsr18Source
 from ddmseg.datasets.label_maps import LabelMapSource
 from ddmseg.datasets.lpba40 import Lpba40Source
-from ddmseg.datasets.source import Source
-from ddmseg.datasets.subject import Finish, LabelledSource
+from ddmseg.datasets.source import Finish, LabelledSource, Source
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
 
@@ -28,16 +27,11 @@ SHOWN = 3
 
 
 def make_source(
-    settings: DataSettings,
-    root: str | None = None,
-    *,
-    tell: Callable[[str], None] | None = None,
+    settings: DataSettings, root: str | None = None, *, tell: Callable[[str], None] | None = None
 ) -> Source:
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
 
     Args:
-        settings: of the data.
-        root: folder of the data sets.
         tell: is called with a line when cases are left out.
     """
     if settings.kind == "label_maps":
@@ -49,16 +43,11 @@ def make_source(
 
 
 def labelled_source(
-    settings: DataSettings,
-    root: str | None = None,
-    *,
-    finish: Finish | None = None,
+    settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
 ) -> LabelledSource:
     """Open data of real scans with a test split; arguments as of :func:`make_source`.
 
     Args:
-        settings: of the data.
-        root: folder of the data sets.
         finish: what is done to each subject that is read; it adds the channels of
             ``data.maps`` where the settings ask for any.
 

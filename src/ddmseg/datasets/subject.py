@@ -1,30 +1,53 @@
-"""A whole scan with its truth, as tables of scores want it."""
+"""A whole scan with its truth: on its own grid, or on that of a network."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.file_grid import FileGrid
-from ddmseg.datasets.source import Example, Source
 from ddmseg.errors import ScanError
-from ddmseg.imaging.augmentation import augment, centre
-from ddmseg.imaging.preprocess_variants import NORMALISATIONS, prepare_intensities
-from ddmseg.imaging.synthesis.draw import draw_chance
-from ddmseg.imaging.synthesis.regions import repaint
-from ddmseg.maths.case_scores import Score
+from ddmseg.imaging.labels import count_voxels, remap
+from ddmseg.imaging.preprocess import Prepared, prepare, within
+from ddmseg.imaging.preprocess_variants import prepare_intensities
+from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.settings import DataSettings
 
-Made = TypeVar("Made")
+Example = tuple[Tensor, Tensor]
+"""Normalised image ``c *grid`` and class indices ``*grid``."""
 
 MARGIN_VOXELS = 4
 """Kept around the brain where slices are cut to it, in training as in prediction."""
+SAME_PLACE_MM = 0.1
+"""How far entries of two affines may differ: headers are rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileGrid:
+    """Where the truth was drawn, and the way there from the grid of a network.
+
+    Attributes:
+        labels: class indices of the truth, ``i j k`` of the file.
+    """
+
+    prepared: Prepared
+    labels: Tensor
+    spacing_mm: tuple[float, float, float]
+
+    def classes(self, probabilities: Tensor) -> Tensor:
+        """Return the winning class at each voxel of the file.
+
+        Args:
+            probabilities: ``k i j k`` on the grid of the network.
+        """
+        winner = self.prepared.labels_to_input(probabilities, range(len(probabilities)))
+        return torch.from_numpy(winner.astype("int64"))
 
 
 @dataclass(frozen=True)
@@ -32,12 +55,9 @@ class Subject:
     """One labelled scan on its own grid, or on that of a network.
 
     Attributes:
-        identifier: unique within its data set.
         image: normalised, ``c i j k``.
         labels: class indices, ``i j k``.
-        spacing_mm: of the grid.
         slice_axis: spatial axis that 2-D networks cut across.
-        channel_seconds: spent on channels that were made of the scan.
         file: the grid of the scan's files, where this is another.
     """
 
@@ -75,74 +95,6 @@ def box_around(inside: Tensor) -> tuple[slice, ...]:
     return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, inside.shape, strict=True))
 
 
-class Finish(Protocol):
-    """What is done to each subject after it has been read."""
-
-    @property
-    def parameters(self) -> int:
-        """Of networks that this needs."""
-
-    @property
-    def train_seconds(self) -> float:
-        """That their training took."""
-
-    def __call__(self, subject: Subject) -> Subject:
-        """Return the subject as examples are drawn from it."""
-
-
-class AsRead:
-    """Leaves subjects as they are."""
-
-    parameters = 0
-    train_seconds = 0.0
-
-    def __call__(self, subject: Subject) -> Subject:
-        """Return the subject itself."""
-        return subject
-
-
-class LabelledSource(Source, Protocol):
-    """A source of real scans, some of which are kept for testing."""
-
-    structures: ClassVar[dict[int, str]]
-    """Name of each class that is scored."""
-
-    sought: ClassVar[tuple[int, ...]]
-    """Classes that a normal slice holds nothing of, where slices are called normal."""
-
-    finish: Finish
-    """What is done to each subject that is read."""
-
-    def subjects(self, split: str) -> Iterator[Subject]:
-        """Read the subjects of ``train``, ``validation`` or ``test``, one after the other."""
-
-    def split(self) -> dict[str, list[str]]:
-        """Return the identifiers of the subjects of training, validation and test."""
-
-    def score(self, subject: Subject, found: Tensor) -> list[Score]:
-        """Score the class indices that were found on the grid of a subject's truth."""
-
-    @property
-    def left_out(self) -> Mapping[str, str]:
-        """Reason by identifier, of cases that are in no split."""
-
-
-class Once(Generic[Made]):
-    """Something that is made when it is first asked for, once, whatever the threads."""
-
-    def __init__(self, make: Callable[[], Made]) -> None:
-        self._make = make
-        self._made: list[Made] = []
-        self._lock = threading.Lock()
-
-    def __call__(self) -> Made:
-        """Return it."""
-        with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-        return self._made[0]
-
-
 def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) -> Subject:
     """Read one labelled scan, its intensities prepared as the settings say.
 
@@ -168,36 +120,69 @@ def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) ->
     )
 
 
-def training_view(
-    image: Tensor,
-    labels: Tensor,
-    settings: DataSettings,
-    generator: Generator,
+def on_model_grid(
+    identifier: str,
+    channels: Sequence[Volume],
+    labels: LabelMap,
+    classes: Mapping[int, int],
     *,
-    tissues: tuple[int, ...],
-    stripped: bool,
-) -> Example:
-    """Return an example as training sees it: repainted by chance, then changed and cut.
+    spacing_mm: float,
+) -> Subject:
+    """Bring the scans of a subject and their labels to cubes of ``spacing_mm``, nearest to RAS.
+
+    One scan is cut to the head before its intensities are normalised, as when it is
+    segmented. Several are normalised each by itself and then cut to one box around what
+    any of them shows.
 
     Args:
-        image: ``c *grid``.
-        labels: class indices, ``*grid``.
-        settings: of the data.
-        generator: on the CPU.
-        tissues: of the classes, see :func:`repaint`.
-        stripped: see :func:`repaint`.
+        channels: the scans, at least one, on the grid of the labels.
+        classes: class index of each id but 0.
+        spacing_mm: voxel edge of the network's grid.
+
+    Raises:
+        ScanError: when grids differ, a label is not among the classes or a scan has no
+            contrast.
     """
-    # Nothing is drawn without need, so that runs without synthetic images stay what they were.
-    if settings.synthetic_share and draw_chance(generator, settings.synthetic_share):
-        painted = repaint(image, labels, generator, tissues=tissues, stripped=stripped)
-        if painted.max() > painted.min():  # a slice of air alone has no contrast
-            image = torch.from_numpy(NORMALISATIONS[settings.normalisation](painted.numpy()))
-    if not settings.augment:
-        return centre(image, labels, settings.patch)
-    return augment(image, labels, settings.patch, len(tissues), generator)
+    _check_one_grid(identifier, [*channels, labels])
+    truth = _class_indices(identifier, labels.data, classes)
+    alone = len(channels) == 1
+    prepared = [prepare(one, spacing_mm=spacing_mm, crop_to_head=alone) for one in channels]
+    image = torch.from_numpy(np.stack([one.image for one in prepared]))
+    first = prepared[0]
+    if not alone:
+        box = box_around((image > 0).any(0))
+        first = within(first, box)
+        image = image[(slice(None), *box)].contiguous()
+    on_grid = torch.from_numpy(first.labels_from_input(truth).astype("int64"))
+    file = FileGrid(first, torch.from_numpy(truth.astype("int64")), labels.spacing_mm)
+    return Subject(identifier, image, on_grid, first.grid.spacing_mm, file=file)
 
 
-def padded(image: Tensor, labels: Tensor, multiple: int = 8) -> Example:
-    """Zero-pad both to a multiple on every axis, evenly on both sides."""
-    shape = tuple(-(-n // multiple) * multiple for n in labels.shape)
-    return centre(image, labels, shape)
+def without_file(subject: Subject) -> Subject:
+    """Return a subject that is only trained on: its labels small, the way back forgotten."""
+    return replace(subject, labels=subject.labels.to(torch.uint8), file=None)
+
+
+def _class_indices(
+    identifier: str, ids: NDArray[Any], classes: Mapping[int, int]
+) -> NDArray[np.int32]:
+    if ids.size and int(ids.min()) < 0:
+        raise ScanError(f"{identifier}: the labels hold {int(ids.min())}; ids must be at least 0")
+    strange = [index for index in count_voxels(ids) if index and index not in classes]
+    if strange:
+        raise ScanError(
+            f"{identifier}: the labels hold the id {strange[0]}; allowed are 0 and "
+            f"{', '.join(map(str, classes))}: check that the file is of this set and protocol"
+        )
+    return remap(ids, classes)
+
+
+def _check_one_grid(identifier: str, volumes: Sequence[Volume | LabelMap]) -> None:
+    first = volumes[0]
+    for other in volumes[1:]:
+        same = first.shape == other.shape
+        if not same or not np.allclose(first.affine, other.affine, atol=SAME_PLACE_MM):
+            raise ScanError(
+                f"{identifier}: {first.name} {first.shape} and {other.name} {other.shape} lie on "
+                "different grids; bring them to one grid first, or move the case away"
+            )

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import DdmsegError, ScanError, UsageError
-from ddmseg.evaluation.agreement import Agreement, agreement
 from ddmseg.evaluation.labels import LabelTable
 from ddmseg.evaluation.notes import notes_on_labels, notes_on_rounding, notes_on_scores
 from ddmseg.evaluation.pairs import Pair, match_label_maps
-from ddmseg.evaluation.scores import Summary, summarise
+from ddmseg.evaluation.scores import Agreement, Summary, agreement, summarise
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
@@ -46,14 +45,12 @@ class Evaluation:
     """Everything that one comparison of two folders found.
 
     Attributes:
-        scores: one row a patient and structure.
+        scores: one row per patient and structure.
         summary: by structure and metric, ``mean`` last; see ``scores.summarise``.
         agreement: of volumes, by structure.
         pairs: those that were evaluated.
         problems: one line each for what could not be evaluated.
         notes: one line each for what a reader of the scores must know.
-        predictions: where the predictions lie, as named.
-        truth: where the truth lies, as named.
         labels: name of the label table, or None.
     """
 
@@ -104,14 +101,13 @@ def evaluate(
         try:
             done[pair] = _score_pair(pair, table)
         except DdmsegError as error:
-            reason = " ".join(str(error).split())
-            problems.append(f"{pair.case}: {reason}")
+            problems.append(f"{pair.case}: {' '.join(str(error).split())}")
     if progress is not None:
         progress(len(pairs), len(pairs))
     by_case = {pair.case: scored.scores for pair, scored in done.items()}
     scores = _completed(by_case) if table is None else list(itertools.chain(*by_case.values()))
-    predicted = Counter(itertools.chain.from_iterable(scored.predicted for scored in done.values()))
-    true = Counter(itertools.chain.from_iterable(scored.true for scored in done.values()))
+    predicted = Counter(index for scored in done.values() for index in scored.predicted)
+    true = Counter(index for scored in done.values() for index in scored.true)
     rounded = {path: off for scored in done.values() for path, off in scored.rounded.items()}
     notes = [*notes_on_rounding(rounded), *notes_on_labels(predicted, true, table, len(done))]
     return Evaluation(
@@ -239,11 +235,6 @@ def _completed(cases: Mapping[str, Sequence[Score]]) -> list[Score]:
     for case, scores in cases.items():
         found = {score.index: score for score in scores}
         for index, name in names.items():
-            row = found.get(index) or _absent(case, index)
-            full.append(replace(row, structure=name))
+            absent = Score(case, name, index, *(math.nan,) * 5, 0.0, 0.0)
+            full.append(replace(found.get(index, absent), structure=name))
     return full
-
-
-def _absent(case: str, index: int) -> Score:
-    nothing = math.nan
-    return Score(case, str(index), index, nothing, nothing, nothing, nothing, nothing, 0.0, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def write_evaluation(
 
 
 def summary_rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
-    """Yield a row a structure and metric, six decimals, in the order of ``SUMMARY_COLUMNS``."""
+    """Yield one row per structure and metric, six decimals, in the order of ``SUMMARY_COLUMNS``."""
     for structure, metrics in evaluation.summary.items():
         for metric, summary in metrics.items():
             figures = _figures(summary).values()
@@ -123,14 +123,9 @@ def _staging(folder: Path) -> Iterator[Path]:
             f"cannot write {folder}: {reason}; mend that or choose another folder"
         ) from error
     finally:
-        if not done:
-            _remove_empty(missing)
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    with contextlib.suppress(OSError):
-        for path in folders:
-            path.rmdir()
+        with contextlib.suppress(OSError):
+            for path in [] if done else missing:
+                path.rmdir()
 
 
 def _exchange(staging: Path, folder: Path) -> None:

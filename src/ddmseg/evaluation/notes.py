@@ -19,11 +19,7 @@ def notes_on_labels(
 ) -> list[str]:
     """Name ids that are scored or left out in a way that may surprise.
 
-    Args:
-        predicted: in how many predictions each id occurs, background left out.
-        true: the same of the truth.
-        table: as given, or None.
-        cases: how many pairs were evaluated.
+    The counters hold in how many predictions and truths, of so many cases, each id occurs.
     """
     if table is not None:
         sides = (("prediction", predicted, table.prediction_ids), ("truth", true, table.truth_ids))
@@ -48,7 +44,7 @@ def notes_on_labels(
 
 
 def notes_on_rounding(rounded: Mapping[Path, float]) -> list[str]:
-    """Say in one line which label maps held ids that were only nearly whole, and how far off."""
+    """Name in one line which label maps held ids that were only nearly whole, and how far off."""
     if not rounded:
         return []
     files = f"{len(rounded)} label map{'s' * (len(rounded) != 1)}"

@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
 from ddmseg import __version__
-from ddmseg.evaluation.agreement import Agreement
 from ddmseg.evaluation.plots import colour_text, dice_plot, interval_text, volume_plot
-from ddmseg.evaluation.scores import MEAN, METRICS, Summary, per_patient
+from ddmseg.evaluation.scores import MEAN, METRICS, Agreement, Summary, per_patient
 from ddmseg.maths.case_scores import Score
+from ddmseg.outputs.report.page import fact_list, folded, template_text
 
 if TYPE_CHECKING:
     from ddmseg.evaluation.evaluate import Evaluation
@@ -42,10 +41,10 @@ def render_page(evaluation: Evaluation) -> str:
     rows = _ordered(evaluation)
     places = {case: n for n, case in enumerate(dict.fromkeys(s.case for s in evaluation.scores))}
     dice = {name: evaluation.summary[name]["dice"] for name in rows}
-    return Template(_file("evaluation.html")).substitute(
+    return Template(template_text("evaluation.html")).substitute(
         title=escape(evaluation.predictions.name or str(evaluation.predictions)),
-        style=_file("report.css") + _file("evaluation.css"),
-        script=_file("evaluation.js"),
+        style=template_text("report.css", "evaluation.css"),
+        script=template_text("evaluation.js"),
         facts=_facts(evaluation, len(rows)),
         problems=_lines("Not evaluated", "fail", evaluation.problems),
         tiles="".join(_tile(metric, evaluation.summary[MEAN][metric]) for metric in TITLES),
@@ -55,12 +54,6 @@ def render_page(evaluation: Evaluation) -> str:
         volumes=_volume_plots(rows, evaluation.agreement, places),
         patients=_patient_table(evaluation.scores, places),
         receipt=_receipt(evaluation),
-    )
-
-
-def _file(name: str) -> str:
-    return (resources.files("ddmseg.outputs.report") / "templates" / name).read_text(
-        encoding="utf-8"
     )
 
 
@@ -82,46 +75,34 @@ def _facts(evaluation: Evaluation, structures: int) -> str:
         "Patients": str(len(evaluation.pairs)),
         "Structures": str(structures),
         "Truth": evaluation.truth.name,
-        "Labels": _short(evaluation.labels) if evaluation.labels else "equal ids",
+        "Labels": (evaluation.labels or "equal ids").replace("\\", "/").rsplit("/", 1)[-1],
         "Not evaluated": str(len(evaluation.problems) or ""),
     }
-    return "".join(
-        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>"
-        for label, text in facts.items()
-        if text
-    )
-
-
-def _short(path: str) -> str:
-    return path.replace("\\", "/").rsplit("/", 1)[-1]
+    return fact_list(facts)
 
 
 def _lines(title: str, kind: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
     items = [f"<li>{escape(line)}</li>" for line in lines]
-    rest = "".join(items[SHOWN_NOTES:])
-    more = f"<details><summary>{len(lines) - SHOWN_NOTES} more</summary><ul>{rest}</ul></details>"
-    return (
-        f'<section class="card lines {kind}"><h2>{title}</h2><ul>{"".join(items[:SHOWN_NOTES])}'
-        f"</ul>{more if rest else ''}</section>"
-    )
+    listed = folded(items, SHOWN_NOTES, "more", ("<ul>", "</ul>"))
+    return f'<section class="card lines {kind}"><h2>{title}</h2>{listed}</section>'
 
 
 def _tile(metric: str, summary: Summary) -> str:
     name, unit, digits = TITLES[metric]
     interval = summary.interval
     if math.isnan(interval.mean):
-        value, told = "–", "nothing to score"
+        value, limits = "–", "nothing to score"
     else:
         value = f"{interval.mean:.{digits}f}"
-        told = "one patient: no interval"
+        limits = "one patient: no interval"
         if not math.isnan(interval.low):
-            told = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
+            limits = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
     left_out = f"<em>{summary.infinite} infinite left out</em>" if summary.infinite else ""
     unit = f"<i>{unit}</i>" if unit else ""
     return (
-        f'<div class="tile"><small>{name}</small><b>{value}{unit}</b><span>{told}</span>'
+        f'<div class="tile"><small>{name}</small><b>{value}{unit}</b><span>{limits}</span>'
         f"{left_out}</div>"
     )
 
@@ -170,17 +151,11 @@ def _volume_plots(
 
     order = sorted(rows, key=weight, reverse=True)
     plots = [volume_plot(name, rows[name], found[name], places) for name in order]
-    shown = f'<div class="agreements">{"".join(plots[:SHOWN_VOLUMES])}</div>'
-    if len(plots) <= SHOWN_VOLUMES:
-        return shown
-    return (
-        f"{shown}<details><summary>{len(plots) - SHOWN_VOLUMES} more structures</summary>"
-        f'<div class="agreements">{"".join(plots[SHOWN_VOLUMES:])}</div></details>'
-    )
+    return folded(plots, SHOWN_VOLUMES, "more structures", ('<div class="agreements">', "</div>"))
 
 
 def _patient_table(scores: Sequence[Score], places: Mapping[str, int]) -> str:
-    """A row a patient, the lowest mean Dice first; those with nothing to score last."""
+    """One row per patient, the lowest mean Dice first; those with nothing to score last."""
     means = {metric: per_patient(scores, metric) for metric in METRICS}
     dice = means["dice"]
     order = sorted(dice, key=lambda case: math.inf if math.isnan(dice[case]) else dice[case])
@@ -199,15 +174,8 @@ def _patient_table(scores: Sequence[Score], places: Mapping[str, int]) -> str:
         '<th scope="col">HD95, mm</th><th scope="col">Lowest structure</th>'
         '<th scope="col">In one map only</th></tr></thead>'
     )
-    table = f'<table class="scores patients">{head}<tbody>{"".join(body[:SHOWN_PATIENTS])}'
-    table += "</tbody></table>"
-    rest = body[SHOWN_PATIENTS:]
-    if not rest:
-        return table
-    return (
-        f"{table}<details><summary>{len(rest)} more patients</summary>"
-        f'<table class="scores patients">{head}<tbody>{"".join(rest)}</tbody></table></details>'
-    )
+    table = (f'<table class="scores patients">{head}<tbody>', "</tbody></table>")
+    return folded(body, SHOWN_PATIENTS, "more patients", table)
 
 
 def _patient_row(case: str, place: int, means: Mapping[str, float], scores: Sequence[Score]) -> str:

@@ -7,14 +7,13 @@ patient everywhere at once. Colours are the page's variables: dark on screen, li
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.agreement import Agreement
-from ddmseg.evaluation.scores import Summary
+from ddmseg.evaluation.scores import Agreement, Summary
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.case_scores import Score
 from ddmseg.outputs.report.figures import colour_of
@@ -32,17 +31,45 @@ _BOX_WIDTH, _BOX_HEIGHT = 300.0, 196.0
 _EDGE = {"left": 46.0, "right": 8.0, "top": 8.0, "bottom": 34.0}
 
 
+def shape(tag: str, kind: str, text: str = "", **numbers: float | str) -> str:
+    """Return an SVG element of a class; numbers are places and lengths, to a tenth of a unit.
+
+    An underscore in a name stands for a hyphen; the text is inside the element, as markup.
+    """
+    attributes = "".join(
+        f' {name.replace("_", "-")}="{value if isinstance(value, str) else f"{value:.1f}"}"'
+        for name, value in numbers.items()
+    )
+    return f'<{tag} class="{kind}"{attributes}>{text}</{tag}>'
+
+
+def across_line(kind: str, y: float, x1: float, x2: float) -> str:
+    """Return a horizontal line."""
+    return shape("line", kind, x1=x1, x2=x2, y1=y, y2=y)
+
+
+def down_line(kind: str, x: float, y1: float, y2: float) -> str:
+    """Return a vertical line."""
+    return shape("line", kind, x1=x, x2=x, y1=y1, y2=y2)
+
+
+def drawing(kind: str, size: tuple[float, float], title: str, parts: Iterable[str]) -> str:
+    """Return the SVG of a plot; the title is what a screen reader says."""
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {size[0]:g} {size[1]:g}" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )
+
+
 def dice_plot(
     scores: Mapping[str, Sequence[Score]],
     summaries: Mapping[str, Summary],
     places: Mapping[str, int],
 ) -> str:
-    """Return a row a structure: a dot a patient, a box, and the mean with its interval.
+    """Return one row per structure: a dot per patient, a box, and the mean with its interval.
 
-    Args:
-        scores: by structure, in the order to draw.
-        summaries: of Dice, by structure.
-        places: of each case, for ``data-case``.
+    Scores and summaries of Dice are by structure, in the order to draw; the place of each case is
+    its ``data-case``.
     """
     known = [s.dice for rows in scores.values() for s in rows if math.isfinite(s.dice)]
     # the axis begins at a tenth: differences near 1 are what one looks for
@@ -58,11 +85,8 @@ def dice_plot(
     for number, (name, rows) in enumerate(scores.items()):
         band = (_TOP + row * (number + 0.5), row)
         parts.append(_dice_row(name, rows, summaries[name], places, band, across))
-    width = _LEFT + _WIDE + _RIGHT
-    return (
-        f'<svg class="plot dice-plot" viewBox="0 0 {width:g} {height:g}" role="img" '
-        f'aria-label="Dice of every patient by structure">{"".join(parts)}</svg>'
-    )
+    size = (_LEFT + _WIDE + _RIGHT, height)
+    return drawing("plot dice-plot", size, "Dice of every patient by structure", parts)
 
 
 def volume_plot(
@@ -86,17 +110,15 @@ def volume_plot(
     def down(value: float) -> float:
         return bottom - (bottom - _EDGE["top"]) * (value - y0) / (y1 - y0)
 
-    axes = _volume_axes((x0, x1), (y0, y1), across, down)
-    lines = _volume_lines(found, right, down)
-    dots = "".join(
+    parts = [_volume_axes((x0, x1), (y0, y1), across, down), _volume_lines(found, right, down)]
+    parts += [
         _dot(s, places[s.case], across(x), down(y), f"{signed(y)} ml")
         for s, x, y in zip(measured, means, differences, strict=True)
-    )
+    ]
+    picture = drawing("plot", (_BOX_WIDTH, _BOX_HEIGHT), f"Volume differences of {name}", parts)
     return (
         f'<div class="agreement" style="--c:{colour_text(rows[0])}"><h3><i class="swatch"></i>'
-        f"{escape(name)}</h3><p>{_agreement_text(found)}</p>"
-        f'<svg class="plot" viewBox="0 0 {_BOX_WIDTH:g} {_BOX_HEIGHT:g}" role="img" '
-        f'aria-label="Volume differences of {escape(name)}">{axes}{lines}{dots}</svg></div>'
+        f"{escape(name)}</h3><p>{_agreement_text(found)}</p>{picture}</div>"
     )
 
 
@@ -141,11 +163,8 @@ def _dice_axis(start: float, across: Across, height: float) -> str:
     parts = []
     for value in ticks(start, 1.0, 10 if start < 0.75 else 6):
         x = across(value)
-        parts.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 4:g}" y2="{height - 4:g}"/>'
-            f'<text class="tick" x="{x:.1f}" y="{_TOP - 10:g}" text-anchor="middle">'
-            f"{value:g}</text>"
-        )
+        parts.append(down_line("grid", x, _TOP - 4, height - 4))
+        parts.append(shape("text", "tick", f"{value:g}", x=x, y=_TOP - 10, text_anchor="middle"))
     return "".join(parts)
 
 
@@ -161,27 +180,20 @@ def _dice_row(
     middle, row = band
     known = [s for s in rows if math.isfinite(s.dice)]
     # a fixed scatter that keeps equal values apart
-    dots = "".join(
-        _dot(
-            s,
-            places[s.case],
-            across(s.dice),
-            middle + 0.46 * row * ((n * _GOLDEN) % 1 - 0.5),
-            s.dice,
-        )
-        for n, s in enumerate(known)
-    )
-    label = (
-        f'<text x="{_LEFT - 14:g}" y="{middle + 4:g}" text-anchor="end">{escape(name)}</text>'
-        f'<text class="figure" x="{_LEFT + _WIDE + 14:g}" y="{middle + 4:g}">'
-        f"{interval_text(summary, 3)}</text>"
-    )
-    box = _box([s.dice for s in known], middle, 0.62 * row, across)
-    return (
-        f'<g style="--c:{colour_text(rows[0])}"><rect class="row" x="0" y="{middle - row / 2:g}" '
-        f'width="{_LEFT + _WIDE + _RIGHT:g}" height="{row:g}"/>'
-        f"{label}{box}{dots}{_mean_mark(summary, middle, across)}</g>"
-    )
+    scatter = [middle + 0.46 * row * ((n * _GOLDEN) % 1 - 0.5) for n in range(len(known))]
+    width = _LEFT + _WIDE + _RIGHT
+    parts = [
+        shape("rect", "row", x=0.0, y=middle - row / 2, width=width, height=row),
+        shape("text", "row-name", escape(name), x=_LEFT - 14, y=middle + 4, text_anchor="end"),
+        shape("text", "figure", interval_text(summary, 3), x=_LEFT + _WIDE + 14, y=middle + 4),
+        _box([s.dice for s in known], middle, 0.62 * row, across),
+        *(
+            _dot(s, places[s.case], across(s.dice), y, f"Dice {s.dice:.3f}")
+            for s, y in zip(known, scatter, strict=True)
+        ),
+        _mean_mark(summary, middle, across),
+    ]
+    return f'<g style="--c:{colour_text(rows[0])}">{"".join(parts)}</g>'
 
 
 def _box(values: Sequence[float], middle: float, height: float, across: Across) -> str:
@@ -189,12 +201,9 @@ def _box(values: Sequence[float], middle: float, height: float, across: Across) 
     if len(values) < 4:
         return ""
     low, median, high = (across(float(v)) for v in np.percentile(values, [25, 50, 75]))
-    top = middle - height / 2
-    return (
-        f'<rect class="half" x="{low:.1f}" y="{top:g}" width="{max(high - low, 1):.1f}" '
-        f'height="{height:g}" rx="2"/><line class="median" x1="{median:.1f}" x2="{median:.1f}" '
-        f'y1="{top:g}" y2="{top + height:g}"/>'
-    )
+    top, width = middle - height / 2, max(high - low, 1.0)
+    half = shape("rect", "half", x=low, y=top, width=width, height=height, rx=2.0)
+    return half + down_line("median", median, top, top + height)
 
 
 def _mean_mark(summary: Summary, middle: float, across: Across) -> str:
@@ -202,14 +211,10 @@ def _mean_mark(summary: Summary, middle: float, across: Across) -> str:
     if math.isnan(interval.mean):
         return ""
     x = across(interval.mean)
-    mark = f'<circle class="mean" cx="{x:.1f}" cy="{middle:g}" r="3.4"/>'
+    mark = shape("circle", "mean", cx=x, cy=middle, r=3.4)
     if math.isnan(interval.low):
         return mark
-    low, high = across(interval.low), across(interval.high)
-    line = (
-        f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="{middle:g}" y2="{middle:g}"/>'
-    )
-    return line + mark
+    return across_line("interval", middle, across(interval.low), across(interval.high)) + mark
 
 
 def interval_text(summary: Summary, digits: int) -> str:
@@ -223,12 +228,9 @@ def interval_text(summary: Summary, digits: int) -> str:
     return text
 
 
-def _dot(score: Score, place: int, x: float, y: float, value: float | str) -> str:
-    told = value if isinstance(value, str) else f"Dice {value:.3f}"
-    return (
-        f'<circle class="dot" data-case="{place}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
-        f"<title>{escape(score.case)}: {told}</title></circle>"
-    )
+def _dot(score: Score, place: int, x: float, y: float, value: str) -> str:
+    title = f"<title>{escape(score.case)}: {value}</title>"
+    return shape("circle", "dot", title, data_case=str(place), cx=x, cy=y, r=3.0)
 
 
 def _agreement_text(found: Agreement) -> str:
@@ -254,34 +256,22 @@ def _volume_axes(
     bottom = _BOX_HEIGHT - _EDGE["bottom"]
     parts = []
     for value in ticks(*y_range, 4):
-        kind = "grid zero" if value == 0 else "grid"
         y = down(value)
-        parts.append(
-            f'<line class="{kind}" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{left - 6:g}" y="{y + 3.5:.1f}" text-anchor="end">'
-            f"{signed(value)}</text>"
-        )
-    for value in ticks(*x_range, 5):
-        parts.append(
-            f'<text class="tick" x="{across(value):.1f}" y="{bottom + 14:g}" '
-            f'text-anchor="middle">{value:g}</text>'
-        )
-    parts.append(
-        f'<text class="tick" x="{(left + right) / 2:g}" y="{bottom + 29:g}" '
-        'text-anchor="middle">mean of both, ml</text>'
-    )
+        parts.append(across_line("grid" if value else "grid zero", y, left, right))
+        parts.append(shape("text", "tick", signed(value), x=left - 6, y=y + 3.5, text_anchor="end"))
+    low = [(across(value), bottom + 14, f"{value:g}") for value in ticks(*x_range, 5)]
+    for x, y, text in (*low, ((left + right) / 2, bottom + 29, "mean of both, ml")):
+        parts.append(shape("text", "tick", text, x=x, y=y, text_anchor="middle"))
     return "".join(parts)
 
 
 def _volume_lines(found: Agreement, right: float, down: Across) -> str:
     if not found.n:
         return ""
-    left, y = _EDGE["left"], down(found.bias_ml)
-    bias = f'<line class="bias" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    left = _EDGE["left"]
+    bias = across_line("bias", down(found.bias_ml), left, right)
     if math.isnan(found.low_ml):
         return bias
     top, bottom = down(found.high_ml), down(found.low_ml)
-    return (
-        f'<rect class="limits" x="{left:g}" y="{top:.1f}" width="{right - left:g}" '
-        f'height="{max(bottom - top, 0.5):.1f}"/>{bias}'
-    )
+    height = max(bottom - top, 0.5)
+    return shape("rect", "limits", x=left, y=top, width=right - left, height=height) + bias

@@ -1,4 +1,4 @@
-"""Scores of label maps: one row a patient and structure, and what the rows add up to.
+"""Scores of label maps: one row per patient and structure, and what the rows add up to.
 
 What is empty never becomes a silent number:
 
@@ -15,6 +15,9 @@ in neither map              NaN          NaN                 left out and counte
 
 A mean distance of a method that misses structures is therefore too kind to it: read it
 beside its count.  In files NaN is an empty cell and infinity the word ``inf``.
+
+How far volumes agree is given by bias and limits of agreement of each structure (Bland and Altman
+1986, The Lancet 327:307-310).
 
 Figures are written with as many digits as bring them back exactly: a bootstrap interval
 counts draws below the mean, and values equal but for rounding would move it.
@@ -43,9 +46,10 @@ METRICS: tuple[str, ...] = ("dice", "hausdorff_mm", "hd95_mm", "volume_similarit
 MEAN = "mean"
 """Name of the row over all structures: the mean of each patient's structures."""
 
-
 LEVEL = 0.95
 """Coverage of every interval."""
+NORMAL_QUANTILE = 1.96
+"""Standard deviations that hold 95% of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ _SHARES = ("dice", "volume_similarity", "surface_dice")
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write one row a score as TSV; what is read back is equal. Complete or not at all.
+    """Write one row per score as TSV; what is read back is equal. Complete or not at all.
 
     Raises:
         OutputError: when the file cannot be written.
@@ -149,7 +153,7 @@ def per_patient(scores: Sequence[Score], metric: str) -> dict[str, float]:
 def summarise(scores: Sequence[Score]) -> dict[str, dict[str, Summary]]:
     """Return ``{structure: {metric: summary}}`` over patients, ``mean`` as the last structure.
 
-    A structure counts one value a patient, the mean row the mean of each patient's
+    A structure counts one value per patient, the mean row the mean of each patient's
     structures; the counts of the mean row are those of all structures together. No scores
     give an empty mean row.
     """
@@ -238,3 +242,48 @@ def _refuse_twins(scores: Sequence[Score], path: Path) -> None:
                 f"{path}: '{score.structure}' of '{score.case}' comes twice; leave one row of it"
             )
         seen.add(key)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Volume differences, prediction minus truth, over patients, in ml.
+
+    Attributes:
+        bias_ml: mean difference.
+        low_ml: lower limit of agreement, bias - 1.96 standard deviations.
+        high_ml: upper limit.
+        n: patients. With one the limits are NaN, with none the bias too.
+    """
+
+    bias_ml: float
+    low_ml: float
+    high_ml: float
+    n: int
+
+
+def agreement(scores: Sequence[Score]) -> dict[str, Agreement]:
+    """Return the agreement of volumes for each structure, in the order of the scores.
+
+    A patient with the structure in one map only counts with all of its volume; one with
+    it in neither is left out.
+    """
+    differences: dict[str, list[float]] = {}
+    for score in scores:
+        found = differences.setdefault(score.structure, [])
+        if score.truth_ml > 0 or score.prediction_ml > 0:
+            found.append(score.prediction_ml - score.truth_ml)
+    return {name: limits_of_agreement(values) for name, values in differences.items()}
+
+
+def limits_of_agreement(differences_ml: Sequence[float]) -> Agreement:
+    """Return bias and limits of differences in ml, with the sample's standard deviation.
+
+    >>> limits_of_agreement([1.0, 3.0]).bias_ml
+    2.0
+    """
+    n = len(differences_ml)
+    bias = float(np.mean(differences_ml)) if n else math.nan
+    if n < SMALLEST_SAMPLE:
+        return Agreement(bias, math.nan, math.nan, n)
+    reach = NORMAL_QUANTILE * float(np.std(differences_ml, ddof=1))
+    return Agreement(bias, bias - reach, bias + reach, n)

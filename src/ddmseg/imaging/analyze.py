@@ -54,7 +54,6 @@ def read_analyze(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> AnalyzeImag
 
     Args:
         path: of either file of the pair.
-        max_voxels: largest image to accept.
 
     Raises:
         ScanError: when a file is absent, damaged, too large or no Analyze 7.5.
@@ -83,7 +82,6 @@ def volume_of(image: AnalyzeImage, orientation: str) -> Volume:
     """Return the image as a scan.
 
     Args:
-        image: from :func:`read_analyze`.
         orientation: where the axes i, j and k point, such as "LAS".
 
     Raises:

@@ -35,11 +35,7 @@ class Readable(Protocol):
 
 
 class GzipStream:
-    """Inflates a gzip file from its start, checking every member's sum and length.
-
-    Args:
-        file: at its start.
-    """
+    """Inflates a gzip file from its start, checking every member's sum and length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

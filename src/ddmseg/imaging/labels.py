@@ -175,11 +175,6 @@ def classes_of(ids: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.in
     return remap(ids, {index: place for place, index in enumerate(labels)})
 
 
-def ids_of(classes: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.int32]:
-    """Return FreeSurfer ids for class positions: undoes ``classes_of``."""
-    return remap(classes, dict(enumerate(labels)))
-
-
 def count_voxels(labels: NDArray[np.integer]) -> dict[int, int]:
     """Return how many voxels each id has that occurs, ids in order.
 
@@ -194,14 +189,10 @@ def count_voxels(labels: NDArray[np.integer]) -> dict[int, int]:
 
 def labelled_box(labels: NDArray[np.integer]) -> tuple[slice, ...]:
     """Return the smallest box that holds every label but 0; the whole grid without any."""
-    sides = []
-    drawn = labels != 0
-    for axis, length in enumerate(labels.shape):
-        others = tuple(other for other in range(labels.ndim) if other != axis)
-        used = np.flatnonzero(drawn.any(axis=others))
-        low, high = (used[0], used[-1] + 1) if used.size else (0, length)
-        sides.append(slice(int(low), int(high)))
-    return tuple(sides)
+    from scipy.ndimage import find_objects
+
+    found = find_objects((labels != 0).astype(np.uint8))
+    return found[0] if found else tuple(slice(0, n) for n in labels.shape)
 
 
 def dseg_table(labels: Iterable[int]) -> list[dict[str, str]]:

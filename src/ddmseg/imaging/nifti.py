@@ -70,7 +70,6 @@ def read_volume(
         path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2.
         volume: which volume of a 4-D file, counted from 0.
         accept_nan: put 0 where voxels are NaN or infinite.
-        max_voxels: largest volume to accept.
 
     Raises:
         ScanError: one line with what is wrong with the file and what to do.
@@ -91,7 +90,6 @@ def read_label_map(
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file.
-        max_voxels: largest volume to accept.
         within: how far from a whole number a value may lie; it is rounded then.
         tell: is told how far, when any was.
 
@@ -104,11 +102,7 @@ def read_label_map(
 
 
 def volume_from_nibabel(
-    img: SpatialImage,
-    *,
-    name: str = "image",
-    volume: int | None = None,
-    accept_nan: bool = False,
+    img: SpatialImage, *, name: str = "image", volume: int | None = None, accept_nan: bool = False
 ) -> Volume:
     """Return a nibabel image of any format as a scan, with the checks of a file.
 
@@ -134,11 +128,7 @@ def volume_from_nibabel(
 
 
 def volume_from_array(
-    array: NDArray[Any],
-    affine: NDArray[Any],
-    *,
-    name: str = "image",
-    accept_nan: bool = False,
+    array: NDArray[Any], affine: NDArray[Any], *, name: str = "image", accept_nan: bool = False
 ) -> Volume:
     """Return an array with axes i j k and its voxel-to-RAS-mm affine as a scan.
 

@@ -115,18 +115,13 @@ def read_header(
 
 
 def read_raw(
-    path: Path,
-    *,
-    volume: int | None,
-    max_voxels: int = MAX_VOXELS,
-    most_ratio: int = DEFLATE_RATIO,
+    path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS, most_ratio: int = DEFLATE_RATIO
 ) -> RawNifti:
     """Read one volume of a NIfTI file, and a gzipped file to its end.
 
     Args:
         path: plain or gzipped; the first bytes decide, not the name.
         volume: which volume of a 4-D file, counted from 0.
-        max_voxels: largest volume to accept.
         most_ratio: bytes that one byte of a gzipped file may promise; small files may more.
 
     Raises:

@@ -41,8 +41,6 @@ def check_values(header: Any, name: str, *, scan: bool) -> None:
     """Refuse a header whose scaling is damaged, or whose values are no intensities.
 
     Args:
-        header: of nibabel, as it is in the file.
-        name: for messages.
         scan: whether intensities are wanted.
 
     Raises:
@@ -64,7 +62,6 @@ def mended(header: Any, name: str) -> tuple[Any, Notes]:
 
     Args:
         header: of nibabel; left as it is.
-        name: for messages.
 
     Returns:
         A copy, and what a reader should know of it.
@@ -95,10 +92,6 @@ def mended(header: Any, name: str) -> tuple[Any, Notes]:
 
 def place(header: Any, name: str) -> tuple[Affine, Notes]:
     """Return the affine that readers use, and what is doubtful about it.
-
-    Args:
-        header: of nibabel, mended, with the shape set.
-        name: for messages.
 
     Raises:
         ScanError: when what is used is damaged.

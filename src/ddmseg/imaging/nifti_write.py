@@ -39,7 +39,6 @@ def write_label_map(path: str | os.PathLike[str], labels: LabelMap, like: Volume
     Args:
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
         labels: ids on the grid of ``like``.
-        like: the scan, whose header fields are kept.
 
     Raises:
         OutputError: when the file cannot be written.
@@ -69,18 +68,13 @@ def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: st
 
 
 def write_map(
-    path: str | os.PathLike[str],
-    data: NDArray[np.floating[Any]],
-    like: Volume,
-    *,
-    description: str,
+    path: str | os.PathLike[str], data: NDArray[np.floating[Any]], like: Volume, *, description: str
 ) -> None:
     """Write a map (``i j k``) or maps (``i j k class``) as float32, on the grid of ``like``.
 
     Args:
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
         data: 3-D, or 4-D with the classes last.
-        like: the scan, whose header fields are kept.
         description: what it is; cut to what the notice leaves of the header's 79 characters.
 
     Raises:

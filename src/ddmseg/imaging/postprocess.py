@@ -7,7 +7,7 @@ for it may be anatomy or a lesion, and is counted for the reader instead.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,7 +37,6 @@ class Cleaning:
     Attributes:
         islands: voxels taken from each FreeSurfer id because they lay apart.
         holes: background voxels filled, by the id that they got.
-        pieces: number of large pieces, of structures in more than one.
         open_holes_ml: volume of each hole too large to be filled, largest first.
         applied: False where the labels were only looked at, and nothing was changed.
     """
@@ -62,27 +61,25 @@ def clean_labels(
     labels: NDArray[np.int32],
     *,
     voxel_ml: float,
-    scattered: Collection[int] = SCATTERED,
-    one_body: bool = False,
+    single_component: bool = False,
 ) -> tuple[NDArray[np.int32], Cleaning]:
     """Return a cleaned copy of a label map and what was done to it.
 
     Args:
         labels: FreeSurfer ids (``i j k``), 0 outside; at least 0.
         voxel_ml: volume of a voxel.
-        scattered: ids whose pieces are left alone.
-        one_body: take away first what does not hang together with the rest, of any label.
+        single_component: take away first what does not hang together with the rest, of any label.
     """
     from scipy.ndimage import find_objects
 
     islands: dict[int, int] = {}
-    if one_body:
+    if single_component:
         labels, islands = _without_pieces_apart(labels)
     cleaned = labels.copy()
     pieces: dict[int, int] = {}
     # Boxes of the map as it came: cleaning one structure only adds to its neighbours.
     for index, box in enumerate(find_objects(labels), start=1):
-        if box is None or index in scattered:
+        if box is None or index in SCATTERED:
             continue
         moved, left = _move_islands(cleaned, labels, index, box, voxel_ml)
         if moved:
@@ -93,9 +90,7 @@ def clean_labels(
     return cleaned, Cleaning(islands, filled, pieces, open_ml)
 
 
-def _without_pieces_apart(
-    labels: NDArray[np.int32],
-) -> tuple[NDArray[np.int32], dict[int, int]]:
+def _without_pieces_apart(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[int, int]]:
     """Return a map without pieces apart from the largest, and the voxels each id lost.
 
     Pieces of all labels together, since a brain is one body; one of ``ISLAND_SHARE`` of the

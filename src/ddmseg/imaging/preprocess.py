@@ -20,22 +20,11 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
-from ddmseg.imaging.bias_field import correct_bias
-from ddmseg.imaging.empty_slices import fill_empty_slices
-from ddmseg.imaging.grid import (
-    Grid,
-    Shape3,
-    Triple,
-    TurnedMap,
-    three,
-    to_closest_ras,
-    triple,
-)
+from ddmseg.imaging.grid import Grid, Shape3, Triple, TurnedMap, three, to_closest_ras, triple
 from ddmseg.imaging.head_box import find_head
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.padding import fill_padding
-from ddmseg.imaging.steps import (
-    BiasField,
+from ddmseg.imaging.repairs import fill_empty_slices, fill_padding, upright
+from ddmseg.imaging.transforms import (
     Crop,
     Normalise,
     Pad,
@@ -43,9 +32,8 @@ from ddmseg.imaging.steps import (
     Resample,
     Step,
     Turn,
-    undo_all,
+    inverse_of_all,
 )
-from ddmseg.imaging.upright import upright
 from ddmseg.imaging.volume import Volume
 
 SPACING_RANGE_MM = (0.1, 20.0)
@@ -61,9 +49,6 @@ class Prepared:
     Attributes:
         image: normalised intensities in [0, 1.5] on the model grid, axes nearest
             to RAS, zero in the padding.
-        grid: the model grid in space.
-        steps: what was done, in order.
-        input_grid: the scan's own grid.
     """
 
     image: NDArray[np.float32]
@@ -81,14 +66,14 @@ class Prepared:
         """Map from an index of the model grid to one of the scan."""
         if self.is_turned:
             return TurnedMap.between(self.grid, self.input_grid)
-        return undo_all(self.steps)
+        return inverse_of_all(self.steps)
 
     @property
     def from_input(self) -> resampling.AnyMap:
         """Map from an index of the scan to one of the model grid."""
         if self.is_turned:
             return TurnedMap.between(self.input_grid, self.grid)
-        return undo_all(self.steps).inverse()
+        return inverse_of_all(self.steps).inverse()
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all steps as plain values, ready for JSON."""
@@ -101,7 +86,6 @@ class Prepared:
 
         Args:
             probabilities: axes k i j k on the model grid; class 0 is background.
-            label_ids: the id of each class.
 
         Raises:
             ScanError: when the shape is not that of the model grid.
@@ -167,7 +151,6 @@ def prepare(
     spacing_mm: float,
     multiple: int = 16,
     crop_to_head: bool = True,
-    bias_field: bool = False,
 ) -> Prepared:
     """Bring a scan to the model grid.
 
@@ -175,29 +158,23 @@ def prepare(
         volume: any axis order, spacing and obliquity; turned where that is more than 12 degrees.
         spacing_mm: voxel edge of the model grid, in [0.1, 20].
         multiple: each side of the model grid is a multiple of this.
-        crop_to_head: leave out air and neck.
-        bias_field: correct slow intensity variation by N4 first (needs SimpleITK).
 
     Raises:
         ScanError: when the scan has no contrast.
         SettingsError: when a setting is out of range.
-        MissingExtraError: for ``bias_field`` without SimpleITK.
     """
     _check_settings(spacing_mm, multiple)
     input_grid = Grid(volume.shape, volume.affine)
     data, padding = fill_padding(volume.data)
     data, gaps = fill_empty_slices(data, input_grid.spacing_mm)
     steps: list[Step] = [*padding, *gaps]
-    if bias_field:
-        data = correct_bias(data)
-        steps.append(BiasField())
     try:
         data, straight, turns = upright(data, input_grid, spacing_mm=spacing_mm)
         image, geometry = _to_model_grid(data, straight, spacing_mm, multiple, crop_to_head)
     except ScanError as error:
         raise ScanError(f"{volume.name}: {error}") from error
     steps += [*turns, *geometry]
-    grid = straight.seen_through(undo_all(steps), three(image.shape))
+    grid = straight.seen_through(inverse_of_all(steps), three(image.shape))
     return Prepared(image, grid, tuple(steps), input_grid)
 
 
@@ -208,7 +185,7 @@ def _to_model_grid(
     steps: list[Step] = []
     reorient = _reorient(grid)
     data = reorient.apply(data)
-    spacings = grid.seen_through(reorient.undo, reorient.shape).spacing_mm
+    spacings = grid.seen_through(reorient.inverse, reorient.shape).spacing_mm
     if crop_to_head:
         box = find_head(data, spacings)
         data = data[box]
@@ -221,7 +198,7 @@ def _to_model_grid(
             f"{spacing_mm:g} mm voxels would make a model grid of {shown}; at most "
             f"{MAX_VOXELS} voxels are allowed; choose a larger spacing"
         )
-    data = resampling.resample(data, resample.undo, resample.shape)
+    data = resampling.resample(data, resample.inverse, resample.shape)
     # after cropping and before padding: air outside the head must not move the range
     normalise = Normalise(*intensity_range(data))
     return pad.apply(normalise.apply(data)), [reorient, *steps, resample, normalise, pad]
@@ -267,5 +244,5 @@ def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
     """Return the prepared scan cut to a box of its model grid, still undoable."""
     image = prepared.image[box]
     crop = Crop(three(image.shape), three(side.start for side in box))
-    grid = prepared.grid.seen_through(crop.undo, crop.shape)
+    grid = prepared.grid.seen_through(crop.inverse, crop.shape)
     return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
-from ddmseg.imaging.bias_field import correct_bias
 from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
-from ddmseg.imaging.intensity import CEILING, normalise
+from ddmseg.imaging.intensity import CEILING, correct_bias, normalise
 from ddmseg.imaging.resample import resample
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
@@ -37,8 +36,6 @@ def prepare_intensities(
     """Return a scan as a network sees it, on its own grid, in [0, 1.5].
 
     Args:
-        data: any units, axes i j k.
-        spacing_mm: of the grid, one number an axis.
         normalisation: one of ``NORMALISATIONS``.
         bias_field: correct slow intensity variation by N4 first (needs SimpleITK). On a
             crop without air the fit sees the brighter half of the tissue alone.

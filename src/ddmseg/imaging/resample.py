@@ -61,11 +61,7 @@ class AxisWeights:
 
 @dataclass(frozen=True)
 class ParallelTile:
-    """A box of outputs, all of them inside the input, and the weights of each axis.
-
-    Attributes:
-        weights: of the three axes.
-    """
+    """A box of outputs, all of them inside the input, and the weights of each axis."""
 
     weights: list[AxisWeights]
 

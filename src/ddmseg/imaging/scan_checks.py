@@ -48,11 +48,8 @@ def checked_scan(
     Args:
         data: 3-D, real or whole numbers.
         affine: voxel index to RAS mm.
-        name: used in messages.
-        header: kept in the result.
         accept_nan: put 0 where values are NaN or infinite.
         hint: how the message calls the option that accepts NaN.
-        notes: kept in the result.
 
     Raises:
         ScanError: when it is no 3-D array of real numbers with contrast, when
@@ -88,8 +85,6 @@ def checked_labels(
     Args:
         data: 3-D, real or whole numbers.
         affine: voxel index to RAS mm.
-        name: used in messages.
-        header: kept in the result.
         within: how far from a whole number a value may lie; it is rounded then.
         tell: is told how far, when any was.
 
@@ -184,8 +179,6 @@ def check_place(
 
     Args:
         affine: voxel index to RAS mm.
-        shape: of the image.
-        name: used in messages.
         scan: whether the voxel edges are looked at, too.
 
     Raises:

@@ -30,11 +30,8 @@ class TurnedTile:
     """A box of outputs, and where in the input their points lie.
 
     Attributes:
-        outputs: the box.
-        source: box of the input that the points need.
         inside: which outputs lie in the input (``i j k``); True for all.
         points: in the source, of all outputs, counted from -1 to 1, last axis first.
-        each: points of an output along each axis.
     """
 
     outputs: Box
@@ -63,7 +60,6 @@ def turned_tiles(n_in: Shape3, turned: TurnedMap, shape: Shape3, edge: int) -> I
     Args:
         n_in: voxels of the input.
         turned: from an index of the outputs to one of the input.
-        shape: of the outputs.
         edge: of a tile, in voxels.
     """
     reach = np.linalg.norm(turned.matrix[:3, :3], axis=0)

@@ -41,8 +41,8 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     prepared, answer, assessment = solved.prepared, solved.answer, solved.assessment
     p = answer.probabilities[0].float().cpu()
     labels = prepared.labels_to_input(p, card.labels)
-    one_body = card.settings.get("sampling", {}).get("one_body", False)
-    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml, one_body=one_body)
+    single = card.settings.get("sampling", {}).get("one_body", False)
+    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml, single_component=single)
     if options.raw:
         cleaning = cleaning.not_applied()
     else:

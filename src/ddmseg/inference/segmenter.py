@@ -25,7 +25,7 @@ from ddmseg.models.device import find_device
 from ddmseg.models.zoo import model_path
 from ddmseg.quality.segmentation import Segmentation
 
-HEAD_MODEL = "anatomy"
+HEAD_MODEL = "anatomy_fast"
 """Finds the structure on a head for a model that works on crops around it."""
 
 

@@ -42,7 +42,6 @@ class DiceCalibration:
     Attributes:
         a: slope of log x, above 0.
         b: slope of -log(1 - x), above 0.
-        c: offset.
     """
 
     a: float = 1.0
@@ -113,10 +112,6 @@ def fit_calibration(expected: Fractions, true: Fractions) -> CalibrationFit:
     The fit is convex, so it has one answer; a slight pull towards the identity decides
     where the data do not, such as when all are equal.
 
-    Args:
-        expected: raw expected Dice of each result.
-        true: its Dice against the truth.
-
     Raises:
         SettingsError: when the numbers of values differ, are fewer than two, or lie
             outside [0, 1].
@@ -178,7 +173,6 @@ def conformal_bound(scores: Sequence[float] | NDArray[Any], coverage: float) -> 
     Holds for whatever the scores are, as long as the new case is drawn like the others.
 
     Args:
-        scores: of n independent cases.
         coverage: in (0, 1).
 
     Returns:

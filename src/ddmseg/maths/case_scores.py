@@ -20,8 +20,6 @@ class Score:
 
     Attributes:
         case: the patient, or the scan where a patient has several.
-        structure: its name.
-        index: label id in the protocol of the truth.
         dice: overlap, 0 to 1.
         hausdorff_mm: largest distance between the surfaces, in mm.
         hd95_mm: 95th percentile of the surface distances, in mm.
@@ -54,9 +52,6 @@ def score_case(
     """Score one patient, a row each structure in the order given.
 
     Args:
-        case: the patient.
-        prediction: label map, with the same ids as the truth.
-        truth: label map on the same grid.
         structures: names by label id; ids are above 0.
         spacing_mm: voxel spacing along each axis.
 
@@ -73,16 +68,8 @@ def score_case(
     )
     return [
         Score(
-            case=case,
-            structure=structures[row.label],
-            index=row.label,
-            dice=row.dice,
-            hausdorff_mm=row.hausdorff_mm,
-            hd95_mm=row.hd95_mm,
-            volume_similarity=row.volume_similarity,
-            surface_dice=row.surface_dice,
-            truth_ml=row.truth_ml,
-            prediction_ml=row.prediction_ml,
+            *(case, structures[row.label], row.label, row.dice, row.hausdorff_mm, row.hd95_mm),
+            *(row.volume_similarity, row.surface_dice, row.truth_ml, row.prediction_ml),
         )
         for row in rows
     ]

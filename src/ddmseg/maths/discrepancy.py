@@ -75,7 +75,6 @@ def ensemble_weights(D: Tensor, *, temperature: float) -> Tensor:
     """Return weights proportional to exp(-D_k / sigma_D^2) that sum to 1.
 
     Args:
-        D: scalar discrepancy of each sample along the last axis.
         temperature: 0 keeps the best sample (ties share), infinity is the plain mean.
 
     Raises:

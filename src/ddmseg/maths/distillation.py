@@ -41,7 +41,7 @@ SMALLEST_PROBABILITY = 1e-8
 """Below it a probability is softened as if it were this."""
 
 
-def walk_times(steps: int, *, schedule: Schedule) -> Tensor:
+def walk_times(steps: int) -> Tensor:
     """Return the times of a walk of ``steps``, decreasing from 1, and 0 where it ends.
 
     Those above 0 are the sampler's, so the walk of half as many steps takes every other one.
@@ -49,18 +49,15 @@ def walk_times(steps: int, *, schedule: Schedule) -> Tensor:
     Raises:
         SettingsError: for fewer than one step.
     """
-    return torch.cat([time_grid(steps, schedule=schedule), torch.zeros(1, dtype=torch.float64)])
+    return torch.cat([time_grid(steps), torch.zeros(1, dtype=torch.float64)])
 
 
 def ode_step(x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, *, schedule: Schedule) -> Tensor:
     """Follow the ODE from t to s with the clean mask held; at s = 0 that mask is returned.
 
     Args:
-        x_t: noisy mask at t.
-        x_0: clean mask.
         t: 0-d, in (0, 1].
         s: 0-d, in [0, t).
-        schedule: noise levels over time.
     """
     if s == 0:
         return x_0
@@ -89,11 +86,6 @@ def _pull(t: Tensor, s: Tensor, schedule: Schedule) -> Tensor:
 
 def two_step_target(first: Tensor, second: Tensor, *, share: float) -> Tensor:
     """Return the clean mask, or the probabilities, that one step takes in place of two.
-
-    Args:
-        first: said at t.
-        second: said at m.
-        share: w, see :func:`first_share`.
 
     Source: Salimans and Ho 2022, algorithm 2.
     """
@@ -152,8 +144,6 @@ def divergence(logits: ClassMap, target: ClassMap, *, temperature: float = 1.0) 
     It is the cross-entropy less the teacher's own entropy, so 0 means that they agree.
 
     Args:
-        logits: of the student.
-        target: probabilities of the teacher, softened already.
         temperature: by which they were, and the student's are here; the loss is multiplied
             by its square, so that the gradient keeps its size.
 

@@ -63,7 +63,6 @@ def expectation(
     """Return the expected hits and misses of a mask.
 
     Args:
-        labels: class indices of the mask.
         right: probability that each voxel of it is right, in [0, 1].
         probabilities: of the classes; say to which a wrong voxel may belong.
     """

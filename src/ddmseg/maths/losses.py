@@ -22,6 +22,8 @@ ClassFractions = Float[Tensor, "b k *blocks"]
 
 # exp(-D) is 1 at D = 0, where "wrong" would cost infinity.
 SMALLEST_ENERGY = 1e-4
+SMOOTH = 1.0
+"""Voxels added to both parts of a soft Dice, so that small structures do not jump."""
 
 
 def discrepancy_loss(
@@ -43,9 +45,7 @@ def discrepancy_loss(
     return (pull - (1 - right) * torch.log(-torch.expm1(-E))).mean()
 
 
-def segmentation_loss(
-    logits: ClassMap, labels: Labels, *, dice_weight: float = 1.0, smooth: float = 1.0
-) -> Tensor:
+def segmentation_loss(logits: ClassMap, labels: Labels, *, dice_weight: float = 1.0) -> Tensor:
     """Return cross-entropy plus soft Dice loss over the foreground classes present.
 
     Each item is scored on its own. A class that an item does not hold adds nothing
@@ -54,7 +54,7 @@ def segmentation_loss(
     Source: soft Dice of Milletari et al. 2016, arXiv 1606.04797, without squares.
     """
     rows = logits.movedim(1, -1).flatten(1, -2)
-    arguments = (rows, labels.flatten(1), dice_weight, smooth)
+    arguments = (rows, labels.flatten(1), dice_weight)
     loss: Tensor = _CrossEntropyAndDice.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
 
@@ -69,15 +69,15 @@ class _CrossEntropyAndDice(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, dice_weight: float, smooth: float) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor, dice_weight: float) -> Tensor:
         p = torch.softmax(rows.float(), dim=2)
         p_true = p.gather(2, index[..., None])[..., 0]
         cross_entropy = -p_true.clamp_min(1e-12).log().mean()
         zeros = torch.zeros(p.shape[0], p.shape[2], dtype=p.dtype, device=p.device)
         T = zeros.scatter_add(1, index, torch.ones_like(p_true))
         hits = zeros.scatter_add(1, index, p_true)
-        whole = p.sum(1) + T + smooth
-        dice = (2 * hits + smooth) / whole
+        whole = p.sum(1) + T + SMOOTH
+        dice = (2 * hits + SMOOTH) / whole
         present = T > 0
         present[:, 0] = False
         number = present.sum(1, keepdim=True).clamp_min(1)
@@ -87,7 +87,7 @@ class _CrossEntropyAndDice(torch.autograd.Function):
         return cross_entropy + (share * (1 - dice)).sum()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         p, p_true, index, at_I, at_P = ctx.saved_tensors
         voxel = 1 / index.numel()
         at_true = at_I.gather(1, index) * p_true
@@ -95,7 +95,7 @@ class _CrossEntropyAndDice(torch.autograd.Function):
         gradient = (at_P + voxel)[:, None] - along[..., None]
         gradient.mul_(p)
         gradient.scatter_add_(2, index[..., None], (at_true - voxel)[..., None])
-        return gradient.mul_(upstream), None, None, None
+        return gradient.mul_(upstream), None, None
 
 
 def soft_cross_entropy(logits: ClassMap, target: ClassMap) -> Tensor:

@@ -114,33 +114,6 @@ def volume_similarity(prediction: MaskLike, truth: MaskLike) -> float:
     return _ratio(2 * min(a, b), a + b)  # = 1 - |a - b| / (a + b)
 
 
-def hausdorff(prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing) -> float:
-    """Return the largest distance between the surfaces, in mm."""
-    return surface_distances(prediction, truth, spacing_mm=spacing_mm).hausdorff_mm
-
-
-def hd95(prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing) -> float:
-    """Return the 95th percentile of the surface distances, the larger direction, in mm."""
-    return surface_distances(prediction, truth, spacing_mm=spacing_mm).hd95_mm
-
-
-def mean_surface_distance(prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing) -> float:
-    """Return the mean distance between the surfaces, both directions together, in mm."""
-    return surface_distances(prediction, truth, spacing_mm=spacing_mm).mean_mm
-
-
-def surface_dice(
-    prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing, tolerance_mm: float | int
-) -> float:
-    """Return the share of both surfaces that lies within the tolerance, in [0, 1].
-
-    Source: Nikolov et al. 2021, with surface voxels instead of surface elements.
-    """
-    _check_tolerance(tolerance_mm)
-    distances = surface_distances(prediction, truth, spacing_mm=spacing_mm)
-    return distances.surface_dice(tolerance_mm)
-
-
 def surface_distances(
     prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing
 ) -> SurfaceDistances:
@@ -169,8 +142,6 @@ def evaluate_labels(
     """Score each structure of two label maps.
 
     Args:
-        prediction: label map.
-        truth: label map on the same grid.
         labels: ids to score, one row each, in this order; above 0. None gives no row.
         spacing_mm: voxel spacing along each axis.
         tolerance_mm: how far a surface may be off for surface Dice, at least 0.

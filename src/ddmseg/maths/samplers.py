@@ -31,10 +31,9 @@ CleanPredictor = Callable[[Tensor, Tensor], Tensor]
 StepObserver = Callable[[int, Tensor, Tensor, Tensor], None]
 """``callback(step, t, x_t, x_0)``, called once for each network evaluation."""
 
-GRID_KINDS = ("uniform", "log_snr")
-"""How ``time_grid`` can space its times."""
 
-_BISECTIONS = 60  # halves [0, 1] below the spacing of float64
+LAST_TIME = 1e-3
+"""End of the interval that steps divide, in (0, 1)."""
 
 
 @runtime_checkable
@@ -54,12 +53,8 @@ class Sampler(Protocol):
         """Turn noise into a clean mask.
 
         Args:
-            clean: predicts the clean mask; called once for each time.
             x_T: noise at ``times[0]``, any shape and floating dtype.
-            schedule: noise levels over time.
             times: strictly decreasing, in (0, 1].
-            generator: source of fresh noise; unused by deterministic samplers.
-            callback: sees each step.
 
         Returns:
             The last clean mask, of the shape and dtype that ``clean`` returns.
@@ -122,60 +117,21 @@ def check_times(times: Tensor) -> Tensor:
     return times
 
 
-def log_snr_to_time(log_snr: Tensor, *, schedule: Schedule) -> Tensor:
-    """Find the times in [0, 1] with the given log-SNR, by bisection in float64.
+def time_grid(steps: int) -> Tensor:
+    """Return the times at which the network is asked: float64, decreasing from 1.
 
-    Works for every schedule whose log-SNR falls with time; values beyond the
-    schedule's range give 0 or 1.
-    """
-    target = log_snr.double()
-    low, high = torch.zeros_like(target), torch.ones_like(target)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        too_clean = schedule.log_snr(middle) > target
-        low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
-    return (low + high) / 2
-
-
-def time_grid(
-    steps: int, *, schedule: Schedule, kind: str = "uniform", t_min: float = 1e-3
-) -> Tensor:
-    """Choose the times at which the network is asked.
-
-    The interval from 1 to ``t_min`` is cut into ``steps`` equal parts and the network is
-    asked at the upper end of each ("trailing"): no evaluation is spent at t_min, where
-    the noisy mask is as good as clean.  ``steps=1`` gives ``[1.]``.
-
-    Args:
-        steps: number of network evaluations, at least 1.
-        schedule: needed for ``kind="log_snr"``.
-        kind: parts equal in time or in log-SNR.
-        t_min: end of the interval, in (0, 1).
-
-    Returns:
-        Float64 tensor of ``steps`` times, decreasing from 1.
+    The interval from 1 to ``LAST_TIME`` is cut into ``steps`` equal parts and the network is
+    asked at the upper end of each ("trailing"): no evaluation is spent at the end, where
+    the noisy mask is as good as clean.
 
     Raises:
-        SettingsError: when an argument is out of its range.
+        SettingsError: for fewer than one step.
 
     Source: Lin et al. 2024, arXiv 2305.08891, table 2.
     """
     if steps < 1:
         raise SettingsError(f"steps: got {steps}; it must be at least 1")
-    if not 0 < t_min < 1:
-        raise SettingsError(f"t_min: got {t_min:g}; it must lie between 0 and 1")
-    if kind not in GRID_KINDS:
-        raise SettingsError(
-            f"kind: got '{kind}'{did_you_mean(kind, GRID_KINDS)}; "
-            f"choose one of {', '.join(GRID_KINDS)}"
-        )
-    if kind == "uniform":
-        return torch.linspace(1.0, t_min, steps + 1, dtype=torch.float64)[:-1]
-    ends = torch.tensor([1.0, t_min], dtype=torch.float64)
-    start, end = schedule.log_snr(ends).tolist()
-    inner = torch.linspace(start, end, steps + 1, dtype=torch.float64)[1:-1]
-    # The first time is 1 as it stands, without bisection's rounding.
-    return torch.cat([ends[:1], log_snr_to_time(inner, schedule=schedule)])
+    return torch.linspace(1.0, LAST_TIME, steps + 1, dtype=torch.float64)[:-1]
 
 
 def ddpm(

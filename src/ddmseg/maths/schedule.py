@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,40 +26,28 @@ from ddmseg.errors import SettingsError, did_you_mean
 LOG_SNR_LIMIT = 18.0
 
 
-@runtime_checkable
-class Schedule(Protocol):
-    """What a schedule answers for any time t in [0, 1]."""
+class Schedule(ABC):
+    """What a schedule answers for any time t in [0, 1]; alpha and sigma follow from log-SNR."""
 
+    @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
         """Return lambda(t), decreasing in t, within +-``LOG_SNR_LIMIT``."""
 
+    @abstractmethod
     def beta(self, t: Tensor) -> Tensor:
         """Return the rate beta(t) >= 0 of the SDE."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return the weight of the clean mask, in (0, 1]."""
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Return the weight of the noise, in (0, 1]."""
-
-
-class _FromLogSNR(ABC):
-    """alpha and sigma of any schedule that knows its log-SNR."""
-
-    @abstractmethod
-    def log_snr(self, t: Tensor) -> Tensor: ...
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """Return the weight of the clean mask."""
         return torch.sigmoid(self.log_snr(t)).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return the weight of the noise."""
+        """Return the weight of the noise, in (0, 1]."""
         return torch.sigmoid(-self.log_snr(t)).sqrt()
 
 
 @dataclass(frozen=True)
-class LinearSchedule(_FromLogSNR):
+class LinearSchedule(Schedule):
     """beta(t) rises linearly from ``beta_min`` to ``beta_max``.
 
     Source: Song et al. 2021, eq. 32.
@@ -82,7 +69,7 @@ class LinearSchedule(_FromLogSNR):
 
 
 @dataclass(frozen=True)
-class CosineSchedule(_FromLogSNR):
+class CosineSchedule(Schedule):
     """alpha(t) = cos(pi t / 2).
 
     Source: Nichol and Dhariwal 2021, eq. 17, with offset 0 as in Kingma and Gao
@@ -102,7 +89,7 @@ class CosineSchedule(_FromLogSNR):
 
 
 @dataclass(frozen=True)
-class ShiftedSchedule(_FromLogSNR):
+class ShiftedSchedule(Schedule):
     """Another schedule with its log-SNR moved by ``shift``.
 
     A negative shift spends more of the time in strong noise. Scaling a mask by b
@@ -156,16 +143,6 @@ def noise(x_0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     return _like(schedule.alpha(t), x_0) * x_0 + _like(schedule.sigma(t), x_0) * eps
 
 
-def clean_to_noise(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """Return eps of a clean mask: (x_t - alpha x_0) / sigma."""
-    return (x_t - _like(schedule.alpha(t), x_t) * x_0) / _like(schedule.sigma(t), x_t)
-
-
-def noise_to_clean(eps: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """Return the clean mask of eps: (x_t - sigma eps) / alpha."""
-    return (x_t - _like(schedule.sigma(t), x_t) * eps) / _like(schedule.alpha(t), x_t)
-
-
 def clean_to_score(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     """Return the score (alpha x_0 - x_t) / sigma^2 of a predicted clean mask.
 
@@ -177,14 +154,3 @@ def clean_to_score(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> T
 def score_to_clean(score: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     """Return the clean mask of a score: (x_t + sigma^2 score) / alpha."""
     return (x_t + _like(schedule.sigma(t) ** 2, x_t) * score) / _like(schedule.alpha(t), x_t)
-
-
-def clean_to_velocity(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """Return v = alpha eps - sigma x_0. Source: Salimans and Ho 2022, appendix D."""
-    eps = clean_to_noise(x_0, x_t, t, schedule)
-    return _like(schedule.alpha(t), x_t) * eps - _like(schedule.sigma(t), x_t) * x_0
-
-
-def velocity_to_clean(v: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """Return the clean mask of a velocity: alpha x_t - sigma v."""
-    return _like(schedule.alpha(t), x_t) * x_t - _like(schedule.sigma(t), x_t) * v

@@ -15,7 +15,7 @@ on the independence of the *scans*.
 
 Once there is an alarm, the false discovery rate among the statistics named is controlled by
 Benjamini-Hochberg. That is proven for statistics that hang together positively; for others
-it is measured (``ddmseg_lab.accuracy.monitor_alarms``).
+it is measured (``ddmseg_lab.studies.monitor_alarms``).
 
 Sources: Kolmogorov 1933, Smirnov 1948; Yurdakul 2018 (distribution of the population
 stability index); Westfall and Young 1993, algorithm 2.5 (smallest p-value); Benjamini and
@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from ddmseg.errors import SettingsError
-from ddmseg.maths.reference_distance import reference_distances
 
 ALARM_LEVEL = 0.05
 """How often a comparison without shift may raise an alarm, and the false discovery rate."""
@@ -57,16 +56,11 @@ class Shift:
     """What one statistic does from reference to window.
 
     Attributes:
-        name: of the statistic.
         kind: ``number``, ``category``, or ``distance`` for the distance of features.
-        n_reference: scans of the reference that have it.
-        n_window: scans of the window that have it.
         ks: Kolmogorov-Smirnov distance in [0, 1]; NaN for categories.
         psi: population stability index, at least 0; NaN for distances.
         psi_limit: what the index stays below in 95% of the deals without shift.
         p: of this statistic by itself, in (0, 1].
-        p_family: the same, corrected for all statistics of the comparison.
-        q: p after Benjamini-Hochberg.
     """
 
     name: str
@@ -99,7 +93,6 @@ def find_shifts(
         features: by name, a row of d numbers a scan, compared by their distance from
             those of the reference; NaN where there are none.
         permutations: B, at least 19; below 1000 p-values are coarse.
-        seed: of the deals.
 
     Returns:
         One entry a statistic that can be tested, in the order given. Left out are those
@@ -357,3 +350,48 @@ def _check_size(name: str, count: int, least: int) -> None:
         raise SettingsError(
             f"{name}: {count} scan{'s' * (count != 1)}; at least {least} are needed"
         )
+
+
+RIDGE = 0.1
+"""Added to the variance of each channel, in units of its spread over all vectors: a few
+dozen vectors do not determine a covariance of 16 channels."""
+
+
+def reference_distances(features: Floats, reference: NDArray[np.bool_]) -> Floats:
+    """Return the Mahalanobis distance of each vector from several references (``r n``).
+
+    A member of the reference is measured against the *others* of it: mean and covariance
+    pull towards every vector that they were fitted to, so that new vectors would look
+    strange beside old ones even if nothing had changed.
+
+        D^2 = (x - mu)^T S^-1 (x - mu)
+
+    Args:
+        features: x, one row each (``n d``), finite; a channel that never varies is ignored.
+        reference: members of each reference (``r n``), at least three.
+
+    Source: Mahalanobis 1936; leaving one out by Sherman and Morrison 1950.
+    """
+    r, N = reference.shape
+    spread = features.std(0)
+    moving = spread > 0
+    x = (features[:, moving] - features[:, moving].mean(0)) / spread[moving]
+    d = x.shape[1]
+    if not d:
+        return np.zeros((r, N))
+    products = (x[:, :, None] * x[:, None, :]).reshape(N, d * d)
+    weights = reference.astype(np.float64)
+    m = weights.sum(1)[:, None]
+    mu = weights @ x / m
+    scatter = (weights @ products).reshape(r, d, d) - m[..., None] * mu[:, :, None] * mu[:, None, :]
+    inverse = np.linalg.inv(scatter + RIDGE * (m[..., None] - 1) * np.eye(d))
+    pulled = np.einsum("rde,re->rd", inverse, mu)
+    # (x - mu)^T A^-1 (x - mu) of all vectors and references by matrix products
+    quadratic = (
+        inverse.reshape(r, d * d) @ products.T - 2 * pulled @ x.T + (pulled * mu).sum(1)[:, None]
+    )
+    quadratic = np.maximum(quadratic, 0.0)
+    factor = m / (m - 1)
+    left_out = factor**2 * (m - 2) * quadratic / np.maximum(1 - factor * quadratic, 1e-12)
+    distances: Floats = np.sqrt(np.where(reference, left_out, (m - 1) * quadratic))
+    return distances

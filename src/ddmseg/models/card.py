@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddmseg.errors import CheckpointError, SettingsError
-from ddmseg.imaging.dicom.choice import Trained
+from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.models.manifest import check_shipped
 from ddmseg.models.settings_reader import settings_from_dict, shown
@@ -254,7 +254,7 @@ def of_card(card: Card) -> Trained:
     return Trained(
         card.name,
         largest_crop_mm=LARGEST_CROP_MM if kind == "hippocampus" else 0.0,
-        thickest_mm=thickest_mm(card) or math.inf,
+        max_slice_mm=thickest_mm(card) or math.inf,
         # images synthesised from label maps have any contrast, most often that of T1
         t1_alone=kind != "label_maps" and not data.get("synthetic_share"),
     )

@@ -10,12 +10,12 @@ After a change of the shipped weights: ``python -m ddmseg.models.manifest`` (``m
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import CheckpointError
+from ddmseg.imaging.source_file import file_sha256
 from ddmseg.models import zoo
 from ddmseg.models.json_reader import read_bounded
 
@@ -28,8 +28,7 @@ def manifest_of(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("*.*")):
         if path.suffix in (".json", zoo.SUFFIX) and not path.name.startswith("."):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = file_sha256(path)
     return found
 
 

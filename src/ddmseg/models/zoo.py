@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import CheckpointError, UsageError, did_you_mean
+from ddmseg.imaging.source_file import file_sha256
 
 if TYPE_CHECKING:
     from ddmseg.models.checkpoint import Card
@@ -67,7 +67,7 @@ def shipped_cards() -> list[Card]:
 
 
 def is_intact(path: Path) -> bool:
-    """Say whether a weights file has the checksum that its card gives.
+    """Return whether a weights file has the checksum that its card gives.
 
     Raises:
         CheckpointError: when weights or card cannot be read.
@@ -76,8 +76,7 @@ def is_intact(path: Path) -> bool:
 
     card = read_card(path.with_suffix(".json"))
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     return digest == card.checksum

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.maths.reference_distance import reference_distances
 from ddmseg.maths.shift import (
     SMALLEST_REFERENCE,
     SMALLEST_WINDOW,
     Shift,
     change_point,
     find_shifts,
+    reference_distances,
     shifted,
 )
-from ddmseg.monitoring.columns import CATEGORIES, DISTANCE, NUMBERS, VOLUME, Line
-from ddmseg.monitoring.embedding import feature_table
+from ddmseg.monitoring.columns import CATEGORIES, DISTANCE, FEATURE, NUMBERS, VOLUME, Line
 from ddmseg.monitoring.selection import Part, Selection, time_of
 
 BAND = (5.0, 95.0)
@@ -77,12 +76,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the page tells.
+    """All that the page shows.
 
     Attributes:
-        selection: which runs.
-        numbers: by name.
-        categories: by name.
         shifts: of what could be tested, by name.
         found: names of what shifted, the least likely first.
         since: first run after the likeliest change, by name of what shifted.
@@ -103,13 +99,7 @@ class Comparison:
 def compare_runs(
     selection: Selection, columns: Sequence[str], *, notes: Sequence[str] = ()
 ) -> Comparison:
-    """Compare window and reference in every statistic that the page knows.
-
-    Args:
-        selection: the runs.
-        columns: of the store.
-        notes: for the page.
-    """
+    """Compare window and reference in every statistic that the page knows, of these columns."""
     lines, parts = selection.lines, np.array(selection.parts)
     numbers = {name: _values(lines, name) for name in _number_names(columns)}
     categories = {name: _words(lines, name) for name in CATEGORIES if name in columns}
@@ -177,6 +167,17 @@ def _features(selection: Selection, columns: Sequence[str]) -> tuple[Floats, int
     foreign = np.array([line.get("weights") != own for line in selection.lines])
     features[foreign] = math.nan
     return features, int(foreign.sum())
+
+
+def feature_table(columns: Sequence[str], rows: Sequence[Line]) -> Floats:
+    """Return the features of many lines (``line channel``), NaN where a line has none."""
+    names = [name for name in columns if name.startswith(FEATURE)]
+    return np.array(
+        [
+            [value if isinstance(value := row.get(name), float) else np.nan for name in names]
+            for row in rows
+        ]
+    ).reshape(len(rows), len(names))
 
 
 def _distances(features: Floats, known: NDArray[np.bool_], parts: NDArray[Any]) -> Floats:

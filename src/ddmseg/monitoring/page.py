@@ -10,12 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib import resources
 from string import Template
 
 from ddmseg import __version__
 from ddmseg.maths.shift import PERMUTATIONS, Shift
-from ddmseg.monitoring.columns import GROUPS, Column, column
+from ddmseg.monitoring.columns import GROUPS, Column, Group, column
 from ddmseg.monitoring.compare import Comparison
 from ddmseg.monitoring.plots import (
     Timeline,
@@ -26,6 +25,7 @@ from ddmseg.monitoring.plots import (
     shown_values,
 )
 from ddmseg.monitoring.selection import Part, time_of
+from ddmseg.outputs.report.page import fact_list, folded, template_text
 
 OPEN = 6
 """Plots of a group without shift that are open; the others are folded away."""
@@ -35,10 +35,10 @@ NAMED = 8
 
 def render_monitor(comparison: Comparison) -> str:
     """Return the page as one self-contained HTML text; what comes from outside is escaped."""
-    return Template(_file("monitor.html")).substitute(
+    return Template(template_text("monitor.html")).substitute(
         title=escape(comparison.selection.model),
-        style=_file("report.css") + _file("evaluation.css") + _file("monitor.css"),
-        script=_file("evaluation.js"),
+        style=template_text("report.css", "evaluation.css", "monitor.css"),
+        script=template_text("evaluation.js"),
         facts=_facts(comparison),
         status=_status(comparison),
         notes=_notes(comparison.notes),
@@ -60,16 +60,16 @@ def status_line(comparison: Comparison) -> str:
     count = len(comparison.found)
     if not count:
         return f"no shift found in {len(comparison.shifts)} statistics"
-    told = "; ".join(f"{_title(n)} {change_text(comparison, n)}" for n in comparison.found[:NAMED])
+    named = [f"{_title(n)} {change_text(comparison, n)}" for n in comparison.found[:NAMED]]
     rest = f" and {count - NAMED} more" if count > NAMED else ""
-    return f"{count} of {len(comparison.shifts)} statistics shifted: {told}{rest}"
+    return f"{count} of {len(comparison.shifts)} statistics shifted: {'; '.join(named)}{rest}"
 
 
 def change_text(comparison: Comparison, name: str) -> str:
     """Return by how much a statistic changed, and since when where it shifted."""
-    told = _change(comparison, name)
+    text = _change(comparison, name)
     since = comparison.since.get(name)
-    return f"{told}, since about {since:%Y-%m-%d}" if since else told
+    return f"{text}, since about {since:%Y-%m-%d}" if since else text
 
 
 def _change(comparison: Comparison, name: str) -> str:
@@ -89,12 +89,6 @@ def _change(comparison: Comparison, name: str) -> str:
 def _with_unit(name: str) -> str:
     unit = _known(name).unit
     return unit if unit in ("", "°") else f" {unit}"
-
-
-def _file(name: str) -> str:
-    return (resources.files("ddmseg.outputs.report") / "templates" / name).read_text(
-        encoding="utf-8"
-    )
 
 
 def _known(name: str) -> Column:
@@ -123,16 +117,14 @@ def _facts(comparison: Comparison) -> str:
         f"Reference, {len(selection.of('reference'))} scans": _days(comparison, "reference"),
         f"Window, {len(selection.of('window'))} scans": _days(comparison, "window"),
     }
-    return "".join(
-        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>" for label, text in facts.items()
-    )
+    return fact_list(facts)
 
 
 def _status(comparison: Comparison) -> str:
     tested = len(comparison.shifts)
     if not comparison.found:
         least = min((s.p_family for s in comparison.shifts.values()), default=math.nan)
-        told = (
+        sentence = (
             f"None of {tested} statistics differs from the reference by more than chance: "
             f"smallest p over all of them {least:.2g}."
             if tested
@@ -140,24 +132,18 @@ def _status(comparison: Comparison) -> str:
         )
         return (
             '<section class="status verdict pass"><div class="badge"><span>✓</span>No shift found'
-            f"</div><p>{told} A small shift can still be there: see how to read this.</p></section>"
+            f"</div><p>{sentence} A small shift can still be there: see how to read this.</p>"
+            "</section>"
         )
     items = [
         f"<li><b>{escape(_title(name))}</b> {escape(change_text(comparison, name))} "
         f"<small>p = {comparison.shifts[name].p_family:.2g}</small></li>"
         for name in comparison.found
     ]
-    rest = (
-        f"<details><summary>{len(items) - NAMED} more</summary><ul>{''.join(items[NAMED:])}</ul>"
-        "</details>"
-        if len(items) > NAMED
-        else ""
-    )
     return (
         '<section class="status verdict fail"><div class="badge"><span>!</span>'
         f"Shift in {len(items)} of {tested} statistics</div>"
-        f"<div><ul>{''.join(items[:NAMED])}</ul>{rest}"
-        "</div></section>"
+        f"<div>{folded(items, NAMED, 'more', ('<ul>', '</ul>'))}</div></section>"
     )
 
 
@@ -182,8 +168,8 @@ def _tiles(comparison: Comparison) -> str:
 def _tile(comparison: Comparison, name: str, words: Sequence[str], title: str) -> str:
     counts = {part: _count(comparison, name, words, part) for part in ("reference", "window")}
     if not all(total for _, total in counts.values()):
-        told = "no review known: --reviews adds them" if name == "review" else "no run has it"
-        return f'<div class="tile"><small>{title}</small><b>–</b><span>{told}</span></div>'
+        why = "no review known: --reviews adds them" if name == "review" else "no run has it"
+        return f'<div class="tile"><small>{title}</small><b>–</b><span>{why}</span></div>'
     (before, of_before), (now, of_now) = counts.values()
     return (
         f'<div class="tile"><small>{title}</small><b>{now / of_now:.0%}</b><span>{now} of '
@@ -200,25 +186,16 @@ def _count(comparison: Comparison, name: str, words: Sequence[str], part: str) -
     return sum(counts[word] for word in words), counts.total()
 
 
-def _group(comparison: Comparison, group: str) -> str:
+def _group(comparison: Comparison, group: Group) -> str:
     """The plots of one group: what shifted first, what cannot be tested left out."""
     names = [n for n in _ordered(comparison) if _known(n).group == group]
     if not names:
         return ""
     timeline = Timeline(comparison.selection)
     plots = [_plot(comparison, name, timeline) for name in names]
-    shift = sum(name in comparison.found for name in names)
-    shown = max(OPEN, shift)
-    rest = ""
-    if len(plots) > shown:
-        rest = (
-            f"<details><summary>{len(plots) - shown} more without shift</summary>"
-            f'<div class="runs">{"".join(plots[shown:])}</div></details>'
-        )
-    return (
-        f'<section class="card"><h2>{GROUPS[group]}</h2>'  # type: ignore[index]
-        f'<div class="runs">{"".join(plots[:shown])}</div>{rest}</section>'
-    )
+    shown = max(OPEN, sum(name in comparison.found for name in names))
+    runs = folded(plots, shown, "more without shift", ('<div class="runs">', "</div>"))
+    return f'<section class="card"><h2>{GROUPS[group]}</h2>{runs}</section>'
 
 
 def _ordered(comparison: Comparison) -> Iterator[str]:
@@ -237,10 +214,10 @@ def _plot(comparison: Comparison, name: str, timeline: Timeline) -> str:
         svg = number_plot(known.title, series, timeline, unit=known.unit, since=since)
     else:
         svg = category_plot(known.title, comparison.categories[name], timeline, since=since)
-    told = change_text(comparison, name)
+    text = change_text(comparison, name)
     return (
         f'<figure class="run{" shifted" if since else ""}"><h3>{escape(known.title)}'
-        f"</h3><p>{escape(told)}</p>{svg}</figure>"
+        f"</h3><p>{escape(text)}</p>{svg}</figure>"
     )
 
 

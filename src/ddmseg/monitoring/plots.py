@@ -1,4 +1,4 @@
-"""Statistics over the runs as SVG: a dot a run, the reference's band, both medians.
+"""Statistics over the runs as SVG: a dot per run, the reference's band, both medians.
 
 Runs are evenly spaced in their order, because nights and holidays would press the rest
 together. Each dot carries the place of its run in ``data-case``: the page shows one run
@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-from ddmseg.evaluation.plots import signed, ticks
+from ddmseg.evaluation.plots import across_line, down_line, drawing, shape, signed, ticks
 from ddmseg.monitoring.compare import Series, Shares
 from ddmseg.monitoring.selection import Selection, time_of
 
@@ -33,11 +33,7 @@ Place = Callable[[float], float]
 
 
 class Timeline:
-    """Where runs stand from left to right, the same in every plot.
-
-    Args:
-        selection: the runs.
-    """
+    """Where runs stand from left to right, the same in every plot."""
 
     def __init__(self, selection: Selection) -> None:
         before = [n for n, part in enumerate(selection.parts) if part != "window"]
@@ -67,8 +63,7 @@ class Timeline:
                 taken[x(n)] = n
         anchors = {0: "start", last: "end"}
         return "".join(
-            f'<text class="tick" x="{at:.1f}" y="{bottom + 14:g}" '
-            f'text-anchor="{anchors.get(n, "middle")}">{self.times[n].date().isoformat()}</text>'
+            _tick(self.times[n].date().isoformat(), at, bottom + 14, anchors.get(n, "middle"))
             for at, n in taken.items()
         )
 
@@ -87,10 +82,7 @@ def number_plot(
     parts = [_window(timeline, x, right, bottom)]
     if math.isfinite(series.low):
         top, height = y(series.high), max(y(series.low) - y(series.high), 1.0)
-        parts.append(
-            f'<rect class="band" x="{_LEFT:g}" y="{top:.1f}" width="{right - _LEFT:g}" '
-            f'height="{height:.1f}"/>'
-        )
+        parts.append(shape("rect", "band", x=_LEFT, y=top, width=right - _LEFT, height=height))
     parts += [_value_axis(low, high, y, right), timeline.days(x, bottom)]
     edge = x(timeline.first_of_window - 0.5)
     parts.append(_level("reference-level", series.median, _LEFT, edge, y))
@@ -101,11 +93,11 @@ def number_plot(
     ]
     parts.append(_level("window-level", series.window_median, edge, right, y))
     parts.append(_since(timeline, since, x, bottom))
-    return _svg(title, parts)
+    return drawing("plot", (_WIDTH, _HEIGHT), f"{title} over all runs", parts)
 
 
 def category_plot(title: str, shares: Shares, timeline: Timeline, *, since: datetime | None) -> str:
-    """Return the plot of one category: a row a value, its shares at the right."""
+    """Return the plot of one category: one row per value, its shares at the right."""
     rows = shown_values(shares)
     bottom = _HEIGHT - _BOTTOM
     height = (bottom - _TOP) / len(rows)
@@ -116,19 +108,19 @@ def category_plot(title: str, shares: Shares, timeline: Timeline, *, since: date
     middles = {row: _TOP + height * (place + 0.5) for place, row in enumerate(rows)}
     for row, middle in middles.items():
         before, after = (shared(side, row, rows) for side in (shares.reference, shares.window))
-        parts.append(
-            f'<line class="grid" x1="{left:.1f}" x2="{_WIDTH - _SHARES:g}" y1="{middle:g}" '
-            f'y2="{middle:g}"/><text class="tick" x="{left - 8:.1f}" y="{middle + 3.5:g}" '
-            f'text-anchor="end">{escape(_cut(row))}</text><text class="figure" x="{_WIDTH - 2:g}" '
-            f'y="{middle + 4:g}" text-anchor="end">{before:.0%} → {after:.0%}</text>'
-        )
+        text = f"{before:.0%} → {after:.0%}"
+        parts += [
+            across_line("grid", middle, left, _WIDTH - _SHARES),
+            _tick(escape(_cut(row)), left - 8, middle + 3.5, "end"),
+            shape("text", "figure", text, x=_WIDTH - 2, y=middle + 4, text_anchor="end"),
+        ]
     for n in timeline.drawn:
         value = shares.values[n]
         if value is not None:
             row = value if value in middles else OTHERS
             parts.append(_dot(timeline, n, x(n), middles[row], value))
     parts += [timeline.days(x, bottom), _since(timeline, since, x, bottom)]
-    return _svg(title, parts)
+    return drawing("plot", (_WIDTH, _HEIGHT), f"{title} over all runs", parts)
 
 
 def shown_values(shares: Shares) -> list[str]:
@@ -161,19 +153,19 @@ def _range(series: Series) -> tuple[float, float]:
 
 def _window(timeline: Timeline, x: Place, right: float, bottom: float) -> str:
     edge = x(timeline.first_of_window - 0.5)
-    return (
-        f'<rect class="window" x="{edge:.1f}" y="{_TOP:g}" width="{right - edge:.1f}" '
-        f'height="{bottom - _TOP:g}"/>'
-    )
+    return shape("rect", "window", x=edge, y=_TOP, width=right - edge, height=bottom - _TOP)
 
 
 def _value_axis(low: float, high: float, y: Place, right: float) -> str:
     return "".join(
-        f'<line class="grid" x1="{_LEFT:g}" x2="{right:g}" y1="{y(value):.1f}" '
-        f'y2="{y(value):.1f}"/><text class="tick" x="{_LEFT - 6:g}" y="{y(value) + 3.5:.1f}" '
-        f'text-anchor="end">{short_number(value)}</text>'
+        across_line("grid", y(value), _LEFT, right)
+        + _tick(short_number(value), _LEFT - 6, y(value) + 3.5, "end")
         for value in ticks(low, high, 4)
     )
+
+
+def _tick(text: str, x: float, y: float, anchor: str) -> str:
+    return shape("text", "tick", text, x=x, y=y, text_anchor=anchor)
 
 
 def short_number(value: float) -> str:
@@ -189,41 +181,23 @@ def short_number(value: float) -> str:
 
 
 def _level(kind: str, value: float, left: float, right: float, y: Place) -> str:
-    if not math.isfinite(value):
-        return ""
-    return (
-        f'<line class="{kind}" x1="{left:.1f}" x2="{right:.1f}" y1="{y(value):.1f}" '
-        f'y2="{y(value):.1f}"/>'
-    )
+    return across_line(kind, y(value), left, right) if math.isfinite(value) else ""
 
 
-def _dot(timeline: Timeline, n: int, x: float, y: float, told: str) -> str:
+def _dot(timeline: Timeline, n: int, x: float, y: float, value: str) -> str:
     """One run; what lies beyond the plot is a triangle at its edge."""
-    part = timeline.parts[n]
-    title = f"<title>{timeline.times[n]:%Y-%m-%d %H:%M}: {escape(told)}</title>"
+    kind, place = f"dot {timeline.parts[n]}", str(n)
+    title = f"<title>{timeline.times[n]:%Y-%m-%d %H:%M}: {escape(value)}</title>"
     if y < _TOP - 3:
-        return (
-            f'<path class="dot {part}" data-case="{n}" d="M{x - 3:.1f} {_TOP + 4:g}h6l-3 -5z">'
-            f"{title}</path>"
-        )
-    return (
-        f'<circle class="dot {part}" data-case="{n}" cx="{x:.1f}" cy="{y:.1f}" r="2.4">'
-        f"{title}</circle>"
-    )
+        triangle = f"M{x - 3:.1f} {_TOP + 4:g}h6l-3 -5z"
+        return shape("path", kind, title, data_case=place, d=triangle)
+    return shape("circle", kind, title, data_case=place, cx=x, cy=y, r=2.4)
 
 
 def _since(timeline: Timeline, since: datetime | None, x: Place, bottom: float) -> str:
     if since is None:
         return ""
-    at = max(x(timeline.place_of(since)), x(0))
-    return f'<line class="since" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP:g}" y2="{bottom:g}"/>'
-
-
-def _svg(title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
-        f'aria-label="{escape(title)} over all runs">{"".join(parts)}</svg>'
-    )
+    return down_line("since", max(x(timeline.place_of(since)), x(0)), _TOP, bottom)
 
 
 def moved(deviations: float) -> str:

@@ -24,17 +24,15 @@ def monitor_folder(named: Path | None) -> Path | None:
 
 
 class Recorder:
-    """Adds a line for each run to a store.
+    """Adds a line for each run to a store; without a folder it adds nothing.
 
-    Args:
-        folder: of the store; None adds nothing.
-        tell: gets one line when runs cannot be added, once for each reason.
+    ``report`` gets one line when runs cannot be added, once for each reason.
     """
 
-    def __init__(self, folder: Path | None, tell: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path | None, report: Callable[[str], None]) -> None:
         self.folder = folder
-        self._tell = tell
-        self._told: set[str] = set()
+        self._report = report
+        self._reported: set[str] = set()
 
     def record(
         self,
@@ -43,42 +41,27 @@ class Recorder:
         series: Series | None = None,
         written: Sequence[Path] = (),
     ) -> None:
-        """Add one run; never raises.
-
-        Args:
-            segmentation: the result.
-            series: where the scan came from DICOM.
-            written: the files of the result, if any.
-        """
+        """Add one run, with its DICOM series and the files of the result if any; never raises."""
         if self.folder is None:
             return
         try:
-            self._append(self.folder, segmentation, series, written)
+            from ddmseg.monitoring.statistics import run_statistics
+            from ddmseg.monitoring.store import Store, arrow_module
+
+            arrow_module()
+            store, labels = Store(self.folder), labels_hash(written)
+            line = run_statistics(
+                segmentation, salt=store.salt(), series=series, labels_sha256=labels
+            )
+            store.append(line)
         # what goes wrong here is the monitor's own trouble
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             if not isinstance(error, DdmsegError):
                 reason = f"unexpected {type(error).__name__}: {reason}"
-            if reason not in self._told:
-                self._told.add(reason)
-                self._tell(f"warning: not added to the monitor: {reason}")
-
-    def _append(
-        self,
-        folder: Path,
-        segmentation: Segmentation,
-        series: Series | None,
-        written: Sequence[Path],
-    ) -> None:
-        from ddmseg.monitoring.statistics import run_statistics
-        from ddmseg.monitoring.store import Store, arrow_module
-
-        arrow_module()
-        store = Store(folder)
-        line = run_statistics(
-            segmentation, salt=store.salt(), series=series, labels_sha256=labels_hash(written)
-        )
-        store.append(line)
+            if reason not in self._reported:
+                self._reported.add(reason)
+                self._report(f"warning: not added to the monitor: {reason}")
 
 
 def labels_hash(written: Sequence[Path]) -> str:

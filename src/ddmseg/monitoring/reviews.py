@@ -67,6 +67,6 @@ def join_reviews(lines: Sequence[Line], decisions: dict[str, Decision], salt: by
     for line in lines:
         key = line.get("labels_key")
         found = by_key.get(key) if isinstance(key, str) else None
-        told: Line = {"review": found.outcome, "edited_ml": found.edited_ml} if found else {}
-        joined.append({**line, **told})
+        known: Line = {"review": found.outcome, "edited_ml": found.edited_ml} if found else {}
+        joined.append({**line, **known})
     return joined

@@ -10,21 +10,31 @@ import hashlib
 import hmac
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, find_objects
 
 from ddmseg.imaging.dicom.series import Series
-from ddmseg.monitoring.columns import VOLUME, Line, Value
-from ddmseg.monitoring.embedding import feature_columns
-from ddmseg.monitoring.image_statistics import tissue_statistics
+from ddmseg.monitoring.columns import FEATURE, VOLUME, Line, Value
 from ddmseg.quality.segmentation import Segmentation
 
 FLUID = frozenset({4, 5, 14, 15, 24, 43, 44})
 """FreeSurfer ids of the ventricles and of CSF, which are no brain."""
+WHITE_MATTER = (2, 41)
+CORTEX = (3, 42)
+"""FreeSurfer ids of both sides."""
+FEWEST = 50
+"""Voxels, or pairs of them, below which a tissue says nothing."""
+CUT = 3.0
+"""Differences beyond so many standard deviations are edges, not noise."""
+_NORMAL = 1.4826
+"""Standard deviation over median absolute deviation of a normal distribution ..."""
+_CUT_FACTOR = 1.0136
+"""... and over the root mean square of what the cut leaves of it."""
 _STRANGE = re.compile(r"[^A-Za-z0-9 ._/+-]+")
 _LONGEST = 32
 
@@ -39,12 +49,9 @@ def run_statistics(
 ) -> Line:
     """Return the line of one run.
 
-    Args:
-        segmentation: the result.
-        salt: of the store; makes hashes useless outside it.
-        series: where the scan came from DICOM.
-        labels_sha256: of the labels file, by which reviews find the line; "" for none.
-        time: of the run; now when None.
+    The salt of the store makes hashes useless outside it. The series is there where the scan came
+    from DICOM; the hash of the labels file is what reviews find the line by; the time is now when
+    None.
     """
     receipt = segmentation.receipt
     content = _within(receipt, "input", "content_sha256")
@@ -161,11 +168,11 @@ def _quality(segmentation: Segmentation) -> Line:
     }
 
 
-def _cleaned(told: Mapping[str, Any]) -> float:
+def _cleaned(report: Mapping[str, Any]) -> float:
     """Voxels changed, over both sides where each was cleaned by itself; NaN without cleaning."""
-    if "applied" in told:
-        return _number(told.get("voxels_changed"))
-    sides = [_cleaned(side) for side in told.values() if isinstance(side, Mapping)]
+    if "applied" in report:
+        return _number(report.get("voxels_changed"))
+    sides = [_cleaned(side) for side in report.values() if isinstance(side, Mapping)]
     return sum(sides) if sides else math.nan
 
 
@@ -175,3 +182,69 @@ def _volumes(segmentation: Segmentation) -> dict[str, Value]:
         "brain_ml": brain_ml,
         **{f"{VOLUME}{row.name}": row.volume_ml for row in segmentation.volumes},
     }
+
+
+def feature_columns(features: NDArray[np.float32] | None) -> dict[str, float]:
+    """Return the features as columns of one line."""
+    values = [] if features is None else features.tolist()
+    return {f"{FEATURE}{channel:03d}": float(value) for channel, value in enumerate(values)}
+
+
+def tissue_statistics(scan: NDArray[np.float32], labels: NDArray[np.int32]) -> dict[str, float]:
+    """Return noise, signal to noise and contrast to noise; NaN where a tissue is too small.
+
+    The noise is measured in white matter, not in air: scanners, converters and removal of
+    the face set air to 0. It is the spread of the difference of neighbouring voxels, so that
+    neither a bias field nor the level counts, and robust against the tissue's rim. Scans
+    that were interpolated have neighbours that agree, and seem to have less noise.
+
+    The contrast is white minus grey: negative in T2-weighted scans.
+
+    Args:
+        scan: intensities (``i j k``).
+        labels: FreeSurfer ids on the same grid.
+    """
+    found = find_objects(np.isin(labels, (*WHITE_MATTER, *CORTEX)).astype(np.uint8), 1)[0]
+    box = found or (slice(0, 0),) * 3
+    scan, labels = scan[box], labels[box]
+    white, grey = _inner(labels, WHITE_MATTER), np.isin(labels, CORTEX)
+    noise = _neighbour_noise(scan, white)
+    signal = _median(scan[white])
+    contrast = signal - _median(scan[grey])
+    return {
+        "noise": noise,
+        "signal_to_noise": signal / noise if noise > 0 else math.nan,
+        "contrast_to_noise": contrast / noise if noise > 0 else math.nan,
+    }
+
+
+def _inner(labels: NDArray[np.int32], ids: Collection[int]) -> NDArray[np.bool_]:
+    """A tissue without its outermost voxels, which hold something of the neighbour."""
+    whole = np.isin(labels, list(ids))
+    inner = binary_erosion(whole)
+    return inner if inner.sum() >= FEWEST else whole
+
+
+def _neighbour_noise(scan: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    differences = np.concatenate(list(_differences(scan, inside)))
+    if len(differences) < FEWEST:
+        return math.nan
+    size = np.abs(differences, dtype=np.float64)
+    first = _NORMAL * float(np.median(size)) or float(size.mean())
+    # the median of whole numbers is one itself; within its reach the mean square is finer
+    within = size[size <= CUT * first]
+    # the difference of two voxels has twice the variance of one
+    return _CUT_FACTOR * math.sqrt(float((within**2).mean()) / 2)
+
+
+def _differences(
+    scan: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> Iterator[NDArray[np.float32]]:
+    for axis in range(3):
+        values, mask = np.moveaxis(scan, axis, 0), np.moveaxis(inside, axis, 0)
+        pairs = mask[1:] & mask[:-1]
+        yield (values[1:] - values[:-1])[pairs]
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    return float(np.median(values)) if len(values) >= FEWEST else math.nan

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ddmseg.atomic import atomic_write
+from ddmseg.atomic import PARTIAL, atomic_write
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
@@ -41,7 +41,6 @@ VERSION = 1
 INDEX = "store.json"
 MAX_VALUES = 10_000_000
 """Values of one file; a run has a hundred or two."""
-_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Lines:
     """All runs of a store, oldest first.
 
     Attributes:
-        lines: one a run.
         columns: every name that any of them has, in order of appearance.
         problems: files that could not be read, one line each.
     """
@@ -60,11 +58,7 @@ class Lines:
 
 
 class Store:
-    """A store that is there, or that the first line makes.
-
-    Args:
-        folder: of the store.
-    """
+    """A store that is there, or that the first line makes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -111,7 +105,7 @@ class Store:
                     f"{self.folder}: holds other files and no monitor store; name an empty or "
                     "a new folder"
                 )
-            draft = self.folder / f"{_PARTIAL}{secrets.token_hex(4)}-{INDEX}"
+            draft = self.folder / f"{PARTIAL}{secrets.token_hex(4)}-{INDEX}"
             index_of_new = {"version": VERSION, "notice": NOTICE, "salt": secrets.token_hex(16)}
             draft.write_text(json.dumps(index_of_new) + "\n", encoding="utf-8")
             try:
@@ -150,18 +144,19 @@ class Store:
             ScanError: when there is no store, or one of another version.
             MissingExtraError: when pyarrow is not installed.
         """
-        arrow_module()
+        unreadable = (OSError, ValueError, OverflowError, arrow_module().ArrowException)
         self._index()
         lines: list[Line] = []
         columns: dict[str, None] = {}
         problems = []
         for path in sorted(self.folder.glob("month=*/*.parquet")):
-            if path.name.startswith(_PARTIAL):
+            if path.name.startswith(PARTIAL):
                 continue
             try:
                 rows = _read(path)
-            except _unreadable() as error:
-                problems.append(f"{path}: cannot be read ({_first_line(error)}); left out")
+            except unreadable as error:
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+                problems.append(f"{path}: cannot be read ({why}); left out")
                 continue
             for number, row in enumerate(rows, start=1):
                 wrong = _wrong_with(row)
@@ -267,10 +262,10 @@ def _read(path: Path) -> list[Line]:
         raise ValueError("no plain file")
     # ParquetFile reads this file only; read_table would take the folder's name for a column
     file = arrow_module("parquet").ParquetFile(path)
-    told = file.metadata
+    promised = file.metadata
     # few bytes can promise many values
-    if told.num_rows * told.num_columns > MAX_VALUES:
-        raise ValueError(f"{told.num_rows} rows of {told.num_columns} columns")
+    if promised.num_rows * promised.num_columns > MAX_VALUES:
+        raise ValueError(f"{promised.num_rows} rows of {promised.num_columns} columns")
     rows: list[Line] = file.read().to_pylist()
     return rows
 
@@ -291,11 +286,3 @@ def _wrong_with(row: Line) -> str:
         elif not isinstance(value, float if number else str):
             return f"{name} is no {'number' if number else 'word'}"
     return ""
-
-
-def _unreadable() -> tuple[type[Exception], ...]:
-    return (OSError, ValueError, OverflowError, arrow_module().ArrowException)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

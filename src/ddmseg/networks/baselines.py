@@ -10,7 +10,7 @@ al. 2019; Oktay et al. 2018, arXiv 1804.03999; Hatamizadeh et al. 2022, arXiv 21
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from torch import nn
 
@@ -18,7 +18,6 @@ from ddmseg.errors import MissingExtraError, SettingsError
 from ddmseg.types import ClassMap, Image
 
 BaselineName = Literal["unet", "attention_unet", "unetr"]
-BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 PATCH_VOXELS = 16
 """Side of UNETR's tokens, fixed there."""
@@ -30,9 +29,7 @@ class BaselineSegmenter(nn.Module):
     """A network from image to logits, without diffusion or discrepancy.
 
     Args:
-        name: of the architecture.
         dims: 2 or 3.
-        contrasts: channels of the image.
         classes: labels, background included.
         widths: channels, finest level first; UNETR takes the first as its feature size and
             the last as the width of its tokens.
@@ -49,7 +46,7 @@ class BaselineSegmenter(nn.Module):
         self,
         name: BaselineName,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (16, 32, 64, 128),
@@ -59,8 +56,9 @@ class BaselineSegmenter(nn.Module):
         self.dims = dims
         self.classes = classes
         self.window = tuple(patch) if name == "unetr" else None
-        make = {"unet": _unet, "attention_unet": _attention_unet, "unetr": _unetr}[name]
-        self.network = make(dims, contrasts, classes, tuple(widths), tuple(patch))
+        self.network: nn.Module = _network(
+            name, dims, channels, classes, tuple(widths), tuple(patch)
+        )
         # UNETR slides its window over any size.
         self.multiple: int = 1 if self.window else 2 ** (len(widths) - 1)
 
@@ -77,52 +75,32 @@ class BaselineSegmenter(nn.Module):
         return cast(ClassMap, slid)
 
 
-def _unet(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
-) -> nn.Module:
+def _network(
+    name: BaselineName,
+    dims: int,
+    channels: int,
+    classes: int,
+    widths: tuple[int, ...],
+    patch: tuple[int, ...],
+) -> Any:
     nets = _monai()
-    return nets.UNet(  # type: ignore[no-any-return]
-        spatial_dims=dims,
-        in_channels=contrasts,
-        out_channels=classes,
-        channels=widths,
-        strides=(2,) * (len(widths) - 1),
-        num_res_units=2,
-    )
-
-
-def _attention_unet(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
-) -> nn.Module:
-    nets = _monai()
-    return nets.AttentionUnet(  # type: ignore[no-any-return]
-        spatial_dims=dims,
-        in_channels=contrasts,
-        out_channels=classes,
-        channels=widths,
-        strides=(2,) * (len(widths) - 1),
-    )
-
-
-def _unetr(
-    dims: int, contrasts: int, classes: int, widths: tuple[int, ...], patch: tuple[int, ...]
-) -> nn.Module:
+    common: dict[str, Any] = {
+        "spatial_dims": dims,
+        "in_channels": channels,
+        "out_channels": classes,
+    }
+    if name != "unetr":
+        strides = (2,) * (len(widths) - 1)
+        if name == "attention_unet":
+            return nets.AttentionUnet(channels=widths, strides=strides, **common)
+        return nets.UNet(channels=widths, strides=strides, num_res_units=2, **common)
     if len(patch) != dims or any(size % PATCH_VOXELS for size in patch):
         raise SettingsError(
             f"data.patch: got {patch}; unetr needs {dims} numbers that are multiples of "
             f"{PATCH_VOXELS}"
         )
-    nets = _monai()
-    return nets.UNETR(  # type: ignore[no-any-return]
-        in_channels=contrasts,
-        out_channels=classes,
-        img_size=patch,
-        feature_size=widths[0],
-        hidden_size=widths[-1],
-        mlp_dim=2 * widths[-1],
-        num_heads=4,
-        spatial_dims=dims,
-    )
+    sizes = {"feature_size": widths[0], "hidden_size": widths[-1], "mlp_dim": 2 * widths[-1]}
+    return nets.UNETR(img_size=patch, num_heads=4, **sizes, **common)
 
 
 def _monai() -> Any:

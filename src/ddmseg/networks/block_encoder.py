@@ -35,11 +35,8 @@ class BlockEncoder(FeatureEncoder):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
         classes: labels, background included.
-        widths: channels at half the image grid, at a quarter, ...
         blocks: residual blocks at each of these on the way down; one number for all.
-        embedding: channels of z_I.
     """
 
     stem_stride = 2
@@ -47,7 +44,7 @@ class BlockEncoder(FeatureEncoder):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (32, 64, 96, 128),
@@ -56,11 +53,11 @@ class BlockEncoder(FeatureEncoder):
     ) -> None:
         super().__init__()
         counts = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
-        self.contrasts = contrasts
+        self.channels = channels
         self.multiple = 2 ** len(widths)
         self.block = 2**dims
         self.pyramid_widths = tuple(widths)
-        self.stem_width = contrasts * 2**dims
+        self.stem_width = channels * 2**dims
         pairs = list(itertools.pairwise(widths))
         self.enter = ConvolutionBlock(dims, self.stem_width, widths[0])
         self.levels = nn.ModuleList(
@@ -95,10 +92,6 @@ class BlockEncoder(FeatureEncoder):
         """Return the blocks of one item in which any voxel is a structure (``*half grid``).
 
         Slab by slab: the logits of a whole head are never there at once.
-
-        Args:
-            stem: of :meth:`features`.
-            pyramid: of :meth:`features`.
         """
         slabs = []
         for start in range(0, stem.shape[2], SLAB):

@@ -86,7 +86,6 @@ def voxels_of_blocks(blocks: Tensor, grid: Sequence[int]) -> Tensor:
 
     Args:
         blocks: places on half the image grid, flattened (``n``).
-        grid: sides of the half grid.
     """
     voxels = torch.zeros_like(blocks)[:, None]
     rest, size = blocks, 1

@@ -56,7 +56,6 @@ class Conditions:
         half: image features on half the grid, in the denoiser's width, or None.
         quarter: the same on a quarter of the grid, or None.
         tokens: image features to attend to (``b n d``), or None.
-        stem: the encoder's features on the image grid.
         prior: what the coarse head says where the mask lives, in the form in which the
             denoiser says it, or None without prior.
         fine_prior: what the coarse head says on the image grid: logits, or probabilities.
@@ -152,11 +151,9 @@ class Denoiser(nn.Module):
     Args:
         dims: 2 or 3.
         classes: labels, background included.
-        channels: channels of an encoded mask.
         image_widths: channels of the encoder at the image grid and below it.
         width: inner channels on half the grid; twice as many on a quarter.
         mask_stride: 1 when the mask lives on the image grid, 2 on half of it.
-        conditioning: how the image comes in.
         corrects: whether the output begins at zero: a correction of the coarse logits, or the
             mean of the noise.
     """
@@ -243,8 +240,6 @@ class Denoiser(nn.Module):
         The output is logits of the clean mask, or for a model that is trained so, the noise.
 
         Args:
-            x_t: noisy mask.
-            log_snr: of the time, one an item.
             conditions: of :meth:`conditions`; one scan may serve a batch of samples.
             D: folded discrepancy map of the estimate so far, for that conditioning.
             add_prior: whether the output is added to the coarse logits, where there are any.
@@ -290,8 +285,6 @@ def fine_logits(
     """Return class logits on the image grid, from the hidden features of the last step.
 
     Args:
-        head: of the denoiser.
-        hidden: on half the image grid.
         conditions: with the prior on the image grid, or at ``voxels``.
         voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
     """

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ddmseg.maths.discrepancy import ensemble_weights
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.networks.undecided import winners
+from ddmseg.networks.uncertain_voxels import winners
 from ddmseg.types import ClassMap
 
 
@@ -20,9 +20,6 @@ class Choice:
     """What mode ``auto`` weighed before it settled for an answer.
 
     Attributes:
-        enough: expected Dice from which on nothing more is spent.
-        coarse_expected_dice: of the coarse head's answer.
-        drawn: the sets of samples that were tried, in order.
         stopped_because: why no more were.
     """
 
@@ -46,10 +43,8 @@ class Answer:
     """Class probabilities (``1 k *grid``) and what was spent on them.
 
     Attributes:
-        probabilities: of the classes.
         weights: of each sample; empty when only the coarse head answered.
         sample_volumes: expected voxels of each class in each sample (``n k``).
-        steps: of each sample.
         sample_labels: class indices of each sample (``n *grid``).
         step_labels: class indices of the first sample after each of its steps, for who
             wants to watch (``t *mask grid``); None where it was not asked for.
@@ -96,14 +91,8 @@ def sampled_answer(
     Only that mean is kept, so that memory does not grow with the samples.
 
     Args:
-        sampler: of the encoded scan.
-        algorithm: name of the sampler.
-        steps: of each sample.
-        samples: how many.
-        temperature: sigma_D of the weights.
         coarse_share: in [0, 1].
         generator: on the CPU; fixes the samples.
-        progress: gets the fraction done.
         trace: keep what each step of the first sample made of the mask.
         go_on: is asked after each sample but the last whether to draw another; gets how
             many there are.
@@ -131,7 +120,7 @@ def sampled_answer(
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
         # Weights of earlier samples keep their ratios: the newest alone tells the new mean.
         mean = mean.lerp_(p, weights[-1].to(p)) if number else p
-    sure = 0.0 if sampler.undecided is None else sampler.undecided.sure_volumes
+    sure = 0.0 if sampler.uncertain is None else sampler.uncertain.sure_volumes
     return Answer(
         _joined(sampler, mean, coarse_share),
         weights,
@@ -144,7 +133,7 @@ def sampled_answer(
 
 def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap:
     """Return the mean of the samples joined with the coarse head, on the whole grid."""
-    there = sampler.undecided
+    there = sampler.uncertain
     if there is None:
         coarse = sampler.encoding.coarse_probabilities
         return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
@@ -155,7 +144,7 @@ def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap
 def _whole_labels(sampler: MaskSampler, p: Tensor) -> Tensor:
     """Return the winning classes of a sample on the whole grid."""
     labels = _indices(p)
-    return labels if sampler.undecided is None else sampler.undecided.whole_labels(labels)
+    return labels if sampler.uncertain is None else sampler.uncertain.whole_labels(labels)
 
 
 def _indices(p: ClassMap) -> Tensor:

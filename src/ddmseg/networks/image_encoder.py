@@ -39,7 +39,6 @@ class Encoding:
 
     Attributes:
         stem: features for the last, fine decision, on the image grid or a coarser one.
-        pyramid: decoder features, the finest (half the image grid) first.
         embedding: z_I, folded: the channels of each 2-voxel block side by side on
             half the grid. Use :attr:`image_features` for the voxelwise form.
         coarse: what the coarse head says, on the image grid: logits, or the probabilities
@@ -105,14 +104,11 @@ class FeatureEncoder(nn.Module, ABC):
     """What every f^I has: a head and a map to z_I on top of its features.
 
     Attributes:
-        contrasts: channels of the image.
         multiple: the image grid must be a multiple of this on each axis.
-        pyramid_widths: channels of the pyramid, the finest first.
-        stem_width: channels of the stem.
         stem_stride: image voxels between two places of the stem.
     """
 
-    contrasts: int
+    channels: int
     multiple: int
     pyramid_widths: tuple[int, ...]
     stem_width: int
@@ -138,8 +134,6 @@ class FeatureEncoder(nn.Module, ABC):
         """Return the encoding that features stand for: z_I and coarse logits are made of them.
 
         Args:
-            stem: of :meth:`features`.
-            pyramid: of :meth:`features`.
             logits: of the coarse head, where they are known.
         """
         return Encoding(
@@ -155,7 +149,6 @@ class FeatureEncoder(nn.Module, ABC):
         z_I is mapped anew, so that the map itself learns from the whole gradient.
 
         Args:
-            encoding: of :meth:`completed`.
             share: of the gradient, in [0, 1].
         """
         if share == 1:
@@ -174,12 +167,8 @@ class ImageEncoder(FeatureEncoder):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
         classes: labels, background included.
         widths: channels at the image grid, at half of it, at a quarter, ...
-        blocks: residual blocks at each level on the way down.
-        embedding: channels of z_I.
-        fine_blocks: convolutions of the coarse head on the image grid.
     """
 
     stem_stride = 1
@@ -187,7 +176,7 @@ class ImageEncoder(FeatureEncoder):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         widths: Sequence[int] = (16, 32, 64, 128),
@@ -196,11 +185,11 @@ class ImageEncoder(FeatureEncoder):
         fine_blocks: int = 0,
     ) -> None:
         super().__init__()
-        self.contrasts = contrasts
+        self.channels = channels
         self.multiple = 2 ** (len(widths) - 1)
         self.pyramid_widths = tuple(widths[1:])
         self.stem_width = widths[0]
-        self.stem = ConvolutionBlock(dims, contrasts, widths[0])
+        self.stem = ConvolutionBlock(dims, channels, widths[0])
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
         self.levels = nn.ModuleList(

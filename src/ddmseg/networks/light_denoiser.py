@@ -41,9 +41,6 @@ class LightDenoiser(nn.Module):
 
     Args:
         dims: 2 or 3.
-        mask_encoding: of the mask; its code is what is said.
-        encoder: whose features it sees.
-        width: inner channels, on both grids.
         corrects: whether the output begins at zero, a correction of the coarse head.
     """
 
@@ -110,8 +107,6 @@ class LightDenoiser(nn.Module):
         """Return logits of the code on the mask's grid, and hidden features.
 
         Args:
-            x_t: noisy mask.
-            log_snr: of the time, one an item.
             conditions: of :meth:`conditions`; one scan may serve a batch of samples.
             D: discrepancy of the estimate so far, one channel on the mask's grid.
             add_prior: whether the output is added to the coarse head's.

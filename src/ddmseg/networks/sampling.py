@@ -17,7 +17,7 @@ from ddmseg.networks.blocks import channels_last, class_probabilities
 from ddmseg.networks.denoiser import Conditions, pooled_logits
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.undecided import Undecided
+from ddmseg.networks.uncertain_voxels import UncertainVoxels
 from ddmseg.types import ClassMap, Mask
 
 GuidanceKind = Literal["none", "energy", "classifier_free", "classifier"]
@@ -51,10 +51,7 @@ class MaskSampler:
     """Samples masks of one encoded scan; the image side is prepared once.
 
     Args:
-        model: a trained network with diffusion.
         encoding: what its image encoder left.
-        schedule: the schedule it was trained with.
-        guidance: optional.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class MaskSampler:
         self.first_estimate = model.first_estimate(self.conditions, like)
 
     @cached_property
-    def undecided(self) -> Undecided | None:
+    def uncertain(self) -> UncertainVoxels | None:
         """The voxels that samples decide; None where they decide all."""
         denoiser, prior = self.model.denoiser, self.conditions.fine_prior
         if denoiser is None or not denoiser.trusts_coarse_head or prior is None:
@@ -83,7 +80,7 @@ class MaskSampler:
         # Guidance may lead anywhere.
         if self.guidance.kind != "none" or len(prior) > 1:
             return None
-        return Undecided.of(self.encoding.coarse_probabilities)
+        return UncertainVoxels.of(self.encoding.coarse_probabilities)
 
     def __call__(
         self,
@@ -99,10 +96,9 @@ class MaskSampler:
             sampler: name in ``maths.samplers.SAMPLERS``.
             steps: evaluations of the denoiser, at least 1.
             generator: on the CPU; fixes the noise.
-            observe: is told of each step.
         """
         p = self.decide(sampler=sampler, steps=steps, generator=generator, observe=observe)
-        return p if self.undecided is None else self.undecided.probabilities(p)
+        return p if self.uncertain is None else self.uncertain.probabilities(p)
 
     def decide(
         self,
@@ -112,7 +108,7 @@ class MaskSampler:
         generator: Generator | None = None,
         observe: Observer | None = None,
     ) -> Tensor:
-        """Draw one mask; return its class probabilities at the voxels that are undecided.
+        """Draw one mask; return its class probabilities at the voxels that samples decide.
 
         Arguments as above. ``1 k n``, or as above where all are.
         """
@@ -124,22 +120,22 @@ class MaskSampler:
             walk.clean,
             x_T,
             schedule=self.schedule,
-            times=time_grid(steps, schedule=self.schedule),
+            times=time_grid(steps),
             generator=generator,
         )
         return walk.probabilities()
 
     def decoded(self, hidden: Tensor) -> ClassMap:
-        """Return class logits of the voxels that are undecided, of a last step's features."""
-        if self.undecided is None:
+        """Return class logits of the voxels that samples decide, of a last step's features."""
+        if self.uncertain is None:
             return self.model.decode(hidden, self.conditions)
-        return self.model.decode(hidden, self._conditions_there, self.undecided.voxels)
+        return self.model.decode(hidden, self._conditions_there, self.uncertain.voxels)
 
     @cached_property
     def _conditions_there(self) -> Conditions:
-        """The conditions, with the prior of the undecided voxels alone."""
-        assert self.undecided is not None
-        return self.conditions.at_voxels(self.undecided.voxels)
+        """The conditions, with the prior of the uncertain voxels alone."""
+        assert self.uncertain is not None
+        return self.conditions.at_voxels(self.uncertain.voxels)
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return the mean discrepancy of a drawn mask with the image, 0-d.
@@ -179,11 +175,11 @@ class _Walk:
         if self.observe is not None:
             self.observe(self.steps, partial(self._step_probabilities, self.logits))
         self.steps += 1
-        self.estimate = self._guided(model.readout.estimate(self.logits), x_t, t)
+        self.estimate = self._guided(model.output_head.estimate(self.logits), x_t, t)
         return self.estimate
 
     def _step_probabilities(self, said: Tensor) -> ClassMap:
-        return class_probabilities(self.owner.model.readout.class_logits(said))
+        return class_probabilities(self.owner.model.output_head.class_logits(said))
 
     def _predict(
         self, x_t: Mask, log_snr: Tensor, conditions: Conditions

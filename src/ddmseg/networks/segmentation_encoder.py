@@ -19,9 +19,6 @@ class SegmentationEncoder(nn.Module):
 
     Args:
         dims: 2 or 3.
-        channels: channels of an encoded mask.
-        width: inner channels.
-        embedding: channels of z_S.
     """
 
     def __init__(self, dims: int, channels: int, *, width: int = 16, embedding: int = 8) -> None:
@@ -52,9 +49,6 @@ class SegmentationEncoder(nn.Module):
 
         It is the mean of what :meth:`forward` says of the block's voxels, but never
         computes them.
-
-        Args:
-            mask: encoded mask on half the image grid.
         """
         rows = channels_last(mask).movedim(1, -1)
         coarsen = self._of_blocks(self.coarsen.weight)

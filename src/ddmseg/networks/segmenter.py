@@ -18,7 +18,7 @@ from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
 from ddmseg.networks.normalisation import set_group, use_channels_of_each_voxel
-from ddmseg.networks.readout import ClassReadout, CodeReadout, Readout
+from ddmseg.networks.output_head import ClassOutput, CodeOutput, OutputHead
 from ddmseg.networks.segmentation_encoder import (
     SegmentationEncoder,
     discrepancy,
@@ -40,26 +40,16 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
 
     Args:
         dims: 2 or 3.
-        contrasts: channels of the image.
         classes: labels, background included.
         encoder_form: ``voxel``: f^I begins on the image grid; ``block``: it computes on half
             of it alone, and so do f^S and the denoiser.
-        widths: channels of the encoder, its finest grid first.
-        blocks: residual blocks per level.
         level_blocks: the same for each level by itself, of a ``block`` encoder; empty
             takes ``blocks`` for all.
-        fine_blocks: convolutions of the coarse head on the image grid.
-        embedding: channels d of z_I and z_S.
-        mask_width: inner channels of f^S.
-        denoiser_width: inner channels of the denoiser.
         denoiser_form: ``full``, or ``light`` for a mask on half the grid, which costs a
             quarter.
         mask_stride: 1: the mask is noised on the image grid; 2: on half of it.
-        input_scale: b, the size of a clean mask channel.
-        conditioning: how the denoiser learns of the image.
         coarse_prior: whether it starts from the coarse logits.
         target: what the denoiser's output means: the clean mask, or the noise in x_t.
-        diffusion: False leaves the plain network.
         norm_group: channels that share mean and deviation in normalisations; 1 is
             instance normalisation.
     """
@@ -67,7 +57,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def __init__(
         self,
         dims: int,
-        contrasts: int,
+        channels: int,
         classes: int,
         *,
         encoder_form: Literal["voxel", "block"] = "voxel",
@@ -99,7 +89,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         if encoder_form == "block":
             self.image_encoder = BlockEncoder(
                 dims,
-                contrasts,
+                channels,
                 classes,
                 widths=widths,
                 blocks=level_blocks or blocks,
@@ -108,7 +98,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         else:
             self.image_encoder = ImageEncoder(
                 dims,
-                contrasts,
+                channels,
                 classes,
                 widths=widths,
                 blocks=blocks,
@@ -116,13 +106,12 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 fine_blocks=fine_blocks,
             )
         light = denoiser_form == "light"
-        self.readout: Readout = (CodeReadout if light else ClassReadout)(self.mask_encoding)
+        self.output_head: OutputHead = (CodeOutput if light else ClassOutput)(self.mask_encoding)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
         if diffusion:
-            channels = self.mask_encoding.channels
             self.segmentation_encoder = SegmentationEncoder(
-                dims, channels, width=mask_width, embedding=embedding
+                dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
             )
             self.denoiser = (
                 self._light_denoiser(denoiser_width)
@@ -221,15 +210,10 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Predict the clean mask once.
 
         Args:
-            x_t: noisy mask on the mask's grid.
-            log_snr: of its time, one an item.
-            conditions: of :meth:`conditions`.
-            encoding: of :meth:`encode`, for the discrepancy.
-            estimate: the clean mask as estimated so far, encoded.
             D: of :meth:`seen_discrepancy`; None has it computed.
 
         Returns:
-            What it says on the mask's grid, for :attr:`readout`, and hidden features for
+            What it says on the mask's grid, for :attr:`output_head`, and hidden features for
             :meth:`decode`.
         """
         output, hidden = self.predict(x_t, log_snr, conditions, encoding, estimate, D)
@@ -251,14 +235,9 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return shares.clamp(SMALLEST_SHARE, 1).log()
 
     def first_estimate(self, conditions: Conditions, like: Mask) -> Mask:
-        """Return the encoded mask to begin with: the coarse head's, or "anything".
-
-        Args:
-            conditions: of :meth:`conditions`.
-            like: a mask of the same shape.
-        """
+        """Return the encoded mask to begin with: the coarse head's, or "anything"."""
         if conditions.prior is not None:
-            return self.readout.estimate(conditions.prior)
+            return self.output_head.estimate(conditions.prior)
         uniform = like.new_full((1, self.classes, *(1,) * self.dims), 1 / self.classes)
         return self.mask_encoding.of_probabilities(uniform).expand_as(like)
 
@@ -268,8 +247,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Return logits on the image grid, from the last step's hidden features.
 
         Args:
-            hidden: of :meth:`denoise`.
-            conditions: of :meth:`conditions`.
             voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
         """
         return self._denoiser.fine_logits(hidden, conditions, voxels)
@@ -302,7 +279,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
 
         Args:
             embedding: z_I averaged over the blocks, see ``Encoding.block_features``.
-            labels: class indices.
         """
         mask = block_means(self.mask_encoding.of_labels(labels))
         return discrepancy(embedding, self._segmentation_encoder.block_features(mask))

@@ -24,6 +24,8 @@ TOLERATED = 1.25
 """A grid this much larger than the training patch is still encoded whole."""
 GROWTH = 1.2
 """A tile's edge may be this much longer than the patch's, where fewer tiles do then."""
+OVERLAP = 0.25
+"""Least share that neighbouring tiles have in common."""
 FAINTEST = 0.01
 """Weight of a tile's corner against its middle, at least."""
 
@@ -33,7 +35,6 @@ def encode_tiled(
     image: Image,
     patch: Sequence[int],
     *,
-    overlap: float = 0.25,
     at_once: int = 1,
 ) -> Encoding:
     """Return the encoding of one image, blended from overlapping tiles.
@@ -41,20 +42,17 @@ def encode_tiled(
     An encoder on blocks does not depend on what is in view, and sees the image at once.
 
     Args:
-        model: in eval mode.
         image: one item whose grid is a multiple of ``model.multiple``.
         patch: voxels of the training patches.
-        overlap: least share that neighbouring tiles have in common, in [0, 1).
-        at_once: tiles in a batch.
     """
     grid = tuple(image.shape[2:])
     if isinstance(model.image_encoder, BlockEncoder) or fits_whole(grid, patch):
         return model.encode(image)
-    size = tile_size(grid, patch, multiple=model.multiple, overlap=overlap)
+    size = tile_size(grid, patch, multiple=model.multiple)
     weight = bell(size, image)
     sums: list[Tensor] = []
     totals: dict[int, Tensor] = {}
-    boxes = list(tiles(grid, size, overlap, model.multiple))
+    boxes = list(tiles(grid, size, model.multiple))
     for group in (boxes[i : i + at_once] for i in range(0, len(boxes), at_once)):
         views = torch.cat([image[(slice(None), slice(None), *tile)] for tile in group])
         parts = _parts(model.encode(views))
@@ -79,31 +77,29 @@ def fits_whole(grid: Sequence[int], patch: Sequence[int]) -> bool:
 
 
 def tile_shapes(
-    grid: Sequence[int], patch: Sequence[int], *, multiple: int, overlap: float = 0.25
+    grid: Sequence[int], patch: Sequence[int], *, multiple: int
 ) -> list[tuple[int, ...]]:
     """Return the shape of each piece that :func:`encode_tiled` would encode."""
     if fits_whole(grid, patch):
         return [tuple(grid)]
-    size = tile_size(grid, patch, multiple=multiple, overlap=overlap)
-    return [size for _ in tiles(tuple(grid), size, overlap, multiple)]
+    size = tile_size(grid, patch, multiple=multiple)
+    return [size for _ in tiles(tuple(grid), size, multiple)]
 
 
-def tile_size(
-    grid: Sequence[int], patch: Sequence[int], *, multiple: int, overlap: float
-) -> tuple[int, ...]:
+def tile_size(grid: Sequence[int], patch: Sequence[int], *, multiple: int) -> tuple[int, ...]:
     """Return the edges of tiles that cover a grid with the fewest voxels.
 
     They are those of the training patch, or longer by up to ``GROWTH``: a grid that just misses
     two tiles would else cost three.
     """
 
-    edges = [_best_side(n, p, multiple, overlap) for n, p in zip(grid, patch, strict=True)]
+    edges = [_best_side(n, p, multiple) for n, p in zip(grid, patch, strict=True)]
     return tuple(edges)
 
 
-def _best_side(n: int, p: int, multiple: int, overlap: float) -> int:
+def _best_side(n: int, p: int, multiple: int) -> int:
     sides = [min(n, side) for side in range(p, int(GROWTH * p) + 1, multiple)]
-    return min(sides, key=lambda side: side * _count(n, side, overlap))
+    return min(sides, key=lambda side: side * _count(n, side))
 
 
 def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
@@ -133,21 +129,21 @@ def _pooled(weight: Tensor, factor: int) -> Tensor:
 
 
 def tiles(
-    grid: tuple[int, ...], size: tuple[int, ...], overlap: float, multiple: int
+    grid: tuple[int, ...], size: tuple[int, ...], multiple: int
 ) -> Iterator[tuple[slice, ...]]:
     """Evenly spread tiles that cover the grid and start on multiples."""
     starts = []
     for n, side in zip(grid, size, strict=True):
-        count = _count(n, side, overlap)
+        count = _count(n, side)
         ideal = torch.linspace(0, n - side, count).tolist() if count > 1 else [0.0]
         starts.append(sorted({int(x / multiple) * multiple for x in ideal}))
     for corner in itertools.product(*starts):
         yield tuple(slice(a, a + side) for a, side in zip(corner, size, strict=True))
 
 
-def _count(n: int, side: int, overlap: float) -> int:
+def _count(n: int, side: int) -> int:
     """Tiles along an axis of n voxels."""
-    return math.ceil((n - side) / (side * (1 - overlap))) + 1
+    return math.ceil((n - side) / (side * (1 - OVERLAP))) + 1
 
 
 def _shrunk(tile: tuple[slice, ...], factor: int) -> tuple[slice, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_dataset
 from ddmseg.imaging.dicom.seg import SegForm, write_dicom_seg
 from ddmseg.imaging.dicom.series import Series, list_series
 from ddmseg.imaging.nifti import read_label_map
+from ddmseg.models.json_reader import read_json
 from ddmseg.node.spool import check_uid
 from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG
 from ddmseg.outputs.write import RECEIPT
@@ -28,15 +28,11 @@ SERIES_DESCRIPTION = "ddmseg labels, corrected, research use, not for diagnosis"
 
 
 def files_to_send(result: Path, source: Path | None, *, form: SegForm = "binary") -> list[Path]:
-    """Return the DICOM files of a result: the corrected labels where there are some.
+    """Return the DICOM files of a result (folder and stem): the corrected labels if there are any.
 
     The DICOM SEG of a correction is made once; asked again for the same correction, the
-    same file is sent, with the same UIDs.
-
-    Args:
-        result: folder and stem, such as ``OUT/job-000001/series-004``.
-        source: where the scan is: the spool of a node, or any DICOM folder or zip archive.
-        form: of new labels.
+    same file is sent, with the same UIDs. ``source`` holds the scan: the spool of a node, or any
+    DICOM folder or zip archive.
 
     Raises:
         ScanError: when there is nothing to send, or the scan is not found.
@@ -99,12 +95,12 @@ def _series_uid(labels: Path) -> str:
 
 
 def _model(result: Path) -> dict[str, str]:
-    """Name of the model and hash of its weights, as the receipt tells them."""
+    """Name of the model and hash of its weights, as the receipt has them."""
     try:
-        told = json.loads(_beside(result, RECEIPT).read_text(encoding="utf-8"))["model"]
-        return {key: str(told[key]) for key in ("name", "weights_sha256")}
+        model = read_json(_beside(result, RECEIPT))["model"]
+        return {"model": str(model["name"]), "weights_sha256": str(model["weights_sha256"])}
     except (OSError, ValueError, KeyError, TypeError):
-        return {"name": "unnamed", "weights_sha256": "unknown"}
+        return {"model": "unnamed", "weights_sha256": "unknown"}
 
 
 def _write(
@@ -112,14 +108,7 @@ def _write(
 ) -> None:
     labels = read_label_map(correction)
     with atomic_write(target, private=True) as partial:
-        write_dicom_seg(
-            partial,
-            labels,
-            series,
-            form=form,
-            model=model["name"],
-            weights_sha256=model["weights_sha256"],
-        )
+        write_dicom_seg(partial, labels, series, form=form, **model)
         with quiet():
             dataset = pydicom_module().dcmread(partial)
             _mark_corrected(dataset)
@@ -127,7 +116,7 @@ def _write(
 
 
 def _mark_corrected(dataset: Dataset) -> None:
-    """Say that a person has had a hand in it.
+    """Mark that a person has had a hand in it.
 
     Source: DICOM PS3.3, C.8.20.4 (Segment Algorithm Type: SEMIAUTOMATIC).
     """

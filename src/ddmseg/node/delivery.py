@@ -6,28 +6,52 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ddmseg.errors import DdmsegError, OutputError, ScanError
-from ddmseg.node.backoff import Backoff
+from ddmseg.errors import DdmsegError, OutputError, ScanError, SettingsError
 from ddmseg.node.destinations import Destination, UnreachableError
 from ddmseg.node.jobs import Job, JobQueue
-from ddmseg.node.privacy import plain_reason
-from ddmseg.node.worker import result_files
+from ddmseg.node.log import plain_reason
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Waits that double from try to try, up to a limit, each shortened at random.
+
+    The random part keeps what failed together from coming back together.
+
+    Attributes:
+        first_seconds: before the second try, above 0.
+        longest_seconds: never more than this.
+    """
+
+    first_seconds: float = 10.0
+    longest_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_seconds <= self.longest_seconds:
+            raise SettingsError(
+                f"retry: got {self.first_seconds:g} to {self.longest_seconds:g} s; the first wait "
+                "must be above 0 and not above the longest"
+            )
+
+    def seconds(self, failures: int, draw: float | None = None) -> float:
+        """Return the wait after so many failures in a row, at least 1.
+
+        It lies between half of its full length and all of it, by a ``draw`` from [0, 1).
+        """
+        # 2 ** 1000 is still a float; a power beyond that is not
+        full = min(self.longest_seconds, self.first_seconds * 2.0 ** min(failures - 1, 1000))
+        return full * (1 - (random.random() if draw is None else draw) / 2)
 
 
 class Delivery:
-    """Takes segmented jobs to ``done``.
+    """Takes segmented jobs to ``done``; each destination gets every result.
 
     A destination that does not answer is left alone for a while; one that refuses a job
     still gets the others. Nothing is ever given up: the archive may be mended tomorrow.
-
-    Args:
-        queue: of jobs.
-        destinations: each gets every result.
-        output: folder of the results.
-        backoff: how long to wait after failures.
-        tell: gets a line for each try.
+    ``report`` gets a line for each try.
     """
 
     def __init__(
@@ -37,10 +61,10 @@ class Delivery:
         output: Path,
         *,
         backoff: Backoff,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._queue, self._destinations, self._output = queue, destinations, output
-        self._backoff, self._tell = backoff, tell
+        self._backoff, self._report = backoff, report
         self._silent_until = {one.name: 0.0 for one in destinations}
         self._silences = dict.fromkeys(self._silent_until, 0)
         self._not_before: dict[tuple[int, str], float] = {}
@@ -58,7 +82,8 @@ class Delivery:
         """
         due = self._queue.due("segmented")
         for job in sorted(due, key=lambda job: (self._unnoted[job.number], job.number)):
-            wanted = self._missing(job)
+            missing = [one for one in self._destinations if one.name not in job.record.delivered]
+            wanted = missing if job.record.files else []
             ready = [one for one in wanted if self._is_time(job, one)]
             if ready or not wanted:
                 try:
@@ -73,20 +98,14 @@ class Delivery:
         now, name = time.monotonic(), destination.name
         return max(self._silent_until[name], self._not_before.get((job.number, name), now)) <= now
 
-    def _missing(self, job: Job) -> list[Destination]:
-        """The destinations that a job has not reached."""
-        if not job.record.files:
-            return []
-        return [one for one in self._destinations if one.name not in job.record.delivered]
-
     def _end(self, job: Job) -> None:
         self._queue.end(job, "done")
         held = "" if job.record.files or not self._destinations else ", nothing sent"
-        self._tell(f"{job.name}: done{held}")
+        self._report(f"{job.name}: done{held}")
 
     def _try(self, job: Job, destination: Destination) -> None:
-        start = time.perf_counter()
-        files, place = result_files(job, self._output), (job.number, destination.name)
+        start, place = time.perf_counter(), (job.number, destination.name)
+        files = [self._output / job.name / name for name in job.record.files]
         try:
             if place not in self._reached:  # nor is it sent again when this cannot be noted
                 destination.send(files)
@@ -94,7 +113,7 @@ class Delivery:
             # what was to be sent is gone: trying again would not bring it back
             reason = plain_reason(error)
             self._queue.end(job, "failed", reason=reason)
-            self._tell(f"{job.name}: not sent: {reason}")
+            self._report(f"{job.name}: not sent: {reason}")
         except Exception as error:
             self._postpone(job, destination, error)
         else:
@@ -104,20 +123,19 @@ class Delivery:
             self._queue.update(job, delivered=reached, failures=0)
             self._reached.discard(place)
             seconds = time.perf_counter() - start
-            self._tell(
+            self._report(
                 f"{job.name}: {len(files)} files sent to {destination.name}, {seconds:.1f} s"
             )
 
     def _postpone(self, job: Job, destination: Destination, error: Exception) -> None:
-        name = destination.name
-        failures = job.record.failures + 1
-        wait = self._backoff.seconds(failures, random.random())
+        name, failures = destination.name, job.record.failures + 1
+        wait = self._backoff.seconds(failures)
         if isinstance(error, UnreachableError):
             # one job asks for all of them, and their own waits do not grow
             self._silences[name] += 1
-            wait = self._backoff.seconds(self._silences[name], random.random())
+            wait = self._backoff.seconds(self._silences[name])
             self._silent_until[name] = time.monotonic() + wait
         self._not_before[job.number, name] = time.monotonic() + wait
         reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
-        self._tell(f"{job.name}: {reason}; tried again in {wait:.0f} s")
+        self._report(f"{job.name}: {reason}; tried again in {wait:.0f} s")
         self._queue.update(job, failures=failures)

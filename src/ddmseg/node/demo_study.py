@@ -46,7 +46,7 @@ def write_demo_study(folder: Path) -> list[Path]:
     written = []
     for k in range(voxels.shape[2]):
         path = folder / f"{k + 1:03d}.dcm"
-        with atomic_write(path) as partial:
+        with atomic_write(path, durable=False) as partial:
             _slice(voxels[:, :, k], affine, k).save_as(partial, enforce_file_format=True)
         written.append(path)
     return written

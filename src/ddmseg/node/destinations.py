@@ -52,12 +52,10 @@ class UnreachableError(OutputError):
 
 
 class Destination(Protocol):
-    """Where results go."""
+    """Where results go; its name is what messages and the state of jobs call it."""
 
     @property
-    def name(self) -> str:
-        """What it is called in messages and in the state of jobs."""
-        ...
+    def name(self) -> str: ...  # noqa: D102
 
     def send(self, files: Sequence[Path]) -> None:
         """Send DICOM files; all of them are stored there when this returns.
@@ -72,13 +70,7 @@ class Destination(Protocol):
 
 @dataclass(frozen=True)
 class StoreDestination:
-    """A DICOM application that takes C-STORE.
-
-    Attributes:
-        peer: its title and place.
-        title: ours.
-        encryption: TLS; None for none.
-    """
+    """A DICOM application that takes C-STORE, called by our ``title``."""
 
     peer: Peer
     title: str
@@ -91,7 +83,7 @@ class StoreDestination:
 
     def send(self, files: Sequence[Path]) -> None:
         """Send files over one association; see :class:`Destination`."""
-        kinds = [_kind(path) for path in files]
+        kinds = [_meta(path, "MediaStorageSOPClassUID", "TransferSyntaxUID") for path in files]
         association = self._associate(kinds)
         try:
             for path, (storage, syntax) in zip(files, kinds, strict=True):
@@ -102,7 +94,7 @@ class StoreDestination:
                 association.abort()
             _let_go(association)
 
-    def _associate(self, kinds: Sequence[tuple[str, str]]) -> Any:
+    def _associate(self, kinds: Sequence[tuple[str, ...]]) -> Any:
         from pynetdicom import AE, _config
 
         _config.LOG_HANDLER_LEVEL = "none"
@@ -136,14 +128,15 @@ def _let_go(association: Any) -> None:
         stream.socket.close()
 
 
-def _kind(path: Path) -> tuple[str, str]:
-    """SOP class and transfer syntax of a file."""
+def _meta(path: Path, *keywords: str) -> tuple[str, ...]:
+    """Elements of the file meta information, which names class, syntax and instance."""
     import pydicom
 
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-        return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
-    except (OSError, AttributeError, pydicom.errors.InvalidDicomError) as error:
+        with quiet():
+            meta = pydicom.filereader.read_file_meta_info(path)
+            return tuple(str(meta[keyword].value) for keyword in keywords)
+    except Exception as error:  # the parser can raise anything
         raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
 
 
@@ -167,11 +160,9 @@ def _store(association: Any, path: Path, storage: str, syntax: str, name: str) -
 
 @dataclass(frozen=True)
 class StowDestination:
-    """A DICOMweb service that takes STOW-RS.
+    """A DICOMweb service that takes STOW-RS, such as ``https://pacs.example/dicom-web``.
 
-    Attributes:
-        url: of the service, such as ``https://pacs.example/dicom-web``; ``/studies`` is added.
-        encryption: TLS for https.
+    ``/studies`` is added to the address; https uses ``encryption``.
     """
 
     url: str
@@ -191,24 +182,24 @@ class StowDestination:
 
     @property
     def name(self) -> str:
-        """Such as ``https://pacs.example/dicom-web``."""
+        """The address without a slash at its end."""
         return self.url.rstrip("/")
 
     def send(self, files: Sequence[Path]) -> None:
         """Send each file in a request of its own; see :class:`Destination`."""
         for path in files:
-            uid = _instance_uid(path)
+            (uid,) = _meta(path, "MediaStorageSOPInstanceUID")
             status, answer = self._post(path)
             if status in _BUSY:
                 raise UnreachableError(f"{self.name} cannot take it now (HTTP {status})")
-            told = _stored(answer, uid) if status in (200, 202) else False
-            if told is None:
+            stored = _stored(answer, uid) if status in (200, 202) else False
+            if stored is None:
                 raise RefusedError(
                     f"{self.name} answers HTTP {status} and does not say in DICOM JSON that it has "
                     f"{path.name}, which counts as not sent; give the address of the DICOMweb "
                     "service, not of a page"
                 )
-            if not told:
+            if not stored:
                 raise RefusedError(f"{self.name} refuses {path.name} (HTTP {status})")
 
     def _post(self, path: Path) -> tuple[int, bytes]:
@@ -226,12 +217,23 @@ class StowDestination:
         authorization = os.environ.get(AUTHORIZATION_VARIABLE)
         if authorization:
             headers["Authorization"] = authorization
-        connection = self._connection(parts.scheme, str(parts.hostname), parts.port)
+        options: dict[str, Any] = {"port": parts.port, "timeout": ANSWER_SECONDS}
+        connection = (
+            http.client.HTTPConnection(str(parts.hostname), **options)
+            if parts.scheme == "http"
+            else http.client.HTTPSConnection(
+                str(parts.hostname), **options, context=self.encryption
+            )
+        )
         # each byte has its own time limit; this one is for all of them
-        most = threading.Timer(ANSWER_SECONDS + body.length / SLOWEST, _cut, [connection])
+        taken: list[Any] = []  # an answer that ends with its connection takes the socket from it
+        seconds = ANSWER_SECONDS + body.length / SLOWEST
+        most = threading.Timer(seconds, _cut, [connection, taken])
         most.daemon = True
         most.start()
         try:
+            connection.connect()
+            taken.append(connection.sock)
             connection.request("POST", f"{parts.path.rstrip('/')}/studies", iter(body), headers)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER_BYTES)
@@ -241,13 +243,6 @@ class StowDestination:
         finally:
             most.cancel()
             connection.close()
-
-    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
-        if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
-        return http.client.HTTPSConnection(
-            host, port, timeout=ANSWER_SECONDS, context=self.encryption
-        )
 
 
 class _Multipart:
@@ -267,30 +262,21 @@ class _Multipart:
         yield self._tail
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _cut(connection: http.client.HTTPConnection, taken: Sequence[Any]) -> None:
     """End a connection that another thread waits for."""
-    with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
-        connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _instance_uid(path: Path) -> str:
-    import pydicom
-
-    try:
-        with quiet():
-            return str(pydicom.filereader.read_file_meta_info(path).MediaStorageSOPInstanceUID)
-    except Exception as error:  # the parser can raise anything
-        raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
+    for stream in (*taken, connection.sock):
+        with contextlib.suppress(OSError, AttributeError):  # it has just ended by itself
+            stream.shutdown(socket.SHUT_RDWR)
 
 
 def _stored(answer: bytes, uid: str) -> bool | None:
-    """Say whether an instance was stored; None where the answer does not tell.
+    """Return whether an instance was stored; None where the answer does not show it.
 
     Source: DICOM PS3.18, table 10.5.3-2 (Store Instances Response Module); annex F (JSON).
     """
     try:
-        told = json.loads(answer)
-        (dataset,) = told if isinstance(told, list) else [told]
+        found = json.loads(answer)
+        (dataset,) = found if isinstance(found, list) else [found]
         if uid in _instances(dataset, FAILED_SEQUENCE):
             return False
         return True if uid in _instances(dataset, STORED_SEQUENCE) else None
@@ -306,14 +292,9 @@ def _instances(dataset: dict[str, Any], sequence: str) -> list[str]:
 def make_destinations(
     send: Peer | None, stow: str | None, *, title: str, encryption: SSLContext | None, tls: bool
 ) -> list[Destination]:
-    """Return the destinations that were named.
+    """Return the destinations that were named: a DICOM application, a DICOMweb service.
 
-    Args:
-        send: DICOM application; None for none.
-        stow: DICOMweb service; None for none.
-        title: ours.
-        encryption: how to make encrypted connections.
-        tls: whether C-STORE is encrypted too.
+    ``tls`` encrypts C-STORE too.
 
     Raises:
         UsageError: when the address of the service is wrong.
@@ -329,11 +310,7 @@ def make_destinations(
 
 
 def check_packages() -> None:
-    """Find out whether the packages of the node are installed.
-
-    Raises:
-        MissingExtraError: when one is not.
-    """
+    """Raise MissingExtraError when a package of the node is not installed."""
     for package in ("pydicom", "pynetdicom", "filelock", "highdicom"):
         try:
             __import__(package)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,12 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(eq=False)
 class Connection:
-    """A connection that has a slot.
+    """A connection that has a slot: its socket, the peer's address without port, and since when.
 
     Attributes:
-        request: its socket.
-        address: of the peer, without the port.
-        start: when it got the slot.
         useful: when it last brought something; None while it has not.
         held: bytes of messages that are not yet taken care of.
-        refused: whether it has no slot, and is only told so.
+        refused: whether it has no slot, and is only to hear so.
     """
 
     request: Any
@@ -73,9 +70,8 @@ class Connection:
 class Door:
     """Gives slots to connections, in the order in which they came.
 
-    Args:
-        slots: for the connections of one address; there are twice as many in all.
-        patience_seconds: for which a connection may bring nothing while others wait.
+    There are ``slots`` for the connections of one address and twice as many in all. While others
+    wait, a connection may bring nothing for ``patience_seconds``.
     """
 
     def __init__(self, slots: int, patience_seconds: float) -> None:
@@ -86,7 +82,7 @@ class Door:
         self._evicted, self._closed = 0, False
 
     def knock(self, address: str) -> bool:
-        """Say whether one more may come in and wait."""
+        """Return whether one more may come in and wait."""
         with self._lock:
             outside = [where for _, where in self._waiting]
             outside += [one.address for one in self._inside.values() if one.refused]
@@ -171,13 +167,13 @@ class Door:
         return next((one for one, where in self._waiting if self._has_room(where)), None) is ticket
 
     def _make_room(self, address: str) -> bool:
-        """End a connection that brings nothing, if need be; say whether waiting may help."""
+        """End a connection that brings nothing, if need be; return whether waiting may help."""
         if self._has_room(address):
             return True
         rivals = self._rivals(address)
         useless = [one for one in rivals if one.idle_seconds() > self._patience]
         if useless:
-            numbers = _count(rivals)
+            numbers = Counter(one.address for one in rivals)
             self._evict(max(useless, key=lambda one: (numbers[one.address], one.idle_seconds())))
         return bool(useless) or any(one.useful is None for one in rivals)
 
@@ -191,10 +187,3 @@ class Door:
         del self._inside[connection.request]
         self._evicted += 1
         connection.cut()
-
-
-def _count(connections: Iterable[Connection]) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for one in connections:
-        numbers[one.address] = numbers.get(one.address, 0) + 1
-    return numbers

@@ -1,10 +1,9 @@
 """The queue of jobs on the disk: a folder for each, whose state is a small JSON file.
 
-A job is one examination that arrived. Its state is replaced as a whole by renaming,
-so that a program that is killed at any moment finds either the old state or the new
-one. A folder without a state is a job that has just been made. A state that is damaged
-is put aside and told, and the job is done again: results that are there already are
-neither computed nor named anew.
+A job is one examination that arrived. Its state is replaced as a whole by renaming, so that a
+program that is killed at any moment finds the old state or the new one. A folder without a state
+is a job that has just been made. A damaged state is put aside and reported, and the job is done
+again: results that are there already are neither computed nor named anew.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ddmseg.atomic import atomic_write, sync_folder
+from ddmseg.atomic import sync_folder, write_bytes
 from ddmseg.errors import OutputError
-from ddmseg.node.clock import RunningClock
 
 State = Literal["waiting", "segmented", "done", "failed"]
 STATES = ("waiting", "segmented", "done", "failed")
@@ -34,8 +32,33 @@ DAMAGED_FILE = "job.json.damaged"
 CLOCK_FILE = "clock"
 IMAGES = "images"
 MAX_STATE_BYTES = 1 << 20
+MAX_CLOCK_CHARACTERS = 40
 
 _NUMBER = re.compile(r"\d{6,}")
+
+
+class RunningClock:
+    """Seconds that the nodes of a spool have run, all runs together.
+
+    What is kept for days is measured by it. A clock of the machine that is set forward, or is
+    wrong at a start, then removes nothing, and one that is set back holds nothing up. The file
+    at ``path`` outlives the program; absent or damaged, counting begins anew.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._path, self._now, self._before, self._start = path, now, 0.0, now()
+        with contextlib.suppress(OSError, ValueError), path.open(encoding="ascii") as stream:
+            seconds = float(stream.read(MAX_CLOCK_CHARACTERS))
+            if math.isfinite(seconds) and seconds >= 0:
+                self._before = seconds
+
+    def __call__(self) -> float:
+        """Return the seconds so far."""
+        return self._before + self._now() - self._start
+
+    def save(self) -> None:
+        """Have the next run go on from here; OutputError when the disk does not allow it."""
+        write_bytes(self._path, f"{self():.3f}\n".encode("ascii"))
 
 
 @dataclass(frozen=True)
@@ -94,13 +117,7 @@ def _is_whole(number: object) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """One examination that arrived.
-
-    Attributes:
-        number: counted from 1; never used twice in a spool.
-        folder: of its state and images.
-        record: what is known of it.
-    """
+    """One examination that arrived; its number counts from 1, never used twice in a spool."""
 
     number: int
     folder: Path
@@ -124,20 +141,14 @@ class Job:
 class JobQueue:
     """Every job of a spool; safe to use from several threads.
 
-    What is asked at every image or ten times a second is answered from memory, however many
-    old jobs there are.
-
-    Args:
-        folder: of the jobs; made when it is missing.
-        now: a clock in seconds that only runs forward.
+    What is asked at every image or ten times a second comes from memory, however many old jobs
+    there are. Methods that change a job raise OutputError when its state cannot be written; the
+    job stays as it was. ``now`` is a clock in seconds that only runs forward.
 
     Attributes:
         clock: how long the spool has been in use; jobs have ended by it.
         mended: numbers of the jobs whose state was damaged.
         trouble: a line for each of them.
-
-    Raises:
-        OSError: when the folder cannot be used.
     """
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -187,15 +198,10 @@ class JobQueue:
             return set(self._holding)
 
     def add(self, study: Path, instances: int, **fields: Any) -> Job:
-        """Make a job of a folder of images, which moves into it.
+        """Make a job of a folder of so many images, which moves into it.
 
-        Args:
-            study: the folder.
-            instances: how many images it holds.
-            fields: of the record of a job that is not to wait for the segmentation.
-
-        Raises:
-            OutputError: when the disk does not allow it; the images then stay where they are.
+        ``fields`` are those of the record of a job that is not to wait for the segmentation. On
+        an OutputError the images stay where they are.
         """
         with self._lock:
             number = self._last + 1
@@ -221,11 +227,7 @@ class JobQueue:
             return job
 
     def update(self, job: Job, **changes: Any) -> Job:
-        """Change fields of a job's record, on the disk first; return the job as it is now.
-
-        Raises:
-            OutputError: when the state cannot be written; the job stays as it was.
-        """
+        """Change fields of a job's record, on the disk first; return the job as it is now."""
         with self._lock:
             record = replace(self._jobs[job.number].record, **changes)
             _write_record(job.folder, record)
@@ -234,19 +236,11 @@ class JobQueue:
             return changed
 
     def end(self, job: Job, state: Literal["done", "failed"], **changes: Any) -> Job:
-        """End a job now; return it as it is then.
-
-        Raises:
-            OutputError: when the state cannot be written.
-        """
+        """End a job now; return it as it is then."""
         return self.update(job, state=state, ended=self.clock(), **changes)
 
     def revive(self, job: Job) -> Job:
-        """Have a failed job wait as if it had never been begun; return it as it is now.
-
-        Raises:
-            OutputError: when the state cannot be written.
-        """
+        """Have a failed job wait as if it had never been begun; return it as it is now."""
         return self.update(job, state="waiting", starts=0, failures=0, ended=0.0, reason="")
 
     def drop_images(self, job: Job) -> None:
@@ -267,7 +261,7 @@ class JobQueue:
             self._holding[study].add(job.number)
 
     def _read(self, folder: Path) -> Job | None:
-        """A job as its folder tells; None where the program ended before it had images."""
+        """A job as its folder shows it; None where the program ended before it had images."""
         state, number = folder / STATE_FILE, int(folder.name)
         record, studies = None, Job(number, folder, Record()).studies()
         if state.is_file():
@@ -310,8 +304,7 @@ def _count(images: Path) -> int:
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    with atomic_write(folder / STATE_FILE) as partial:
-        partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    write_bytes(folder / STATE_FILE, f"{json.dumps(asdict(record), indent=1)}\n".encode())
 
 
 def _read_record(path: Path) -> Record | None:

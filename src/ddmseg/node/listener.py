@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
@@ -25,15 +25,10 @@ from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
-from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.errors import OutputError, UsageError
 from ddmseg.node.door import Door
-from ddmseg.node.privacy import plain_reason
-from ddmseg.node.server import (
-    HANDSHAKE_SECONDS,
-    Limits,
-    handler_class,
-    server_class,
-)
+from ddmseg.node.log import plain_reason
+from ddmseg.node.server import HANDSHAKE_SECONDS, Limits, handler_class, server_class
 from ddmseg.node.spool import Spool
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -83,15 +78,8 @@ class _Tally:
 class Listener:
     """A server that puts what arrives into a spool.
 
-    Args:
-        spool: where images go.
-        title: the AE title that peers must call.
-        address: to listen on.
-        port: 0 takes a free one.
-        allowed: AE titles that may call; empty for all.
-        limits: of connections.
-        encryption: TLS; None for none.
-        tell: gets a line for each association, without anything about patients.
+    Port 0 takes a free one; no ``allowed`` AE titles admit all. ``report`` gets a line for each
+    association, without anything about patients.
 
     Raises:
         UsageError: when the address cannot be listened on.
@@ -107,9 +95,9 @@ class Listener:
         allowed: Sequence[str] = (),
         limits: Limits | None = None,
         encryption: SSLContext | None = None,
-        tell: Callable[[str], None] = print,
+        report: Callable[[str], None] = print,
     ) -> None:
-        self._spool, self._tell = spool, tell
+        self._spool, self._report = spool, report
         self._tallies: WeakKeyDictionary[Association, _Tally] = WeakKeyDictionary()
         self._lock = threading.Lock()
         limits = limits or Limits()
@@ -128,7 +116,7 @@ class Listener:
             return {tally.study_uid for tally in self._tallies.values()}
 
     def is_alive(self) -> bool:
-        """Say whether connections are still taken."""
+        """Return whether connections are still taken."""
         return self._thread.is_alive()
 
     def count_evicted(self) -> int:
@@ -141,11 +129,7 @@ class Listener:
         self._thread.join()
 
     def _listening(
-        self,
-        entity: AE,
-        place: tuple[str, int],
-        limits: Limits,
-        encryption: SSLContext | None,
+        self, entity: AE, place: tuple[str, int], limits: Limits, encryption: SSLContext | None
     ) -> ThreadedAssociationServer:
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
@@ -174,9 +158,7 @@ class Listener:
             status, reason = self._keep(event)
         except OutputError as error:
             status, reason = OUT_OF_RESOURCES, plain_reason(error)
-        except ScanError as error:
-            status, reason = CANNOT_UNDERSTAND, plain_reason(error)
-        except Exception as error:  # what is sent can make the parser raise anything
+        except Exception as error:  # no image, and what is sent can make the parser raise anything
             status, reason = CANNOT_UNDERSTAND, plain_reason(error)
         with self._lock:
             tally = self._tallies.setdefault(event.assoc, _Tally())
@@ -206,20 +188,20 @@ class Listener:
         return SUCCESS, ""
 
     def _rejected(self, event: Event) -> None:
-        self._tell(f"refused an association from {_shown(event.assoc)}")
+        self._report(f"refused an association from {_shown(event.assoc)}")
 
     def _closed(self, event: Event) -> None:
         with self._lock:
             tally = self._tallies.pop(event.assoc, None)
         if tally is None:
             return
-        told = [f"{tally.stored} images received"]
+        parts = [f"{tally.stored} images received"]
         if tally.repeated:
-            told.append(f"{tally.repeated} of them had come before")
+            parts.append(f"{tally.repeated} of them had come before")
         if tally.refused:
-            told.append(f"{tally.refused} refused ({tally.reason})")
+            parts.append(f"{tally.refused} refused ({tally.reason})")
         seconds = time.monotonic() - tally.start
-        self._tell(f"{', '.join(told)}, {seconds:.1f} s, from {_shown(event.assoc)}")
+        self._report(f"{', '.join(parts)}, {seconds:.1f} s, from {_shown(event.assoc)}")
 
 
 def _shown(association: Association) -> str:
@@ -237,16 +219,10 @@ def _entity(title: str, allowed: Sequence[str], limits: Limits) -> AE:
     entity.maximum_pdu_size = limits.pdu_bytes
     entity.acse_timeout = HANDSHAKE_SECONDS
     entity.network_timeout = entity.dimse_timeout = limits.idle_seconds
-    syntaxes = [str(syntax) for syntax in _syntaxes()]
+    readable = [one for one in COMPRESSED if get_decoder(one).is_available]
+    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+    syntaxes = [str(syntax) for syntax in (*plain, *readable)]
     entity.add_supported_context(VERIFICATION)
     for storage in (*MR_CLASSES, *CAPTURE_CLASSES):
         entity.add_supported_context(storage, syntaxes)
     return entity
-
-
-def _syntaxes() -> Iterator[str]:
-    """Transfer syntaxes that can be read here."""
-    yield from (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
-    for syntax in COMPRESSED:
-        if get_decoder(syntax).is_available:
-            yield syntax

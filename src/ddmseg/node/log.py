@@ -1,25 +1,34 @@
-"""The log of the node: a line of it can neither raise nor hold anything up."""
+"""The log of the node: no line raises, holds anything up, or identifies a patient."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
+import re
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from ddmseg.messages import say
-from ddmseg.node.privacy import plain_reason
+from ddmseg.errors import DdmsegError
+from ddmseg.messages import reason_of, say
 
 MOST_LINES = 10_000
 """Lines that wait while the log cannot take them; more are counted and left out."""
 END_SECONDS = 5.0
+LIBRARIES = ("pydicom", "highdicom", "pynetdicom")
+"""They quote element values, AE titles and whole data sets in messages."""
+
+_UID = re.compile(r"\d+(?:\.\d+){4,}")
 
 
 class Log:
     """Hands lines to a thread of its own, which writes them.
 
     The disk of a log can be full, its terminal gone, or nobody may read the pipe behind it. What
-    the node has acknowledged is segmented all the same, and the log says how many lines it lacks.
+    the node has acknowledged is segmented all the same, and the log reports how many lines it
+    lacks.
 
     Args:
         write: writes one line, and may raise or never return.
@@ -62,3 +71,49 @@ class Log:
             self._write(line)
         except UnicodeError:  # a terminal that does not know the characters of a path
             self._write(line.encode("ascii", "backslashreplace").decode("ascii"))
+
+
+@contextlib.contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Keep the DICOM libraries, and threads that end badly, from writing anything.
+
+    ``ddmseg.imaging.dicom.file.quiet`` does so for one thread and one call; here
+    several threads run at once, so the silence has to last as long as the node.
+    """
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    before = [logger.level for logger in loggers]
+    hook = threading.excepthook
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        # the traceback of a library's thread may quote what was received
+        threading.excepthook = lambda arguments: None
+        try:
+            yield
+        finally:
+            threading.excepthook = hook
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def plain_reason(error: BaseException, *folders: Path) -> str:
+    """Return one line on what went wrong, without UIDs and without the paths of a spool.
+
+    Of an unexpected error only the kind is reported: its text may quote anything.
+
+    >>> from ddmseg.errors import ScanError
+    >>> plain_reason(ScanError("/spool/1.2.840.10008.1.5.dcm: damaged"), Path("/spool"))
+    '(UID).dcm: damaged'
+    """
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    text = reason_of(error)
+    expected = isinstance(error, DdmsegError) or (
+        isinstance(error, MemoryError | RuntimeError) and not text.startswith("unexpected")
+    )
+    if not expected:
+        return f"unexpected {type(error).__name__}"
+    for folder in folders:
+        text = text.replace(f"{folder}/", "")
+    return _UID.sub("(UID)", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +10,10 @@ from pathlib import Path
 from ssl import SSLContext
 
 from ddmseg.errors import DdmsegError, SettingsError
-from ddmseg.node.backoff import Backoff
-from ddmseg.node.delivery import Delivery
+from ddmseg.node.delivery import Backoff, Delivery
 from ddmseg.node.destinations import Destination
-from ddmseg.node.jobs import Job
 from ddmseg.node.listener import Listener
-from ddmseg.node.log import Log
-from ddmseg.node.privacy import plain_reason, silent_libraries
+from ddmseg.node.log import Log, plain_reason, silent_libraries
 from ddmseg.node.server import Limits
 from ddmseg.node.spool import Quota, Spool
 from ddmseg.node.worker import StopError, Work, Worker
@@ -40,17 +36,10 @@ class NodeSettings:
     """How a node is reached and what it keeps.
 
     Attributes:
-        spool: folder for what arrives.
-        title: its AE title.
-        address: to listen on.
-        port: 0 takes a free one.
+        port: to listen on; 0 takes a free one.
         allowed: AE titles that may send; empty for all.
         quiet_seconds: an examination is complete when nothing came for so long.
-        destinations: of the results.
         encryption: TLS for what arrives; None for none.
-        limits: of connections.
-        quota: of the spool.
-        backoff: of what failed.
         retry_failed: try jobs again that have failed for good, once, at the start.
     """
 
@@ -75,25 +64,17 @@ class NodeSettings:
 
 
 def run_node(
-    settings: NodeSettings,
-    work: Work,
-    *,
-    stop: threading.Event,
-    tell: Callable[[str], None],
+    settings: NodeSettings, work: Work, *, stop: threading.Event, report: Callable[[str], None]
 ) -> None:
     """Serve until ``stop`` is set, or until KeyboardInterrupt in the main thread.
 
-    Args:
-        settings: of the node.
-        work: how to segment.
-        stop: ends the node from another thread.
-        tell: gets one line an event, without anything that identifies a patient.
+    ``report`` gets one line per event, without anything that identifies a patient.
 
     Raises:
         DdmsegError: when the spool or the port cannot be used.
         NodeError: when a part of the node has ended before ``stop`` was set.
     """
-    log = Log(tell)
+    log = Log(report)
     try:
         with silent_libraries():
             spool = Spool(settings.spool, settings.quota)
@@ -106,15 +87,11 @@ def run_node(
 
 
 def _serve(
-    spool: Spool,
-    settings: NodeSettings,
-    work: Work,
-    stop: threading.Event,
-    tell: Callable[[str], None],
+    spool: Spool, settings: NodeSettings, work: Work, stop: threading.Event, report: Log
 ) -> None:
-    worker = Worker(spool.queue, work, stop=stop, tell=tell)
+    worker = Worker(spool.queue, work, stop=stop, report=report)
     delivery = Delivery(
-        spool.queue, settings.destinations, work.output, backoff=settings.backoff, tell=tell
+        spool.queue, settings.destinations, work.output, backoff=settings.backoff, report=report
     )
     listener = Listener(
         spool,
@@ -124,17 +101,18 @@ def _serve(
         allowed=settings.allowed,
         limits=settings.limits,
         encryption=settings.encryption,
-        tell=tell,
+        report=report,
     )
-    keeper = _Keeper(spool, listener, settings.quiet_seconds, tell)
+    keeper = _Keeper(spool, listener, settings.quiet_seconds, report)
     steps = {"queue": keeper.step, "segmentation": worker.step, "sending": delivery.step}
-    threads = [_Loop(what, step, settings.backoff, stop, tell) for what, step in steps.items()]
+    threads = [_Loop(what, step, settings.backoff, stop, report) for what, step in steps.items()]
     try:
         for line in spool.trouble:
-            tell(line)
+            report(line)
         if settings.retry_failed:
-            tell(_retried(spool.retry_failed()))
-        tell(_opening(settings, listener.port, spool))
+            names = ", ".join(job.name for job in spool.retry_failed())
+            report(f"failed jobs are tried again: {names or 'none has its images still'}")
+        report(_opening(settings, listener.port, spool))
         for thread in threads:
             thread.start()
         while not stop.wait(WATCH_SECONDS):
@@ -145,7 +123,7 @@ def _serve(
         for thread in threads:
             if thread.is_alive():
                 thread.join(END_SECONDS)
-        tell("ended; what is unfinished is taken up at the next start")
+        report("ended; what is unfinished is taken up at the next start")
 
 
 def _check_running(listener: Listener, threads: Sequence[_Loop]) -> None:
@@ -165,8 +143,7 @@ def _check_running(listener: Listener, threads: Sequence[_Loop]) -> None:
 
 
 def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
-    jobs = spool.queue.all()
-    open_jobs = sum(job.record.state in ("waiting", "segmented") for job in jobs)
+    open_jobs = len(spool.queue.due("waiting")) + len(spool.queue.due("segmented"))
     tls = ", TLS" if settings.encryption else ""
     return (
         f"listening on {settings.address} port {port} as {settings.title}{tls}; "
@@ -174,51 +151,36 @@ def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
     )
 
 
-def _retried(jobs: Sequence[Job]) -> str:
-    names = ", ".join(job.name for job in jobs)
-    return f"failed jobs are tried again: {names or 'none has its images still'}"
-
-
 class _Keeper:
     """Turns complete examinations into jobs, and removes what was kept long enough."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        listener: Listener,
-        quiet_seconds: float,
-        tell: Callable[[str], None],
-    ) -> None:
+    def __init__(self, spool: Spool, listener: Listener, quiet_seconds: float, log: Log) -> None:
         self._spool, self._listener = spool, listener
-        self._quiet_seconds, self._tell = quiet_seconds, tell
+        self._quiet_seconds, self._report = quiet_seconds, log
         self._cleaned = -CLEAN_SECONDS
 
     def step(self) -> bool:
         """Do what is due."""
         still_open = self._listener.open_studies()
         for job in self._spool.close_quiet(self._quiet_seconds, still_open=still_open):
-            self._tell(f"{job.name}: complete, {job.record.instances} images")
+            self._report(f"{job.name}: complete, {job.record.instances} images")
         for held in self._spool.hold_quiet(self._quiet_seconds, still_open=still_open):
-            self._tell(
+            self._report(
                 f"an examination of {held.images} images is held, not segmented: {held.missing} "
                 "more were refused for lack of room; it waits for them at most "
                 f"{self._spool.quota.wait_hours:g} h"
             )
         for job in self._spool.give_up():
-            self._tell(
+            self._report(
                 f"{job.name}: {job.record.instances} images, not segmented: {job.record.reason}"
             )
         if time.monotonic() - self._cleaned >= CLEAN_SECONDS:
             self._cleaned = time.monotonic()
-            self._clean()
+            if evicted := self._listener.count_evicted():
+                self._report(f"{evicted} connections that brought nothing made room for others")
+            if removed := self._spool.remove_old():
+                self._report(f"images of {removed} old jobs removed")
         return False
-
-    def _clean(self) -> None:
-        """Once a minute."""
-        if evicted := self._listener.count_evicted():
-            self._tell(f"{evicted} connections that brought nothing made room for others")
-        if removed := self._spool.remove_old():
-            self._tell(f"images of {removed} old jobs removed")
 
 
 class _Loop(threading.Thread):
@@ -229,20 +191,15 @@ class _Loop(threading.Thread):
     """
 
     def __init__(
-        self,
-        what: str,
-        step: Callable[[], bool],
-        backoff: Backoff,
-        stop: threading.Event,
-        tell: Callable[[str], None],
+        self, what: str, step: Callable[[], bool], backoff: Backoff, stop: threading.Event, log: Log
     ) -> None:
         super().__init__(name=what, daemon=True)
         self._step, self._backoff = step, backoff
-        self._stop_event, self._tell = stop, tell
+        self._stop_event, self._report = stop, log
         self.reason = "no reason"
 
     def run(self) -> None:
-        """Repeat, and say why when even that ends."""
+        """Repeat, and keep the reason when even that ends."""
         try:
             self._repeat()
         except BaseException as error:  # a library that ends the thread
@@ -259,8 +216,8 @@ class _Loop(threading.Thread):
                 return
             except Exception as error:
                 failures += 1
-                wait = self._backoff.seconds(failures, random.random())
-                self._tell(f"{self.name}: {plain_reason(error)}; tried again in {wait:.0f} s")
+                wait = self._backoff.seconds(failures)
+                self._report(f"{self.name}: {plain_reason(error)}; tried again in {wait:.0f} s")
                 self._stop_event.wait(wait)
                 continue
             if not busy:

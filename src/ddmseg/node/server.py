@@ -1,6 +1,6 @@
 """pynetdicom's server with bounds on what a connection may make it hold.
 
-pynetdicom reads a unit of whatever length its header tells, collects messages of any
+pynetdicom reads a unit of whatever length its header gives, collects messages of any
 length in memory, waits for the next byte and never for a whole unit, shakes hands for TLS
 while nobody else can connect, and starts two threads for each connection however many there are.
 
@@ -35,7 +35,6 @@ COMMAND_BYTES = 1 << 16
 """The longest command; those that there are have some 300 bytes."""
 SLOWEST = 16_384
 """Bytes a second that units and messages must bring on average, once their time is up."""
-_HEADER_BYTES = 6
 _CHUNK = 1 << 16
 
 
@@ -76,7 +75,7 @@ def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
         daemon_threads = True
 
         def verify_request(self, request: Any, client_address: Any) -> bool:
-            """Say whether one more connection is taken, association or not."""
+            """Return whether one more connection is taken, association or not."""
             return door.knock(client_address[0])
 
         def get_request(self) -> tuple[socket.socket, Any]:
@@ -103,7 +102,7 @@ def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
             super().shutdown_request(request)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Say nothing: a connection that fails is its peer's affair."""
+            """Log nothing: a connection that fails is its peer's affair."""
 
         def shutdown(self) -> None:
             """Stop taking connections and end those there are."""
@@ -184,8 +183,11 @@ class _Reader:
     def _hold(self, count: int) -> int:
         """Bytes in memory for the message; checks them and what all have together."""
         dimse = self._association.dimse
-        command, content = _sizes(dimse.message)
-        queued = sum(_size(one.DataSet) for _, one in list(dimse.msg_queue.queue) if _has_data(one))
+        message: Any = dimse.message  # the one that is being received
+        command = 0 if message is None else _size(message.encoded_command_set)
+        content = 0 if message is None else _size(message.data_set)
+        waiting = [getattr(one, "DataSet", None) for _, one in list(dimse.msg_queue.queue)]
+        queued = sum(map(_size, waiting))
         most = self._limits.object_megabytes << 20
         if (
             count > self._longest
@@ -221,16 +223,5 @@ class _Reader:
         return received
 
 
-def _sizes(message: Any) -> tuple[int, int]:
-    """Bytes of the command and of the data set of a message that is being received."""
-    if message is None:
-        return 0, 0
-    return _size(message.encoded_command_set), _size(message.data_set)
-
-
 def _size(stream: Any) -> int:
     return 0 if stream is None else int(stream.getbuffer().nbytes)
-
-
-def _has_data(request: Any) -> bool:
-    return getattr(request, "DataSet", None) is not None

@@ -29,7 +29,7 @@ from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsErr
 from ddmseg.imaging.dicom.elements import value
 from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
 from ddmseg.node.jobs import Job, JobQueue
-from ddmseg.node.shortage import Shortage
+from ddmseg.node.missing_images import MissingImages
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -80,12 +80,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Held:
-    """An examination that nobody sends any more and that is not whole.
-
-    Attributes:
-        images: that are here.
-        missing: that were refused for lack of room.
-    """
+    """An examination that nobody sends any more: images here, and refused for lack of room."""
 
     images: int
     missing: int
@@ -103,12 +98,10 @@ def check_uid(uid: str) -> str:
 
 
 class Spool:
-    """The folder that holds all that arrives, and its jobs; one program a folder.
+    """The folder that holds all that arrives, and its jobs; one program per folder.
 
-    Args:
-        folder: made when it is missing.
-        quota: how much it may hold.
-        now: a clock in seconds that only runs forward.
+    Methods that write raise OutputError when the disk does not allow it. ``now`` is a clock in
+    seconds that only runs forward.
 
     Attributes:
         trouble: a line for each thing that was found damaged.
@@ -119,11 +112,7 @@ class Spool:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        quota: Quota | None = None,
-        *,
-        now: Callable[[], float] = time.monotonic,
+        self, folder: Path, quota: Quota | None = None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.quota, self._now = quota or Quota(), now
         self._incoming, self._lock = folder / "incoming", threading.Lock()
@@ -134,9 +123,9 @@ class Spool:
             for partial in self._incoming.rglob(f"{PARTIAL}*"):  # cut off while it was written
                 partial.unlink()
             self.queue = JobQueue(folder / "jobs", now)
-            self._shortage = Shortage(folder / "refused", self.queue.clock)
+            self._missing = MissingImages(folder / "refused", self.queue.clock)
             sync_folder(folder)
-            self._told: dict[str, int] = {}
+            self._reported: dict[str, int] = {}
             self._last: dict[str, float] = {}
             self._bytes, self._objects = _measure(folder)
             self.trouble = [*self.queue.trouble, *self._take_up()]
@@ -144,7 +133,7 @@ class Spool:
             raise OutputError(
                 f"cannot use {folder} as spool: {error.strerror or error}; name another folder"
             ) from error
-        self._shortage.drop(self._is_here)
+        self._missing.drop(self._is_here)
         self._hold_mended()
 
     def _take_up(self) -> list[str]:
@@ -153,14 +142,14 @@ class Spool:
         What is whole and has not got its name may have been acknowledged, so it gets it now.
         """
         unnamed = [path for path in self._incoming.glob("*.dcm") if path.is_file()]
-        told = [line for path in unnamed if (line := self._name_again(path))]
+        odd = [line for path in unnamed if (line := self._name_again(path))]
         for study in self._incoming.iterdir():
             if study.is_dir():
                 self._last[study.name] = self._now()
                 for folder in (*(path for path in study.iterdir() if path.is_dir()), study):
                     sync_folder(folder)
         sync_folder(self._incoming)
-        return told
+        return odd
 
     def _name_again(self, path: Path) -> str:
         """Move a whole file to where its UIDs say, and remove another; return a line if neither."""
@@ -171,22 +160,20 @@ class Spool:
             whole = pixels.ended
         except ScanError:
             whole = False
-        if not whole:  # it was never acknowledged: that takes its name
-            path.unlink()
-            self._release(size, 1)
-            return ""
         try:
-            if not self._move_in(path, study, Path(study, series, f"{image}.dcm")):
-                path.unlink()
-                self._release(size, 1)
+            # what is not whole was never acknowledged: that takes its name
+            kept = whole and self._move_in(path, study, Path(study, series, f"{image}.dcm"))
         except OutputError as error:
             return f"an image that came before stays without its name: {error}"
+        if not kept:
+            path.unlink()
+            self._release(size, 1)
         return ""
 
     def _hold_mended(self) -> None:
         """Have no job segmented whose state is lost and of which images are missing."""
         for job in self.queue.due("waiting"):
-            missing = sum(map(self._shortage.missing, job.studies()))
+            missing = sum(map(self._missing.missing, job.studies()))
             if job.number in self.queue.mended and missing:
                 reason = f"{missing} images were refused for lack of room; send the study again"
                 with contextlib.suppress(OutputError):
@@ -205,15 +192,12 @@ class Spool:
             return len(self._last)
 
     def store(self, parts: Sequence[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
-        """Keep one DICOM file.
+        """Keep one DICOM file of ``size`` bytes; one that is here already is left as it is.
 
         Args:
             parts: of its content.
             size: of all of them, in bytes.
             image_uid: SOP Instance UID that the sender gave.
-
-        Returns:
-            Its study, and whether it was new; one that is here already is left as it is.
 
         Raises:
             OutputError: when the quota is used up or the disk is full; until the image comes
@@ -259,7 +243,7 @@ class Spool:
             ):
                 return study
             if image == image_uid:
-                self._shortage.note(study, place)
+                self._missing.note(study, place)
                 if study in self._last:
                     self._last[study] = self._now()
         return None
@@ -286,7 +270,7 @@ class Spool:
                 with contextlib.suppress(OSError):
                     target.replace(arrived)  # else it would be taken for kept when it comes again
                 raise OutputError(f"cannot keep it: {error.strerror or error}") from error
-            self._shortage.came(study, place.relative_to(study))
+            self._missing.came(study, place.relative_to(study))
             return True
 
     def _done_before(self, study: str, place: Path) -> bool:
@@ -300,14 +284,8 @@ class Spool:
     def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
         """Make jobs of the examinations of which nothing came for so long; return them.
 
-        Not of those that are held, because images of them were refused for lack of room.
-
-        Args:
-            quiet_seconds: without an image.
-            still_open: studies that somebody is sending, however slowly.
-
-        Raises:
-            OutputError: when the disk does not allow it; try again later.
+        Not of those that are held, because images of them were refused for lack of room, nor of
+        those ``still_open``: somebody is sending them, however slowly.
         """
         with self._lock:
             jobs: list[Job] = []
@@ -315,7 +293,7 @@ class Spool:
             for uid in self._quiet(quiet_seconds, still_open):
                 study = self._incoming / uid
                 count = _count(study)
-                if count and self._shortage.missing(uid):
+                if count and self._missing.missing(uid):
                     continue
                 try:
                     if count:
@@ -330,11 +308,10 @@ class Spool:
     def hold_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Held]:
         """Return the examinations that would be complete and are held; each once as it stands."""
         with self._lock:
-            held = {
-                uid: self._shortage.missing(uid) for uid in self._quiet(quiet_seconds, still_open)
-            }
-            new = {uid: n for uid, n in held.items() if n and self._told.get(uid) != n}
-            self._told |= new
+            quiet = self._quiet(quiet_seconds, still_open)
+            held = {uid: self._missing.missing(uid) for uid in quiet}
+            new = {uid: n for uid, n in held.items() if n and self._reported.get(uid) != n}
+            self._reported |= new
             return [Held(_count(self._incoming / uid), n) for uid, n in new.items()]
 
     def give_up(self) -> list[Job]:
@@ -342,16 +319,13 @@ class Spool:
 
         Their images stay for as long as those of other failed jobs, so that the missing ones
         alone can still make them whole.
-
-        Raises:
-            OutputError: when the disk does not allow it; try again later.
         """
         with self._lock:
             jobs, now = [], self.queue.clock()
-            for uid in self._shortage.over(now - self.quota.wait_hours * 3600):
-                study, missing = self._incoming / uid, self._shortage.missing(uid)
+            for uid in self._missing.over(now - self.quota.wait_hours * 3600):
+                study, missing = self._incoming / uid, self._missing.missing(uid)
                 count = _count(study)
-                if uid not in self._told or uid not in self._last or not count:
+                if uid not in self._reported or uid not in self._last or not count:
                     continue
                 reason = (
                     f"{missing} more were refused for lack of room and did not come within "
@@ -360,7 +334,7 @@ class Spool:
                 fields = {"state": "failed", "ended": now, "reason": reason, "missing": missing}
                 jobs.append(self.queue.add(study, count, **fields))
                 del self._last[uid]
-                self._told.pop(uid, None)
+                self._reported.pop(uid, None)
             return jobs
 
     def _quiet(self, quiet_seconds: float, still_open: Collection[str]) -> list[str]:
@@ -394,9 +368,6 @@ class Spool:
 
         Not those whose images are gone, and not those whose study has come again since:
         that is a job of its own.
-
-        Raises:
-            OutputError: when the state of a job cannot be written.
         """
         kept = self.queue.kept()
         last = {study: job.number for job in kept for study in job.studies()}
@@ -424,7 +395,7 @@ class Spool:
                 self._release(*gone)
                 removed += 1
         with self._lock:
-            self._shortage.forget_all(limit, but={*self._last, *self.queue.studies()})
+            self._missing.forget_all(limit, but={*self._last, *self.queue.studies()})
         with contextlib.suppress(OutputError):  # a minute is lost when the node is killed then
             self.queue.clock.save()
         return removed

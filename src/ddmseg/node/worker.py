@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, QualityError, ScanError
-from ddmseg.imaging.dicom.choice import ANY_MODEL, Trained, choose_series
 from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
+from ddmseg.imaging.dicom.series_selection import ANY_MODEL, Trained, choose_series
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.models.json_reader import read_json
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node.jobs import Job, JobQueue
-from ddmseg.node.privacy import plain_reason
+from ddmseg.node.log import plain_reason
 from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget
 from ddmseg.outputs.write import RECEIPT, write_outputs
 
@@ -37,12 +37,9 @@ class StopError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """How examinations are segmented.
+    """How examinations are segmented; each job has its own folder in ``output``.
 
     Attributes:
-        segmenter: loaded once.
-        output: folder for the results; each job has its own in it.
-        options: of the segmentation.
         form: of the DICOM SEG.
         hold_failed: do not send what fails the quality check.
         trained: what the model was trained on; the series is chosen by it.
@@ -59,21 +56,17 @@ class Work:
 
 
 class Worker:
-    """Takes waiting jobs to ``segmented`` or ``failed``.
+    """Takes waiting jobs to ``segmented`` or ``failed``; ``report`` gets one line per job.
 
-    Args:
-        queue: of jobs.
-        work: how.
-        stop: once set, a segmentation is given up at its next step.
-        tell: gets a line a job.
+    Once ``stop`` is set, a segmentation is given up at its next step.
     """
 
     def __init__(
-        self, queue: JobQueue, work: Work, *, stop: threading.Event, tell: Callable[[str], None]
+        self, queue: JobQueue, work: Work, *, stop: threading.Event, report: Callable[[str], None]
     ) -> None:
-        self._queue, self._work, self._stop, self._tell = queue, work, stop, tell
+        self._queue, self._work, self._stop, self._report = queue, work, stop, report
         self._excused: Counter[int] = Counter()
-        self._recorder = Recorder(work.monitor, self._tell_of_monitor)
+        self._recorder = Recorder(work.monitor, self._report_monitor)
 
     def step(self) -> bool:
         """Do the oldest job that waits; return whether there was one.
@@ -115,14 +108,15 @@ class Worker:
                 return
             raise
         seconds = time.perf_counter() - start
-        self._tell(
-            f"{job.name}: series {_shown(job.record.series)}, {job.record.instances} images, "
+        series = "without number" if job.record.series is None else job.record.series
+        self._report(
+            f"{job.name}: series {series}, {job.record.instances} images, "
             f"{job.record.verdict}, {len(job.record.files)} files to send, {seconds:.1f} s"
         )
 
     def _fail(self, job: Job, reason: str) -> None:
         self._queue.end(job, "failed", reason=reason)
-        self._tell(f"{job.name}: {job.record.instances} images, not segmented: {reason}")
+        self._report(f"{job.name}: {job.record.instances} images, not segmented: {reason}")
 
     def _segment(self, job: Job) -> Job:
         """Segment, write the results and note that it was done."""
@@ -148,7 +142,9 @@ class Worker:
     def _write(self, series: Series, folder: Path) -> None:
         target = DicomTarget(series, self._work.form)
         target.check()
-        _sweep(folder)
+        for leftover in folder.glob(".*"):  # a hidden folder that a write cut short has left
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
         volume = read_series(series)
         segmentation = self._work.segmenter(volume, self._work.options, progress=self._go_on)
         _make_private(folder)
@@ -162,13 +158,13 @@ class Worker:
         )
         self._recorder.record(segmentation, series=series, written=written)
 
-    def _tell_of_monitor(self, line: str) -> None:
-        """Pass on what the monitor could not do; the text of an unexpected error may quote
-        anything, so only its kind is told.
+    def _report_monitor(self, line: str) -> None:
+        """Pass on what the monitor could not do, and of an unexpected error only the kind: its
+        text may quote anything.
         """
         head, unexpected, rest = line.partition(": unexpected ")
-        told = f"{head}{unexpected}{rest.partition(':')[0]}"
-        self._tell(plain_reason(OutputError(told)))
+        kind = rest.partition(":")[0]
+        self._report(plain_reason(OutputError(f"{head}{unexpected}{kind}")))
 
     def _go_on(self, stage: str, fraction: float) -> None:
         """Between two steps of a segmentation: go on, unless the node ends."""
@@ -195,11 +191,7 @@ def _choose(images: Path, model: Trained) -> Series:
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder for results that others cannot look into.
-
-    Raises:
-        OutputError: when the disk does not allow it.
-    """
+    """Make a folder for results that others cannot look into."""
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -209,24 +201,8 @@ def _make_private(folder: Path) -> None:
         ) from error
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the hidden folders that a write cut short has left."""
-    for leftover in folder.glob(".*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _verdict(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["verdict"])
+        return str(read_json(path)["verdict"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScanError(f"{path.name}: cannot be read; the results were changed") from error
-
-
-def _shown(number: int | None) -> str:
-    return "without number" if number is None else str(number)
-
-
-def result_files(job: Job, output: Path) -> Sequence[Path]:
-    """Return the files of a job that are to be sent."""
-    return [output / job.name / name for name in job.record.files]

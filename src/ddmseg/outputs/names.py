@@ -16,17 +16,21 @@ RECEIPT = "_receipt.json"
 PROBABILITIES = "_probseg.nii.gz"
 SAMPLES = "_desc-samples_dseg.nii.gz"
 STEPS = "_desc-steps_dseg.nii.gz"
+BRAIN_MASK = "_desc-brain_mask.nii.gz"
+ASEG_STATS = "_aseg.stats"
 DICOM_SEG = "_dseg.dcm"
 DICOM_REPORT = "_report.dcm"
 
-SUFFIXES = (
+_FILES = (
     "_dseg.nii.gz",
     "_dseg.tsv",
     "_dseg.json",
+    BRAIN_MASK,
     "_desc-uncertainty_map.nii.gz",
     "_desc-discrepancy_map.nii.gz",
     "_volumes.tsv",
     "_volumes.json",
+    ASEG_STATS,
     "_qc.json",
     "_report.html",
     DICOM_SEG,
@@ -34,8 +38,12 @@ SUFFIXES = (
     SAMPLES,
     STEPS,
     PROBABILITIES,
-    RECEIPT,
 )
+SIDECARS = {
+    suffix: suffix.removesuffix(VOLUME) + ".json" for suffix in _FILES if suffix.endswith(VOLUME)
+}
+"""What stands beside each volume of a BIDS derivative, by the volume."""
+SUFFIXES = (*dict.fromkeys((*_FILES, *SIDECARS.values())), RECEIPT)
 """What follows the stem, in the order of writing; the receipt is last."""
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, UsageError
@@ -16,14 +19,24 @@ from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
+from ddmseg.outputs.aseg_stats import write_aseg_stats
 from ddmseg.outputs.dicom import DicomTarget, dicom_writers
+from ddmseg.outputs.names import (
+    ASEG_STATS,
+    BRAIN_MASK,
+    SIDECARS,
+    SUFFIXES,
+    VOLUME,
+    check_place,
+    result_paths,
+)
 from ddmseg.outputs.names import PROBABILITIES as PROBABILITIES
 from ddmseg.outputs.names import RECEIPT as RECEIPT
 from ddmseg.outputs.names import SAMPLES as SAMPLES
 from ddmseg.outputs.names import STEPS as STEPS
-from ddmseg.outputs.names import SUFFIXES, VOLUME, check_place, result_paths
 from ddmseg.outputs.names import existing_outputs as existing_outputs
 from ddmseg.outputs.report.page import render_report
+from ddmseg.outputs.sidecars import sidecar_writers
 from ddmseg.outputs.staging import Claim, claimed, move_in, settle, staging
 from ddmseg.outputs.standing import check_free
 from ddmseg.outputs.tables import (
@@ -36,6 +49,8 @@ from ddmseg.outputs.text import write_json, write_text
 from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
 
+CSF = 24
+"""FreeSurfer id of the fluid around the brain, which is no part of its mask."""
 Writer = Callable[[Segmentation, Path], None]
 
 
@@ -48,6 +63,7 @@ def write_outputs(
     probabilities: bool = False,
     dicom: DicomTarget | None = None,
     claim: Claim | None = None,
+    source: str = "",
 ) -> list[Path]:
     """Write the files of one scan and return their paths, the receipt last.
 
@@ -65,6 +81,7 @@ def write_outputs(
         probabilities: also write ``_probseg.nii.gz``.
         dicom: what the DICOM files refer to; None writes none.
         claim: on this place, when the caller holds it already.
+        source: BIDS URI of the scan; with it each volume gets its sidecar.
 
     Raises:
         ScanError: when the source of the DICOM files cannot be read any more.
@@ -75,6 +92,8 @@ def write_outputs(
     if probabilities and segmentation.probabilities is None:
         raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
     writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
+    if source:
+        writers |= sidecar_writers(source)
     wanted = [
         suffix
         for suffix in _wanted(segmentation, probabilities=probabilities)
@@ -128,9 +147,13 @@ def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
     """Return the suffixes of what there is to write: a trace where one was kept."""
     there = {
         PROBABILITIES: probabilities,
+        BRAIN_MASK: segmentation.of_whole_brain,
+        ASEG_STATS: segmentation.of_whole_brain,
         SAMPLES: segmentation.sample_labels is not None,
         STEPS: segmentation.step_labels is not None,
     }
+    # a sidecar goes where its volume goes
+    there |= {SIDECARS[file]: stands for file, stands in there.items() if file in SIDECARS}
     return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
 
 
@@ -147,6 +170,12 @@ def _errors_named(folder: Path) -> Iterator[None]:
 
 def _write_labels(segmentation: Segmentation, path: Path) -> None:
     write_label_map(path, segmentation.labels, segmentation.scan)
+
+
+def _write_brain_mask(segmentation: Segmentation, path: Path) -> None:
+    labels = segmentation.labels
+    mask = ((labels.data > 0) & (labels.data != CSF)).astype(np.int32)
+    write_label_map(path, replace(labels, data=mask), segmentation.scan)
 
 
 def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
@@ -221,10 +250,12 @@ _WRITERS: dict[str, Writer] = {
     "_dseg.nii.gz": _write_labels,
     "_dseg.tsv": write_label_table,
     "_dseg.json": write_label_table_dictionary,
+    BRAIN_MASK: _write_brain_mask,
     "_desc-uncertainty_map.nii.gz": _write_uncertainty,
     "_desc-discrepancy_map.nii.gz": _write_discrepancy,
     "_volumes.tsv": write_volume_table,
     "_volumes.json": write_volume_table_dictionary,
+    ASEG_STATS: write_aseg_stats,
     "_qc.json": _write_quality,
     "_report.html": _write_report,
     PROBABILITIES: _write_probabilities,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.labels import count_voxels, mirror_index, protocol_rows, structure
 from ddmseg.imaging.postprocess import Cleaning
-from ddmseg.imaging.steps import FillSlices, Step, Turn
-from ddmseg.imaging.upright import OBLIQUE_DEGREES, SHEAR_DEGREES
+from ddmseg.imaging.repairs import OBLIQUE_DEGREES, SHEAR_DEGREES
+from ddmseg.imaging.transforms import FillSlices, Step, Turn
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.card import thickest_mm
 from ddmseg.models.checkpoint import Card
@@ -133,7 +133,7 @@ def plausible_volumes() -> dict[int, PlausibleVolume]:
 
     Source: exp(mean +- 4 standard deviations) of the log volumes of the 20 training label
     maps (sides together), and 4 standard deviations of the log of left over right, at least
-    0.15; ``ddmseg_lab.accuracy.plausible_volumes`` writes the table.
+    0.15; ``ddmseg_lab.limits.plausible_volumes`` writes the table.
     """
     return {
         int(row["index"]): PlausibleVolume(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.volume import LabelMap, Volume
 
+WHOLE_BRAIN = 20
+"""Structures that a model of the whole brain knows at least."""
 INTRACRANIAL = "Intracranial-Volume"
 """Name of the total of all that lies within the skull."""
 
@@ -102,6 +104,11 @@ class Segmentation:
     sample_labels: NDArray[np.int32] | None = None
     step_labels: NDArray[np.int32] | None = None
     features: NDArray[np.float32] | None = None
+
+    @property
+    def of_whole_brain(self) -> bool:
+        """Whether the model knows the structures of a whole brain."""
+        return len(self.volumes) >= WHOLE_BRAIN
 
     def total(self, name: str) -> StructureVolume | None:
         """Return one of the totals; None where the scan or the model does not have it."""

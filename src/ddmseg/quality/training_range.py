@@ -3,7 +3,7 @@
 A card says so under ``training_range``: the thickest slices accepted, the range of a few
 statistics of the normalised image inside the foreground, and mean and standard deviation of
 the mean features z_I, each over intact examples. They are few, so that a scan is called out
-only where it lies clearly beyond all of them. ``ddmseg_lab.accuracy.training_range`` writes
+only where it lies clearly beyond all of them. ``ddmseg_lab.limits.training_range`` writes
 it.
 """
 

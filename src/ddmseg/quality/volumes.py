@@ -19,7 +19,12 @@ from ddmseg.imaging.labels import mirror_index, structure
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
-from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, StructureVolume
+from ddmseg.quality.segmentation import (
+    INTRACRANIAL,
+    WHOLE_BRAIN,
+    Asymmetry,
+    StructureVolume,
+)
 
 _VENTRICLES = (4, 5, 14, 15, 43, 44)
 _FLUID = (*_VENTRICLES, 24)
@@ -34,8 +39,6 @@ HEAD_SHARE = 0.2
 """Of bright voxels in the shell, from which a scan shows a head: a stripped one has hardly any."""
 LEAST_DOUBT = 0.01
 """Below this no interval gets narrower."""
-FEWEST_PLACES = 20
-"""Structures that a model of the whole brain knows at least."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def totals(labels: Sequence[int]) -> list[Quantity]:
     hippocampus and amygdala of cerebrum and cerebellum; the brain stem counts as neither.
     """
     known = [index for index in labels if index]
-    if len(known) < FEWEST_PLACES:
+    if len(known) < WHOLE_BRAIN:
         return []
     brain = [index for index in known if index not in _FLUID]
     rows = {

@@ -1,24 +1,25 @@
-"""A mask corrected by hand: checked, then saved beside the original, never over it."""
+"""A mask corrected by hand: checked, measured, then saved beside the original, never over it."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.atomic import atomic_write
-from ddmseg.errors import OutputError, ScanError
+from ddmseg.atomic import write_bytes
+from ddmseg.errors import OutputError, Reason, ScanError, reason_code
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import RawNifti, read_raw
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.quality.reasons import Reason, reason_code
+from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.review.files import STAGED, staging_place, sweep
 from ddmseg.review.results import CORRECTED, LABELS, ScanResult
 
@@ -43,20 +44,17 @@ def read_correction(
 ) -> NDArray[np.integer]:
     """Return the ids of a correction.
 
-    Args:
-        upload: a NIfTI file from outside; nothing parses it before the guard has.
-        original: what it corrects.
-        allowed: ids that it may hold besides 0.
+    Nothing parses the file from outside before the guard has.
 
     Raises:
-        ScanError: when it is damaged, on another grid, or holds another id.
+        ScanError: when it is damaged, on another grid, or holds an id but 0 and those allowed.
     """
     try:
         labels = read_label_map(upload, max_voxels=math.prod(original.shape))
     except ScanError as error:
         raise ScanError(_of_the_correction(error, upload)) from error
     if labels.shape != original.shape:
-        given, wanted = _times(labels.shape), _times(original.shape)
+        given, wanted = (" x ".join(map(str, one.shape)) for one in (labels, original))
         said = (
             f"the correction has {given} voxels; the labels have {wanted}; "
             "draw on the labels of this scan"
@@ -80,14 +78,10 @@ def read_correction(
 
 def _of_the_correction(error: ScanError, upload: Path) -> str:
     """Return what is wrong with an upload, without the place where it lay for a moment."""
-    said, told = str(error).replace(str(upload), UPLOADED), reason_code(error.args[0])
-    return (
-        said if told is None else Reason(said, told["code"], {**told["values"], "file": UPLOADED})
-    )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    said, coded = str(error).replace(str(upload), UPLOADED), reason_code(error.args[0])
+    if coded is None:
+        return said
+    return Reason(said, coded["code"], {**coded["values"], "file": UPLOADED})
 
 
 def corrected_bytes(result: ScanResult, labels: NDArray[np.integer]) -> bytes:
@@ -129,8 +123,7 @@ def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
     place = staging_place(target)
     sweep(place.parent, STAGED)
     try:
-        with atomic_write(place) as partial:
-            partial.write_bytes(data)
+        write_bytes(place, data)
     except OutputError as error:
         # its advice, another folder, is none for a correction
         why = str(error).removeprefix(f"cannot write {place}: ").partition(";")[0]
@@ -148,18 +141,78 @@ def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
             place.unlink()
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file, "" where there is none.
+@dataclass(frozen=True)
+class StructureEdit:
+    """One changed structure: the corrected mask against the original one.
 
-    Raises:
-        ScanError: when it cannot be read.
+    ``dice`` is in [0, 1]; the two distances in mm are None where one of the masks is
+    empty, for then there is no surface to measure to.
     """
+
+    index: int
+    name: str
+    added_voxels: int
+    removed_voxels: int
+    before_ml: float
+    after_ml: float
+    dice: float
+    mean_surface_distance_mm: float | None
+    hd95_mm: float | None
+
+
+@dataclass(frozen=True)
+class EditMetrics:
+    """All that a correction changed; ``structures`` has the largest change first."""
+
+    voxels_changed: int
+    ml_changed: float
+    structures: list[StructureEdit]
+
+
+def edit_metrics(
+    original: LabelMap, corrected: NDArray[np.integer], *, name_of: Callable[[int], str]
+) -> EditMetrics:
+    """Measure a correction: ids after it, on the same grid as the labels before it."""
+    changed = original.data != corrected
+    before, after = original.data[changed], corrected[changed]
+    ids = sorted({*np.unique(before).tolist(), *np.unique(after).tolist()} - {0})
+    scores = evaluate_labels(corrected, original.data, ids, spacing_mm=original.spacing_mm)
+    structures = [
+        StructureEdit(
+            index=score.label,
+            name=name_of(score.label),
+            added_voxels=int(np.count_nonzero(after == score.label)),
+            removed_voxels=int(np.count_nonzero(before == score.label)),
+            before_ml=round(score.truth_ml, 4),
+            after_ml=round(score.prediction_ml, 4),
+            dice=round(score.dice, 6),
+            mean_surface_distance_mm=_finite(score.mean_surface_distance_mm),
+            hd95_mm=_finite(score.hd95_mm),
+        )
+        for score in scores
+    ]
+    structures.sort(key=lambda one: (-(one.added_voxels + one.removed_voxels), one.index))
+    voxels = int(np.count_nonzero(changed))
+    return EditMetrics(voxels, round(voxels * original.voxel_ml, 4), structures)
+
+
+def shown_edit(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the metrics that an entry of the log holds, None where they are not whole."""
+    kept: Any = entry.get("edit")
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        why = error.strerror or str(error)
-        said = f"{path}: cannot be read ({why}); check its permissions"
-        raise ScanError(Reason(said, "file_locked", {"file": str(path), "why": why})) from error
+        structures = [StructureEdit(**one) for one in kept["structures"]]
+        found = EditMetrics(int(kept["voxels_changed"]), float(kept["ml_changed"]), structures)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    number = (int, float)
+    kinds = {"int": (int,), "float": number, "str": (str,), "float | None": (*number, type(None))}
+    whole = all(
+        type(getattr(one, field.name)) in kinds[str(field.type)]
+        for one in structures
+        for field in fields(StructureEdit)
+    )
+    return asdict(found) if whole else None
+
+
+def _finite(value_mm: float) -> float | None:
+    return round(value_mm, 3) if math.isfinite(value_mm) else None

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import Reason, ScanError, about_file
 from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.nifti_guard import MAX_VOXELS, Layout, parse_layout, read_raw
 from ddmseg.imaging.nifti_write import INTENT_LABEL
 from ddmseg.imaging.volume import Volume
-from ddmseg.quality.reasons import Reason
 
 SCANNER = 1
 """NIfTI transform code NIFTI_XFORM_SCANNER_ANAT."""
@@ -108,10 +107,7 @@ def _nifti(
 class Frames:
     """The frames of a 4-D label map, kept small in memory so that stepping is quick.
 
-    Args:
-        path: of the file.
-        shape: that each frame must have.
-        affine: of the labels they belong to.
+    Each must have the given shape; they take the affine of the labels they belong to.
 
     Raises:
         ScanError: when the file is damaged, of another shape, or holds too many frames.
@@ -124,12 +120,12 @@ class Frames:
         most = max(math.prod(shape), SMALL_VOXELS)
         layout = read_raw(path, volume=0, max_voxels=most).layout
         if layout.volumes > MAX_FRAMES:
-            said = f"{path}: {layout.volumes} frames; at most {MAX_FRAMES} can be shown"
-            values = {"file": str(path), "frames": layout.volumes, "most": MAX_FRAMES}
-            raise ScanError(Reason(said, "frames_many", values))
+            why, most = f"{layout.volumes} frames; at most {MAX_FRAMES} can be shown", MAX_FRAMES
+            known = {"frames": layout.volumes, "most": most}
+            raise ScanError(about_file(path, why, "frames_many", **known))
         if layout.shape != shape or not np.issubdtype(layout.dtype, np.integer):
-            said = f"{path}: not label maps on the grid of the result"
-            raise ScanError(Reason(said, "frames_other", {"file": str(path)}))
+            why = "not label maps on the grid of the result"
+            raise ScanError(about_file(path, why, "frames_other"))
         self._kept: list[bytes] = []
         with gzip.open(path, "rb") as stream:
             stream.read(layout.offset)
@@ -142,11 +138,7 @@ class Frames:
         return len(self._kept)
 
     def frame(self, place: int) -> bytes:
-        """Return one frame as NIfTI bytes.
-
-        Raises:
-            ScanError: when there is none such.
-        """
+        """Return one frame as NIfTI bytes; ScanError when there is none such."""
         if not 0 <= place < len(self._kept):
             last = len(self._kept) - 1
             said = f"frame: got {place}; it must be from 0 to {last}"
@@ -163,9 +155,8 @@ def frame_count(path: Path) -> int:
     try:
         return _layout(path).volumes
     except (OSError, EOFError, zlib.error) as error:
-        said = f"{path}: damaged gzip file ({error}); segment the scan again"
-        values = {"file": str(path), "why": str(error)}
-        raise ScanError(Reason(said, "frames_damaged", values)) from error
+        why = f"damaged gzip file ({error}); segment the scan again"
+        raise ScanError(about_file(path, why, "frames_damaged", why=str(error))) from error
 
 
 def _layout(path: Path) -> Layout:
@@ -176,11 +167,8 @@ def _layout(path: Path) -> Layout:
 def check_label_size(path: Path, shape: Any) -> None:
     """Refuse labels that would take far more memory than those of the scan, by the header alone.
 
-    A header that cannot be read is left to whoever reads the file.
-
-    Args:
-        path: of the labels.
-        shape: of the scan, as the receipt tells it; anything else counts as unknown.
+    A header that cannot be read is left to whoever reads the file. The shape is that of the scan
+    in the receipt; anything but a list of lengths counts as unknown.
 
     Raises:
         ScanError: when they are too large.
@@ -195,5 +183,5 @@ def check_label_size(path: Path, shape: Any) -> None:
     # ids take four bytes at most; small ones may be as wide as they like
     most = max(8 * SMALL_VOXELS, 4 * math.prod(shape) if known else 0)
     if layout.volume_bytes > most and math.prod(layout.shape) <= MAX_VOXELS:
-        said = f"{path}: far larger than the scan; segment the scan again"
-        raise ScanError(Reason(said, "labels_large", {"file": str(path)}))
+        why = "far larger than the scan; segment the scan again"
+        raise ScanError(about_file(path, why, "labels_large"))

@@ -8,8 +8,9 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from ddmseg.errors import ScanError
-from ddmseg.quality.reasons import Reason
+from ddmseg.atomic import PARTIAL
+from ddmseg.errors import Reason, ScanError, about_file
+from ddmseg.imaging.source_file import file_sha256
 
 STAGED = ".staged"
 _PLAIN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -17,20 +18,18 @@ _PLAIN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def staging_place(target: Path) -> Path:
-    """Return where a file waits until the line that tells of it is in the log."""
+    """Return where a file waits until the line about it is in the log."""
     # short, for the name of a scan may be as long as the disk allows
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     return target.with_name(f".{name}{STAGED}")
 
 
 def sweep(folder: Path, ending: str) -> None:
-    """Remove drafts that a writer who was killed left behind; hold the lock of the log.
+    """Remove drafts of that ending that a writer who was killed left behind.
 
-    Args:
-        folder: that holds them.
-        ending: of their names; only who holds the lock writes such files.
+    Hold the lock of the log: only who holds it writes such files.
     """
-    for path in folder.glob(f".partial-*{ending}"):
+    for path in folder.glob(f"{PARTIAL}*{ending}"):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -66,8 +65,29 @@ def plain_file(path: Path, flags: int) -> int:
 
 def linked(path: Path) -> Reason:
     """Return why a file is not taken."""
-    said = (
-        f"{path}: a link or no plain file; decisions are kept in the folder itself: put the file "
+    why = (
+        "a link or no plain file; decisions are kept in the folder itself: put the file "
         "in its place, or remove it to begin a new log"
     )
-    return Reason(said, "log_link", {"file": str(path)})
+    return about_file(path, why, "log_link")
+
+
+def found_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, "" where there is none.
+
+    Raises:
+        ScanError: when it cannot be read.
+    """
+    try:
+        return file_sha256(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ScanError(unreadable(path, error)) from error
+
+
+def unreadable(path: Path, error: OSError) -> Reason:
+    """Return why a file cannot be read."""
+    why = error.strerror or str(error)
+    advice = f"cannot be read ({why}); check its permissions"
+    return about_file(path, advice, "file_locked", why=why)

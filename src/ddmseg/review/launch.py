@@ -19,11 +19,7 @@ ADDRESS = "127.0.0.1"
 
 
 def check_packages() -> None:
-    """Find out whether the packages of the page are installed.
-
-    Raises:
-        MissingExtraError: when one is not.
-    """
+    """Raise MissingExtraError when a package of the page is not installed."""
     for package in ("fastapi", "uvicorn", "filelock"):
         try:
             __import__(package)
@@ -32,26 +28,18 @@ def check_packages() -> None:
 
 
 def serve(
-    review: Review,
-    *,
-    port: int = 0,
-    tell: Callable[[str], None] = print,
-    browser: bool = False,
+    review: Review, *, port: int = 0, report: Callable[[str], None] = print, browser: bool = False
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C; ``report`` gets the launch link, and the browser if asked for.
 
-    Args:
-        review: what is shown.
-        port: to listen on; 0 takes a free one.
-        tell: gets the launch link.
-        browser: open the link in the browser.
+    Port 0 takes a free one.
 
     Raises:
         UsageError: when the port is taken or not allowed.
     """
     import uvicorn
 
-    from ddmseg.review.connections import BACKLOG, protocol
+    from ddmseg.review.security import BACKLOG, protocol
     from ddmseg.review.server import create_app
 
     with _listening(port) as listener:
@@ -70,7 +58,7 @@ def serve(
             lifespan="off",
         )
         link = f"http://{ADDRESS}:{chosen}/?token={token}"
-        tell(link)
+        report(link)
         with opening_page(link) if browser else contextlib.nullcontext() as page:
             if page is not None:
                 webbrowser.open(page.as_uri())

@@ -1,11 +1,11 @@
 """The log of decisions: lines that are only ever added, each with the hash of the one before.
 
-A line is one JSON object in one form (:mod:`ddmseg.review.chain`), sealed with the key of
-the account that decided (:mod:`ddmseg.review.seal`). Beside the log lies its head: how
-many lines there are, the hash of the last, and, while a decision is written, the line to come. So
-a program that is killed in between leaves nothing undecided: who holds the log next finishes what
-reached the log and takes back what did not. The first line also says what the results may be used
-for; logs that were begun without it, or without seals, are as good.
+A line is one JSON object in one form, sealed with the key of the account that decided
+(:mod:`ddmseg.review.seal`). Beside the log lies its head: how many lines there are, the hash of
+the last, and, while a decision is written, the line to come. So a program that is killed in
+between leaves nothing undecided: who holds the log next finishes what reached the log and takes
+back what did not. The first line also states what the results may be used for; logs that were
+begun without it, or without seals, are as good.
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ddmseg.atomic import atomic_write
-from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.atomic import write_bytes
+from ddmseg.errors import MissingExtraError, OutputError, Reason, ScanError, about_file
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
-from ddmseg.quality.reasons import Reason
-from ddmseg.review.chain import FIRST, entry_of, line_of, line_sha256, wrong_place
-from ddmseg.review.files import STAGED, inside, linked, plain_file, staging_place, sweep
-from ddmseg.review.seal import Account, Head, head_of
+from ddmseg.review.files import STAGED, inside, linked, plain_file, staging_place, sweep, unreadable
+from ddmseg.review.seal import (
+    FIRST,
+    Account,
+    Head,
+    entry_of,
+    head_of,
+    line_of,
+    line_sha256,
+    wrong_place,
+)
 
 LOG = "review_log.jsonl"
 HEAD = "review_log_head.json"
@@ -44,7 +51,7 @@ class Verification:
         entries: lines that are as they were written, from the first on.
         last_sha256: hash of the last of them.
         problem: what is wrong first, with its line, or "" when nothing is.
-        doubt: what cannot be told without the key, or "".
+        doubt: what cannot be known without the key, or "".
     """
 
     entries: int
@@ -54,12 +61,7 @@ class Verification:
 
 
 class ReviewLog:
-    """The log of one output folder.
-
-    Args:
-        folder: that holds it.
-        clock: tells the time; tests give their own.
-    """
+    """The log of one output folder, with the time of a ``clock``: that of the machine if None."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], datetime] | None = None) -> None:
         self.folder = folder
@@ -88,8 +90,8 @@ class ReviewLog:
         try:
             lock.acquire()
         except Timeout as error:
-            said = f"{self.path}: another program holds the log; end it and try again"
-            raise OutputError(Reason(said, "log_held", {"file": str(self.path)})) from error
+            why = "another program holds the log; end it and try again"
+            raise OutputError(about_file(self.path, why, "log_held")) from error
         except OSError as error:
             raise self._failed(error) from error
         try:
@@ -110,14 +112,9 @@ class ReviewLog:
     ) -> dict[str, Any]:
         """Add one line, on the disk when this returns; hold :meth:`locked` around it.
 
-        Args:
-            entry: what was decided; number, time, seal and the hash of the line before are added,
-                to the first line the notice too.
-            staged: a file that is written already and the name that it gets with the line, as
-                :func:`staging_place` has it.
-
-        Returns:
-            The whole entry.
+        Number, time, seal and the hash of the line before are added to what was decided, to the
+        first line the notice too; the whole entry is returned. ``staged`` is a file that is
+        written already (:func:`staging_place`) and the name that it gets with the line.
 
         Raises:
             OutputError: when the line cannot be written, or the log is not as it was left; all is
@@ -215,10 +212,7 @@ class ReviewLog:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            why = error.strerror or str(error)
-            said = f"{self.path}: cannot be read ({why}); check its permissions"
-            values = {"file": str(self.path), "why": why}
-            raise ScanError(Reason(said, "file_locked", values)) from error
+            raise ScanError(unreadable(self.path, error)) from error
 
     def _lines(self) -> list[bytes]:
         """The lines to which one may be added.
@@ -226,43 +220,41 @@ class ReviewLog:
         Raises:
             OutputError: when the log is not as this program or another one left it.
         """
-        raw = self._raw()
-        *lines, torn = raw.split(b"\n")
+        *lines, torn = self._raw().split(b"\n")
         if torn:
-            said = (
-                f"{self.path}: the last line is cut off, so nothing is added; rename the file to "
+            why = (
+                "the last line is cut off, so nothing is added; rename the file to "
                 "begin a new log, and keep the old one"
             )
-            raise OutputError(Reason(said, "log_cut", {"file": str(self.path)}))
+            raise OutputError(about_file(self.path, why, "log_cut"))
         wrong = self.verify().problem if lines else ""
         if wrong:
             raise OutputError(self.changed(wrong))
         return lines
 
     def changed(self, why: str) -> Reason:
-        """Return what is said of a log that is not as it was written."""
-        said = (
-            f"{self.path}: {why}; nothing is added to such a log: put it back from a copy, "
+        """Return the problem of a log that is not as it was written."""
+        whole = (
+            f"{why}; nothing is added to such a log: put it back from a copy, "
             "or rename it to begin a new one, and keep the old one"
         )
-        return Reason(said, "log_changed", {"file": str(self.path), "why": why})
+        return about_file(self.path, whole, "log_changed", why=why)
 
     def _head(self) -> tuple[Head | None, bytes | None]:
         """The head beside the log, and the line that was to come; None where there is none."""
         try:
             with open(plain_file(self.folder / HEAD, os.O_RDONLY), "rb") as file:
-                told = parse_json(file.read())
-            head = head_of(told)
+                found = parse_json(file.read())
+            head = head_of(found)
         except (OSError, ScanError, ValueError):
             return None, None
-        pending = told.get("pending")
+        pending = found.get("pending")
         return head, pending.encode("utf-8", "replace") if isinstance(pending, str) else None
 
     def _write_head(self, head: Head, pending: bytes | None = None) -> None:
-        told = {**asdict(head), "pending": None if pending is None else pending.decode()}
+        values = {**asdict(head), "pending": None if pending is None else pending.decode()}
         try:
-            with atomic_write(self.folder / HEAD) as partial:
-                partial.write_text(json.dumps(told) + "\n", encoding="ascii")
+            write_bytes(self.folder / HEAD, f"{json.dumps(values)}\n".encode("ascii"))
         except OutputError as error:
             # the system's own reason goes into the line about the log
             raise error.__cause__ or OSError(str(error)) from error
@@ -283,8 +275,8 @@ class ReviewLog:
                 # half a line would end the log for good
                 with contextlib.suppress(OSError):
                     file.truncate(before)
-                if not before:
-                    with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):
+                    if not before:
                         self.path.unlink()
                 raise
 
@@ -292,13 +284,14 @@ class ReviewLog:
         head, pending = self._head()
         if head is None or pending is None:
             return
-        raw = self._raw()
+        raw, places = self._raw(), _places(pending, self.folder)
         *lines, torn = raw.split(b"\n")
         if head.missing_from(lines) or (torn and not pending.startswith(torn)):
             return  # not what an interruption leaves; checking the log names it
         try:
             if lines[head.entries :] == [pending]:
-                _finish(pending, self.folder)
+                if places is not None and places[0].is_file():
+                    places[0].replace(places[1])
                 head = Head(head.entries + 1, line_sha256(pending))
             elif lines[head.entries :]:
                 return
@@ -307,7 +300,6 @@ class ReviewLog:
             self._write_head(head)
         except OSError as error:
             raise self._failed(error) from error
-        places = _places(pending, self.folder)
         if places is not None:
             sweep(places[0].parent, STAGED)
             with contextlib.suppress(OSError):
@@ -315,11 +307,11 @@ class ReviewLog:
 
     def _failed(self, error: OSError) -> OutputError:
         why = error.strerror or str(error)
-        said = (
+        sentence = (
             f"cannot write {self.path}: {why}; nothing was decided; "
             "free some space or mend the permissions, and decide again"
         )
-        return OutputError(Reason(said, "not_decided", {"file": str(self.path), "why": why}))
+        return OutputError(Reason(sentence, "not_decided", {"file": str(self.path), "why": why}))
 
 
 def _places(line: bytes, folder: Path) -> tuple[Path, Path] | None:
@@ -332,9 +324,3 @@ def _places(line: bytes, folder: Path) -> tuple[Path, Path] | None:
     if entry.get("action") != "correct" or target is None or not target.name:
         return None
     return staging_place(target), target
-
-
-def _finish(line: bytes, folder: Path) -> None:
-    places = _places(line, folder)
-    if places is not None and places[0].is_file():
-        places[0].replace(places[1])

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddmseg.errors import ScanError, printable
+from ddmseg.errors import Reason, ScanError, about_file, printable
 from ddmseg.models.json_reader import parse_json
 from ddmseg.outputs.text import word_of
 from ddmseg.outputs.write import RECEIPT, SAMPLES, STEPS
-from ddmseg.quality.reasons import Reason
 
 LABELS = "_dseg.nii.gz"
 TABLE = "_dseg.tsv"
@@ -42,7 +41,7 @@ class ScanResult:
     """One scan that was segmented.
 
     Attributes:
-        identifier: what addresses it; made from the name, but does not tell it.
+        identifier: what addresses it; a hash of the name.
         name: folders below the output folder and stem, with slashes.
         folder: of its files.
         stem: what their names begin with.
@@ -58,7 +57,7 @@ class ScanResult:
         return self.folder / f"{self.stem}{suffix}"
 
     def has(self, suffix: str) -> bool:
-        """Say whether the file is there."""
+        """Return whether the file is there."""
         return self.path(suffix).is_file()
 
 
@@ -93,10 +92,7 @@ class Summary:
         reasons: for the verdict, a sentence each.
         reason_codes: the same as code and values, None where there is only the sentence.
         steps: spent on each sample, 0 for the coarse head.
-        samples: drawn.
-        volumes: a row for each structure.
         labels: ids that may occur, background left out.
-        receipt: as it was written.
     """
 
     verdict: str
@@ -125,16 +121,16 @@ def find_results(folder: Path) -> list[ScanResult]:
         ScanError: when there is no such folder or no result in it.
     """
     if not folder.is_dir():
-        said = f"{folder}: no such folder; name the one that ddmseg segment wrote"
-        raise ScanError(Reason(said, "folder_gone", {"file": str(folder)}))
+        why = "no such folder; name the one that ddmseg segment wrote"
+        raise ScanError(about_file(folder, why, "folder_gone"))
     root = folder.resolve()
     found = [_result(path, folder) for path in _receipts(folder, root)]
     if not found:
-        said = (
-            f"{folder}: no result here; name the folder that ddmseg segment wrote "
+        why = (
+            "no result here; name the folder that ddmseg segment wrote "
             f"(it holds files that end in {RECEIPT})"
         )
-        raise ScanError(Reason(said, "folder_empty", {"file": str(folder), "ending": RECEIPT}))
+        raise ScanError(about_file(folder, why, "folder_empty", ending=RECEIPT))
     return sorted(found, key=lambda result: result.name)
 
 
@@ -186,16 +182,16 @@ def read_summary(result: ScanResult) -> Summary:
 
 
 def damaged_result(result: ScanResult, error: Exception) -> Reason:
-    """Return what is said of a scan whose files cannot be made sense of."""
+    """Return the problem of a scan whose files cannot be made sense of."""
     name, why = printable(result.name), printable(" ".join(str(error).split()))
-    said = f"{name}: its result files are damaged ({why}); segment the scan again"
-    return Reason(said, "result_damaged", {"name": name, "why": why})
+    sentence = f"{name}: its result files are damaged ({why}); segment the scan again"
+    return Reason(sentence, "result_damaged", {"name": name, "why": why})
 
 
-def _sentences(told: Any) -> list[str]:
-    if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+def _sentences(found: Any) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ValueError("reasons that are no sentences")
-    return told
+    return found
 
 
 def _count(value: Any) -> int:
@@ -204,11 +200,11 @@ def _count(value: Any) -> int:
     return value
 
 
-def _codes(told: Any, count: int) -> list[dict[str, Any] | None]:
+def _codes(found: Any, count: int) -> list[dict[str, Any] | None]:
     """Return a code for each reason; older results have none, and what is no code is left out."""
-    if not isinstance(told, list) or len(told) != count:
+    if not isinstance(found, list) or len(found) != count:
         return [None] * count
-    return [one if _is_code(one) else None for one in told]
+    return [one if _is_code(one) else None for one in found]
 
 
 def _is_code(one: Any) -> bool:
@@ -269,18 +265,17 @@ def _read_text(path: Path) -> str:
             # to open a pipe would wait for whoever writes to it
             raise _damaged(path, "no plain file")
         if status.st_size > MAX_TEXT_BYTES:
-            said = f"{path}: larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
-            raise ScanError(Reason(said, "file_large", {"file": str(path), "most": MAX_TEXT_BYTES}))
+            why = f"larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
+            raise ScanError(about_file(path, why, "file_large", most=MAX_TEXT_BYTES))
         return path.read_text(encoding="utf-8")
     except OSError as error:
         why = error.strerror or str(error)
-        said = f"{path}: cannot be read ({why}); segment the scan again"
-        values = {"file": str(path), "why": why}
-        raise ScanError(Reason(said, "file_unreadable", values)) from error
+        sentence = f"cannot be read ({why}); segment the scan again"
+        raise ScanError(about_file(path, sentence, "file_unreadable", why=why)) from error
     except UnicodeDecodeError as error:
         raise _damaged(path, "not UTF-8 text") from error
 
 
 def _damaged(path: Path, why: str) -> ScanError:
-    said = f"{path}: damaged ({why}); segment the scan again"
-    return ScanError(Reason(said, "file_damaged", {"file": str(path), "why": why}))
+    sentence = f"damaged ({why}); segment the scan again"
+    return ScanError(about_file(path, sentence, "file_damaged", why=why))

@@ -1,8 +1,9 @@
-"""What the account that reviews keeps apart from the folder it reviews: a key, and heads of logs.
+"""One line of the log: its form, its place in the chain, and the seal of the account.
 
 Who can write to the folder can write a log anew, with a chain that holds. He cannot seal its
-lines without the key, and he does not reach the head: how long each log was, and what its last
-line, when this account wrote to it last.
+lines without the key, which the account that reviews keeps apart from the folder. Nor does he
+reach the account's heads: how long each log was, and what its last line, when this account wrote
+to it last.
 """
 
 from __future__ import annotations
@@ -17,14 +18,76 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmseg.atomic import atomic_write
+from ddmseg.atomic import write_bytes
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.models.json_reader import parse_json
-from ddmseg.review.chain import line_of, line_sha256
 
+FIRST = "0" * 64
+"""What the first line gives as the hash of the line before."""
+_TEXTS = (
+    *("time", "scan", "action", "reviewer", "note"),
+    *("file", "file_sha256", "original_sha256", "previous_sha256"),
+)
 KEY_VARIABLE = "DDMSEG_REVIEW_KEY"
 """Environment variable that names the file of the key, for accounts that share one."""
 _KEY_BYTES = 32
+
+
+def line_of(entry: dict[str, Any]) -> bytes:
+    """Return the one form of an entry: names in order, no spaces, UTF-8.
+
+    Bytes of a file name that are no text are escapes, as JSON has them.
+    """
+    text = json.dumps(
+        entry, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+    return text.encode("utf-8", "backslashreplace")
+
+
+def entry_of(line: bytes) -> dict[str, Any]:
+    """Return the entry of a line.
+
+    Raises:
+        ValueError: what is wrong with it: no JSON object in its one form, or a value of a kind
+            that no entry has.
+    """
+    try:
+        entry = parse_json(line)
+    except ValueError as error:
+        raise ValueError("no JSON; it was damaged or changed") from error
+    if not isinstance(entry, dict):
+        raise ValueError("no JSON object; it was changed")
+    # lines that were never sealed have spaces, and names as they came
+    older = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    if line != line_of(entry) and ("seal" in entry or line != older):
+        raise ValueError("not in the form in which lines are written; it was changed")
+    for name, value in entry.items():
+        if not _fits(name, value):
+            raise ValueError(f"its {name} is of a kind that no entry has; it was changed")
+    return entry
+
+
+def line_sha256(line: bytes) -> str:
+    """Return the hash by which the next line knows this one."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def wrong_place(entry: dict[str, Any], number: int, previous: str) -> str:
+    """Return why an entry cannot be the line of that number after that hash, or ""."""
+    if entry.get("previous_sha256") != previous:
+        before = f"line {number - 1}" if number > 1 else "an empty log"
+        return f"its previous_sha256 is not that of {before}; one of the two was changed"
+    if entry.get("entry") != number:
+        return f"its entry says {entry.get('entry')!r}; lines are missing or were moved"
+    return ""
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name == "edit":
+        return isinstance(value, dict) and type(value.get("ml_changed", 0.0)) in (int, float)
+    return name != "entry" or type(value) is int
 
 
 @dataclass(frozen=True)
@@ -44,30 +107,25 @@ class Head:
 
 
 def head_of(value: object) -> Head:
-    """Return the head that a JSON object tells.
-
-    Raises:
-        ValueError: when it tells none.
-    """
-    told = value if isinstance(value, dict) else {}
-    entries, digest = told.get("entries"), told.get("last_sha256")
+    """Return the head that a JSON object is; ValueError when it is none."""
+    found = value if isinstance(value, dict) else {}
+    entries, digest = found.get("entries"), found.get("last_sha256")
     if type(entries) is not int or entries < 0 or not isinstance(digest, str):
         raise ValueError("no head of a log")
     return Head(entries, digest)
 
 
 class Account:
-    """Key and heads of whoever runs this program; without a place for them it has neither.
+    """Key and heads of whoever runs this program, for the log in a folder.
 
-    Args:
-        folder: that holds the log.
+    Without a place for them it has neither.
     """
 
     def __init__(self, folder: Path) -> None:
         self._state = state_folder()
         named = os.environ.get(KEY_VARIABLE, "").strip()
         self._named = Path(os.path.expanduser(named)) if named else None
-        # a hash, for the path may tell who was scanned
+        # a hash, for the path may show who was scanned
         place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
         self._head = None if self._state is None else self._state / "heads" / f"{place}.json"
 
@@ -113,8 +171,9 @@ class Account:
     def keep(self, head: Head) -> None:
         """Remember a head; where it cannot be kept the log is as good as without it."""
         if self._head is not None:
-            with contextlib.suppress(OutputError), atomic_write(self._head, private=True) as path:
-                path.write_text(json.dumps(asdict(head)) + "\n", encoding="ascii")
+            text = json.dumps(asdict(head)) + "\n"
+            with contextlib.suppress(OutputError):
+                write_bytes(self._head, text.encode("ascii"), private=True)
 
     def sealed(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return the entry with its seal and the name of the key; without a key the seal is None.
@@ -128,7 +187,7 @@ class Account:
         return {**named, "seal": _seal(named, key)}
 
     def check(self, entries: list[dict[str, Any]]) -> tuple[str, str]:
-        """Return what is wrong with a seal of a log, and what cannot be told of it; "" for nothing.
+        """Return what is wrong with the seals of a log, and what is in doubt; "" for nothing.
 
         A log of which nothing is this account's is in doubt; one that is partly its own is
         wrong where another key sealed a line, for anybody could have added that.
@@ -171,7 +230,7 @@ def state_folder() -> Path | None:
 
 
 def _key_name(key: bytes) -> str:
-    """By what a key is known; it does not tell the key."""
+    """By what a key is known; the key cannot be found from it."""
     return hashlib.sha256(b"ddmseg review key " + key).hexdigest()[:16]
 
 

@@ -8,28 +8,31 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError, printable
+from ddmseg.cohort.source_scan import find_source_scan
+from ddmseg.errors import (
+    DdmsegError,
+    OutputError,
+    Reason,
+    ScanError,
+    UsageError,
+    about_file,
+    printable,
+)
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.write import RECEIPT
-from ddmseg.quality.reasons import Reason
 from ddmseg.quality.segmentation import Quality, Segmentation
-from ddmseg.review.correction import (
-    corrected_bytes,
-    file_sha256,
-    read_correction,
-    staged,
-)
+from ddmseg.review.correction import corrected_bytes, edit_metrics, read_correction, staged
 from ddmseg.review.display import (
     SMALL_VOXELS,
     Frames,
@@ -41,14 +44,14 @@ from ddmseg.review.display import (
     display_scan,
     frame_count,
 )
-from ddmseg.review.edit_metrics import edit_metrics
-from ddmseg.review.log import ReviewLog
-from ddmseg.review.places import (
-    Place,
-    doubtful_places,
+from ddmseg.review.doubtful_regions import (
+    DoubtfulRegion,
     entropy_doubt,
     error_probability,
+    find_doubtful_regions,
 )
+from ddmseg.review.files import found_sha256
+from ddmseg.review.log import ReviewLog
 from ddmseg.review.results import (
     CORRECTED,
     FRAMES,
@@ -60,12 +63,9 @@ from ddmseg.review.results import (
     find_results,
     read_summary,
 )
-from ddmseg.review.source_scan import find_source_scan
 from ddmseg.review.verification import wrong_file
 
 T = TypeVar("T")
-Action = Literal["accept", "reject"]
-
 ACTIONS = ("accept", "reject")
 MAX_NOTE = 2000
 """Characters of a note."""
@@ -78,13 +78,9 @@ class SupersededError(OutputError):
 
 @dataclass(frozen=True)
 class Row:
-    """A scan of the table.
+    """A scan of the table, with the entries of its decisions, the newest last.
 
-    Attributes:
-        result: its files.
-        summary: what was found.
-        decisions: the newest last.
-        changed: which labels are not those of the newest decision, or "".
+    ``changed`` names labels that are not those of the newest decision, or "".
     """
 
     result: ScanResult
@@ -96,27 +92,18 @@ class Row:
 class Review:
     """What the review page shows and does; safe to call from several threads.
 
-    Args:
-        folder: output folder of ``ddmseg segment``.
-        scans: folders that may hold the scans, beside the output folder itself.
-        reviewer: written into each decision.
+    The scans may lie in the folders ``scans`` or in the output folder itself. The name of the
+    reviewer is written into each decision. Methods that take the identifier of a scan raise
+    UsageError when there is none of it.
 
     Raises:
         ScanError: when the folder holds no result.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        scans: Sequence[Path] = (),
-        reviewer: str = "",
-        log: ReviewLog | None = None,
-    ) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, scans: Sequence[Path] = (), reviewer: str = "") -> None:
+        self.folder, self.reviewer = folder, reviewer
         self.scans = (*scans, folder)
-        self.reviewer = reviewer
-        self.log = log or ReviewLog(folder)
+        self.log = ReviewLog(folder)
         self.log.settle()
         self.problems: list[str] = []
         self._results = {result.identifier: result for result in find_results(folder)}
@@ -133,7 +120,7 @@ class Review:
             try:
                 row = self._row(result, decisions)
             except ScanError as error:
-                # not its text: what it says may carry a code
+                # not its text: its argument may carry a code
                 problems.append(error.args[0])
                 continue
             # whatever else a damaged file brings up, it concerns one row
@@ -141,27 +128,19 @@ class Review:
                 problems.append(damaged_result(result, error))
                 continue
             if row.changed:
-                said = f"{printable(result.name)}: {row.changed}; look at them again"
                 values = {"name": printable(result.name), "why": row.changed}
-                problems.append(Reason(said, "labels_changed", values))
+                sentence = "{name}: {why}; look at them again".format(**values)
+                problems.append(Reason(sentence, "labels_changed", values))
             rows.append(row)
         self.problems = problems
         return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
 
     def row(self, identifier: str) -> Row:
-        """Return one scan.
-
-        Raises:
-            UsageError: when there is none of that identifier.
-        """
+        """Return one scan."""
         return self._row(self.result(identifier), self._read_log()[0])
 
     def result(self, identifier: str) -> ScanResult:
-        """Return the files of one scan.
-
-        Raises:
-            UsageError: when there is none of that identifier.
-        """
+        """Return the files of one scan."""
         if identifier not in self._results:
             said = "no scan of that identifier; open the table again"
             raise UsageError(Reason(said, "no_such_scan", {}))
@@ -193,7 +172,7 @@ class Review:
         result = self.result(identifier)
 
         def find() -> Volume | None:
-            return find_source_scan(result, read_summary(result).receipt, self.scans)
+            return find_source_scan(result.stem, read_summary(result).receipt, self.scans)
 
         stamps = _stamp(result), _stamp(result, RECEIPT)
         return self._scan_cache.get((identifier, *stamps), find)
@@ -224,12 +203,7 @@ class Review:
         return display_labels(labels.data, labels.affine)
 
     def map_bytes(self, identifier: str, kind: str) -> bytes:
-        """Return the discrepancy or the uncertainty for the viewer.
-
-        Raises:
-            UsageError: for another kind.
-            ScanError: when the file is missing or damaged.
-        """
+        """Return the discrepancy or the uncertainty for the viewer; UsageError for other kinds."""
         values, labels = self._map(identifier, kind)
         uncertain = kind == "uncertainty"
         top = 1.0 if uncertain else discrepancy_top(self._temperature(identifier))
@@ -243,8 +217,8 @@ class Review:
         # the largest that can fit, so that another one is refused before it takes memory
         raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, SMALL_VOXELS))
         if raw.voxels.shape != labels.shape:
-            said = f"{path}: not on the grid of the labels; segment the scan again"
-            raise ScanError(Reason(said, "other_grid", {"file": str(path)}))
+            why = "not on the grid of the labels; segment the scan again"
+            raise ScanError(about_file(path, why, "other_grid"))
         return raw.voxels.astype(np.float32, copy=False), labels
 
     def frame_counts(self, identifier: str) -> dict[str, int]:
@@ -256,12 +230,7 @@ class Review:
         }
 
     def frame_bytes(self, identifier: str, kind: str, place: int) -> bytes:
-        """Return one sample or step for the viewer, counted from 0.
-
-        Raises:
-            UsageError: for another kind.
-            ScanError: when there is none such.
-        """
+        """Return one of the ``samples`` or ``steps`` for the viewer, counted from 0."""
         if kind not in FRAMES:
             raise UsageError(f"frames: got '{kind}'; allowed are {', '.join(FRAMES)}")
         result = self.result(identifier)
@@ -272,17 +241,17 @@ class Review:
 
         return self._frame_cache.get((identifier, kind, _stamp(result)), load).frame(place)
 
-    def places(self, identifier: str, kind: str) -> list[Place]:
+    def doubtful_regions(self, identifier: str, kind: str) -> list[DoubtfulRegion]:
         """Return where the original labels are most in doubt, by one of the two maps."""
 
-        def find() -> list[Place]:
+        def find() -> list[DoubtfulRegion]:
             doubt, labels = self._map(identifier, kind)
             if kind == "discrepancy":
                 doubt = error_probability(doubt, temperature=self._temperature(identifier))
             else:
                 classes = 1 + len(read_summary(self.result(identifier)).labels)
                 doubt = entropy_doubt(doubt, classes=max(2, classes))
-            return doubtful_places(doubt, labels.data, Grid(labels.shape, labels.affine))
+            return find_doubtful_regions(doubt, labels.data, Grid(labels.shape, labels.affine))
 
         return self._small_cache.get((identifier, kind, _stamp(self.result(identifier))), find)
 
@@ -324,16 +293,13 @@ class Review:
     def seen(self, identifier: str) -> str:
         """Return the hash of the labels that count now: the corrected ones where there are any."""
         result = self.result(identifier)
-        return file_sha256(result.path(CORRECTED if result.has(CORRECTED) else LABELS))
+        return found_sha256(result.path(CORRECTED if result.has(CORRECTED) else LABELS))
 
     def decide(self, identifier: str, action: str, *, note: str = "", seen: str) -> dict[str, Any]:
         """Accept or reject the labels that were looked at; return the entry of the log.
 
-        Args:
-            identifier: of the scan.
-            action: ``accept`` or ``reject``.
-            note: free text for the log, up to ``MAX_NOTE`` characters.
-            seen: what :meth:`seen` gave when the page loaded them.
+        The action is ``accept`` or ``reject``, the note has up to ``MAX_NOTE`` characters, and
+        ``seen`` is what :meth:`seen` gave when the page loaded the labels.
 
         Raises:
             UsageError: for another action or too long a note.
@@ -354,11 +320,7 @@ class Review:
     ) -> dict[str, Any]:
         """Save a correction beside the original; return the entry with what was changed.
 
-        Args:
-            identifier: of the scan.
-            upload: a NIfTI file, as it came.
-            note: free text for the log.
-            seen: what :meth:`seen` gave when the page loaded the labels.
+        The upload is a NIfTI file as it came; note and ``seen`` are those of :meth:`decide`.
 
         Raises:
             ScanError: when the upload is no correction of these labels.
@@ -380,7 +342,7 @@ class Review:
             with staged(result, data) as places:
                 digest = hashlib.sha256(data).hexdigest()
                 entry = self._entry(result, "correct", places[1], digest, note)
-                return self.log.append({**entry, "edit": metrics.as_dict()}, staged=places)
+                return self.log.append({**entry, "edit": asdict(metrics)}, staged=places)
 
     def _check_seen(self, identifier: str, seen: str) -> None:
         if seen != self.seen(identifier):
@@ -400,7 +362,7 @@ class Review:
             "note": note,
             "file": file.relative_to(self.folder).as_posix(),
             "file_sha256": digest,
-            "original_sha256": file_sha256(result.path(LABELS)),
+            "original_sha256": found_sha256(result.path(LABELS)),
         }
 
 
@@ -436,13 +398,3 @@ class _Cache:
                 self._kept.popitem(last=False)
             value: T = self._kept[key]
             return value
-
-
-def place_as_dict(place: Place) -> dict[str, Any]:
-    """Return a place ready for JSON, numbers rounded to what they are worth."""
-    rounded = replace(
-        place,
-        volume_ml=round(place.volume_ml, 3),
-        expected_error_ml=round(place.expected_error_ml, 3),
-    )
-    return asdict(rounded)

@@ -1,4 +1,4 @@
-"""Checking a log against itself and against the files it speaks of."""
+"""Checking a log against itself and against the files that its lines name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddmseg.review.correction import file_sha256
-from ddmseg.review.files import inside
+from ddmseg.review.files import found_sha256, inside
 from ddmseg.review.log import ReviewLog, Verification
 from ddmseg.review.results import CORRECTED, LABELS
 
@@ -20,7 +19,7 @@ def verify_review(folder: Path) -> Verification:
 
     A decision that was interrupted is finished or taken back first. The labels of the newest
     decision on a scan, and those it was made from, must be as they were; so must the newest
-    correction of each scan, and no correction may lie there that the log does not tell of.
+    correction of each scan, and no correction may lie there that the log does not know.
 
     Raises:
         ScanError: when the log or a file cannot be read.
@@ -29,7 +28,7 @@ def verify_review(folder: Path) -> Verification:
     log.settle()
     chain = log.verify()
     entries = log.entries()
-    problem = chain.problem or _wrong_labels(folder, entries) or _untold(folder, entries)
+    problem = chain.problem or _wrong_labels(folder, entries) or _unlogged(folder, entries)
     return replace(chain, problem=problem)
 
 
@@ -56,7 +55,7 @@ def wrong_file(folder: Path, entry: dict[str, Any]) -> str:
         place = inside(folder, file)
         if place is None:
             return f"{file} is not in this folder"
-        found = file_sha256(place)
+        found = found_sha256(place)
         if not found:
             return f"{file} is missing"
         if found != entry[digest]:
@@ -64,10 +63,10 @@ def wrong_file(folder: Path, entry: dict[str, Any]) -> str:
     return ""
 
 
-def _untold(folder: Path, entries: Sequence[dict[str, Any]]) -> str:
-    told = {inside(folder, e.get("file", "")) for e in entries if e.get("action") == "correct"}
+def _unlogged(folder: Path, entries: Sequence[dict[str, Any]]) -> str:
+    logged = {inside(folder, e.get("file", "")) for e in entries if e.get("action") == "correct"}
     for path in sorted(folder.rglob(f"*{CORRECTED}")):
-        if path not in told and not path.name.startswith("."):
+        if path not in logged and not path.name.startswith("."):
             name = path.relative_to(folder).as_posix()
             return f"{name}: no line of the log tells of this correction"
     return ""

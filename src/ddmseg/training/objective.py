@@ -146,7 +146,7 @@ class Objective:
             said: output of the denoiser.
             fractions: share of each class in each mask voxel.
         """
-        return self._ddm.readout.cross_entropy(said, fractions)
+        return self._ddm.output_head.cross_entropy(said, fractions)
 
     def _diffusion(
         self,
@@ -210,7 +210,7 @@ class Objective:
             logits, _ = model.denoise(
                 x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
             )
-            estimate = model.readout.estimate(logits)
+            estimate = model.output_head.estimate(logits)
         return torch.where(recycled, estimate, truth), estimate
 
     def _discrepancy(

@@ -22,7 +22,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ddmseg.datasets.source import Example, Source
+from ddmseg.datasets.source import Source
+from ddmseg.datasets.subject import Example
 from ddmseg.errors import CheckpointError, TrainingError, UsageError
 from ddmseg.models.checkpoint import (
     Card,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from html.parser import HTMLParser
 from importlib import resources
@@ -10,11 +11,12 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.report.volumes import format_ml, volume_tables
-from ddmseg.quality.segmentation import Quality, StructureVolume
+from ddmseg.outputs.report.volumes import format_ml, grade, volume_tables
+from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Quality, StructureVolume
 
 ATTACK = "<script>alert('x')</script>&\"$title"
 VOID = {"meta", "input", "image", "use", "path", "br", "link", "img"}
@@ -179,46 +181,76 @@ def test_volumes_have_about_three_digits(ml, text) -> None:
     assert format_ml(ml) == text
 
 
-def row(index: int, ml: float) -> StructureVolume:
-    return StructureVolume(index, f"Structure {index}", ml, 0.9 * ml, 1.2 * ml)
+def measured(segmentation, **ml: float):
+    """The volumes of these structures alone, by the last part of their names."""
+    rows = [
+        StructureVolume(index, structure(index).name, ml[name], 0.9 * ml[name], 1.2 * ml[name])
+        for name, index in {"left": 17, "right": 53, "stem": 16}.items()
+        if name in ml
+    ]
+    return dataclasses.replace(segmentation, volumes=rows)
 
 
-def test_bars_and_whiskers_are_shares_of_the_axis() -> None:
-    html = volume_tables([row(17, 4.0)], quality())
-    assert "5 ml" in html
-    assert 'style="width:80.00%"' in html
-    assert 'style="left:72.00%;width:24.00%"' in html
+def cells(html: str, title: str) -> list[list[str]]:
+    """The cells of each row of a table, without tags, the parts of a cell between spaces."""
+    body = html.split(f"<caption>{title}</caption>")[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = [re.split(r"</t[hd]>", row)[:-1] for row in body.split("</tr>")[:-1]]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in rows]
 
 
-def test_small_structures_get_an_axis_of_their_own() -> None:
-    rows = [row(2, 230.0), row(41, 225.0), row(17, 4.1), row(53, 4.0), row(26, 0.6)]
-    html = volume_tables(rows, quality())
-    assert html.count("<table") == 2
-    large, small = html.split("</table>")[:2]
-    assert "300 ml" in large
-    assert "Structure 17" not in large
-    assert "5 ml" in small
-    assert "Structure 26" in small
+def test_left_and_right_stand_side_by_side(make_segmentation) -> None:
+    sides = Asymmetry("Hippocampus", 28.57, 5.0, 40.0)
+    known = quality(expected_dice_by_structure={"Left-Hippocampus": 0.876})
+    made = measured(make_segmentation(), left=4.0, right=3.0, stem=20.0)
+    html = volume_tables(dataclasses.replace(made, asymmetries=[sides], quality=known))
+    assert cells(html, "Left and right") == [
+        ["Hippocampus", "4.00 3.60 – 4.80", "3.00 2.70 – 3.60", "+29%", "excellent Dice 0.88"]
+    ]
+    assert "<b>+29%</b>" in html  # its interval leaves 0 out
+    assert cells(html, "Other structures")[0][:2] == ["Brain Stem", "20.0 18.0 – 24.0"]
 
 
-def test_structures_of_like_size_share_one_axis() -> None:
-    assert volume_tables([row(17, 4.1), row(53, 4.0)], quality()).count("<table") == 1
-
-
-def test_expected_dice_stands_beside_its_structure_or_is_missing() -> None:
-    known = quality(
-        expected_dice_by_structure={"Structure 17": 0.876, "Structure 26": float("nan")}
+def test_a_difference_that_may_be_none_is_not_set_off(make_segmentation) -> None:
+    made = measured(make_segmentation(), left=4.0, right=3.9)
+    html = volume_tables(
+        dataclasses.replace(made, asymmetries=[Asymmetry("Hippocampus", -2.5, -9.0, 4.0)])
     )
-    html = volume_tables([row(17, 4.1), row(53, 4.0), row(26, 1.0)], known)
-    first, second, third = html.split("<tbody>")[1].split("</tr>")[:3]
-    assert "0.88" in first
-    assert "–</td>" in second
-    assert "–</td>" in third
+    assert cells(html, "Left and right")[0][3] == "−2%"
+    assert "<b>" not in html
 
 
-def test_a_volume_of_0_has_a_row() -> None:
-    html = volume_tables([row(17, 0.0)], quality())
-    assert 'style="width:0.00%"' in html
+def test_totals_are_shares_of_the_intracranial_volume_or_say_why_not(make_segmentation) -> None:
+    head = StructureVolume(0, INTRACRANIAL, 1500.0, 1400.0, 1600.0)
+    brain = StructureVolume(0, "Brain", 1200.0, 1150.0, 1250.0)
+    both = StructureVolume(0, "Hippocampus", 7.0, 6.0, 8.0)
+    made = measured(make_segmentation(), left=4.0, right=3.0)
+    html = volume_tables(dataclasses.replace(made, totals=[both, brain, head]))
+    assert [row[0] for row in cells(html, "Totals")] == ["Brain", "Intracranial Volume"]
+    assert cells(html, "Totals")[0][2] == "80.0%"
+    bare = dataclasses.replace(made, totals=[brain], not_measured={INTRACRANIAL: "no head & neck"})
+    told = cells(volume_tables(bare), "Totals")
+    assert told[0][2] == "–"
+    assert told[1][1] == "not measured: no head &amp; neck"
+
+
+@pytest.mark.parametrize(
+    ("dice", "word"),
+    [
+        (0.9, "excellent"),
+        (0.7, "good"),
+        (0.55, "fair"),
+        (0.2, "poor"),
+        (math.nan, "–"),
+        (None, "–"),
+    ],
+)
+def test_an_expected_dice_is_told_in_a_word(dice, word) -> None:
+    assert grade(dice) == word
+
+
+def test_one_side_alone_is_no_pair(make_segmentation) -> None:
+    html = volume_tables(measured(make_segmentation(), left=0.0))
+    assert cells(html, "Other structures")[0][0] == "Left Hippocampus"
 
 
 def test_the_page_of_a_real_head_is_below_3_mb(make_segmentation) -> None:

@@ -45,11 +45,11 @@ def page(review: Review, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     links: list[str] = []
     told = threading.Event()
 
-    def tell(link: str) -> None:
+    def keep(link: str) -> None:
         links.append(link)
         told.set()
 
-    thread = threading.Thread(target=serve, args=(review,), kwargs={"tell": tell})
+    thread = threading.Thread(target=serve, args=(review,), kwargs={"report": keep})
     thread.start()
     assert told.wait(60)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from ddmseg.review import connections
+from ddmseg.review import security as connections
 from ddmseg.review.launch import _listening
 from ddmseg.review.server import create_app
 from ddmseg.review.session import Review
@@ -51,8 +51,12 @@ def page(review: Review, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
         page.kind = connections.protocol()
         config = uvicorn.Config(
             create_app(review, port=page.port, token=Client.TOKEN),
-            http=page.kind, ws="none", backlog=8, log_level="error", lifespan="off",
-        )  # fmt: skip
+            http=page.kind,
+            ws="none",
+            backlog=connections.BACKLOG,
+            log_level="error",
+            lifespan="off",
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

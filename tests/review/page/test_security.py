@@ -111,7 +111,7 @@ def test_the_browser_is_told_no_token(review: Review, monkeypatch: pytest.Monkey
     monkeypatch.setattr(webbrowser, "open", look)
     monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
     told: list[str] = []
-    launch.serve(review, tell=told.append, browser=True)
+    launch.serve(review, report=told.append, browser=True)
     ((address, text, file_mode, folder_mode),) = opened
     token = parse_qs(urlsplit(told[0]).query)["token"][0]
     assert len(token) > 40

@@ -42,7 +42,7 @@ def test_it_ends_where_the_sampler_does(shape, prior, classes):
     encoding = encoded(model)
     expected = MaskSampler(model, encoding, SCHEDULE)(steps=4, generator=seed())
     guide = EncodedDenoiser(model, encoding, SCHEDULE)
-    last = guide.walk(guide.begin(seed()), walk_times(4, schedule=SCHEDULE)[1:-1])
+    last = guide.walk(guide.begin(seed()), walk_times(4)[1:-1])
     said = guide.probabilities(last)
     assert len(said) == model.mask_stride
     torch.testing.assert_close(said[-1], expected)

@@ -18,11 +18,17 @@ from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.checkpoint import replace_file
 from ddmseg.models.settings import Settings
 from ddmseg.training.trainer import Progress
-from ddmseg_lab.comparison.nnunet.budget import OWN_ITERATIONS, Schedule, cut_schedule
-from ddmseg_lab.comparison.nnunet.environment import read_versions, run_stage
+from ddmseg_lab.comparison.foreign_python import NNUNET, read_versions
 from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
+from ddmseg_lab.comparison.nnunet.stages import (
+    OWN_ITERATIONS,
+    Listener,
+    Schedule,
+    cut_schedule,
+    run_stage,
+)
 from ddmseg_lab.comparison.plan import OF_IMAGES
-from ddmseg_lab.comparison.scoring import RowResult
+from ddmseg_lab.comparison.predict import RowResult
 
 FOLDER = "nnunet"
 """Of all that nnU-Net leaves, below the row's own."""
@@ -32,19 +38,12 @@ CURVE_FILE = "curve.csv"
 
 @dataclass(frozen=True)
 class NnunetTraining:
-    """How far a training came.
+    """How far a training came; what its record is made of, under the names it has there.
 
     Attributes:
         step: iterations done.
-        schedule: of the whole training.
-        best: highest smoothed pseudo Dice, which chose the weights.
-        best_step: iterations at which it was reached.
+        best: highest smoothed pseudo Dice, which chose the weights of ``best_step``.
         seconds: of training and validating, planning left out.
-        parameters: of the network.
-        threads: of torch.
-        curve: file with a line an epoch.
-        versions: of nnU-Net's Python and packages.
-        notes: facts for the record.
     """
 
     step: int
@@ -72,14 +71,11 @@ class NnunetRow:
         folder: of its large files; nnU-Net's go to ``nnunet`` in it.
         data: folder of the data sets, None for the environment's.
         python: that has nnunetv2, see :func:`find_python`.
-
-    Raises:
-        UsageError: when that Python lacks what is needed.
     """
 
     def __init__(self, settings: Settings, folder: Path, data: str | None, python: str) -> None:
         self.settings = settings
-        self.versions = read_versions(python)
+        self.versions = read_versions(NNUNET, python)
         self._python = python
         self._source = labelled_source(settings.data, data)
         kind = settings.data.kind
@@ -88,11 +84,7 @@ class NnunetRow:
     def train(
         self, *, max_minutes: float = math.inf, report: Callable[[Progress], None] | None = None
     ) -> NnunetTraining:
-        """Do what is left of preparing and training, at least one epoch.
-
-        Raises:
-            TrainingError: when nnU-Net fails.
-        """
+        """Do what is left of preparing and training, at least one epoch."""
         deadline = time.monotonic() + 60 * max_minutes
         plan = self._prepared()
         schedule = self._schedule(plan)
@@ -105,32 +97,24 @@ class NnunetRow:
                 "minutes": None if math.isinf(left) else left,
             }
 
-            def tell(now: dict[str, Any]) -> None:
+            def forward(now: dict[str, Any]) -> None:
                 if report is not None:
                     report(Progress(now["step"], now["steps"], now["loss"], None))
 
-            found = self._run("train", job, tell)
+            found = self._run("train", job, forward)
         curve = self._folder.path / CURVE_FILE
         _write_curve(curve, found["curve"])
+        kept = ("step", "best", "best_step", "seconds", "parameters", "threads")
         return NnunetTraining(
-            step=found["step"],
+            **{name: found[name] for name in kept},
             schedule=schedule,
-            best=found["best"],
-            best_step=found["best_step"],
-            seconds=found["seconds"],
-            parameters=found["parameters"],
-            threads=found["threads"],
             curve=curve,
             versions=self.versions,
             notes=self._notes(plan, schedule, found),
         )
 
     def test(self) -> RowResult:
-        """Predict and score the test subjects with the best weights.
-
-        Raises:
-            TrainingError: when nnU-Net fails or leaves a prediction out.
-        """
+        """Predict and score the test subjects with the best weights."""
         found = self._run("predict", {})
         scores: list[Score] = []
         for subject, labels in read_predictions(self._source, self._folder):
@@ -179,7 +163,7 @@ class NnunetRow:
         return cut_schedule(training.steps * training.batch, plan["batch"])
 
     def _run(
-        self, stage: str, more: dict[str, Any], told: Callable[[dict[str, Any]], None] | None = None
+        self, stage: str, more: dict[str, Any], listener: Listener | None = None
     ) -> dict[str, Any]:
         training = self.settings.training
         job = {
@@ -191,7 +175,7 @@ class NnunetRow:
             **more,
         }
         variables = self._folder.variables()
-        return run_stage(self._python, stage, job, self._folder.path, variables, told)
+        return run_stage(self._python, stage, job, self._folder.path, variables, listener)
 
     def _left_by(self, stage: str) -> dict[str, Any] | None:
         """Return what a stage found in an earlier run."""

@@ -1,8 +1,7 @@
 """What runs inside nnU-Net's own Python: one stage of a row.
 
-``python driver.py versions`` prints what is installed. ``python driver.py STAGE JOB.json``
-runs ``prepare``, ``train`` or ``predict`` as the job says and leaves ``STAGE.json`` beside
-the job. Nothing of ddmseg is imported: it is not there.
+``python driver.py STAGE JOB.json`` runs ``prepare``, ``train`` or ``predict`` as the job says
+and leaves ``STAGE.json`` beside the job. Nothing of ddmseg is imported: it is not there.
 
 The job holds: ``dataset`` (name of the folder), ``configuration``, ``threads`` (0: torch's
 own choice), ``device`` (auto, cpu or cuda), ``seed``; for training also ``epochs`` (the
@@ -11,10 +10,8 @@ iterations of each), ``validation_iterations`` and ``minutes`` (None: no limit).
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import random
 import statistics
 import sys
@@ -37,24 +34,10 @@ WORKERS = "nnUNet_n_proc_DA"
 
 def main(words: list[str]) -> None:
     """Run the stage that the words name."""
-    if words == ["versions"]:
-        print(json.dumps(versions()))
-        return
     stage, path = words[0], Path(words[1])
     job = json.loads(path.read_text(encoding="utf-8"))
     result = {"prepare": prepare, "train": train, "predict": predict}[stage](job)
     replace_text(path.with_name(f"{stage}.json"), json.dumps(result, indent=1))
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that decide results, None if absent."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("nnunetv2", "torch", "numpy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 # Planning and preprocessing
@@ -182,6 +165,8 @@ def keep(trainer: Any) -> None:
 
 def summary(trainer: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Return how far the training came and what its epochs were like."""
+    import torch
+
     log = trainer.logger.get_checkpoint()
     done = [sum(job["epochs"][: n + 1]) for n in range(trainer.current_epoch)]
     pairs = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
@@ -195,7 +180,7 @@ def summary(trainer: Any, job: dict[str, Any]) -> dict[str, Any]:
         "best": smooth[best],
         "best_step": done[best],
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
-        "threads": threads(),
+        "threads": torch.get_num_threads(),
         "device": trainer.device.type,
         "curve": [
             {
@@ -299,13 +284,6 @@ def set_threads(job: dict[str, Any]) -> None:
 
     if job["threads"]:
         torch.set_num_threads(job["threads"])
-
-
-def threads() -> int:
-    """Return the threads of torch."""
-    import torch
-
-    return torch.get_num_threads()
 
 
 def reseed(seed: int, epoch: int) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.datasets.subject import LabelledSource, Subject
+from ddmseg.datasets.source import LabelledSource
+from ddmseg.datasets.subject import Subject
 from ddmseg.errors import TrainingError
 from ddmseg.imaging.nifti import read_label_map, write_label_map, write_map
 from ddmseg.imaging.volume import LabelMap, Volume
@@ -90,11 +91,7 @@ def write_raw_data(source: LabelledSource, folder: NnunetFolder) -> None:
 def read_predictions(
     source: LabelledSource, folder: NnunetFolder
 ) -> Iterator[tuple[Subject, NDArray[Any]]]:
-    """Yield each test subject with the label map that nnU-Net gave it.
-
-    Raises:
-        TrainingError: when a map is missing or on another grid.
-    """
+    """Yield each test subject with the label map that nnU-Net gave it."""
     for subject in source.subjects("test"):
         path = folder.predictions / f"{subject.identifier}{ENDING}"
         if not path.is_file():

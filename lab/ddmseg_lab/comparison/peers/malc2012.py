@@ -15,20 +15,20 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from ddmseg.datasets import Case, malc2012, split_cases
+from ddmseg.datasets.case import Case
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.evaluation.evaluate import check_same_grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.zoo import model_path
-from ddmseg_lab.comparison.peers.environment import (
+from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     SAMSEG,
     Tool,
@@ -36,46 +36,24 @@ from ddmseg_lab.comparison.peers.environment import (
     foreign_environment,
     own_environment,
     read_versions,
-    run_scan,
 )
 from ddmseg_lab.comparison.peers.summary import METRICS, summarise
-from ddmseg_lab.comparison.peers.tissues import (
-    TISSUES,
-    Ids,
-    mean_structure_dice,
-    samseg_structures,
-    tissue_dice,
-    tissues_of,
-)
-from ddmseg_lab.measuring import (
-    SAMPLING_SEED,
-    Options,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
-from ddmseg_lab.records import (
-    WEIGHTS,
-    RawTable,
-    read_rows,
-    read_summary,
-    write_summary,
-)
+from ddmseg_lab.comparison.peers.tissues import TISSUES, samseg_structures, tissue_dice, tissues_of
+from ddmseg_lab.comparison.peers.tools import run_scan
+from ddmseg_lab.scans import HEADS, Ids, mean_dice
+from ddmseg_lab.study import SAMPLING_SEED, ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import WEIGHTS, RawTable, read_rows, read_summary
 
 COSTS = ("seconds", "processor_seconds", "loading_processor_seconds", "peak_memory_gb", "threads")
 COLUMNS = (WEIGHTS, "method", "case", "person", *METRICS, *COSTS)
-TABLE, SUMMARY = "peers_malc2012.tsv", "peers_malc2012.json"
-SPLIT = "test"
+NAME = "peers_malc2012"
+TABLE, SUMMARY = f"{NAME}.tsv", f"{NAME}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
+class Arguments(ModelOptions):
     """Options of this command."""
 
-    model: str = "anatomy"
-    """Name of a shipped model, or a .safetensors file with its card."""
     samseg_python: str | None = None
     """Python that has samseg (else the variable DDMSEG_SAMSEG_PYTHON)."""
     ants_python: str | None = None
@@ -95,7 +73,7 @@ class Method:
     Attributes:
         name: in the files.
         program: of the driver.
-        job: what the driver is told beside scan, labels and threads.
+        job: what the driver is given beside scan, labels and threads.
         structures: brings its labels to FreeSurfer's ids of this protocol; None where it
             gives tissues.
         tool: whose Python it needs; None for ddmseg's own.
@@ -110,28 +88,23 @@ class Method:
 
 def all_methods(model: str) -> list[Method]:
     """Return the rows in order."""
-    own = [
-        Method(f"ddmseg_{mode}", "ddmseg", {"model": model, "mode": mode}, _as_they_are, None)
-        for mode in ("fast", "auto")
-    ]
     return [
-        *own,
+        *(
+            Method(
+                f"ddmseg_{mode}", "ddmseg", {"model": model, "mode": mode}, lambda ids: ids, None
+            )
+            for mode in ("fast", "auto")
+        ),
         Method("atropos", ATROPOS.program, {}, None, ATROPOS),
         Method("samseg", SAMSEG.program, {}, samseg_structures, SAMSEG),
     ]
 
 
-def _as_they_are(labels: Ids) -> Ids:
-    return labels
-
-
 @dataclass(frozen=True)
 class Ready:
-    """A method that can be run here.
+    """A method that can be run here, with which Python.
 
     Attributes:
-        method: what to run.
-        python: with which.
         version: of the tool, or a checksum of the weights: which results are its.
         packages: versions for the record.
     """
@@ -139,7 +112,7 @@ class Ready:
     method: Method
     python: str
     version: str
-    packages: dict[str, str]
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
@@ -154,18 +127,18 @@ def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
         raise UsageError(f"--methods: got '{unknown[0]}'; choose from {', '.join(known)}")
     named = {SAMSEG: arguments.samseg_python, ATROPOS: arguments.ants_python}
     found = []
-    for name in arguments.methods or known:
-        method = known[name]
-        if method.tool is None:
-            found.append(Ready(method, sys.executable, short_checksum(card), {}))
+    for method in (known[name] for name in arguments.methods or known):
+        tool = method.tool
+        if tool is None:
+            found.append(Ready(method, sys.executable, short_checksum(card)))
             continue
-        python = find_python(method.tool, named[method.tool])
+        python = find_python(tool, named[tool])
         if python is None:
-            say(f"{method.tool.title} left out: it needs a Python of its own; {method.tool.advice}")
+            say(f"{tool.title} left out: it needs a Python of its own; {tool.advice}")
             continue
-        packages = read_versions(method.tool, python)
-        first = method.tool.packages[0]
-        found.append(Ready(method, python, f"{first} {packages[first]}", packages))
+        packages = read_versions(tool, python)
+        version = f"{tool.packages[0]} {packages[tool.packages[0]]}"
+        found.append(Ready(method, python, version, packages))
     return found
 
 
@@ -180,12 +153,7 @@ def known_rows(path: Path, ready: Sequence[Ready]) -> list[dict[str, str]]:
 
 
 def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
-    """Segment one scan and return its row.
-
-    Raises:
-        ScanError: when the method fails or its labels are on another grid.
-    """
-    assert case.labels is not None  # the set has labels throughout
+    """Segment one scan and return its row."""
     method = ready.method
     folder = (arguments.work / method.name / case.identifier).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +167,7 @@ def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
     }
     environment = own_environment if method.tool is None else foreign_environment
     cost = run_scan(ready.python, method.program, job, folder, environment(arguments.threads))
-    scores = score(method, read_label_map(labels), read_label_map(case.labels))
+    scores = score(method, read_label_map(labels), HEADS.drawn(case))
     return {
         WEIGHTS: ready.version,
         "method": method.name,
@@ -211,33 +179,25 @@ def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
 
 
 def score(method: Method, found: LabelMap, drawn: LabelMap) -> dict[str, float]:
-    """Return the Dice of the tissues, and of the structures where the method has any.
-
-    Raises:
-        ScanError: when the two are on different grids.
-    """
+    """Return the Dice of the tissues, and of the structures where the method has any."""
     check_same_grid(found, drawn)
-    truth = malc2012.freesurfer_ids(drawn.data)
+    truth = HEADS.freesurfer_ids(drawn.data)
     tissues = tissues_of(truth)
     if method.structures is None:
         return {"structures": math.nan, **tissue_dice(found.data, tissues)}
     ids = method.structures(found.data)
-    mean = mean_structure_dice(ids, truth)
+    mean = mean_dice(ids, truth, HEADS.structures)
     return {"structures": mean, **tissue_dice(tissues_of(ids), tissues)}
 
 
 def run(arguments: Arguments) -> None:
-    """Measure what is missing, method by method; sum up anew after each scan.
-
-    Raises:
-        ScanError: at the end, when a scan could not be measured.
-    """
+    """Measure what is missing, method by method; sum up anew after each scan."""
     card = load_weights(model_path(arguments.model))[1]
     ready = ready_methods(arguments, card)
     path = arguments.output / TABLE
     if arguments.fresh:
         _forget(path, ready, arguments.work)
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME).require(SPLIT)
+    listed = HEADS.cases("test", arguments.data)
     failed = []
     for one in ready:
         for case in listed[: arguments.cases]:
@@ -246,7 +206,7 @@ def run(arguments: Arguments) -> None:
             except ScanError as error:
                 say(f"{case.identifier}  {one.method.name}: {error}")
                 failed.append(one.method.name)
-            _sum_up(arguments.output, ready, card, len(listed))
+            _sum_up(arguments, ready, card, len(listed))
     if failed:
         raise ScanError(
             f"{len(failed)} scans were not measured ({', '.join(sorted(set(failed)))}); the lines "
@@ -268,18 +228,14 @@ def _add(ready: Ready, case: Case, arguments: Arguments) -> None:
     say(f"{case.identifier}  {name:<12}  {figures}  {row['processor_seconds']:.0f} s")
 
 
-def _sum_up(folder: Path, ready: Sequence[Ready], card: Card, scans: int) -> None:
+def _sum_up(arguments: Arguments, ready: Sequence[Ready], card: Card, scans: int) -> None:
     """Write the summary of all rows there are, of other runs too."""
+    folder = arguments.output
     before = (read_summary(folder / SUMMARY) or {}).get("packages", {})
     packages = {one.method.name: one.packages for one in ready if one.packages}
-    summary = {
-        "models": {"ddm": describe_model(card)},
-        "machine": describe_machine(),
-        "packages": {**before, **packages},
-        "scans": scans,
-        **summarise(known_rows(folder / TABLE, ready)),
-    }
-    write_summary(folder / SUMMARY, summary, seed=SAMPLING_SEED)
+    found = summarise(known_rows(folder / TABLE, ready))
+    summary = {"packages": {**before, **packages}, "scans": scans, **found}
+    arguments.write_summary(NAME, {"ddm": card}, summary, seed=SAMPLING_SEED)
 
 
 def _forget(path: Path, ready: Sequence[Ready], work: Path) -> None:

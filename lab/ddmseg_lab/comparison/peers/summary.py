@@ -14,13 +14,12 @@ from ddmseg_lab.page import (
     NO_FIGURE,
     Chapter,
     Summary,
-    p_value,
     table,
     weights_words,
     with_interval,
 )
-from ddmseg_lab.records import numbers
-from ddmseg_lab.summaries import mean_by_group, mean_interval, paired_tests
+from ddmseg_lab.statistics_text import mean_by_group, mean_interval, p_words, paired_tests
+from ddmseg_lab.table import numbers
 
 REFERENCE = "ddmseg_auto"
 """What the others are tested against: what ddmseg does when nothing is asked for."""
@@ -190,28 +189,17 @@ def _difference(test: Summary | None) -> str:
     if test is None:
         return NO_FIGURE
     shown = with_interval({**test, "mean": test["difference"]})
-    return f"{shown}, p {_p(test['p_holm'])}, n {test['n']}"
-
-
-def _p(value: float) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") else f"= {text}"
+    return f"{shown}, {p_words(test['p_holm'])}, n {test['n']}"
 
 
 def _costs(found: Summary, shown: dict[str, str]) -> str:
     rows = []
     for name, words in shown.items():
         method = found["methods"][name]
-        rows.append(
-            [
-                words,
-                with_interval(method["processor_seconds"], 1),
-                with_interval(method["loading_processor_seconds"], 1),
-                with_interval(method["seconds"], 1),
-                ", ".join(map(str, method["threads"])),
-                f"{method['peak_memory_gb']:.2f}",
-            ]
-        )
+        seconds = ("processor_seconds", "loading_processor_seconds", "seconds")
+        times = [with_interval(method[time], 1) for time in seconds]
+        threads, memory = ", ".join(map(str, method["threads"])), method["peak_memory_gb"]
+        rows.append([words, *times, threads, f"{memory:.2f}"])
     header = ["a scan", "processor s", "of loading", "wall s", "threads", "peak memory, GB"]
     return table(header, rows)
 

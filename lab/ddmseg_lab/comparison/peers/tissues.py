@@ -18,8 +18,6 @@ Source: MICCAI 2012 Workshop on Multi-Atlas Labeling, table of labels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,6 +25,7 @@ from scipy import ndimage
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import remap
 from ddmseg.maths.metrics import dice
+from ddmseg_lab.scans import Ids
 
 TISSUES: dict[str, tuple[int, ...]] = {
     "csf": (4, 5, 14, 15, 43, 44),
@@ -43,8 +42,6 @@ SAMSEG_IDS = {
     WHITE_MATTER_LESION: WHITE_MATTER_LESION,
 }
 """SAMSEG's labels as structures that both protocols draw; all others are background."""
-
-Ids = NDArray[np.integer[Any]]
 
 
 def samseg_structures(labels: Ids) -> NDArray[np.int32]:
@@ -85,9 +82,3 @@ def tissue_dice(found: Ids, truth: Ids) -> dict[str, float]:
         scores[name] = dice(found == place, truth == place)
         scores[f"{name}_drawn"] = dice((found == place) & drawn, truth == place)
     return scores
-
-
-def mean_structure_dice(ids: Ids, truth: Ids) -> float:
-    """Return the mean Dice over the structures that both protocols draw."""
-    each = [dice(ids == index, truth == index) for index in EVALUATION_LABELS]
-    return float(np.nanmean(each))

@@ -13,7 +13,7 @@ import pytest
 from ddmseg.errors import SettingsError, TrainingError, UsageError
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
-from ddmseg_lab.comparison.nnunet.environment import PYTHON_VARIABLE
+from ddmseg_lab.comparison import foreign_python
 from ddmseg_lab.comparison.plan import read_plan
 from ddmseg_lab.comparison.record import read_record
 from ddmseg_lab.comparison.row import Places, is_done, run_row
@@ -43,7 +43,7 @@ configuration = "3d_fullres"
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     monkeypatch.delenv("FAKE_NNUNET", raising=False)
-    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    monkeypatch.delenv(foreign_python.NNUNET.variable, raising=False)
     return make_table(tmp_path, make_python(tmp_path))
 
 
@@ -228,9 +228,10 @@ def test_no_row_can_use_what_nnunet_trained(table):
 
 
 def test_the_real_nnunet_runs_a_row(tmp_path):
-    python = os.environ.get(PYTHON_VARIABLE)
+    python = os.environ.get(foreign_python.NNUNET.variable)
     if not python:
-        pytest.skip(f"nnU-Net: set {PYTHON_VARIABLE} to a Python that has nnunetv2; takes a minute")
+        name = foreign_python.NNUNET.variable
+        pytest.skip(f"nnU-Net: set {name} to a Python that has nnunetv2; takes a minute")
     plan, places = make_table(tmp_path, python)
     row = plan.rows["nnunet"]
     plan.rows["nnunet"] = replace(row, training=replace(row.training, threads=1))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError, UsageError
+from ddmseg_lab.comparison.foreign_python import ATROPOS, SAMSEG
 from ddmseg_lab.comparison.peers import malc2012 as bench
-from ddmseg_lab.comparison.peers.environment import ATROPOS, SAMSEG
 from ddmseg_lab.comparison.peers.summary import METRICS, REFERENCE, summarise
-from ddmseg_lab.records import read_rows, read_summary
+from ddmseg_lab.table import read_rows, read_summary
 
 CASES = ("1000", "1003", "1023", "1113")
 """Two persons of the test split, one of them scanned twice, and a development scan."""

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import mirror_index, protocol_map
 from ddmseg_lab.comparison.peers import tissues
+from ddmseg_lab.scans import mean_dice
 
 LESIONS = (53, 54)
 """Without a class in the table; the protocol's map makes them white matter."""
@@ -85,7 +86,7 @@ def test_a_tissue_that_neither_has_is_no_score():
 def test_the_mean_is_of_the_structures_that_either_has():
     truth = np.array([17, 17, 53, 24])
     found = np.array([17, 0, 53, 85])
-    assert tissues.mean_structure_dice(found, truth) == pytest.approx((2 / 3 + 1) / 2)
+    assert mean_dice(found, truth, EVALUATION_LABELS) == pytest.approx((2 / 3 + 1) / 2)
 
 
 LABELS = st.sampled_from([0, 2, 3, 4, 24, 41, 77, 85, 258])

@@ -16,8 +16,8 @@ from ddmseg.errors import OutputError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
 
 if TYPE_CHECKING:
+    from ddmseg.node.addresses import Certificates
     from ddmseg.node.destinations import Destination
-    from ddmseg.node.encryption import Certificates
     from ddmseg.node.node import NodeSettings
     from ddmseg.node.worker import Work
 
@@ -114,18 +114,17 @@ def run(arguments: Arguments) -> int:
     settings = _settings(arguments)
     work = _work(arguments)
     with contextlib.suppress(KeyboardInterrupt):
-        run_node(settings, work, stop=threading.Event(), tell=_tell)
+        run_node(settings, work, stop=threading.Event(), report=_print_line)
     return 0
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z} {line}", flush=True)
 
 
 def _settings(arguments: Arguments) -> NodeSettings:
-    from ddmseg.node.addresses import parse_title, parse_titles
-    from ddmseg.node.backoff import Backoff
-    from ddmseg.node.encryption import Certificates
+    from ddmseg.node.addresses import Certificates, parse_title, parse_titles
+    from ddmseg.node.delivery import Backoff
     from ddmseg.node.node import NodeSettings
     from ddmseg.node.server import Limits
     from ddmseg.node.spool import Quota

@@ -54,14 +54,13 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when there is nothing to send or nobody takes it.
     """
-    from ddmseg.node.addresses import parse_peer, parse_title
+    from ddmseg.node.addresses import Certificates, parse_peer, parse_title
     from ddmseg.node.destinations import (
         UnreachableError,
         check_packages,
         make_destinations,
     )
-    from ddmseg.node.encryption import Certificates
-    from ddmseg.node.privacy import silent_libraries
+    from ddmseg.node.log import silent_libraries
 
     if arguments.send is None and arguments.stow is None:
         raise UsageError("--send or --stow is missing; see ddmseg dicom-send --help")

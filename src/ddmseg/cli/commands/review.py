@@ -85,11 +85,11 @@ def _serve(arguments: Arguments) -> int:
     if unsealed:
         say(f"warning: decisions are not sealed: {unsealed}")
     try:
-        serve(review, port=arguments.port, tell=_tell, browser=arguments.browser)
+        serve(review, port=arguments.port, report=_print_link, browser=arguments.browser)
     except KeyboardInterrupt:
         print("review ended")
     return 0
 
 
-def _tell(link: str) -> None:
+def _print_link(link: str) -> None:
     print(f"open {link}\nResearch use, not for diagnosis. Ctrl-C ends the review.", flush=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ddmseg import __version__
-from ddmseg.cohort.inputs import Scan, find_scans, series_lines
+from ddmseg.cohort.inputs import Refused, Scan, find_scans, series_lines
 from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, ResultPlaces
 from ddmseg.errors import OutputError, QualityError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
@@ -30,19 +30,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """Label brain MRI scans: labels, volumes, maps, a verdict and a report for each.
+class RunOptions:
+    """Options of every command that segments scans."""
 
-    Research software: not a medical device and not for diagnosis.
-    """
-
-    scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="IN", help_behavior_hint="")]
-    """NIfTI files, folders of them, BIDS folders (every T1w scan), or DICOM: folders, zip
-    archives, exported disks (the series that fits best of each)."""
-    output: Annotated[
-        Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
-    ] = None
-    """Folder for the results."""
     segmentation: SegmentOptions = field(default_factory=SegmentOptions)
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
@@ -53,15 +43,6 @@ class Arguments:
     leave them out and end with exit code 1."""
     overwrite: bool = False
     """Replace the results of an earlier run."""
-    volume: Annotated[int | None, arg(metavar="N", help_behavior_hint="(needed only there)")] = None
-    """Which volume of a 4-D scan, counted from 0."""
-    series: Annotated[str | None, arg(metavar="N", help_behavior_hint="(the best fit)")] = None
-    """Which series of a DICOM input: its number or its Series Instance UID."""
-    list_series: bool = False
-    """Show the series of DICOM inputs and stop."""
-    dicom_seg: Literal["binary", "labelmap", "none"] = "binary"
-    """How labels of a DICOM input are also stored as DICOM SEG: every viewer reads binary, new
-    ones the smaller labelmap; or not at all."""
     accept_nan: bool = False
     """Put 0 where voxels are NaN or infinite, instead of refusing the scan."""
     no_cache: bool = False
@@ -77,6 +58,36 @@ class Arguments:
     with the network, others are read and written. One with --budget."""
     debug: bool = False
     """Show where an unexpected error came from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What is segmented, and where the results go."""
+
+    scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="IN", help_behavior_hint="")]
+    """NIfTI files, folders of them, BIDS folders (every T1w scan), or DICOM: folders, zip
+    archives, exported disks (the series that fits best of each)."""
+    output: Annotated[
+        Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
+    ] = None
+    """Folder for the results."""
+    volume: Annotated[int | None, arg(metavar="N", help_behavior_hint="(needed only there)")] = None
+    """Which volume of a 4-D scan, counted from 0."""
+    series: Annotated[str | None, arg(metavar="N", help_behavior_hint="(the best fit)")] = None
+    """Which series of a DICOM input: its number or its Series Instance UID."""
+    list_series: bool = False
+    """Show the series of DICOM inputs and stop."""
+    dicom_seg: Literal["binary", "labelmap", "none"] = "binary"
+    """How labels of a DICOM input are also stored as DICOM SEG: every viewer reads binary, new
+    ones the smaller labelmap; or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(RunOptions, Inputs):
+    """Label brain MRI scans: labels, volumes, maps, a verdict and a report for each.
+
+    Research software: not a medical device and not for diagnosis.
+    """
 
     @property
     def folder(self) -> Path:
@@ -96,20 +107,35 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when nothing can be done at all: wrong model, device or output.
     """
-    from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg.models.card import trained_on
     from ddmseg.outputs.names import check_place
 
     if arguments.list_series:
         return _list_series(arguments)
-    if arguments.threads is not None and arguments.threads < 1:
-        raise SettingsError(f"threads: got {arguments.threads}; it must be at least 1")
-    if arguments.scans_at_once < 1:
-        raise SettingsError(f"scans_at_once: got {arguments.scans_at_once}; it must be at least 1")
+    check_options(arguments)
     # a wrong name must not cost the seconds that torch needs
     trained = trained_on(arguments.model)
     check_place(arguments.folder, "")
     scans, refused = find_scans(arguments.scans, series=arguments.series, model=trained, tell=say)
+    return segment_found(scans, refused, arguments)
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse what cannot be, before anything is looked for.
+
+    Raises:
+        SettingsError: with what is allowed.
+    """
+    if options.threads is not None and options.threads < 1:
+        raise SettingsError(f"threads: got {options.threads}; it must be at least 1")
+    if options.scans_at_once < 1:
+        raise SettingsError(f"scans_at_once: got {options.scans_at_once}; it must be at least 1")
+
+
+def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: Arguments) -> int:
+    """Segment scans that were found; return 0, or 1 when some could not."""
+    from ddmseg.inference.memory.allocator import keep_freed_memory
+
     for one in refused:
         say_error(one.error, about=str(one.path), debug=arguments.debug)
     places = ResultPlaces(arguments.folder, _asked(arguments), arguments.overwrite)
@@ -380,6 +406,7 @@ class Line:
 
     def write(self, work: Work) -> str:
         """Restore, store the results and return the line that sums them up."""
+        from ddmseg.cohort.derivatives import bids_uri
         from ddmseg.outputs.write import write_outputs
 
         scan, arguments = work.scan, self._arguments
@@ -397,6 +424,7 @@ class Line:
             probabilities=arguments.segmentation.probabilities,
             dicom=_dicom_target(scan, arguments),
             claim=self._places.claim(scan),
+            source=bids_uri(scan.source) if scan.source else "",
         )
         self._recorder.record(segmentation, series=scan.series, written=written)
         (report,) = [path for path in written if path.name.endswith("_report.html")]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.inflate import ALWAYS_ALLOWED_BYTES, CHUNK_BYTES, MAX_RATIO
+from ddmseg.imaging.dicom.bounds import ALWAYS_ALLOWED_BYTES, CHUNK_BYTES, MAX_RATIO
 
 MAX_DIRECTORY_BYTES = 16 << 20
 """Bytes of the largest list of members that is looked at."""

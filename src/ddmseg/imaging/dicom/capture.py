@@ -44,11 +44,8 @@ def write_capture(
     """Write a colour picture that names no patient as Secondary Capture Image.
 
     Args:
-        path: of the new file.
-        picture: axes row, column and red, green, blue.
         series: what it shows; patient and study are taken over from it.
         comments: what the picture says, in words that a viewer can list.
-        model: name of the model whose result it shows.
 
     Raises:
         ScanError: when the series cannot be referred to.

@@ -113,8 +113,6 @@ def number(
     """Return a finite number, or the default.
 
     Args:
-        dataset: that has it.
-        keyword: of the element.
         default: of one that is absent or empty.
         unreadable: what stands for a value that is no finite number; as one that is absent
             when left out.

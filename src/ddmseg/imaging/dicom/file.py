@@ -22,17 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import DdmsegError, MissingExtraError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember
-from ddmseg.imaging.dicom.effort import FILE_COST, Effort
-from ddmseg.imaging.dicom.elements import printable
-from ddmseg.imaging.dicom.inflate import InflatedStream, inflated
-from ddmseg.imaging.dicom.walk import (
+from ddmseg.imaging.dicom.bounds import FILE_COST, Effort, InflatedStream, inflated
+from ddmseg.imaging.dicom.element_parser import (
     PIXEL_DATA,
     UNDEFINED,
     Element,
+    ElementParser,
     Stream,
-    Walker,
     fragments_end,
 )
+from ddmseg.imaging.dicom.elements import printable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -100,9 +99,7 @@ def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[
     may be a patient's name; so the kind of error is told and no more.
 
     Args:
-        told: the name of the file or series in messages.
         doing: what failed, such as "reading its header".
-        advice: what to do.
 
     Raises:
         ScanError: instead of all that is none of ours, or the system's.
@@ -146,8 +143,6 @@ def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Da
     """Read elements of a header; the rest and the pixels are passed over.
 
     Args:
-        path: of the file.
-        keywords: of the elements to read.
         told: what the file is called in messages; its path when it is left out. Names of
             exported files are often those of patients.
 
@@ -204,10 +199,7 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
     """Read elements of a header and the pixels.
 
     Args:
-        path: of the file.
-        keywords: of the elements to read beside the pixels.
         most: bytes that the pixels, as they are stored, may have.
-        told: as in :func:`read_dataset`.
 
     Returns:
         The elements that are there; without ``PixelData`` when the file ends before it.
@@ -295,7 +287,7 @@ def _content(stream: Stream, told: str) -> _Content:
     """Find the data set behind the meta group; one that is deflated gets a stream of its own."""
     magic = stream.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
     start, syntax = _MAGIC_AT + 4 if magic else 0, ""
-    for element in Walker(stream, told, explicit=True).elements(start, group=_META_GROUP):
+    for element in ElementParser(stream, told, explicit=True).elements(start, group=_META_GROUP):
         start = element.end
         if element.tag == _TRANSFER_SYNTAX:
             stream.seek(element.value_at)
@@ -320,9 +312,9 @@ def _collect(
 ) -> tuple[bytes, Element | None]:
     """The elements that are wanted, as they are stored, and where the pixels are."""
     stream = content.stream
-    walker = Walker(stream, told, explicit=content.explicit, big_endian=content.big_endian)
+    parser = ElementParser(stream, told, explicit=content.explicit, big_endian=content.big_endian)
     wanted, pixels = BytesIO(), None
-    for element in walker.elements(content.start):
+    for element in parser.elements(content.start):
         if element.tag == PIXEL_DATA:
             pixels = element
             break
@@ -330,7 +322,7 @@ def _collect(
             continue
         if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
             raise _too_large(told, MAX_HEADER_BYTES)
-        if not walker.look_into(element) and element.length > MAX_VALUE_BYTES:
+        if not parser.look_into(element) and element.length > MAX_VALUE_BYTES:
             raise _too_large(told, MAX_VALUE_BYTES)
         stream.seek(element.start)
         stored = stream.read(element.end - element.start)
@@ -338,7 +330,7 @@ def _collect(
             raise ScanError(f"{told}: damaged DICOM file (cut off in its header); export it again")
         wanted.write(stored)
     if effort is not None:
-        effort.spend(FILE_COST + walker.looked_at)
+        effort.spend(FILE_COST + parser.looked_at)
     return wanted.getvalue(), pixels
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.header import Frame
 
 SAME_PLACE_MM = 0.01
 """Slices nearer to each other than this lie at one place."""
@@ -46,10 +46,6 @@ class Stack:
 
 def stack_frames(frames: Sequence[Frame], name: str) -> Stack:
     """Return slices as a grid.
-
-    Args:
-        frames: in any order.
-        name: used in messages.
 
     Raises:
         ScanError: when the slices have no place, are not parallel, share a

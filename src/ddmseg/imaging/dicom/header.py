@@ -1,24 +1,162 @@
-"""What a DICOM image file says of itself, without its pixels and without its patient.
+"""What a DICOM image file says of itself and of its slices, without pixels and without the patient.
 
-Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Image).
+Coordinates are DICOM's: LPS millimetres, that is towards the patient's left, back and head.
+``geometry`` turns them to RAS. In an enhanced (multi-frame) file a functional group is shared by
+all frames or given for each; the one of the frame wins.
+
+Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Image), C.7.6.16
+(Multi-frame Functional Groups), C.8.13.5 (MR groups).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.effort import FRAME_COST, Effort
-from ddmseg.imaging.dicom.elements import MAX_WHOLE, number, numbers, text, whole, words
-from ddmseg.imaging.dicom.enhanced import described_frames, enhanced_frames
+from ddmseg.imaging.dicom.bounds import FRAME_COST, Effort
+from ddmseg.imaging.dicom.elements import MAX_WHOLE, number, numbers, text, value, whole, words
 from ddmseg.imaging.dicom.file import Source, StoredPixels, read_header_elements, refused
-from ddmseg.imaging.dicom.frame import Frame, complex_part
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: where it lies, and how its stored values become intensities.
+
+    Attributes:
+        index: of the slice in the file, counted from 0.
+        instance: the number that people call the image by, or None.
+        position: centre of the first pixel, LPS mm, or None.
+        orientation: unit vectors along a row and down a column, LPS, or None.
+        pixel_spacing_mm: between rows and between columns, or None.
+        slope, intercept: intensity = slope * stored value + intercept; NaN where the file
+            has something there that is no number.
+        contrast: pairs of name and value that tell images of one place apart.
+        part: of a complex image: magnitude, phase, real or imaginary; empty when not told.
+    """
+
+    path: Source
+    index: int
+    instance: int | None
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_spacing_mm: tuple[float, ...] | None
+    slope: float = 1.0
+    intercept: float = 0.0
+    contrast: tuple[tuple[str, str], ...] = ()
+    part: str = ""
+
+
+_PARTS = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
+_PART_WORDS = {
+    **{word: word.lower() for word in ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")},
+    **{"PHASE MAP": "phase", "PHASE_MAP": "phase"},
+}
+
+
+def complex_part(image_type: Sequence[str], component: str = "") -> str:
+    """Return which part of a complex image Image Type or Complex Image Component name.
+
+    Siemens writes a letter as the third word, Philips as the fourth behind one that begins
+    with it; elsewhere these letters mean nothing.
+
+    >>> complex_part(("ORIGINAL", "PRIMARY", "R_FFE", "R", "FFE"))
+    'real'
+    >>> complex_part(("ORIGINAL", "PRIMARY", "P", "ND"))
+    'phase'
+    >>> complex_part(("DERIVED", "SECONDARY", "OTHER", "M"), "IMAGINARY")
+    'imaginary'
+    >>> complex_part(("ORIGINAL", "PRIMARY", "OTHER", "P"))
+    ''
+    """
+    if component.upper() in _PART_WORDS:
+        return _PART_WORDS[component.upper()]
+    third, fourth = (*image_type[2:4], "", "")[:2]
+    if third in _PARTS or third[:2] in ("M_", "P_", "R_", "I_"):
+        return _PARTS[fourth if third not in _PARTS and fourth in _PARTS else third[0]]
+    return next((_PART_WORDS[word] for word in image_type[2:] if word in _PART_WORDS), "")
+
+
+MAX_FRAMES = 2048
+"""Frames of a file that are looked at; volumes have fewer, and time series are no scan."""
+
+
+def described_frames(dataset: Dataset) -> int:
+    """Return how many frames :func:`enhanced_frames` yields.
+
+    0 where their number is not that of the images, or is above ``MAX_FRAMES``.
+    """
+    groups = value(dataset, "PerFrameFunctionalGroupsSequence")
+    count = len(groups) if isinstance(groups, MutableSequence) else 0
+    return count if count == whole(dataset, "NumberOfFrames") and count <= MAX_FRAMES else 0
+
+
+def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
+    """Yield the frames in the order of the pixels; what a group lacks stays None."""
+    if not described_frames(dataset):
+        return
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    instance = whole(dataset, "InstanceNumber")
+    for index, own in enumerate(groups):
+        position = _group(own, shared, "PlanePositionSequence")
+        orientation = _group(own, shared, "PlaneOrientationSequence")
+        measures = _group(own, shared, "PixelMeasuresSequence")
+        rescale = _group(own, shared, "PixelValueTransformationSequence")
+        yield Frame(
+            path,
+            index,
+            instance,
+            numbers(position, "ImagePositionPatient", 3),
+            numbers(orientation, "ImageOrientationPatient", 6),
+            numbers(measures, "PixelSpacing", 2),
+            number(rescale, "RescaleSlope", 1.0, unreadable=math.nan),
+            number(rescale, "RescaleIntercept", 0.0, unreadable=math.nan),
+            tuple(_frame_contrast(own, shared)),
+            _part(dataset, own, shared),
+        )
+
+
+def _part(dataset: Dataset, own: Dataset, shared: Dataset) -> str:
+    """Which part of a complex image a frame is, else which one the whole file is."""
+    kind = _group(own, shared, "MRImageFrameTypeSequence")
+    return complex_part(
+        words(kind, "FrameType"), text(kind, "ComplexImageComponent")
+    ) or complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent"))
+
+
+def _frame_contrast(own: Dataset, shared: Dataset) -> Iterator[tuple[str, str]]:
+    for name, sequence, keyword in (
+        ("echo time", "MREchoSequence", "EffectiveEchoTime"),
+        ("repetition time", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+        ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+        ("inversion time", "MRModifierSequence", "InversionTimes"),
+        ("time point", "FrameContentSequence", "TemporalPositionIndex"),
+        ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
+        ("image type", "MRImageFrameTypeSequence", "FrameType"),
+        ("stack", "FrameContentSequence", "StackID"),
+        ("contrast agent", "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
+    ):
+        yield name, "\\".join(words(_group(own, shared, sequence), keyword))
+
+
+def _group(own: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    return _first(own if keyword in own else shared, keyword)
+
+
+def _first(dataset: Dataset, keyword: str) -> Dataset:
+    """The first item of a sequence; an empty data set when there is none."""
+    from pydicom import Dataset
+
+    items = value(dataset, keyword)
+    first = items[0] if isinstance(items, MutableSequence) and items else None
+    return first if isinstance(first, Dataset) else Dataset()
+
 
 KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
@@ -85,7 +223,6 @@ def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -
     """Return the header of an image file; None for DICOM that holds no image.
 
     Args:
-        path: of the file.
         told: what it is called in messages; its path when it is left out.
         effort: what may be spent on the input that it belongs to; None for no limit.
 

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.frame import Frame
-from ddmseg.imaging.dicom.header import Header
+from ddmseg.imaging.dicom.header import Frame, Header
 
 _TIMES = ("echo time", "repetition time", "inversion time")
 UNITS = {**dict.fromkeys(_TIMES, "ms"), "flip angle": "degrees"}

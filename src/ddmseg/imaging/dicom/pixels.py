@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
+from ddmseg.imaging.dicom.element_parser import MAX_FRAGMENTS, fragments_end
 from ddmseg.imaging.dicom.elements import whole
 from ddmseg.imaging.dicom.file import pydicom_module, read_image, refused, too_many_pixels
-from ddmseg.imaging.dicom.frame import Frame
-from ddmseg.imaging.dicom.header import Header
-from ddmseg.imaging.dicom.walk import MAX_FRAGMENTS, fragments_end
+from ddmseg.imaging.dicom.header import Frame, Header
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging.dicom.file import read_dataset, refused
-from ddmseg.imaging.dicom.frame import Frame
+from ddmseg.imaging.dicom.header import Frame
 from ddmseg.imaging.dicom.series import Series
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def check_reference(series: Series, *, placed: bool) -> None:
     """Check that an object can refer to the images of a series, and copy what it takes over.
 
     Args:
-        series: the source.
         placed: whether the object lies in space as the source does.
 
     Raises:

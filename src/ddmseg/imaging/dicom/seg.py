@@ -6,12 +6,18 @@ slice that carries exactly the place that was read, and the references are put i
 afterwards. That makes both kinds of source one case.
 
 Source: DICOM PS3.3, C.8.20 (Segmentation Image and its segments), A.51 and A.86.
+
+``protocols/dicom_codes.tsv`` takes SNOMED CT and DICOM codes from the context groups of the
+standard (PS3.16, CID 7140, 7153, 7150 and 244); what has no code there gets one of our own scheme,
+with the coded structure that it is a part of as its region.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,7 +25,6 @@ from numpy.typing import NDArray
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.codes import PRIVATE_SCHEME, Code, coded_structure
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
 from ddmseg.imaging.dicom.reference import (
@@ -35,12 +40,81 @@ from ddmseg.imaging.dicom.reference import (
 )
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.grid import Grid
-from ddmseg.imaging.labels import classes_of, structure
+from ddmseg.imaging.labels import OWN_IDS, classes_of, protocol_rows, structure
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+
+PRIVATE_SCHEME = "99DDMSEG"
+"""Designator of codes that are ours; the standard reserves names that begin with 99."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept: value, designator of its scheme, and meaning in words."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+CATEGORIES = {
+    "structure": Code("91723000", "SCT", "Anatomical Structure"),
+    "substance": Code("91720002", "SCT", "Body Substance"),
+    "abnormal": Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+}
+SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+
+
+@dataclass(frozen=True)
+class CodedStructure:
+    """A structure in codes.
+
+    Attributes:
+        side: left or right; None on the midline and where the id names no side.
+        region: what it is a part of; None where the type says it all.
+    """
+
+    category: Code
+    type: Code
+    side: Code | None
+    region: Code | None
+
+
+def coded_structure(index: int) -> CodedStructure:
+    """Return the codes of a label id; one of our own where the table has none.
+
+    >>> coded_structure(17).type.meaning, coded_structure(17).side.meaning
+    ('Hippocampus', 'Left')
+
+    Raises:
+        UsageError: when the id is unknown.
+    """
+    found = _table().get(index)
+    if found is not None:
+        return found
+    whose = "FS" if index < OWN_IDS else "OWN"
+    own = Code(f"{whose}{index}", PRIVATE_SCHEME, structure(index).name)
+    return CodedStructure(CATEGORIES["structure"], own, None, None)
+
+
+@cache
+def _table() -> dict[int, CodedStructure]:
+    return {int(row["index"]): _coded(row) for row in protocol_rows("dicom_codes")}
+
+
+def _coded(row: dict[str, str]) -> CodedStructure:
+    region = Code(row["region"], "SCT", row["region_meaning"]) if row["region"] else None
+    return CodedStructure(
+        CATEGORIES[row["category"]],
+        Code(row["value"], row["scheme"], row["meaning"]),
+        SIDES.get(row["side"]),
+        region,
+    )
+
 
 SegForm = Literal["binary", "labelmap"]
 
@@ -70,14 +144,6 @@ def write_dicom_seg(
     own; every viewer and archive that knows segmentations reads it, so it is the
     default. ``labelmap`` (2024) stores each slice once, with FreeSurfer ids as values
     and segment numbers: some thirty times fewer slices, for software that knows it.
-
-    Args:
-        path: of the new file.
-        labels: on the grid of :func:`ddmseg.imaging.dicom.series.read_series`.
-        series: what they were made from.
-        form: of the object.
-        model: name of the model that drew the labels.
-        weights_sha256: of its weights; kept as the device's serial number.
 
     Raises:
         ScanError: when the labels are empty or on another grid, or when the series

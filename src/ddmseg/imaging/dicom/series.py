@@ -19,12 +19,10 @@ from typing import Any
 
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.dicom.archive import ZipMember, archive_members
-from ddmseg.imaging.dicom.effort import FILE_COST, LOOK_COST, Effort
-from ddmseg.imaging.dicom.enhanced import MAX_FRAMES
+from ddmseg.imaging.dicom.bounds import FILE_COST, LOOK_COST, Effort
 from ddmseg.imaging.dicom.file import Source, is_dicom
-from ddmseg.imaging.dicom.frame import Frame
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
-from ddmseg.imaging.dicom.header import Header, read_header
+from ddmseg.imaging.dicom.header import MAX_FRAMES, Frame, Header, read_header
 from ddmseg.imaging.dicom.mixture import check_mixture, left_out, magnitude_alone
 from ddmseg.imaging.dicom.pixels import (
     check_decoder,
@@ -68,15 +66,11 @@ class Series:
     """Images that were exported as one series.
 
     Attributes:
-        uid: Series Instance UID.
         number: what the scanner's list calls it, or None.
         description: such as "t1_mprage_sag".
         modality: such as "MR".
-        manufacturer: of the scanner.
-        headers: one a file, without pixels.
         left_out: what was exported with the scan and is not part of it, such as "60 phase
             images"; mostly nothing.
-        files_left_out: how many files hold nothing but that.
     """
 
     uid: str
@@ -135,7 +129,6 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
     (:func:`refusal`). Files that are no DICOM, and DICOM files without an image, are passed over.
 
     Args:
-        folder: or one file, or a zip archive.
         max_files: how many files to look at at most.
 
     Raises:
@@ -241,10 +234,6 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
     The first voxel axis runs along a row of the images, the second down a
     column, the third along the normal of the slices (row cross column).
-
-    Args:
-        series: one of :func:`list_series`.
-        max_voxels: largest volume to accept; checked before pixels are read.
 
     Raises:
         ScanError: one line with what is wrong with the series and what to do.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddmseg.imaging.synthesis.deform import upsample
-from ddmseg.imaging.synthesis.draw import draw_integer, draw_uniform
+from ddmseg.randomness import draw_integer, draw_uniform
 
 Image3D = Float[Tensor, "i j k"]
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmseg.imaging.synthesis.draw import Range, draw_uniform
+from ddmseg.randomness import Range, draw_uniform
 
 FAMILIES = ("t1", "t2", "flair", "any")
 
@@ -129,11 +129,7 @@ def draw_tissue_means(generator: torch.Generator, family: str) -> dict[str, floa
 
 
 def draw_contrast(
-    generator: torch.Generator,
-    tissues: Sequence[str],
-    *,
-    family: str,
-    side_jitter: float = 0.01,
+    generator: torch.Generator, tissues: Sequence[str], *, family: str, side_jitter: float = 0.01
 ) -> Contrast:
     """Draw a contrast for labels whose tissues are given, in their order.
 

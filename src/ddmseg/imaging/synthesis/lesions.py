@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmseg.imaging.synthesis.artefacts import blur, smooth_field
-from ddmseg.imaging.synthesis.draw import draw_uniform
+from ddmseg.randomness import draw_uniform
 
 VOLUME_ML = (0.05, 60.0)
 """Range of the load, drawn evenly in its logarithm."""
@@ -39,8 +39,6 @@ def draw_lesions(
 
     Args:
         white: white matter, which alone they lie in.
-        ventricle: lateral ventricles, whose walls they favour.
-        generator: source of all randomness.
         spacing_mm: voxel edge.
     """
     room = int(white.sum())
@@ -64,7 +62,9 @@ def _affinity(
     """Return how much each voxel invites a lesion."""
     i, j, k = white.shape
     spots, patches = (
-        smooth_field(generator, (i, j, k), points=_points((i, j, k), spacing_mm, size))
+        smooth_field(
+            generator, (i, j, k), points=control_points((i, j, k), spacing_mm, every_mm=size)
+        )
         for size in (SPOT_MM, PATCH_MM)
     )
     spotty, walled = draw_uniform(generator, 0.3, 1.0), draw_uniform(generator, 0.0, 8.0)
@@ -75,8 +75,9 @@ def _affinity(
     return score
 
 
-def _points(
-    shape: tuple[int, int, int], spacing_mm: float, every_mm: float
+def control_points(
+    shape: tuple[int, ...], spacing_mm: float, *, every_mm: float
 ) -> tuple[int, int, int]:
+    """Return how many points along each axis lie so far apart, at least two."""
     i, j, k = (max(2, round(n * spacing_mm / every_mm) + 1) for n in shape)
     return (i, j, k)

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.imaging.synthesis.artefacts import add_noise, blur, multiply_bias
-from ddmseg.imaging.synthesis.draw import Range, draw_integer, draw_uniform
+from ddmseg.randomness import Range, draw_integer, draw_uniform
 
 CLUSTERS = (3, 6)
 """Fewest and most clusters of the background."""

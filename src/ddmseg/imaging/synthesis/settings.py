@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ddmseg.errors import SettingsError
-from ddmseg.imaging.synthesis.draw import Range
+from ddmseg.randomness import Range
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,11 @@ class SynthesisSettings:
         contrast_weights: how often T1-like, T2-like, FLAIR-like and any
             contrast are drawn; relative.
         rotation_deg: largest angle about each axis, degrees.
-        scaling: largest relative change of size along each axis.
-        shear: largest shear.
-        translation_mm: largest shift of the patch beyond what its place needs.
         elastic_std_mm: largest standard deviation of the displacement, mm.
         elastic_spacing_mm: distance of its control points, mm.
         flip_probability: left and right exchanged, labels too.
         brain_centred_probability: patch about the brain rather than anywhere
             over the head and neck.
-        bias_std: largest standard deviation of the log of the bias field.
-        log_gamma: largest absolute log of the exponent of the grey scale.
         gain: largest relative change of brightness after normalising, which
             stands for the gap between a patch and its whole scan.
         noise_std: largest standard deviation of the noise (white matter is
@@ -33,14 +28,10 @@ class SynthesisSettings:
         blur_mm: range of the standard deviation of the blur, mm.
         thick_slice_probability: slices thicker than the voxel along one axis.
         slice_thickness_mm: range of that thickness, mm.
-        motion_probability: the head jumps during the scan.
-        ghost_probability: faint copies along the phase axis.
         clean_background_probability: air set to exactly 0.
-        lesion_probability: added lesions in white matter.
         skull_strip_probability: only the brain is shown.
         strip_edge_mm: range of the shift of the mask's edge, mm; above 0 it
             leaves CSF and skull, below 0 it cuts cortex.
-        cut_probability: an oblique plane cuts the lower part off.
         cut_fraction: largest fraction of the patch below that plane.
 
     Raises:

@@ -12,7 +12,6 @@ the ordered tissue ranges, the head texture and the masks are ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -24,15 +23,17 @@ from ddmseg.imaging.labels import ANATOMY_LABELS, LESION, generation_labels, gen
 from ddmseg.imaging.synthesis import artefacts
 from ddmseg.imaging.synthesis.contrast import FAMILIES, Contrast, draw_contrast
 from ddmseg.imaging.synthesis.deform import (
+    CSF,
+    CompactHead,
     Pose,
+    compact_head,
     draw_displacement,
     draw_matrix,
     sample_positions,
 )
-from ddmseg.imaging.synthesis.draw import draw_chance, draw_choice, draw_integer, draw_uniform
-from ddmseg.imaging.synthesis.head import CSF, CompactHead, compact_head
-from ddmseg.imaging.synthesis.lesions import draw_lesions
+from ddmseg.imaging.synthesis.lesions import control_points, draw_lesions
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
+from ddmseg.randomness import draw_chance, draw_choice, draw_integer, draw_uniform
 
 WHITE_MATTER = (2, 41)
 LATERAL_VENTRICLES = (4, 43)
@@ -52,11 +53,8 @@ class LabelMapSynthesiser:
     Args:
         label_maps: ids of ``generation_labels()`` on 1 mm grids in RAS
             orientation, int16 or wider.
-        settings: what is drawn and how strongly.
         spacing_mm: voxel size of the patches, the same along all axes.
-        patch_shape: three numbers, or two for axial slices.
         labels: FreeSurfer ids of the classes, background first.
-        device: where patches are made; the generator must live there too.
 
     Raises:
         ScanError: when there is no map, or one holds an unknown label or no brain.
@@ -74,7 +72,6 @@ class LabelMapSynthesiser:
         spacing_mm: float = 2.0,
         patch_shape: tuple[int, ...] = (80, 96, 80),
         labels: tuple[int, ...] = ANATOMY_LABELS,
-        device: torch.device | str = "cpu",
     ) -> None:
         if not label_maps:
             raise ScanError("label maps: got none; synthesis needs at least one")
@@ -84,23 +81,21 @@ class LabelMapSynthesiser:
         self.spacing_mm = spacing_mm
         self.flat = len(patch_shape) == 2
         self.patch_shape = _slab_shape(patch_shape)
-        self.device = torch.device(device)
         known = generation_labels()
         ids = [LESION if label.tissue == "lesion" else label.target for label in known]
         targets = torch.tensor(ids if LESION in labels else [label.target for label in known])
         position = {index: place for place, index in enumerate(labels)}
         self._tissues = [label.tissue for label in known]
-        self._class_of = torch.tensor([position.get(int(index), 0) for index in targets]).to(device)
-        self._class_of_mirrored = self._class_of[torch.tensor(generation_mirror()).to(device)]
+        self._class_of = torch.tensor([position.get(int(index), 0) for index in targets])
+        self._class_of_mirrored = self._class_of[torch.tensor(generation_mirror())]
         lining = torch.tensor([label.tissue in INSIDE_SKULL for label in known])
-        self._is_inside = ((targets > 0) | lining).to(device)
-        self._is_brain = ((targets > 0) & (targets != CSF)).to(device)
-        self._is_white = torch.isin(targets, torch.tensor(WHITE_MATTER)).to(device)
-        self._is_lateral = torch.isin(targets, torch.tensor(LATERAL_VENTRICLES)).to(device)
+        self._is_inside = (targets > 0) | lining
+        self._is_brain = (targets > 0) & (targets != CSF)
+        self._is_white = torch.isin(targets, torch.tensor(WHITE_MATTER))
+        self._is_lateral = torch.isin(targets, torch.tensor(LATERAL_VENTRICLES))
         self._white_class = int(self._is_white.nonzero()[0]) if self._is_white.any() else 0
         self._lesion = position.get(LESION)
-        heads = [compact_head(label_map) for label_map in label_maps]
-        self._heads = [replace(head, classes=head.classes.to(device)) for head in heads]
+        self._heads = [compact_head(label_map) for label_map in label_maps]
 
     def __call__(
         self, generator: torch.Generator
@@ -131,7 +126,7 @@ class LabelMapSynthesiser:
         on_brain = draw_chance(generator, settings.brain_centred_probability)
         low, high = head.brain_box if on_brain else head.head_box
         room = ((high - low - torch.tensor(extent)) / 2).clamp_min(0.0)
-        offsets = 2 * torch.rand(3, generator=generator, device=self.device).cpu() - 1
+        offsets = 2 * torch.rand(3, generator=generator) - 1
         centre = (low + high) / 2 + offsets * (room + settings.translation_mm)
         matrix = draw_matrix(
             generator,
@@ -146,7 +141,7 @@ class LabelMapSynthesiser:
             spacing_mm=settings.elastic_spacing_mm,
             largest_std_mm=settings.elastic_std_mm,
         )
-        return Pose(centre=centre.to(self.device), matrix=matrix, displacement=displacement)
+        return Pose(centre=centre, matrix=matrix, displacement=displacement)
 
     def _read_classes(
         self, head: CompactHead, pose: Pose
@@ -188,7 +183,7 @@ class LabelMapSynthesiser:
         image = _look_up(quarter_mean, corners[0])
         for corner in corners[1:]:
             image += _look_up(quarter_mean, corner)
-        points = _control_points(shape, self.spacing_mm, every_mm=7.0)
+        points = control_points(shape, self.spacing_mm, every_mm=7.0)
         texture = artefacts.smooth_field(generator, shape, points=points).clamp_(-1.5, 1.5)
         lesion = None
         visible = abs(contrast.lesion_mean - float(contrast.mean[self._white_class]))
@@ -198,7 +193,7 @@ class LabelMapSynthesiser:
             # Not all are alike in one scan, nor all as unlike white matter as they can be.
             strength = draw_uniform(generator, 0.5, 1.0) * (1 + 0.2 * texture[lesion])
             image[lesion] = image[lesion].lerp(image.new_tensor(contrast.lesion_mean), strength)
-        spread = torch.randn(shape, generator=generator, device=self.device)
+        spread = torch.randn(shape, generator=generator)
         image += texture.mul_(_look_up(contrast.texture, centre))
         image = image.add_(spread.mul_(_look_up(contrast.spread, centre))).clamp_min_(0.0)
         return image, lesion
@@ -235,7 +230,7 @@ class LabelMapSynthesiser:
     ) -> Float[Tensor, "i j k"]:
         """Return the share of each voxel that is kept: skull stripping and field of view."""
         settings = self.settings
-        keep = torch.ones(self.patch_shape, device=self.device)
+        keep = torch.ones(self.patch_shape)
         if draw_chance(generator, settings.skull_strip_probability):
             brain = _look_up(self._is_brain, centre)
             keep = artefacts.stripped_brain(
@@ -276,10 +271,3 @@ def _slab_shape(patch_shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _look_up(table: Tensor, classes: UInt8[Tensor, "i j k"]) -> Tensor:
     return table.index_select(0, classes.flatten().int()).view(classes.shape)
-
-
-def _control_points(
-    shape: tuple[int, ...], spacing_mm: float, *, every_mm: float
-) -> tuple[int, int, int]:
-    i, j, k = (max(2, round(count * spacing_mm / every_mm) + 1) for count in shape)
-    return (i, j, k)

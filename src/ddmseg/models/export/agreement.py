@@ -77,7 +77,7 @@ def check_image(model: DiscrepancyDiffusionSegmenter) -> Image:
     """Return a small image with large and small structure, always the same for a model."""
     sides = tuple(4 * model.multiple for _ in range(model.dims))
     generator = Generator().manual_seed(0)
-    channels = model.image_encoder.contrasts
+    channels = model.image_encoder.channels
     coarse = torch.randn(1, channels, *(n // 4 for n in sides), generator=generator)
     fine = torch.randn(1, channels, *sides, generator=generator)
     return F.interpolate(coarse, size=sides) + 0.1 * fine

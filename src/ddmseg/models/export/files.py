@@ -52,7 +52,7 @@ def export_files(
     files = planned_files(weights.stem, folder, format)
     told = facts(model, card, agreement)
     if format == "openvino":
-        shape = [1, model.image_encoder.contrasts, *card.settings["data"]["patch"]]
+        shape = [1, model.image_encoder.channels, *card.settings["data"]["patch"]]
         _write_openvino(graph, shape, *files[:2])
         told["input"]["shape"] = shape
         told["compile_with"] = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -93,7 +93,7 @@ def facts(model: DiscrepancyDiffusionSegmenter, card: Card, agreement: Agreement
         "input": {
             "name": INPUT,
             "axes": ["batch", "contrast", *"ijk"[: model.dims]],
-            "shape": ["any", encoder.contrasts, *grid],
+            "shape": ["any", encoder.channels, *grid],
             "orientation": "RAS",
             "spacing_mm": card.settings["data"]["spacing_mm"],
             "intensities": "low to 0, high to 1, cut to [0, 1.5]; low is the 0.5th percentile of "

@@ -30,7 +30,7 @@ def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
     """
     encoder = model.image_encoder
     axes = range(model.dims)
-    shape = (2, encoder.contrasts, *(model.multiple * (2 + axis) for axis in axes))
+    shape = (2, encoder.channels, *(model.multiple * (2 + axis) for axis in axes))
     sides = {2 + axis: model.multiple * torch.export.Dim(f"side{axis}", min=1) for axis in axes}
     try:
         with torch.no_grad(), _quiet():

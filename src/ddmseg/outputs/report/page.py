@@ -42,26 +42,44 @@ def render_report(segmentation: Segmentation) -> str:
     panels = draw_panels(segmentation, names)
     receipt = list(_without_times(_flatten(segmentation.receipt)))
     maps = "".join(_map_card(kind, panels.maps[kind], panels.tops[kind]) for kind in MAPS)
-    page = Template(_file("report.html"))
-    return page.substitute(
+    return Template(template_text("report.html")).substitute(
         title=escape(segmentation.scan.name),
-        style=_file("report.css") + _structure_styles(panels.indices),
-        script=_file("report.js"),
+        style=template_text("report.css") + _structure_styles(panels.indices),
+        script=template_text("report.js"),
         facts=_facts(segmentation, dict(receipt)),
         verdict=_verdict(segmentation.quality),
         store=panels.store,
         mosaic=panels.mosaic,
         legend=_legend(panels.indices, names),
         maps=maps,
-        volumes=volume_tables(segmentation.volumes, segmentation.quality),
+        volumes=volume_tables(segmentation),
         receipt=_receipt_rows(receipt),
     )
 
 
-def _file(name: str) -> str:
-    return (resources.files("ddmseg.outputs.report") / "templates" / name).read_text(
-        encoding="utf-8"
+def template_text(*names: str) -> str:
+    """Return the text of files that come with the package for pages, one after the other."""
+    folder = resources.files("ddmseg.outputs.report") / "templates"
+    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def fact_list(facts: Mapping[str, str]) -> str:
+    """Return the facts at the head of a page that are not empty, escaped."""
+    return "".join(
+        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>"
+        for label, text in facts.items()
+        if text
     )
+
+
+def folded(parts: Sequence[str], shown: int, what: str, around: tuple[str, str] = ("", "")) -> str:
+    """Return so many parts open, and the rest folded away behind "N what"."""
+    begin, end = around
+    text = f"{begin}{''.join(parts[:shown])}{end}"
+    if len(parts) <= shown:
+        return text
+    rest = f"{begin}{''.join(parts[shown:])}{end}"
+    return f"{text}<details><summary>{len(parts) - shown} {what}</summary>{rest}</details>"
 
 
 def _facts(segmentation: Segmentation, receipt: Mapping[str, Any]) -> str:
@@ -76,11 +94,7 @@ def _facts(segmentation: Segmentation, receipt: Mapping[str, Any]) -> str:
         "Sampling": spent,
         "Seed": _named(receipt, "seed"),
     }
-    return "".join(
-        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>"
-        for label, text in facts.items()
-        if text
-    )
+    return fact_list(facts)
 
 
 def _named(receipt: Mapping[str, Any], word: str) -> str:

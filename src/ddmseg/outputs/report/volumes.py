@@ -1,4 +1,4 @@
-"""The tables of volumes and expected Dice in a report."""
+"""The tables of a report: totals, left and right side by side, and what has no side."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from ddmseg.imaging.labels import mirror_index
 from ddmseg.outputs.report.figures import colour_of
-from ddmseg.quality.segmentation import Quality, StructureVolume
+from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation, StructureVolume
 
-SMALL_SHARE = 0.1
-"""A structure below this share of the largest goes to a table with a scale of its own."""
+GRADES = ((0.85, "excellent"), (0.7, "good"), (0.5, "fair"), (-math.inf, "poor"))
+"""Expected Dice from which on a structure is called so."""
 
 
-def volume_tables(volumes: Sequence[StructureVolume], quality: Quality) -> str:
-    """Return one table a size group, each with bars on its own linear scale.
-
-    White matter has some 500 times the volume of an accumbens; on one scale the
-    small structures would have no bar to see.
-    """
-    if not volumes:
+def volume_tables(segmentation: Segmentation) -> str:
+    """Return the tables of all that was measured."""
+    if not segmentation.volumes:
         return '<p class="empty">No volumes were measured.</p>'
-    limit = SMALL_SHARE * max(row.volume_ml for row in volumes)
-    small = [row for row in volumes if row.volume_ml < limit]
-    large = [row for row in volumes if row.volume_ml >= limit]
-    # two tables must be worth their headings
-    groups = [large, small] if len(small) > 2 else [list(volumes)]
-    titles = ["Large structures", "Small structures"] if len(groups) == 2 else ["Structures"]
-    return "".join(_table(title, rows, quality) for title, rows in zip(titles, groups, strict=True))
+    columns = (_sides(segmentation), _totals(segmentation) + _middle(segmentation))
+    return "".join(f"<div>{column}</div>" for column in columns if column)
 
 
 def format_ml(volume_ml: float) -> str:
@@ -40,36 +32,107 @@ def format_ml(volume_ml: float) -> str:
     return f"{volume_ml:.{digits}f}"
 
 
-def _table(title: str, rows: Sequence[StructureVolume], quality: Quality) -> str:
-    end = _round_up(max(max(row.volume_ml, row.interval_high_ml) for row in rows))
-    body = "".join(_row(row, end, quality.expected_dice_by_structure.get(row.name)) for row in rows)
+def grade(dice: float | None) -> str:
+    """Return an expected Dice in a word, such as ``good``; a dash where it is not known."""
+    if dice is None or not math.isfinite(dice):
+        return "–"
+    return next(word for least, word in GRADES if dice >= least)
+
+
+def _totals(segmentation: Segmentation) -> str:
+    """What structures add up to; both sides of one stand in the next table."""
+    head = segmentation.total(INTRACRANIAL)
+    sides = {row.name.removeprefix("Left-") for row in segmentation.volumes}
+    rows = [
+        f"<tr>{_name(row)}{_volume(row)}<td>{_share(row, head)}</td></tr>"
+        for row in segmentation.totals
+        if row.name not in sides
+    ]
+    rows += [
+        f'<tr><th scope="row">{escape(_words(name))}</th><td colspan="2">not measured: '
+        f"{escape(why)}</td></tr>"
+        for name, why in segmentation.not_measured.items()
+    ]
+    return _table("Totals", ("", "ml", "of intracranial"), rows)
+
+
+def _sides(segmentation: Segmentation) -> str:
+    """Both sides of each structure, with what stands out in the last columns."""
+    by_index = {row.index: row for row in segmentation.volumes}
+    sides = {one.name: one for one in segmentation.asymmetries}
+    dice = segmentation.quality.expected_dice_by_structure
+    rows = []
+    for left in segmentation.volumes:
+        right = by_index.get(mirror_index(left.index))
+        if not left.name.startswith("Left-") or right is None:
+            continue
+        known = [dice[row.name] for row in (left, right) if row.name in dice]
+        rows.append(
+            f"<tr>{_name(left, left.name.removeprefix('Left-'))}{_volume(left)}{_volume(right)}"
+            f"{_asymmetry(sides.get(left.name.removeprefix('Left-')))}{_dice(known)}</tr>"
+        )
+    return _table("Left and right", ("", "left ml", "right ml", "L − R", "expected"), rows)
+
+
+def _middle(segmentation: Segmentation) -> str:
+    """What has no partner on the other side among the structures."""
+    there = {row.index for row in segmentation.volumes}
+    names = {row.name for row in segmentation.volumes}
+    sides = {one.name: one for one in segmentation.asymmetries if one.name in names}
+    dice = segmentation.quality.expected_dice_by_structure
+    rows = [
+        f"<tr>{_name(row)}{_volume(row)}{_asymmetry(sides.get(row.name)) if sides else ''}"
+        f"{_dice([dice[row.name]] if row.name in dice else [])}</tr>"
+        for row in segmentation.volumes
+        if mirror_index(row.index) == row.index or mirror_index(row.index) not in there
+    ]
+    between = ("L − R",) if sides else ()
+    return _table("Other structures", ("", "ml", *between, "expected"), rows)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    cells = "".join(f'<th scope="col">{word}</th>' for word in head)
     return (
-        f'<table class="volumes"><caption>{title}</caption><thead><tr><th scope="col">Structure'
-        f'</th><th scope="col">ml</th><th scope="col">95% interval</th><th scope="col" '
-        f'class="axis"><span>0</span><span>{end:g} ml</span></th><th scope="col">'
-        f"exp. Dice</th></tr></thead><tbody>{body}</tbody></table>"
+        f'<table class="volumes"><caption>{title}</caption><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def _row(row: StructureVolume, end: float, dice: float | None) -> str:
-    colour = "#{:02x}{:02x}{:02x}".format(*colour_of(row.index))
-    low, high = (100 * edge / end for edge in (row.interval_low_ml, row.interval_high_ml))
-    known = dice is not None and math.isfinite(dice)
-    quality = f'<i style="--share:{dice:.2f}"></i>{dice:.2f}' if known else "–"
-    return (
-        f'<tr style="--c:{colour}"><th scope="row"><i class="swatch"></i>{escape(row.name)}</th>'
-        f"<td>{format_ml(row.volume_ml)}</td>"
-        f"<td>{format_ml(row.interval_low_ml)} – {format_ml(row.interval_high_ml)}</td>"
-        f'<td class="axis"><div class="bar"><i style="width:{100 * row.volume_ml / end:.2f}%"></i>'
-        f'<b style="left:{low:.2f}%;width:{high - low:.2f}%"></b></div></td>'
-        f'<td class="dice">{quality}</td></tr>'
-    )
+def _words(name: str) -> str:
+    return name.replace("-", " ")
 
 
-def _round_up(value: float) -> float:
-    """Return the first 1, 1.5, 2, 3, 4, 5, 6 or 8 times a power of ten at or above ``value``."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    steps = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
-    return next(float(f"{step * power:.6g}") for step in steps if value <= step * power * 1.000001)
+def _name(row: StructureVolume, name: str = "") -> str:
+    swatch = ""
+    if row.index:
+        colour = "#{:02x}{:02x}{:02x}".format(*colour_of(row.index))
+        swatch = f'<i class="swatch" style="--c:{colour}"></i>'
+    return f'<th scope="row">{swatch}{escape(_words(name or row.name))}</th>'
+
+
+def _volume(row: StructureVolume) -> str:
+    low, high = format_ml(row.interval_low_ml), format_ml(row.interval_high_ml)
+    return f"<td>{format_ml(row.volume_ml)}<small>{low} – {high}</small></td>"
+
+
+def _share(row: StructureVolume, head: StructureVolume | None) -> str:
+    return f"{100 * row.volume_ml / head.volume_ml:.1f}%" if head and head.volume_ml else "–"
+
+
+def _asymmetry(one: Asymmetry | None) -> str:
+    """A difference is set off where its interval leaves 0 out."""
+    if one is None:
+        return "<td>–</td>"
+    stands_out = one.interval_low > 0 or one.interval_high < 0
+    shown = f"{one.percent:+.0f}%".replace("-", "−")
+    return f"<td>{f'<b>{shown}</b>' if stands_out else shown}</td>"
+
+
+def _dice(known: Sequence[float]) -> str:
+    """The lower one of a pair."""
+    finite = [value for value in known if math.isfinite(value)]
+    lowest = min(finite) if finite else None
+    number = "" if lowest is None else f"<small>Dice {lowest:.2f}</small>"
+    return f'<td class="{grade(lowest).replace("–", "unknown")}">{grade(lowest)}{number}</td>'

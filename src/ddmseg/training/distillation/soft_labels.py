@@ -94,8 +94,8 @@ class SoftLabelObjective(Objective):
         assert self._taught is not None
         share = self.asked.truth_share
         pool = F.avg_pool3d if self._ddm.dims == 3 else F.avg_pool2d
-        pooled = self._ddm.readout.choices_of(pool(self._taught, self._ddm.mask_stride))
+        pooled = self._ddm.output_head.choices_of(pool(self._taught, self._ddm.mask_stride))
         taught = divergence(
-            self._ddm.readout.choices(said), pooled, temperature=self.asked.temperature
+            self._ddm.output_head.choices(said), pooled, temperature=self.asked.temperature
         )
         return share * super()._coarser(said, fractions) + (1 - share) * taught

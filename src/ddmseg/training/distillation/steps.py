@@ -103,7 +103,7 @@ class ConsistencyObjective(StepObjective):
     ) -> None:
         super().__init__(student, teacher, settings)
         self.average = average
-        self.times = walk_times(settings.distillation.teacher_steps, schedule=self.schedule)
+        self.times = walk_times(settings.distillation.teacher_steps)
 
     def lesson(self, guide: EncodedDenoiser, generator: Generator) -> tuple[Position, Maps]:
         """Return a time of the walk and the average's answer one step of the teacher later."""
@@ -138,7 +138,7 @@ class ProgressiveObjective(StepObjective):
         settings: Settings,
     ) -> None:
         super().__init__(student, teacher, settings)
-        self.times = walk_times(2 * settings.sampling.steps, schedule=self.schedule)
+        self.times = walk_times(2 * settings.sampling.steps)
 
     def lesson(self, guide: EncodedDenoiser, generator: Generator) -> tuple[Position, Maps]:
         """Return a time of the student's walk and what one step from there must take."""

@@ -71,7 +71,7 @@ class EncodedDenoiser:
         logits, hidden = self.model.denoise(
             here.x_t, log_snr, self.conditions, self.encoding, here.estimate
         )
-        logits = self.model.readout.choices(logits)
+        logits = self.model.output_head.choices(logits)
         if self.model.mask_stride == 1:
             return (logits,)
         return logits, self.model.decode(hidden, self.conditions)
@@ -82,7 +82,7 @@ class EncodedDenoiser:
 
     def step(self, here: Position, said: Maps, s: Tensor) -> Position:
         """Go on to the time s with what was said where the mask lives."""
-        clean = self.model.readout.mask_of_choices(said[0])
+        clean = self.model.output_head.mask_of_choices(said[0])
         x_s = ode_step(here.x_t, clean, here.t, s, schedule=self.schedule)
         return Position(x_s, s, clean)
 

@@ -1,0 +1,155 @@
+"""Other tools live in Pythons of their own: where each is, what it has, how it is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddmseg.errors import UsageError
+
+DRIVER = Path(__file__).parent / "peers" / "driver.py"
+"""Tells versions in any Python: it needs nothing but the standard library."""
+OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+"""Variables that mean this process's Python and no other."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """What is measured beside ddmseg.
+
+    Attributes:
+        program: as the driver calls it.
+        title: as a reader does.
+        packages: whose versions decide results; the first is the tool's own.
+        install: what makes such a Python.
+        option: that names it, "" where only the variable does.
+    """
+
+    program: str
+    title: str
+    packages: tuple[str, ...]
+    install: str
+    option: str = ""
+
+    @property
+    def variable(self) -> str:
+        """Environment variable that names the Python."""
+        return f"DDMSEG_{self.program.upper()}_PYTHON"
+
+    @property
+    def advice(self) -> str:
+        """How to come by such a Python, in one line."""
+        named = f"name it with {self.option} or" if self.option else "set"
+        return f"make one with: {self.install}; then {named} the variable {self.variable}"
+
+
+def _made(folder: str, *installs: str) -> str:
+    pips = [f"{folder}/bin/pip install {words}" for words in installs]
+    return " && ".join([f"python -m venv {folder}", *pips])
+
+
+SAMSEG = Tool(
+    "samseg",
+    "SAMSEG",
+    ("samseg", "surfa", "numpy"),
+    _made("peers", "samseg nibabel 'numpy<2'"),
+    "--samseg-python",
+)
+ATROPOS = Tool(
+    "atropos", "Atropos", ("antspyx", "numpy"), _made("ants", "antspyx"), "--ants-python"
+)
+DEEPBET = Tool(
+    "deepbet", "deepbet (brain alone)", ("deepbet", "torch", "numpy"), _made("deepbet", "deepbet")
+)
+NNUNET = Tool(
+    "nnunet",
+    "nnU-Net",
+    ("nnunetv2", "torch", "numpy"),
+    _made("nnunet", "torch==2.13.0", "nnunetv2 torch==2.13.0"),
+    "--nnunet-python",
+)
+
+
+def find_python(tool: Tool, named: str | None = None) -> str | None:
+    """Return the Python that is named, or the one of the tool's variable; None for neither.
+
+    Raises:
+        UsageError: when the program that was named is not there.
+    """
+    wanted = named or os.environ.get(tool.variable)
+    if not wanted:
+        return None
+    found = shutil.which(wanted)
+    if found is None:
+        raise UsageError(
+            f"{tool.title}: got the Python '{wanted}', which cannot be run; {tool.advice}"
+        )
+    return found
+
+
+def require_python(tool: Tool, named: str | None = None) -> str:
+    """Return the tool's Python.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    found = find_python(tool, named)
+    if found is None:
+        raise UsageError(f"{tool.title}: it needs a Python of its own; {tool.advice}")
+    return found
+
+
+def read_versions(tool: Tool, python: str) -> dict[str, str]:
+    """Return the versions of Python and of the tool's packages over there.
+
+    Raises:
+        UsageError: when that Python does not start or lacks a package.
+    """
+    try:
+        done = subprocess.run(
+            [python, str(DRIVER), "versions", *tool.packages],
+            env=foreign_environment(1),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, str | None] = json.loads(done.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise UsageError(
+            f"{tool.title}: {python} is no Python that works; {tool.advice}"
+        ) from error
+    absent = [package for package, version in found.items() if version is None]
+    if absent:
+        raise UsageError(f"{tool.title}: {python} has no {' and no '.join(absent)}; {tool.advice}")
+    return {package: version for package, version in found.items() if version is not None}
+
+
+def foreign_environment(threads: int) -> dict[str, str]:
+    """Return this process's environment, fit for another Python and for so many threads."""
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
+    return environment | _settings(threads)
+
+
+def own_environment(threads: int) -> dict[str, str]:
+    """Return this process's environment for so many threads."""
+    return {**os.environ, **_settings(threads)}
+
+
+def _settings(threads: int) -> dict[str, str]:
+    """Return what holds in both; 0 threads leave the choice to the tool."""
+    limited = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    return {
+        "PYTHONSAFEPATH": "1",  # the driver's folder holds modules that are not for it
+        "PYTHONUNBUFFERED": "1",  # the last line of the log is then the last thing said
+        **{name: str(threads) for name in limited if threads},
+    }
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that a program printed."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

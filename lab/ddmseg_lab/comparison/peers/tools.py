@@ -1,0 +1,138 @@
+"""One scan through another tool, each in a Python of its own: for tables and for ``ddmseg bench``.
+
+The Python of a tool is named by a variable: ``DDMSEG_SAMSEG_PYTHON``,
+``DDMSEG_ATROPOS_PYTHON``, ``DDMSEG_DEEPBET_PYTHON``, ``DDMSEG_NNUNET_PYTHON``; nnU-Net has no
+weights of its own, and ``DDMSEG_NNUNET_MODEL`` names the folder of a trained model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddmseg.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.errors import ScanError, UsageError, did_you_mean
+from ddmseg.imaging.nifti import read_label_map
+from ddmseg.models.checkpoint import replace_file
+from ddmseg_lab.bench.peers import PeerOutcome
+from ddmseg_lab.comparison.foreign_python import (
+    ATROPOS,
+    DEEPBET,
+    DRIVER,
+    NNUNET,
+    SAMSEG,
+    Tool,
+    foreign_environment,
+    last_line,
+    read_versions,
+    require_python,
+)
+from ddmseg_lab.comparison.peers.tissues import samseg_structures
+from ddmseg_lab.scans import Ids
+
+COSTS = ("seconds", "processor_seconds", "peak_memory_gb")
+MODEL_VARIABLE = "DDMSEG_NNUNET_MODEL"
+"""Environment variable that names nnU-Net's folder with ``plans.json`` and ``fold_0``."""
+TOOLS = {tool.program: tool for tool in (SAMSEG, ATROPOS, DEEPBET, NNUNET)}
+STRUCTURES: dict[str, Callable[[Ids], Ids]] = {SAMSEG.program: samseg_structures}
+"""Brings the labels of a tool to ids that ddmseg draws, too; the others have none of these:
+tissues, the brain, or whatever nnU-Net was trained on."""
+
+
+def run_scan(
+    python: str, program: str, job: Mapping[str, Any], folder: Path, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Segment one scan over there and return what it cost, see the driver.
+
+    What an earlier run of the same job left in the folder is returned as it is. What the
+    program prints goes to ``log.txt`` there.
+
+    Raises:
+        ScanError: when the program fails or leaves no labels.
+    """
+    described = json.dumps(dict(job), indent=1) + "\n"
+    result, asked, log_path = (folder / n for n in (f"{program}.json", "job.json", "log.txt"))
+    labels = Path(job["labels"])
+    same = asked.is_file() and asked.read_text(encoding="utf-8") == described
+    if not (same and result.is_file() and labels.is_file()):
+        result.unlink(missing_ok=True)
+        replace_file(asked, described.encode())
+        with log_path.open("w", encoding="utf-8") as log:
+            words = [python, str(DRIVER), program, str(asked)]
+            code = subprocess.run(
+                words, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, check=False
+            ).returncode
+        if code != 0 or not result.is_file() or not labels.is_file():
+            raise ScanError(f"{program} ended with code {code} ({last_line(log_path)})")
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return found
+
+
+@dataclass(frozen=True)
+class SideTool:
+    """A tool that is installed here, see ``ddmseg_lab.bench.peers.Peer``.
+
+    Attributes:
+        tool: which one.
+        python: with which.
+        version: of the tool.
+        job: what the driver is told beside scan, labels and threads.
+    """
+
+    tool: Tool
+    python: str
+    version: str
+    job: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As typed after ``--peers``."""
+        return self.tool.program
+
+    @property
+    def title(self) -> str:
+        """As a reader calls it."""
+        return self.tool.title
+
+    def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
+        """Segment a scan in a process of its own."""
+        labels = folder / "labels.nii.gz"
+        job = {"image": str(scan.absolute()), "labels": str(labels), "threads": threads}
+        environment = foreign_environment(threads)
+        cost = run_scan(self.python, self.name, {**job, **self.job}, folder, environment)
+        costs = {name: float(cost[name]) for name in COSTS}
+        if self.name not in STRUCTURES:
+            return PeerOutcome(costs)
+        ids = STRUCTURES[self.name](read_label_map(labels).data)
+        return PeerOutcome(costs, ids, tuple(EVALUATION_LABELS))
+
+
+def find_peers(names: Sequence[str]) -> tuple[SideTool, ...]:
+    """Return the tools of these names, ready to run."""
+    return tuple(_find(name) for name in dict.fromkeys(names))
+
+
+def _find(name: str) -> SideTool:
+    if name not in TOOLS:
+        raise UsageError(
+            f"peers: got '{name}'{did_you_mean(name, TOOLS)}; allowed are {', '.join(TOOLS)}"
+        )
+    tool = TOOLS[name]
+    job = {"model": _nnunet_model()} if tool is NNUNET else {}
+    python = require_python(tool)
+    return SideTool(tool, python, read_versions(tool, python)[tool.packages[0]], job)
+
+
+def _nnunet_model() -> str:
+    named = os.environ.get(MODEL_VARIABLE, "")
+    if not (Path(named) / "plans.json").is_file() or not named:
+        raise UsageError(
+            f"peers: nnU-Net has no weights of its own; train one and set {MODEL_VARIABLE} to its "
+            "folder, which holds plans.json and fold_0"
+        )
+    return str(Path(named).absolute())

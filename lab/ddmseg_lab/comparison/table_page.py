@@ -1,0 +1,258 @@
+"""Tables of trained rows as chapters and pages: table, picture, learning curves, sentences."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddmseg.evaluation.scores import per_patient
+from ddmseg.maths.statistics import Interval, bootstrap_interval
+from ddmseg.models.checkpoint import replace_file
+from ddmseg.training.curve import Curve
+from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
+from ddmseg_lab.comparison.record import CURVE_FILE
+from ddmseg_lab.comparison.table import Line, build_table, markdown, read_row
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
+from ddmseg_lab.page import INTERVALS, Section, picture
+from ddmseg_lab.page import table as page_table
+from ddmseg_lab.statistics_text import against_words, compare_sets, difference_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KINDS = ("compare", "ablate")
+"""Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
+KIND = "study"
+WITH_CURVES = ("convergence",)
+"""Studies whose question is the way of the training."""
+LABEL_WIDTH = 62
+"""Letters in a line below an axis, at most."""
+TICKS = 6
+"""Between ticks of an axis, at most."""
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row that has been run.
+
+    Attributes:
+        title: of the row.
+        dice: mean Dice of each patient.
+        diffusion: whether its network has any.
+        curves: learning curve of each fold that left one.
+    """
+
+    title: str
+    dice: dict[str, float]
+    diffusion: bool
+    curves: list[Path]
+
+
+def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
+    """Yield each table below ``results / kind`` that was begun, with its folder."""
+    for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}")):
+        yield path.parent, read_table(path.parent)
+
+
+def table_chapters(results: Path) -> list[Section]:
+    """Return a chapter for each comparison and ablation."""
+    chapters = []
+    for kind in KINDS:
+        for folder, table in tables_of(results, kind):
+            command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
+            body = [table.note.strip(), *_table_and_words(table, folder)]
+            body += differences_text(table, shown_rows(table, folder))
+            chapters.append(Section(table.title, command, [part for part in body if part]))
+    return chapters
+
+
+def write_study_tables(results: Path, docs: Path) -> list[Path]:
+    """Write a page in ``docs / studies`` for each study that trains and has a row."""
+    written = []
+    for folder, table in tables_of(results, KIND):
+        rows = shown_rows(table, folder)
+        if not rows:
+            continue
+        parts = [
+            f"# Study: {folder.name}",
+            f"{table.title}.",
+            table.note.strip(),
+            f"```\nddmseg study {folder.name} --data DATA\n```",
+            *(picture(name, table.title, up="../") for name in picture_names(folder.name)),
+            *_table_and_words(table, folder),
+            "## What was found",
+            *differences_text(table, rows),
+        ]
+        page = docs / "studies" / f"{folder.name}.md"
+        replace_file(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+        written.append(page)
+    return written
+
+
+def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
+    """Return the table, how to read it and what is missing from it."""
+    lines: list[Line] = build_table(table, folder)
+    words = (
+        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
+        "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
+        "the rows. Distances are means over the structures that the row found at all."
+    )
+    run = {line.row for line in lines}
+    missing = [name for name in table.rows if name not in run]
+    if missing:
+        words += f" Not run yet: {', '.join(missing)}."
+    return [markdown(lines, table.references), words]
+
+
+def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+    """Yield a paragraph for each reference of a table, then its contrasts."""
+    for reference in table.references:
+        if reference not in rows:
+            continue
+        others = {row.title: row.dice for name, row in rows.items() if name != reference}
+        found = compare_sets(rows[reference].dice, others)
+        yield against_words(found, what="mean Dice", reference=f"*{rows[reference].title}*")
+    yield from _contrasts(table, rows)
+
+
+def _contrasts(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+    """Compare the pairs that the table names, Holm-corrected over them."""
+    pairs = [pair for pair in table.contrast_pairs if set(pair) <= set(rows)]
+    if not pairs:
+        return
+    patients = rows[pairs[0][0]].dice
+    differences = {
+        f"{rows[one].title} − {rows[other].title}": {
+            patient: rows[one].dice[patient] - rows[other].dice[patient] for patient in patients
+        }
+        for one, other in pairs
+    }
+    found = compare_sets(dict.fromkeys(patients, 0.0), differences)
+    yield "Pairs of rows, mean Dice of the first less that of the second on the same patients:"
+    body = [[name, difference_words(one)] for name, one in found.items()]
+    yield page_table(["pair", "difference"], body)
+
+
+def picture_names(name: str) -> list[str]:
+    """Return the names of a study's pictures: Dice of the rows first."""
+    names = [f"{KIND}_{name}.png"]
+    return [*names, f"{KIND}_{name}_curves.png"] if name in WITH_CURVES else names
+
+
+def draw_tables(results: Path, folder: Path) -> list[Path]:
+    """Draw each study that trains and has a row; return the files."""
+    drawn = []
+    for place, table in tables_of(results, KIND):
+        rows = shown_rows(table, place)
+        if not rows:
+            continue
+        figures = [dice_of_rows(rows, table.references[:1])]
+        if place.name in WITH_CURVES:
+            figures.append(learning_curves(list(rows.values())))
+        for name, figure in zip(picture_names(place.name), figures, strict=True):
+            drawn.append(save_figure(figure, folder / name))
+    return drawn
+
+
+def shown_rows(table: TableSettings, folder: Path) -> dict[str, ShownRow]:
+    """Return the rows that have been run in all folds, in the table's order."""
+    rows = {}
+    for name in table.rows:
+        found = read_row(folder, name, table.fold_names)
+        if found is None:
+            continue
+        records, scores = found
+        settings = records[0].settings
+        curves = [folder / name / fold / CURVE_FILE for fold in table.fold_names]
+        rows[name] = ShownRow(
+            settings["row"]["title"] or name,
+            per_patient(scores, "dice"),
+            bool(settings["model"]["diffusion"]),
+            [path for path in curves if path.is_file()],
+        )
+    return rows
+
+
+def dice_of_rows(rows: Mapping[str, ShownRow], references: Sequence[str]) -> Figure:
+    """Mean Dice of each row, and its difference from the reference on the same patients.
+
+    The intervals on the left are wide because patients differ; what rows differ by is
+    told by those on the right.
+    """
+    reference = next((name for name in references if name in rows), None)
+    panels = 1 if reference is None else 2
+    figure, axes = new_figure(4.6 * panels + 1.6, 1.4 + 0.3 * len(rows), panels=panels)
+    places = list(range(len(rows), 0, -1))
+    _bars(axes, places, [mean_interval(list(row.dice.values())) for row in rows.values()])
+    axes.set_yticks(places, [row.title for row in rows.values()], fontsize=8)
+    axes.set_xlabel("mean Dice, with 95% interval over patients", fontsize=8)
+    if reference is not None:
+        right, base = figure.axes[1], rows[reference].dice
+        others = [
+            mean_interval([row.dice[one] - base[one] for one in base if one in row.dice])
+            for row in rows.values()
+        ]
+        _bars(right, places, others)
+        right.axvline(0, color="black", linewidth=0.7)
+        right.set_yticks(places, [""] * len(places))
+        words = textwrap.fill(f"difference from: {rows[reference].title}", LABEL_WIDTH)
+        right.set_xlabel(words, fontsize=8)
+    return figure
+
+
+def learning_curves(rows: Sequence[ShownRow]) -> Figure:
+    """Validation Dice and losses over the steps, one line a row and fold.
+
+    The loss of the coarse head is the one that both networks have.
+    """
+    figure, dice = new_figure(12.0, 4.0, panels=3)
+    coarse, others = figure.axes[1:]
+    for row in rows:
+        colour = BLUE if row.diffusion else ORANGE
+        for path in row.curves:
+            curve = Curve(path)
+            curve.read(up_to=sys.maxsize)
+            _line(dice, curve, "sampled_dice", colour=colour)
+            _line(coarse, curve, "coarse", colour=colour)
+            if row.diffusion:
+                _line(others, curve, "diffusion", colour=colour)
+                _line(others, curve, "discrepancy", colour=GREY)
+    for axes, name in zip(
+        figure.axes,
+        ("validation Dice", "loss of the coarse head", "diffusion (blue), discrepancy (grey)"),
+        strict=True,
+    ):
+        axes.set_xlabel("step")
+        axes.set_title(name, fontsize=9)
+    for axes in (coarse, others):
+        axes.set_yscale("log")
+    for name, colour in (("DDM", BLUE), ("plain network", ORANGE)):
+        dice.plot([], [], color=colour, label=name)
+    dice.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Return the mean with its interval; of one patient the mean alone, without room."""
+    if len(values) < 2:
+        return Interval(values[0], values[0], values[0], 1, 0.95)
+    return bootstrap_interval(values)
+
+
+def _bars(axes: Axes, places: Sequence[float], found: Sequence[Interval]) -> None:
+    axes.errorbar(
+        [one.mean for one in found], places, xerr=interval_bars(found), fmt="o", color=BLUE,
+        markersize=4, elinewidth=0.9, capsize=2.5,
+    )  # fmt: skip
+    axes.locator_params(axis="x", nbins=TICKS)  # long numbers would run into each other
+
+
+def _line(axes: Axes, curve: Curve, name: str, *, colour: str) -> None:
+    points = [(row["step"], row[name]) for row in curve.rows if name in row]
+    if points:
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.0, alpha=0.8)

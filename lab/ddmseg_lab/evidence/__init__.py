@@ -1,1 +1,0 @@
-"""From the files under ``results/`` to the page of results: no figure without a raw file."""

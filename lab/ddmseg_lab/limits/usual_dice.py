@@ -1,0 +1,69 @@
+"""Write into the card of shipped weights which expected Dice intact scans get.
+
+    python -m ddmseg_lab.limits.usual_dice --model anatomy
+
+Limits of the verdict follow from it (``ddmseg.quality.limits``). ``anatomy`` learned from
+made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
+``hippocampus`` takes its validation subjects. No test subject is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.split import split_cases
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.quality.limits import Limits, usual
+from ddmseg.training.calibration import try_masks, with_usual
+from ddmseg_lab.study import Options, run_command, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command; the card beside the weights is rewritten."""
+
+    model: str = "anatomy"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+def on_real_heads(arguments: Arguments, card: Card) -> Card:
+    """Return the card with what real heads get."""
+    segmenter = Segmenter.load(arguments.model, device="cpu")
+    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
+    cases = listed.require("validation")[: arguments.cases]
+    found = [segmenter(case.images[0], mode="fast").quality for case in cases]
+    told = usual(
+        [quality.expected_dice for quality in found],
+        [quality.expected_dice_by_structure for quality in found],
+    )
+    return replace(card, calibration={**card.calibration, "usual": told})
+
+
+def run(arguments: Arguments) -> None:
+    """Measure, and write the card."""
+    path = model_path(arguments.model)
+    model, card = load_weights(path)
+    settings = settings_from_dict(Settings, card.settings)
+    if settings.data.kind == "label_maps":
+        card = on_real_heads(arguments, card)
+    else:
+        source = make_source(settings.data, arguments.data)
+        examples = source.validation_examples(arguments.cases or 20)
+        trials = try_masks(model, card, examples)
+        card = with_usual(card, [trial for trial in trials if trial.kind == "sampled"])
+    save_weights(model, card, path)
+    told, limits = card.calibration["usual"], Limits.of(card)
+    say(
+        f"{card.name}: usually {told['expected_dice']:.3f} ({told['scans']} scans); passes from "
+        f"{limits.passes:.2f}, fails below {limits.fails:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,37 @@
+"""Which questions there are: chapters of the page of results, and studies with a page each."""
+
+from __future__ import annotations
+
+from ddmseg_lab.bench import summary as bench
+from ddmseg_lab.comparison.peers import summary as peers
+from ddmseg_lab.page import Chapter
+from ddmseg_lab.speed import budget, memory, quantisation, segment, synthesis
+from ddmseg_lab.studies import (
+    anatomy,
+    expected_dice,
+    hippocampus,
+    monitor_alarms,
+    robustness_anatomy,
+    tiers,
+    volumes,
+)
+from ddmseg_lab.studies.discrepancy import DISCREPANCY
+from ddmseg_lab.studies.robustness import ROBUSTNESS
+from ddmseg_lab.studies.samples import SAMPLES
+from ddmseg_lab.studies.steps import STEPS
+from ddmseg_lab.studies.temperature import TEMPERATURE
+from ddmseg_lab.study import Study
+
+CHAPTERS: tuple[Chapter, ...] = (
+    *(hippocampus.CHAPTER, anatomy.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
+    *(volumes.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
+    *(memory.CHAPTER, budget.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER),
+    monitor_alarms.CHAPTER,
+)
+"""In the order of the page; each is made of one summary."""
+NAMES = tuple(chapter.record for chapter in CHAPTERS)
+"""Of the summaries."""
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (TEMPERATURE, STEPS, DISCREPANCY, SAMPLES, ROBUSTNESS)
+}
+"""Studies of trained weights, by name."""

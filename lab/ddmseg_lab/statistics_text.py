@@ -1,0 +1,303 @@
+"""From rows to what may be said of them: intervals, paired tests, tables, sentences.
+
+The patient is the unit: several scans or masks of one are averaged, or drawn together, before
+anything is said about the spread. Every sentence is chosen by the numbers, so that a page says
+"no difference was found" when there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddmseg.evaluation.scores import LEVEL
+from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
+from ddmseg_lab.page import NO_FIGURE, p_value
+from ddmseg_lab.statistics import compare_to
+from ddmseg_lab.table import SUBJECT, Cell, Rows
+
+ALPHA = 0.05
+"""Holm-corrected p-value from which a difference counts as found."""
+RESAMPLES = 2000
+"""Draws of the bootstrap over groups, for figures that are no mean."""
+SIGMA_D = "\N{GREEK SMALL LETTER SIGMA}_D"
+"""The temperature, as pages write it."""
+
+Pairs = NDArray[np.float64]
+"""A column per quantity, one row per mask."""
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One condition against a reference on the same patients.
+
+    Attributes:
+        difference: condition less reference, mean over patients.
+        p_holm: of the paired Wilcoxon test, corrected for all conditions; NaN for one patient.
+    """
+
+    difference: Interval
+    p_holm: float
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a difference beyond chance."""
+        return self.p_holm < ALPHA
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return mean and 95% bootstrap interval of finite values; limits NaN for fewer than two."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) >= SMALLEST_SAMPLE:
+        return bootstrap_interval(finite, level=LEVEL)
+    mean = finite[0] if finite else math.nan
+    return Interval(mean, math.nan, math.nan, len(finite), LEVEL)
+
+
+def mean_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and 95% bootstrap interval over patients, ready for JSON.
+
+    NaN (nothing to score) is left out; infinite values (a structure missed altogether) are
+    counted under ``infinite`` and left out too. One patient has no interval.
+    """
+    one = interval(values)
+    found = {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+    missed = sum(math.isinf(value) for value in values)
+    return {**found, "infinite": missed} if missed else found
+
+
+def paired_tests(
+    reference: Sequence[float], methods: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, Any]]:
+    """Return each method minus the reference on the same patients.
+
+    Mean difference with its bootstrap interval and the two-sided Wilcoxon p-value,
+    Holm-corrected over all methods given. Nothing can be tested with one patient.
+    """
+    if len(reference) < SMALLEST_SAMPLE:
+        return {}
+    tests = compare_to(reference, methods)
+    found = {}
+    for name, values in methods.items():
+        one = interval((np.asarray(values) - np.asarray(reference)).tolist())
+        found[name] = {**asdict(tests[name]), "low": one.low, "high": one.high}
+    return found
+
+
+def mean_by_group(values: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Return the mean of each group, such as the two scans of one person, in order of names."""
+    x, of = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    means = []
+    for group in sorted(set(groups)):
+        members = x[of == group]
+        members = members[~np.isnan(members)]
+        means.append(float(members.mean()) if len(members) else math.nan)
+    return means
+
+
+def group_interval(
+    statistic: Callable[[Pairs], float], rows: Pairs, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Return a statistic with its 95% percentile interval; whole groups are drawn.
+
+    For figures that no mean over patients gives, such as a correlation.
+
+    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
+    """
+    of = np.asarray(groups)
+    members = [np.flatnonzero(of == group) for group in sorted(set(groups))]
+    found = {"mean": math.nan, "low": math.nan, "high": math.nan, "n": len(members)}
+    if members:
+        found["mean"] = statistic(rows)
+    if len(members) < SMALLEST_SAMPLE:
+        return found
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = generator.integers(len(members), size=len(members))
+        drawn.append(statistic(rows[np.concatenate([members[i] for i in chosen])]))
+    finite = [value for value in drawn if math.isfinite(value)]
+    if not finite:
+        return found
+    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return {**found, "low": float(low), "high": float(high)}
+
+
+def over_patients(rows: Rows, column: str) -> Interval:
+    """Return the mean over patients of a column, with its interval."""
+    return interval(list(rows.by_subject(column).values()))
+
+
+def pooled(statistic: Callable[[Pairs], float], rows: Rows, columns: Sequence[str]) -> Interval:
+    """Return a statistic of the columns of all rows, see :func:`group_interval`."""
+    values = np.array([rows.numbers(name) for name in columns], dtype=np.float64).T
+    found = group_interval(statistic, values, rows.words(SUBJECT))
+    return Interval(found["mean"], found["low"], found["high"], found["n"], LEVEL)
+
+
+def compare(rows: Rows, column: str, by: str, reference: Cell) -> dict[Cell, Comparison]:
+    """Compare a column of every condition with a reference, patient by patient, Holm-corrected.
+
+    Rows of one patient and condition are averaged.
+    """
+    sets = {kind: rows.where(**{by: kind}).by_subject(column) for kind in rows.kinds(by)}
+    return compare_sets(sets.pop(reference, {}), sets)
+
+
+def compare_sets(
+    reference: Mapping[str, float], others: Mapping[Kind, Mapping[str, float]]
+) -> dict[Kind, Comparison]:
+    """Compare values by patient with a reference; a patient without both is left out.
+
+    With fewer than two patients nothing is tested and p is NaN.
+    """
+    patients = list(reference)
+    base = [_finite(reference[p]) for p in patients]
+    lines = {
+        k: [_finite(values.get(p, math.nan)) for p in patients] for k, values in others.items()
+    }
+    differences = {
+        kind: interval([a - b for a, b in zip(line, base, strict=True)])
+        for kind, line in lines.items()
+    }
+    tested = {k: line for k, line in lines.items() if differences[k].n >= SMALLEST_SAMPLE}
+    names = {str(place): kind for place, kind in enumerate(tested)}
+    tests = compare_to(base, {name: tested[kind] for name, kind in names.items()})
+    p_values = {kind: tests[name].p_holm for name, kind in names.items()}
+    return {k: Comparison(differences[k], p_values.get(k, math.nan)) for k in others}
+
+
+def shown(found: Interval, digits: int = 3, *, sign: bool = False) -> str:
+    """Return ``0.874 (0.864 to 0.883)``, the mean alone without limits, a dash for none.
+
+    >>> shown(Interval(0.1, -0.05, 0.2, 9, 0.95), 2, sign=True)
+    '+0.10 (−0.05 to +0.20)'
+    """
+    if math.isnan(found.mean):
+        return NO_FIGURE
+    text = number(found.mean, digits, sign=sign)
+    if math.isnan(found.low):
+        return text
+    low, high = (number(limit, digits, sign=sign) for limit in (found.low, found.high))
+    return f"{text} ({low} to {high})"
+
+
+def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a number with a real minus, a dash for NaN.
+
+    >>> number(-0.0123, 3), number(float("inf"), 1), number(0.5, 1, sign=True)
+    ('−0.012', '∞', '+0.5')
+    """
+    if math.isnan(value):
+        return NO_FIGURE
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def p_words(p: float) -> str:
+    """Return a p-value as it is written in text.
+
+    >>> p_words(0.00001), p_words(0.0312), p_words(float("nan"))
+    ('p < 0.001', 'p = 0.031', 'p unknown')
+    """
+    if math.isnan(p):
+        return "p unknown"
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def least_words(p: float) -> str:
+    """Return the least of several p-values.
+
+    >>> least_words(0.31), least_words(1.0)
+    ('p = 0.310 or more', 'p = 1.000')
+    """
+    return p_words(p) if p >= 0.9995 else f"{p_words(p)} or more"
+
+
+def difference_words(found: Comparison, digits: int = 4) -> str:
+    """Return a difference with its interval and p-value."""
+    return f"{shown(found.difference, digits, sign=True)}, {p_words(found.p_holm)}"
+
+
+def comparison_cell(found: Comparison | None, digits: int = 4) -> str:
+    """Return a cell of a table: difference, interval and p; ``reference`` for none."""
+    return "reference" if found is None else difference_words(found, digits)
+
+
+def against_words(
+    found: Mapping[str, Comparison], *, what: str, reference: str, digits: int = 4
+) -> str:
+    """Return sentences on conditions against a reference, chosen by the numbers."""
+    if not found:
+        return f"There is nothing to compare with {reference}."
+    if (patients := too_few(found)) is not None:
+        largest = max(abs(one.difference.mean) for one in found.values())
+        return (
+            f"With {counted(patients, 'patient')} no test can find a difference of {what} from "
+            f"{reference}; the largest seen is {number(largest, digits)}."
+        )
+    parts = []
+    for word, sign in (("higher", 1), ("lower", -1)):
+        named = [
+            f"{name} ({difference_words(one, digits)})"
+            for name, one in found.items()
+            if one.found and sign * one.difference.mean > 0
+        ]
+        if named:
+            parts.append(f"Against {reference}, {what} is {word} with {listed(named)}.")
+    rest = [one for one in found.values() if not one.found]
+    if rest:
+        parts.append(_no_effect(rest, bool(parts), what, reference, digits))
+    return " ".join(parts)
+
+
+def _no_effect(
+    rest: Sequence[Comparison], others: bool, what: str, reference: str, digits: int
+) -> str:
+    largest = max(abs(one.difference.mean) for one in rest)
+    least = min(one.p_holm for one in rest)
+    several = len(rest) > 1
+    return (
+        f"{'For the rest no' if others else 'No'} effect on {what} was found: the "
+        f"difference{'s' * several} from {reference} {'are' if several else 'is'} "
+        f"{'at most ' * several}{number(largest, digits)} in size "
+        f"({least_words(least) if several else p_words(least)})."
+    )
+
+
+def too_few(found: Mapping[Kind, Comparison]) -> int | None:
+    """Return the number of patients where it is too small for any test to find a difference."""
+    patients = max((one.difference.n for one in found.values()), default=0)
+    # 2^(1 - n) is the least p-value that a signed-rank test of n patients can have, and Holm's
+    # correction multiplies the least by the number of tests.
+    return patients if len(found) * 2.0 ** (1 - patients) >= ALPHA else None
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as a sentence does.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(n: int, word: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "subject"), counted(3, "subject")
+    ('1 subject', '3 subjects')
+    """
+    return f"{n} {word}{'s' * (n != 1)}"
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan

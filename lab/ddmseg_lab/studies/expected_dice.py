@@ -1,0 +1,381 @@
+"""Does the discrepancy know how good a mask is? Expected against true Dice, and errors found.
+
+    python -m ddmseg_lab.studies.expected_dice --model hippocampus
+    python -m ddmseg_lab.studies.expected_dice --model anatomy
+
+Masks are the coarse one, the sampled one and corruptions of it, on subjects that the
+calibration in the model's card has not seen: the hippocampus test crops; for anatomy
+other synthetic draws of the validation label maps, and the MALC2012 development scans.
+Writes ``results/discrepancy_NAME.tsv`` (one row a mask) and ``.json``; a stopped run goes
+on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.case import Case
+from ddmseg.datasets.hippocampus import read_example
+from ddmseg.datasets.source import padded
+from ddmseg.datasets.sources import make_source
+from ddmseg.imaging.labels import classes_of
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.imaging.preprocess import prepare
+from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, calibrate, try_masks
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
+from ddmseg_lab.page import (
+    INTERVALS,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    picture,
+    table,
+    weights_words,
+    with_interval,
+)
+from ddmseg_lab.scans import CROPS, HEADS
+from ddmseg_lab.statistics import pearson
+from ddmseg_lab.statistics_text import (
+    Pairs,
+    group_interval,
+    mean_by_group,
+    mean_interval,
+    paired_tests,
+)
+from ddmseg_lab.studies.judged_masks import Subject, measure_masks
+from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable, numbers, text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INTACT = ("coarse", "sampled")
+FITTED_CASES = 60
+"""Validation examples that the calibration was fitted on at most."""
+SYNTHETIC_CASES = 30
+"""Synthetic draws to report on, after those."""
+VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
+COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ModelOptions):
+    """Options of this command."""
+
+    model: str = "hippocampus"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subject to measure; it is made only when it is its turn."""
+
+    set: str
+    case: str
+    person: str
+    number: int
+    load: Callable[[], Subject]
+
+
+def hippocampus_jobs(data: str | None, cases: int | None) -> list[Job]:
+    """Return the test crops."""
+    return [
+        Job("test", case.identifier, case.group, number, partial(_crop, case))
+        for number, case in enumerate(CROPS.cases("test", data, cases))
+    ]
+
+
+def _crop(case: Case) -> Subject:
+    return Subject.whole(*padded(*read_example(case)))
+
+
+def synthetic_jobs(card: Card, data: str | None, cases: int | None) -> list[Job]:
+    """Return draws of the validation label maps that follow those of the calibration."""
+    settings = settings_from_dict(Settings, card.settings)
+    first = max(FITTED_CASES, card.calibration.get("masks", 0) // (2 + CORRUPTIONS_PER_CASE))
+    count = SYNTHETIC_CASES if cases is None else cases
+    examples = make_source(settings.data, data).validation_examples(first + count)[first:]
+    return [
+        Job("synthetic", f"draw_{i:03d}", f"draw_{i:03d}", i, partial(Subject.whole, *example))
+        for i, example in enumerate(examples, first)
+    ]
+
+
+def malc_jobs(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> list[Job]:
+    """Return the development scans of MALC2012."""
+    return [
+        Job("malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case))
+        for i, case in enumerate(HEADS.cases("validation", data, cases))
+    ]
+
+
+def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -> Subject:
+    """Bring scan and manual labels to the model's grid, and say which voxels can be judged.
+
+    Not judged: what MALC2012 draws and FreeSurfer does not, and CSF, drawn in few places
+    there; where a mask says CSF is left out with that mask.
+    """
+    spacing_mm = card.settings["data"]["spacing_mm"]
+    scan = read_volume(case.images[0])
+    prepared = prepare(scan, spacing_mm=spacing_mm, multiple=model.multiple)
+    drawn = HEADS.drawn(case).data
+    ids = prepared.labels_from_input(malc2012.freesurfer_ids(drawn))
+    unknown = (prepared.labels_from_input(drawn) > 0) & (ids == 0)
+    evaluated = [place for place, index in enumerate(card.labels) if index in HEADS.structures]
+    known = ~unknown & np.isin(ids, (0, *HEADS.structures))
+    truth = torch.from_numpy(classes_of(ids, card.labels).astype(np.int64))
+    image = torch.from_numpy(prepared.image)[None]
+    return Subject(image, truth, torch.from_numpy(known), tuple(evaluated))
+
+
+def find_jobs(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> list[Job]:
+    """Return the subjects that fit the model."""
+    if card.settings["data"]["kind"] == "hippocampus":
+        return hippocampus_jobs(data, cases)
+    return synthetic_jobs(card, data, cases) + malc_jobs(model, card, data, cases)
+
+
+def with_calibration(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> Card:
+    """Return the card with its maps; fitted now, on validation subjects, when it has none."""
+    if card.calibration:
+        return card
+    say("the card has no calibration: fitting one on validation subjects")
+    source = make_source(settings_from_dict(Settings, card.settings).data, data)
+    examples = source.validation_examples(FITTED_CASES if cases is None else cases)
+    return calibrate(card, try_masks(model, card, examples), source.always_present)
+
+
+def measure(
+    model: DiscrepancyDiffusionSegmenter, card: Card, jobs: Sequence[Job], table: RawTable
+) -> None:
+    """Measure the subjects that have not been measured."""
+    for job in jobs:
+        if table.has(set=job.set, case=job.case):
+            continue
+        found = measure_masks(model, card, job.load(), number=job.number)
+        shared = {"weights": short_checksum(card), "set": job.set, "case": job.case}
+        table.add({**shared, "person": job.person, **asdict(mask)} for mask in found)
+        say(f"{job.set}  {job.case}  true {found[0].true:.3f}  expected {found[0].expected:.3f}")
+
+
+def summarise(rows: list[dict[str, str]], calibration: DiceCalibration) -> dict[str, Any]:
+    """Return what the masks of one set add up to."""
+    persons = [row["person"] for row in rows]
+    raw, true = np.array(numbers(rows, "expected")), np.array(numbers(rows, "true"))
+    pairs = np.stack([calibration(raw), true], axis=1)
+    error = np.abs(pairs[:, 0] - true).tolist()
+    intact = np.array([row["kind"] in INTACT for row in rows])
+    intact_rows = [row for row in rows if row["kind"] in INTACT]
+    return {
+        "subjects": len(set(persons)),
+        "masks": len(rows),
+        "pearson_r": group_interval(_r, pairs, persons),
+        "pearson_r_intact": group_interval(
+            _r, pairs[intact], [row["person"] for row in intact_rows]
+        ),
+        "mae_raw": mean_interval(mean_by_group(np.abs(raw - true).tolist(), persons)),
+        "mae_calibrated": mean_interval(mean_by_group(error, persons)),
+        "true_dice": mean_interval(mean_by_group(true.tolist(), persons)),
+        "detection": {kind: _detection(rows, kind) for kind in (*INTACT, "corrupted")},
+        "detection_intact": _compared(intact_rows),
+        "detection_all": _compared(rows),
+        "points": [
+            [row["kind"], *pair, float(x)]
+            for row, pair, x in zip(rows, pairs.tolist(), raw, strict=True)
+        ],
+    }
+
+
+def _r(pairs: Pairs) -> float:
+    return pearson(pairs[:, 0], pairs[:, 1]) if len(pairs) > 1 else math.nan
+
+
+def _by_person(rows: list[dict[str, str]], column: str) -> list[float]:
+    return mean_by_group(numbers(rows, column), [row["person"] for row in rows])
+
+
+def _detection(rows: list[dict[str, str]], kind: str) -> dict[str, Any]:
+    of = [row for row in rows if row["kind"] == kind]
+    names = ["auroc", "auroc_entropy", "ece"] + ["ece_softmax", "covered"] * (kind in INTACT)
+    return {name: mean_interval(_by_person(of, name)) for name in names}
+
+
+def _compared(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """D against the softmax entropy on the same masks, paired by person."""
+    D, entropy = _by_person(rows, "auroc"), _by_person(rows, "auroc_entropy")
+    return {
+        "auroc": mean_interval(D),
+        "auroc_entropy": mean_interval(entropy),
+        "difference": paired_tests(entropy, {"auroc": D}).get("auroc"),
+    }
+
+
+def _in_jobs(table: RawTable, name: str, jobs: Sequence[Job]) -> Iterator[dict[str, str]]:
+    wanted = {text(job.case) for job in jobs}
+    return (row for row in table.select(set=name) if row["case"] in wanted)
+
+
+def run(options: Arguments) -> None:
+    """Measure, then sum up."""
+    model, card = load_weights(model_path(options.model))
+    own = bool(card.calibration)
+    name = "hippocampus" if card.settings["data"]["kind"] == "hippocampus" else "anatomy"
+    table = options.raw_table(f"discrepancy_{name}", COLUMNS, [card])
+    card = with_calibration(model, card, options.data, options.cases)
+    jobs = find_jobs(model, card, options.data, options.cases)
+    measure(model, card, jobs, table)
+    calibration = DiceCalibration.from_dict(card.calibration["expected_dice"])
+    sets = dict.fromkeys(job.set for job in jobs)
+    summary = {
+        "calibration": {**calibration.as_dict(), "from_card": own},
+        "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
+    }
+    options.write_summary(f"discrepancy_{name}", {"ddm": card}, summary)
+
+
+LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}
+"""Least correlation of expected and true Dice that is aimed at."""
+PICTURE = "expected_dice_{model}.png"
+KINDS = {"coarse": ORANGE, "sampled": BLUE, "corrupted": GREY}
+"""Colours of the dots."""
+SETS = {
+    "test": "test crops",
+    "synthetic": "synthetic scans",
+    "malc2012": "MALC2012 development scans",
+}
+
+
+def body(model: str, found: Summary) -> list[str]:
+    """Expected against true Dice, and error detection, for one model."""
+    sets = found["sets"]
+    fitted = "in the card" if found["calibration"]["from_card"] else "fitted for this run"
+    return [
+        "Masks: of the coarse head, sampled, and three corruptions of the sampled one (moved, "
+        "another's, classes swapped, grown, shrunk, torn). The calibration is the one "
+        f"{fitted}, of validation subjects that are not among these. {weights_words(found)} "
+        f"{INTERVALS}",
+        table(["", *(SETS[one] for one in sets)], _rows(sets)),
+        picture(
+            PICTURE.format(model=model), f"Expected against true Dice of the {model} model's masks"
+        ),
+    ]
+
+
+def claims(model: str, found: Summary) -> list[Claim]:
+    """Expected Dice follows the true one, and D finds errors, on each set of a model."""
+    names = ("test",) if model == "hippocampus" else ("synthetic", "malc2012")
+    sets = found.get("sets", {})
+    return [claim for name in names for claim in _set_claims(model, name, sets.get(name, {}))]
+
+
+def _set_claims(model: str, name: str, one: Summary) -> list[Claim]:
+    where = f"{model}, {SETS[name]}"
+    error = Target(f"{where}: error of the expected Dice", 0.05, at_least=False)
+    detection = {f"{masks} masks": one.get(f"detection_{masks}", {}) for masks in ("all", "intact")}
+    return [
+        Claim(
+            Target(f"{where}: r of expected and true Dice", LEAST_R[model]), one.get("pearson_r")
+        ),
+        Claim(error, one.get("mae_calibrated")),
+        *(
+            Claim(Target(f"{where}: AUROC of D, {masks}", 0.97), found.get("auroc"))
+            for masks, found in detection.items()
+        ),
+        *(
+            Claim(Target(f"{where}: AUROC of D less the entropy's, {masks}", 0.0), _less(found))
+            for masks, found in detection.items()
+        ),
+    ]
+
+
+def _less(detection: Summary) -> dict[str, float] | None:
+    test = detection.get("difference")
+    return None if test is None else {**test, "mean": test["difference"]}
+
+
+_SHOWN: dict[str, tuple[tuple[str, ...], int]] = {
+    "Pearson r, all masks": (("pearson_r",), 3),
+    "Pearson r, intact masks alone": (("pearson_r_intact",), 3),
+    "mean absolute error, raw": (("mae_raw",), 3),
+    "mean absolute error, calibrated": (("mae_calibrated",), 3),
+    "AUROC of D, all masks": (("detection_all", "auroc"), 3),
+    "AUROC of the softmax entropy, all masks": (("detection_all", "auroc_entropy"), 3),
+    "AUROC of D, intact masks": (("detection_intact", "auroc"), 3),
+    "AUROC of the softmax entropy, intact masks": (("detection_intact", "auroc_entropy"), 3),
+    "ECE of exp(−D/σ²), sampled masks": (("detection", "sampled", "ece"), 4),
+    "ECE of exp(−D/σ²), corrupted masks": (("detection", "corrupted", "ece"), 4),
+    "ECE of the largest probability, sampled masks": (("detection", "sampled", "ece_softmax"), 4),
+    **{
+        f"share of true volumes in their 95% intervals, {kind} masks": (
+            ("detection", kind, "covered"), 3,
+        )
+        for kind in INTACT
+    },
+}  # fmt: skip
+"""Where the summary of a set has what is shown, and digits."""
+
+
+def _rows(sets: Summary) -> list[list[str]]:
+    rows = [[name, *(str(one[name]) for one in sets.values())] for name in ("subjects", "masks")]
+    for title, (steps, digits) in _SHOWN.items():
+        cells = [
+            reduce(lambda found, step: (found or {}).get(step), steps, one) for one in sets.values()
+        ]
+        rows.append([title, *(with_interval(cell, digits) for cell in cells)])
+    return rows
+
+
+def expected_dice(found: Summary) -> Figure:
+    """Calibrated expected Dice against true Dice, one dot a mask."""
+    sets = found["sets"]
+    figure, _ = new_figure(4.4 * len(sets), 4.4, panels=len(sets))
+    for axes, (name, one) in zip(figure.axes, sets.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.7)
+        for kind, colour in KINDS.items():
+            dots = [point for point in one["points"] if point[0] == kind]
+            x, y = [dot[1] for dot in dots], [dot[2] for dot in dots]
+            axes.scatter(x, y, s=9, color=colour, alpha=0.7, label=kind)
+        axes.set(xlabel="expected Dice, calibrated", ylabel="true Dice")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        r = one["pearson_r"]["mean"]
+        axes.set_title(f"{name}, r = {r:.3f}" if r is not None else name, fontsize=10)
+        axes.legend(fontsize=8)
+    return figure
+
+
+CHAPTERS = tuple(
+    Chapter(
+        f"Discrepancy as a judge: {model}",
+        f"python -m ddmseg_lab.studies.expected_dice --model {model} --data DATA",
+        f"discrepancy_{model}",
+        partial(body, model),
+        partial(claims, model),
+        {PICTURE.format(model=model): expected_dice},
+    )
+    for model in LEAST_R
+)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

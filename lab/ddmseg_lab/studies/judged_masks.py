@@ -1,0 +1,177 @@
+"""What the discrepancy says of intact and corrupted masks of one subject, and what is true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.expected_dice import Expectation, expectation
+from ddmseg.maths.uncertainty import auroc, entropy
+from ddmseg.models.checkpoint import Card
+from ddmseg.networks.ensemble import coarse_answer
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
+from ddmseg.quality.volumes import Measured, structures
+from ddmseg.randomness import seeded
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
+from ddmseg.training.corruption import corrupt
+from ddmseg_lab.statistics import expected_calibration_error
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A normalised image (``c *grid``) on the model's grid, its classes, and what counts.
+
+    Attributes:
+        image: normalised.
+        truth: class of each voxel.
+        known: voxels at which the truth is known.
+        evaluated: foreground classes to score; voxels that a mask gives to another
+            foreground class are not judged. None scores all.
+    """
+
+    image: Tensor
+    truth: Tensor
+    known: Tensor
+    evaluated: tuple[int, ...] | None = None
+
+    @classmethod
+    def whole(cls, image: Tensor, truth: Tensor) -> Subject:
+        """Return a subject whose truth is known at every voxel and for every class."""
+        return cls(image, truth, torch.ones_like(truth, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """One mask: what was expected of it and what is true.
+
+    Attributes:
+        kind: ``coarse``, ``sampled`` or ``corrupted``.
+        expected: Dice expected from the discrepancy, not calibrated.
+        true: Dice against the truth, mean over the structures of mask or truth.
+        auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
+        auroc_entropy: the same of the softmax entropy of what was corrupted or not.
+        ece: calibration error of exp(-D / sigma_D^2) as the chance to be right.
+        ece_softmax: the same of the largest probability; NaN for corrupted masks.
+        covered: share of the structures whose true volume lies in its interval; NaN for
+            corrupted masks and where not all of the truth is known.
+    """
+
+    kind: str
+    expected: float
+    true: float
+    auroc: float
+    auroc_entropy: float
+    ece: float
+    ece_softmax: float
+    covered: float
+
+
+@torch.inference_mode()
+def measure_masks(
+    model: DiscrepancyDiffusionSegmenter, card: Card, subject: Subject, *, number: int
+) -> list[MaskScore]:
+    """Score the coarse, the sampled and the corrupted masks of one subject.
+
+    They are those of ``ddmseg.training.calibration.try_masks``, drawn from the same seeds; here
+    each voxel's confidence is scored too, and voxels can be left out where the truth is not known.
+    The number of the subject fixes noise and corruptions.
+    """
+    # As in a segmentation: whole heads tile by tile, crops at once.
+    encoding = encode_tiled(model, subject.image[None], card.settings["data"]["patch"])
+    temperature = float(card.settings["loss"]["temperature"])
+    scores = []
+    for kind, labels, p in _masks(model, card, encoding, number):
+        D = model.discrepancy_map(encoding, labels)
+        right = right_probability(D, temperature=temperature)[0, 0]
+        scores.append(score_mask(card, kind, labels[0], p[0], D[0, 0], right, subject))
+    return scores
+
+
+def _masks(
+    model: DiscrepancyDiffusionSegmenter, card: Card, encoding: Encoding, number: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield kind, class indices and class probabilities."""
+    coarse = coarse_answer(encoding).probabilities
+    yield "coarse", coarse.argmax(1), coarse
+    p = draw(model, card, encoding, seed=number).probabilities
+    labels = p.argmax(1)
+    yield "sampled", labels, p
+    generator = seeded(1, number)
+    for _ in range(CORRUPTIONS_PER_CASE):
+        yield "corrupted", corrupt(labels, model.classes, generator), p
+
+
+def score_mask(
+    card: Card, kind: str, labels: Tensor, p: Tensor, D: Tensor, right: Tensor, subject: Subject
+) -> MaskScore:
+    """Score one mask (``*grid``) on the voxels that can be judged.
+
+    The largest of the probabilities ``p`` (``k *grid``) is the confidence of intact masks only.
+    """
+    classes = p.shape[0]
+    scored = torch.tensor(subject.evaluated or range(1, classes))
+    allowed = torch.zeros(classes, dtype=torch.bool)
+    allowed[0] = True
+    allowed[scored] = True
+    counts = subject.known & allowed[labels]
+    labels, p, D, right = labels[counts], p[:, counts], D[counts], right[counts]
+    truth = subject.truth[counts]
+    wrong = labels != truth
+    intact = kind != "corrupted"
+    judged = intact and subject.evaluated is None
+    expected = expectation(labels, right, p)
+    return MaskScore(
+        kind=kind,
+        expected=_only(expected, scored).mean_dice,
+        true=_mean_dice(labels, truth, scored, classes),
+        auroc=auroc(D, wrong),
+        auroc_entropy=auroc(entropy(p[None])[0, 0], wrong),
+        ece=_ece(right, ~wrong),
+        ece_softmax=_ece(p.amax(0), ~wrong) if intact else math.nan,
+        covered=_covered(card, expected, truth) if judged else math.nan,
+    )
+
+
+def _ece(confidence: Tensor, correct: Tensor) -> float:
+    return expected_calibration_error(confidence.clamp(0, 1), correct)
+
+
+def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:
+    """Return the share of the structures of mask or truth whose volume the interval holds."""
+    sizes = torch.bincount(truth, minlength=len(card.labels))
+    found = dict(zip(card.labels, expected.size.tolist(), strict=True))
+    measured = Measured(card, found, expected, expected_voxel_ml=1.0)
+    inside = []
+    for one, true in zip(structures(card.labels), sizes[1:].tolist(), strict=True):
+        row = measured.row(one)
+        if row.volume_ml or true:
+            inside.append(row.interval_low_ml <= true <= row.interval_high_ml)
+    return sum(inside) / len(inside) if inside else math.nan
+
+
+def _only(expected: Expectation, scored: Tensor) -> Expectation:
+    """Keep the background, which no mean counts, and the classes to score."""
+    kept = torch.cat([torch.zeros(1, dtype=torch.int64), scored])
+    return Expectation(expected.size[kept], expected.hits[kept], expected.missed[kept])
+
+
+def _mean_dice(labels: Tensor, truth: Tensor, scored: Tensor, classes: int) -> float:
+    """Mean over the structures that either has; 1 when neither has any."""
+
+    def count(x: Tensor) -> Tensor:
+        return torch.bincount(x, minlength=classes)[scored].double()
+
+    dice = 2 * count(truth[labels == truth]) / (count(truth) + count(labels))
+    found = dice[~dice.isnan()]
+    return float(found.mean()) if len(found) else 1.0

@@ -1,0 +1,282 @@
+"""What each tier loses against the unoptimised path, and what a second more buys.
+
+    python -m ddmseg_lab.studies.tiers --data DATA
+
+Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
+auto and diffusion; ``full``, the last rung of the ladder that mode auto climbs;
+and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come intact
+and, so that auto has something to decide, degraded. Writes ``results/tiers.tsv`` (one row a
+scan and tier) and ``results/tiers.json``; a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddmseg.datasets.case import Case
+from ddmseg.inference.sampled_region import SampledRegion
+from ddmseg.inference.segmenter import Segmenter
+from ddmseg.maths.adaptive import BUDGETS
+from ddmseg_lab.bench.summary import median_range
+from ddmseg_lab.bench.tiers import FULL as DIFFUSION
+from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
+from ddmseg_lab.page import (
+    INTERVALS,
+    NO_FIGURE,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    table,
+    weights_words,
+    with_interval,
+)
+from ddmseg_lab.scans import CROPS, HEADS, ScanSet
+from ddmseg_lab.statistics_text import group_interval, mean_by_group, mean_interval
+from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
+from ddmseg_lab.study import Options, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable, numbers
+
+FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples": 4})
+"""The most steps and samples that mode auto may spend."""
+UNOPTIMISED = Tier(
+    "unoptimised", f"diffusion, {FULL_DRAW}, without shortcuts", TIERS[DIFFUSION].options
+)
+"""What the others are compared with: samples decide at every voxel of the grid, and the
+discrepancy is computed anew in each step."""
+DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
+"""Artefacts and levels that cost most (``ddmseg_lab.studies.robustness_anatomy``)."""
+COLUMNS = (
+    *("weights", "set", "case", "person", "condition", "tier"),
+    *("dice", "expected_dice", "steps", "samples", "seconds"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command; ``--cases`` counts in each set."""
+
+    anatomy: str = "anatomy"
+    """Model of whole heads."""
+    hippocampus: str = "hippocampus"
+    """Model of the crops."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Scans that a model is tried on.
+
+    Attributes:
+        name: in the table.
+        model: name of the model.
+        scans: the set they are of.
+        cases: of it.
+        conditions: artefact and level of each run.
+    """
+
+    name: str
+    model: str
+    scans: ScanSet
+    cases: Sequence[Case]
+    conditions: Sequence[tuple[str, int]]
+
+
+def trials(options: Arguments) -> list[Trial]:
+    """Open the validation scans of both models."""
+    heads = HEADS.cases("validation", options.data, options.cases)
+    crops = CROPS.cases("validation", options.data, options.cases)
+    name, whole = "MALC2012 development scans", [(INTACT, 0)]
+    return [
+        Trial(name, options.anatomy, HEADS, heads, whole),
+        Trial(f"{name}, degraded", options.anatomy, HEADS, heads, DEGRADED),
+        Trial("hippocampus validation crops", options.hippocampus, CROPS, crops, whole),
+    ]
+
+
+def tiers_here() -> list[Tier]:
+    """Return all tiers that can be run here, what they are compared with last."""
+    return [*choose_tiers([]), FULL, UNOPTIMISED]
+
+
+@cache
+def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
+    """Load a model once, and once to sample without shortcuts."""
+    loaded = Segmenter.load(model, device="cpu")
+    if not shortcuts:
+        loaded.model_stages.answering.find_region = SampledRegion.whole
+        assert loaded.model_stages.model.denoiser is not None  # both models sample
+        loaded.model_stages.model.denoiser.trusts_coarse_head = False
+        loaded.model_stages.model.denoiser.estimate_tolerance = 0.0
+    return loaded
+
+
+def measure(trial: Trial, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
+    """Segment one scan of a set in one condition and return its row."""
+    chosen = segmenter(trial.model, shortcuts=tier is not UNOPTIMISED)
+    case = trial.cases[number]
+    with tempfile.TemporaryDirectory() as folder:
+        path = case.images[0]
+        if artefact != INTACT:
+            path = write_degraded(case, number, artefact, level, Path(folder))
+        start = time.process_time()
+        result = chosen(path, **tier.options)
+        seconds = time.process_time() - start
+    return {
+        "weights": short_checksum(chosen.card),
+        "set": trial.name,
+        "case": case.identifier,
+        "person": case.group,
+        "condition": f"{artefact} {level}",
+        "tier": tier.name,
+        "dice": trial.scans.mean_dice(case, result.labels.data),
+        "expected_dice": result.quality.expected_dice,
+        "steps": result.quality.steps,
+        "samples": result.quality.samples,
+        "seconds": seconds,
+    }
+
+
+def fill(table: RawTable, trial: Trial, tier: Tier) -> None:
+    """Measure the runs of a set and tier that the table has not."""
+    for number, case in enumerate(trial.cases):
+        for artefact, level in trial.conditions:
+            key = {"case": case.identifier, "condition": f"{artefact} {level}"}
+            if not table.has(set=trial.name, tier=tier.name, **key):
+                table.add([measure(trial, tier, number, artefact, level)])
+    say(f"{trial.name}: {tier.title}")
+
+
+def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """Return, of the rows of one set, what each tier gives, loses and gains a second."""
+    tiers = list(dict.fromkeys(row["tier"] for row in rows))
+    ordered = sorted(rows, key=lambda row: (row["case"], row["condition"]))
+    by_tier = {tier: [row for row in ordered if row["tier"] == tier] for tier in tiers}
+    return {
+        tier: {
+            "runs": len(of),
+            "dice": _interval(numbers(of, "dice"), of),
+            "seconds": median_range(numbers(of, "seconds")),
+            "sampled": sum(row["samples"] != "0" for row in of),
+            "lost": _interval(_differences(by_tier[UNOPTIMISED.name], of, "dice"), of),
+            "gained_per_second": _gained(by_tier["fast"], of),
+        }
+        for tier, of in by_tier.items()
+    }
+
+
+def _interval(values: list[float], rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    return mean_interval(mean_by_group(values, [row["person"] for row in rows]))
+
+
+def _differences(
+    first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]], column: str
+) -> list[float]:
+    """Return first less second, scan by scan; both have the same scans in one order."""
+    return [a - b for a, b in zip(numbers(first, column), numbers(second, column), strict=True)]
+
+
+def _gained(
+    fast: Sequence[Mapping[str, str]], tier: Sequence[Mapping[str, str]]
+) -> dict[str, Any] | None:
+    """Return the Dice that a tier gains over always-fast for each further second, all told.
+
+    None where it draws no samples: its seconds differ by chance alone.
+    """
+    if all(row["samples"] == "0" for row in tier):
+        return None
+    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
+    pairs = np.array([gain, more]).T
+    persons = [row["person"] for row in tier]
+    return group_interval(lambda p: float(p[:, 0].sum() / p[:, 1].sum()), pairs, persons)
+
+
+def run(options: Arguments) -> None:
+    """Measure one set and tier after the other, then sum up."""
+    found = trials(options)
+    cards = {trial.model: segmenter(trial.model).card for trial in found}
+    table = options.raw_table("tiers", COLUMNS, list(cards.values()))
+    tiers = tiers_here()
+    for trial in found:
+        for tier in tiers:
+            fill(table, trial, tier)
+    summary = {
+        "tiers": {tier.name: tier.title for tier in tiers},
+        "full": dict(FULL.options),
+        "degraded": [f"{artefact} {level}" for artefact, level in DEGRADED],
+        "sets": {trial.name: summarise(table.select(set=trial.name)) for trial in found},
+    }
+    options.write_summary("tiers", cards, summary)
+
+
+MOST = 0.01
+"""Of Dice, that a tier may lose."""
+WHAT = "{of}: what the tier that loses most loses"
+
+
+def body(found: Summary) -> list[str]:
+    """Dice, loss, seconds and gain a second of every tier, on validation scans."""
+    full = found["full"]
+    words = (
+        "*Without shortcuts* samples decide at every voxel of the grid and the discrepancy is "
+        "computed anew in each step; in the other tiers samples decide close to the coarse "
+        "foreground, those of `anatomy` only where the coarse head is not sure. *Lost* is the "
+        "Dice without shortcuts less the tier's, scan by scan. "
+        f"*Full* is {full['steps']} steps x {full['samples']} samples, the last rung that mode "
+        "auto may climb to. *Sampled* "
+        "counts runs in which samples were drawn. *Gained a second* is the Dice that a tier gains "
+        "over always-fast, for each further second of processor time. Degraded scans: "
+        f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "
+        f"{weights_words(found)} {INTERVALS}"
+    )
+    parts = [words]
+    for of, by_tier in found["sets"].items():
+        parts += [f"**{of[:1].upper()}{of[1:]}**", _table(found["tiers"], by_tier)]
+    return parts
+
+
+def claims(found: Summary) -> list[Claim]:
+    """The tier that loses most, of each set of scans."""
+    worst = {
+        of: max((tier["lost"] for tier in by_tier.values()), key=lambda lost: float(lost["mean"]))
+        for of, by_tier in found.get("sets", {"validation scans": {}}).items()
+        if by_tier
+    } or {"validation scans": None}
+    return [
+        Claim(Target(WHAT.format(of=of), MOST, at_least=False, digits=4), lost)
+        for of, lost in worst.items()
+    ]
+
+
+def _table(titles: Summary, by_tier: Summary) -> str:
+    rows = [
+        [
+            titles[name],
+            with_interval(tier["dice"]),
+            with_interval(tier["lost"], 4),
+            f"{tier['sampled']} of {tier['runs']}",
+            f"{tier['seconds']['median']:.2f}",
+            _gain_words(tier["gained_per_second"]),
+        ]
+        for name, tier in by_tier.items()
+    ]
+    heads = ["tier", "Dice", "lost", "sampled", "processor s, median", "gained a second"]
+    return table(heads, rows)
+
+
+def _gain_words(gained: Summary | None) -> str:
+    return NO_FIGURE if gained is None else with_interval(gained, 5)
+
+
+CHAPTER = Chapter("Tiers", "python -m ddmseg_lab.studies.tiers --data DATA", "tiers", body, claims)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

@@ -1,0 +1,284 @@
+"""How wide an interval of a volume has to be, and whether the discrepancy makes it narrower.
+
+    python -m ddmseg_lab.studies.volumes --data DATA
+
+Whole heads are made up from the label maps, intact or with thick slices, noise, motion or low
+resolution, so that every volume is known exactly. The shipped model segments them (mode fast).
+Two rules are fitted on all subjects but one and tested on that one: bounds of a constant
+relative width for each structure, and the same bounds times the doubt of the scan
+(``ddmseg.quality.volumes``), which the discrepancy gives. Both are split conformal for 95%.
+Writes ``results/volumes.tsv``, one row per head and structure, and ``results/volumes.json``. A
+stopped run goes on. ``--write-card`` then fits the second rule on all heads into the card
+beside the weights: after it comes ``make manifest``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddmseg.datasets.label_maps import list_cases, read_label_map
+from ddmseg.datasets.split import split_cases
+from ddmseg.imaging.synthesis.settings import SynthesisSettings
+from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
+from ddmseg.inference.scan_encoding import encode_brain
+from ddmseg.maths.calibration import conformal_bound
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.blocks import fold_statistics
+from ddmseg.networks.ensemble import coarse_answer
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
+from ddmseg.quality.assessment import assess
+from ddmseg.quality.volumes import doubt
+from ddmseg.randomness import seeded
+from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
+from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
+from ddmseg_lab.statistics_text import interval
+from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import RawTable
+
+SEED = 991
+HEAD_MM = (160, 192, 160)
+ROUNDS = {"validation": 16, "train": 8}
+"""Heads made of each label map of a split; the model was trained on images of the latter."""
+ORDER = ("intact", "thick", "intact", "noise", "intact", "motion", "intact", "low")
+INTACT = "intact"
+_PLAIN = SynthesisSettings(
+    contrast_weights=(0.7, 0.1, 0.1, 0.1),
+    brain_centred_probability=1.0,
+    translation_mm=0.0,
+    thick_slice_probability=0.0,
+    motion_probability=0.0,
+    ghost_probability=0.0,
+    cut_probability=0.0,
+    noise_std=0.03,
+    blur_mm=(0.3, 0.8),
+    lesion_probability=0.0,
+)
+KINDS = {
+    INTACT: _PLAIN,
+    "thick": replace(_PLAIN, thick_slice_probability=1.0),
+    "noise": replace(_PLAIN, noise_std=0.25),
+    "motion": replace(_PLAIN, motion_probability=1.0),
+    "low": replace(_PLAIN, blur_mm=(1.0, 2.5)),
+}
+COLUMNS = (
+    "weights",
+    "split",
+    "number",
+    "subject",
+    "kind",
+    "index",
+    "size",
+    "hits",
+    "missed",
+    "true",
+)
+RULES = {"constant": "constant relative width", "scaled": "scaled by the discrepancy"}
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(ModelOptions):
+    """Options of this command."""
+
+    write_card: bool = False
+    """Fit the bounds on all heads and write them into the card beside the weights."""
+
+
+@torch.inference_mode()
+def segmented(
+    model: DiscrepancyDiffusionSegmenter, card: Card, image: torch.Tensor, truth: torch.Tensor
+) -> Iterator[dict[str, Any]]:
+    """Segment a made-up head and yield sizes of each structure, in voxels."""
+    if isinstance(model.image_encoder, BlockEncoder):
+        encoding, _ = encode_brain(model.image_encoder, image[None])
+    else:
+        encoding = encode_tiled(model, image[None], card.settings["data"]["patch"])
+    found = assess(model, card, encoding, coarse_answer(encoding)).expectation
+    true = torch.bincount(truth.flatten(), minlength=len(card.labels))
+    for place, index in enumerate(card.labels):
+        numbers = (float(x[place]) for x in (found.size, found.hits, found.missed))
+        size, hits, missed = (round(n, 2) for n in numbers)
+        yield {
+            "index": index,
+            "size": size,
+            "hits": hits,
+            "missed": missed,
+            "true": int(true[place]),
+        }
+
+
+def measure(options: Arguments, table_: RawTable, split: str) -> None:
+    """Segment the heads of a split that the table lacks."""
+    model, card = load_weights(model_path(options.model))
+    fold_statistics(model)
+    spacing = float(card.settings["data"]["spacing_mm"])
+    shape = tuple(round(mm / spacing) for mm in HEAD_MM)
+    cases = split_cases(list_cases(options.data), "label_maps").require(split)
+    for number in range(ROUNDS[split] * len(cases))[: options.cases]:
+        case, kind = cases[number % len(cases)], ORDER[number // len(cases) % len(ORDER)]
+        if table_.has(split=split, number=number) or case.labels is None:
+            continue
+        make = LabelMapSynthesiser(
+            [read_label_map(case.labels)],
+            KINDS[kind],
+            spacing_mm=spacing,
+            patch_shape=shape,
+            labels=card.labels,
+        )
+        at = {"weights": short_checksum(card), "split": split, "number": number}
+        row = {**at, "subject": case.identifier, "kind": kind}
+        image, truth = make(seeded(SEED, number))
+        table_.add({**row, **one} for one in segmented(model, card, image, truth))
+        say(f"{case.identifier}  {kind}")
+
+
+def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield each volume with its interval under each rule, fitted without its subject."""
+    by_index: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row["index"] != "0" and min(float(row["size"]), float(row["true"])) >= FEWEST_VOXELS:
+            by_index.setdefault(row["index"], []).append(row)
+    for listed in by_index.values():
+        ratios = np.array([math.log(float(r["true"]) / float(r["size"])) for r in listed])
+        doubts = np.array(
+            [doubt(*(float(r[c]) for c in ("size", "hits", "missed"))) for r in listed]
+        )
+        subjects = np.array([r["subject"] for r in listed])
+        for rule, scale in (("constant", np.ones_like(doubts)), ("scaled", doubts)):
+            for subject in np.unique(subjects):
+                here = subjects == subject
+                rest = ratios[~here] / scale[~here]
+                middle = float(np.median(rest))
+                reach = conformal_bound(np.abs(rest - middle), COVERAGE)
+                ends = min(middle - reach, 0.0), max(middle + reach, 0.0)
+                for at in np.flatnonzero(here):
+                    low, high = (math.exp(end * scale[at]) for end in ends)
+                    yield {
+                        **_score(low, high, math.exp(ratios[at])),
+                        "rule": rule,
+                        **_of(listed[at]),
+                    }
+
+
+def _of(row: Mapping[str, str]) -> dict[str, str]:
+    return {"subject": row["subject"], "condition": INTACT if row["kind"] == INTACT else "degraded"}
+
+
+def _score(low: float, high: float, true: float) -> dict[str, float]:
+    """Source: Gneiting and Raftery 2007, eq. 43, in units of the volume found."""
+    beyond = max(low - true, 0.0) + max(true - high, 0.0)
+    width = high - low
+    return {
+        "score": width + 2 / (1 - COVERAGE) * beyond,
+        "width": width,
+        "inside": low <= true <= high,
+    }
+
+
+def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return score, coverage and width of each rule, and how far the scores differ by subject."""
+    found = list(scored(rows))
+    summary: dict[str, Any] = {"heads": len({(r["split"], r["number"]) for r in rows})}
+    for condition in (INTACT, "degraded"):
+        means: dict[str, dict[str, float]] = {}
+        for rule in RULES:
+            some = [r for r in found if (r["rule"], r["condition"]) == (rule, condition)]
+            subjects = {r["subject"] for r in some}
+            means[rule] = {
+                s: float(np.mean([r["score"] for r in some if r["subject"] == s])) for s in subjects
+            }
+            summary.setdefault(condition, {})[rule] = {
+                "score": float(np.mean([r["score"] for r in some])),
+                "coverage": float(np.mean([r["inside"] for r in some])),
+                "width": float(np.median([r["width"] for r in some])),
+            }
+        gained = [1 - means["scaled"][s] / means["constant"][s] for s in sorted(means["scaled"])]
+        mean = interval(gained)
+        summary[condition]["gained"] = {
+            "mean": mean.mean,
+            "low": mean.low,
+            "high": mean.high,
+            "n": mean.n,
+        }
+    return summary
+
+
+def run(options: Arguments) -> None:
+    """Measure both splits, sum up, and write the card where that is asked for."""
+    path = model_path(options.model)
+    model, card = load_weights(path)
+    name = "volumes" if card.name == "anatomy" else f"volumes_{card.name}"
+    table_ = options.raw_table(name, COLUMNS, [card])
+    for split in ROUNDS:
+        measure(options, table_, split)
+    options.write_summary(name, {"ddm": card}, summarise(table_.rows), seed=SEED)
+    if options.write_card:
+        bounds = volume_bounds(card, list(heads(table_.rows)))
+        save_weights(model, replace(card, calibration={**card.calibration, **bounds}), path)
+
+
+def heads(rows: Sequence[Mapping[str, str]]) -> Iterator[SizedCase]:
+    """Yield the sizes of each head, classes in the order of the card."""
+    by_head: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        by_head.setdefault((row["split"], row["number"]), []).append(row)
+    for listed in by_head.values():
+        columns = (tuple(float(r[c]) for r in listed) for c in ("size", "hits", "missed", "true"))
+        size, hits, missed, true = columns
+        yield SizedCase(size, hits, missed, true)
+
+
+def body(found: Summary) -> list[str]:
+    """Scores, coverage and width of both rules."""
+    words = (
+        f"{found['heads']} made-up heads, every volume known; each rule is fitted without the "
+        "subject it is tested on. *Interval score* is the width plus 40 times what a true volume "
+        "lies outside, in units of the volume found: less is better (Gneiting and Raftery 2007). "
+        "*Gained* is the share of the score that scaling by the discrepancy saves, mean over "
+        f"subjects with its interval. {weights_words(found)}"
+    )
+    rows = [
+        [
+            *(condition, title, f"{one['score']:.3f}", f"{one['coverage']:.3f}"),
+            *(
+                f"{one['width']:.2f}",
+                with_interval(found[condition]["gained"]) if rule == "scaled" else "",
+            ),
+        ]
+        for condition in (INTACT, "degraded")
+        for rule, title in RULES.items()
+        for one in [found[condition][rule]]
+    ]
+    heads_ = ["heads", "rule", "interval score", "coverage", "median width", "gained"]
+    return [words, table(heads_, rows)]
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Scaling saves on degraded heads at honest coverage, and costs nothing on intact ones."""
+    degraded, intact = found.get("degraded", {}), found.get(INTACT, {})
+    scaled = degraded.get("scaled", {})
+    return [
+        Claim(
+            Target("volumes: interval score saved on degraded heads", 0.15), degraded.get("gained")
+        ),
+        Claim(Target("volumes: interval score saved on intact heads", 0.0), intact.get("gained")),
+        Claim(Target("volumes: coverage on degraded heads", 0.93), scaled.get("coverage")),
+    ]
+
+
+CHAPTER = Chapter(
+    "Volume intervals", "python -m ddmseg_lab.studies.volumes --data DATA", "volumes", body, claims
+)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")

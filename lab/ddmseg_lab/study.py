@@ -1,0 +1,376 @@
+"""What every study shares: its options, its raw rows, its record and its page.
+
+A measurement is one file in ``studies``: the question, how it is measured, its table, picture
+and sentences, and what was aimed at. It takes one of two forms. A :class:`~ddmseg_lab.page.Chapter`
+is a chapter of the page of results, measured by ``python -m ddmseg_lab.studies.NAME``; a
+:class:`Study` has a page of its own, measured by ``ddmseg study NAME``. Both keep raw rows by
+weights and go on where they stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from ddmseg.datasets.case import DATA_VARIABLE
+from ddmseg.datasets.source import LabelledSource
+from ddmseg.datasets.sources import labelled_source
+from ddmseg.datasets.subject import Subject
+from ddmseg.errors import CheckpointError, DdmsegError, ScanError, UsageError
+from ddmseg.evaluation.scores import per_patient
+from ddmseg.inference.memory.allocator import keep_freed_memory
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.maths.case_scores import score_case
+from ddmseg.maths.statistics import Interval
+from ddmseg.models.checkpoint import Card, load_weights, replace_file
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.models.zoo import model_path
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.randomness import seeded
+from ddmseg_lab import STUDIED_MODEL
+from ddmseg_lab.bench.machine import describe_machine as describe_machine
+from ddmseg_lab.bench.machine import describe_model as describe_model
+from ddmseg_lab.figures import empty_figure, save_figure
+from ddmseg_lab.folders import RESULTS, Output
+from ddmseg_lab.page import Target
+from ddmseg_lab.provenance import commit, versions
+from ddmseg_lab.statistics_text import counted
+from ddmseg_lab.table import (
+    LETTERS,
+    RawFile,
+    RawTable,
+    Row,
+    Rows,
+    read_records,
+    write_record,
+    write_summary,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from torch import Generator
+
+T = TypeVar("T")
+SAMPLING_SEED = SegmentOptions.seed
+"""Of the noise of samples, where a command does not choose another."""
+SEED = 0
+"""Of all noise of a :class:`Study`; subject number n draws from ``seeded(SEED, n)``."""
+RAW_FILE, RECORD_FILE = "raw.tsv", "run.json"
+
+
+# Chapters of the page of results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that every measuring command has."""
+
+    data: str | None = None
+    """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
+    output: Output = RESULTS
+    """Folder for the raw figures and their summary."""
+    cases: int | None = None
+    """Measure only the first so many cases of each set."""
+    fresh: bool = False
+    """Measure everything anew instead of going on where an earlier run stopped."""
+
+    def raw_table(self, name: str, columns: Sequence[str], cards: Sequence[Card]) -> RawTable:
+        """Open ``results/NAME.tsv`` with the rows of these weights."""
+        weights = [short_checksum(card) for card in cards]
+        return RawTable(self.output / f"{name}.tsv", columns, weights, fresh=self.fresh)
+
+    def write_summary(
+        self,
+        name: str,
+        cards: Mapping[str, Card],
+        summary: Mapping[str, Any],
+        *,
+        seed: int | None = None,
+    ) -> None:
+        """Write ``results/NAME.json``: weights, machine, and what the rows add up to."""
+        models = {key: describe_model(card) for key, card in cards.items()}
+        whole = {"models": models, "machine": describe_machine(), **summary}
+        write_summary(self.output / f"{name}.json", whole, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Options):
+    """Options of a command that measures one model."""
+
+    model: str = "anatomy"
+    """Name of a shipped model, or a .safetensors file with its card."""
+
+
+def run_command(options: type[T], run: Callable[[T], None], *, description: str) -> None:
+    """Read the options, run, and turn one of our errors into one line and an exit code."""
+    import tyro
+
+    chosen = tyro.cli(options, description=description)
+    commit()  # of the code as it was loaded, whatever is committed meanwhile
+    keep_freed_memory()
+    try:
+        run(chosen)
+    except DdmsegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def data_at_hand(data: str | None) -> str | None:
+    """Return the folder of the data sets: the one named, else what DDMSEG_DATA says, else None.
+
+    For commands that also measure what comes with the package, and can do without the rest.
+    """
+    return data or os.environ.get(DATA_VARIABLE) or None
+
+
+def say(line: str) -> None:
+    """Print how far the run is."""
+    print(line, flush=True)
+
+
+def short_checksum(card: Card) -> str:
+    """Return enough of the weights' checksum to tell models apart."""
+    return card.checksum[:LETTERS]
+
+
+# Studies with a page of their own
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with diffusion in eval mode, its card, and the scans to measure it on."""
+
+    model: DiscrepancyDiffusionSegmenter
+    card: Card
+    settings: Settings
+    source: LabelledSource
+
+    def score(self, subject: Subject, labels: NDArray[Any]) -> dict[str, float]:
+        """Return ``dice`` and ``hd95_mm``, means over structures, and how many are ``missed``.
+
+        A missed structure counts as Dice 0 and is left out of the distance.
+        """
+        scores = score_case(
+            subject.identifier,
+            labels,
+            subject.labels.numpy(),
+            self.source.structures,
+            spacing_mm=subject.spacing_mm,
+        )
+        found = {
+            name: per_patient(scores, name)[subject.identifier] for name in ("dice", "hd95_mm")
+        }
+        return {**found, "missed": float(sum(score.hd95_mm == float("inf") for score in scores))}
+
+
+def open_model(name: str, data: str | None) -> Trained:
+    """Load a model, by name or path, and the scans it is for.
+
+    Raises:
+        UsageError: for an unknown model or one whose data have no test scans.
+        CheckpointError: when the weights are damaged or have no diffusion.
+        ScanError: when the data are not there.
+    """
+    path = model_path(name)
+    model, card = load_weights(path)
+    if model.denoiser is None:
+        raise CheckpointError(f"{path}: a plain network without diffusion; give one with it")
+    settings = settings_from_dict(Settings, card.settings)
+    return Trained(model, card, settings, labelled_source(settings.data, data))
+
+
+Measure = Callable[[Trained, Subject, int], Iterator[Row]]
+"""``measure(trained, subject, number)`` yields the rows of one subject."""
+Report = Callable[[int, int], None]
+"""Gets how many subjects are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that was aimed at, and what takes it from the rows, with an interval."""
+
+    target: Target
+    measured: Callable[[Rows], Interval]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question and how it is answered.
+
+    Attributes:
+        name: as it is typed.
+        question: in one line.
+        words: columns of the rows that hold words, the conditions.
+        numbers: columns that hold numbers; NaN where there is nothing to measure.
+        measure: makes the rows of a subject.
+        page: says in Markdown what the rows show.
+        draw: draws it.
+        caption: of the picture.
+        inches: width and height of the picture.
+        settings: what the rows depend on beside the weights; when it changes, they are old.
+        goal: what was aimed at, None for nothing.
+    """
+
+    name: str
+    question: str
+    words: tuple[str, ...]
+    numbers: tuple[str, ...]
+    measure: Measure
+    page: Callable[[Rows], str]
+    draw: Callable[[Rows, Figure], None]
+    caption: str
+    inches: tuple[float, float] = (9.0, 3.8)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal | None = None
+
+    def raw(self, results: Path) -> RawFile:
+        """Open the rows of the study below a folder of results.
+
+        Raises:
+            UsageError: when the file there is of another kind.
+        """
+        return RawFile(results / "study" / self.name / RAW_FILE, self.words, self.numbers)
+
+    def record(self, results: Path) -> Path:
+        """Return the file of the study's record."""
+        return results / "study" / self.name / RECORD_FILE
+
+
+def noise_of(number: int) -> Generator:
+    """Return the generator of a subject's noise; every condition of it starts from the same."""
+    return seeded(SEED, number)
+
+
+def measure_study(
+    study: Study,
+    trained: Trained,
+    results: Path,
+    *,
+    cases: int | None = None,
+    report: Report | None = None,
+) -> list[str]:
+    """Measure the test subjects that have no rows yet, the first ``cases`` or all.
+
+    Rows measured with other settings of the study are dropped first.
+
+    Returns:
+        One line for each subject that could not be measured.
+
+    Raises:
+        UsageError: when files in the way are damaged.
+        OutputError: when rows cannot be written.
+    """
+    if cases is not None and cases < 1:
+        raise UsageError(f"cases: got {cases}; it must be at least 1")
+    weights = short_checksum(trained.card)
+    raw = study.raw(results)
+    settings = _plain_settings(study, trained)
+    before = read_records(study.record(results)).get(weights)
+    if before is None or before.get("settings") != settings:
+        raw.forget(weights)
+    done = set(raw.rows(weights).subjects)
+    names = trained.source.split()["test"][:cases]
+    if all(name in done for name in names):
+        return []
+    write_record(study.record(results), weights, _record(study, trained, settings))
+    problems = []
+    # The number fixes the noise, whatever was measured before.
+    for number, subject in islice(enumerate(trained.source.subjects("test")), cases):
+        if subject.identifier in done:
+            continue
+        try:
+            with torch.inference_mode():
+                rows = list(study.measure(trained, subject, number))
+        except ScanError as error:
+            problems.append(f"{subject.identifier}: {error}")
+            continue
+        raw.add(weights, subject.identifier, rows)
+        if report is not None:
+            report(number + 1, len(names))
+    return problems
+
+
+def _plain_settings(study: Study, trained: Trained) -> dict[str, Any]:
+    """Return what the rows depend on beside the weights, as JSON gives it back."""
+    sampling = settings_to_dict(trained.settings.sampling)
+    kept = {"study": dict(study.settings), "sampling": sampling, "seed": SEED}
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain
+
+
+def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "question": study.question,
+        "model": trained.card.name,
+        "weights": trained.card.checksum,
+        "trained_steps": trained.card.trained_steps,
+        "settings": settings,
+        "split": trained.source.split(),
+        "versions": versions(),
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Path, str]:
+    """Write page and picture from the rows that there are; return the page's path and text.
+
+    Raises:
+        UsageError: when nothing has been measured with these weights.
+        MissingExtraError: without matplotlib.
+    """
+    rows = study.raw(results).rows(short_checksum(card))
+    if not len(rows):
+        raise UsageError(
+            f"{study.name}: nothing has been measured with {card.name} ({short_checksum(card)}) "
+            "yet; leave out --show"
+        )
+    figure = empty_figure(*study.inches)
+    study.draw(rows, figure)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    path = docs / "studies" / f"{study.name}.md"
+    save_figure(figure, path.with_suffix(".png"))
+    text = page_text(study, card, rows, results)
+    replace_file(path, text.encode())
+    return path, text
+
+
+def page_text(study: Study, card: Card, rows: Rows, results: Path) -> str:
+    """Return the page: question, where the figures are from, picture, what was found."""
+    record = read_records(study.record(results)).get(short_checksum(card), {})
+    command = f"ddmseg study {study.name}"
+    if card.name != STUDIED_MODEL:
+        command += f" --model {card.name}"
+    sampling = card.settings["sampling"]
+    where = (
+        f"Measured on {counted(len(rows.subjects), 'test subject')} of "
+        f"`{card.settings['data']['kind']}` with the weights `{card.name}` "
+        f"({short_checksum(card)}, {card.trained_steps} steps), whose own settings are "
+        f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, "
+        f"{counted(sampling['samples'], 'sample')} and a share of {sampling['coarse_share']:g} "
+        f"for the coarse head. Commit {record.get('commit', 'unknown')}. Intervals are 95% "
+        "bootstrap intervals over patients; p-values are of paired Wilcoxon tests, "
+        f"Holm-corrected. This page is made from `results/study/{study.name}/{RAW_FILE}`, with "
+        f"`{RECORD_FILE}` beside it, by"
+    )
+    parts = [
+        f"# Study: {study.name}",
+        study.question,
+        where,
+        f"```\n{command}\n```",
+        f"![{study.caption}]({study.name}.png)\n\n_{study.caption}_",
+        study.page(rows),
+    ]
+    return "\n\n".join(parts) + "\n"

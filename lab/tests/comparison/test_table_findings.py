@@ -1,0 +1,54 @@
+"""Sentences of a table: what its figures say, and nothing where they say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddmseg.errors import SettingsError
+from ddmseg_lab.comparison.plan import TableSettings, read_plan
+from ddmseg_lab.comparison.table_page import ShownRow, differences_text
+
+PATIENTS = [f"p{n:02d}" for n in range(20)]
+
+
+def row(title, shift):
+    """Patients differ; this row is better than another by the shift and a little chance."""
+    dice = {p: 0.8 + 0.004 * n + shift + 0.0003 * ((7 * n) % 5 - 2) for n, p in enumerate(PATIENTS)}
+    return ShownRow(title, dice, True, [])
+
+
+def table(**changes):
+    return TableSettings("A study", ("a", "b", "c"), **{"references": ("a",), **changes})
+
+
+def test_effects_and_their_absence_are_told():
+    rows = {"a": row("base", 0.0), "b": row("better", 0.02), "c": row("same", 0.0)}
+    rows["c"].dice.update(
+        {p: rows["a"].dice[p] + (-1) ** n * 0.001 for n, p in enumerate(PATIENTS)}
+    )
+    (words,) = differences_text(table(), rows)
+    assert words.startswith("Against *base*, mean Dice is higher with better (+0.0200")
+    assert "For the rest no effect on mean Dice was found" in words
+
+
+def test_a_reference_that_was_not_run_says_nothing():
+    assert list(differences_text(table(), {"b": row("better", 0.02)})) == []
+
+
+def test_contrasts_are_first_less_second():
+    rows = {"a": row("base", 0.0), "b": row("better", 0.02), "c": row("worse", -0.01)}
+    _, heading, found = differences_text(table(contrasts=("b - c", "c - a", "b - d")), rows)
+    assert heading.startswith("Pairs of rows")
+    lines = found.splitlines()
+    assert len(lines) == 4  # the pair whose row was not run is left out
+    assert lines[2].startswith("| better − worse | +0.0300")
+    assert lines[3].startswith("| worse − base | −0.0100")
+
+
+def test_a_contrast_names_rows_of_the_table(tmp_path):
+    (tmp_path / "a.toml").write_text('name = "a"\n')
+    (tmp_path / "table.toml").write_text(
+        'title = "t"\nrows = ["a"]\nreferences = ["a"]\ncontrasts = ["a - bb"]\n'
+    )
+    with pytest.raises(SettingsError, match=r"contrasts: got 'bb'.*allowed are a"):
+        read_plan(tmp_path)

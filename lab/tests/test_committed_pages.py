@@ -1,0 +1,42 @@
+"""The pages in docs/ are those that the files in results/ give; pictures are not compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
+from ddmseg_lab import STUDIED_MODEL
+from ddmseg_lab.folders import DOCS, RESULTS
+from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.results_page import write_text
+from ddmseg_lab.study import page_text, short_checksum
+
+MEASURED = [name for name in STUDIES if (RESULTS / "study" / name / "raw.tsv").is_file()]
+
+
+def test_the_page_of_results_is_that_of_the_records(tmp_path) -> None:
+    for page in (DOCS / "studies").glob("*.md"):  # the page links what is there
+        (tmp_path / "studies").mkdir(exist_ok=True)
+        (tmp_path / "studies" / page.name).write_bytes(page.read_bytes())
+    written = write_text(RESULTS, tmp_path)
+    assert tmp_path / "results.md" in written
+    for page in written:
+        committed = DOCS / page.relative_to(tmp_path)
+        assert page.read_text() == committed.read_text(), "run: ddmseg report"
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_page_of_a_study_is_that_of_its_rows(name) -> None:
+    study = STUDIES[name]
+    card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
+    rows = study.raw(RESULTS).rows(short_checksum(card))
+    committed = (DOCS / "studies" / f"{name}.md").read_text()
+    assert page_text(study, card, rows, RESULTS) == committed, f"run: ddmseg study {name} --show"
+
+
+def test_every_page_of_a_study_is_made_of_records() -> None:
+    tables = {path.parent.name for path in RESULTS.glob("study/*/table.toml")}
+    pages = {page.stem for page in (DOCS / "studies").glob("*.md")}
+    assert pages <= {*MEASURED, *tables}
+    assert len(MEASURED) >= 4

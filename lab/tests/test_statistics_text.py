@@ -1,0 +1,122 @@
+"""What may be said: intervals and tests against references, and words that follow the numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab.statistics import holm
+from ddmseg_lab.statistics_text import (
+    Comparison,
+    against_words,
+    compare,
+    compare_sets,
+    interval,
+    over_patients,
+    pooled,
+    shown,
+    too_few,
+)
+from ddmseg_lab.table import Rows
+
+GENERATOR = np.random.default_rng(0)
+BASE = GENERATOR.normal(0.8, 0.05, 20)
+SHIFTS = {"same": 0.0, "up": 0.02, "down": -0.03}
+VALUES = {name: BASE + shift + GENERATOR.normal(0, 0.004, 20) for name, shift in SHIFTS.items()}
+
+
+def made(patients: int = 20) -> Rows:
+    """The reference and three conditions of which two differ."""
+    rows = [
+        {"subject": f"s{i}", "kind": name, "dice": float(values[i])}
+        for i in range(patients)
+        for name, values in {"base": BASE, **VALUES}.items()
+    ]
+    return Rows(tuple(rows))
+
+
+def test_intervals_are_those_of_the_statistics():
+    found = over_patients(made().where(kind="base"), "dice")
+    assert found == bootstrap_interval(BASE)
+    one = interval([0.4, math.nan, math.inf])
+    assert (one.mean, one.n) == (0.4, 1)
+    assert math.isnan(one.low)
+    assert math.isnan(interval([]).mean)
+
+
+def test_comparisons_are_paired_and_corrected():
+    found = compare(made(), "dice", "kind", "base")
+    p = [stats.wilcoxon(VALUES[name] - BASE).pvalue for name in SHIFTS]
+    assert list(found) == list(SHIFTS)
+    for name, expected in zip(SHIFTS, holm(p), strict=True):
+        assert found[name].p_holm == pytest.approx(expected)
+        assert found[name].difference.mean == pytest.approx((VALUES[name] - BASE).mean())
+    assert [one.found for one in found.values()] == [False, True, True]
+
+
+def test_a_patient_without_both_is_left_out():
+    reference = {"a": 0.5, "b": 0.6, "c": math.nan, "d": 0.1}
+    found = compare_sets(reference, {"x": {"a": 0.6, "b": 0.7, "c": 0.9}})["x"]
+    assert found.difference.n == 2
+    assert found.difference.mean == pytest.approx(0.1)
+
+
+def test_words_follow_the_numbers():
+    words = against_words(compare(made(), "dice", "kind", "base"), what="Dice", reference="base")
+    up, down, rest = words.split(". ")
+    assert up.startswith("Against base, Dice is higher with up (+0.0")
+    assert down.startswith("Against base, Dice is lower with down (−0.0")
+    assert rest.startswith("For the rest no effect on Dice was found: the difference from base is")
+
+
+def test_no_effect_is_said():
+    found = {name: compare(made(), "dice", "kind", "base")["same"] for name in ("x", "y")}
+    words = against_words(found, what="Dice", reference="base")
+    assert words.startswith("No effect on Dice was found: the differences from base are at most 0.")
+    assert words.endswith("or more).")
+
+
+def test_too_few_patients_cannot_tell():
+    found = compare(made(2), "dice", "kind", "base")
+    assert too_few(found) == 2
+    words = against_words(found, what="Dice", reference="base")
+    assert words.startswith("With 2 patients no test can find a difference of Dice from base")
+    alone = against_words(compare(made(1), "dice", "kind", "base"), what="Dice", reference="base")
+    assert alone.startswith("With 1 patient no test")
+    assert against_words({}, what="Dice", reference="base").startswith("There is nothing")
+
+
+@pytest.mark.parametrize(("patients", "tests", "few"), [(5, 1, True), (6, 1, False), (6, 2, True)])
+def test_how_many_are_too_few(patients, tests, few):
+    """The least p-value of so many patients, times the number of tests, against 0.05."""
+    difference = stats.wilcoxon(np.arange(1, patients + 1)).pvalue
+    assert (tests * difference >= 0.05) == few
+    one = Comparison(interval([0.1] * patients), 1.0)
+    assert (too_few({str(i): one for i in range(tests)}) is not None) == few
+
+
+def test_pooled_statistics_draw_whole_patients():
+    rows = Rows(
+        tuple(
+            {"subject": f"s{i}", "x": float(i), "y": float(i % 3)} for i in range(12) for _ in "ab"
+        )
+    )
+    found = pooled(lambda table: float(table[:, 0].mean()), rows, ("x", "y"))
+    assert found.mean == pytest.approx(5.5)
+    assert found.n == 12
+    spread = np.arange(12).std() / math.sqrt(12)
+    assert found.low == pytest.approx(5.5 - 1.96 * spread, abs=0.25)
+    assert found.high == pytest.approx(5.5 + 1.96 * spread, abs=0.25)
+
+
+def test_pooled_of_few_or_nothing():
+    one = pooled(lambda t: float(len(t)), Rows(({"subject": "a", "x": 1.0},)), ("x",))
+    assert (one.mean, one.n) == (1.0, 1)
+    assert shown(one) == "1.000"
+    assert shown(pooled(lambda t: 1.0, Rows(()), ("x",))) == "–"
+    rows = Rows(tuple({"subject": s, "x": 1.0} for s in "abc"))
+    assert math.isnan(pooled(lambda t: math.nan, rows, ("x",)).low)

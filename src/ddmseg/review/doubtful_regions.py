@@ -1,0 +1,196 @@
+"""The regions of a result that are most in doubt, largest expected error first.
+
+The doubt of a voxel is a number in [0, 1]: the probability 1 - exp(-D / sigma_D^2)
+that its label is wrong, or its entropy on a scale where a draw between two labels is
+one half, which is then the probability of an error as well. A region is a connected piece of voxels
+above one half, cut at the valleys between its peaks: along the cortex everything
+hangs together, and nobody can jump to all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from ddmseg.imaging.grid import Grid
+
+LEAST_DOUBT = 0.5
+"""Doubt from which a voxel belongs to a region."""
+SMOOTHING_MM = 2.0
+"""Standard deviation of the Gaussian that finds the peaks."""
+PEAK_DISTANCE_MM = 12.0
+"""How far apart two peaks of one piece are at least."""
+BESIDE_MM = 15.0
+"""How far from something that was missed its neighbour is looked for."""
+MOST = 50
+"""Regions that are listed."""
+
+
+@dataclass(frozen=True)
+class DoubtfulRegion:
+    """A region in doubt.
+
+    Attributes:
+        index: id of the label that most of the expected error lies in; 0 where
+            something may have been missed.
+        beside: for ``index`` 0 the nearest label, else 0.
+        position_mm: its peak, in RAS mm.
+        volume_ml: of all its voxels.
+        expected_error_ml: the sum of their doubt times the volume of a voxel.
+    """
+
+    index: int
+    beside: int
+    position_mm: tuple[float, float, float]
+    volume_ml: float
+    expected_error_ml: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON, volumes rounded to what they are worth."""
+        volumes = (self.volume_ml, self.expected_error_ml)
+        volume_ml, error_ml = (round(value, 3) for value in volumes)
+        return {**asdict(self), "volume_ml": volume_ml, "expected_error_ml": error_ml}
+
+
+def error_probability(
+    discrepancy: NDArray[np.float32], *, temperature: float
+) -> NDArray[np.float32]:
+    """Return 1 - exp(-D / sigma_D^2), the probability that each voxel is wrong."""
+    return np.asarray(-np.expm1(-discrepancy / np.float32(temperature**2)), dtype=np.float32)
+
+
+def entropy_doubt(uncertainty: NDArray[np.float32], *, classes: int) -> NDArray[np.float32]:
+    """Return the entropy on a scale where two equally likely labels give one half.
+
+    The uncertainty is entropy divided by log(classes), in [0, 1]; the classes are the labels to
+    choose from, background included, at least 2.
+    """
+    bits = uncertainty * np.float32(np.log2(classes))
+    return np.asarray(np.clip(bits / 2, 0.0, 1.0), dtype=np.float32)
+
+
+def find_doubtful_regions(
+    doubt: NDArray[np.float32], labels: NDArray[np.integer], grid: Grid, *, most: int = MOST
+) -> list[DoubtfulRegion]:
+    """Return up to ``most`` regions of high doubt, the largest expected error first.
+
+    The doubt of each voxel is in [0, 1]; what is not finite counts as 0.
+    """
+    doubt = np.nan_to_num(doubt, nan=0.0, posinf=0.0, neginf=0.0)
+    high = doubt >= LEAST_DOUBT
+    box = _box(high)
+    if box is None:
+        return []
+    spacing = np.array(grid.spacing_mm)
+    corner = np.array([side.start for side in box])
+    doubt, inside, high = doubt[box], labels[box], high[box]
+    voxels = np.argwhere(high)
+    peaks, region = _regions(doubt, high, voxels, spacing)
+    weight = doubt[high].astype(np.float64)
+    error = np.bincount(region, weight, len(peaks))
+    size = np.bincount(region, minlength=len(peaks))
+    voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
+    chosen = np.argsort(-error, kind="stable")[:most]
+    found = []
+    for one in chosen.tolist():
+        index = _heaviest(inside[high][region == one], weight[region == one])
+        peak = peaks[one] + corner
+        x, y, z = grid.world(peak.astype(np.float64)).tolist()
+        found.append(
+            DoubtfulRegion(
+                index=index,
+                beside=_label_beside(labels, peak, spacing) if index == 0 else 0,
+                position_mm=(round(x, 1), round(y, 1), round(z, 1)),
+                volume_ml=float(size[one]) * voxel_ml,
+                expected_error_ml=float(error[one]) * voxel_ml,
+            )
+        )
+    return found
+
+
+def _box(high: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """Bounds of what is in doubt, with room for the smoothing."""
+    found = ndimage.find_objects(high.astype(np.uint8), max_label=1)[0]
+    if found is None:
+        return None
+    return tuple(
+        slice(max(0, side.start - 2), min(length, side.stop + 2))
+        for side, length in zip(found, high.shape, strict=True)
+    )
+
+
+def _regions(
+    doubt: NDArray[np.float32],
+    high: NDArray[np.bool_],
+    voxels: NDArray[np.int64],
+    spacing_mm: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxel of each region's peak, and the region of each voxel of ``voxels``."""
+    pieces, _ = ndimage.label(high, structure=np.ones((3, 3, 3)))
+    smooth = ndimage.gaussian_filter(doubt, SMOOTHING_MM / spacing_mm, mode="constant")
+    smooth[~high] = 0.0
+    window = np.maximum(1, 2 * np.rint(PEAK_DISTANCE_MM / 2 / spacing_mm).astype(int) + 1)
+    is_peak = high & (smooth == ndimage.maximum_filter(smooth, size=tuple(window.tolist())))
+    piece_of = pieces[high]
+    peaks = _middles(is_peak)
+    # every piece has a peak, be it lower than that of a neighbour within the window
+    lonely = np.setdiff1d(piece_of, pieces[is_peak])
+    if lonely.size:
+        tops = ndimage.maximum_position(smooth, pieces, lonely)
+        peaks = np.concatenate([peaks, np.array(tops, dtype=np.int64)])
+    return peaks, _assign(voxels, piece_of, peaks, pieces[tuple(peaks.T)], spacing_mm)
+
+
+def _middles(is_peak: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """One voxel for each connected plateau of peaks: the one nearest to its centre."""
+    plateaus, _ = ndimage.label(is_peak, structure=np.ones((3, 3, 3)))
+    voxels = np.argwhere(is_peak)
+    of = plateaus[is_peak] - 1
+    counts = np.bincount(of)
+    centres = np.stack([np.bincount(of, voxels[:, axis]) / counts for axis in range(3)], axis=1)
+    distance = np.linalg.norm(voxels - centres[of], axis=1)
+    order = np.lexsort((distance, of))
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return np.asarray(voxels[order[first]], dtype=np.int64)
+
+
+def _assign(
+    voxels: NDArray[np.int64],
+    piece_of: NDArray[np.integer],
+    peaks: NDArray[np.int64],
+    piece_of_peak: NDArray[np.integer],
+    spacing_mm: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Give each voxel to the nearest peak of its own piece.
+
+    The piece is a fourth axis, along which the next piece is farther than any scan is
+    long: so one search does for all of them.
+    """
+    apart = 1e6
+    tree = cKDTree(np.column_stack([peaks * spacing_mm, apart * piece_of_peak]))
+    _, nearest = tree.query(np.column_stack([voxels * spacing_mm, apart * piece_of]))
+    return np.asarray(nearest, dtype=np.int64)
+
+
+def _heaviest(labels: NDArray[np.integer], weight: NDArray[np.float64]) -> int:
+    ids, place = np.unique(labels, return_inverse=True)
+    return int(ids[np.argmax(np.bincount(place, weight))])
+
+
+def _label_beside(
+    labels: NDArray[np.integer], voxel: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+) -> int:
+    """The label nearest to a voxel; 0 where there is none within ``BESIDE_MM``."""
+    reach = np.ceil(BESIDE_MM / spacing_mm).astype(int)
+    low = np.maximum(voxel - reach, 0)
+    near = labels[tuple(slice(a, b) for a, b in zip(low, voxel + reach + 1, strict=True))]
+    found = np.argwhere(near)
+    if not len(found):
+        return 0
+    away = np.linalg.norm((found + low - voxel) * spacing_mm, axis=1)
+    return int(near[tuple(found[np.argmin(away)])])
