@@ -5,13 +5,17 @@ from __future__ import annotations
 from session import data_folder, hosts_asked_for, nothing_leaves_the_machine  # isort: split
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.models.checkpoint import load_weights
+from ddmseg.models.export.graph import export_graph
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume
+from installed import need
 from real_command import _own_cache, ddmseg, segment, tiny_model
 
 __all__ = [
@@ -31,6 +35,13 @@ MakeSegmentation = Callable[..., Segmentation]
 def _own_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes what the user's account keeps of reviews."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tiny_model: Path) -> bytes:
+    """The exported encoder of the tiny model: exporting takes seconds."""
+    need("onnx", "onnxscript")
+    return export_graph(load_weights(tiny_model)[0])
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ddmseg_lab.bench import chapter as bench
+from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.page import Chapter
-from ddmseg_lab.speed import budget_summary as budget
-from ddmseg_lab.speed import memory, quantisation, segment, synthesis
+from ddmseg_lab.speed import budget, memory, quantisation, segment, synthesis
 from ddmseg_lab.studies import (
     anatomy,
     expected_dice,

@@ -14,12 +14,12 @@ from ddmseg.maths.calibration import DiceCalibration
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import STAGES
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
+from ddmseg_lab.bench.workbench import STAGES
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.results_page import NAMES
-from ddmseg_lab.speed import budget_summary, quantisation
+from ddmseg_lab.speed import budget, quantisation
 from ddmseg_lab.studies import (
     anatomy,
     expected_dice,
@@ -200,7 +200,7 @@ def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
     ]
     rows[0] |= {"spent": "12", "within": "0"}
     rows.append({**rows[0], "stopped_because": "refused", "spent": "", "within": ""})
-    return {**MODELS, "machine": MACHINE, **budget_summary.summarise_all(rows)}
+    return {**MODELS, "machine": MACHINE, **budget.summarise_all(rows)}
 
 
 def quantisation_summary(*left_out: str) -> dict[str, object]:

@@ -11,25 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from ddmseg.inference.engines import catalogue, engine
-from ddmseg.inference.engines.agreement import check_image
-from ddmseg.inference.engines.graph import export_graph
-from ddmseg.inference.engines.runtimes import import_openvino
 from ddmseg.models.checkpoint import load_weights
+from ddmseg.models.export import files, runtimes
+from ddmseg.models.export.agreement import check_image
+from ddmseg.models.export.runtimes import import_openvino
 from installed import need
 from toy_head import everything_in
 
 
-@pytest.fixture(scope="session")
-def graph(tiny_model) -> bytes:
-    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-    return export_graph(load_weights(tiny_model)[0])
-
-
 @pytest.fixture(autouse=True)
-def _exported(graph, monkeypatch: pytest.MonkeyPatch) -> None:
+def _exported(tiny_graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """Export once for all tests: it takes seconds."""
-    monkeypatch.setattr(engine, "export_graph", lambda model: graph)
+    monkeypatch.setattr(files, "export_graph", lambda model: tiny_graph)
 
 
 def facts(path: Path) -> dict:
@@ -85,6 +78,16 @@ def test_an_openvino_pair_computes_the_coarse_logits(ddmseg, tiny_model, tmp_pat
     np.testing.assert_allclose(compiled(image.numpy())[2], wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_graph_that_differs_leaves_no_file(ddmseg, tiny_model, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(files, "export_graph", lambda model: b"something else")
+    outcome = ddmseg("export", tiny_model, "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert outcome.error.startswith("format: the onnx graph does not compute this model")
+    assert outcome.error.endswith("so nothing was written; try --format openvino")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_older_export_is_replaced_only_when_asked(ddmseg, tiny_model, tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     old = tmp_path / "tiny_encoder.onnx"
@@ -98,7 +101,7 @@ def test_an_older_export_is_replaced_only_when_asked(ddmseg, tiny_model, tmp_pat
 
 
 def test_an_export_says_what_is_not_installed(ddmseg, tiny_model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(catalogue.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes.util, "find_spec", lambda name: None)
     outcome = ddmseg("export", tiny_model, "-o", tmp_path / "out", "--format", "openvino")
     assert outcome.code == 2
     assert "pip install 'ddmseg[openvino]'" in outcome.error
@@ -110,7 +113,7 @@ def test_an_export_says_what_is_not_installed(ddmseg, tiny_model, tmp_path, monk
     [
         (["anatmy", "-o", "out"], "model: got 'anatmy' (did you mean 'anatomy'?)"),
         (["anatomy", "-o", "out", "--format", "onx"], "got 'onx' (did you mean 'onnx'?)"),
-        (["anatomy", "-o", "out", "--precision", "int4"], "allowed are fp32, int8"),
+        (["anatomy", "-o", "out", "--precision", "int8"], "--precision"),
         (["anatomy"], "--output is missing"),
     ],
 )

@@ -17,7 +17,7 @@ from installed import need
 
 OPENVINO = """
 import sys
-from ddmseg.inference.engines.runtimes import import_openvino
+from ddmseg.models.export.runtimes import import_openvino
 import_openvino().Core()
 assert "openvino_telemetry" not in sys.modules
 """

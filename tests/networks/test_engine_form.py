@@ -11,16 +11,29 @@ from ddmseg.networks.normalisation import Normalisation, set_group
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import tiny_model
 
+BLOCK = {"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
+MODELS = {
+    "2-D": {"dims": 2, "fine_blocks": 1},
+    "3-D": {"dims": 3, "fine_blocks": 1},
+    "3-D in groups": {"dims": 3, "fine_blocks": 1, "norm_group": 4},
+    "2-D on blocks": {"dims": 2, **BLOCK},
+    "3-D on blocks": {"dims": 3, **BLOCK},
+}
 
-@pytest.fixture(params=[(2, 1), (3, 1), (3, 4)], ids=["2-D", "3-D", "3-D in groups"])
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS)
 def model(request: pytest.FixtureRequest) -> DiscrepancyDiffusionSegmenter:
-    dims, group = request.param
-    return tiny_model(dims=dims, norm_group=group, fine_blocks=1)
+    return tiny_model(**request.param)
 
 
 def image_of(model: DiscrepancyDiffusionSegmenter, items: int = 2) -> torch.Tensor:
-    sides = (8, 12, 16)[: model.dims]
+    sides = (8, 16, 24)[: model.dims]
     return torch.randn(items, 1, *sides, generator=torch.Generator().manual_seed(0))
+
+
+def assert_same(theirs: torch.Tensor, ours: torch.Tensor) -> None:
+    scale = ours.abs().max().clamp_min(1.0)  # made-up weights may say thousands
+    torch.testing.assert_close(theirs / scale, ours / scale)
 
 
 @torch.no_grad()
@@ -31,10 +44,10 @@ def test_the_form_computes_what_the_encoder_does(model) -> None:
         encoding_of(list(EngineForm(model.image_encoder, model.dims)(image))),
     )
     for name in ("stem", "embedding", "coarse_logits"):
-        torch.testing.assert_close(getattr(theirs, name), getattr(ours, name))
+        assert_same(getattr(theirs, name), getattr(ours, name))
     assert len(ours.pyramid) == len(theirs.pyramid)
     for x, y in zip(ours.pyramid, theirs.pyramid, strict=True):
-        torch.testing.assert_close(y, x)
+        assert_same(y, x)
 
 
 @torch.no_grad()
@@ -54,7 +67,7 @@ def test_nothing_but_convolutions_and_normalisations_has_weights(model) -> None:
     grouped = [m for m in form.modules() if isinstance(m, Normalisation)]
     assert all(m.num_groups < m.num_channels for m in grouped)
     names = form.layers()
-    assert "encoder.head.logits" in names
+    assert {"encoder.head.logits", "encoder.head.logits.convolution"} & set(names)
     assert "encoder.down.0" in names
 
 

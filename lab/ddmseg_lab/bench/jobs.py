@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import torch
+
+from ddmseg.imaging.labels import protocol_rows
+from ddmseg.imaging.nifti import read_volume, write_map
+from ddmseg.models.checkpoint import Card, build_model, save_weights
+from ddmseg.models.settings import ModelSettings
+from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg_lab.bench.peers import Peer
-from ddmseg_lab.bench.scaling import points
-from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import STAGES
+from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
 from ddmseg_lab.bench.tiers import Tier
-from ddmseg_lab.bench.workbench import PROGRAM, Costs, Workbench
+from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Workbench, run_command
 
 START, TIER, STAGE, MEMORY, SCALING, PEER = (
     *("start", "tier", "stage", "memory", "scaling", "peer"),
@@ -31,6 +40,19 @@ COMMANDS = {
 """Whose time is start-up alone; that of Python itself is within the others."""
 MOST_SCALING_REPEATS = 3
 """Of one size: exponents rest on all sizes together."""
+SERIES = {
+    "voxels": "voxels of the scan",
+    "steps": "sampling steps",
+    "samples": "samples",
+    "structures": "structures",
+    "scans": "scans",
+}
+"""What grows, in words."""
+VOXEL_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)
+STEPS = (1, 2, 5, 10, 25)
+SAMPLES = (1, 2, 4, 8)
+STRUCTURES = (2, 4, 8, 16, 32)
+SCANS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -85,11 +107,11 @@ def all_jobs(
         repeats: of each, at least 1.
         scaling: whether to measure it.
     """
-    jobs = [*_start_jobs(bench, repeats)]
+    jobs = [*_start_jobs(repeats)]
     for scan in scans:
         jobs += _turns(bench, scan, tiers, repeats)
         jobs += [
-            Job(MEMORY, tier.name, partial(bench.run_tier_fresh, scan, tier), scan.name)
+            Job(MEMORY, tier.name, partial(bench.run_fresh, [scan.path], tier.options), scan.name)
             for tier in tiers
         ]
     if scaling:
@@ -102,9 +124,9 @@ def all_jobs(
     return jobs
 
 
-def _start_jobs(bench: Workbench, repeats: int) -> list[Job]:
+def _start_jobs(repeats: int) -> list[Job]:
     return [
-        Job(START, name, partial(bench.run_command, command), repeat=repeat)
+        Job(START, name, partial(run_command, command), repeat=repeat)
         for repeat in range(repeats)
         for name, command in COMMANDS.items()
     ]
@@ -131,3 +153,96 @@ def _scaling_jobs(bench: Workbench, scan: BenchScan, repeats: int) -> list[Job]:
             run: Callable[[], Costs] = partial(point.measure, bench, scan, memory=repeat == 0)
             jobs.append(Job(SCALING, point.series, run, scan.name, point.at, repeat))
     return jobs
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size of one series.
+
+    Attributes:
+        series: key of ``SERIES``.
+        at: the size.
+        options: fields of ``SegmentOptions``.
+        factor: of the scan's voxels.
+        fresh: whether the time, too, is that of a process of its own.
+    """
+
+    series: str
+    at: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    factor: float = 1.0
+    fresh: bool = False
+
+    def measure(self, bench: Workbench, scan: BenchScan, *, memory: bool) -> Costs:
+        """Measure once.
+
+        Args:
+            bench: runs it.
+            scan: to begin with.
+            memory: whether to measure peak memory, too, in a process of its own.
+
+        Raises:
+            DdmsegError: when the model or the process fails.
+        """
+        paths, model = self._paths(scan, bench.folder), self._model(bench.card, bench.folder)
+        if self.fresh:
+            return bench.run_fresh(paths, self.options, model)
+        costs = bench.run_options(paths[0], self.options, model)
+        if memory:
+            costs["peak_memory_gb"] = bench.run_fresh(paths, self.options, model)["peak_memory_gb"]
+        return costs
+
+    def _paths(self, scan: BenchScan, folder: Path) -> list[Path]:
+        if self.series == "voxels" and self.factor != 1:
+            path = folder / f"voxels{self.at}.nii.gz"
+            if not path.is_file():
+                other = refined(read_volume(scan.path), self.factor)
+                write_map(path, other.data, other, description="resampled scan")
+            return [path]
+        if self.series == "scans":
+            ending = ".nii.gz" if scan.path.name.endswith(".gz") else ".nii"
+            named = [folder / f"copy{number}{ending}" for number in range(self.at)]
+            for path in named:
+                if not path.is_file():
+                    shutil.copy(scan.path, path)
+            return named
+        return [scan.path]
+
+    def _model(self, card: Card, folder: Path) -> str | None:
+        return str(untrained(card, self.at, folder)) if self.series == "structures" else None
+
+
+def points(scan: BenchScan) -> list[Point]:
+    """Return every size of every series, in order."""
+    sampled = {"mode": "diffusion"}
+    untaught = {**sampled, "steps": 2, "samples": 1, "raw": True}
+    return [
+        *(
+            Point("voxels", math.prod(refined_shape(scan.shape, f)), {"mode": "fast"}, factor=f)
+            for f in VOXEL_FACTORS
+        ),
+        *(Point("steps", n, {**sampled, "steps": n, "samples": 1}) for n in STEPS),
+        *(Point("samples", n, {**sampled, "steps": 10, "samples": n}) for n in SAMPLES),
+        *(Point("structures", n, untaught) for n in STRUCTURES),
+        *(Point("scans", n, {"mode": "fast"}, fresh=True) for n in SCANS),
+    ]
+
+
+def untrained(card: Card, structures: int, folder: Path) -> Path:
+    """Write the model's architecture with random weights for so many structures.
+
+    Its labels say nothing; its seconds and its memory do, as far as they depend on sizes.
+
+    Returns:
+        The path of the weights.
+    """
+    settings = settings_from_dict(ModelSettings, card.settings["model"])
+    path = folder / f"untrained{structures}.safetensors"
+    if path.is_file():
+        return path
+    known = sorted(int(row["index"]) for row in protocol_rows("freesurfer") if row["index"] != "0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(settings, structures + 1)
+    save_weights(model, Card(path.stem, (0, *known[:structures]), card.settings), path)
+    return path

@@ -1,4 +1,4 @@
-"""The scans that are measured, named without their files' names, and larger ones made of them."""
+"""The scans that speed is measured on, and larger ones made of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
-from ddmseg.imaging.nifti import read_volume
+from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.resample import resample
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.scan_encoding import content_hash
@@ -39,16 +42,32 @@ class BenchScan:
         return i * j * k
 
 
+def demo_head() -> Path:
+    """Return the file of the whole head that comes with the package."""
+    return Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+
+
+def development_brain(data: str) -> tuple[Path, NDArray[np.int32]]:
+    """Return the first development scan of MALC2012 and its labels as FreeSurfer ids.
+
+    What only one of the two protocols draws is 0.
+    """
+    listed = split_cases(malc2012.list_cases(data), malc2012.NAME)
+    case = listed.require("validation")[0]
+    assert case.labels is not None  # the set has labels throughout
+    ids = malc2012.freesurfer_ids(read_label_map(case.labels).data)
+    return case.images[0], np.where(np.isin(ids, malc2012.EVALUATION_LABELS), ids, 0)
+
+
 def find_bench_scans(paths: Iterable[Path]) -> list[BenchScan]:
     """Return each different scan once; the whole head of the package where none is named.
 
     Raises:
         ScanError: when one cannot be read.
     """
-    demo = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
     named = list(paths)
     found: dict[str, BenchScan] = {}
-    for path in named or [demo]:
+    for path in named or [demo_head()]:
         volume = read_volume(path)
         name = f"scan {content_hash(volume)[:8]}" if named else DEMO
         found.setdefault(name, BenchScan(name, path, volume.shape))

@@ -1,30 +1,44 @@
-"""What the rows add up to: medians, ratios, exponents; plain dictionaries ready for JSON."""
+"""``ddmseg bench`` on the page: what its rows add up to, its tables, its picture, its targets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ddmseg_lab.bench.fit import fit_power_law
 from ddmseg_lab.bench.jobs import (
     COMMANDS,
     FIGURES,
     MEMORY,
     PEER,
     SCALING,
+    SERIES,
     STAGE,
     START,
     TIER,
 )
 from ddmseg_lab.bench.peers import Peer
-from ddmseg_lab.bench.scaling import SERIES
-from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES
+from ddmseg_lab.bench.scans import DEMO, BenchScan
 from ddmseg_lab.bench.tiers import FAST, Tier
+from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
+from ddmseg_lab.page import (
+    NO_FIGURE,
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    machine_words,
+    picture,
+    table,
+    with_interval,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TIMES = ("seconds", "processor_seconds")
 GROWING = ("seconds", "denoise_seconds", "peak_memory_gb")
@@ -136,19 +150,249 @@ def _scaling(rows: Rows) -> dict[str, Any]:
         sizes = sorted({int(row["at"]) for row in own})
         lines = [{"at": at, **figures_of(_select(own, at=at))} for at in sizes]
         if lines:
-            found[series] = {"points": lines, "exponents": _exponents(lines)}
+            found[series] = {"points": lines, "exponents": _fitted(lines)}
     return found
 
 
-def _exponents(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _fitted(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Fit the medians of each figure against the size."""
     fits = {}
     for name in GROWING:
         known = [(line["at"], line[name]["median"]) for line in lines if name in line]
         if len(known) > 1:
-            fits[name] = asdict(fit_power_law(*zip(*known, strict=True)))
+            fits[name] = fit_power_law(*zip(*known, strict=True))._asdict()
     return fits
 
 
 def _select(rows: Rows, **wanted: object) -> Rows:
     return [row for row in rows if all(row[n] == str(value) for n, value in wanted.items())]
+
+
+class PowerLaw(NamedTuple):
+    """``cost = factor * size ** exponent``, with the 95% interval of the exponent.
+
+    NaN is what too few sizes do not tell: two have no interval, one has nothing.
+    """
+
+    exponent: float
+    low: float
+    high: float
+    factor: float
+    n: int
+
+
+def fit_power_law(sizes: Sequence[float], costs: Sequence[float]) -> PowerLaw:
+    """Fit a power law by least squares of log cost on log size.
+
+    The interval is Student's, for errors that are normal on the logarithms. What is NaN or
+    not above 0 has no logarithm and is left out. What a run costs whatever its size lowers
+    the exponent: it is that of the range measured and no promise beyond it.
+
+    Source: Montgomery, Peck and Vining 2012, Introduction to Linear Regression Analysis,
+    section 2.4.
+    """
+    from scipy import stats
+
+    x, y = np.asarray(sizes, dtype=np.float64), np.asarray(costs, dtype=np.float64)
+    usable = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
+    x, y, n = np.log(x[usable]), np.log(y[usable]), int(usable.sum())
+    if len(np.unique(x)) < 2:
+        return PowerLaw(math.nan, math.nan, math.nan, math.nan, n)
+    line = stats.linregress(x, y)
+    error = float(np.nan_to_num(line.stderr))  # equal costs leave no residuals
+    half = float(stats.t.ppf(0.975, n - 2)) * error if n > 2 else math.nan
+    slope = float(line.slope)
+    return PowerLaw(slope, slope - half, slope + half, math.exp(line.intercept), n)
+
+
+SECONDS = {"fast": 2.0, "auto": 10.0, "diffusion": 15.0}
+"""Most that a tier may take on a whole head of 1 mm, two processors."""
+MOST_GB = 2.0
+MOST_SAMPLING = 3.0
+"""Most that 50 sample-steps may take of one plain pass of the encoder."""
+MOST_START = 0.3
+PICTURE = "bench_scaling.png"
+COUNTED = {"seconds": "seconds", "denoise_seconds": "of denoising", "peak_memory_gb": "peak GB"}
+
+
+def body(found: Summary) -> list[str]:
+    """Seconds, memory, ratios, agreement, start-up and exponents of one run of the command."""
+    parts = [_words(found)]
+    for name, scan in found["scans"].items():
+        size = "×".join(map(str, scan["shape"]))
+        parts += [f"### {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
+    parts.append(_start(found))
+    if found["scaling"]:
+        parts += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]
+    return parts
+
+
+SCALING_WORDS = (
+    "Exponents of a power law, least squares on logarithms of the medians at each size, with the "
+    "95% interval. Seconds are those of a whole run, so that what a scan costs in any case "
+    "lowers them; *of denoising* is that stage alone. Voxels: the same scan, finer and coarser. "
+    "Structures: the same architecture with random weights. Scans: copies in one run of the "
+    "command, start-up and loading included."
+)
+
+
+def _words(found: Summary) -> str:
+    steps, samples = found["full"]["steps"], found["full"]["samples"]
+    return (
+        f"{machine_words(found)} Median (and range). Seconds are from reading the scan to the last "
+        "file written, after loading and one run to warm up; processor seconds count all threads. "
+        "Memory is the peak of a fresh process. *Dice* is the agreement with the labels of the "
+        f"full diffusion answer ({steps} steps, {samples} samples), mean over structures: it says "
+        "how far answers differ and not which is right. Ratios are of processor seconds, in "
+        "brackets of the wall's. Other tools, where there are any, ran once."
+    )
+
+
+def _methods(scan: Summary) -> str:
+    rows = [
+        [
+            " ".join(filter(None, (one["title"], one.get("version", "")))),
+            _cell(one, "seconds", 2),
+            _cell(one, "processor_seconds", 2),
+            _ratio(one["over_fast"]),
+            _ratio(one["over_one_pass"]),
+            _cell(one, "peak_memory_gb", 2),
+            _cell(one, "dice", 4),
+        ]
+        for one in scan["methods"].values()
+    ]
+    header = ["", "s", "processor s", "of fast", "of one plain pass", "peak GB", "Dice"]
+    return table(header, rows)
+
+
+def _stages(scan: Summary) -> str:
+    rows = [
+        [
+            name,
+            _cell(one, "seconds", 3),
+            _cell(one, "processor_seconds", 3),
+            _ratio(one["over_one_pass"]),
+        ]
+        for name, one in scan["stages"].items()
+    ]
+    together = scan["sampling_over_one_pass"]
+    rows.append(["encoding and 50 sample-steps", NO_FIGURE, NO_FIGURE, _ratio(together)])
+    return table(["part of the network", "s", "processor s", "of one plain pass"], rows)
+
+
+def _start(found: Summary) -> str:
+    rows = [[f"`{name}`", _cell(one, "seconds", 3)] for name, one in found["start"].items()]
+    return table(["start-up", "s"], rows)
+
+
+def _exponents(found: Summary) -> str:
+    rows = []
+    for series, one in found["scaling"].items():
+        sizes = [point["at"] for point in one["points"]]
+        fits = [one["exponents"].get(name) for name in COUNTED]
+        rows.append([series, f"{min(sizes)} to {max(sizes)}", *map(_exponent, fits)])
+    return table(["grows", "sizes", *COUNTED.values()], rows)
+
+
+def _exponent(fit: Summary | None) -> str:
+    if fit is None:
+        return NO_FIGURE
+    return with_interval({"mean": fit["exponent"], "low": fit["low"], "high": fit["high"]}, 2)
+
+
+def _cell(one: Summary, name: str, digits: int) -> str:
+    if name not in one:
+        return NO_FIGURE
+    measured = one[name]
+    return with_interval(measured if measured["n"] > 1 else {"mean": measured["median"]}, digits)
+
+
+def _ratio(ratios: Mapping[str, float]) -> str:
+    if "processor_seconds" not in ratios:
+        return NO_FIGURE
+    return f"{ratios['processor_seconds']:.2f} ({ratios['seconds']:.2f})"
+
+
+def claims(found: Summary) -> list[Claim]:
+    """Seconds and memory of each tier, what samples cost, and how soon the command starts."""
+    scan = found.get("scans", {}).get(DEMO, {})
+    methods, start = scan.get("methods", {}), found.get("start", {})
+    peaks = [
+        methods[name]["peak_memory_gb"]["median"]
+        for name in SECONDS
+        if "peak_memory_gb" in methods.get(name, {})
+    ]
+    return [
+        *(
+            Claim(_most(f"side by side, {name}", bound, " s"), methods.get(name, {}).get("seconds"))
+            for name, bound in SECONDS.items()
+        ),
+        Claim(_most("side by side, peak memory", MOST_GB, " GB"), max(peaks, default=None)),
+        Claim(
+            _most("encoding and 50 sample-steps over one plain pass", MOST_SAMPLING),
+            scan.get("sampling_over_one_pass", {}).get("processor_seconds"),
+        ),
+        *(
+            Claim(_most(f"`{name}`", MOST_START, " s"), start.get(name, {}).get("seconds"))
+            for name in ("ddmseg --help", "import ddmseg")
+        ),
+    ]
+
+
+def _most(what: str, bound: float, unit: str = "") -> Target:
+    return Target(what, bound, at_least=False, unit=unit, digits=2)
+
+
+LINES = {
+    "seconds": (BLUE, "seconds"),
+    "denoise_seconds": (GREY, "of denoising"),
+    "peak_memory_gb": (ORANGE, "peak GB"),
+}
+
+
+def scaling_figure(found: Summary) -> Figure | None:
+    """Draw a panel for each series: medians, and the fitted power laws; None without series."""
+    series = found["scaling"]
+    if not series:
+        return None
+    figure, _ = new_figure(2.6 * len(series), 3.2, panels=len(series))
+    for axes, (name, one) in zip(figure.axes, series.items(), strict=True):
+        for figure_name, (colour, words) in LINES.items():
+            _draw(axes, one, figure_name, colour, words)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(SERIES.get(name, name))
+        sizes = [point["at"] for point in one["points"]]
+        axes.set_xticks(sizes, [_short(size) for size in sizes])
+        axes.tick_params(labelsize=7, which="both")
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def _short(size: int) -> str:
+    """Return a size as it fits below an axis: millions as such."""
+    return f"{size / 1e6:.2g} M" if size >= 100_000 else str(size)
+
+
+def _draw(axes: Axes, one: Summary, name: str, colour: str, words: str) -> None:
+    known = [(p["at"], p[name]["median"]) for p in one["points"] if name in p]
+    known = [(at, value) for at, value in known if value > 0]  # what has a logarithm
+    if not known:
+        return
+    sizes, values = zip(*known, strict=True)
+    axes.plot(sizes, values, "o", color=colour, markersize=4, label=words)
+    fit = one["exponents"].get(name)
+    if fit is not None and fit["exponent"] is not None:
+        fitted = [fit["factor"] * size ** fit["exponent"] for size in sizes]
+        axes.plot(sizes, fitted, color=colour, linewidth=1)
+
+
+CHAPTER = Chapter(
+    "Side by side",
+    "python -m ddmseg bench --threads 2",
+    "bench",
+    body,
+    claims,
+    {PICTURE: scaling_figure},
+)

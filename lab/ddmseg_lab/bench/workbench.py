@@ -7,20 +7,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from ddmseg.errors import ScanError
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.inference.budget import Draw
+from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.scan_encoding import EncodedScan
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg_lab.bench.agreement import Ids, mean_dice
-from ddmseg_lab.bench.peers import Peer
+from ddmseg_lab.bench.peers import Ids, Peer
 from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import NetworkStages
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier, option_words
 
 T = TypeVar("T")
@@ -28,6 +32,13 @@ Costs = dict[str, float]
 """Figures of one measurement by column."""
 
 PROGRAM = (sys.executable, "-m", "ddmseg")
+PLAIN_PASS = "one plain pass"
+"""Of the image encoder over the whole model grid, without tiles."""
+ENCODING = "encoding"
+"""The same in the tiles of training, and blended."""
+SAMPLE_STEPS = "50 sample-steps"
+SAMPLE_STEPS_DRAW = Draw(steps=10, samples=5)
+STAGES = (PLAIN_PASS, ENCODING, SAMPLE_STEPS)
 
 
 class Workbench:
@@ -124,14 +135,6 @@ class Workbench:
             self._warm.add((scan.name, name))
         return timed(work, self.device)[0]
 
-    def run_tier_fresh(self, scan: BenchScan, tier: Tier) -> Costs:
-        """Run a tier from the command line, start-up and loading included.
-
-        Raises:
-            ScanError: when it ends with an error.
-        """
-        return self.run_fresh([scan.path], tier.options)
-
     def run_fresh(
         self,
         paths: Sequence[Path],
@@ -149,15 +152,7 @@ class Workbench:
             chosen.append(f"--threads={self._threads}")
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
             scans = map(str, paths)
-            return self.run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
-
-    def run_command(self, command: Sequence[str]) -> Costs:
-        """Run a command in a process of its own.
-
-        Raises:
-            ScanError: when it ends with an error.
-        """
-        return dict(vars(measure_command(command)))
+            return run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
 
     def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
         """Segment a scan with another tool.
@@ -173,6 +168,63 @@ class Workbench:
         full = self.full(scan)
         reference = np.where(np.isin(full, found.shared), full, 0)
         return {**found.costs, "dice": mean_dice(found.labels, reference)}
+
+
+class NetworkStages:
+    """What is timed of the network on one scan.
+
+    Args:
+        segmenter: of the model.
+        path: of the scan.
+
+    Raises:
+        ScanError: when the scan cannot be read.
+    """
+
+    def __init__(self, segmenter: Segmenter, path: Path) -> None:
+        self._segmenter = segmenter
+        self._options = SegmentOptions(mode="fast")
+        self._begun = segmenter.prepare(read_volume(path), self._options, silent)
+
+    def work(self, name: str) -> Callable[[], object] | None:
+        """Return what to time; None where the scan is searched before it is prepared.
+
+        Args:
+            name: one of ``STAGES``.
+        """
+        if self._begun.prepared is None:
+            return None
+        return {
+            PLAIN_PASS: self._plain_pass,
+            ENCODING: self._encode,
+            SAMPLE_STEPS: self._sample,
+        }[name]
+
+    @torch.inference_mode()
+    def _plain_pass(self) -> object:
+        assert self._begun.prepared is not None
+        image = torch.from_numpy(self._begun.prepared.image)[None, None]
+        own = self._segmenter.model_stages
+        return own.model.encode(image.to(own.device))
+
+    @torch.inference_mode()
+    def _encode(self) -> EncodedScan:
+        memory = self._segmenter.model_stages.plan_memory(self._begun)
+        return self._segmenter.model_stages.encode(self._begun, memory, cached=False)
+
+    @torch.inference_mode()
+    def _sample(self) -> object:
+        draw = self._segmenter.model_stages.answering.draw
+        return draw(self._encoded, self._options, silent, SAMPLE_STEPS_DRAW)
+
+    @cached_property
+    def _encoded(self) -> EncodedScan:
+        return self._encode()
+
+
+def run_command(command: Sequence[str]) -> Costs:
+    """Run a command in a process of its own; raises ScanError when it ends with an error."""
+    return dict(vars(measure_command(command)))
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:
@@ -196,3 +248,34 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def mean_dice(found: Ids, reference: Ids) -> float:
+    """Return the mean Dice over the structures that either label map has, in [0, 1].
+
+    Background is left out; NaN where neither has any structure. Counting all structures in
+    one pass takes a fraction of the time of one mask after the other.
+
+    Args:
+        found: structure of each voxel, 0 for background, none below 0.
+        reference: the same of another answer.
+
+    Raises:
+        ScanError: when the shapes differ.
+    """
+    if found.shape != reference.shape:
+        raise ScanError(
+            f"labels: shapes {found.shape} and {reference.shape} differ; only label maps of one "
+            "scan can be compared"
+        )
+    most = int(max(found.max(initial=0), reference.max(initial=0))) + 1
+    a, b = (np.bincount(x.ravel(), minlength=most)[1:] for x in (found, reference))
+    both = np.bincount(found[found == reference].ravel(), minlength=most)[1:]
+    there = a + b > 0
+    if not there.any():
+        return math.nan
+    return float(np.mean(2 * both[there] / (a + b)[there]))
+
+
+def silent(stage: str, fraction: float) -> None:
+    """Show nothing: a bar would take time."""

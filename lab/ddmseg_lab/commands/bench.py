@@ -16,7 +16,7 @@ from ddmseg_lab.folders import RESULTS, Output
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measure modes, engines and start-up on this machine, and how costs grow with sizes.
+    """Measure modes and start-up on this machine, and how costs grow with sizes.
 
     Every row is kept as soon as it is measured; the same command goes on where it stopped.
     Allow half an hour on two cores, and leave the machine alone meanwhile.
@@ -29,7 +29,7 @@ class Arguments:
     output: Output = RESULTS
     """Folder for bench.tsv, a row a measurement, and bench.json, which ddmseg report reads."""
     tiers: Annotated[str, arg(metavar="NAME,NAME", help_behavior_hint="(all that run here)")] = ""
-    """Of fast, auto, diffusion, onnx, openvino, openvino-int8, with commas between."""
+    """Of fast, auto, diffusion, with commas between."""
     repeats: Annotated[int, arg(metavar="N")] = 5
     """Of each measurement; the median counts. Sizes of scaling are measured 3 times at most, and
     peak memory once."""

@@ -14,7 +14,6 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import DEFAULT_MODEL, model_path
 from ddmseg_lab.bench.process import measure_command
-from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.scans import demo_head, padded_head
 from ddmseg_lab.bench.workbench import PROGRAM
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import (
@@ -84,7 +83,7 @@ def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
 
 def run(arguments: Arguments) -> None:
     """Measure every run."""
-    head = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    head = demo_head()
     with tempfile.TemporaryDirectory() as folder:
         wide = padded_head(read_volume(head), PADDED_SIDE)
         padded = Path(folder) / "padded.nii.gz"

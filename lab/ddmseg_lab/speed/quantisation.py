@@ -14,6 +14,7 @@ minutes; a run that was stopped goes on with the rows it lacks.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,25 +22,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from ddmseg.inference.engines.agreement import LEAST_LABELS, MOST_PROBABILITY
-from ddmseg.inference.engines.catalogue import KINDS
-from ddmseg.inference.engines.engine import GraphEngine, TorchEngine, make_graph
-from ddmseg.inference.engines.graph_cache import GraphCache, graphs_folder
-from ddmseg.inference.engines.quantisation import (
-    KEPT_IN_FLOAT,
-    calibrate,
-    calibration_images,
-    layer_group,
-    quantise,
-)
-from ddmseg.inference.engines.runtimes import make_runtime
+from ddmseg.datasets import malc2012
+from ddmseg.datasets.case import nifti_stem
+from ddmseg.errors import UsageError
+from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.preprocess import Prepared
+from ddmseg.inference.scan_encoding import prepare_scan
+from ddmseg.maths.metrics import dice
 from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.export.agreement import LEAST_LABELS, MOST_PROBABILITY, Encode
+from ddmseg.models.export.graph import export_graph
+from ddmseg.models.export.runtimes import FORMATS, load_encoder, require
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
+from ddmseg_lab.bench.scans import demo_head, development_brain
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import (
@@ -54,7 +57,14 @@ from ddmseg_lab.page import (
     table,
     weights_words,
 )
-from ddmseg_lab.speed.quantisation_scores import SCORES, MeasuredScan, differences, find_scan
+from ddmseg_lab.scans import calibration_error, mean_dice
+from ddmseg_lab.speed.eight_bits import (
+    KEPT_IN_FLOAT,
+    calibrate,
+    calibration_images,
+    layer_group,
+    quantise,
+)
 from ddmseg_lab.study import (
     data_at_hand,
     describe_machine,
@@ -65,13 +75,14 @@ from ddmseg_lab.study import (
 )
 from ddmseg_lab.table import RawTable, write_summary
 
+SCORES = ("true_dice", "ece")
 COLUMNS = (
     *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),
     *("probability_change", "discrepancy_change", *SCORES, "encode_seconds", "load_seconds"),
 )
 NOTHING, ALL = "none", "all"
 SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
-"""What ``--engine openvino-int8`` has in eight bits."""
+"""What loses least and is therefore put in eight bits together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +108,126 @@ class Arguments:
     """Measure everything anew instead of going on where an earlier run stopped."""
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What a scan truly shows.
+
+    Attributes:
+        ids: FreeSurfer id of each voxel of the scan.
+        structures: ids that are scored.
+        prepared: the scan on the model's grid, and how to undo that.
+    """
+
+    ids: NDArray[np.int32]
+    structures: tuple[int, ...]
+    prepared: Prepared
+
+    def scores(self, encoding: Encoding, labels: tuple[int, ...]) -> dict[str, float]:
+        """Return Dice and ECE of what the coarse head says.
+
+        Args:
+            encoding: of the prepared scan.
+            labels: FreeSurfer id of each class.
+        """
+        on_grid = torch.softmax(encoding.coarse_logits, dim=1)[0]
+        p = self.prepared.probabilities_to_input(on_grid)
+        named = np.asarray(labels)[p.argmax(-1)]
+        return {
+            "true_dice": mean_dice(named, self.ids, self.structures),
+            "ece": calibration_error(p, labels, self.ids, self.structures),
+        }
+
+
+@dataclass(frozen=True)
+class MeasuredScan:
+    """A scan on the model's grid (``b c i j k``), with its truth where there is one."""
+
+    name: str
+    image: Tensor
+    truth: Truth | None = None
+
+    def scores(self, encoding: Encoding, labels: tuple[int, ...]) -> dict[str, float]:
+        """Return the scores against the truth; NaN where it is not known."""
+        if self.truth is None:
+            return dict.fromkeys(SCORES, math.nan)
+        return self.truth.scores(encoding, labels)
+
+
+def find_scan(
+    card: Card, scan: Path | None, labels: Path | None, data: str | None, *, multiple: int
+) -> MeasuredScan:
+    """Read the scan to measure on and bring it to the model's grid.
+
+    Args:
+        card: of the weights.
+        scan: a file; None takes a development scan of MALC2012, or the demo scan where no
+            data sets are at hand.
+        labels: its label map of FreeSurfer ids, on the scan's grid.
+        data: folder of the data sets.
+        multiple: of which each side of the grid must be one.
+
+    Raises:
+        UsageError: for labels without a scan.
+    """
+    if labels is not None and scan is None:
+        raise UsageError("labels: got a label map without its scan; name the scan with --scan")
+    of_set = ""
+    if scan is not None:
+        ids = None if labels is None else read_label_map(labels).data
+    elif data is not None:
+        of_set, (scan, ids) = f"{malc2012.NAME} ", development_brain(data)
+    else:
+        scan, ids = demo_head(), None
+    prepared = prepare_scan(card, read_volume(scan), multiple=multiple)
+    truth = None if ids is None else truth_of(card, prepared, ids)
+    image = torch.from_numpy(prepared.image)[None, None]
+    return MeasuredScan(f"{of_set}{nifti_stem(scan)}", image, truth)
+
+
+def truth_of(card: Card, prepared: Prepared, ids: NDArray[Any]) -> Truth:
+    """Return the truth of a scan; scored is what it shows and the model draws.
+
+    Raises:
+        UsageError: when the label map is not on the scan's grid.
+    """
+    if ids.shape != prepared.input_grid.shape:
+        raise UsageError(
+            f"labels: got a label map of shape {ids.shape}; the scan has "
+            f"{prepared.input_grid.shape}; give one on the scan's grid"
+        )
+    shown = set(np.unique(ids).tolist())
+    scored = tuple(index for index in card.labels[1:] if index in shown)
+    return Truth(ids.astype(np.int32), scored, prepared)
+
+
+def differences(
+    model: DiscrepancyDiffusionSegmenter, ours: Encoding, theirs: Encoding
+) -> dict[str, float]:
+    """Return how two encodings of one scan differ in what is made of them.
+
+    ``probability_change`` is the mean change of the winning class's probability over the
+    structures; ``discrepancy_change`` the mean change of D there over its mean.
+    """
+    p, q = (torch.softmax(encoding.coarse_logits, dim=1) for encoding in (ours, theirs))
+    labels, others = p.argmax(1), q.argmax(1)
+    scores = [
+        dice((labels == index).numpy(), (others == index).numpy())
+        for index in labels.unique().tolist()  # type: ignore[no-untyped-call]
+        if index
+    ]
+    inside = labels > 0
+    won = p.gather(1, labels[:, None])[:, 0]
+    change = (won - q.gather(1, labels[:, None])[:, 0]).abs()[inside]
+    D, E = (model.discrepancy_map(encoding, labels)[:, 0][inside] for encoding in (ours, theirs))
+    return {
+        "labels_as_torch": float((labels == others).double().mean()),
+        "dice": float(np.mean(scores)) if scores else 1.0,
+        "lowest_dice": min(scores, default=1.0),
+        "probability_change": float(change.mean()) if inside.any() else 0.0,
+        "discrepancy_change": float((D - E).abs().mean() / D.mean()) if inside.any() else 0.0,
+    }
+
+
 @dataclass
 class Bench:
     """A model, a scan on its grid, and what torch makes of it."""
@@ -108,21 +239,18 @@ class Bench:
     reference: Encoding | None = None
 
     @torch.inference_mode()
-    def row(self, engine: TorchEngine | GraphEngine, eight_bit: str, load: float) -> dict[str, Any]:
+    def row(self, engine: str, encode: Encode, eight_bit: str, load: float) -> dict[str, Any]:
         """Encode the scan and compare it with the truth and the first engine that was asked."""
         seconds = []
+        model = copy.copy(self.model)
+        model.encode = encode  # type: ignore[assignment, method-assign]
         for _ in range(self.repeats + 1):  # the first run compiles
             start = time.process_time()
-            encoding = encode_tiled(
-                self.model,
-                self.scan.image,
-                self.card.settings["data"]["patch"],
-                encode=engine.encode,
-            )
+            encoding = encode_tiled(model, self.scan.image, self.card.settings["data"]["patch"])
             seconds.append(time.process_time() - start)
         self.reference = self.reference or encoding
         found = {
-            "engine": engine.name,
+            "engine": engine,
             "eight_bit": eight_bit,
             "weights": short_checksum(self.card),
             "scan": self.scan.name,
@@ -131,9 +259,7 @@ class Bench:
             "encode_seconds": median_range(seconds[1:])["median"],
             "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
         }
-        say(
-            f"{engine.name:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s"
-        )
+        say(f"{engine:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s")
         return found
 
 
@@ -145,12 +271,12 @@ def rows(
     def lacks(engine: str, eight_bit: str) -> bool:
         return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan.name)
 
-    first = bench.row(TorchEngine(bench.model), NOTHING, 0.0)
-    if lacks("torch", NOTHING):
+    first = bench.row(TORCH, bench.model.encode, NOTHING, 0.0)
+    if lacks(TORCH, NOTHING):
         yield first
-    graph = make_graph(bench.model, bench.card, "fp32", cache=GraphCache(graphs_folder()))
-    for name, kind in KINDS.items():
-        if kind.precision == "fp32" and lacks(name, NOTHING):
+    graph = export_graph(bench.model)
+    for name in FORMATS:
+        if lacks(name, NOTHING):
             yield measured(bench, name, graph, NOTHING)
     ranges = calibrate(bench.model, calibration_images(bench.model, bench.card))
     groups = list(dict.fromkeys(map(layer_group, ranges)))
@@ -163,15 +289,15 @@ def rows(
 def measured(bench: Bench, name: str, graph: bytes, eight_bit: str) -> dict[str, Any]:
     """Load a graph into an engine and measure it."""
     start = time.process_time()
-    engine = GraphEngine(name, make_runtime(name, graph))
-    return bench.row(engine, eight_bit, time.process_time() - start)
+    encode = load_encoder(name, graph)
+    return bench.row(name, encode, eight_bit, time.process_time() - start)
 
 
 def run(arguments: Arguments) -> None:
     """Measure on one thread and write table and summary."""
     torch.set_num_threads(1)
-    for kind in KINDS.values():
-        kind.require()
+    for name in FORMATS:
+        require(name)
     model, card = load_weights(model_path(arguments.model))
     data = data_at_hand(arguments.data)
     scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
@@ -197,7 +323,7 @@ def summarise(bench: Bench, rows: list[dict[str, str]]) -> dict[str, Any]:
         "scan": bench.scan.name,
         "grid": list(bench.scan.image.shape[2:]),
         "structures": 0 if truth is None else len(truth.structures),
-        "versions": {name: kind.version for name, kind in KINDS.items()},
+        "versions": {name: kind.version for name, kind in FORMATS.items()},
         "kept_in_float": list(KEPT_IN_FLOAT),
         "repeats": bench.repeats,
         "rows": rows,
@@ -250,7 +376,7 @@ def _words(found: Summary) -> str:
         + "**These are not the weights that ship now.** " * older
         + f"Scan: {found['scan']}, {grid} voxels for the model"
         + (", without manual labels. " if not _any(found["rows"], "ece") else ". ")
-        + f"Median of {runs} run{'s' * (runs != 1)}. `--engine openvino-int8` has in eight bits "
+        + f"Median of {runs} run{'s' * (runs != 1)}. What was offered had in eight bits "
         f"{_offered(found)}."
     )
 
@@ -285,10 +411,8 @@ def claims(found: Summary) -> list[Claim]:
     more = _number(eight, "ece") - _number(torch, "ece")
     over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
     return [
-        Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS["fp32"]), least),
-        Claim(
-            _most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY["fp32"], 4), change
-        ),
+        Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS), least),
+        Claim(_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, 4), change),
         Claim(
             Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE),
             _or_none(_number(eight, "dice")),

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,10 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.outputs.write import write_outputs
-from ddmseg_lab.bench.process import measure_command
-from ddmseg_lab.bench.scans import padded_head
+from ddmseg_lab.bench.scans import demo_head, padded_head
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS, option_words
-from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS
+from ddmseg_lab.bench.workbench import Workbench
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import (
     Chapter,
@@ -168,10 +166,11 @@ def time_modes(segmenter: Segmenter, path: Path, folder: Path, watch: Stopwatch)
 
 def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dict[str, Any]:
     """Return the figures of one scan."""
-    segmenter = Segmenter.load(model, device="cpu")
     stages, modes = Stopwatch(), Stopwatch()
     grids: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(model, Path(folder), device="cpu", threads=arguments.threads)
+        segmenter = bench.segmenter()
         time_modes(segmenter, path, Path(folder), Stopwatch())  # the first run pays for imports
         for _ in range(arguments.repeats):
             grids = time_stages(segmenter, path, stages)
@@ -186,23 +185,15 @@ def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dic
         "seconds": figures,
         "step_over_encode": step["median"] / encode["median"],
         "step_over_one_pass": step["median"] / figures["encode (one pass)"]["median"],
-        "peak_memory_gb": {mode: _peak(path, model, mode, arguments) for mode in MODES},
+        "peak_memory_gb": {
+            mode: bench.run_fresh([path], MODES[mode])["peak_memory_gb"] for mode in MODES
+        },
     }
-
-
-def _peak(path: Path, model: str, mode: str, arguments: Arguments) -> float:
-    """Peak memory of the command line, features not kept."""
-    options = option_words(MODES[mode])
-    if arguments.threads is not None:
-        options.append(f"--threads={arguments.threads}")
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["segment", str(path), "-o", folder, "--model", model, "--no-cache", *options]
-        return measure_command([*PROGRAM, *command]).peak_memory_gb
 
 
 def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
     """Return file and model of each scan to measure; what is made goes into the folder."""
-    head = Path(str(files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
+    head = demo_head()
     wide = padded_head(read_volume(head), PADDED_SIDE)
     padded = folder / f"{wide.name}.nii.gz"
     write_map(padded, wide.data, wide, description="padded head")

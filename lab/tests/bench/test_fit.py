@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.metrics import dice
-from ddmseg_lab.bench.agreement import mean_dice
-from ddmseg_lab.bench.fit import fit_power_law
 from ddmseg_lab.bench.scans import DEMO, find_bench_scans, padded_head, refined
+from ddmseg_lab.bench.summary import fit_power_law
+from ddmseg_lab.bench.workbench import mean_dice
 
 SIZES = [1, 2, 5, 10, 50]
 

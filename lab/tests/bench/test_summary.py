@@ -11,9 +11,9 @@ import pytest
 from ddmseg_lab.bench.jobs import FIGURES, HELP, KEYS, MEMORY, PEER, SCALING, STAGE, START
 from ddmseg_lab.bench.jobs import TIER as OF_TIER
 from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.stages import ENCODING, PLAIN_PASS, SAMPLE_STEPS
 from ddmseg_lab.bench.summary import figures_of, median_range, ratios, summarise
 from ddmseg_lab.bench.tiers import TIERS
+from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS
 
 SCAN = BenchScan("demo head", Path("head.nii.gz"), (10, 20, 30))
 PEER_TOOL = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")

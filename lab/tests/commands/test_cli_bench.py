@@ -11,8 +11,8 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.inference.budget import Draw
+from ddmseg_lab.bench import jobs, workbench
 from ddmseg_lab.bench import run as running
-from ddmseg_lab.bench import scaling, stages, workbench
 from ddmseg_lab.bench.peers import PeerOutcome
 from ddmseg_lab.bench.process import ProcessCosts
 from ddmseg_lab.bench.run import BenchPlan, run_bench
@@ -28,7 +28,7 @@ def _few_steps(monkeypatch) -> None:
     """The full answer of a toy may be a short one."""
     options = {"mode": "diffusion", "steps": 2, "samples": 1}
     monkeypatch.setitem(TIERS, FULL, Tier(FULL, "diffusion, short", options))
-    monkeypatch.setattr(stages, "SAMPLE_STEPS_DRAW", Draw(2, 1))
+    monkeypatch.setattr(workbench, "SAMPLE_STEPS_DRAW", Draw(2, 1))
 
 
 @pytest.fixture
@@ -126,12 +126,12 @@ def test_rows_of_another_number_of_threads_are_not_gone_on_with(
 def test_a_failed_measurement_is_told_and_tried_again(
     ddmseg, tiny_model, head, tmp_path, commands, monkeypatch
 ):
-    def fail(self, scan, tier):
+    def fail(self, paths, options):
         raise ScanError("the memory does not do")
 
     words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK]
     with monkeypatch.context() as broken:
-        broken.setattr(workbench.Workbench, "run_tier_fresh", fail)
+        broken.setattr(workbench.Workbench, "run_fresh", fail)
         outcome = ddmseg(*words)
     assert outcome.code == 1
     assert outcome.errors == [
@@ -143,17 +143,17 @@ def test_a_failed_measurement_is_told_and_tried_again(
 
 
 def test_every_series_is_made_larger(tiny_model, head, tmp_path, commands, monkeypatch):
-    monkeypatch.setattr(scaling, "VOXEL_FACTORS", (1.0, 2.0))
+    monkeypatch.setattr(jobs, "VOXEL_FACTORS", (1.0, 2.0))
     for name in ("STEPS", "SAMPLES", "SCANS"):
-        monkeypatch.setattr(scaling, name, (1, 2))
-    monkeypatch.setattr(scaling, "STRUCTURES", (2, 20))  # the latter in analog bits
+        monkeypatch.setattr(jobs, name, (1, 2))
+    monkeypatch.setattr(jobs, "STRUCTURES", (2, 20))  # the latter in analog bits
     plan = BenchPlan(
         (head,), tmp_path / "out", ("fast",), repeats=1, model=str(tiny_model), device="cpu"
     )
     found = run_bench(plan)
     assert found.problems == []
     told = found.summary["scaling"]
-    assert list(told) == list(scaling.SERIES)
+    assert list(told) == list(jobs.SERIES)
     for series, one in told.items():
         assert len(one["points"]) == 2, series
         for point in one["points"]:
@@ -170,10 +170,10 @@ def test_every_series_is_made_larger(tiny_model, head, tmp_path, commands, monke
 
 def test_a_larger_model_is_the_same_each_time(tiny_model, tmp_path):
     card = workbench.Workbench(str(tiny_model), tmp_path, device="cpu").card
-    one = scaling.untrained(card, 3, tmp_path).read_bytes()
+    one = jobs.untrained(card, 3, tmp_path).read_bytes()
     other = tmp_path / "other"
     other.mkdir()
-    assert scaling.untrained(card, 3, other).read_bytes() == one
+    assert jobs.untrained(card, 3, other).read_bytes() == one
     assert json.loads((other / "untrained3.json").read_text())["labels"][0] == 0
 
 

@@ -11,8 +11,16 @@ import pytest
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg_lab.speed import budget
-from ddmseg_lab.speed.budget import COLUMNS, Free, Scan, measured_row, row_of, smallest_budget
-from ddmseg_lab.speed.budget_summary import summarise, summarise_all
+from ddmseg_lab.speed.budget import (
+    COLUMNS,
+    Free,
+    Scan,
+    measured_row,
+    row_of,
+    smallest_budget,
+    summarise,
+    summarise_all,
+)
 
 SEGMENTER = object.__new__(Segmenter)
 """Never asked: what it would be asked by is replaced."""

@@ -13,13 +13,12 @@ import torch
 from ddmseg.errors import UsageError
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.volume import Volume
-from ddmseg.inference.engines.agreement import check_image
-from ddmseg.inference.engines.engine import TorchEngine
 from ddmseg.models.checkpoint import Card
+from ddmseg.models.export.agreement import check_image
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.speed import quantisation
-from ddmseg_lab.speed.quantisation_scores import (
+from ddmseg_lab.speed.quantisation import (
     MeasuredScan,
     Truth,
     differences,
@@ -75,7 +74,7 @@ def test_differences_are_those_counted_by_hand(bench) -> None:
 
 
 def test_a_row_has_every_column(bench) -> None:
-    row = bench.row(TorchEngine(bench.model), quantisation.NOTHING, 0.0)
+    row = bench.row("torch", bench.model.encode, quantisation.NOTHING, 0.0)
     assert tuple(row) == quantisation.COLUMNS
     assert row["dice"] == 1
     assert np.isnan(row["ece"])
@@ -115,7 +114,7 @@ def test_a_row_has_the_scores_of_a_scan_with_labels(bench, prepared) -> None:
     truth = truth_of(bench.card, prepared, np.full((16, 16, 16), 2, np.int32))
     assert truth.structures == (2,)
     scan = MeasuredScan("labelled", bench.scan.image, truth)
-    row = replace(bench, scan=scan).row(TorchEngine(bench.model), quantisation.NOTHING, 0.0)
+    row = replace(bench, scan=scan).row("torch", bench.model.encode, quantisation.NOTHING, 0.0)
     assert 0 <= row["ece"] <= 1
     assert 0 <= row["true_dice"] <= 1
 
@@ -164,7 +163,7 @@ def test_every_group_of_layers_is_measured(bench, monkeypatch, tmp_path) -> None
     """The order of the table: engines, then one group after the other, then all together."""
     need("onnx", "onnxscript", "onnxruntime", "openvino")
     monkeypatch.setattr(quantisation, "calibration_images", lambda model, card: [bench.scan.image])
-    monkeypatch.setattr(quantisation, "make_graph", lambda *_, **__: b"")
+    monkeypatch.setattr(quantisation, "export_graph", lambda model: b"")
     monkeypatch.setattr(quantisation, "quantise", lambda graph, ranges, keep: bytes([len(keep)]))
     seen = []
 
@@ -186,7 +185,7 @@ def test_every_group_of_layers_is_measured(bench, monkeypatch, tmp_path) -> None
 def test_rows_that_are_there_are_not_measured_again(bench, monkeypatch, tmp_path) -> None:
     need("onnx", "onnxscript", "onnxruntime", "openvino")
     monkeypatch.setattr(quantisation, "calibration_images", lambda model, card: [bench.scan.image])
-    monkeypatch.setattr(quantisation, "make_graph", lambda *_, **__: b"")
+    monkeypatch.setattr(quantisation, "export_graph", lambda model: b"")
     monkeypatch.setattr(quantisation, "quantise", lambda graph, ranges, keep: b"")
     blank = dict.fromkeys(quantisation.COLUMNS, 0.5)
 

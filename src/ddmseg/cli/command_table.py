@@ -86,7 +86,7 @@ _OURS = {
     "installation": {
         "models": ("list the models at hand with what is known of them", ""),
         "export": (
-            "write the image encoder of a model for other engines: ONNX or OpenVINO",
+            "write the image encoder of a model for other programs: ONNX or OpenVINO",
             "anatomy -o encoder",
         ),
         "doctor": ("check this installation", ""),

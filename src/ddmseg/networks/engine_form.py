@@ -1,9 +1,9 @@
-"""f^I written with the layers that inference engines know best.
+"""f^I written with the layers that inference engines know best, for ``ddmseg export``.
 
 Our blocks resample by reshaping and mix channels by matrix products: quick in torch, but
 exported they become chains of transpositions that engines execute one by one. The same
 maps are convolutions of width 1 or 2; with these an engine keeps one memory layout from
-input to output and can compute in eight bits. Weights and values stay as they are.
+input to output. Weights and values stay as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddmseg.networks.block_head import BlockHead
 from ddmseg.networks.blocks import Coarsen, Pointwise, Refine
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import Normalisation
@@ -72,17 +73,20 @@ def is_convolution(layer: nn.Module) -> bool:
 
 
 class DoubledGrid(nn.Module):
-    """:class:`Refine` as a transposed convolution; the bias differs within a block."""
+    """A map to the voxels of each block as a transposed convolution.
 
-    def __init__(self, layer: Refine, dims: int) -> None:
+    The bias differs within a block.
+    """
+
+    def __init__(self, layer: Pointwise, dims: int) -> None:
         super().__init__()
-        outputs, channels_in = layer.mix.weight.shape
+        outputs, channels_in = layer.weight.shape
         block = (2,) * dims
         channels_out = outputs // 2**dims
         self.convolution = TRANSPOSED[dims](channels_in, channels_out, 2, 2, bias=False)
         axes = list(range(dims))
-        weight = layer.mix.weight.detach().reshape(*block, channels_out, channels_in)
-        bias = layer.mix.bias.detach().reshape(*block, channels_out)
+        weight = layer.weight.detach().reshape(*block, channels_out, channels_in)
+        bias = layer.bias.detach().reshape(*block, channels_out)
         with torch.no_grad():
             self.convolution.weight.copy_(weight.permute(dims + 1, dims, *axes))
         self.register_buffer("bias", bias.movedim(-1, 0)[None].contiguous())
@@ -91,6 +95,19 @@ class DoubledGrid(nn.Module):
         """Return ``b channels_out *(grid * 2)``."""
         doubled: Tensor = self.convolution(x)
         return doubled + self.get_buffer("bias").repeat(1, 1, *x.shape[2:])
+
+
+class WholeHead(nn.Module):
+    """:class:`BlockHead` for all voxels at once, without its slabs."""
+
+    def __init__(self, layer: BlockHead, dims: int) -> None:
+        super().__init__()
+        self.logits = DoubledGrid(layer.logits, dims)
+
+    def forward(self, coarse: Tensor, stem: Tensor) -> Tensor:
+        """Return ``b classes *(grid * 2)``."""
+        logits: Tensor = self.logits(torch.cat([coarse, stem], dim=1))
+        return logits
 
 
 class InstanceNormalisation(nn.Module):
@@ -143,7 +160,8 @@ def _filled(convolution: Any, weight: Tensor, bias: Tensor) -> nn.Module:
 
 _FORMS: dict[type[nn.Module], Callable[[Any, int], nn.Module]] = {
     Coarsen: _halved,
-    Refine: DoubledGrid,
+    Refine: lambda layer, dims: DoubledGrid(layer.mix, dims),
+    BlockHead: WholeHead,
     Pointwise: _pointwise,
     Normalisation: lambda layer, dims: InstanceNormalisation(layer),
 }

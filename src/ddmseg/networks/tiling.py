@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ def encode_tiled(
     image: Image,
     patch: Sequence[int],
     *,
-    encode: Callable[[Tensor], Encoding] | None = None,
     at_once: int = 1,
 ) -> Encoding:
     """Return the encoding of one image, blended from overlapping tiles.
@@ -45,12 +44,10 @@ def encode_tiled(
     Args:
         image: one item whose grid is a multiple of ``model.multiple``.
         patch: voxels of the training patches.
-        encode: computes f^I of one batch of tiles; None takes the model's own.
     """
-    encode = encode or model.encode
     grid = tuple(image.shape[2:])
     if isinstance(model.image_encoder, BlockEncoder) or fits_whole(grid, patch):
-        return encode(image)
+        return model.encode(image)
     size = tile_size(grid, patch, multiple=model.multiple)
     weight = bell(size, image)
     sums: list[Tensor] = []
@@ -58,7 +55,7 @@ def encode_tiled(
     boxes = list(tiles(grid, size, model.multiple))
     for group in (boxes[i : i + at_once] for i in range(0, len(boxes), at_once)):
         views = torch.cat([image[(slice(None), slice(None), *tile)] for tile in group])
-        parts = _parts(encode(views))
+        parts = _parts(model.encode(views))
         if not sums:
             sums = [_empty(part, grid, factor) for part, factor in parts]
             totals = {factor: image.new_zeros([n // factor for n in grid]) for _, factor in parts}

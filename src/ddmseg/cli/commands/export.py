@@ -1,4 +1,4 @@
-"""``ddmseg export``: the image encoder of a model as a file for other engines."""
+"""``ddmseg export``: the image encoder of a model as a file for other programs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ddmseg.errors import OutputError
 class Arguments:
     """Write the image encoder of a model as ONNX or OpenVINO, with a page of facts in JSON.
 
-    The encoder is the heavy part, and its coarse logits are a whole segmentation. What comes
-    before and after it (orientation, spacing, normalisation, denoising) stays with ddmseg.
+    What the file computes is compared with torch before anything is written. The encoder is
+    the heavy part, and its coarse logits are a whole segmentation. What comes before and after
+    it (orientation, spacing, normalisation, denoising) stays with ddmseg.
     Research software: not a medical device and not for diagnosis.
     """
 
@@ -26,8 +27,6 @@ class Arguments:
     """Folder for the files."""
     format: Literal["onnx", "openvino"] = "onnx"
     """ONNX: one .onnx file; OpenVINO: an .xml and a .bin file."""
-    precision: Literal["fp32", "int8"] = "fp32"
-    """Of the convolutions. int8 loses accuracy; docs/performance.md says how much."""
     overwrite: bool = False
     """Replace files of an earlier export."""
     debug: bool = False
@@ -38,23 +37,19 @@ def run(arguments: Arguments) -> int:
     """Export, compare with torch, write, and print a line for each file.
 
     Raises:
-        DdmsegError: when the model is not known, the engine is not installed, or the
-            files cannot be written.
+        DdmsegError: when the model is not known, a package is not installed, the graph does
+            not compute what torch does, or the files cannot be written.
     """
-    from ddmseg.inference.engines.export import export_files, planned_files
+    from ddmseg.models.export.files import export_files, planned_files
     from ddmseg.models.zoo import model_path
 
     weights = model_path(arguments.model)
-    for path in planned_files(
-        weights.stem, arguments.output, arguments.format, arguments.precision
-    ):
+    for path in planned_files(weights.stem, arguments.output, arguments.format):
         if path.exists() and not arguments.overwrite:
             raise OutputError(
                 f"{path} exists already; pass --overwrite to replace it, or name another folder"
             )
-    written, agreement = export_files(
-        weights, arguments.output, format=arguments.format, precision=arguments.precision
-    )
+    written, agreement = export_files(weights, arguments.output, format=arguments.format)
     for path in written:
         print(f"{path}  {path.stat().st_size / 2**20:.1f} MB")
     print(agreement)

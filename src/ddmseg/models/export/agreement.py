@@ -1,4 +1,4 @@
-"""How far what an engine computes agrees with torch."""
+"""How far what a graph computes agrees with torch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.inference.engines.graph import channels
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.types import Image
 
-LEAST_LABELS = {"fp32": 0.999, "int8": 0.8}
-"""Share of voxels with torch's label below which a graph is refused, by precision. Eight
-bits differ by what is measured and told; far more than that is an error."""
-MOST_PROBABILITY = {"fp32": 1e-3, "int8": 1.0}
-"""Difference of a class probability above which a graph is refused, by precision."""
+LEAST_LABELS = 0.999
+"""Share of voxels with torch's label below which a graph is refused."""
+MOST_PROBABILITY = 1e-3
+"""Difference of a class probability, and of a feature, above which a graph is refused."""
 
 Encode = Callable[[Tensor], Encoding]
+"""Computes the image encoder f^I."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,13 @@ class Agreement:
     probability: float
     features: float
 
-    def suffices(self, precision: str) -> bool:
-        """Say whether it is as near as this precision must be."""
+    @property
+    def suffices(self) -> bool:
+        """Whether it is what rounding alone explains."""
         return (
-            self.labels >= LEAST_LABELS[precision]
-            and self.probability <= MOST_PROBABILITY[precision]
-            and self.features <= MOST_PROBABILITY[precision]
+            self.labels >= LEAST_LABELS
+            and self.probability <= MOST_PROBABILITY
+            and self.features <= MOST_PROBABILITY
         )
 
     def __str__(self) -> str:
@@ -55,21 +55,20 @@ class Agreement:
 
 def compare(ours: Encoding, theirs: Encoding) -> Agreement:
     """Return how far an encoding (``theirs``) agrees with torch's."""
-    pairs = list(zip(_features(ours), _features(theirs), strict=False))
     shapes = [x.shape for x in (ours.coarse_logits, *_features(ours))]
     if shapes != [x.shape for x in (theirs.coarse_logits, *_features(theirs))]:
         return Agreement(0.0, 1.0, float("inf"))
     p, q = (torch.softmax(e.coarse_logits, dim=1) for e in (ours, theirs))
-    worst = max(_relative(x, y) for x, y in pairs)
+    pairs = zip(_features(ours), _features(theirs), strict=True)
     same = (p.argmax(1) == q.argmax(1)).double().mean()
     # NaN compares as wrong, which it is
     difference = (p - q).abs().nan_to_num(1.0).max()
-    return Agreement(float(same), float(difference), worst)
+    return Agreement(float(same), float(difference), max(_relative(x, y) for x, y in pairs))
 
 
 @torch.inference_mode()
 def check(model: DiscrepancyDiffusionSegmenter, encode: Encode) -> Agreement:
-    """Compare an engine with torch on one small made-up image."""
+    """Compare what computes f^I of a model with torch on one small made-up image."""
     image = check_image(model)
     return compare(model.encode(image), encode(image))
 
@@ -78,9 +77,9 @@ def check_image(model: DiscrepancyDiffusionSegmenter) -> Image:
     """Return a small image with large and small structure, always the same for a model."""
     sides = tuple(4 * model.multiple for _ in range(model.dims))
     generator = Generator().manual_seed(0)
-    count = channels(model)
-    coarse = torch.randn(1, count, *(n // 4 for n in sides), generator=generator)
-    fine = torch.randn(1, count, *sides, generator=generator)
+    channels = model.image_encoder.channels
+    coarse = torch.randn(1, channels, *(n // 4 for n in sides), generator=generator)
+    fine = torch.randn(1, channels, *sides, generator=generator)
     return F.interpolate(coarse, size=sides) + 0.1 * fine
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +22,11 @@ from torch import Tensor
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.imaging.preprocess import prepare
-from ddmseg.imaging.volume import Volume
-from ddmseg.inference.engines.graph import channels
+from ddmseg.inference.scan_encoding import prepare_scan
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.engine_form import EngineForm
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg_lab.bench.scans import demo_head
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -40,35 +38,36 @@ TAIL = 1e-4
 MOST_VALUES = 1_000_000
 """Of one activation that its range is taken from."""
 KEPT_IN_FLOAT = ("stem", "up", "joined", "head")
-"""Groups of layers that stay in 32 bits unless asked otherwise (docs/performance.md)."""
+"""Groups of layers that lose most, and stay in 32 bits unless asked otherwise."""
 TILES = 6
-"""Calibration tiles of a head."""
-HIPPOCAMPUS_MM = ((-26.0, -20.0, -14.0), (26.0, -20.0, -14.0))
-"""Middle of left and right hippocampus in the demo scan's MNI space, in RAS."""
-CROP_MM = (36.0, 50.0, 36.0)
-
+"""That calibrate."""
 _GROUP = re.compile(r"^encoder\.(?P<part>[a-z]+)(?:\.(?P<number>\d+))?")
 
 
 def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list[Tensor]:
-    """Return images of the kind a model is for, cut from the demo scan (``1 1 *grid``).
+    """Return tiles of the demo head on the model's grid, from corner to corner (``1 1 *tile``).
 
     Raises:
-        UsageError: for a model that the demo scan is no example of.
+        UsageError: for a model that the demo head is no example of.
     """
-    if model.dims != 3 or channels(model) != 1:
+    if model.dims != 3 or model.image_encoder.channels != 1 or card.works_on_crops:
         raise UsageError(
-            f"int8: a model of {channels(model)} channels in {model.dims}-D; the calibration "
-            "scan has one contrast in 3-D: use fp32"
+            f"model: got {card.name}; eight bits are calibrated on the demo head, for models of "
+            "whole heads with one contrast in 3-D"
         )
-    demo = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
-    data = card.settings["data"]
-    if data["kind"] == "label_maps":
-        return list(_head_tiles(_prepared(demo, model, data, head=True), data["patch"], model))
-    return [
-        torch.from_numpy(_prepared(_crop(demo, middle), model, data, head=False))[None, None]
-        for middle in HIPPOCAMPUS_MM
-    ]
+    head = prepare_scan(card, read_volume(demo_head()), multiple=model.multiple).image
+    size = [min(n, p) for n, p in zip(head.shape, card.settings["data"]["patch"], strict=True)]
+    tiles = []
+    for tile in range(TILES):
+        # thirds, so that the diagonal does not miss the sides
+        share = [((tile * step) % TILES) / (TILES - 1) for step in (1, 2, 3)]
+        starts = [
+            int(s * (n - side)) // model.multiple * model.multiple
+            for s, n, side in zip(share, head.shape, size, strict=True)
+        ]
+        box = tuple(slice(a, a + side) for a, side in zip(starts, size, strict=True))
+        tiles.append(torch.from_numpy(np.ascontiguousarray(head[box]))[None, None])
+    return tiles
 
 
 @torch.inference_mode()
@@ -185,37 +184,3 @@ def _bounds(values: Tensor, tail: float) -> Range:
     some = flat[:: max(1, flat.numel() // MOST_VALUES)].sort().values
     cut = math.floor(tail * some.numel())
     return float(some[cut]), float(some[-1 - cut])
-
-
-def _prepared(
-    scan: Volume, model: DiscrepancyDiffusionSegmenter, data: Mapping[str, Any], *, head: bool
-) -> NDArray[np.float32]:
-    ready = prepare(scan, spacing_mm=data["spacing_mm"], multiple=model.multiple, crop_to_head=head)
-    return ready.image
-
-
-def _head_tiles(
-    head: NDArray[np.float32], patch: Sequence[int], model: DiscrepancyDiffusionSegmenter
-) -> Iterator[Tensor]:
-    """Yield tiles of the training size from corner to corner."""
-    size = [min(n, p) for n, p in zip(head.shape, patch, strict=True)]
-    room = [n - side for n, side in zip(head.shape, size, strict=True)]
-    for tile in range(TILES):
-        # thirds, so that the diagonal does not miss the sides
-        share = [((tile * step) % TILES) / (TILES - 1) for step in (1, 2, 3)]
-        starts = [
-            int(s * r) // model.multiple * model.multiple for s, r in zip(share, room, strict=True)
-        ]
-        box = tuple(slice(a, a + side) for a, side in zip(starts, size, strict=True))
-        yield torch.from_numpy(np.ascontiguousarray(head[box]))[None, None]
-
-
-def _crop(scan: Volume, middle_mm: Sequence[float]) -> Volume:
-    """Return the box around a place of the demo scan."""
-    middle = np.linalg.inv(scan.affine) @ [*middle_mm, 1.0]
-    half = np.array(CROP_MM) / np.array(scan.spacing_mm) / 2
-    starts = np.maximum(0, np.round(middle[:3] - half).astype(int))
-    box = tuple(slice(int(a), int(a + round(2 * h))) for a, h in zip(starts, half, strict=True))
-    affine = scan.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ starts
-    return Volume(np.ascontiguousarray(scan.data[box]), affine, scan.name)
