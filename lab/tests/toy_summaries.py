@@ -189,7 +189,7 @@ def memory_summary() -> dict[str, object]:
 
 
 def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
-    """Made-up runs through the real summary: of twenty one is late, one more is refused."""
+    """Made-up runs through the real summary: of twenty one is late."""
     kept = {"scan": "brain", "budget": "10", "stopped_because": "no room", "agreement": "0.9"}
     kept |= {"expected_dice": "0.73", "free_expected_dice": "0.75", "free_dice": "0.8"}
     rows = [
@@ -199,7 +199,6 @@ def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
         for _ in range(5)
     ]
     rows[0] |= {"spent": "12", "within": "0"}
-    rows.append({**rows[0], "stopped_because": "refused", "spent": "", "within": ""})
     return {**MODELS, "machine": MACHINE, **budget.summarise_all(rows)}
 
 
