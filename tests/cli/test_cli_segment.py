@@ -316,3 +316,17 @@ def test_it_is_the_same_from_a_shell(tiny_model, scan, tmp_path) -> None:
         "1 of 2 failed",
     ]
     assert everything_in(tmp_path / "out") == promised("scan")
+
+
+def test_jobs_of_one_scan_each_do_not_collide_below_a_root(segment, tmp_path) -> None:
+    for number, name in enumerate(("p1", "p2")):
+        write_head(tmp_path / "in" / name / "t1.nii.gz", seed=number)
+    words = ["-o", tmp_path / "out", "--mode", "fast", "--root", tmp_path / "in"]
+    for name in ("p1", "p2"):
+        assert segment(tmp_path / "in" / name / "t1.nii.gz", *words).code == 0
+    both = segment(*(tmp_path / "in" / name / "t1.nii.gz" for name in ("p1", "p2")), *words)
+    assert "2 of 2 done already" in both.err
+    flat = ["-o", tmp_path / "flat", "--mode", "fast"]
+    assert segment(tmp_path / "in" / "p1" / "t1.nii.gz", *flat).code == 0
+    refused = segment(tmp_path / "in" / "p2" / "t1.nii.gz", *flat)
+    assert refused.error.endswith("or keep scans of one name apart with --root")

@@ -92,8 +92,8 @@ def test_one_row_per_scan_in_natural_order_with_a_dictionary_of_every_column(tmp
         "a <b>; c",
         "0.5000",
     )
-    assert last["Left-Hippocampus_ml"] == "30.0000"
-    assert last["Left-Hippocampus_share_of_icv"] == "0.0300"
+    assert last["Left-Hippocampus_ml"] == "30.0"
+    assert last["Left-Hippocampus_share_of_icv"] == "0.03"
     times = table(tmp_path / "group" / "group_runtime.tsv")
     assert times[0] == {
         "scan": rows[0]["scan"], "device": "cpu", "encode_s": "1.000", "restore_s": "0.500",
@@ -195,7 +195,7 @@ def test_two_different_results_of_one_scan_are_told(tmp_path) -> None:
     group = read_group([tmp_path / "b", tmp_path / "a"])
     (problem,) = group.problems
     assert "s has other results at" in str(problem)
-    assert group.rows[0].values["CSF_ml"] == "1.0000"
+    assert group.rows[0].values["CSF_ml"] == "1.0"
     with pytest.raises(ScanError, match="no such folder"):
         read_group([tmp_path / "c"])
 
@@ -206,6 +206,13 @@ def test_versions_that_are_mixed_are_told(tmp_path) -> None:
     assert mixtures(read_group([tmp_path])) == [
         "results of different versions stand side by side: 1 of 1, 1 of 2"
     ]
+
+
+def test_a_measurement_that_no_scan_has_is_no_column(tmp_path) -> None:
+    for name in ("s", "t"):
+        write_result(tmp_path, name, {"CSF": 1.0, "Intracranial-Volume": float("nan")})
+    columns = read_group([tmp_path]).columns
+    assert columns == ["CSF_ml", "CSF_share_of_icv"]
 
 
 def test_scans_without_a_result_are_found_by_name(tmp_path) -> None:

@@ -385,6 +385,23 @@ def test_two_forms_of_one_name_in_one_folder_get_numbers(tmp_path) -> None:
     assert places(*map(str, paths)) == [("x", "t1"), ("x", "t1_2"), ("", "t1_2")]
 
 
+def test_below_a_root_a_place_depends_on_no_other_scan(tmp_path) -> None:
+    paths = touch(tmp_path, "p1/mri/t1.nii.gz", "p2/mri/t1.nii.gz", "b.nii")
+    series = dicom(tmp_path / "p3" / "export")
+    (outside,) = touch(tmp_path.parent, f"{tmp_path.name} beside/t1.nii")
+    together, refused = find_scans([*paths, series, outside], root=tmp_path)
+    assert [(scan.subfolder, scan.stem) for scan in together] == [
+        ("p1/mri", "t1"),
+        ("p2/mri", "t1"),
+        ("", "b"),
+        ("p3/export", "series-004_t1_mprage_sag"),
+    ]
+    alone = [find_scans([path], root=tmp_path)[0][0] for path in (*paths, series)]
+    assert [one.subfolder for one in alone] == [one.subfolder for one in together]
+    (one,) = refused
+    assert "does not lie below --root" in str(one.error)
+
+
 def test_names_that_differ_in_case_alone_are_equal_on_some_disks(tmp_path) -> None:
     paths = touch(tmp_path, "x/T1.nii.gz", "y/t1.nii.gz")
     assert places(*map(str, paths)) == [("x", "T1"), ("y", "t1")]

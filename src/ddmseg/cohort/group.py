@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ VOLUMES, RUNTIME, PAGE = "group_volumes", "group_runtime", "group_report.html"
 EMPTY = "n/a"
 _READ = ("_volumes.tsv", "_volumes.json", "_qc.json")
 _NO_VALUE = ("index", "name")
-_LEFT_OUT = ("interval_low_ml", "interval_high_ml")
+_LEFT_OUT = ("interval_low_ml", "interval_high_ml", "asymmetry_low", "asymmetry_high")
 _ABOUT = {
     "participant_id": ColumnMeaning("Subject, of the name of the scan"),
     "session_id": ColumnMeaning("Session, of the name of the scan"),
@@ -79,8 +80,9 @@ class Group:
 
     @property
     def columns(self) -> list[str]:
-        """The measurements, in the order in which the scans have them."""
-        return list(dict.fromkeys(name for row in self.rows for name in row.values))
+        """The measurements that some scan has, in the order in which the scans have them."""
+        known = {name for row in self.rows for name, value in row.values.items() if value != EMPTY}
+        return [n for n in dict.fromkeys(n for row in self.rows for n in row.values) if n in known]
 
 
 def read_group(folders: Iterable[Path]) -> Group:
@@ -122,7 +124,7 @@ def write_tables(group: Group, folder: Path) -> list[Path]:
         [*row.about.values(), *(row.values.get(name, EMPTY) for name in columns)]
         for row in group.rows
     ]
-    volumes = {**_ABOUT, **_meanings(group)}
+    volumes = {**_ABOUT, **_meanings(group, columns)}
     stages = sorted({name for row in group.rows for name in row.runtime})
     runtime = {"scan": _ABOUT["scan"], **{name: _runtime_meaning(name) for name in stages}}
     times = [[row.scan, *(row.runtime.get(n, EMPTY) for n in stages)] for row in group.rows]
@@ -211,11 +213,11 @@ def _values(table: str) -> dict[str, str]:
     }
 
 
-def _meanings(group: Group) -> dict[str, ColumnMeaning]:
+def _meanings(group: Group, columns: Sequence[str]) -> dict[str, ColumnMeaning]:
     """Return what each measurement means, of the first scan that has it."""
     found: dict[str, ColumnMeaning] = {}
     for row in group.rows:
-        new = [name for name in row.values if name not in found]
+        new = [name for name in columns if name in row.values and name not in found]
         if not new:
             continue
         told = _json(row.report, row.dictionary)
@@ -225,7 +227,7 @@ def _meanings(group: Group) -> dict[str, ColumnMeaning]:
             known = told.get(ends.get(end, "")) or {}
             about = f"{name.removesuffix(end)}: {known.get('Description', end)}"
             found[name] = ColumnMeaning(about, str(known.get("Units", EMPTY)))
-    return found
+    return {name: found[name] for name in columns}
 
 
 def _runtime(receipt: Mapping[str, Any]) -> dict[str, str]:
@@ -251,11 +253,11 @@ def _entity(name: str, stem: str) -> str:
 
 
 def _number(value: object) -> str:
-    """Return a number as a table holds it; what is none is not there."""
+    """Return a number as a table holds it, a cell as it is; what is no number is not there."""
     if value is None or value in ("", EMPTY):
         return EMPTY
-    number = f"{float(str(value)):.4f}"
-    return EMPTY if number in ("nan", "inf", "-inf") else number
+    text = value if isinstance(value, str) else f"{float(str(value)):.4f}"
+    return text if math.isfinite(float(text)) else EMPTY
 
 
 def _bytes(path: Path) -> bytes:

@@ -130,7 +130,7 @@ def _structures(group: Group) -> dict[str, list[Measured]]:
                 left, right = values, volumes[f"Right-{base}"]
                 rows = {"L": left, "R": right, "L−R": asymmetry(left, right)}
                 found[base] = [Measured(k, v, distances(v)) for k, v in rows.items()]
-        else:
+        elif f"Left-{name}" not in volumes:  # both sides together say nothing new
             found[name] = [Measured("", values, distances(values))]
     return found
 

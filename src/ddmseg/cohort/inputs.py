@@ -79,6 +79,7 @@ def find_scans(
     *,
     series: str | None = None,
     model: Trained | None = None,
+    root: Path | None = None,
     tell: Callable[[str], None] = _silent,
 ) -> tuple[list[Scan], list[Refused]]:
     """Return every scan once, with places of their own for the results.
@@ -94,6 +95,8 @@ def find_scans(
         series: number or UID of the series to take from each DICOM input; None
             takes the one that fits the model best.
         model: what it was trained on; None for what holds for all.
+        root: folder above all scans; results go to the folder that each has below it, so that a
+            place depends on no other scan. None has folders only where names are equal.
         tell: is called with a line for each series where an input holds several, and
             with one that says which was chosen and why; none names a path or patient. Also
             with lines that count what of a folder was passed over, by its path.
@@ -111,7 +114,13 @@ def find_scans(
                 found.setdefault((*names, one.series.uid if one.series else ""), one)
         except Exception as error:  # one bad input stops nothing else
             refused.append(Refused(given, _as_ours(given, error)))
-    return _placed(list(found.values())), refused
+    scans = []
+    for one in found.values():
+        try:
+            scans.append(one if root is None else replace(one, subfolder=_below(root, one)))
+        except ScanError as error:
+            refused.append(Refused(one.path, error))
+    return _placed(scans, by_name=root is None), refused
 
 
 def series_lines(path: Path) -> Iterator[str]:
@@ -206,13 +215,30 @@ def _why_empty(folder: Path) -> str:
     return f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files"
 
 
-def _placed(scans: Sequence[Scan]) -> list[Scan]:
-    """Give each scan a place of its own, comparing names as a disk that ignores case does."""
+def _below(root: Path, scan: Scan) -> str:
+    """Return the folder of a scan below another one.
+
+    Raises:
+        ScanError: when it lies elsewhere.
+    """
+    top = Path(os.path.abspath(root)).parts[1:]
+    if scan.home[: len(top)] != top:
+        raise ScanError(f"{scan.path}: does not lie below --root {root}; name a folder above it")
+    return "/".join(scan.home[len(top) :])
+
+
+def _placed(scans: Sequence[Scan], *, by_name: bool = True) -> list[Scan]:
+    """Give each scan a place of its own, comparing names as a disk that ignores case does.
+
+    With ``by_name``, scans of equal names get the folders that tell them apart.
+    """
     names = Counter(scan.stem.casefold() for scan in scans)
     taken: set[tuple[str, str]] = set()
     placed = []
     for scan in scans:
-        subfolder = _telling_parts(scan, scans) if names[scan.stem.casefold()] > 1 else ""
+        subfolder = scan.subfolder
+        if by_name:
+            subfolder = _telling_parts(scan, scans) if names[scan.stem.casefold()] > 1 else ""
         stem, number = scan.stem, 2
         # one folder can still hold scan.nii and scan.nii.gz
         while (subfolder.casefold(), stem.casefold()) in taken:

@@ -61,7 +61,8 @@ def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
         return Standing("other", why)
     differs = _differs(receipt, request)
     if differs:
-        why = f"{existing[0]} exists already, of {differs}; {_REPLACE}"
+        apart = ", or keep scans of one name apart with --root" if "input" in differs else ""
+        why = f"{existing[0]} exists already, of {differs}; {_REPLACE}{apart}"
         return Standing("other", why)
     whole = all((folder / name).is_file() for name in hashes)
     return Standing("done" if whole else "free")

@@ -71,6 +71,8 @@ class Inputs:
         Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
     ] = None
     """Folder for the results."""
+    root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder above all scans: results go to OUT in the folders that scans have below it."""
     volume: Annotated[int | None, arg(metavar="N", help_behavior_hint="(needed only there)")] = None
     """Which volume of a 4-D scan, counted from 0."""
     series: Annotated[str | None, arg(metavar="N", help_behavior_hint="(the best fit)")] = None
@@ -116,7 +118,8 @@ def run(arguments: Arguments) -> int:
     # a wrong name must not cost the seconds that torch needs
     trained = trained_on(arguments.model)
     check_place(arguments.folder, "")
-    scans, refused = find_scans(arguments.scans, series=arguments.series, model=trained, tell=say)
+    series, root = arguments.series, arguments.root
+    scans, refused = find_scans(arguments.scans, series=series, model=trained, root=root, tell=say)
     return segment_found(scans, refused, arguments)
 
 
