@@ -89,7 +89,7 @@ SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
 class Arguments:
     """Options of this command."""
 
-    model: str = "anatomy"
+    model: str = "anatomy_fast"
     """Name or weights of the model."""
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""

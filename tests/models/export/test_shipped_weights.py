@@ -24,7 +24,7 @@ from installed import need
 
 MIDDLE = (92, 114, 88)
 """Of the part, in voxels of 1 mm: the middle of the brain."""
-SIDES = {"anatomy": (96, 128, 96), "anatomy_1mm": (48, 64, 48)}
+SIDES = {"anatomy_fast": (96, 128, 96), "anatomy": (48, 64, 48)}
 """Of the part, by model: 48 x 64 x 48 voxels for each of them."""
 
 
