@@ -26,6 +26,7 @@ from dicom_files import save, slice_datasets
 def written(tmp_path: Path, make_segmentation, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Every file that a run can write, of a made-up result on a made-up series."""
     monkeypatch.setattr(dicom_report, "PANEL", 120)
+    monkeypatch.setattr("ddmseg.quality.segmentation.WHOLE_BRAIN", 1)
     made = make_segmentation(probabilities=True)
     data = np.clip(made.scan.data, 0, None).astype(np.uint16)
     save(slice_datasets(tmp_path / "in", data, made.scan.affine))
@@ -41,7 +42,14 @@ def written(tmp_path: Path, make_segmentation, monkeypatch: pytest.MonkeyPatch) 
         receipt={**made.receipt, "notice": receipt.NOTICE},
     )
     target = DicomTarget(series)
-    return write_outputs(result, tmp_path / "out", stem="scan", probabilities=True, dicom=target)
+    return write_outputs(
+        result,
+        tmp_path / "out",
+        stem="scan",
+        probabilities=True,
+        dicom=target,
+        source="bids:raw:scan.nii.gz",
+    )
 
 
 def told(path: Path) -> str:

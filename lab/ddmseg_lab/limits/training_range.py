@@ -26,11 +26,11 @@ from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.split import split_cases
 from ddmseg.datasets.subject import Example
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
-from ddmseg.inference.options import SegmentOptions, as_volume
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.restoring import profile_of
 from ddmseg.inference.scan_encoding import mean_features
 from ddmseg.inference.scan_stages import SolvedScan
-from ddmseg.inference.segmenter import Segmenter
+from ddmseg.inference.segmenter import Segmenter, as_volume
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict

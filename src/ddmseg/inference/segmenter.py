@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ddmseg.errors import UsageError
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
-from ddmseg.inference.options import SegmentOptions, as_volume
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.roi import HeadThenCrops
 from ddmseg.inference.scan_stages import (
     FinishedScan,
@@ -141,3 +145,25 @@ def _check_one_contrast(name: str, card: Card) -> None:
 
 def _silent(stage: str, fraction: float) -> None:
     pass
+
+
+def as_volume(image: object) -> Volume:
+    """Turn what a caller may hold into a checked scan.
+
+    Raises:
+        ScanError: when it is not usable.
+        UsageError: when it is of no kind that is known.
+    """
+    from ddmseg.imaging.nifti import read_volume, volume_from_array, volume_from_nibabel
+
+    if isinstance(image, Volume):
+        return image
+    if isinstance(image, str | PathLike):
+        return read_volume(Path(image))
+    if isinstance(image, tuple) and len(image) == 2:
+        return volume_from_array(np.asarray(image[0]), np.asarray(image[1]))
+    if hasattr(image, "dataobj") and hasattr(image, "affine"):
+        return volume_from_nibabel(image)  # type: ignore[arg-type]
+    raise UsageError(
+        f"image: got {type(image).__name__}; give a path, a nibabel image or (array, affine)"
+    )

@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "node": ("highdicom", "pillow", "pydicom", "filelock", "pynetdicom"),
     "review": ("fastapi", "filelock", "h11", "uvicorn"),
     "monitor": ("pyarrow",),
+    "snakemake": ("snakemake", "snakemake-executor-plugin-slurm"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
 }
