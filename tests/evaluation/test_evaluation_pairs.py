@@ -108,7 +108,13 @@ def test_equal_short_names_get_their_place(match) -> None:
 
 def test_maps_and_scans_beside_label_maps_are_left_alone(tmp_path) -> None:
     names = ["a_dseg.nii.gz", "b_seg.nii.gz"]
-    others = ["a_desc-uncertainty_map.nii.gz", "a_probseg.nii.gz", "a.nii.gz", "a_dseg.tsv"]
+    others = [
+        "a_desc-uncertainty_map.nii.gz",
+        "a_probseg.nii.gz",
+        "a_desc-brain_mask.nii.gz",
+        "a.nii.gz",
+        "a_dseg.tsv",
+    ]
     touch(tmp_path, *names, *others, ".hidden_seg.nii.gz", ".work/c_seg.nii.gz")
     assert [path.name for path in find_label_maps(tmp_path)] == names
 

@@ -25,7 +25,7 @@ LABEL_ENDINGS = (
 SCAN_ENDINGS = ("T1w", "T1", "T2w", "T2", "FLAIR", "brain", "SS", "0000")
 """Last words that a label map takes over from the name of its scan."""
 
-_MAPS = re.compile(r"(?:_probseg|_map|_mask)$")
+_MAPS = re.compile(r"(?:_probseg|_map|_desc-brain_mask)$")
 _LABELS = re.compile(rf"[_.-](?:{'|'.join(map(re.escape, LABEL_ENDINGS))})$", re.IGNORECASE)
 _USUAL = re.compile(
     rf"[_.-](?:{'|'.join(map(re.escape, (*LABEL_ENDINGS, *SCAN_ENDINGS)))})$", re.IGNORECASE
@@ -60,7 +60,7 @@ class _Named:
 def find_label_maps(named: Path) -> list[Path]:
     """Return the label maps of a folder and of those below it, sorted, or the one file.
 
-    Masks and maps of uncertainty, discrepancy and probability are left out, and scans that lie
+    Brain masks and maps of uncertainty, discrepancy and probability are left out, and scans that lie
     beside files named as label maps.
 
     Raises:
