@@ -60,8 +60,8 @@ class _Named:
 def find_label_maps(named: Path) -> list[Path]:
     """Return the label maps of a folder and of those below it, sorted, or the one file.
 
-    Brain masks and maps of uncertainty, discrepancy and probability are left out, and scans that lie
-    beside files named as label maps.
+    Brain masks and maps of uncertainty, discrepancy and probability are left out, and scans that
+    lie beside files named as label maps.
 
     Raises:
         ScanError: when there is none.
