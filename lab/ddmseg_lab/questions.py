@@ -10,6 +10,7 @@ from ddmseg_lab.studies import (
     anatomy,
     expected_dice,
     hippocampus,
+    ibsr18,
     monitor_alarms,
     robustness_anatomy,
     tiers,
@@ -23,7 +24,7 @@ from ddmseg_lab.studies.temperature import TEMPERATURE
 from ddmseg_lab.study import Study
 
 CHAPTERS: tuple[Chapter, ...] = (
-    *(hippocampus.CHAPTER, anatomy.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
+    *(hippocampus.CHAPTER, anatomy.CHAPTER, ibsr18.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
     *(volumes.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
     *(memory.CHAPTER, budget.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER),
     monitor_alarms.CHAPTER,
