@@ -24,6 +24,7 @@ from ddmseg_lab.studies import (
     anatomy,
     expected_dice,
     hippocampus,
+    ibsr18,
     monitor_alarms,
     robustness_anatomy,
     tiers,
@@ -237,6 +238,11 @@ def monitor_summary() -> dict[str, object]:
     }
 
 
+def ibsr18_summary() -> dict[str, object]:
+    rows = [{"csf": "0.8", "grey": "0.9", "white": f"0.8{n}"} for n in range(6)]
+    return {**MODELS, "machine": MACHINE, **ibsr18.summarise(rows)}
+
+
 def volumes_summary() -> dict[str, object]:
     """Scaling by the discrepancy saves a fifth of the score, and nothing on intact heads."""
     rules = {name: {"score": 0.5, "coverage": 0.95, "width": 0.3} for name in volumes.RULES}
@@ -255,6 +261,7 @@ def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
         "peers_malc2012": peers_summary(),
         "discrepancy_hippocampus": discrepancy_summary("test"),
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
+        "ibsr18": ibsr18_summary(),
         "volumes": volumes_summary(),
         "robustness_anatomy": robustness_summary(),
         "tiers": tiers_summary(),
