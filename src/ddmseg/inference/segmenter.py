@@ -43,7 +43,7 @@ class Segmenter(ScanStages):
     >>> from importlib.resources import files
     >>> from ddmseg import Segmenter
     >>> scan = files("ddmseg") / "demo" / "colin27_t1.nii.gz"
-    >>> result = Segmenter.load("anatomy")(scan, mode="fast")
+    >>> result = Segmenter.load("anatomy_fast")(scan, mode="fast")
     >>> result.labels.shape == result.scan.shape == (181, 217, 181)
     True
     """
