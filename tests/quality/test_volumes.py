@@ -79,6 +79,15 @@ def test_a_structure_found_nowhere_may_be_as_large_as_what_is_missed() -> None:
     assert right.interval_high_ml == pytest.approx(30 * 0.008)
 
 
+@pytest.mark.parametrize("missed", [31.0, 1e6])
+def test_a_structure_hardly_found_may_be_as_large_as_what_is_missed(missed) -> None:
+    """Bounds times such a doubt would be no number."""
+    lost = replace(EXPECTED, missed=torch.tensor([1.0, missed, 0.0]))
+    left = volumes(lost, volume_ratios={"Left-Hippocampus": [-1.0, 1.0]})[0]
+    assert left.interval_low_ml == 0.0
+    assert left.interval_high_ml == pytest.approx(0.1 + missed * 0.008)
+
+
 def test_both_sides_are_a_row_of_their_own() -> None:
     (pair,) = pairs(LABELS)
     row = measured({17: 0.1, 53: 0.3}).row(pair)

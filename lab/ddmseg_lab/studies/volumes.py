@@ -36,7 +36,7 @@ from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
-from ddmseg.quality.volumes import doubt
+from ddmseg.quality.volumes import MOST_DOUBT, doubt
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
@@ -156,17 +156,27 @@ def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
         for rule, scale in (("constant", np.ones_like(doubts)), ("scaled", doubts)):
             for subject in np.unique(subjects):
                 here = subjects == subject
-                rest = ratios[~here] / scale[~here]
+                fitted = ~here & (scale <= MOST_DOUBT)
+                rest = ratios[fitted] / scale[fitted]
                 middle = float(np.median(rest))
                 reach = conformal_bound(np.abs(rest - middle), COVERAGE)
                 ends = min(middle - reach, 0.0), max(middle + reach, 0.0)
                 for at in np.flatnonzero(here):
-                    low, high = (math.exp(end * scale[at]) for end in ends)
+                    low, high = _interval(listed[at], ends, scale[at])
                     yield {
                         **_score(low, high, math.exp(ratios[at])),
                         "rule": rule,
                         **_of(listed[at]),
                     }
+
+
+def _interval(
+    row: Mapping[str, str], ends: tuple[float, float], scale: float
+) -> tuple[float, float]:
+    """Return the ends over the volume found, as a user gets them."""
+    if scale > MOST_DOUBT:
+        return 0.0, 1 + float(row["missed"]) / float(row["size"])
+    return math.exp(ends[0] * scale), math.exp(ends[1] * scale)
 
 
 def _of(row: Mapping[str, str]) -> dict[str, str]:

@@ -33,12 +33,14 @@ _STEM = (16,)
 """Neither grey nor white alone."""
 SHELL_MM = (4.0, 12.0)
 """Distance from the labels at which a scan that shows a head has skull, fat and skin."""
+GRID_MM = 4.0
+"""Of the voxels looked at for that: distances on a finer grid take half a second."""
 BRIGHT = 0.1
 """Share of the labels' usual intensity from which a voxel is more than air."""
 HEAD_SHARE = 0.2
 """Of bright voxels in the shell, from which a scan shows a head: a stripped one has hardly any."""
-LEAST_DOUBT = 0.01
-"""Below this no interval gets narrower."""
+LEAST_DOUBT, MOST_DOUBT = 0.01, 3.0
+"""Below the one no interval gets narrower; above the other a structure is hardly found."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,12 @@ class Measured:
             sum(self._expected[index][k] for index in quantity.ids) for k in range(3)
         )
         beyond = missed * self._expected_voxel_ml
-        if not ml or not size:  # found nowhere, it may be as large as what is missed
-            return 0.0, max(ml, beyond)
+        scale = doubt(size, hits, missed)
+        if not ml or not size or scale > MOST_DOUBT:  # it may be as large as what is missed
+            return 0.0, ml + beyond
         bounds = self._card.calibration.get("volume_ratios", {}).get(quantity.name)
         if bounds is None:  # never measured: what is expected to be wrong, or missed
             return ml * hits / size, ml * (1 + missed / size)
-        scale = doubt(size, hits, missed)
         low, high = (math.exp(bound * scale) for bound in bounds)
         return ml * low, ml * high
 
@@ -174,7 +176,7 @@ def shows_head(scan: Volume, labels: NDArray[np.integer]) -> bool:
     """Return whether there is a head around the labels, rather than a brain cut out of it."""
     from scipy.ndimage import distance_transform_edt
 
-    steps = [max(1, round(2.0 / s)) for s in scan.spacing_mm]
+    steps = [max(1, round(GRID_MM / s)) for s in scan.spacing_mm]
     thin = tuple(slice(None, None, step) for step in steps)
     inside, data = labels[thin] > 0, scan.data[thin]
     if not inside.any():

@@ -28,7 +28,7 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
-from ddmseg.quality.volumes import Quantity, doubt, pairs, structures, totals
+from ddmseg.quality.volumes import MOST_DOUBT, Quantity, doubt, pairs, structures, totals
 from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
 
@@ -58,9 +58,10 @@ class SizedCase:
     def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
         """Return the log of true over found volume in units of doubt; NaN of too little."""
         size, hits, missed, true = self._sums(quantity.ids, labels)
-        if min(size, true) < FEWEST_VOXELS:
+        scale = doubt(size, hits, missed)
+        if min(size, true) < FEWEST_VOXELS or scale > MOST_DOUBT:
             return math.nan
-        return math.log(true / size) / doubt(size, hits, missed)
+        return math.log(true / size) / scale
 
     def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
         """Return the log ratio of left less that of right, true against found."""
