@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.imaging.postprocess import clean_labels
 from ddmseg.imaging.preprocess import Prepared
-from ddmseg.imaging.volume import LabelMap
+from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
@@ -63,8 +64,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     )
     volumes = [measured.row(one) for one in structures(card.labels)]
     odd = implausible(card, scan, labels, volumes, cleaning)
-    cut = any((reason_code(reason) or {}).get("code") == "brain_cut" for reason in odd)
-    left_out = not_measured(scan, labels, card.labels, cut=cut)
+    fields |= _sums(card, scan, labels, measured, odd)
     seen = [
         *scan.notes,
         *turned(prepared.steps),
@@ -79,18 +79,23 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
         discrepancy=_thousandths(prepared.map_to_input(D)),
         volumes=volumes,
-        totals=[
-            measured.row(one)
-            for one in (*pairs(card.labels), *totals(card.labels))
-            if one.name not in left_out
-        ],
-        asymmetries=[a for one in pairs(card.labels) if (a := measured.asymmetry(one))],
-        not_measured=left_out,
         quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},
         features=solved.features,
         **fields,
     )
+
+
+def _sums(
+    card: Card, scan: Volume, labels: NDArray[np.int32], measured: Measured, odd: Sequence[str]
+) -> dict[str, Any]:
+    """Return what structures add up to and how sides differ, or why that cannot be told."""
+    cut = any((reason_code(reason) or {}).get("code") == "brain_cut" for reason in odd)
+    left_out = not_measured(scan, labels, card.labels, cut=cut)
+    both = pairs(card.labels)
+    rows = [measured.row(one) for one in (*both, *totals(card.labels)) if one.name not in left_out]
+    sides = [found for one in both if (found := measured.asymmetry(one)) is not None]
+    return {"totals": rows, "asymmetries": sides, "not_measured": left_out}
 
 
 def _frames(card: Card, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]:
