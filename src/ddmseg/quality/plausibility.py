@@ -173,15 +173,24 @@ def _odd_volumes(volumes: Sequence[StructureVolume]) -> Iterator[str]:
         if range_ml is None or row.volume_ml == 0:  # a structure not found has its own reason
             continue
         if row.volume_ml < range_ml.low_ml:
-            ml, usual = f"{row.volume_ml:.2g}", f"{range_ml.low_ml:.2g}"
+            ml, usual = _ml(row.volume_ml, 2), _ml(range_ml.low_ml, 2)
             small.append((f"{row.name} ({ml} ml, usual from {usual})", _unusual(row, ml, usual)))
         elif row.volume_ml > range_ml.high_ml:
-            ml, usual = f"{row.volume_ml:.3g}", f"{range_ml.high_ml:.3g}"
+            ml, usual = _ml(row.volume_ml, 3), _ml(range_ml.high_ml, 3)
             large.append((f"{row.name} ({ml} ml, usual to {usual})", _unusual(row, ml, usual)))
     if small:
         yield about_structures("unusually small", "volumes_small", small)
     if large:
         yield about_structures("unusually large", "volumes_large", large)
+
+
+def _ml(volume_ml: float, digits: int) -> str:
+    """Return a volume with so many digits, whole from 100 ml on.
+
+    >>> _ml(0.3149, 2), _ml(136.2, 2), _ml(1234.5, 3)
+    ('0.31', '136', '1234')
+    """
+    return f"{volume_ml:.0f}" if volume_ml >= 100 else f"{volume_ml:.{digits}g}"
 
 
 def _unusual(row: StructureVolume, ml: str, usual: str) -> dict[str, str | float]:
@@ -199,7 +208,7 @@ def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
         if not structure(index).name.startswith("Left-") or not volume or not other:
             continue
         if abs(math.log(volume / other)) > limit:
-            name, left, right = structure(index).name, f"{volume:.3g}", f"{other:.3g}"
+            name, left, right = structure(index).name, _ml(volume, 3), _ml(other, 3)
             values = {"name": name, "left_ml": float(left), "right_ml": float(right)}
             both = name.removeprefix("Left-")
             odd.append((f"{both} ({left} ml left, {right} ml right)", values))
