@@ -210,9 +210,9 @@ def _plot_row(
         f'<path class="range" d="M{p5:.1f} {middle:.1f}H{p95:.1f}"/>'
         f'<rect class="box" x="{q1:.1f}" y="{middle - 4:.1f}" width="{q3 - q1:.1f}" height="8"/>'
         f'<path class="middle" d="M{median:.1f} {middle - 6:.1f}v12"/>{dots}'
-        f'<text class="tick" x="{_LEFT:g}" y="{base + 10:.1f}">{low:.3g}{unit}</text>'
+        f'<text class="tick" x="{_LEFT:g}" y="{base + 10:.1f}">{_short(low)}{unit}</text>'
         f'<text class="tick" x="{_WIDTH - _RIGHT:g}" y="{base + 10:.1f}" text-anchor="end">'
-        f"{high:.3g}{unit}</text>"
+        f"{_short(high)}{unit}</text>"
     )
 
 
@@ -354,3 +354,12 @@ def _head(*titles: str) -> str:
 
 def _titles(titles: Iterable[str]) -> Iterable[str]:
     return (f'<th scope="col">{title}</th>' for title in titles)
+
+
+def _short(value: float) -> str:
+    """Return a number with three digits, whole from 100 on.
+
+    >>> _short(1312.4), _short(-5.138)
+    ('1312', '-5.14')
+    """
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
