@@ -20,6 +20,8 @@ REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
     "brats": BratsSource,
 }
 """Sources of real scans, by kind of data."""
+SOURCES = {"label_maps": LabelMapSource, **REAL_SOURCES}
+"""All of them."""
 SHOWN = 3
 """Cases that a line names when some are left out."""
 
