@@ -29,12 +29,12 @@ def zipped(path: Path, folder: Path, *, method: int = zipfile.ZIP_DEFLATED) -> P
 
 
 def refused(path: Path) -> str:
-    """The line with which an archive is refused, within a second and unwritten."""
+    """The line with which an archive is refused, at once and unwritten."""
     beside = sorted(path.parent.rglob("*"))
     start = time.process_time()
     with pytest.raises(ScanError) as caught:
         list_series(path)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5  # some tenths; a busy machine needs more
     assert sorted(path.parent.rglob("*")) == beside
     told = str(caught.value)
     assert "\n" not in told

@@ -1,4 +1,4 @@
-"""Files and archives made to exhaust the reader: refused within a second and 300 MB.
+"""Files and archives made to exhaust the reader: refused at once and within 300 MB.
 
 One process that has imported all that the command needs for a refusal, which is no torch,
 makes a child for each file. The child runs ``ddmseg segment`` and tells its processor time
@@ -26,7 +26,9 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 from ddmseg.imaging.dicom.file import DEFLATED
 from dicom_files import MR, PATIENT, affine_of, base_dataset, slice_datasets
 
-MOST_SECONDS = 1.0
+# Of the processor. Each takes well under a second; a busy machine may need several times as much,
+# while a reader without the guard would take minutes, or the memory that is bounded below.
+MOST_SECONDS = 5.0
 MOST_KILOBYTES = 300_000
 MEGABYTE = 1 << 20
 PLAIN, IMPLICIT, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5"
@@ -337,7 +339,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_refused_within_a_second_and_300_megabytes(
+def test_refused_at_once_and_within_300_megabytes(
     tmp_path: Path, judged: Callable[[Path], Verdict], name: str
 ) -> None:
     build, told = BOMBS[name]
