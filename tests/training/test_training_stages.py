@@ -109,7 +109,7 @@ def test_scored_on_some_blocks_it_learns_as_on_all(tmp_path, dims):
     shares = {"foreground_share": 0.5, "background_share": 0.25}
     coarse = {}
     for name, loss in (("all", {}), ("some", shares)):
-        settings = tiny_settings(dims=dims, model=BLOCK, loss=loss, steps=60)
+        settings = tiny_settings(dims=dims, model=BLOCK, loss=loss, steps=60, validate_every=60)
         trainer = Trainer(settings, BoxSource(dims), tmp_path / name)
         trainer.run()
         coarse[name] = trainer.curve.rows[-1]["coarse_dice"]

@@ -113,22 +113,13 @@ class _EachChannel(torch.autograd.Function):
         items, channels = x.shape[:2]
         voxels = math.prod(x.shape[2:])
         row = math.gcd(voxels, ROWS)
-
-        def rows(values: Tensor) -> Tensor:
-            return values.movedim(1, -1).reshape(items, voxels // row, row * channels)
-
-        def total(values: Tensor) -> Tensor:
-            return values.sum(1).view(items, row, channels).sum(1)
-
-        def repeated(numbers: Tensor) -> Tensor:
-            return numbers[:, None].repeat(1, 1, row)
-
-        X, G = rows(x), rows(upstream)
-        sum_g = total(G)
-        sum_gh = (total(G * X) - mean * sum_g) * rate
+        X, G = (v.movedim(1, -1).reshape(items, voxels // row, -1) for v in (x, upstream))
+        sum_g, sum_gx = (v.sum(1).view(items, row, channels).sum(1) for v in (G, G * X))
+        sum_gh = (sum_gx - mean * sum_g) * rate
         on_g = rate * weight
         on_x = -on_g * rate * sum_gh / voxels
         constant = -on_g * sum_g / voxels - on_x * mean
-        dx = torch.addcmul(repeated(constant), repeated(on_x), X).addcmul_(repeated(on_g), G)
+        on_x, on_g, constant = (v[:, None].repeat(1, 1, row) for v in (on_x, on_g, constant))
+        dx = torch.addcmul(constant, on_x, X).addcmul_(on_g, G)
         shaped = dx.view(items, *x.shape[2:], channels).movedim(-1, 1)
         return shaped, sum_gh.sum(0), sum_g.sum(0), None

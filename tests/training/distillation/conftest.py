@@ -38,6 +38,7 @@ workers = 0
 device = "cpu"
 threads = 1
 ema = 0.5
+precision = "single"
 {rest}
 """
 

@@ -41,6 +41,12 @@ class Plane:
     marks: tuple[str, str]
     letter: str
 
+    def look(self, volume: NDArray[Any], index: int) -> NDArray[Any]:
+        """Return one picture: columns run to L or P and rows downwards, both against R, A and S."""
+        # a view; take() would first copy the whole volume, whose first axis is the fastest
+        picture: NDArray[Any] = np.moveaxis(volume, self.axis, 0)[index]
+        return picture[::-1, ::-1].T
+
 
 PLANES = (
     Plane("axial", axis=2, across=0, marks=("R", "L"), letter="z"),
@@ -126,22 +132,15 @@ class Upright:
         middle = np.array([(n - 1) / 2 for n in self.labels.shape])
         middle[plane.axis] = index
         position = self.affine[:3, :3] @ middle + self.affine[:3, 3]
-
-        def look(volume: NDArray[Any]) -> NDArray[Any]:
-            # columns run to L or P and rows downwards: both against R, A and S
-            # a view; take() would first copy the whole volume, whose first axis is the fastest
-            picture: NDArray[Any] = np.moveaxis(volume, plane.axis, 0)[index]
-            return picture[::-1, ::-1].T
-
-        labels = look(self.labels)
+        labels = plane.look(self.labels, index)
         factor = -(-max(labels.shape) // LARGEST_SIDE)
         return Slice(
             plane=plane,
             position_mm=float(position[plane.axis]),
-            grey=_to_grey(_blocks(look(self.scan), factor), self.window),
+            grey=_to_grey(_blocks(plane.look(self.scan, index), factor), self.window),
             labels=_fill(labels, factor)[factor // 2 :: factor, factor // 2 :: factor],
-            uncertainty=_blocks(look(self.uncertainty), factor),
-            discrepancy=_blocks(look(self.discrepancy), factor),
+            uncertainty=_blocks(plane.look(self.uncertainty, index), factor),
+            discrepancy=_blocks(plane.look(self.discrepancy, index), factor),
             pixel_mm=(factor * float(spacing[up]), factor * float(spacing[plane.across])),
         )
 
