@@ -38,6 +38,7 @@ validation_cases = 1
 warmup_steps = 1
 workers = 0
 threads = 1
+precision = "single"
 """
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.cohort.inputs import Scan, _placed, find_scans, series_lines
-from ddmseg.datasets.case import nifti_stem
+from ddmseg.datasets.case import volume_stem
 from ddmseg.errors import ScanError
 from dicom_files import PATIENT, affine_of, enhanced_dataset, save, slice_datasets
 from dicom_files import scan as voxels
@@ -198,11 +198,11 @@ def told_of(*inputs: Path) -> list[str]:
 
 
 def test_every_file_of_a_folder_is_a_scan_or_counted_with_the_reason(tmp_path) -> None:
-    touch(tmp_path, "a.nii.gz", "a_dseg.nii.gz", "a_receipt.json", "a_volumes.tsv")
+    touch(tmp_path, "a.nii.gz", "a_dseg.mgz", "a_receipt.json", "a_volumes.tsv")
     touch(tmp_path, "b.mgz", "notes.txt", "LICENSE", ".hidden.nii.gz", "deeper/c.nii.gz")
     assert told_of(tmp_path) == [
-        f"{tmp_path}: passed over 3 not NIfTI (.mgz, .txt, no ending), 3 of earlier results, "
-        "1 folders that are not looked into, 1 hidden"
+        f"{tmp_path}: passed over 3 of earlier results, 2 neither NIfTI nor MGH "
+        "(.txt, no ending), 1 folders that are not looked into, 1 hidden"
     ]
 
 
@@ -218,8 +218,8 @@ def test_what_of_a_bids_folder_is_left_out_is_told_subject_by_subject(tmp_path) 
     touch(tmp_path, "sub-02/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_FLAIR.nii.gz")
     assert told_of(tmp_path) == [
         f"{tmp_path}: no scan of sub-01/ses-b, sub-02",
-        f"{tmp_path}: passed over 2 not NIfTI (.json, no ending), 1 *_FLAIR, 1 *_T2w, 1 *_bold, "
-        "1 folders that are not looked into",
+        f"{tmp_path}: passed over 2 neither NIfTI nor MGH (.json, no ending), 1 *_FLAIR, "
+        "1 *_T2w, 1 *_bold, 1 folders that are not looked into",
     ]
 
 
@@ -241,7 +241,7 @@ def test_one_bad_input_does_not_hide_the_others(tmp_path) -> None:
 
 def test_an_empty_folder_is_refused(tmp_path) -> None:
     assert refusal(tmp_path) == (
-        f"{tmp_path}: no scan in this folder; it must hold .nii.gz, .nii or DICOM files"
+        f"{tmp_path}: no scan in this folder; it must hold .nii.gz, .nii, .mgz, .mgh or DICOM files"
     )
 
 
@@ -414,7 +414,7 @@ NAMES = st.sampled_from(["t1.nii", "t1.nii.gz", "T1.nii", "t1_2.nii", "t1_3.nii.
 @given(st.lists(st.tuples(FOLDERS, NAMES), unique=True, max_size=12))
 def test_no_two_scans_ever_share_a_place(named) -> None:
     paths = [Path("/data", folder, name) for folder, name in named]
-    scans = _placed([Scan(path, nifti_stem(path)) for path in paths])
+    scans = _placed([Scan(path, volume_stem(path)) for path in paths])
     assert [scan.path for scan in scans] == paths
     files = {f"{scan.subfolder}/{scan.stem}".casefold() for scan in scans}
     assert len(files) == len(paths)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ddmseg.datasets import bids, hippocampus, ibsr18, label_maps, malc2012
-from ddmseg.datasets.case import Case, data_folder, nifti_stem
+from ddmseg.datasets.case import Case, data_folder, volume_stem
 from ddmseg.datasets.split import read_split, split_cases
 from ddmseg.errors import ScanError, UsageError
 from ddmseg.imaging.labels import ANATOMY_LABELS
@@ -113,8 +113,8 @@ def test_no_folder_at_all_names_the_variable(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_stems_lose_only_the_nifti_ending() -> None:
-    assert nifti_stem(Path("a.b.nii.gz")) == "a.b"
-    assert nifti_stem(Path("a.nii")) == "a"
+    assert volume_stem(Path("a.b.nii.gz")) == "a.b"
+    assert volume_stem(Path("a.nii")) == "a"
 
 
 # --- splits -----------------------------------------------------------------

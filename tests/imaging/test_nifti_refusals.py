@@ -62,7 +62,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    assert "a folder; give a .nii or .nii.gz file" in refused(tmp_path)
+    assert "a folder; give a .nii, .nii.gz or .mgz file" in refused(tmp_path)
 
 
 def test_path_through_a_file(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_empty_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"hello", bytes(1000), b"\x89PNG" + bytes(600)])
 def test_not_nifti(tmp_path: Path, content: bytes) -> None:
-    assert "not a NIfTI file; give a .nii" in refused(put(tmp_path / "a.nii", content))
+    assert "neither NIfTI nor MGH; give a .nii" in refused(put(tmp_path / "a.nii", content))
     zipped = put(tmp_path / "a.nii.gz", gzip.compress(content))
-    assert "not a NIfTI file" in refused(zipped)
+    assert "neither NIfTI nor MGH" in refused(zipped)
 
 
 def test_dicom_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ddmseg.imaging.dicom.series import list_series, read_series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.inference import receipt
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.outputs import dicom_report
 from ddmseg.outputs import write as outputs
 from ddmseg.outputs.dicom import DicomTarget
@@ -46,7 +48,7 @@ def written(tmp_path: Path, make_segmentation, monkeypatch: pytest.MonkeyPatch) 
         result,
         tmp_path / "out",
         stem="scan",
-        probabilities=True,
+        options=SegmentOptions(probabilities=True, brain=True, mgz=True),
         dicom=target,
         source="bids:raw:scan.nii.gz",
     )
@@ -56,6 +58,8 @@ def told(path: Path) -> str:
     """What a file says of its use, in the place that its format has for it."""
     if path.name.endswith(".nii.gz"):
         return nib.load(path).header["descrip"].item().decode()
+    if path.suffix == ".mgz":
+        return gzip.decompress(path.read_bytes())[-200:].decode("latin-1")
     if path.suffix == ".dcm":
         dataset = pydicom.dcmread(path)
         return f"{dataset.SeriesDescription} {dataset.get('ImageComments', '')}"

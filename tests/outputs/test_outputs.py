@@ -17,6 +17,7 @@ import pytest
 
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.labels import structure
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.outputs import write as outputs
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.reasons import Reason
@@ -183,15 +184,37 @@ def test_seconds_change_the_receipt_alone(make_segmentation, tmp_path) -> None:
 
 def test_probabilities_are_written_when_asked_for(make_segmentation, tmp_path) -> None:
     segmentation = make_segmentation(probabilities=True)
-    written = write_outputs(segmentation, tmp_path, stem="scan", probabilities=True)
+    written = write_outputs(
+        segmentation, tmp_path, stem="scan", options=SegmentOptions(probabilities=True)
+    )
     assert [path.name for path in written] == [*PROMISED[:-1], "scan_probseg.nii.gz", PROMISED[-1]]
     image = nib.load(tmp_path / "scan_probseg.nii.gz")
-    np.testing.assert_array_equal(np.asarray(image.dataobj), segmentation.probabilities)
+    assert image.header.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(
+        np.asarray(image.dataobj), segmentation.probabilities, atol=0.5 / 255 + 1e-6
+    )
+
+
+def test_labels_for_freesurfer_and_the_image_of_the_brain_are_written_when_asked_for(
+    make_segmentation, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("ddmseg.quality.segmentation.WHOLE_BRAIN", 1)
+    segmentation = make_segmentation()
+    options = SegmentOptions(brain=True, mgz=True)
+    write_outputs(segmentation, tmp_path, stem="scan", options=options)
+    labels = nib.load(tmp_path / "scan_dseg.mgz")
+    np.testing.assert_array_equal(np.asarray(labels.dataobj), segmentation.labels.data)
+    mask = np.asarray(nib.load(tmp_path / "scan_desc-brain_mask.nii.gz").dataobj) > 0
+    image = np.asarray(nib.load(tmp_path / "scan_desc-brain_image.nii.gz").dataobj)
+    np.testing.assert_array_equal(image, np.where(mask, segmentation.scan.data, 0))
+    assert 0 < mask.sum() < mask.size
 
 
 def test_probabilities_that_are_not_there_are_refused(make_segmentation, tmp_path) -> None:
     with pytest.raises(UsageError, match="probabilities: this segmentation has none"):
-        write_outputs(make_segmentation(), tmp_path, stem="scan", probabilities=True)
+        write_outputs(
+            make_segmentation(), tmp_path, stem="scan", options=SegmentOptions(probabilities=True)
+        )
     assert contents(tmp_path) == {}
 
 
@@ -211,7 +234,7 @@ def test_existing_results_are_kept_unless_told_otherwise(make_segmentation, tmp_
 
 def test_overwriting_replaces_the_whole_set(make_segmentation, tmp_path) -> None:
     older = make_segmentation(probabilities=True)
-    write_outputs(older, tmp_path, stem="scan", probabilities=True)
+    write_outputs(older, tmp_path, stem="scan", options=SegmentOptions(probabilities=True))
     before = contents(tmp_path)
     write_outputs(make_segmentation(seed=1), tmp_path, stem="scan", overwrite=True)
     after = contents(tmp_path)

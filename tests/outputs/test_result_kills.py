@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import OutputError
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.outputs import staging as staging_module
 from ddmseg.outputs import write as outputs
 from ddmseg.outputs.names import RECEIPT, SUFFIXES, existing_outputs
@@ -69,7 +70,7 @@ def ready(make_segmentation, tmp_path, monkeypatch) -> Callable[[bool], Path]:
         folder.mkdir()
         if older:
             wide = make_segmentation(probabilities=True)
-            write_outputs(wide, folder, stem="scan", probabilities=True)
+            write_outputs(wide, folder, stem="scan", options=SegmentOptions(probabilities=True))
         with monkeypatch.context() as patched:
             patched.setattr(outputs, "move_in", lambda *_: shutil.copytree(
                 staging_place(folder, "scan"), tmp_path / "kept"))  # fmt: skip

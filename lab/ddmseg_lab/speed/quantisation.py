@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets import malc2012
-from ddmseg.datasets.case import nifti_stem
+from ddmseg.datasets.case import volume_stem
 from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared
@@ -181,7 +181,7 @@ def find_scan(
     prepared = prepare_scan(card, read_volume(scan), multiple=multiple)
     truth = None if ids is None else truth_of(card, prepared, ids)
     image = torch.from_numpy(prepared.image)[None, None]
-    return MeasuredScan(f"{of_set}{nifti_stem(scan)}", image, truth)
+    return MeasuredScan(f"{of_set}{volume_stem(scan)}", image, truth)
 
 
 def truth_of(card: Card, prepared: Prepared, ids: NDArray[Any]) -> Truth:

@@ -21,6 +21,8 @@ _BIDS_VERSION = "1.10.0"
 _RAW = "raw"
 """What the results call the folder of the scans."""
 IGNORED = (
+    "*_desc-brain_image.*",
+    "*_dseg.mgz",
     "*_map.nii.gz",
     "*_map.json",
     "*_volumes.*",

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from ddmseg.cohort.passed_over import is_result, passed_over
 from ddmseg.datasets.bids import anat_images
 from ddmseg.datasets.case import (
-    NIFTI_SUFFIXES,
-    is_nifti_name,
-    nifti_files,
-    nifti_stem,
+    VOLUME_SUFFIXES,
+    is_volume_name,
+    volume_files,
+    volume_stem,
 )
 from ddmseg.errors import ScanError
 from ddmseg.imaging.source_file import check_source
@@ -155,7 +155,7 @@ def _scans_in(
             for line in passed_over(path, nifti):
                 tell(line)
     else:
-        nifti = [path] if is_nifti_name(path) else []
+        nifti = [path] if is_volume_name(path) else []
     if nifti:
         yield from map(_checked, nifti)
     elif is_zip(path) or holds_dicom(path):
@@ -167,7 +167,7 @@ def _scans_in(
 
 
 def _named(file: Path) -> Scan:
-    return Scan(file, nifti_stem(file) or "scan")
+    return Scan(file, volume_stem(file) or "scan")
 
 
 def _checked(file: Path) -> Scan | Refused:
@@ -179,7 +179,7 @@ def _checked(file: Path) -> Scan | Refused:
 
 
 def _nifti_in(folder: Path) -> list[Path]:
-    return _bids_scans(folder) or [file for file in nifti_files(folder) if not is_result(file)]
+    return _bids_scans(folder) or [file for file in volume_files(folder) if not is_result(file)]
 
 
 def _dicom_scan(
@@ -211,7 +211,7 @@ def _why_empty(folder: Path) -> str:
         return (
             f"{folder}: a BIDS folder without *_{BIDS_CONTRAST}.nii.gz; name the scans themselves"
         )
-    kinds = ", ".join(NIFTI_SUFFIXES)
+    kinds = ", ".join(VOLUME_SUFFIXES)
     return f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files"
 
 

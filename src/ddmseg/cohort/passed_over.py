@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from ddmseg.datasets.case import is_nifti_name, nifti_stem
+from ddmseg.datasets.case import is_volume_name, volume_stem
 from ddmseg.outputs.names import SUFFIXES
 
 HIDDEN = "hidden"
 RESULT = "of earlier results"
-NO_NIFTI = "not NIfTI"
+NO_NIFTI = "neither NIfTI nor MGH"
 FOLDER = "folders that are not looked into"
 _NAMED = 5
 """Subjects and endings that are named before the rest is only counted."""
@@ -20,7 +20,7 @@ _NAMED = 5
 
 def is_result(path: Path) -> bool:
     """Say whether a file is called as the results of an earlier run are."""
-    return f"{nifti_stem(path)}.nii.gz".endswith(SUFFIXES) or path.name.endswith(SUFFIXES)
+    return f"{volume_stem(path)}.nii.gz".endswith(SUFFIXES) or path.name.endswith(SUFFIXES)
 
 
 def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
@@ -40,7 +40,7 @@ def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
     if in_bids:
         below = list(_files_below(subjects))
         why.update(_reason(path, False, bids=True) for path in below if path not in kept)
-        endings |= {path.suffix for path in below if not is_nifti_name(path)}
+        endings |= {path.suffix for path in below if not is_volume_name(path)}
         if without := [*_without_scan(folder, subjects, taken)]:
             lines.append(f"{folder}: no scan of {_some(without)}")
     if why:
@@ -56,9 +56,9 @@ def _reason(path: Path, is_folder: bool, *, bids: bool = False) -> str:
         return FOLDER
     if is_result(path):
         return RESULT
-    if not is_nifti_name(path):
+    if not is_volume_name(path):
         return NO_NIFTI
-    return f"*_{nifti_stem(path).rpartition('_')[2]}" if bids else "other"
+    return f"*_{volume_stem(path).rpartition('_')[2]}" if bids else "other"
 
 
 def _files_below(folders: Iterable[Path]) -> Iterator[Path]:

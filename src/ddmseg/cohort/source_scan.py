@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddmseg.datasets.case import is_nifti_name, nifti_stem
+from ddmseg.datasets.case import is_volume_name, volume_stem
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.imaging.volume import Volume
 
@@ -56,11 +56,13 @@ def _hash(scan: Volume) -> str:
 def _of_those_names(names: set[str], folders: Sequence[Path]) -> Iterator[Path]:
     left = MAX_FILES
     for folder in folders:
-        for path in [folder] if folder.is_file() else folder.rglob("*.nii*"):
+        for path in [folder] if folder.is_file() else folder.rglob("*"):
+            if not is_volume_name(path):
+                continue
             left -= 1
             if left < 0:
                 return
-            if is_nifti_name(path) and nifti_stem(path) in names:
+            if volume_stem(path) in names:
                 yield path
 
 

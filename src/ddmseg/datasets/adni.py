@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ddmseg.datasets.case import Case, data_folder, is_nifti_name, nifti_files, require_cases
+from ddmseg.datasets.case import Case, data_folder, is_volume_name, require_cases, volume_files
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import Volume
 
@@ -127,7 +127,7 @@ def read_collection(root: str | os.PathLike[str] | None = None) -> dict[str, Rec
 
 
 def _cases(subject: str, leaf: Path) -> list[Case]:
-    images = nifti_files(leaf)
+    images = volume_files(leaf)
     if images:
         return [Case(_identifier(subject, leaf, path), (path,), None, subject) for path in images]
     slices = sorted(path for path in leaf.iterdir() if path.suffix.lower() == ".dcm")
@@ -141,7 +141,7 @@ def _identifier(subject: str, leaf: Path, file: Path) -> str:
     match = _IMAGE_ID.search(file.name)
     if match:
         return f"{subject}_{match[1]}"
-    if is_nifti_name(file) and len(nifti_files(leaf)) > 1:
+    if is_volume_name(file) and len(volume_files(leaf)) > 1:
         return f"{subject}_{leaf.name}_{file.name.split('.')[0]}"
     return f"{subject}_{leaf.name}"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddmseg.datasets.case import Case, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, require_cases, volume_files, volume_stem
 from ddmseg.errors import ScanError
 
 LABELS_SUFFIX = "dseg"
@@ -75,8 +75,8 @@ def bids_places(root: Path) -> list[str]:
 def anat_images(root: Path) -> Iterator[BidsImage]:
     """Yield every NIfTI image of ``anat``, place by place, by name."""
     for place in bids_places(root):
-        for path in nifti_files(root / place / "anat"):
-            yield BidsImage(path, place, *_parsed(nifti_stem(path), place))
+        for path in volume_files(root / place / "anat"):
+            yield BidsImage(path, place, *_parsed(volume_stem(path), place))
 
 
 def list_cases(folder: str | Path, *, contrasts: tuple[str, ...] = ("T1w",)) -> list[Case]:

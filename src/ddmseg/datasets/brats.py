@@ -23,7 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.patches import PatchSource
 from ddmseg.datasets.source import Finish
 from ddmseg.datasets.split import SPLITS, split_by_person, with_labels
@@ -81,7 +81,7 @@ def list_cases(
     folder = data_folder(NAME, root)
     cases = []
     for subject in sorted(folder.rglob("[Bb][Rr][Aa][Tt][Ss]*"), key=lambda path: path.name):
-        files = {nifti_stem(path): path for path in nifti_files(subject)}
+        files = {volume_stem(path): path for path in volume_files(subject)}
         if any(stem.startswith(subject.name) for stem in files):
             cases.append(_case(subject.name, files, modalities))
     pattern = "BraTS2021_00000/BraTS2021_00000_flair.nii.gz"

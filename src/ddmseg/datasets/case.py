@@ -12,7 +12,8 @@ from ddmseg.errors import ScanError
 DATA_VARIABLE = "DDMSEG_DATA"
 """Environment variable that names the folder with one subfolder a data set."""
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+"""Of the files that scans and label maps are read from."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +54,29 @@ def data_folder(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     return folder
 
 
-def nifti_stem(path: Path) -> str:
-    """Return the file name without ``.nii.gz`` or ``.nii``.
+def volume_stem(path: Path) -> str:
+    """Return the file name without ``.nii.gz`` or another of :data:`VOLUME_SUFFIXES`.
 
-    >>> nifti_stem(Path("sub-01_T1w.nii.gz"))
+    >>> volume_stem(Path("sub-01_T1w.nii.gz"))
     'sub-01_T1w'
     """
-    for suffix in NIFTI_SUFFIXES:
+    for suffix in VOLUME_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
 
 
-def is_nifti_name(path: Path) -> bool:
-    """Say whether a file is called as NIfTI files are, in letters of any case."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+def is_volume_name(path: Path) -> bool:
+    """Say whether a file is called as NIfTI or MGH files are, in letters of any case."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
 
 
-def nifti_files(folder: Path) -> list[Path]:
-    """Return the NIfTI files directly in a folder, sorted; hidden files are left out."""
+def volume_files(folder: Path) -> list[Path]:
+    """Return the NIfTI and MGH files directly in a folder, sorted; hidden files are left out."""
     if not folder.is_dir():
         return []
     return sorted(
-        path for path in folder.iterdir() if is_nifti_name(path) and not path.name.startswith(".")
+        path for path in folder.iterdir() if is_volume_name(path) and not path.name.startswith(".")
     )
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Generator
 
-from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.source import Finish, Once, padded, training_view
 from ddmseg.datasets.split import SPLITS, SplitSource, split_cases
 from ddmseg.datasets.subject import Example, read_labelled
@@ -31,13 +31,13 @@ def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
         ScanError: when the folder is absent or empty.
     """
     folder = data_folder(NAME, root)
-    cases = [_case(folder, image) for image in nifti_files(folder / "imagesTr")]
+    cases = [_case(folder, image) for image in volume_files(folder / "imagesTr")]
     return require_cases(cases, folder, "imagesTr/hippocampus_001.nii.gz")
 
 
 def _case(folder: Path, image: Path) -> Case:
     labels = folder / "labelsTr" / image.name
-    name = nifti_stem(image)
+    name = volume_stem(image)
     return Case(name, (image,), labels if labels.is_file() else None, name)
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.source import Finish, Once, padded, training_view
 from ddmseg.datasets.split import SplitSource, fold_cases
 from ddmseg.datasets.subject import Example, Subject, box_around
@@ -39,7 +39,7 @@ def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
         ScanError: when the folder is absent or empty.
     """
     folder = data_folder(NAME, root)
-    files = {nifti_stem(path): path for path in nifti_files(folder)}
+    files = {volume_stem(path): path for path in volume_files(folder)}
     cases = [
         Case(name, (path,), files.get(name + LABELS_ENDING), name)
         for name, path in files.items()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int16
 from torch import Generator, Tensor
 
-from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.split import split_cases
 from ddmseg.datasets.subject import Example
 from ddmseg.errors import ScanError
@@ -32,8 +32,8 @@ def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
         ScanError: when the folder is absent or empty.
     """
     folder = data_folder(NAME, root)
-    files = nifti_files(folder)
-    cases = [Case(nifti_stem(path), (), path, nifti_stem(path)) for path in files]
+    files = volume_files(folder)
+    cases = [Case(volume_stem(path), (), path, volume_stem(path)) for path in files]
     return require_cases(cases, folder, "training_seg_01.nii.gz")
 
 

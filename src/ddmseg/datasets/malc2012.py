@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ddmseg.datasets.case import Case, data_folder, nifti_files, nifti_stem, require_cases
+from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.imaging.labels import ANATOMY_LABELS, protocol_map, remap
 
 NAME = "malc2012"
@@ -39,7 +39,7 @@ def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
         ScanError: when the folder is absent or empty.
     """
     folder = data_folder(NAME, root)
-    files = {nifti_stem(path): path for path in nifti_files(folder)}
+    files = {volume_stem(path): path for path in volume_files(folder)}
     cases = []
     for stem, path in files.items():
         if stem.endswith(IMAGE_ENDING):

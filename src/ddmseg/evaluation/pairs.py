@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ddmseg.datasets.case import NIFTI_SUFFIXES, is_nifti_name, nifti_stem
+from ddmseg.datasets.case import VOLUME_SUFFIXES, is_volume_name, volume_stem
 from ddmseg.errors import ScanError
 
 LABEL_ENDINGS = (
@@ -73,14 +73,20 @@ def find_label_maps(named: Path) -> list[Path]:
     files = sorted(
         path
         for path in named.rglob("*")
-        if is_nifti_name(path)
+        if is_volume_name(path)
         and not any(part.startswith(".") for part in path.relative_to(named).parts)
-        and not _MAPS.search(nifti_stem(path))
+        and not _MAPS.search(volume_stem(path))
     )
     if not files:
-        wanted = " or ".join(NIFTI_SUFFIXES)
+        wanted = " or ".join(VOLUME_SUFFIXES)
         raise ScanError(f"{named}: no label map in this folder; it must hold {wanted} files")
-    return [path for path in files if _LABELS.search(nifti_stem(path))] or files
+    files = [path for path in files if not _is_copy(path)]
+    return [path for path in files if _LABELS.search(volume_stem(path))] or files
+
+
+def _is_copy(path: Path) -> bool:
+    """Say whether a file is what ``segment --mgz`` writes beside the same labels as NIfTI."""
+    return path.suffix == ".mgz" and path.with_suffix(".nii.gz").is_file()
 
 
 def match_label_maps(predictions: Path, truth: Path) -> tuple[list[Pair], list[str]]:
@@ -94,7 +100,7 @@ def match_label_maps(predictions: Path, truth: Path) -> tuple[list[Pair], list[s
     """
     ours, theirs = find_label_maps(predictions), find_label_maps(truth)
     if predictions.is_file() and truth.is_file():
-        return [Pair(subject_of(nifti_stem(truth)), predictions, truth)], []
+        return [Pair(subject_of(volume_stem(truth)), predictions, truth)], []
     left = [_named(path, predictions) for path in ours]
     right = [_named(path, truth) for path in theirs]
     found = [
@@ -133,7 +139,7 @@ def bids_subject(place: str) -> str:
 
 def _named(path: Path, root: Path) -> _Named:
     relative = path.relative_to(root) if root.is_dir() else Path(path.name)
-    folder, stem = relative.parent.as_posix(), nifti_stem(relative)
+    folder, stem = relative.parent.as_posix(), volume_stem(relative)
     short, place = subject_of(stem), f"{folder}/{stem}"
     return _Named(path, (place, f"{folder}/{short}", stem, short, bids_subject(place)))
 

@@ -1,4 +1,4 @@
-"""NIfTI scans and label maps in and out, with their place in space kept."""
+"""NIfTI and MGH scans and label maps in and out, with their place in space kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
+from ddmseg.imaging.mgh import mgh_place
 from ddmseg.imaging.nifti_guard import (
     DEFLATE_RATIO,
     MAX_VOXELS,
@@ -42,13 +43,13 @@ PathLike = str | os.PathLike[str]
 
 
 def scan_name(path: PathLike) -> str:
-    """Return the file name without folder, ``.nii`` and ``.gz``.
+    """Return the file name without folder, ``.gz`` and ``.nii``, ``.mgz`` or ``.mgh``.
 
     >>> scan_name("/data/sub-01_T1w.nii.gz")
     'sub-01_T1w'
     """
     name = Path(path).name
-    for suffix in (".gz", ".nii"):
+    for suffix in (".gz", ".nii", ".mgz", ".mgh"):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
     return name
@@ -67,7 +68,7 @@ def read_volume(
     its end and its checksum checked, whatever volume is kept.
 
     Args:
-        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2.
+        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2, or ``.mgz`` or ``.mgh``.
         volume: which volume of a 4-D file, counted from 0.
         accept_nan: put 0 where voxels are NaN or infinite.
 
@@ -89,7 +90,7 @@ def read_label_map(
     """Read a label map; real numbers that are all whole are accepted.
 
     Args:
-        path: a ``.nii`` or ``.nii.gz`` file.
+        path: a ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh`` file.
         within: how far from a whole number a value may lie; it is rounded then.
         tell: is told how far, when any was.
 
@@ -149,6 +150,11 @@ def _read(
 
     ratio = SCAN_RATIO if scan else DEFLATE_RATIO
     block, layout, _ = read_header(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
+    if layout.version == 0:
+        affine, header = mgh_place(block, str(path))
+        check_place(affine, layout.shape, str(path), scan=scan)
+        raw = read_raw(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
+        return raw.voxels, affine, header, ()
     kind: Any = nib.Nifti1Header if layout.version == 1 else nib.Nifti2Header
     header = kind(block[: 348 if layout.version == 1 else 540], check=False)
     check_values(header, str(path), scan=scan)

@@ -1,11 +1,11 @@
-"""Checks a NIfTI file byte by byte before anything believes its header.
+"""Checks a NIfTI or MGH file byte by byte before anything believes its header.
 
 nibabel reads many damaged files without a word: it ignores the gzip checksum of
 what it does not read, and believes any size. Here a gzipped file is read to its end,
 so that its checksum and length are checked, and nothing is allocated that the
 file could not hold.
 
-Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h).
+Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h); FreeSurfer's MGH format.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ _FREE_BYTES = 64 << 20  # a file may inflate to so much whatever its size
 # some writers leave a little after the voxels; a bomb leaves a lot
 _TRAILING_BYTES = 1 << 20
 _CHUNK = 1 << 20
+MGH_MAGIC, MGH_BYTES = b"\0\0\0\1", 284
+"""Version and length of FreeSurfer's header; no NIfTI header begins so."""
 _AGAIN = "copy or download it again"
-_CONVERT = "give a .nii or .nii.gz file, or convert it first (dcm2niix, mri_convert)"
+_CONVERT = "give a .nii, .nii.gz or .mgz file, or convert it first (dcm2niix, mri_convert)"
 
 _DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1",
     512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
+_MGH_DTYPES = {0: "u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
 _FORBIDDEN = {1: "1-bit", 32: "complex", 1792: "complex", 128: "RGB", 2304: "RGBA"}
 
 
@@ -52,7 +55,7 @@ class Layout:
     """What the header says about where the voxels are.
 
     Attributes:
-        version: 1 or 2.
+        version: of NIfTI, 1 or 2; 0 for MGH.
         shape: voxels along i, j and k.
         volumes: 3-D volumes in the file.
         dtype: of a voxel, with its byte order.
@@ -150,6 +153,8 @@ def parse_layout(header: bytes, path: Path) -> Layout:
     Raises:
         ScanError: when they are no NIfTI header or not that of a 3-D scan.
     """
+    if header.startswith(MGH_MAGIC):
+        return _mgh_layout(header, path)
     version, order = _version(header, path)
     if version == 1:
         dim = struct.unpack_from(order + "8h", header, 40)
@@ -172,6 +177,18 @@ def parse_layout(header: bytes, path: Path) -> Layout:
     return Layout(version, shape, volumes, dtype, max(int(offset), least))
 
 
+def _mgh_layout(header: bytes, path: Path) -> Layout:
+    if len(header) < MGH_BYTES:
+        raise _refused(path, f"the file ends within its header; {_AGAIN}", "scan_empty")
+    *sizes, code = struct.unpack_from(">5i", header, 4)
+    shape, volumes = _shape((len(sizes), *sizes), path)
+    if code not in _MGH_DTYPES:
+        kind = f"type code {code}"
+        said = f"{kind} voxels; a scan must hold whole or real numbers"
+        raise _refused(path, said, "voxel_type", kind=kind)
+    return Layout(0, shape, volumes, np.dtype(_MGH_DTYPES[code]), MGH_BYTES)
+
+
 def _file_size(path: Path) -> int:
     try:
         check_source(path)
@@ -179,7 +196,7 @@ def _file_size(path: Path) -> int:
     except ValueError as error:  # a name that no file can have
         raise _refused(path, f"{error}; check the path", "scan_absent", why=str(error)) from error
     if stat.S_ISDIR(found.st_mode):
-        raise _refused(path, "a folder; give a .nii or .nii.gz file", "scan_folder")
+        raise _refused(path, "a folder; give a .nii, .nii.gz or .mgz file", "scan_folder")
     if found.st_size == 0:
         raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
     return found.st_size
@@ -217,7 +234,7 @@ def _version(header: bytes, path: Path) -> tuple[int, str]:
     if header[128:132] == b"DICM":
         said = "a DICOM file; give the folder that holds its series"
         raise _refused(path, said, "dicom_file")
-    raise _refused(path, f"not a NIfTI file; {_CONVERT}", "no_nifti")
+    raise _refused(path, f"neither NIfTI nor MGH; {_CONVERT}", "no_nifti")
 
 
 def _shape(dim: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:

@@ -70,11 +70,11 @@ def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: st
 def write_map(
     path: str | os.PathLike[str], data: NDArray[np.floating[Any]], like: Volume, *, description: str
 ) -> None:
-    """Write a map (``i j k``) or maps (``i j k class``) as float32, on the grid of ``like``.
+    """Write a map (``i j k``) as float32, on the grid of ``like``.
 
     Args:
         path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
-        data: 3-D, or 4-D with the classes last.
+        data: 3-D.
         description: what it is; cut to what the notice leaves of the header's 79 characters.
 
     Raises:
@@ -85,6 +85,24 @@ def write_map(
     dtype = np.dtype("<f4")
     header = _header(like, data.shape, dtype, description)
     _write(Path(path), header, data, dtype)
+
+
+def write_probabilities(
+    path: str | os.PathLike[str], p: NDArray[np.floating[Any]], like: Volume
+) -> None:
+    """Write class probabilities (``i j k class``, in [0, 1]) in 8 bits, on the grid of ``like``.
+
+    The header's slope makes them probabilities again for every reader, to 0.002.
+
+    Raises:
+        OutputError: when the file cannot be written.
+        ScanError: when the shapes differ.
+    """
+    _check_shape(p.shape, like)
+    dtype = np.dtype("u1")
+    header = _header(like, p.shape, dtype, "ddmseg class probabilities")
+    header.set_slope_inter(1 / 255, 0.0)
+    _write(Path(path), header, p, dtype, steps=255)
 
 
 def _check_shape(shape: tuple[int, ...], like: Volume) -> None:
@@ -143,13 +161,16 @@ def _carried_over(like: Volume) -> Any:
     return header
 
 
-def _write(path: Path, header: Any, data: NDArray[Any], dtype: np.dtype[Any]) -> None:
+def _write(
+    path: Path, header: Any, data: NDArray[Any], dtype: np.dtype[Any], *, steps: int = 0
+) -> None:
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
-    with atomic_write(path) as partial, _opened(partial) as file:
+    with atomic_write(path) as partial, packed(partial) as file:
         file.write(header.binaryblock)
         file.write(bytes(header.single_vox_offset - len(header.binaryblock)))
         for plane in _planes(data):
+            plane = np.rint(plane * np.float32(steps)) if steps else plane
             file.write(plane.astype(dtype, copy=False).tobytes(order="F"))
 
 
@@ -161,10 +182,10 @@ def _planes(data: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def packed(path: Path) -> Iterator[BinaryIO]:
     """Open for writing, through gzip when the name asks for it."""
     with path.open("wb") as raw:
-        if path.suffix.lower() != ".gz":
+        if path.suffix.lower() not in (".gz", ".mgz"):
             yield raw
             return
         with gzip.GzipFile("", "wb", compresslevel=LEVEL, fileobj=raw, mtime=0) as zipped:

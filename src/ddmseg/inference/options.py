@@ -28,6 +28,8 @@ class SegmentOptions:
             with the least discrepancy, infinity is the plain mean.
         seed: of the noise.
         probabilities: keep the class probabilities on the scan's grid.
+        brain: write the image within the brain mask as well.
+        mgz: write the labels as ``.mgz`` as well, for FreeSurfer's tools.
         trace: keep the labels of each sample and of each step of the first one.
         raw: leave out the cleaning of small islands and holes.
         budget: seconds that one scan may take, without start-up; as many steps and samples
@@ -41,6 +43,8 @@ class SegmentOptions:
     temperature: float | None = None
     seed: int = 0
     probabilities: bool = False
+    brain: bool = False
+    mgz: bool = False
     trace: bool = False
     raw: bool = False
     budget: float = math.inf

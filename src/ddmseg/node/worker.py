@@ -153,7 +153,7 @@ class Worker:
             folder,
             stem=series.name,
             overwrite=True,
-            probabilities=self._work.options.probabilities,
+            options=self._work.options,
             dicom=target,
         )
         self._recorder.record(segmentation, series=series, written=written)

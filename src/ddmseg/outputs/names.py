@@ -17,15 +17,19 @@ PROBABILITIES = "_probseg.nii.gz"
 SAMPLES = "_desc-samples_dseg.nii.gz"
 STEPS = "_desc-steps_dseg.nii.gz"
 BRAIN_MASK = "_desc-brain_mask.nii.gz"
+BRAIN_IMAGE = "_desc-brain_image.nii.gz"
+LABELS_MGZ = "_dseg.mgz"
 ASEG_STATS = "_aseg.stats"
 DICOM_SEG = "_dseg.dcm"
 DICOM_REPORT = "_report.dcm"
 
 _FILES = (
     "_dseg.nii.gz",
+    LABELS_MGZ,
     "_dseg.tsv",
     "_dseg.json",
     BRAIN_MASK,
+    BRAIN_IMAGE,
     "_desc-uncertainty_map.nii.gz",
     "_desc-discrepancy_map.nii.gz",
     "_volumes.tsv",
@@ -48,7 +52,7 @@ SUFFIXES = (*dict.fromkeys((*_FILES, *SIDECARS.values())), RECEIPT)
 
 
 _BYTES_PER_VOXEL = 2.0  # the demo scan's results: 14.5 MB for 7.1 million voxels
-_PROBABILITY_BYTES_PER_VOXEL = 8.0
+_PROBABILITY_BYTES_PER_VOXEL = 4.0
 _BYTES_BESIDE = 500_000
 
 

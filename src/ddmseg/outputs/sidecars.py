@@ -20,6 +20,7 @@ _DESCRIPTIONS = {
     "_probseg": "Probability of each label",
     "_map": "How doubtful the labels are at each voxel",
     "_mask": "Mask",
+    "_image": "The scan within the brain mask",
 }
 
 

@@ -12,18 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, UsageError
+from ddmseg.imaging.mgh import write_mgz
 from ddmseg.imaging.nifti import write_label_map, write_map
-from ddmseg.imaging.nifti_write import write_label_frames
+from ddmseg.imaging.nifti_write import write_label_frames, write_probabilities
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
+from ddmseg.inference.options import SegmentOptions
 from ddmseg.outputs.aseg_stats import write_aseg_stats
 from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.names import (
     ASEG_STATS,
+    BRAIN_IMAGE,
     BRAIN_MASK,
+    LABELS_MGZ,
     SIDECARS,
     SUFFIXES,
     VOLUME,
@@ -60,7 +65,7 @@ def write_outputs(
     *,
     stem: str,
     overwrite: bool = False,
-    probabilities: bool = False,
+    options: SegmentOptions | None = None,
     dicom: DicomTarget | None = None,
     claim: Claim | None = None,
     source: str = "",
@@ -78,7 +83,8 @@ def write_outputs(
         folder: made when it is missing.
         stem: what every name begins with, such as ``sub-01_T1w``.
         overwrite: replace the files of an earlier run.
-        probabilities: also write ``_probseg.nii.gz``.
+        options: whether class probabilities, the image within the brain mask and labels as
+            ``.mgz`` are written as well; None for none of them.
         dicom: what the DICOM files refer to; None writes none.
         claim: on this place, when the caller holds it already.
         source: BIDS URI of the scan; with it each volume gets its sidecar.
@@ -89,14 +95,15 @@ def write_outputs(
             writing them.
         UsageError: when probabilities are wanted but the segmentation has none.
     """
-    if probabilities and segmentation.probabilities is None:
+    options = options or SegmentOptions()
+    if options.probabilities and segmentation.probabilities is None:
         raise UsageError("probabilities: this segmentation has none; ask for them when segmenting")
     writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
     if source:
         writers |= sidecar_writers(source)
     wanted = [
         suffix
-        for suffix in _wanted(segmentation, probabilities=probabilities)
+        for suffix in _wanted(segmentation, options)
         if suffix in writers or suffix == RECEIPT
     ]
     check_place(folder, stem)
@@ -143,10 +150,12 @@ def _write_all(
         packer.shutdown(cancel_futures=True)
 
 
-def _wanted(segmentation: Segmentation, *, probabilities: bool) -> list[str]:
+def _wanted(segmentation: Segmentation, options: SegmentOptions) -> list[str]:
     """Return the suffixes of what there is to write: a trace where one was kept."""
     there = {
-        PROBABILITIES: probabilities,
+        PROBABILITIES: options.probabilities,
+        LABELS_MGZ: options.mgz,
+        BRAIN_IMAGE: options.brain and segmentation.of_whole_brain,
         BRAIN_MASK: segmentation.of_whole_brain,
         ASEG_STATS: segmentation.of_whole_brain,
         SAMPLES: segmentation.sample_labels is not None,
@@ -172,10 +181,25 @@ def _write_labels(segmentation: Segmentation, path: Path) -> None:
     write_label_map(path, segmentation.labels, segmentation.scan)
 
 
+def _write_labels_mgz(segmentation: Segmentation, path: Path) -> None:
+    write_mgz(path, segmentation.labels, segmentation.scan)
+
+
+def _brain_mask(segmentation: Segmentation) -> NDArray[np.bool_]:
+    labels = segmentation.labels.data
+    mask: NDArray[np.bool_] = (labels > 0) & (labels != CSF)
+    return mask
+
+
 def _write_brain_mask(segmentation: Segmentation, path: Path) -> None:
-    labels = segmentation.labels
-    mask = ((labels.data > 0) & (labels.data != CSF)).astype(np.int32)
-    write_label_map(path, replace(labels, data=mask), segmentation.scan)
+    mask = _brain_mask(segmentation).astype(np.int32)
+    write_label_map(path, replace(segmentation.labels, data=mask), segmentation.scan)
+
+
+def _write_brain_image(segmentation: Segmentation, path: Path) -> None:
+    scan = segmentation.scan
+    image = np.where(_brain_mask(segmentation), scan.data, np.float32(0))
+    write_map(path, image, scan, description="ddmseg image within the brain mask")
 
 
 def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
@@ -222,12 +246,7 @@ def _write_report(segmentation: Segmentation, path: Path) -> None:
 
 def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
     assert segmentation.probabilities is not None  # checked at the door
-    write_map(
-        path,
-        segmentation.probabilities,
-        segmentation.scan,
-        description="ddmseg class probabilities",
-    )
+    write_probabilities(path, segmentation.probabilities, segmentation.scan)
 
 
 def _write_samples(segmentation: Segmentation, path: Path) -> None:
@@ -248,9 +267,11 @@ def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
 
 _WRITERS: dict[str, Writer] = {
     "_dseg.nii.gz": _write_labels,
+    LABELS_MGZ: _write_labels_mgz,
     "_dseg.tsv": write_label_table,
     "_dseg.json": write_label_table_dictionary,
     BRAIN_MASK: _write_brain_mask,
+    BRAIN_IMAGE: _write_brain_image,
     "_desc-uncertainty_map.nii.gz": _write_uncertainty,
     "_desc-discrepancy_map.nii.gz": _write_discrepancy,
     "_volumes.tsv": write_volume_table,

@@ -424,7 +424,7 @@ class Line:
             scan.folder(arguments.folder),
             stem=scan.stem,
             overwrite=True,  # what must not be replaced was refused when the place was claimed
-            probabilities=arguments.segmentation.probabilities,
+            options=arguments.segmentation,
             dicom=_dicom_target(scan, arguments),
             claim=self._places.claim(scan),
             source=bids_uri(scan.source) if scan.source else "",
