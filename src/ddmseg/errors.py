@@ -53,9 +53,63 @@ class MissingExtraError(UsageError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"the package '{package}' is needed for this: install it with "
-            f"pip install 'ddmseg[{extra}]'"
+            f"the package '{package}' of the extra '{extra}' is needed for this: install it with "
+            f"{install_line(extra)}"
         )
+
+
+def install_line(extra: str) -> str:
+    """Return a command that brings an extra to the Python that runs, wherever ddmseg came from.
+
+    It names the packages themselves: a line with ``ddmseg[dicom]`` would be looked for in an
+    index, and one with the folder or the wheel fails once that has moved.
+    """
+    import shlex
+
+    needed = _of_clone(extra) or _of_installed(extra)
+    return shlex.join([*_installer(), *(needed or [f"ddmseg[{extra}]"])])
+
+
+def _of_clone(extra: str) -> list[str]:
+    """The packages of an extra as the clone that this file lies in says; none elsewhere."""
+    import tomllib
+    from pathlib import Path
+
+    try:
+        text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        return list(project["optional-dependencies"][extra]) if project["name"] == "ddmseg" else []
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def _of_installed(extra: str) -> list[str]:
+    """The packages of an extra as the installation says; none without one."""
+    import re
+    from importlib import metadata
+
+    try:
+        stated = metadata.requires("ddmseg") or []
+    except metadata.PackageNotFoundError:
+        return []
+    pairs = [line.partition(";") for line in stated]
+    own = re.compile(rf"""\bextra\s*==\s*['"]{re.escape(extra)}['"]""")
+    return [need.strip() for need, _, when in pairs if own.search(when)]
+
+
+def _installer() -> list[str]:
+    """The words that install into this environment: uv makes some that have no pip."""
+    import shutil
+    import sys
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    if find_spec("pip") is None:
+        return ["uv", "pip", "install", "--python", sys.executable]
+    found = shutil.which("pip")
+    if found is not None and Path(found).parent == Path(sys.executable).parent:
+        return ["pip", "install"]
+    return [sys.executable, "-m", "pip", "install"]
 
 
 class Reason(str):

@@ -80,7 +80,7 @@ def test_without_the_packages_the_extra_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     outcome = ddmseg("review", folder)
     assert outcome.code == 2
-    assert "pip install 'ddmseg[review]'" in outcome.error
+    assert "of the extra 'review'" in outcome.error
 
 
 def test_the_help_tells_what_is_there(ddmseg) -> None:

@@ -14,7 +14,7 @@ SEGMENTS = ("participant", "replay")
 OTHERS = {
     # run in tests/cohort/test_workflow.py, where they are installed
     "snakemake --profile slurm", "snakemake --unlock", "sbatch jobs/array.sbatch",
-    "pip install 'ddmseg[snakemake]'", "cd jobs",
+    "pip install '.[snakemake]'", "cd jobs",
 }  # fmt: skip
 
 

@@ -182,5 +182,5 @@ def test_n4_comes_first(monkeypatch):
     importlib.util.find_spec("SimpleITK") is not None, reason="SimpleITK is installed here"
 )
 def test_n4_without_simpleitk_says_how_to_install_it():
-    with pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[n4\]'"):
+    with pytest.raises(MissingExtraError, match=r"of the extra 'n4'"):
         prepare_intensities(scan(), ONE_MM, bias_field=True)

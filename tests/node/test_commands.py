@@ -70,7 +70,8 @@ def test_a_missing_package_is_told_with_the_install_line(node, monkeypatch) -> N
     monkeypatch.setitem(sys.modules, "pynetdicom", None)
     outcome = node("--port", 0)
     assert outcome.code == 2
-    assert outcome.error.endswith("pip install 'ddmseg[node]'")
+    assert "'pynetdicom' of the extra 'node'" in outcome.error
+    assert outcome.error.endswith("'pynetdicom>=3'")
 
 
 def test_the_help_names_every_option(ddmseg) -> None:

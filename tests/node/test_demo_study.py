@@ -54,5 +54,5 @@ def test_without_pydicom_the_install_line_is_told(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "pip install 'ddmseg[dicom]'" in done.stderr
+    assert "of the extra 'dicom'" in done.stderr
     assert not (tmp_path / "study").exists()

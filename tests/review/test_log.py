@@ -157,7 +157,7 @@ def test_a_lock_that_is_never_let_go_is_told(tmp_path: Path, monkeypatch) -> Non
 def test_without_filelock_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "filelock", None)
     with (
-        pytest.raises(MissingExtraError, match=r"pip install 'ddmseg\[review\]'"),
+        pytest.raises(MissingExtraError, match=r"of the extra 'review'"),
         ReviewLog(tmp_path).locked(),
     ):
         pass

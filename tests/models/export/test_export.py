@@ -111,7 +111,7 @@ def test_a_network_that_cannot_be_exported_is_refused(monkeypatch) -> None:
 @pytest.mark.parametrize("format", FORMAT_NAMES)
 def test_a_format_that_is_not_installed_names_the_install_line(format, monkeypatch) -> None:
     monkeypatch.setattr(runtimes.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=rf"pip install 'ddmseg\[{format}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"of the extra '{format}'"):
         require(format)
 
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Literal
 
 from ddmseg import __version__
-from ddmseg.errors import DdmsegError
+from ddmseg.errors import DdmsegError, install_line
 from ddmseg.messages import reason_of
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -88,7 +88,7 @@ def _extras() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if not _is_installed(package)]
         if missing:
-            told = f"{', '.join(missing)} missing; pip install 'ddmseg[{extra}]' brings it"
+            told = f"{', '.join(missing)} missing; bring it with {install_line(extra)}"
             yield Finding("note", f"[{extra}]", told)
         else:
             yield Finding("ok", f"[{extra}]", ", ".join(packages))
