@@ -181,4 +181,4 @@ def test_the_help_shows_every_option(capsys) -> None:
         assert all(name in shown for name in option.names)
     assert "{ddim,ddpm}" in shown
     assert "None" not in shown
-    assert "how many" in shown
+    assert "How many" in shown

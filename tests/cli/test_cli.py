@@ -158,6 +158,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert run_python(code).stdout.strip() == ""
 
 
+def test_who_reads_only_the_beginning_of_a_help_gets_no_error() -> None:
+    words = [sys.executable, "-m", "ddmseg", "segment", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def test_without_words_main_takes_those_of_the_process(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["ddmseg", "--version"])
     assert main() == 0

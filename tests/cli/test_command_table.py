@@ -74,7 +74,7 @@ def test_each_command_says_what_it_does_and_shows_one_call(add):
         assert lines[at].endswith(f"  {command.summary}")
         assert lines[at + 1].strip() == command.example
         assert command.summary == command.summary.strip() != ""
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,7 +12,7 @@ def _command(name: str, summary: str, words: str) -> Command:
 
 COMPARE = _command(
     "compare",
-    "train and test methods on equal terms, as a folder of settings says",
+    "train and test methods on equal terms, as settings files say",
     "lab/configs/compare/hippocampus --data DATA",
 )
 ABLATE = _command(
@@ -22,7 +22,7 @@ ABLATE = _command(
 )
 STUDY = _command(
     "study",
-    "answer one question about trained weights with a table, a picture and a page",
+    "answer one question about trained weights, with a page",
     "temperature --data DATA",
 )
 BENCH = _command(
@@ -31,6 +31,6 @@ BENCH = _command(
 REPORT = _command("report", "write the page of results from the raw files", "")
 DOSSIER = _command(
     "dossier",
-    "write model cards, requirements, anomalies and a bill of materials from records",
+    "write model cards, requirements and a bill of materials",
     "-o dossier",
 )

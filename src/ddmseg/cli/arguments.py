@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ddmseg.errors import UsageError, did_you_mean
 
@@ -69,13 +68,14 @@ class Option:
                 ) from error
 
 
-def parse(kind: type[T], words: Sequence[str], *, program: str) -> T:
+def parse(kind: type[T], words: Sequence[str], *, program: str, example: str = "") -> T:
     """Return the arguments of one command.
 
     Args:
         kind: a dataclass; nested dataclasses add their options to the same level.
         words: what was typed after the command.
         program: shown in the help, such as ``ddmseg segment``.
+        example: a whole call, for the help.
 
     Raises:
         UsageError: when an option or a value is unknown, missing or too much.
@@ -83,7 +83,7 @@ def parse(kind: type[T], words: Sequence[str], *, program: str) -> T:
     """
     if not {"-h", "--help"} & set(words):
         words = _checked(options_of(kind), words, program)
-    return _build(kind, words, program)
+    return _build(kind, words, program, example)
 
 
 def options_of(kind: type[Any]) -> list[Option]:
@@ -106,6 +106,8 @@ def options_of(kind: type[Any]) -> list[Option]:
 def _option(field: dataclasses.Field[Any], hint: Any, notes: Sequence[Any]) -> Option:
     from tyro.conf import Positional
 
+    from ddmseg.cli.help import without_none
+
     required = field.default is field.default_factory is dataclasses.MISSING
     (marker,) = get_args(Positional[int])[1:]
     shown = next((n.metavar for n in notes if getattr(n, "metavar", None)), field.name.upper())
@@ -113,20 +115,13 @@ def _option(field: dataclasses.Field[Any], hint: Any, notes: Sequence[Any]) -> O
     many = get_origin(hint) is tuple
     if many:
         hint = get_args(hint)[0]
-    hint = _without_none(hint)
+    hint = without_none(hint)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     kind = str if choices else hint
     if marker in notes:
         return Option((shown,), kind, choices, required, positional=True, many=many)
     names = (f"--{field.name.replace('_', '-')}", *aliases)
     return Option(names, kind, choices, required, many=many)
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) not in (Union, UnionType):
-        return hint
-    (kind,) = [inner for inner in get_args(hint) if inner is not type(None)]
-    return kind
 
 
 def _checked(options: Sequence[Option], words: Sequence[str], program: str) -> list[str]:
@@ -196,15 +191,23 @@ def _check_complete(
             raise UsageError(f"{option.names[0]} is missing; see {program} --help")
 
 
-def _build(kind: type[T], words: Sequence[str], program: str) -> T:
+def _build(kind: type[T], words: Sequence[str], program: str, example: str) -> T:
     """Have tyro make the dataclass or print its help."""
     import tyro
 
+    from ddmseg.cli.help import CONFIG, described, registry
+
     complaint = io.StringIO()
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, prog=program, args=words, config=config, registry=_registry())
+            return tyro.cli(
+                kind,
+                prog=program,
+                description=described(kind, example),
+                args=words,
+                config=CONFIG,
+                registry=registry(),
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -213,32 +216,3 @@ def _build(kind: type[T], words: Sequence[str], program: str) -> T:
 
 
 _FRAME = dict.fromkeys(map(ord, "╭╮╰╯│─"), " ")
-
-
-def _registry() -> Any:
-    """tyro's types, with ``X | None`` shown as X: nobody types None.
-
-    None as a default reads as "the model's own", which is what it means in
-    ``SegmentOptions``; where it means something else the option says so itself.
-    """
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
-
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if type(None) not in get_args(info.type):
-            return None
-        inner = _without_none(info.type)
-        choices = get_args(inner) if get_origin(inner) is Literal else None
-        build: Callable[[str], Any] = str if choices else inner
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="{" + ",".join(choices) + "}" if choices else inner.__name__.upper(),
-            instance_from_str=lambda words: build(words[0]),
-            is_instance=lambda value: value is None or isinstance(value, build),  # type: ignore[arg-type]
-            str_from_instance=lambda value: ["the model's own" if value is None else str(value)],
-            choices=choices,
-        )
-
-    return registry

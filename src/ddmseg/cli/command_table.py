@@ -6,7 +6,6 @@ a user types, the object a :class:`Command`. Nothing of it is imported before it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,11 +44,11 @@ _OURS = {
             "scan.nii.gz -o out",
         ),
         "bids": (
-            "segment a BIDS folder to derivatives, then make its group table and page",
+            "segment a BIDS folder, then make the table and page of its group",
             "study study/derivatives/ddmseg participant",
         ),
         "cohort": (
-            "merge the tables of many results to a page, or write files for Snakemake and Slurm",
+            "merge results to a page of the group, or write jobs for Slurm",
             "group results -o results",
         ),
         "replay": (
@@ -62,34 +61,32 @@ _OURS = {
         ),
         "evaluate": ("score label maps of any tool against a truth", "out truth -o scores"),
         "monitor": (
-            "say whether scans or results have shifted, from a store of all runs",
+            "say whether scans or results have shifted, from a store of runs",
             "runs.db -o shift.html",
         ),
     },
     "training": {
         "train": ("train a model as a TOML file says", "model.toml --data DATA"),
-        "distill": (
-            "teach a student in fewer steps, or a smaller one, as a TOML file says",
-            "student.toml --data DATA",
-        ),
+        "distill": ("teach a student in fewer steps, or a smaller one", "student.toml --data DATA"),
     },
     "hospital": {
         "dicom-node": (
-            "take scans over the DICOM network, segment them, send the results on",
-            "--spool spool -o out --send ARCHIVE@127.0.0.1:104",
+            "take scans over the DICOM network, segment and send results on",
+            "--spool spool -o out --send PACS@127.0.0.1:104",
         ),
         "dicom-send": (
             "send the results of a scan, or their correction, as DICOM",
-            "out/scan --send ARCHIVE@127.0.0.1:104",
+            "out/scan --send PACS@127.0.0.1:104",
         ),
     },
     "installation": {
-        "models": ("list the models at hand with what is known of them", ""),
+        "models": ("list the models at hand with what is known of them", "--lut itk-snap"),
         "export": (
-            "write the image encoder of a model for other programs: ONNX or OpenVINO",
+            "write the image encoder of a model as ONNX or OpenVINO",
             "anatomy -o encoder",
         ),
         "doctor": ("check this installation", ""),
+        "completion": ("print what bash, zsh or fish needs to complete commands", "bash"),
     },
 }
 """What each command does and the words of an example, by heading and name."""
@@ -131,23 +128,24 @@ def find_command(name: str) -> Command:
 
 def list_commands() -> str:
     """Return all commands under their headings: name and summary, and below them the example."""
-    added = _added()
-    width = max(map(len, [*COMMANDS, *added]))
+    at_hand = commands_at_hand()
+    width = max(map(len, at_hand))
     groups: dict[str, list[str]] = {}
-    for name, command in _loadable(added.values()):
+    for name, command in at_hand.items():
         lines = groups.setdefault(command.group, [])
         lines += [f"  {name:<{width}}  {command.summary}", f"  {'':<{width}}    {command.example}"]
     return "\n\n".join(f"{group}:\n" + "\n".join(lines) for group, lines in groups.items())
 
 
-def _loadable(added: Iterable[EntryPoint]) -> Iterable[tuple[str, Command]]:
-    """Yield every command; one that cannot be loaded says so in place of its summary."""
-    yield from COMMANDS.items()
-    for entry in added:
+def commands_at_hand() -> dict[str, Command]:
+    """Return every command; one that cannot be loaded has no module, and the reason for summary."""
+    found = dict(COMMANDS)
+    for entry in _added().values():
         try:
-            yield entry.name, _load(entry)
+            found[entry.name] = _load(entry)
         except UsageError as error:
-            yield entry.name, Command("", "cannot be loaded", str(error), "")
+            found[entry.name] = Command("", "cannot be loaded", str(error), "")
+    return found
 
 
 def _added() -> dict[str, EntryPoint]:

@@ -50,6 +50,8 @@ def _outcome(words: list[str]) -> int:
         say("stopped")
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            return 0 if {"-h", "--help"} & set(words) else 1  # who reads help stops when he likes
         if isinstance(error, OSError) and not stdout_is_whole():
             return 1
         say_error(error, debug=debug)
@@ -89,7 +91,9 @@ def _run(name: str, command: Command, words: Sequence[str]) -> int:
 
     module = importlib.import_module(command.module)
     try:
-        arguments = parse(module.Arguments, words, program=f"ddmseg {name}")
+        arguments = parse(
+            module.Arguments, words, program=f"ddmseg {name}", example=command.example
+        )
     except SystemExit:  # the help has been shown
         return 0
     code: int = module.run(arguments)

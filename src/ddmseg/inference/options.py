@@ -15,18 +15,18 @@ SamplerName = Literal["ddim", "ddpm", "dpm", "one-step"]
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """Options of ``ddmseg segment`` and of ``Segmenter``; None means the model's own.
+    """How to segment a scan; what is left out is the model's own.
 
     Attributes:
-        mode: ``fast`` stops after the coarse head; ``diffusion`` always samples;
-            ``auto`` samples when the coarse result is expected to be wanting, with
-            more and more steps.
-        steps: evaluations of the denoiser a sample, at least 1.
+        mode: how much is computed: ``fast`` stops after the coarse head; ``diffusion``
+            always samples; ``auto`` samples when the coarse result is expected to be
+            wanting, with more and more steps.
+        steps: evaluations of the denoiser per sample, at least 1.
         samples: masks to draw, at least 1.
         sampler: which algorithm draws them.
-        temperature: sigma_D of the ensemble weights, at least 0: 0 keeps the sample
-            with the least discrepancy, infinity is the plain mean.
-        seed: of the noise.
+        temperature: how freely samples are averaged (sigma_D of their weights), at least 0:
+            0 keeps the one with the least discrepancy, inf is the plain mean.
+        seed: whole number that the noise is drawn from; the same gives the same labels.
         probabilities: keep the class probabilities on the scan's grid.
         brain: write the image within the brain mask as well.
         mgz: write the labels as ``.mgz`` as well, for FreeSurfer's tools.

@@ -12,13 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """List the models that ship with ddmseg, with the facts of their cards.
-
-    Example: ddmseg models --lut itk-snap > labels.txt
-    """
+    """List the models that ship with ddmseg, with the facts of their cards."""
 
     lut: Literal["freesurfer", "itk-snap", "slicer"] | None = None
-    """Print the colour table of all labels for a viewer instead."""
+    """Print the colour table of all labels for this viewer instead."""
     debug: bool = False
     """Show where an unexpected error came from."""
 
