@@ -89,7 +89,7 @@ def label_map(path: Path) -> None:
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file; check the path"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty; copy or download it again"),
-    "no NIfTI": (lambda path: path.write_bytes(b"hello" * 200), "not a NIfTI file; give a .nii"),
+    "no NIfTI": (lambda path: path.write_bytes(b"hello" * 200), "neither NIfTI nor MGH"),
     "corrupt gzip": (corrupt, "damaged gzip file (the data do not inflate)"),
     "pipe": (os.mkfifo, "a pipe, not a file; give the file itself"),
     "device": (

@@ -71,7 +71,7 @@ def test_wrong_uploads_are_refused(tmp_path: Path, original: LabelMap) -> None:
     strange = np.where(original.data == 53, 17, original.data).astype(np.uint8)
     plain = nifti_bytes(original.data.astype(np.uint8), original.affine)
     cases = {
-        "not a NIfTI file": b"x" * 400,
+        "neither NIfTI nor MGH": b"x" * 400,
         "cut off": plain[:-9],
         "the gzip data stop early": gzip.compress(plain)[:-9],
         "goes on after": plain + bytes(2 << 20),

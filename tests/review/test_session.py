@@ -146,7 +146,7 @@ def test_a_correction_is_saved_measured_and_logged(
 
 
 def test_a_wrong_correction_leaves_no_trace(review: Review, folder: Path, worse: str) -> None:
-    with pytest.raises(ScanError, match="not a NIfTI file"):
+    with pytest.raises(ScanError, match="neither NIfTI nor MGH"):
         review.correct(worse, b"x" * 1000, seen=review.seen(worse))
     assert not (folder / f"worse{CORRECTED}").exists()
     assert not (folder / LOG).exists()

@@ -60,7 +60,9 @@ def registry() -> ConstructorRegistry:
 def _dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
     """The fields of a dataclass with their help."""
     kind: Any = info.type
-    if not dataclasses.is_dataclass(kind) or kind.__module__.startswith("tyro."):
+    if not (
+        isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    ) or kind.__module__.startswith("tyro."):
         return None  # tyro wraps several commands in a dataclass of its own
     hints = get_type_hints(kind, include_extras=True)
     fields = []

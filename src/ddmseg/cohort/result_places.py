@@ -7,17 +7,23 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddmseg.atomic import system_reason
 from ddmseg.cohort.inputs import Scan
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.source_file import file_sha256
-from ddmseg.outputs.names import check_place, check_space
+from ddmseg.outputs.names import check_label_file, check_place, check_space
 from ddmseg.outputs.staging import Claim, settle, try_claim
 from ddmseg.outputs.standing import plain_request, standing
 
+if TYPE_CHECKING:
+    from ddmseg.outputs.dicom import DicomTarget
+    from ddmseg.quality.segmentation import Segmentation
+
 _POLL_SECONDS = 0.5
+OPTIONAL = ("probabilities", "brain", "mgz")
+"""Files that are written where they were asked for."""
 
 
 class DoneAlreadyError(Exception):
@@ -94,9 +100,29 @@ class ResultPlaces:
         self._check(scan, request)
         return request
 
-    def claim(self, scan: Scan) -> Claim:
-        """Return the claim that was taken."""
-        return self._claims[scan.subfolder, scan.stem]
+    def store(
+        self, scan: Scan, segmentation: Segmentation, dicom: DicomTarget | None
+    ) -> list[Path]:
+        """Write the results of a scan whose place was taken; return the files.
+
+        Raises:
+            OutputError: when they cannot be written.
+        """
+        from ddmseg.cohort.derivatives import bids_uri
+        from ddmseg.inference.options import SegmentOptions
+        from ddmseg.outputs.write import write_outputs
+
+        more: dict[str, Any] = {name: bool(self.asked.get(name)) for name in OPTIONAL}
+        return write_outputs(
+            segmentation,
+            scan.folder(self.output),
+            stem=scan.stem,
+            overwrite=True,  # what must not be replaced was refused when the place was claimed
+            options=SegmentOptions(**more),
+            dicom=dicom,
+            claim=self._claims[scan.subfolder, scan.stem],
+            source=bids_uri(scan.source) if scan.source else "",
+        )
 
     def release(self, scan: Scan) -> None:
         """Give the place of a scan back, if it was taken."""
@@ -140,6 +166,44 @@ class ResultPlaces:
             raise DoneAlreadyError
         if stands.kind == "other":
             raise OutputError(stands.why)
+
+
+class LabelFile(ResultPlaces):
+    """The place of the labels of one scan, without other results: ``output`` is a file."""
+
+    def is_done(self, scan: Scan) -> bool:
+        """Say no: no receipt tells what a lone file was made from.
+
+        Raises:
+            OutputError: when it cannot be stored, or something is in the way.
+        """
+        check_label_file(self.output, overwrite=self.overwrite)
+        return False
+
+    def take(self, scan: Scan, *, voxels: int, waits: threading.Event | None) -> dict[str, Any]:
+        """Return what was asked for; nothing is claimed, since the file comes in one piece.
+
+        Raises:
+            OutputError: when the disk has no room.
+        """
+        check_space(self.output.parent, voxels, probabilities=False)
+        return self.request(scan)
+
+    def store(
+        self, scan: Scan, segmentation: Segmentation, dicom: DicomTarget | None
+    ) -> list[Path]:
+        """Write the labels; return the file.
+
+        Raises:
+            OutputError: when it cannot be written, or stands there meanwhile.
+        """
+        from ddmseg.imaging.mgh import write_mgz
+        from ddmseg.imaging.nifti_write import write_label_map
+
+        check_label_file(self.output, overwrite=self.overwrite)
+        write = write_mgz if self.output.suffix.lower() == ".mgz" else write_label_map
+        write(self.output, segmentation.labels, segmentation.scan)
+        return [self.output]
 
 
 def _input_sha256(scan: Scan) -> str:

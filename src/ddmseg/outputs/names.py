@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddmseg.atomic import PARTIAL, system_reason
-from ddmseg.errors import OutputError
+from ddmseg.datasets.case import is_volume_name
+from ddmseg.errors import OutputError, UsageError
 
 VOLUME = ".nii.gz"
 RECEIPT = "_receipt.json"
@@ -66,13 +67,50 @@ def existing_outputs(folder: Path, stem: str) -> list[Path]:
     return [path for path in result_paths(folder, stem) if os.path.lexists(path)]
 
 
+LABEL_FILES = (".nii.gz", ".nii", ".mgz")
+OTHER_IMAGES = (".mgh", ".nrrd", ".mha", ".mhd", ".img", ".hdr", ".dcm", ".gz")
+"""Endings of image files that labels are not written as."""
+
+
+def is_label_file(output: Path) -> bool:
+    """Say whether an output is called as a file for the labels is (:data:`LABEL_FILES`).
+
+    Raises:
+        UsageError: when it is called as another image and is no folder.
+    """
+    if output.name.lower().endswith(LABEL_FILES):
+        return True
+    if output.name.lower().endswith(OTHER_IMAGES) and not output.is_dir():
+        raise UsageError(
+            f"{output}: labels are written as .nii.gz, .nii or .mgz; name such a file, or a folder"
+        )
+    return False
+
+
+def check_label_file(path: Path, *, overwrite: bool) -> None:
+    """Find out before the work whether labels can be stored in a file of their own.
+
+    Raises:
+        OutputError: when something stands there, or nothing can be written.
+    """
+    check_place(path.parent, "")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder called as a file; name another place")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(
+            f"{path} exists already; pass --overwrite to replace it, or name another file"
+        )
+
+
 def check_place(folder: Path, stem: str) -> None:
     """Find out before the work whether results of these names can be stored in a folder.
 
     Raises:
         OutputError: when it is no folder, cannot be written to or the names are too long.
     """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if is_volume_name(folder) and not folder.is_dir():
+        raise OutputError(f"{folder} is called as a file; the results need a folder: name one")
+    nearest = nearest_place(folder)
     if not nearest.exists():
         raise OutputError(f"{nearest} is a link that leads nowhere; mend it or name another place")
     if not nearest.is_dir():
@@ -94,11 +132,16 @@ def check_place(folder: Path, stem: str) -> None:
         raise OutputError(f"{in_the_way[0]} is a folder; remove it or choose another place")
 
 
+def nearest_place(path: Path) -> Path:
+    """Return a path itself, or the nearest one above it that is there, if only as a link."""
+    return next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
+
+
 def check_space(folder: Path, voxels: int, *, probabilities: bool) -> None:
     """Find out before the work whether the disk has room for the results of one scan.
 
     Args:
-        folder: of the results.
+        folder: of the results, made or not.
         voxels: of the scan; 0 where that is not known.
         probabilities: whether these are written.
 
@@ -107,7 +150,7 @@ def check_space(folder: Path, voxels: int, *, probabilities: bool) -> None:
     """
     per_voxel = _PROBABILITY_BYTES_PER_VOXEL if probabilities else _BYTES_PER_VOXEL
     needed = _BYTES_BESIDE + per_voxel * voxels
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_place(folder)).free
     if free < needed:
         raise OutputError(
             f"{folder}: {free / 1e6:.1f} MB free, and the results of this scan take about "

@@ -5,28 +5,23 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from ddmseg import __version__
+from ddmseg.cli.scan_line import Line, dicom_target, voxels_of
 from ddmseg.cohort.inputs import Refused, Scan, find_scans, series_lines
-from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, ResultPlaces
-from ddmseg.errors import OutputError, QualityError, SettingsError, UsageError
+from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, LabelFile, ResultPlaces
+from ddmseg.errors import OutputError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.messages import say, say_error, show
-from ddmseg.outputs.standing import REQUEST
 
 if TYPE_CHECKING:
-    from ddmseg.cli.progress import Bar
     from ddmseg.inference.segmenter import Segmenter
-    from ddmseg.outputs.dicom import DicomTarget
-    from ddmseg.quality.segmentation import Quality, Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +65,8 @@ class Inputs:
     output: Annotated[
         Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
     ] = None
-    """Folder for the results."""
+    """Folder for the results; or, for one scan, a file .nii.gz or .nii, which gets the labels
+    and nothing else is written."""
     root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder above all scans: results go to OUT in the folders that scans have below it."""
     volume: Annotated[int | None, arg(metavar="N", help_behavior_hint="(needed only there)")] = None
@@ -93,7 +89,7 @@ class Arguments(RunOptions, Inputs):
 
     @property
     def folder(self) -> Path:
-        """The folder for the results.
+        """The folder for the results, or the file for the labels.
 
         Raises:
             UsageError: when none was named.
@@ -101,6 +97,17 @@ class Arguments(RunOptions, Inputs):
         if self.output is None:
             raise UsageError("--output is missing; see ddmseg segment --help")
         return self.output
+
+    @property
+    def label_file(self) -> Path | None:
+        """The file for the labels; None where the output is a folder.
+
+        Raises:
+            UsageError: when none was named, or it is called as a file that cannot be written.
+        """
+        from ddmseg.outputs.names import is_label_file
+
+        return self.folder if is_label_file(self.folder) else None
 
 
 def run(arguments: Arguments) -> int:
@@ -110,17 +117,47 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when nothing can be done at all: wrong model, device or output.
     """
     from ddmseg.models.card import trained_on
-    from ddmseg.outputs.names import check_place
+    from ddmseg.outputs.names import check_label_file, check_place
 
     if arguments.list_series:
         return _list_series(arguments)
     check_options(arguments)
     # a wrong name must not cost the seconds that torch needs
     trained = trained_on(arguments.model)
-    check_place(arguments.folder, "")
+    if arguments.label_file is None:
+        check_place(arguments.folder, "")
+    else:
+        check_label_file(arguments.folder, overwrite=arguments.overwrite)
     series, root = arguments.series, arguments.root
     scans, refused = find_scans(arguments.scans, series=series, model=trained, root=root, tell=say)
+    if arguments.label_file is not None:
+        _check_one(arguments, arguments.label_file, scans, refused)
     return segment_found(scans, refused, arguments)
+
+
+def _check_one(
+    arguments: Arguments, file: Path, scans: Sequence[Scan], refused: Sequence[Refused]
+) -> None:
+    """Refuse what a file of labels cannot hold.
+
+    Raises:
+        UsageError: for several scans, other results, or a file that is the scan itself.
+    """
+    if len(scans) + len(refused) > 1:
+        raise UsageError(
+            f"--output {file}: a file for the labels of one scan, and {len(scans) + len(refused)} "
+            "were given; name a folder"
+        )
+    wanted = arguments.segmentation
+    beside = {
+        "--root": arguments.root,
+        "--trace": wanted.trace,
+        "--probabilities": wanted.probabilities,
+    }
+    if names := [name for name, given in beside.items() if given]:
+        raise UsageError(f"--output {file}: {names[0]} needs a folder for the results; name one")
+    if any(file.exists() and file.samefile(scan.path) for scan in scans):
+        raise UsageError(f"--output {file}: this is the scan itself; name another file")
 
 
 def check_options(options: RunOptions) -> None:
@@ -141,7 +178,8 @@ def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: 
 
     for one in refused:
         say_error(one.error, about=str(one.path), debug=arguments.debug)
-    places = ResultPlaces(arguments.folder, _asked(arguments), arguments.overwrite)
+    kind = ResultPlaces if arguments.label_file is None else LabelFile
+    places = kind(arguments.folder, _asked(arguments), arguments.overwrite)
     todo, before = _left_to_do(scans, places, arguments)
     if todo:
         keep_freed_memory()
@@ -175,7 +213,7 @@ def _left_to_do(
     todo, before = [], 0
     for scan in scans:
         try:
-            target = _dicom_target(scan, arguments)
+            target = dicom_target(scan, arguments)
             if target is not None:
                 target.check()
             if places.is_done(scan):
@@ -234,13 +272,6 @@ def _list_series(arguments: Arguments) -> int:
             say_error(error, about=str(path), debug=arguments.debug)
             failed += 1
     return 1 if failed else 0
-
-
-def _dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
-    """What the DICOM results of a scan refer to; None for NIfTI."""
-    from ddmseg.outputs.dicom import DicomTarget
-
-    return DicomTarget(scan.series, arguments.dicom_seg) if scan.series is not None else None
 
 
 def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) -> Tally:
@@ -320,17 +351,8 @@ def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
-    voxels = [_voxels(scan) for scan in scans]
+    voxels = [voxels_of(scan) for scan in scans]
     return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
-
-
-def _voxels(scan: Scan) -> int:
-    """Return how many voxels a scan has by its header; 0 where it cannot be read."""
-    from ddmseg.inference.memory.room import voxels_in_header
-
-    if scan.series is not None:
-        return math.prod(scan.series.shape)
-    return voxels_in_header(scan.path)
 
 
 def _load(arguments: Arguments) -> Segmenter:
@@ -345,153 +367,3 @@ def _load(arguments: Arguments) -> Segmenter:
     # each scan comes once in a run: keeping its features in memory would help nobody
     cache = FeatureCache(folder, memory_bytes=0) if folder is not None else None
     return Segmenter.load(arguments.model, device=arguments.device, cache=cache)
-
-
-class Line:
-    """The stages of segmenting a scan; each may work on another one at the same time.
-
-    Args:
-        segmenter: loaded once.
-        arguments: of the command.
-        bar: shows how far all scans are.
-        scans: how many there are.
-        in_flight: how many of them are in work at a time.
-        places: of the results.
-        waits: for scans that another process is at work on.
-    """
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        arguments: Arguments,
-        bar: Bar,
-        scans: int,
-        in_flight: int,
-        places: ResultPlaces,
-        *,
-        waits: bool = False,
-    ) -> None:
-        from ddmseg.cli.progress import ScanProgress
-        from ddmseg.monitoring.recorder import Recorder, monitor_folder
-
-        self.progress = ScanProgress(bar, scans)
-        self.stopping = threading.Event()
-        self._segmenter = segmenter
-        self._arguments = arguments
-        self._in_flight = in_flight if in_flight < min(scans, arguments.scans_at_once) else None
-        self._places = places
-        self._waits = self.stopping if waits else None
-        self._recorder = Recorder(monitor_folder(arguments.monitor), say)
-
-    def read(self, numbered: tuple[int, Scan]) -> Work:
-        """Read and prepare a scan."""
-        from ddmseg.imaging.dicom.series import read_series
-        from ddmseg.imaging.nifti import read_volume
-        from ddmseg.inference.memory.room import require_room
-
-        number, scan = numbered
-        wanted, voxels = self._arguments, _voxels(scan)
-        request = self._places.take(scan, voxels=voxels, waits=self._waits)
-        start = time.perf_counter()
-        require_room(self._segmenter, voxels)
-        deadline = self._segmenter.start_clock(wanted.segmentation)
-        progress = self._stoppable(self.progress.begin(number))
-        if scan.series is not None:
-            volume = read_series(scan.series)
-        else:
-            volume = read_volume(scan.path, volume=wanted.volume, accept_nan=wanted.accept_nan)
-        state = self._segmenter.prepare(volume, wanted.segmentation, progress, deadline)
-        return Work(scan, start, progress, state, request)
-
-    def solve(self, work: Work) -> Work:
-        """Encode and denoise."""
-        return replace(work, state=self._segmenter.solve(work.state))
-
-    def write(self, work: Work) -> str:
-        """Restore, store the results and return the line that sums them up."""
-        from ddmseg.cohort.derivatives import bids_uri
-        from ddmseg.outputs.write import write_outputs
-
-        scan, arguments = work.scan, self._arguments
-        segmentation = self._told(self._segmenter.restore(work.state), work.request)
-        quality = segmentation.quality
-        if quality.verdict == "fail" and arguments.on_fail != "warn":
-            self._recorder.record(segmentation, series=scan.series)
-            return _left_out(scan, quality, arguments)
-        work.progress("write", 0.0)
-        written = write_outputs(
-            segmentation,
-            scan.folder(arguments.folder),
-            stem=scan.stem,
-            overwrite=True,  # what must not be replaced was refused when the place was claimed
-            options=arguments.segmentation,
-            dicom=_dicom_target(scan, arguments),
-            claim=self._places.claim(scan),
-            source=bids_uri(scan.source) if scan.source else "",
-        )
-        self._recorder.record(segmentation, series=scan.series, written=written)
-        (report,) = [path for path in written if path.name.endswith("_report.html")]
-        seconds = time.perf_counter() - work.start
-        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'), seconds)}"
-        return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {report}"
-
-    def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
-        """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
-        receipt = {**segmentation.receipt, REQUEST: request}
-        if self._in_flight is not None:
-            receipt["memory"] = {**receipt["memory"], "scans_at_once": self._in_flight}
-        return replace(segmentation, receipt=receipt)
-
-    def _stoppable(self, progress: Callable[[str, float], None]) -> Callable[[str, float], None]:
-        """Give a scan up between two steps once the command ends."""
-
-        def show(stage: str, fraction: float) -> None:
-            if self.stopping.is_set():
-                raise _GivenUpError
-            progress(stage, fraction)
-
-        return show
-
-
-@dataclass(frozen=True)
-class Work:
-    """A scan between two stages.
-
-    Attributes:
-        scan: which.
-        start: when its reading began.
-        progress: gets stage and fraction.
-        state: what the last stage made of it.
-        request: what was asked for.
-    """
-
-    scan: Scan
-    start: float
-    progress: Callable[[str, float], None]
-    state: Any
-    request: dict[str, Any]
-
-
-class _GivenUpError(Exception):
-    """The command ends: nobody waits for this scan any more."""
-
-
-def _budget_told(budget: dict[str, Any] | None, seconds: float) -> str:
-    """Say in brackets what a budget was spent on and whether it was kept."""
-    from ddmseg.inference.budget import budget_line
-
-    return "" if budget is None else f" ({budget_line(budget, seconds)})"
-
-
-def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:
-    """Return the line for a scan that failed the quality check and leaves no files.
-
-    Raises:
-        QualityError: when that is to count as a failure.
-    """
-    why = "; ".join(quality.reasons)
-    if arguments.on_fail == "error":
-        raise QualityError(
-            f"failed the quality check ({why}); --on-fail warn writes it all the same"
-        )
-    return f"fail  expected Dice {quality.expected_dice:.2f}  not written  {scan.path}: {why}"
