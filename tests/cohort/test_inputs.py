@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.cohort.inputs import Scan, _placed, find_scans, series_lines
+from ddmseg.cohort.inputs import _placed, find_scans, series_lines
+from ddmseg.cohort.scan import Scan
 from ddmseg.datasets.case import volume_stem
 from ddmseg.errors import ScanError
 from dicom_files import PATIENT, affine_of, enhanced_dataset, save, slice_datasets

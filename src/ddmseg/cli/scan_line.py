@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.cohort.inputs import Scan
 from ddmseg.cohort.result_places import ResultPlaces
+from ddmseg.cohort.scan import Scan
 from ddmseg.errors import QualityError
 from ddmseg.messages import say
 from ddmseg.outputs.standing import REQUEST

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddmseg.cohort.inputs import Refused, Scan
+from ddmseg.cohort.scan import Refused, Scan
 from ddmseg.datasets.bids import ENTITIES, BidsImage, anat_images, bids_places
 from ddmseg.errors import DdmsegError, ScanError, UsageError, did_you_mean
 from ddmseg.imaging.source_file import check_source

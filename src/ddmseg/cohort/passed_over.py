@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -14,8 +15,18 @@ HIDDEN = "hidden"
 RESULT = "of earlier results"
 NO_NIFTI = "neither NIfTI nor MGH"
 FOLDER = "folders that are not looked into"
+WITHOUT = "folders without a scan"
+LABELS = "label maps or masks by their names"
 _NAMED = 5
 """Subjects and endings that are named before the rest is only counted."""
+
+_LABEL_WORDS = frozenset(
+    (
+        *("seg", "dseg", "probseg", "aseg", "wmparc", "aparc", "ribbon", "segmentation"),
+        *("segmentations", "label", "labels", "mask", "masks", "brainmask", "roi", "parc"),
+        *("parcellation", "gt", "groundtruth", "annotation", "annotations", "derivatives"),
+    )
+)
 
 
 def is_result(path: Path) -> bool:
@@ -23,33 +34,50 @@ def is_result(path: Path) -> bool:
     return f"{volume_stem(path)}.nii.gz".endswith(SUFFIXES) or path.name.endswith(SUFFIXES)
 
 
+def says_labels(name: str) -> bool:
+    """Say whether a file or folder is called as label maps and masks are.
+
+    >>> says_labels("BraTS-GLI-00000-000-seg.nii.gz"), says_labels("sub-01_desc-masked_T1w.nii")
+    (True, False)
+    """
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    return not _LABEL_WORDS.isdisjoint(words)
+
+
 def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
     """Return what of a folder is not taken, a line each.
 
     Args:
         folder: as the user named it.
-        taken: the files of it that are scans; those of a BIDS folder lie deeper.
+        taken: the files and DICOM folders of it that are scans; those of a BIDS folder and of
+            patient folders lie deeper.
     """
     found = [*folder.iterdir()]
+    deep = {folder / path.relative_to(folder).parts[0] for path in taken if path.parent != folder}
     subjects = sorted(path for path in found if path.name.startswith("sub-") and path.is_dir())
-    in_bids = any(path.parent != folder for path in taken)
-    kept = set(taken) | set(subjects if in_bids else ())
-    why = Counter(_reason(path, path.is_dir()) for path in found if path not in kept)
-    endings = {path.suffix or "no ending" for path in found if _reason(path, False) == NO_NIFTI}
+    in_bids = bool(deep) and deep <= set(subjects)
+    opened = deep | set(subjects if in_bids else ())
+    top = [path for path in found if path not in opened and path not in taken]
+    below = [path for path in _files_below(sorted(opened), taken) if path not in taken]
+    why = Counter(_reason(path, path.is_dir()) for path in top)
+    if deep and not in_bids and FOLDER in why:
+        why[WITHOUT] = why.pop(FOLDER)
+    why.update(_reason(path, False, root=folder, bids=in_bids) for path in below)
+    endings = {
+        path.suffix or "no ending"
+        for path in (*(path for path in top if not path.is_dir()), *below)
+        if not (path.name.startswith(".") or is_result(path) or is_volume_name(path))
+    }
     lines = []
-    if in_bids:
-        below = list(_files_below(subjects))
-        why.update(_reason(path, False, bids=True) for path in below if path not in kept)
-        endings |= {path.suffix for path in below if not is_volume_name(path)}
-        if without := [*_without_scan(folder, subjects, taken)]:
-            lines.append(f"{folder}: no scan of {_some(without)}")
+    if in_bids and (without := [*_without_scan(folder, subjects, taken)]):
+        lines.append(f"{folder}: no scan of {_some(without)}")
     if why:
         counted = ", ".join(f"{n} {_with_endings(reason, endings)}" for reason, n in _sorted(why))
         lines.append(f"{folder}: passed over {counted}")
     return lines
 
 
-def _reason(path: Path, is_folder: bool, *, bids: bool = False) -> str:
+def _reason(path: Path, is_folder: bool, *, root: Path | None = None, bids: bool = False) -> str:
     if path.name.startswith("."):
         return HIDDEN
     if is_folder:
@@ -58,12 +86,19 @@ def _reason(path: Path, is_folder: bool, *, bids: bool = False) -> str:
         return RESULT
     if not is_volume_name(path):
         return NO_NIFTI
-    return f"*_{volume_stem(path).rpartition('_')[2]}" if bids else "other"
+    if bids:
+        return f"*_{volume_stem(path).rpartition('_')[2]}"
+    parts = path.relative_to(root).parts if root is not None else (path.name,)
+    return LABELS if any(map(says_labels, parts)) else "other"
 
 
-def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
+def _files_below(folders: Iterable[Path], closed: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield the files below folders, but not of those that are scans themselves."""
     for folder in folders:
-        for parent, _, names in os.walk(folder):
+        for parent, inside, names in os.walk(folder):
+            if Path(parent) in closed:
+                inside.clear()
+                continue
             yield from (Path(parent) / name for name in names)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.atomic import system_reason
-from ddmseg.cohort.inputs import Scan
+from ddmseg.cohort.scan import Scan
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.outputs.names import check_label_file, check_place, check_space

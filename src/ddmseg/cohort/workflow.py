@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ddmseg import __version__
-from ddmseg.cohort.inputs import Scan
+from ddmseg.cohort.scan import Scan
 from ddmseg.errors import OutputError, ScanError, SettingsError
 from ddmseg.outputs.text import write_text
 

@@ -14,8 +14,9 @@ from tyro.conf import Positional, arg
 
 from ddmseg import __version__
 from ddmseg.cli.scan_line import Line, dicom_target, voxels_of
-from ddmseg.cohort.inputs import Refused, Scan, find_scans, series_lines
+from ddmseg.cohort.inputs import find_scans, series_lines
 from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, LabelFile, ResultPlaces
+from ddmseg.cohort.scan import Refused, Scan
 from ddmseg.errors import OutputError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.messages import say, say_error, show
@@ -60,8 +61,8 @@ class Inputs:
     """What is segmented, and where the results go."""
 
     scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="IN", help_behavior_hint="")]
-    """NIfTI files, folders of them, BIDS folders (every T1w scan), or DICOM: folders, zip
-    archives, exported disks (the series that fits best of each)."""
+    """NIfTI files, folders of them or of patients, BIDS folders (every T1w scan), or DICOM:
+    folders, zip archives, exported disks (of each examination the series that fits best)."""
     output: Annotated[
         Path | None, arg(aliases=("-o",), metavar="OUT", help_behavior_hint="(required)")
     ] = None

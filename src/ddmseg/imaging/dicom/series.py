@@ -90,6 +90,11 @@ class Series:
         return f"series{number}{'_' if words else ''}{words}"
 
     @property
+    def study_uid(self) -> str:
+        """The examination that it belongs to; empty where no file says so."""
+        return self.headers[0].study_uid
+
+    @property
     def paths(self) -> tuple[Source, ...]:
         """The files."""
         return tuple(header.path for header in self.headers)
@@ -185,6 +190,23 @@ def holds_dicom(path: Path) -> bool:
         ScanError: when there is no such folder, or it holds too many files.
     """
     return any(is_dicom(file) for file, _ in _files(path, MAX_FILES))
+
+
+def first_study(folder: Path) -> str:
+    """Return the Study Instance UID of the first image below a folder, else the folder's path.
+
+    What cannot be read is an examination of its own, so that it is refused alone.
+    """
+    try:
+        effort = Effort(str(folder))
+        for path, told in _files(folder, MAX_FILES):
+            effort.spend(LOOK_COST)
+            header = read_header(path, told=told, effort=effort) if is_dicom(path) else None
+            if header is not None and header.study_uid:
+                return header.study_uid
+    except DdmsegError:
+        pass
+    return str(folder)
 
 
 def passed_over_files(folder: Path, listed: Sequence[Series]) -> str:
