@@ -282,6 +282,17 @@ def test_doctor_without_models_and_cache_notes_it(ddmseg, tmp_path, monkeypatch)
     assert told["weights"][0] == told["self-test"][0] == told["cache"][0] == "note"
 
 
+def test_doctor_says_the_limit_of_the_cache_or_what_is_wrong_with_it(
+    ddmseg, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path / "none")
+    monkeypatch.setenv("DDMSEG_CACHE_MB", "20")
+    assert findings(ddmseg("doctor").out)["cache"][1].endswith("0 of at most 20 MB")
+    monkeypatch.setenv("DDMSEG_CACHE_MB", "lots")
+    outcome = ddmseg("doctor")
+    assert (outcome.code, findings(outcome.out)["cache"][0]) == (1, "bad")
+
+
 def test_doctor_notes_a_cache_that_cannot_be_written(ddmseg, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path / "none")
     (tmp_path / "file").write_text("")

@@ -126,7 +126,18 @@ def test_that_features_are_kept_is_said_once_unless_it_was_asked_for(
     told = [segment(scan, "-o", tmp_path / n, "--mode", "fast").err for n in ("1", "2")]
     said = f"features are kept in {tmp_path / 'home' / 'ddmseg' / 'features'} for the next run"
     assert [said in err for err in (asked.err, *told)] == [False, True, False]
-    assert "at most 500 MB, the oldest go first" in told[0]
+    assert "at most 500 MB (DDMSEG_CACHE_MB), the oldest go first" in told[0]
+
+
+def test_a_limit_of_the_cache_that_is_none_is_refused_before_anything(
+    segment, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("DDMSEG_CACHE_MB", "2 GB")
+    outcome = segment(tmp_path / "no.nii.gz", "-o", tmp_path / "out")
+    assert outcome.code == 2
+    (error,) = outcome.errors
+    assert "DDMSEG_CACHE_MB: got '2 GB'; give megabytes" in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="closes streams as POSIX does")

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddmseg.inference.cache import CACHE_VARIABLE, MAX_BYTES, FeatureCache, cache_folder
+from ddmseg.errors import SettingsError
+from ddmseg.inference.cache import (
+    CACHE_VARIABLE,
+    LIMIT_VARIABLE,
+    MAX_BYTES,
+    FeatureCache,
+    cache_folder,
+    cache_limit,
+)
 
 Entry = dict[str, Tensor]
 
@@ -269,3 +277,27 @@ def test_the_folder_is_where_user_or_platform_says(monkeypatch, tmp_path) -> Non
     assert cache_folder() == tmp_path / "ddmseg" / "features"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "ddmseg" / "features"
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [("", MAX_BYTES), (" ", MAX_BYTES), ("0", 0), ("20", 20_000_000), (" 1.5 ", 1_500_000)],
+)
+def test_the_limit_is_what_the_variable_says(monkeypatch, said, limit) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, said)
+    assert cache_limit() == limit
+
+
+@pytest.mark.parametrize("said", ["-1", "nan", "inf", "1 GB", "much", "\n1\n2"])
+def test_a_limit_that_is_none_is_refused_in_one_line(monkeypatch, said) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, said)
+    with pytest.raises(SettingsError, match=r"DDMSEG_CACHE_MB: got .*; give megabytes") as caught:
+        cache_limit()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lower_limit_than_before_removes_what_is_too_much(tmp_path) -> None:
+    FeatureCache(tmp_path).put("a", entry())
+    FeatureCache(tmp_path).put("b", entry())
+    FeatureCache(tmp_path, 0, memory_bytes=0).put("c", entry())
+    assert files(tmp_path) == []

@@ -9,6 +9,7 @@ be lost at any time: nothing that goes wrong with its files is an error.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import time
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.atomic import atomic_write
-from ddmseg.errors import OutputError
+from ddmseg.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_VARIABLE = "DDMSEG_CACHE"
 """Environment variable that names the folder of the cache; ``off`` for none."""
+LIMIT_VARIABLE = "DDMSEG_CACHE_MB"
+"""Environment variable with what the files may take together, in megabytes."""
 MAX_BYTES = 500 * 10**6
 """What the files may take together, unless said otherwise: 500 MB."""
 MEMORY_BYTES = 512 * 2**20
@@ -49,6 +52,27 @@ def cache_folder() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = os.path.expanduser(named or os.path.join(base, "ddmseg", "features"))
     return None if folder.startswith("~") else Path(folder)
+
+
+def cache_limit() -> int:
+    """Return the bytes that the files may take together: what the user says, else ``MAX_BYTES``.
+
+    Raises:
+        SettingsError: when ``DDMSEG_CACHE_MB`` is no number of at least 0.
+    """
+    said = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if not said:
+        return MAX_BYTES
+    try:
+        megabytes = float(said)
+    except ValueError:
+        megabytes = math.nan
+    if not 0 <= megabytes < math.inf:
+        raise SettingsError(
+            f"{LIMIT_VARIABLE}: got {said[:40]!r}; give megabytes as a number of at least 0, such "
+            f"as {MAX_BYTES / 1e6:.0f}"
+        )
+    return int(megabytes * 1e6)
 
 
 class FeatureCache:
@@ -126,12 +150,12 @@ class FeatureCache:
 
     def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
         path = self._path(key)
-        if path is None or _size(tensors) > self.max_bytes:
+        if path is None:
             return
         with contextlib.suppress(OSError, OutputError):
-            data = _pack(tensors, key)
-            if len(data) > self.max_bytes:
-                return
+            data = _pack(tensors, key) if _size(tensors) <= self.max_bytes else None
+            if data is None or len(data) > self.max_bytes:
+                return self._make_room(0)  # the limit may be lower than that of earlier runs
             # features show the person they were made from: for the owner's eyes only
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._remove(path)

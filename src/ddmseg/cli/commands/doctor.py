@@ -123,14 +123,14 @@ def _weights() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from ddmseg.inference.cache import CACHE_VARIABLE, MAX_BYTES, FeatureCache, cache_folder
+    from ddmseg.inference.cache import CACHE_VARIABLE, FeatureCache, cache_folder, cache_limit
 
     folder = cache_folder()
     if folder is None:
         yield Finding("note", "cache", f"switched off by {CACHE_VARIABLE}")
         return
     used = FeatureCache(folder).bytes_on_disk / 1e6
-    yield Finding("ok", "cache", f"{folder}, {used:.0f} of at most {MAX_BYTES / 1e6:.0f} MB")
+    yield Finding("ok", "cache", f"{folder}, {used:.0f} of at most {cache_limit() / 1e6:g} MB")
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         told = f"cannot write to {nearest}; name another folder with {CACHE_VARIABLE}"

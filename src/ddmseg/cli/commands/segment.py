@@ -42,7 +42,8 @@ class RunOptions:
     accept_nan: bool = False
     """Put 0 where voxels are NaN or infinite, instead of refusing the scan."""
     no_cache: bool = False
-    """Neither read nor keep the features of earlier runs."""
+    """Neither read nor keep the features of earlier runs; the variables DDMSEG_CACHE and
+    DDMSEG_CACHE_MB name their folder and how much it may hold."""
     monitor: Annotated[
         Path | None, arg(metavar="STORE", help_behavior_hint="(the variable DDMSEG_MONITOR)")
     ] = None
@@ -167,10 +168,14 @@ def check_options(options: RunOptions) -> None:
     Raises:
         SettingsError: with what is allowed.
     """
+    from ddmseg.inference.cache import cache_limit
+
     if options.threads is not None and options.threads < 1:
         raise SettingsError(f"threads: got {options.threads}; it must be at least 1")
     if options.scans_at_once < 1:
         raise SettingsError(f"scans_at_once: got {options.scans_at_once}; it must be at least 1")
+    if not options.no_cache:
+        cache_limit()  # a wrong DDMSEG_CACHE_MB is said before the first scan is read
 
 
 def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: Arguments) -> int:
@@ -332,7 +337,7 @@ def _one_pass(
 @contextlib.contextmanager
 def _cache_told(segmenter: Segmenter) -> Iterator[None]:
     """Say once that features are kept in the home folder, unless the user named the place."""
-    from ddmseg.inference.cache import CACHE_VARIABLE
+    from ddmseg.inference.cache import CACHE_VARIABLE, LIMIT_VARIABLE
 
     cache = segmenter.model_stages.cache
     unasked = cache is not None and not os.environ.get(CACHE_VARIABLE)
@@ -341,8 +346,8 @@ def _cache_told(segmenter: Segmenter) -> Iterator[None]:
     if new and cache is not None and cache.holds_entries:
         say(
             f"features are kept in {cache.folder} for the next run, at most "
-            f"{cache.max_bytes / 1e6:.0f} MB, the oldest go first; none with --no-cache or "
-            f"{CACHE_VARIABLE}=off"
+            f"{cache.max_bytes / 1e6:g} MB ({LIMIT_VARIABLE}), the oldest go first; none with "
+            f"--no-cache or {CACHE_VARIABLE}=off"
         )
 
 
@@ -359,12 +364,12 @@ def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments
 def _load(arguments: Arguments) -> Segmenter:
     import torch
 
-    from ddmseg.inference.cache import FeatureCache, cache_folder
+    from ddmseg.inference.cache import FeatureCache, cache_folder, cache_limit
     from ddmseg.inference.segmenter import Segmenter
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     folder = None if arguments.no_cache else cache_folder()
     # each scan comes once in a run: keeping its features in memory would help nobody
-    cache = FeatureCache(folder, memory_bytes=0) if folder is not None else None
+    cache = FeatureCache(folder, cache_limit(), memory_bytes=0) if folder is not None else None
     return Segmenter.load(arguments.model, device=arguments.device, cache=cache)
