@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddmseg.cli.main import main
-from ddmseg.inference.cache import CACHE_VARIABLE
+from ddmseg.inference.cache import CACHE_VARIABLE, LIMIT_VARIABLE
 from ddmseg.models.checkpoint import Card, build_model, save_weights
 from ddmseg.models.settings import (
     DataSettings,
@@ -69,6 +69,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the cache of the user or of another test."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "feature cache"))
+    monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -55,9 +55,10 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_public_names_are_those_of_their_modules() -> None:
-    from ddmseg.quality.segmentation import Segmentation
+    from ddmseg.interactive import Segmentation, Segmenter
 
     assert ddmseg.Segmentation is Segmentation
+    assert ddmseg.Segmenter is Segmenter
     assert issubclass(ddmseg.errors.ScanError, DdmsegError)
 
 
@@ -67,7 +68,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 def test_calls_are_checked_while_testing(request: pytest.FixtureRequest) -> None:
-    from ddmseg.outputs.report.volumes import format_ml
+    from ddmseg.quality.segmentation import format_ml
 
     if not request.config.getoption("jaxtyping_packages"):
         pytest.skip("shape checking is switched off")

@@ -5,7 +5,7 @@ light: torch comes in with the first ``Segmenter``.
 
 Public names:
     Segmenter: loads a model; call it on a scan to get a ``Segmentation``.
-    Segmentation: labels, maps, volumes and verdict of one scan.
+    Segmentation: labels, maps, volumes and verdict of one scan; ``save``, ``plot``.
     errors: every exception raised on purpose.
 """
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddmseg import errors as errors
-    from ddmseg.inference.segmenter import Segmenter as Segmenter
-    from ddmseg.quality.segmentation import Segmentation as Segmentation
+    from ddmseg.interactive import Segmentation as Segmentation
+    from ddmseg.interactive import Segmenter as Segmenter
 
 __version__ = "0.1.0"
 
@@ -29,8 +29,8 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
 
 _HOMES = {
-    "Segmentation": "ddmseg.quality.segmentation",
-    "Segmenter": "ddmseg.inference.segmenter",
+    "Segmentation": "ddmseg.interactive",
+    "Segmenter": "ddmseg.interactive",
 }
 
 __all__ = ["Segmentation", "Segmenter", "__version__", "errors"]

@@ -13,7 +13,7 @@ from ddmseg.atomic import system_reason
 from ddmseg.cohort.scan import Scan
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.source_file import file_sha256
-from ddmseg.outputs.names import check_label_file, check_place, check_space
+from ddmseg.outputs.names import WITH_OPTION, check_label_file, check_place, check_space
 from ddmseg.outputs.staging import Claim, settle, try_claim
 from ddmseg.outputs.standing import plain_request, standing
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ddmseg.quality.segmentation import Segmentation
 
 _POLL_SECONDS = 0.5
-OPTIONAL = ("probabilities", "brain", "mgz")
-"""Files that are written where they were asked for."""
 
 
 class DoneAlreadyError(Exception):
@@ -112,7 +110,7 @@ class ResultPlaces:
         from ddmseg.inference.options import SegmentOptions
         from ddmseg.outputs.write import write_outputs
 
-        more: dict[str, Any] = {name: bool(self.asked.get(name)) for name in OPTIONAL}
+        more: dict[str, Any] = {name: bool(self.asked.get(name)) for name in WITH_OPTION}
         return write_outputs(
             segmentation,
             scan.folder(self.output),

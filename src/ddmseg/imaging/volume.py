@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import Reason, ScanError
+from ddmseg.errors import Reason, ScanError, printable
 
 AFFINE_SHAPE = (4, 4)
 
@@ -31,17 +31,31 @@ def check_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
     return affine
 
 
-@dataclass(frozen=True, eq=False)
+def grid_text(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> str:
+    """Return a grid in words.
+
+    >>> grid_text((181, 217, 181), (1.0, 1.0, 1.25))
+    '181 × 217 × 181 voxels of 1 × 1 × 1.25 mm'
+    """
+    sizes = " × ".join(f"{mm:.3g}" for mm in spacing_mm)
+    return f"{' × '.join(map(str, shape))} voxels of {sizes} mm"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class _Array3D:
     data: NDArray[Any]
     affine: NDArray[np.float64]
     name: str = "image"
-    header: Any = field(default=None, repr=False)
+    header: Any = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3:
             raise ScanError(f"{self.name}: {self.data.ndim} axes; a scan must have 3")
         object.__setattr__(self, "affine", check_affine(self.affine, self.name))
+
+    def __repr__(self) -> str:
+        name, kind = printable(self.name), self.data.dtype
+        return f"<{type(self).__name__} '{name}': {grid_text(self.shape, self.spacing_mm)}, {kind}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,7 +75,7 @@ class _Array3D:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(_Array3D):
     """A 3-D scan: ``data`` float32 with axes i j k, ``affine`` voxel to RAS mm.
 
@@ -73,6 +87,6 @@ class Volume(_Array3D):
     notes: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelMap(_Array3D):
     """FreeSurfer ids on a grid: ``data`` is an integer array with axes i j k."""

@@ -1,11 +1,11 @@
-"""The door of the package in Python: load a model, call it on a scan."""
+"""Load a model, call it on a scan; :mod:`ddmseg.interactive` adds what a person needs."""
 
 from __future__ import annotations
 
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from ddmseg.quality.segmentation import Segmentation
 HEAD_MODEL = "anatomy_fast"
 """Finds the structure on a head for a model that works on crops around it."""
 
+S = TypeVar("S", bound="Segmenter")
+
 
 class Segmenter(ScanStages):
     """A model ready to segment scans.
@@ -39,13 +41,6 @@ class Segmenter(ScanStages):
     Args:
         stages: what takes a scan through them.
         model: that this is made of, or that refines what another one found.
-
-    >>> from importlib.resources import files
-    >>> from ddmseg import Segmenter
-    >>> scan = files("ddmseg") / "demo" / "colin27_t1.nii.gz"
-    >>> result = Segmenter.load("anatomy_fast")(scan, mode="fast")
-    >>> result.labels.shape == result.scan.shape == (181, 217, 181)
-    True
     """
 
     def __init__(self, model: ModelStages, stages: ScanStages | None = None) -> None:
@@ -53,10 +48,17 @@ class Segmenter(ScanStages):
         self.stages = stages or model
         self.card: Card = model.card
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.model_stages.device.type}: {self.card!r}>"
+
     @classmethod
     def load(
-        cls, name: str = "anatomy", *, device: str = "auto", cache: FeatureCache | None = None
-    ) -> Segmenter:
+        cls: type[S],
+        name: str = "anatomy",
+        *,
+        device: str = "auto",
+        cache: FeatureCache | None = None,
+    ) -> S:
         """Load a shipped model by name, or a trained one by the path of its weights.
 
         Args:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.errors import CheckpointError, SettingsError, printable
 from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.models.manifest import check_shipped
@@ -62,6 +62,10 @@ class Card:
     teacher: dict[str, str] = field(default_factory=dict)
     stored: Literal["single", "half"] = "single"
     digest: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        count = len(self.labels) - 1
+        return f"<Card '{printable(self.name)}': {count} structures, {printable(self.licence)}>"
 
     @property
     def crops_to_head(self) -> bool:

@@ -6,7 +6,6 @@ right. Nothing on it names the patient, the examination or a date.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ from ddmseg.imaging.dicom.reference import software_version
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.report.figures import PLANES, Slice, Upright, colour_of
 from ddmseg.outputs.report.thumbnail import paint_labels
-from ddmseg.outputs.report.volumes import format_ml
-from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume
+from ddmseg.quality.segmentation import Segmentation, StructureVolume, format_ml
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -136,18 +134,13 @@ def _write_verdict(pen: _Pen, segmentation: Segmentation) -> None:
     pen.write(NOTICE.capitalize(), colour=_VERDICTS["warn"][1])
     pen.down(34)
     pen.write(word, size=26, colour=colour)
-    pen.write_right(f"expected Dice {_dice(quality)}", at=pen.width)
+    pen.write_right(f"expected Dice {quality.dice_text}", at=pen.width)
     pen.down(36)
     lines = [line for reason in quality.reasons for line in textwrap.wrap(reason, 58)]
     for line in lines[:_MOST_REASONS]:
         pen.write(line, size=15, colour=_QUIET)
         pen.down(20)
     pen.rule()
-
-
-def _dice(quality: Quality) -> str:
-    known = math.isfinite(quality.expected_dice)
-    return f"{quality.expected_dice:.2f}" if known else "not known"
 
 
 def _write_volumes(pen: _Pen, rows: Sequence[StructureVolume]) -> None:

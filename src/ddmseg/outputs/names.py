@@ -67,6 +67,8 @@ def existing_outputs(folder: Path, stem: str) -> list[Path]:
     return [path for path in result_paths(folder, stem) if os.path.lexists(path)]
 
 
+WITH_OPTION = ("probabilities", "brain", "mgz")
+"""Options of :class:`SegmentOptions` that ask for files beside the usual ones."""
 LABEL_FILES = (".nii.gz", ".nii", ".mgz")
 OTHER_IMAGES = (".mgh", ".nrrd", ".mha", ".mhd", ".img", ".hdr", ".dcm", ".gz")
 """Endings of image files that labels are not written as."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.errors import printable
+from ddmseg.imaging.volume import LabelMap, Volume, grid_text
 
 WHOLE_BRAIN = 20
 """Structures that a model of the whole brain knows at least."""
 INTRACRANIAL = "Intracranial-Volume"
 """Name of the total of all that lies within the skull."""
+
+MOST_REASONS = 3
+"""Reasons of a verdict that the short form tells."""
+MOST_VOLUMES = 5
+"""Volumes that the short form tells."""
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -54,13 +61,28 @@ class Quality:
 
     verdict: Verdict
     expected_dice: float
-    expected_dice_by_structure: dict[str, float]
+    expected_dice_by_structure: dict[str, float] = field(repr=False)
     reasons: list[str]
     steps: int
     samples: int
     sample_agreement: float | None = None
-    postprocessing: dict[str, Any] = field(default_factory=dict)
+    postprocessing: dict[str, Any] = field(default_factory=dict, repr=False)
     training_distance: float | None = None
+
+    @property
+    def dice_text(self) -> str:
+        """The expected Dice with two digits, or that it is not known."""
+        return f"{self.expected_dice:.2f}" if math.isfinite(self.expected_dice) else "not known"
+
+
+def format_ml(volume_ml: float) -> str:
+    """Return a volume with about three significant digits.
+
+    >>> format_ml(231.4), format_ml(18.26), format_ml(0.613)
+    ('231', '18.3', '0.61')
+    """
+    digits = 0 if volume_ml >= 100 else 1 if volume_ml >= 10 else 2
+    return f"{volume_ml:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,28 @@ class Segmentation:
     sample_labels: NDArray[np.int32] | None = None
     step_labels: NDArray[np.int32] | None = None
     features: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        scan, quality = self.scan, self.quality
+        name, dice = printable(scan.name), quality.dice_text
+        lines = [
+            f"{type(self).__name__} of {name}: {quality.verdict}, expected Dice {dice}",
+            f"{grid_text(scan.shape, scan.spacing_mm)}, {len(self.volumes)} structures",
+            *map(printable, quality.reasons[:MOST_REASONS]),
+        ]
+        if left := quality.reasons[MOST_REASONS:]:
+            lines.append(f"{len(left)} more in quality.reasons")
+        shown = [
+            f"{row.name} {format_ml(row.volume_ml)} ml"
+            for row in (self.sums or self.volumes)[:MOST_VOLUMES]
+        ]
+        return "\n  ".join([*lines, ", ".join(shown) or "no volumes"])
+
+    @property
+    def sums(self) -> list[StructureVolume]:
+        """What structures add up to, such as ``Brain``, both sides of one structure left out."""
+        sides = {row.name.removeprefix("Left-") for row in self.volumes}
+        return [row for row in self.totals if row.name not in sides]
 
     @property
     def of_whole_brain(self) -> bool:

@@ -15,8 +15,14 @@ from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.report.volumes import format_ml, grade, volume_tables
-from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Quality, StructureVolume
+from ddmseg.outputs.report.volumes import grade, volume_tables
+from ddmseg.quality.segmentation import (
+    INTRACRANIAL,
+    Asymmetry,
+    Quality,
+    StructureVolume,
+    format_ml,
+)
 
 ATTACK = "<script>alert('x')</script>&\"$title"
 VOID = {"meta", "input", "image", "use", "path", "br", "link", "img"}

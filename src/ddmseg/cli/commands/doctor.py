@@ -16,6 +16,7 @@ from ddmseg.messages import reason_of
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("einops", "matplotlib", "monai"),
+    "plot": ("matplotlib",),
     "n4": ("SimpleITK",),
     "dicom": ("highdicom", "pillow", "pydicom"),
     "node": ("highdicom", "pillow", "pydicom", "filelock", "pynetdicom"),

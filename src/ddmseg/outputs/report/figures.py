@@ -77,6 +77,11 @@ class Slice:
         rows, columns = self.grey.shape
         return (columns * self.pixel_mm[1], rows * self.pixel_mm[0])
 
+    @property
+    def position_text(self) -> str:
+        """Where it lies in words, such as ``z +12 mm``."""
+        return f"{self.plane.letter} {self.position_mm:+.0f} mm".replace("-", "\N{MINUS SIGN}")
+
 
 @dataclass(frozen=True, eq=False)
 class Upright:

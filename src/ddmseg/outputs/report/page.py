@@ -6,7 +6,6 @@ It holds no time of any kind, so that the same segmentation gives the same page.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -22,7 +21,7 @@ from ddmseg.quality.segmentation import Quality, Segmentation
 
 __all__ = ["render_report", "report_thumbnail"]
 
-_VERDICTS = {
+VERDICTS = {
     "pass": ("✓", "Pass", "No check found anything to object to."),
     "warn": ("!", "Look first", "Look at the pictures before you use these numbers."),
     "fail": ("✕", "Fail", "Do not use these numbers."),
@@ -106,15 +105,14 @@ def _named(receipt: Mapping[str, Any], word: str) -> str:
 
 
 def _verdict(quality: Quality) -> str:
-    mark, word, advice = _VERDICTS[quality.verdict]
-    known = math.isfinite(quality.expected_dice)
-    dice = f"{quality.expected_dice:.2f}" if known else "not known"
+    mark, word, advice = VERDICTS[quality.verdict]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in quality.reasons)
     listed = f"<ul>{reasons}</ul>" if reasons else f"<p>{advice}</p>"
     return (
         f'<section class="verdict {quality.verdict}" aria-label="Verdict">'
         f'<div class="badge"><span aria-hidden="true">{mark}</span>{word}</div>'
-        f'<div class="dice"><b>{dice}</b><small>expected Dice</small></div>{listed}</section>'
+        f'<div class="dice"><b>{quality.dice_text}</b><small>expected Dice</small></div>'
+        f"{listed}</section>"
     )
 
 

@@ -106,7 +106,7 @@ def _outlines(cut: Slice, names: dict[int, str]) -> str:
 
 def _figure(key: str, cut: Slice, layers: tuple[str, ...]) -> str:
     width, height = cut.size_mm
-    position = f"{cut.plane.letter} {cut.position_mm:+.0f} mm".replace("-", "\N{MINUS SIGN}")
+    position = cut.position_text
     uses = "".join(f'<use class="{layer}" href="#{layer}-{key}"/>' for layer in ("grey", *layers))
     left, right = cut.plane.marks
     return (

@@ -8,7 +8,13 @@ from html import escape
 
 from ddmseg.imaging.labels import mirror_index
 from ddmseg.outputs.report.figures import colour_of
-from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation, StructureVolume
+from ddmseg.quality.segmentation import (
+    INTRACRANIAL,
+    Asymmetry,
+    Segmentation,
+    StructureVolume,
+    format_ml,
+)
 
 GRADES = ((0.85, "excellent"), (0.7, "good"), (0.5, "fair"), (-math.inf, "poor"))
 """Expected Dice from which on a structure is called so."""
@@ -22,16 +28,6 @@ def volume_tables(segmentation: Segmentation) -> str:
     return "".join(f"<div>{column}</div>" for column in columns if column)
 
 
-def format_ml(volume_ml: float) -> str:
-    """Return a volume with about three significant digits.
-
-    >>> format_ml(231.4), format_ml(18.26), format_ml(0.613)
-    ('231', '18.3', '0.61')
-    """
-    digits = 0 if volume_ml >= 100 else 1 if volume_ml >= 10 else 2
-    return f"{volume_ml:.{digits}f}"
-
-
 def grade(dice: float | None) -> str:
     """Return an expected Dice in a word, such as ``good``; a dash where it is not known."""
     if dice is None or not math.isfinite(dice):
@@ -42,11 +38,9 @@ def grade(dice: float | None) -> str:
 def _totals(segmentation: Segmentation) -> str:
     """What structures add up to; both sides of one stand in the next table."""
     head = segmentation.total(INTRACRANIAL)
-    sides = {row.name.removeprefix("Left-") for row in segmentation.volumes}
     rows = [
         f"<tr>{_name(row)}{_volume(row)}<td>{_share(row, head)}</td></tr>"
-        for row in segmentation.totals
-        if row.name not in sides
+        for row in segmentation.sums
     ]
     rows += [
         f'<tr><th scope="row">{escape(_words(name))}</th><td colspan="2">not measured: '

@@ -1,0 +1,121 @@
+"""A result in a notebook: a short page with the picture and volumes, and a figure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ddmseg.errors import MissingExtraError, printable
+from ddmseg.imaging.notice import NOTICE
+from ddmseg.imaging.volume import grid_text
+from ddmseg.outputs.report.figures import PLANES, SPARSE, Slice, Upright, scale_top
+from ddmseg.outputs.report.page import VERDICTS, folded
+from ddmseg.outputs.report.panels import MAPS
+from ddmseg.outputs.report.png import colour_scale
+from ddmseg.outputs.report.thumbnail import paint_labels, paint_map, report_thumbnail
+from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, format_ml
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL_PIXELS = 200
+"""Height of a panel of the picture in a notebook, which stores it."""
+FIGURE_PIXELS = 300
+"""Height of the tallest panel of a figure."""
+MOST_ROWS = 8
+"""Volumes that are open; the others are folded away."""
+_COLOURS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#c62828"}
+
+
+def notebook_html(segmentation: Segmentation) -> str:
+    """Return a piece of HTML that needs nothing else: verdict, picture and volumes.
+
+    Whatever comes from outside (names, reasons) is escaped.
+    """
+    scan = segmentation.scan
+    picture = base64.b64encode(report_thumbnail(segmentation, height=PANEL_PIXELS)).decode()
+    return (
+        f'<div class="ddmseg-result">{_headline(scan.name, segmentation.quality)}'
+        f"<div>{grid_text(scan.shape, scan.spacing_mm)}, "
+        f"{len(segmentation.volumes)} structures</div>"
+        f'<img alt="Labels in three planes, and the discrepancy" style="max-width:100%" '
+        f'src="data:image/png;base64,{picture}"/>'
+        f"{_volumes(segmentation)}<small>{NOTICE}</small></div>"
+    )
+
+
+def _headline(name: str, quality: Quality) -> str:
+    mark, word, advice = VERDICTS[quality.verdict]
+    reasons = "".join(f"<li>{escape(printable(reason))}</li>" for reason in quality.reasons)
+    return (
+        f"<div><b>{escape(printable(name))}</b>: "
+        f'<b style="color:{_COLOURS[quality.verdict]}">{mark} {word}</b>, '
+        f"expected Dice {quality.dice_text}"
+        f"{f'<ul>{reasons}</ul>' if reasons else f'. {advice}'}</div>"
+    )
+
+
+def _volumes(segmentation: Segmentation) -> str:
+    """Sums first, then the structures; a table of a few rows, the rest folded."""
+    sums = segmentation.sums
+    rows = [_row(row) for row in (*sums, *segmentation.volumes)]
+    if not rows:
+        return "<p>No volumes were measured.</p>"
+    head = "<tr><th></th><th>ml</th><th>95% interval</th></tr>"
+    return folded(rows, len(sums) or MOST_ROWS, "structures", (f"<table>{head}", "</table>"))
+
+
+def _row(row: StructureVolume) -> str:
+    low, high = format_ml(row.interval_low_ml), format_ml(row.interval_high_ml)
+    name = f'<th scope="row" style="text-align:left">{escape(printable(row.name))}</th>'
+    return f"<tr>{name}<td>{format_ml(row.volume_ml)}</td><td>{low} – {high}</td></tr>"
+
+
+def result_figure(segmentation: Segmentation) -> Figure:
+    """Return a figure of the middle slices: labels, uncertainty, discrepancy by three planes.
+
+    Radiological convention; letters name the sides, colour bars the values of the maps.
+
+    Raises:
+        MissingExtraError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    upright = Upright.of(segmentation)
+    cuts = [upright.slices(plane, 1)[0] for plane in PLANES]
+    pixel_mm = max(cut.size_mm[1] for cut in cuts) / FIGURE_PIXELS
+    figure, axes = pyplot.subplots(1 + len(MAPS), len(cuts), figsize=(9, 9), layout="constrained")
+    quality, name = segmentation.quality, printable(segmentation.scan.name)
+    title = f"{name}: {quality.verdict}, expected Dice {quality.dice_text}"
+    figure.suptitle(title, parse_math=False)  # a $ in a name begins no formula
+    for axis, cut in zip(axes[0], cuts, strict=True):
+        _show(axis, cut, paint_labels(cut, pixel_mm), f"{cut.plane.name} {cut.position_text}")
+    for kind, row in zip(MAPS, axes[1:], strict=True):
+        _map_row(figure, row, cuts, kind, scale_top(getattr(upright, kind)[SPARSE]), pixel_mm)
+    return figure
+
+
+def _map_row(
+    figure: Figure, row: Sequence[Axes], cuts: Sequence[Slice], kind: str, top: float, mm: float
+) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    for axis, cut in zip(row, cuts, strict=True):
+        _show(axis, cut, paint_map(cut, getattr(cut, kind), top, mm, MAPS[kind]))
+    colours = ScalarMappable(Normalize(0, top), ListedColormap(colour_scale(MAPS[kind]) / 255))
+    figure.colorbar(colours, ax=list(row), label=kind, shrink=0.8)
+
+
+def _show(axis: Axes, cut: Slice, picture: Any, title: str = "") -> None:
+    axis.imshow(picture)
+    axis.set_title(title)
+    axis.set_axis_off()
+    letters: dict[str, Any] = {"color": "white", "va": "center", "transform": axis.transAxes}
+    for mark, place in zip(cut.plane.marks, (0.04, 0.96), strict=True):
+        axis.text(place, 0.5, mark, ha="center", **letters)
