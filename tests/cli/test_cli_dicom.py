@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -29,6 +30,7 @@ from dicom_files import (
 from toy_head import everything_in, head_voxels
 
 STEM = "series-004_t1_mprage_sag"
+DICOM_FILES = {f"{STEM}_dseg.dcm", f"{STEM}_volumes.dcm", f"{STEM}_report.dcm"}
 AFFINE = affine_of(rotation(0.2, -0.1, 0.3), (6, 6, 6), (-70, -80, -60))
 
 
@@ -55,16 +57,16 @@ def assert_seg_is_the_nifti(out: Path) -> None:
         assert world_dice(found[name], (values == index, labels.affine)) == 1.0
 
 
-def test_a_folder_gives_both_dicom_files_beside_the_others(segment, exported, tmp_path) -> None:
+def test_a_folder_gives_the_dicom_files_beside_the_others(segment, exported, tmp_path) -> None:
     out = tmp_path / "out"
     outcome = segment(exported, "-o", out, "--mode", "fast")
     assert (outcome.code, outcome.errors) == (0, [])
-    assert {f"{STEM}_dseg.dcm", f"{STEM}_report.dcm"} <= set(everything_in(out))
+    assert set(everything_in(out)) >= DICOM_FILES
     assert_seg_is_the_nifti(out)
     receipt = json.loads((out / f"{STEM}_receipt.json").read_text())
-    for ending in ("_dseg.dcm", "_report.dcm"):
-        content = (out / f"{STEM}{ending}").read_bytes()
-        assert receipt["outputs"][f"{STEM}{ending}"] == hashlib.sha256(content).hexdigest()
+    for name in DICOM_FILES:
+        content = (out / name).read_bytes()
+        assert receipt["outputs"][name] == hashlib.sha256(content).hexdigest()
     page = pydicom.dcmread(out / f"{STEM}_report.dcm")
     quality = json.loads((out / f"{STEM}_qc.json").read_text())
     assert f"verdict: {quality['verdict']}; expected Dice" in page.ImageComments
@@ -72,11 +74,28 @@ def test_a_folder_gives_both_dicom_files_beside_the_others(segment, exported, tm
     assert PATIENT not in outcome.out + outcome.err + json.dumps(receipt)
 
 
+def test_the_report_of_volumes_says_what_the_table_says(segment, exported, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert segment(exported, "-o", out, "--mode", "fast").code == 0
+    report = hd.sr.srread(out / f"{STEM}_volumes.dcm")
+    found = [
+        measurement.value
+        for groups in (
+            report.content.get_volumetric_roi_measurement_groups(),
+            report.content.get_image_measurement_groups(),
+        )
+        for group in groups
+        for measurement in group.get_measurements()
+    ]
+    table = (out / f"{STEM}_volumes.tsv").read_text().splitlines()[1:]
+    assert sorted(found) == sorted(float(row.split("\t")[2]) for row in table)
+
+
 def test_what_names_the_patient_is_for_its_owner_only(segment, exported, tmp_path) -> None:
     out = tmp_path / "out"
     assert segment(exported, "-o", out, "--mode", "fast").code == 0
     naming = {path.name for path in out.iterdir() if PATIENT.encode() in path.read_bytes()}
-    assert naming == {f"{STEM}_dseg.dcm", f"{STEM}_report.dcm"}
+    assert naming == DICOM_FILES
     for name in naming:
         assert (out / name).stat().st_mode & 0o777 == 0o600
 
@@ -136,8 +155,7 @@ def test_the_list_of_what_holds_none_is_an_error(segment, exported, tmp_path) ->
 def test_no_labels_when_none_are_wanted(segment, exported, tmp_path) -> None:
     out = tmp_path / "out"
     assert segment(exported, "-o", out, "--mode", "fast", "--dicom-seg", "none").code == 0
-    assert f"{STEM}_dseg.dcm" not in everything_in(out)
-    assert f"{STEM}_report.dcm" in everything_in(out)
+    assert {name for name in everything_in(out) if name.endswith(".dcm")} == {f"{STEM}_report.dcm"}
 
 
 def test_what_cannot_be_referred_to_is_told_before_the_work(segment, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a result and the two DICOM files, from a made-up result."""
+"""The picture of a result and its DICOM files, from a made-up result."""
 
 from __future__ import annotations
 
@@ -94,12 +94,13 @@ def test_pillow_is_named_when_it_is_missing(
         report_picture(make_segmentation())
 
 
-def test_both_files_are_written_with_the_others(
+def test_all_files_are_written_with_the_others(
     result: Segmentation, series: Series, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     written = write_outputs(result, out, stem="scan", dicom=DicomTarget(series))
-    assert {out / "scan_dseg.dcm", out / "scan_report.dcm"} <= set(written)
+    names = ("scan_dseg.dcm", "scan_volumes.dcm", "scan_report.dcm")
+    assert {out / name for name in names} <= set(written)
     assert existing_outputs(out, "scan") == written
     seg = pydicom.dcmread(out / "scan_dseg.dcm")
     assert [one.SegmentLabel for one in seg.SegmentSequence] == [

@@ -1,4 +1,4 @@
-"""The two DICOM files of a scan that came as DICOM: its labels and a page to look at."""
+"""The DICOM files of a scan that came as DICOM: labels, their volumes, a page to look at."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from ddmseg.imaging.dicom.seg import write_dicom_seg
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.dicom_report import report_picture
+from ddmseg.outputs.dicom_volumes import write_dicom_volumes
 from ddmseg.outputs.names import DICOM_REPORT as DICOM_REPORT
 from ddmseg.outputs.names import DICOM_SEG as DICOM_SEG
+from ddmseg.outputs.names import DICOM_VOLUMES as DICOM_VOLUMES
 from ddmseg.quality.segmentation import Segmentation
 
 DicomSegForm = Literal["binary", "labelmap", "none"]
@@ -27,7 +29,7 @@ class DicomTarget:
     """What DICOM results are to refer to, and how labels are stored.
 
     ``binary`` is read by every viewer that knows segmentations, ``labelmap`` by new
-    ones alone; ``none`` leaves the labels out and writes the page alone.
+    ones alone; ``none`` leaves the labels and their volumes out and writes the page alone.
 
     Attributes:
         series: that was segmented.
@@ -49,16 +51,25 @@ class DicomTarget:
 
 
 def dicom_writers(segmentation: Segmentation, target: DicomTarget) -> dict[str, Writer]:
-    """Return what writes each file, by suffix; no labels where no structure was found."""
+    """Return what writes each file, by suffix; no labels where no structure was found.
+
+    The volumes refer to the labels, so these are written before them, to the same folder.
+    """
     told = segmentation.receipt.get("model")
     model = told if isinstance(told, dict) else {"name": told or "unnamed"}
     name, form = str(model["name"]), target.form
+    weights = str(model.get("weights_sha256", "unknown"))
 
     def write_labels(one: Segmentation, path: Path) -> None:
         assert form != "none"
-        weights = str(model.get("weights_sha256", "unknown"))
         write_dicom_seg(
             path, one.labels, target.series, form=form, model=name, weights_sha256=weights
+        )
+
+    def write_volumes(one: Segmentation, path: Path) -> None:
+        labels = path.with_name(f"{path.name.removesuffix(DICOM_VOLUMES)}{DICOM_SEG}")
+        write_dicom_volumes(
+            path, one, target.series, labels=labels, model=name, weights_sha256=weights
         )
 
     def write_page(one: Segmentation, path: Path) -> None:
@@ -67,7 +78,7 @@ def dicom_writers(segmentation: Segmentation, target: DicomTarget) -> dict[str, 
 
     writers: dict[str, Writer] = {DICOM_REPORT: write_page}
     if form != "none" and _any(segmentation.labels.data):
-        writers[DICOM_SEG] = write_labels
+        writers |= {DICOM_SEG: write_labels, DICOM_VOLUMES: write_volumes}
     return writers
 
 

@@ -22,6 +22,7 @@ BRAIN_IMAGE = "_desc-brain_image.nii.gz"
 LABELS_MGZ = "_dseg.mgz"
 ASEG_STATS = "_aseg.stats"
 DICOM_SEG = "_dseg.dcm"
+DICOM_VOLUMES = "_volumes.dcm"
 DICOM_REPORT = "_report.dcm"
 
 _FILES = (
@@ -39,6 +40,7 @@ _FILES = (
     "_qc.json",
     "_report.html",
     DICOM_SEG,
+    DICOM_VOLUMES,
     DICOM_REPORT,
     SAMPLES,
     STEPS,

@@ -79,7 +79,7 @@ class Inputs:
     """Show the series of DICOM inputs and stop."""
     dicom_seg: Literal["binary", "labelmap", "none"] = "binary"
     """How labels of a DICOM input are also stored as DICOM SEG: every viewer reads binary, new
-    ones the smaller labelmap; or not at all."""
+    ones the smaller labelmap; none leaves out the SEG and the report of its volumes."""
 
 
 @dataclass(frozen=True, kw_only=True)

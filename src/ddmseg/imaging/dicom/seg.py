@@ -67,6 +67,7 @@ CATEGORIES = {
     "abnormal": Code("49755003", "SCT", "Morphologically Abnormal Structure"),
 }
 SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _segmentation(
     kind = np.uint8 if max(numbers) < 256 else np.uint16
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=MAKER,
-        family=_concept(highdicom, Code("123110", "DCM", "Artificial Intelligence")),
+        family=concept(highdicom, ARTIFICIAL_INTELLIGENCE),
         version=software_version(),
         source=MAKER,
         parameters={"model": model},
@@ -222,11 +223,7 @@ def _segmentation(
         series_description=SERIES_DESCRIPTION,
         # bits pack eight voxels a byte already, and the standard compresses no others
         transfer_syntax_uid=_RLE if form == "labelmap" else _UNCOMPRESSED,
-        coding_schemes=[
-            highdicom.coding_schemes.CodingSchemeIdentificationItem(
-                PRIVATE_SCHEME, name="ddmseg structures", responsible_organization=MAKER
-            )
-        ],
+        coding_schemes=coding_schemes(highdicom),
     )
     return dataset
 
@@ -275,24 +272,43 @@ def _description(
     description: Dataset = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=named.name,
-        segmented_property_category=_concept(highdicom, coded.category),
-        segmented_property_type=_concept(highdicom, coded.type),
+        segmented_property_category=concept(highdicom, coded.category),
+        segmented_property_type=concept(highdicom, coded.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
-        # one structure of one examination keeps its mark when it is segmented again
-        tracking_uid=lasting_uid(MAKER, series.uid, str(index)),
-        tracking_id=f"FreeSurfer {index} {named.name}",
-        anatomic_regions=[_concept(highdicom, coded.region)] if coded.region else None,
+        tracking_uid=tracking_uid(series, index),
+        tracking_id=tracking_name(index),
+        anatomic_regions=[concept(highdicom, coded.region)] if coded.region else None,
         display_color=highdicom.color.CIELabColor.from_rgb(*named.colour),
     )
     description.SegmentDescription = f"FreeSurfer {index}"
     if coded.side is not None:
         (kind,) = description.SegmentedPropertyTypeCodeSequence
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(highdicom, coded.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(highdicom, coded.side)]
     return description
 
 
-def _concept(highdicom: Any, code: Code) -> Any:
+def tracking_uid(series: Series, index: int) -> str:
+    """Return the mark of one structure of one scan, which it keeps when it is segmented again."""
+    return lasting_uid(MAKER, series.uid, str(index))
+
+
+def tracking_name(index: int) -> str:
+    """Return what a person calls that mark, such as ``FreeSurfer 17 Left-Hippocampus``."""
+    return f"FreeSurfer {index} {structure(index).name}"
+
+
+def coding_schemes(highdicom: Any) -> list[Any]:
+    """Return what an object says about the scheme of our own codes."""
+    return [
+        highdicom.coding_schemes.CodingSchemeIdentificationItem(
+            PRIVATE_SCHEME, name="ddmseg structures", responsible_organization=MAKER
+        )
+    ]
+
+
+def concept(highdicom: Any, code: Code) -> Any:
+    """Return a code as highdicom takes it."""
     return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
