@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +15,8 @@ import pytest
 from bids_folder import describe, image, study
 from toy_head import PROMISED, everything_in
 
-VALIDATOR = shutil.which("bids-validator-deno") or shutil.which("bids-validator")
+_PLACES = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+VALIDATOR = shutil.which("bids-validator-deno", path=_PLACES)
 SIDECARS = ["_desc-discrepancy_map.json", "_desc-uncertainty_map.json"]
 
 
@@ -107,12 +110,15 @@ def test_a_folder_without_any_image_writes_nothing(bids, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+EXTRA_FILES = ("--probabilities", "--trace", "--brain", "--mgz")
+
+
 @pytest.mark.skipif(VALIDATOR is None, reason="pip install bids-validator-deno brings a validator")
 def test_the_validator_of_bids_has_no_error(bids, tmp_path) -> None:
     raw, out = describe(tmp_path / "raw"), tmp_path / "out"
     image(raw, "sub-01_ses-a_acq-x_run-1_T1w", seed=1)
     image(raw, "sub-02_ses-b_part-mag_T2w", seed=2)
-    assert bids(raw, out, "participant", "--probabilities", "--trace").code == 0
+    assert bids(raw, out, "participant", *EXTRA_FILES).code == 0
     assert bids(raw, out, "group").code == 0
     assert VALIDATOR is not None
     done = subprocess.run([VALIDATOR, "--json", out], capture_output=True, text=True)
