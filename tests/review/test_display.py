@@ -10,6 +10,7 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.quality.doubtful_regions import error_probability
 from ddmseg.review.display import (
     Frames,
     discrepancy_top,
@@ -19,7 +20,6 @@ from ddmseg.review.display import (
     display_scan,
     frame_count,
 )
-from ddmseg.review.doubtful_regions import error_probability
 
 AFFINE = np.array([[0, 0, -2, 9], [1.5, 0.1, 0, -8], [0, 3, 0, 7], [0, 0, 0, 1.0]])
 

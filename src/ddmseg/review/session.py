@@ -31,6 +31,12 @@ from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.write import RECEIPT
+from ddmseg.quality.doubtful_regions import (
+    DoubtfulRegion,
+    entropy_doubt,
+    error_probability,
+    find_doubtful_regions,
+)
 from ddmseg.quality.segmentation import Quality, Segmentation
 from ddmseg.review.correction import corrected_bytes, edit_metrics, read_correction, staged
 from ddmseg.review.display import (
@@ -43,12 +49,6 @@ from ddmseg.review.display import (
     display_nothing,
     display_scan,
     frame_count,
-)
-from ddmseg.review.doubtful_regions import (
-    DoubtfulRegion,
-    entropy_doubt,
-    error_probability,
-    find_doubtful_regions,
 )
 from ddmseg.review.files import found_sha256
 from ddmseg.review.log import ReviewLog

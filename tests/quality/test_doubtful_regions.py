@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.imaging.grid import Grid
-from ddmseg.review.doubtful_regions import entropy_doubt, error_probability, find_doubtful_regions
+from ddmseg.quality.doubtful_regions import entropy_doubt, error_probability, find_doubtful_regions
 
 
 def a_grid(shape: tuple[int, int, int] = (40, 40, 40), spacing_mm: float = 1.0) -> Grid:
