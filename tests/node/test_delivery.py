@@ -23,11 +23,13 @@ class Place:
         self.name = name
         self.trouble: list[Exception] = []
         self.got: list[list[str]] = []
+        self.knows_no: tuple[str, ...] = ()
 
-    def send(self, files: list[Path]) -> None:
+    def send(self, files: list[Path]) -> list[Path]:
         if self.trouble:
             raise self.trouble.pop(0)
-        self.got.append([path.name for path in files])
+        self.got.append([path.name for path in files if path.name not in self.knows_no])
+        return [path for path in files if path.name in self.knows_no]
 
 
 @pytest.fixture
@@ -87,6 +89,19 @@ def test_who_refuses_one_gets_the_others(segmented) -> None:
     assert place.got == [["2.dcm"]]
     assert [job.record.state for job in segmented.queue.all()] == ["segmented", "done"]
     assert segmented.queue.all()[0].record.failures == 1
+
+
+def test_what_a_place_does_without_is_told_and_the_job_is_done(segmented) -> None:
+    place = Place("one")
+    place.knows_no = ("volumes.dcm",)
+    job = segmented.queue.all()[0]
+    segmented.queue.update(job, files=("labels.dcm", "volumes.dcm"))
+    delivery, lines = deliver(segmented, place)
+    run_out(delivery)
+    assert place.got == [["labels.dcm"], ["2.dcm"]]
+    assert lines[0].startswith("job-000001: 1 files sent to one, ")
+    assert lines[0].endswith(" s; without volumes.dcm: Comprehensive 3D SR is not taken there")
+    assert {job.record.state for job in segmented.queue.all()} == {"done"}
 
 
 def test_what_one_place_has_is_not_sent_there_again(segmented, open_spool) -> None:

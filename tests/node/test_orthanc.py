@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -74,6 +75,10 @@ def test_the_labels_of_a_study_come_back(
     ]
     assert reference["SeriesInstanceUID"] == series["MainDicomTags"]["SeriesInstanceUID"]
     assert len(orthanc.instances("OT")) == 1
+    (report,) = orthanc.instances("SR")
+    of_report = orthanc.get(f"/instances/{report}/simplified-tags")
+    assert (of_report["StudyInstanceUID"], of_report["PatientName"]) == (STUDY, PATIENT)
+    assert tags["SOPInstanceUID"] in json.dumps(of_report["ContentSequence"])
 
     returned = tmp_path / "returned.dcm"
     returned.write_bytes(orthanc.raw(f"/instances/{instance}/file"))

@@ -195,10 +195,11 @@ def test_no_time_of_day_holds_a_retry_up(open_spool, study, clock, monkeypatch, 
     class Place:
         name, tries = "x", 0
 
-        def send(self, files: list[Path]) -> None:
+        def send(self, files: list[Path]) -> list[Path]:
             self.tries += 1
             if self.tries == 1:
                 raise error
+            return []
 
     place, ticks = Place(), [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
@@ -220,10 +221,11 @@ def test_one_place_that_refuses_does_not_keep_another_waiting(open_spool, study,
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def send(self, files: list[Path]) -> None:
+        def send(self, files: list[Path]) -> list[Path]:
             if self.name == "never":
                 raise RefusedError("never takes it")
             got.append(self.name)
+            return []
 
     places = [Place("never"), Place("good")]
     delivery = Delivery(spool.queue, places, Path("out"), backoff=Backoff(60, 60), report=Lines())
@@ -245,8 +247,9 @@ def test_what_was_sent_is_not_sent_again_where_it_cannot_be_noted(
     class Place:
         name = "x"
 
-        def send(self, files: list[Path]) -> None:
+        def send(self, files: list[Path]) -> list[Path]:
             got.append(files[0].name)
+            return []
 
     write = jobs._write_record
 

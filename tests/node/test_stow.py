@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pydicom
 import pytest
@@ -21,6 +21,8 @@ from ddmseg.node.destinations import (
     UnreachableError,
 )
 from dicom_files import affine_of, rotation, scan, write_series
+
+SR, MR = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.4"
 
 
 class Service(BaseHTTPRequestHandler):
@@ -59,7 +61,7 @@ def service(monkeypatch) -> Iterator[StowDestination]:
     server.server_close()
 
 
-def answer(uid: str, sequence: str = "00081199") -> dict[str, object]:
+def answer(uid: str, sequence: str = "00081199") -> dict[str, Any]:
     item = {"00081155": {"vr": "UI", "Value": [uid]}}
     return {"00081190": {"vr": "UR"}, sequence: {"vr": "SQ", "Value": [item]}}
 
@@ -104,6 +106,25 @@ NO_ANSWERS = {
     "deep": "[" * 100_000,
     "cut off": json.dumps(answer("1.2.3"))[:-5],
 }
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(290, SR), (290, MR), (272, SR)])
+def test_reports_that_a_service_does_not_know_are_done_without(
+    service, study, uid, tmp_path, monkeypatch, reason, kind
+) -> None:
+    dataset = pydicom.dcmread(study[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
+    dataset.save_as(tmp_path / "scan_volumes.dcm")
+    told = answer(uid, "00081198")
+    told["00081198"]["Value"][0]["00081197"] = {"vr": "US", "Value": [reason]}
+    monkeypatch.setattr(Service, "status", 409)
+    monkeypatch.setattr(Service, "body", json.dumps(told).encode())
+    # the status 409 names nobody; what counts is which instance failed, and why
+    if (reason, kind) == (290, SR):
+        assert service.send([tmp_path / "scan_volumes.dcm"]) == [tmp_path / "scan_volumes.dcm"]
+    else:
+        with pytest.raises(RefusedError, match=r"refuses scan_volumes.dcm \(HTTP 409\)"):
+            service.send([tmp_path / "scan_volumes.dcm"])
 
 
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())

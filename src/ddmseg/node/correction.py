@@ -13,7 +13,7 @@ from ddmseg.imaging.dicom.series import Series, list_series
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.models.json_reader import read_json
 from ddmseg.node.spool import check_uid
-from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG
+from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES
 from ddmseg.outputs.write import RECEIPT
 from ddmseg.review.results import CORRECTED
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CORRECTED_SEG = "_desc-corrected_dseg.dcm"
 SERIES_NUMBER_STEP = 20_000
-"""Added to the number of the first labels, which lie 10 000 above the scan; the report is
-between."""
+"""Added to the number of the first labels, which lie 10 000 above the scan; the
+report and the volumes have 20 000 and 40 000."""
 SERIES_DESCRIPTION = "ddmseg labels, corrected, research use, not for diagnosis"
 
 
@@ -40,7 +40,7 @@ def files_to_send(result: Path, source: Path | None, *, form: SegForm = "binary"
     """
     correction = _beside(result, CORRECTED)
     if not correction.is_file():
-        files = [_beside(result, suffix) for suffix in (DICOM_SEG, DICOM_REPORT)]
+        files = [_beside(result, suffix) for suffix in (DICOM_SEG, DICOM_VOLUMES, DICOM_REPORT)]
         there = [path for path in files if path.is_file()]
         if not there:
             raise ScanError(

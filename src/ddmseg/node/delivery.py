@@ -46,6 +46,16 @@ class Backoff:
         return full * (1 - (random.random() if draw is None else draw) / 2)
 
 
+def not_taken_line(files: Sequence[Path]) -> str:
+    """Return what to add to a line about sending: what the receiver does without, if anything.
+
+    >>> not_taken_line([Path("series-004_volumes.dcm")])
+    '; without series-004_volumes.dcm: Comprehensive 3D SR is not taken there'
+    """
+    names = ", ".join(path.name for path in files)
+    return f"; without {names}: Comprehensive 3D SR is not taken there" if files else ""
+
+
 class Delivery:
     """Takes segmented jobs to ``done``; each destination gets every result.
 
@@ -106,9 +116,10 @@ class Delivery:
     def _try(self, job: Job, destination: Destination) -> None:
         start, place = time.perf_counter(), (job.number, destination.name)
         files = [self._output / job.name / name for name in job.record.files]
+        not_taken: list[Path] = []
         try:
             if place not in self._reached:  # nor is it sent again when this cannot be noted
-                destination.send(files)
+                not_taken = destination.send(files)
         except ScanError as error:
             # what was to be sent is gone: trying again would not bring it back
             reason = plain_reason(error)
@@ -123,8 +134,9 @@ class Delivery:
             self._queue.update(job, delivered=reached, failures=0)
             self._reached.discard(place)
             seconds = time.perf_counter() - start
+            sent, without = len(files) - len(not_taken), not_taken_line(not_taken)
             self._report(
-                f"{job.name}: {len(files)} files sent to {destination.name}, {seconds:.1f} s"
+                f"{job.name}: {sent} files sent to {destination.name}, {seconds:.1f} s{without}"
             )
 
     def _postpone(self, job: Job, destination: Destination, error: Exception) -> None:

@@ -33,10 +33,15 @@ AUTHORIZATION_VARIABLE = "DDMSEG_STOW_AUTHORIZATION"
 """Environment variable with the Authorization header of STOW; never an option, since
 other users of a machine see options."""
 
+OPTIONAL = ("1.2.840.10008.5.1.4.1.1.88.34",)
+"""SOP classes that a destination may do without: Comprehensive 3D SR, which old archives lack."""
 UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 FAILED_SEQUENCE = "00081198"
 STORED_SEQUENCE = "00081199"
 INSTANCE_UID = "00081155"
+FAILURE_REASON = "00081197"
+NOT_SUPPORTED = 0x0122
+"""Status and failure reason: SOP class not supported."""
 MAX_ANSWER_BYTES = 1 << 20
 _CHUNK = 1 << 20
 _WARNINGS = (0xB000, 0xB006, 0xB007)
@@ -45,6 +50,10 @@ _BUSY = (408, 429, 500, 502, 503, 504)
 
 class RefusedError(OutputError):
     """A destination answers, and does not take the file."""
+
+
+class NotTakenError(RefusedError):
+    """A destination does not know what kind of object a file is."""
 
 
 class UnreachableError(OutputError):
@@ -57,12 +66,15 @@ class Destination(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
 
-    def send(self, files: Sequence[Path]) -> None:
-        """Send DICOM files; all of them are stored there when this returns.
+    def send(self, files: Sequence[Path]) -> list[Path]:
+        """Send DICOM files; all but those returned are stored there when this returns.
+
+        Returns:
+            Files of a kind that it does not know and may do without (:data:`OPTIONAL`).
 
         Raises:
             UnreachableError: when it does not answer.
-            RefusedError: when it takes one of them not.
+            RefusedError: when it takes one of the others not.
             ScanError: when a file is gone or damaged.
         """
         ...
@@ -81,18 +93,25 @@ class StoreDestination:
         """Such as ``PACS@10.0.0.5:104``."""
         return str(self.peer)
 
-    def send(self, files: Sequence[Path]) -> None:
+    def send(self, files: Sequence[Path]) -> list[Path]:
         """Send files over one association; see :class:`Destination`."""
         kinds = [_meta(path, "MediaStorageSOPClassUID", "TransferSyntaxUID") for path in files]
         association = self._associate(kinds)
+        not_taken = []
         try:
             for path, (storage, syntax) in zip(files, kinds, strict=True):
-                _store(association, path, storage, syntax, self.name)
+                try:
+                    _store(association, path, storage, syntax, self.name)
+                except NotTakenError:
+                    if storage not in OPTIONAL:
+                        raise
+                    not_taken.append(path)
             association.release()
         finally:
             if association.is_established:
                 association.abort()
             _let_go(association)
+        return not_taken
 
     def _associate(self, kinds: Sequence[tuple[str, ...]]) -> Any:
         from pynetdicom import AE, _config
@@ -144,7 +163,7 @@ def _store(association: Any, path: Path, storage: str, syntax: str, name: str) -
     try:
         answer = association.send_c_store(path)
     except ValueError as error:  # no context was accepted for it
-        raise RefusedError(
+        raise NotTakenError(
             f"{name} does not take {path.name} (its SOP class or transfer syntax)"
         ) from error
     except RuntimeError as error:  # the association has ended
@@ -155,7 +174,8 @@ def _store(association: Any, path: Path, storage: str, syntax: str, name: str) -
     if status & 0xFF00 == 0xA700:
         raise UnreachableError(f"{name} is out of resources (status 0x{status:04X})")
     if status not in (0x0000, *_WARNINGS):
-        raise RefusedError(f"{name} refuses {path.name} (status 0x{status:04X})")
+        refused = NotTakenError if status == NOT_SUPPORTED else RefusedError
+        raise refused(f"{name} refuses {path.name} (status 0x{status:04X})")
 
 
 @dataclass(frozen=True)
@@ -185,10 +205,11 @@ class StowDestination:
         """The address without a slash at its end."""
         return self.url.rstrip("/")
 
-    def send(self, files: Sequence[Path]) -> None:
+    def send(self, files: Sequence[Path]) -> list[Path]:
         """Send each file in a request of its own; see :class:`Destination`."""
+        not_taken = []
         for path in files:
-            (uid,) = _meta(path, "MediaStorageSOPInstanceUID")
+            storage, uid = _meta(path, "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID")
             status, answer = self._post(path)
             if status in _BUSY:
                 raise UnreachableError(f"{self.name} cannot take it now (HTTP {status})")
@@ -199,8 +220,11 @@ class StowDestination:
                     f"{path.name}, which counts as not sent; give the address of the DICOMweb "
                     "service, not of a page"
                 )
-            if not stored:
+            if not stored and not (storage in OPTIONAL and _not_supported(answer, uid)):
                 raise RefusedError(f"{self.name} refuses {path.name} (HTTP {status})")
+            if not stored:
+                not_taken.append(path)
+        return not_taken
 
     def _post(self, path: Path) -> tuple[int, bytes]:
         parts = urlsplit(self.url)
@@ -287,6 +311,18 @@ def _stored(answer: bytes, uid: str) -> bool | None:
 def _instances(dataset: dict[str, Any], sequence: str) -> list[str]:
     items = dataset.get(sequence, {}).get("Value", [])
     return [uid for item in items for uid in item[INSTANCE_UID]["Value"]]
+
+
+def _not_supported(answer: bytes, uid: str) -> bool:
+    """Return whether an instance was not stored because its SOP class is unknown there."""
+    try:
+        found = json.loads(answer)
+        (dataset,) = found if isinstance(found, list) else [found]
+        failed = dataset[FAILED_SEQUENCE]["Value"]
+        (reason,) = [one[FAILURE_REASON] for one in failed if uid in one[INSTANCE_UID]["Value"]]
+        return bool(reason["Value"] == [NOT_SUPPORTED])
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return False
 
 
 def make_destinations(

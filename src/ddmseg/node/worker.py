@@ -21,7 +21,7 @@ from ddmseg.models.json_reader import read_json
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node.jobs import Job, JobQueue
 from ddmseg.node.log import plain_reason
-from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget
+from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, DicomTarget
 from ddmseg.outputs.write import RECEIPT, write_outputs
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Worker:
         if not (folder / f"{series.name}{RECEIPT}").exists():
             self._write(series, folder)
         verdict = _verdict(folder / f"{series.name}_qc.json")
-        names = [f"{series.name}{suffix}" for suffix in (DICOM_SEG, DICOM_REPORT)]
+        names = [f"{series.name}{suffix}" for suffix in (DICOM_SEG, DICOM_VOLUMES, DICOM_REPORT)]
         held = work.hold_failed and verdict == "fail"
         return self._queue.update(
             job,

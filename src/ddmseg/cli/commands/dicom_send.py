@@ -76,15 +76,17 @@ def run(arguments: Arguments) -> int:
         tls=arguments.send_tls,
     )
     from ddmseg.node.correction import files_to_send
+    from ddmseg.node.delivery import not_taken_line
 
     with silent_libraries():
         files = files_to_send(arguments.result, arguments.source, form=arguments.dicom_seg)
         for destination in destinations:
             try:
-                destination.send(files)
+                not_taken = destination.send(files)
             except UnreachableError as error:
                 raise OutputError(
                     f"{error}; nothing is queued: repeat the command later"
                 ) from error
-            print(f"{', '.join(path.name for path in files)}: sent to {destination.name}")
+            sent = ", ".join(path.name for path in files if path not in not_taken)
+            print(f"{sent}: sent to {destination.name}{not_taken_line(not_taken)}")
     return 0
