@@ -303,6 +303,18 @@ def test_dcmtk_reads_it_without_a_word(written: tuple[Path, Path]) -> None:
     assert "Research use, not for diagnosis." in done.stdout
 
 
+def test_dcmtk_reads_references_to_a_label_map_as_well(
+    result: Segmentation, series: Series, tmp_path: Path
+) -> None:
+    _, path = write(result, series, tmp_path / "out", "labelmap")
+    # -Ee: its releases before label maps doubt the class that the references name
+    words = [program("dsrdump"), "+Pl", "-Ee", path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.count('NUM:(,,"Volume")') == 7
+    assert {line[:2] for line in done.stderr.splitlines()} <= {"W:"}
+
+
 def test_dcmqi_reads_the_same_volumes(
     written: tuple[Path, Path], result: Segmentation, tmp_path: Path
 ) -> None:
