@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from ddmseg.errors import OutputError, ScanError, UsageError
+from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.review.log import LOG
 from ddmseg.review.results import CORRECTED, LABELS
 from ddmseg.review.session import (
@@ -111,6 +114,28 @@ def test_places_are_sorted_and_ready_for_json(review: Review, worse: str) -> Non
         errors = [place["expected_error_ml"] for place in told]
         assert errors == sorted(errors, reverse=True)
         assert json.loads(json.dumps(told))
+
+
+def test_places_by_discrepancy_are_what_stands_out_where_the_card_says_what_is_usual(
+    review: Review, worse: str, monkeypatch
+) -> None:
+    def card(limit: float) -> Any:
+        found = count_voxels(review.labels(worse).data)
+        usual = {structure(index).name: limit for index in found if index}
+        return lambda *_: SimpleNamespace(
+            calibration={"usual_discrepancy": usual}, settings={"loss": {"temperature": 1.0}}
+        )
+
+    found = []
+    for limit in (1e-3, 1e3):
+        monkeypatch.setattr(Review, "_card", card(limit))
+        review._small_cache = type(review._small_cache)(10)
+        found.append(review.doubtful_regions(worse, "discrepancy"))
+    everything, nothing = found
+    assert nothing == []
+    sizes = [one.volume_ml for one in everything]
+    assert sizes
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_decisions_go_to_the_log(review: Review, folder: Path, worse: str) -> None:

@@ -1,8 +1,9 @@
-"""Write into the card of shipped weights which expected Dice intact scans get.
+"""Write into the card of shipped weights which expected Dice and discrepancy intact scans get.
 
     python -m ddmseg_lab.limits.usual_dice --model anatomy
 
-Limits of the verdict follow from it (``ddmseg.quality.limits``). ``anatomy`` learned from
+Limits of the verdict follow from it (``ddmseg.quality.limits``), and what of a result stands
+out (``ddmseg.quality.standing_out``). ``anatomy`` learned from
 made-up images, so real ones decide: the development scans of MALC2012, by the coarse head.
 ``hippocampus`` takes its validation subjects. No test subject is looked at.
 """
@@ -20,6 +21,7 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.quality.limits import Limits, usual
+from ddmseg.quality.standing_out import highest, usual_discrepancy
 from ddmseg.training.calibration import try_masks, with_usual
 from ddmseg_lab.study import Options, run_command, say
 
@@ -37,12 +39,17 @@ def on_real_heads(arguments: Arguments, card: Card) -> Card:
     segmenter = Segmenter.load(arguments.model, device="cpu")
     listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
     cases = listed.require("validation")[: arguments.cases]
-    found = [segmenter(case.images[0], mode="fast").quality for case in cases]
+    found = [segmenter(case.images[0], mode="fast") for case in cases]
     told = usual(
-        [quality.expected_dice for quality in found],
-        [quality.expected_dice_by_structure for quality in found],
+        [one.quality.expected_dice for one in found],
+        [one.quality.expected_dice_by_structure for one in found],
     )
-    return replace(card, calibration={**card.calibration, "usual": told})
+    limits = usual_discrepancy(
+        highest(one.discrepancy, one.labels.data, one.scan.spacing_mm) for one in found
+    )
+    return replace(
+        card, calibration={**card.calibration, "usual": told, "usual_discrepancy": limits}
+    )
 
 
 def run(arguments: Arguments) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.imaging.postprocess import clean_labels
 from ddmseg.imaging.preprocess import Prepared
@@ -19,6 +20,7 @@ from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned
 from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
+from ddmseg.quality.standing_out import standing_out
 from ddmseg.quality.training_range import (
     Profile,
     intensity_statistics,
@@ -73,11 +75,16 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         *outside_training(card, profile_of(card, solved)),
     ]
     distance = training_distance(card, solved.features)
+    discrepancy = _thousandths(prepared.map_to_input(D))
+    if usual := card.calibration.get("usual_discrepancy"):
+        grid = Grid(scan.shape, scan.affine)
+        sigma_D = float(card.settings["loss"]["temperature"])
+        fields["standing_out"] = standing_out(discrepancy, labels, usual, grid, temperature=sigma_D)
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),
         uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
-        discrepancy=_thousandths(prepared.map_to_input(D)),
+        discrepancy=discrepancy,
         volumes=volumes,
         quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},

@@ -31,6 +31,7 @@ from ddmseg.quality.segmentation import (
     StructureVolume,
     Verdict,
 )
+from ddmseg.quality.standing_out import StandingOut
 from ddmseg.quality.volumes import asymmetry_of
 
 SIDES = {"left": 17, "right": 53}
@@ -168,9 +169,23 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
         quality=_worst(sides, scan.notes),
         receipt=_receipt(whole, sides),
         features=_mean_features(sides),
+        standing_out=_standing_out(scan, sides),
         **_probabilities(scan, sides),
         **_traces(scan, sides),
     )
+
+
+def _standing_out(scan: Volume, sides: Sequence[_Side]) -> StandingOut | None:
+    """Put together what stands out of each side."""
+    beyond = np.zeros(scan.shape, bool)
+    regions = []
+    for side in sides:
+        part = side.result.standing_out
+        if part is None:
+            return None
+        beyond[side.box] |= part.beyond
+        regions += part.regions
+    return StandingOut(beyond, sorted(regions, key=lambda one: -one.volume_ml))
 
 
 def _mean_features(sides: Sequence[_Side]) -> NDArray[np.float32] | None:

@@ -221,7 +221,7 @@ def _write_discrepancy(segmentation: Segmentation, path: Path) -> None:
 
 
 def _write_quality(segmentation: Segmentation, path: Path) -> None:
-    quality = segmentation.quality
+    quality, found = segmentation.quality, segmentation.standing_out
     write_json(
         path,
         {
@@ -235,6 +235,7 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
             "samples": quality.samples,
             "sample_agreement": quality.sample_agreement,
             "training_distance": quality.training_distance,
+            "stands_out": None if found is None else [one.as_dict() for one in found.regions],
             "postprocessing": quality.postprocessing,
         },
     )

@@ -75,11 +75,21 @@ def entropy_doubt(uncertainty: NDArray[np.float32], *, classes: int) -> NDArray[
 
 
 def find_doubtful_regions(
-    doubt: NDArray[np.float32], labels: NDArray[np.integer], grid: Grid, *, most: int = MOST
+    doubt: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    grid: Grid,
+    *,
+    error: NDArray[np.float32] | None = None,
+    most: int = MOST,
 ) -> list[DoubtfulRegion]:
     """Return up to ``most`` regions of high doubt, the largest expected error first.
 
-    The doubt of each voxel is in [0, 1]; what is not finite counts as 0.
+    Args:
+        doubt: of each voxel, in [0, 1]; what is not finite counts as 0.
+        labels: on the same grid.
+        grid: of both.
+        error: probability that each voxel is wrong, where the doubt is something else.
+        most: regions to return.
     """
     doubt = np.nan_to_num(doubt, nan=0.0, posinf=0.0, neginf=0.0)
     high = doubt >= LEAST_DOUBT
@@ -91,11 +101,11 @@ def find_doubtful_regions(
     doubt, inside, high = doubt[box], labels[box], high[box]
     voxels = np.argwhere(high)
     peaks, region = _regions(doubt, high, voxels, spacing)
-    weight = doubt[high].astype(np.float64)
-    error = np.bincount(region, weight, len(peaks))
+    weight = (doubt if error is None else error[box])[high].astype(np.float64)
+    wrong = np.bincount(region, weight, len(peaks))
     size = np.bincount(region, minlength=len(peaks))
     voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
-    chosen = np.argsort(-error, kind="stable")[:most]
+    chosen = np.argsort(-wrong, kind="stable")[:most]
     found = []
     for one in chosen.tolist():
         index = _heaviest(inside[high][region == one], weight[region == one])
@@ -107,7 +117,7 @@ def find_doubtful_regions(
                 beside=_label_beside(labels, peak, spacing) if index == 0 else 0,
                 position_mm=(round(x, 1), round(y, 1), round(z, 1)),
                 volume_ml=float(size[one]) * voxel_ml,
-                expected_error_ml=float(error[one]) * voxel_ml,
+                expected_error_ml=float(wrong[one]) * voxel_ml,
             )
         )
     return found

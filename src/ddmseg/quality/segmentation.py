@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import printable
 from ddmseg.imaging.volume import LabelMap, Volume, grid_text
+from ddmseg.quality.standing_out import StandingOut
 
 WHOLE_BRAIN = 20
 """Structures that a model of the whole brain knows at least."""
@@ -107,6 +108,8 @@ class Segmentation:
         sample_labels: FreeSurfer ids of each sample on the scan's grid (``i j k sample``),
             or None when no trace was asked for or no sample was drawn.
         step_labels: the same of the first sample after each of its steps.
+        standing_out: where the discrepancy is beyond what is usual, or None where the card
+            does not say what that is.
         features: mean of z_I over what the coarse head takes for foreground, one number a
             channel, or None where nothing was found.
     """
@@ -125,6 +128,7 @@ class Segmentation:
     probability_labels: tuple[int, ...] = field(default_factory=tuple)
     sample_labels: NDArray[np.int32] | None = None
     step_labels: NDArray[np.int32] | None = None
+    standing_out: StandingOut | None = None
     features: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.models.card import Card
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.write import RECEIPT
 from ddmseg.quality.doubtful_regions import (
@@ -38,6 +39,7 @@ from ddmseg.quality.doubtful_regions import (
     find_doubtful_regions,
 )
 from ddmseg.quality.segmentation import Quality, Segmentation
+from ddmseg.quality.standing_out import standing_out
 from ddmseg.review.correction import corrected_bytes, edit_metrics, read_correction, staged
 from ddmseg.review.display import (
     SMALL_VOXELS,
@@ -242,33 +244,50 @@ class Review:
         return self._frame_cache.get((identifier, kind, _stamp(result)), load).frame(place)
 
     def doubtful_regions(self, identifier: str, kind: str) -> list[DoubtfulRegion]:
-        """Return where the original labels are most in doubt, by one of the two maps."""
+        """Return where the original labels are most in doubt, by one of the two maps.
+
+        By the discrepancy what stands out, by size, where the weights are here and say what is
+        usual; otherwise the places that are most likely wrong.
+        """
 
         def find() -> list[DoubtfulRegion]:
-            doubt, labels = self._map(identifier, kind)
+            values, labels = self._map(identifier, kind)
+            grid = Grid(labels.shape, labels.affine)
+            card = self._card(identifier)
+            usual = card.calibration.get("usual_discrepancy") if card is not None else None
+            sigma_D = self._temperature(identifier)
+            if kind == "discrepancy" and usual:
+                out = standing_out(values, labels.data, usual, grid, temperature=sigma_D)
+                return out.regions
             if kind == "discrepancy":
-                doubt = error_probability(doubt, temperature=self._temperature(identifier))
+                doubt = error_probability(values, temperature=sigma_D)
             else:
                 classes = 1 + len(read_summary(self.result(identifier)).labels)
-                doubt = entropy_doubt(doubt, classes=max(2, classes))
-            return find_doubtful_regions(doubt, labels.data, Grid(labels.shape, labels.affine))
+                doubt = entropy_doubt(values, classes=max(2, classes))
+            return find_doubtful_regions(doubt, labels.data, grid)
 
         return self._small_cache.get((identifier, kind, _stamp(self.result(identifier))), find)
 
     def _temperature(self, identifier: str) -> float:
         """sigma_D of the weights that made the result; 1, the default, where they are not here."""
+        card = self._card(identifier)
+        try:
+            temperature = float(card.settings["loss"]["temperature"]) if card else 1.0
+        except (KeyError, TypeError, ValueError):
+            return 1.0
+        return temperature if 0 < temperature < math.inf else 1.0
+
+    def _card(self, identifier: str) -> Card | None:
+        """Return the card of the weights that made the result; None where they are not here."""
         from ddmseg.models.checkpoint import read_card
         from ddmseg.models.zoo import model_path
 
         model = read_summary(self.result(identifier)).receipt.get("model", {})
         try:
             card = read_card(model_path(str(model["name"])).with_suffix(".json"))
-            temperature = float(card.settings["loss"]["temperature"])
-            if card.checksum == model["weights_sha256"] and 0 < temperature < math.inf:
-                return temperature
+            return card if card.checksum == model["weights_sha256"] else None
         except (DdmsegError, KeyError, TypeError, ValueError):
-            pass
-        return 1.0
+            return None
 
     def thumbnail(self, identifier: str) -> bytes:
         """Return a PNG: outlines in three planes and the discrepancy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
+from ddmseg.quality.standing_out import highest, usual_discrepancy
 from ddmseg.quality.volumes import MOST_DOUBT, Quantity, doubt, pairs, structures, totals
 from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
@@ -90,6 +91,7 @@ class Trial:
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
         by_structure: raw expected and true Dice of each class in the mask.
         sized: sizes found, expected and true of each class; of intact masks alone.
+        highest: D of each structure that few of its voxels exceed, by id; of 3-D masks.
         case: number of the subject.
     """
 
@@ -101,6 +103,7 @@ class Trial:
     by_structure: dict[int, tuple[float, float]]
     sized: SizedCase | None
     case: int
+    highest: dict[int, float] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -188,7 +191,16 @@ def _trial(
         },
         sized=None if kind == "corrupted" else SizedCase.of(expected, volumes),
         case=case,
+        highest=_highest(card, D, labels) if kind == "sampled" else {},
     )
+
+
+def _highest(card: Card, D: Tensor, labels: Tensor) -> dict[int, float]:
+    if labels[0].ndim != 3:
+        return {}
+    ids = np.array(card.labels)[labels[0].numpy()]
+    edge_mm = float(card.settings["data"]["spacing_mm"]) or 1.0
+    return highest(D[0, 0].numpy(), ids, (edge_mm,) * 3)
 
 
 def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -263,7 +275,7 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
 
 
 def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
-    """Return a calibrated card that says which expected Dice these intact subjects get."""
+    """Return a calibrated card that says what Dice and discrepancy these intact subjects get."""
     if not trials:
         return card
     whole = [calibrated(card, trial.expected) for trial in trials]
@@ -274,7 +286,10 @@ def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
         }
         for trial in trials
     ]
-    return replace(card, calibration={**card.calibration, "usual": usual(whole, single)})
+    told: dict[str, Any] = {**card.calibration, "usual": usual(whole, single)}
+    if limits := usual_discrepancy(trial.highest for trial in trials):
+        told["usual_discrepancy"] = limits
+    return replace(card, calibration=told)
 
 
 def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:

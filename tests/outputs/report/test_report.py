@@ -16,6 +16,7 @@ from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.page import render_report
 from ddmseg.outputs.report.volumes import grade, volume_tables
+from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.segmentation import (
     INTRACRANIAL,
     Asymmetry,
@@ -23,6 +24,7 @@ from ddmseg.quality.segmentation import (
     StructureVolume,
     format_ml,
 )
+from ddmseg.quality.standing_out import StandingOut
 
 ATTACK = "<script>alert('x')</script>&\"$title"
 VOID = {"meta", "input", "image", "use", "path", "br", "link", "img"}
@@ -265,3 +267,51 @@ def test_the_page_of_a_real_head_is_below_3_mb(make_segmentation) -> None:
     made_up = make_segmentation(shape=scan.shape, spacing_mm=scan.spacing_mm)
     html = render_report(dataclasses.replace(made_up, scan=scan))
     assert 300_000 < len(html.encode()) < 3_000_000
+
+
+def regions(*names: int) -> StandingOut:
+    """Say what stands out of a head of the fixture: regions of ever less volume."""
+    listed = [
+        DoubtfulRegion(index, 0, (-3.0, 4.0, 5.0), 2.0 / (1 + place), 1.0)
+        for place, index in enumerate(names)
+    ]
+    return StandingOut(np.zeros((0, 0, 0), bool), listed)
+
+
+def standing(make_segmentation, *names: int) -> str:
+    made = make_segmentation()
+    found = dataclasses.replace(regions(*names), beyond=made.labels.data > 0)
+    return render_report(dataclasses.replace(made, standing_out=found))
+
+
+def test_what_stands_out_is_drawn_by_size_with_its_place(make_segmentation) -> None:
+    page = Page(standing(make_segmentation, 17, 53))
+    assert "2.00 ml at L 3, A 4, S 5 mm" in page.text
+    assert page.text.index("2.00 ml") < page.text.index("1.00 ml")
+    drawn = [one for one in page.all("use") if "beyond-place" in str(one.get("href"))]
+    assert len(drawn) == 2 * 3
+    assert [one["d"] for one in page.all("path") if one["class"] == "out" and one["d"]]
+
+
+def test_many_regions_are_listed_and_the_largest_drawn(make_segmentation) -> None:
+    page = Page(standing(make_segmentation, *[17] * 7))
+    assert "3 smaller" in page.text
+    assert page.text.count(" ml at L 3") == 7
+
+
+def test_where_nothing_stands_out_or_nobody_knows_the_page_says_so(make_segmentation) -> None:
+    assert "Nothing lies beyond what is usual." in standing(make_segmentation)
+    made = dataclasses.replace(make_segmentation(), standing_out=None)
+    assert "does not say what is usual" in Page(render_report(made)).text
+
+
+@pytest.mark.parametrize("corner", [(-500.0, 0.0, 0.0), (500.0, 500.0, 500.0)])
+def test_a_region_at_the_edge_of_the_picture_is_drawn_all_the_same(
+    make_segmentation, corner
+) -> None:
+    found = regions(17)
+    found.regions[0] = dataclasses.replace(found.regions[0], position_mm=corner)
+    made = make_segmentation()
+    found = dataclasses.replace(found, beyond=made.labels.data > 0)
+    html = render_report(dataclasses.replace(made, standing_out=found))
+    assert html.count('class="place"') == 1

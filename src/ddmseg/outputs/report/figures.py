@@ -6,6 +6,7 @@ picture, and in sagittal slices the face looks left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ class Slice:
     labels: NDArray[np.integer[Any]]
     uncertainty: NDArray[np.float32]
     discrepancy: NDArray[np.float32]
+    beyond: NDArray[np.bool_]
     pixel_mm: tuple[float, float]
 
     @property
@@ -91,6 +93,7 @@ class Upright:
     labels: NDArray[np.integer[Any]]
     uncertainty: NDArray[np.float32]
     discrepancy: NDArray[np.float32]
+    beyond: NDArray[np.bool_]
     affine: NDArray[np.float64]
     window: tuple[float, float]
 
@@ -112,6 +115,8 @@ class Upright:
         turned = grid.seen_through(index_map, shape)
         head, labels = upright(scan.data), upright(segmentation.labels.data)
         box = _labelled_box(labels, turned.spacing_mm)
+        out = segmentation.standing_out
+        beyond = np.zeros(labels.shape, bool) if out is None else upright(out.beyond)
         affine = turned.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
         return cls(
@@ -119,9 +124,30 @@ class Upright:
             labels=labels[box],
             uncertainty=upright(segmentation.uncertainty)[box],
             discrepancy=upright(segmentation.discrepancy)[box],
+            beyond=beyond[box],
             affine=affine,
             window=_window(head),
         )
+
+    def around(self, position_mm: Sequence[float], reach_mm: float) -> list[Slice]:
+        """Return a piece of one slice per plane, through a place in RAS mm and so far around it."""
+        place = np.linalg.inv(self.affine) @ [*position_mm, 1.0]
+        middle = np.clip(np.rint(place[:3]).astype(int), 0, np.array(self.labels.shape) - 1)
+        reach = np.ceil(reach_mm / np.linalg.norm(self.affine[:3, :3], axis=0)).astype(int)
+        low = np.maximum(middle - reach, 0)
+        box = tuple(slice(a, b) for a, b in zip(low, middle + reach + 1, strict=True))
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ low
+        piece = Upright(
+            scan=self.scan[box],
+            labels=self.labels[box],
+            uncertainty=self.uncertainty[box],
+            discrepancy=self.discrepancy[box],
+            beyond=self.beyond[box],
+            affine=affine,
+            window=self.window,
+        )
+        return [piece.cut(plane, int((middle - low)[plane.axis])) for plane in PLANES]
 
     def slices(self, plane: Plane, count: int) -> list[Slice]:
         """Return up to ``count`` slices, evenly spread over those that hold labels."""
@@ -146,6 +172,9 @@ class Upright:
             labels=_fill(labels, factor)[factor // 2 :: factor, factor // 2 :: factor],
             uncertainty=_blocks(plane.look(self.uncertainty, index), factor),
             discrepancy=_blocks(plane.look(self.discrepancy, index), factor),
+            beyond=_fill(plane.look(self.beyond, index), factor)[
+                factor // 2 :: factor, factor // 2 :: factor
+            ],
             pixel_mm=(factor * float(spacing[up]), factor * float(spacing[plane.across])),
         )
 

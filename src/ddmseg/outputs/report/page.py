@@ -17,6 +17,7 @@ from ddmseg.outputs.report.figures import colour_of
 from ddmseg.outputs.report.panels import MAPS, draw_panels, scale_bar
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.report.volumes import volume_tables
+from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.segmentation import Quality, Segmentation
 
 __all__ = ["render_report", "report_thumbnail"]
@@ -40,7 +41,6 @@ def render_report(segmentation: Segmentation) -> str:
     names = {row.index: row.name for row in segmentation.volumes}
     panels = draw_panels(segmentation, names)
     receipt = list(_without_times(_flatten(segmentation.receipt)))
-    maps = "".join(_map_card(kind, panels.maps[kind], panels.tops[kind]) for kind in MAPS)
     return Template(template_text("report.html")).substitute(
         title=escape(segmentation.scan.name),
         style=template_text("report.css") + _structure_styles(panels.indices),
@@ -50,7 +50,8 @@ def render_report(segmentation: Segmentation) -> str:
         store=panels.store,
         mosaic=panels.mosaic,
         legend=_legend(panels.indices, names),
-        maps=maps,
+        keys="".join(_map_key(kind, panels.tops[kind]) for kind in MAPS),
+        places=_places(segmentation, panels.places, names),
         volumes=volume_tables(segmentation),
         receipt=_receipt_rows(receipt),
     )
@@ -134,11 +135,35 @@ def _structure_styles(indices: Sequence[int]) -> str:
     return "".join(rules)
 
 
-def _map_card(kind: str, pictures: str, top: float) -> str:
-    return (
-        f'<section class="card map"><header><h2>{kind.capitalize()}</h2>{scale_bar(kind, top)}'
-        f"</header><p>{_MAP_TEXTS[kind]}</p>{pictures}</section>"
+def _map_key(kind: str, top: float) -> str:
+    return f'<div class="key {kind}">{scale_bar(kind, top)}<p>{_MAP_TEXTS[kind]}</p></div>'
+
+
+def _places(segmentation: Segmentation, drawn: Sequence[str], names: Mapping[int, str]) -> str:
+    """Return what stands out: pictures of the largest regions, then a list of the others."""
+    found = segmentation.standing_out
+    if found is None:
+        text = "The card of this model does not say what is usual. Look at the maps above."
+        return f'<p class="empty">{text}</p>'
+    if not found.regions:
+        return '<p class="empty">Nothing lies beyond what is usual.</p>'
+    words = [_place_words(region, names) for region in found.regions]
+    pictures = "".join(
+        f'<div class="place"><div class="plane">{figures}</div><p>{text}</p></div>'
+        for figures, text in zip(drawn, words, strict=False)
     )
+    more = folded(
+        [f"<li>{text}</li>" for text in words[len(drawn) :]], 0, "smaller", ("<ul>", "</ul>")
+    )
+    return f'<div class="places">{pictures}</div>{more if len(words) > len(drawn) else ""}'
+
+
+def _place_words(region: DoubtfulRegion, names: Mapping[int, str]) -> str:
+    name = escape(names.get(region.index, str(region.index)))
+    ends = zip(region.position_mm, ("RL", "AP", "SI"), strict=True)
+    where = ", ".join(f"{end[value < 0]} {abs(value):.0f}" for value, end in ends)
+    wrong = f"{region.expected_error_ml:.2f} ml of it expected to be wrong"
+    return f"<b>{name}</b> {region.volume_ml:.2f} ml at {where} mm, {wrong}"
 
 
 def _flatten(value: object, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,6 @@ import base64
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-
 from ddmseg.outputs.report.contours import outline
 from ddmseg.outputs.report.figures import (
     PLANES,
@@ -19,10 +17,14 @@ from ddmseg.outputs.report.figures import (
     to_steps,
 )
 from ddmseg.outputs.report.png import colour_scale, grey_png, scale_png
+from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.segmentation import Segmentation
 
 SLICES = 6
-MAP_SLICES = 3
+MOST_PLACES = 4
+"""Regions that are drawn; the rest is listed."""
+REACH_MM = 32.0
+"""How much of the scan is shown around one."""
 MAPS = {"uncertainty": "ember", "discrepancy": "glacier"}
 
 
@@ -30,13 +32,14 @@ MAPS = {"uncertainty": "ember", "discrepancy": "glacier"}
 class Panels:
     """The pictures of one report as HTML.
 
-    ``store`` holds every picture once; ``mosaic`` and the two maps show them
-    by name. ``tops`` says where each map's colour scale ends.
+    ``store`` holds every picture once; ``mosaic`` and ``places`` show them by name,
+    ``places`` one text for each region that stands out. ``tops`` says where each map's colour
+    scale ends.
     """
 
     store: str
     mosaic: str
-    maps: dict[str, str]
+    places: tuple[str, ...]
     tops: dict[str, float]
     indices: tuple[int, ...]
 
@@ -49,24 +52,31 @@ def draw_panels(segmentation: Segmentation, names: dict[int, str]) -> Panels:
     upright = Upright.of(segmentation)
     tops = {"uncertainty": scale_top(upright.uncertainty[SPARSE])}
     tops["discrepancy"] = scale_top(upright.discrepancy[SPARSE])
-    stored, rows = [], []
-    map_rows: dict[str, list[str]] = {kind: [] for kind in MAPS}
+    stored, rows, places = [], [], []
     for plane in PLANES:
         cuts = upright.slices(plane, SLICES)
         stored += [_stored(f"{plane.name}-{i}", cut, tops, names) for i, cut in enumerate(cuts)]
-        shown = [_figure(f"{plane.name}-{i}", cut, ("lines", *MAPS)) for i, cut in enumerate(cuts)]
+        layers = ("lines", *MAPS, "beyond")
+        shown = [_figure(f"{plane.name}-{i}", cut, layers) for i, cut in enumerate(cuts)]
         rows.append(f'<div class="plane">{"".join(shown)}</div>')
-        chosen = np.unique(np.rint(np.linspace(0, len(cuts) - 1, MAP_SLICES + 2)[1:-1]).astype(int))
-        for kind in MAPS:
-            few = [_figure(f"{plane.name}-{i}", cuts[i], (kind,)) for i in chosen.tolist()]
-            map_rows[kind].append(f'<div class="plane">{"".join(few)}</div>')
+    for number, region in enumerate(_shown(segmentation)):
+        pieces = upright.around(region.position_mm, REACH_MM)
+        keys = [f"place-{number}-{piece.plane.name}" for piece in pieces]
+        pairs = list(zip(keys, pieces, strict=True))
+        stored += [_stored(key, piece, {}, names) for key, piece in pairs]
+        places.append("".join(_figure(key, piece, ("beyond",)) for key, piece in pairs))
     return Panels(
         store=f'<svg class="store" aria-hidden="true"><defs>{"".join(stored)}</defs></svg>',
         mosaic="".join(rows),
-        maps={kind: "".join(parts) for kind, parts in map_rows.items()},
+        places=tuple(places),
         tops=tops,
         indices=tuple(drawn_ids(upright.labels)),
     )
+
+
+def _shown(segmentation: Segmentation) -> list[DoubtfulRegion]:
+    found = segmentation.standing_out
+    return [] if found is None else found.regions[:MOST_PLACES]
 
 
 def scale_bar(kind: str, top: float) -> str:
@@ -83,7 +93,8 @@ def scale_bar(kind: str, top: float) -> str:
 def _stored(key: str, cut: Slice, tops: dict[str, float], names: dict[int, str]) -> str:
     pictures = {"grey": grey_png(cut.grey)}
     for kind, values in (("uncertainty", cut.uncertainty), ("discrepancy", cut.discrepancy)):
-        pictures[kind] = scale_png(to_steps(values, tops[kind]), MAPS[kind])
+        if kind in tops:
+            pictures[kind] = scale_png(to_steps(values, tops[kind]), MAPS[kind])
     width, height = cut.size_mm
     images = "".join(
         f'<image id="{kind}-{key}" width="{width:g}" height="{height:g}" '
@@ -93,7 +104,13 @@ def _stored(key: str, cut: Slice, tops: dict[str, float], names: dict[int, str])
     )
     # outlines count in half pixels; one transform makes them millimetres
     scale = f"scale({cut.pixel_mm[1] / 2:g} {cut.pixel_mm[0] / 2:g})"
-    return f'{images}<g id="lines-{key}" transform="{scale}">{_outlines(cut, names)}</g>'
+    groups = {"beyond": f'<path class="out" d="{outline(cut.beyond)}"/>'}
+    if tops:  # pieces around what stands out show the scan as it is
+        groups["lines"] = _outlines(cut, names)
+    drawn = "".join(
+        f'<g id="{name}-{key}" transform="{scale}">{paths}</g>' for name, paths in groups.items()
+    )
+    return f"{images}{drawn}"
 
 
 def _outlines(cut: Slice, names: dict[int, str]) -> str:
