@@ -169,3 +169,14 @@ def test_the_image_builds_and_answers(name: str) -> None:
         return  # it runs no finished image
     run = [name, "run", "--rm", "--read-only", "--user", "4242", "ddmseg:test", "--version"]
     assert ddmseg.__version__ in subprocess.check_output(run, text=True)
+
+
+def test_the_page_names_what_the_image_has() -> None:
+    page = text("docs/install.md")
+    arguments = {line.partition("=")[0] for line in instructions("ARG")}
+    assert set(re.findall(r"--build-arg (\w+)=", page)) <= arguments
+    mounted = set(re.findall(r"--(?:volume|bind) [^\s:]+:(/[^\s\"`]+)", page))
+    assert mounted == {instructions("WORKDIR")[-1], "/home/ddmseg/.cache"}
+    for name in ("integrations/slicer/DDMSegmentation.py", ".ci/constraints.txt"):
+        assert name in page
+        assert (ROOT / name).is_file()
