@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -448,3 +449,30 @@ def test_real_series_agree_with_their_nifti(data_folder: Path, name: str) -> Non
 @pytest.mark.parametrize("name", REFUSED)
 def test_real_series_that_are_no_volume(data_folder: Path, name: str) -> None:
     assert REFUSED[name] in message(data_folder / SNIPPETS / name)
+
+
+@pytest.mark.parametrize(
+    ("elements", "date"),
+    [
+        ({"AcquisitionDateTime": "20261129123000.5+0100", "StudyDate": "20200101"}, "2026-11-29"),
+        ({"AcquisitionDate": "20261129"}, "2026-11-29"),
+        ({"AcquisitionDate": "", "SeriesDate": "20261128"}, "2026-11-28"),
+        ({"AcquisitionDate": "99999999", "StudyDate": "20261127"}, "2026-11-27"),
+        ({}, ""),
+    ],
+)
+def test_the_day_of_a_scan_is_that_of_its_acquisition_where_it_is_one(
+    tmp_path, elements, date
+) -> None:
+    datasets = slice_datasets(tmp_path, scan(), affine_of(np.eye(3)))
+    for dataset in datasets:
+        for keyword in ("AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "StudyDate"):
+            if keyword in dataset:
+                del dataset[keyword]
+        for keyword, value in elements.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom warns of what is no date
+                setattr(dataset, keyword, value)
+    save(datasets)
+    (found,) = list_series(tmp_path)
+    assert read_series(found).date == date

@@ -81,10 +81,12 @@ class Volume(_Array3D):
 
     ``header`` is the nibabel header it came with, or None; ``name`` is used in
     messages and file names (no folder, no suffix). ``notes`` says what its file leaves in
-    doubt, such as left and right: no result of it passes without them.
+    doubt, such as left and right: no result of it passes without them. ``date`` is the day it
+    was taken, as ``2026-11-29``; empty where its file does not say.
     """
 
     notes: tuple[Reason, ...] = ()
+    date: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -164,6 +164,16 @@ def test_facts_of_the_scan_are_told(make_segmentation) -> None:
         assert fact in text
 
 
+@pytest.mark.parametrize("date", ["2026-11-29", ""])
+def test_the_day_of_the_scan_is_told_where_it_is_known(make_segmentation, date) -> None:
+    made = make_segmentation()
+    page = Page(
+        render_report(dataclasses.replace(made, scan=dataclasses.replace(made.scan, date=date)))
+    )
+    assert ("Taken" in page.text) is bool(date)
+    assert date in page.text
+
+
 def test_structures_are_in_the_legend_and_have_a_colour(make_segmentation) -> None:
     html = render_report(make_segmentation())
     buttons = {item["data-structure"] for item in Page(html).all("button")}

@@ -10,9 +10,11 @@ Source: DICOM PS3.3, C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel), C.8.3 (MR Ima
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ddmseg.errors import ScanError
@@ -168,6 +170,7 @@ KEYWORDS = (
     *("ManufacturerModelName", "MagneticFieldStrength", "ScanningSequence"),
     *("RepetitionTime", "InversionTime", "FlipAngle"),
     *("ComplexImageComponent", "ContrastBolusAgent"),
+    *("AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "StudyDate"),
     *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
@@ -186,7 +189,8 @@ class Header:
 
     ``frames`` are those that count as the scan; ``left_out`` is how many of the file do not.
     ``field_strength_t``, the times in ms and the angle are NaN where the file, or its first
-    level, does not say: enhanced files keep the last three with their frames.
+    level, does not say: enhanced files keep the last three with their frames. ``date`` is the
+    day of the acquisition, else of series or study, as ``2026-11-29``; empty where none is told.
     """
 
     path: Source
@@ -217,6 +221,7 @@ class Header:
     frames: tuple[Frame, ...]
     pixels: StoredPixels
     left_out: int = 0
+    date: str = ""
 
 
 def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -> Header | None:
@@ -295,7 +300,15 @@ def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header:
         frame_count=whole(dataset, "NumberOfFrames") or 1,
         frames=tuple(_frames(dataset, path)),
         pixels=pixels,
+        date=_date(dataset),
     )
+
+
+def _date(dataset: Dataset) -> str:
+    for keyword in ("AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "StudyDate"):
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text(dataset, keyword)[:8], "%Y%m%d").date().isoformat()
+    return ""
 
 
 def _frames(dataset: Dataset, path: Source) -> Iterator[Frame]:

@@ -13,7 +13,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +264,7 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
     stack = _checked(series, max_voxels)
     data = read_pixels(stack.frames, series.headers, series.name)
-    return checked_scan(data, stack.affine, series.name)
+    return replace(checked_scan(data, stack.affine, series.name), date=series.headers[0].date)
 
 
 def _checked(series: Series, max_voxels: int) -> Stack:

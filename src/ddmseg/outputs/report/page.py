@@ -1,7 +1,7 @@
 """The page of one result: pictures, volumes, verdict and how it was made.
 
 One HTML file that needs nothing else: styles, script and pictures are inside.
-It holds no time of any kind, so that the same segmentation gives the same page.
+It holds no time but the day of the scan, so that the same segmentation gives the same page.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def _facts(segmentation: Segmentation, receipt: Mapping[str, Any]) -> str:
     scan, quality = segmentation.scan, segmentation.quality
     spent = f"{quality.steps} steps × {quality.samples} samples" if quality.steps else "coarse head"
     facts = {
+        "Taken": scan.date,
         "Grid": " × ".join(str(n) for n in scan.shape),
         "Voxel": " × ".join(f"{mm:.3g}" for mm in scan.spacing_mm) + " mm",
         "Axes": Grid(scan.shape, scan.affine).orientation,
