@@ -19,7 +19,7 @@ import torch
 
 import ddmseg
 import toys
-from ddmseg.errors import CheckpointError, TrainingError
+from ddmseg.errors import CheckpointError, TrainingError, UsageError
 from ddmseg.models.checkpoint import load_state, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
@@ -483,6 +483,6 @@ def test_the_optimiser_gets_the_rate_of_the_step(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 def test_cuda_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match=r"training.device: got cuda, but no CUDA device"):
+    with pytest.raises(UsageError, match=r"training.device: no CUDA device is here; use cpu or"):
         Trainer(tiny_settings(device="cuda"), BoxSource(), tmp_path)
     assert Trainer(tiny_settings(device="auto"), BoxSource(), tmp_path).device.type == "cpu"

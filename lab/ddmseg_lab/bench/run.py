@@ -41,7 +41,7 @@ class BenchPlan:
         peers: other tools.
         scaling: whether to make scans, steps and so on larger.
         model: name of a shipped model, or path of its weights.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: of the processor; None is torch's choice.
         fresh: measure everything anew.
     """

@@ -47,7 +47,7 @@ class Workbench:
     Args:
         model: name of a shipped model, or path of its weights.
         folder: for files made on the way.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: of the processor; None is torch's choice.
 
     Raises:
@@ -248,6 +248,8 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def mean_dice(found: Ids, reference: Ids) -> float:

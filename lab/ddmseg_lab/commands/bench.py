@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError
 from ddmseg.messages import say_error
+from ddmseg.models.device import DeviceName
 from ddmseg_lab.folders import RESULTS, Output
 
 
@@ -40,8 +41,8 @@ class Arguments:
     """Leave out how costs grow with voxels, steps, samples, structures and scans."""
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    device: DeviceName = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one, mps is the GPU of a Mac."""
     threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(torch's choice)")] = None
     """CPU threads."""
     fresh: bool = False

@@ -217,7 +217,7 @@ def grid_of(path: Path) -> tuple[int, int, int]:
         (["--tiers", "fats"], "tiers: got 'fats' (did you mean 'fast'?)"),
         (["--peers", "samsg"], "peers: got 'samsg' (did you mean 'samseg'?)"),
         (["--repeats", "x"], "--repeats: got 'x'; it must be a whole number"),
-        (["--device", "gpu"], "allowed are auto, cpu, cuda"),
+        (["--device", "gpu"], "allowed are auto, cpu, cuda, mps"),
     ],
 )
 def test_wrong_words_are_refused(ddmseg, tiny_model, tmp_path, words, told):

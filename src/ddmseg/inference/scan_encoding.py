@@ -17,6 +17,7 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.block_head import SLAB
+from ddmseg.networks.blocks import channels_last
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
@@ -234,8 +235,7 @@ def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
 def _cut(x: Tensor, box: tuple[slice, ...], stride: int) -> Tensor:
     """Return what a box of the image grid holds of a tensor on every ``stride``-th voxel."""
     sides = [slice(side.start // stride, -(-side.stop // stride)) for side in box]
-    form = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
-    return x[(slice(None), slice(None), *sides)].contiguous(memory_format=form)
+    return channels_last(x[(slice(None), slice(None), *sides)])
 
 
 def _pack(encoding: Encoding) -> dict[str, Tensor]:
@@ -249,8 +249,7 @@ def _pack(encoding: Encoding) -> dict[str, Tensor]:
 
 def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
     # Files keep values, not memory layout; kernels round differently by layout.
-    form = torch.channels_last_3d if tensors["stem"].dim() == 5 else torch.channels_last
-    last = {name: x.contiguous(memory_format=form) for name, x in tensors.items()}
+    last = {name: channels_last(x) for name, x in tensors.items()}
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
     if encoder.stem_stride > 1:
         return decided(encoder.completed(last["stem"], pyramid))

@@ -63,7 +63,7 @@ class Segmenter(ScanStages):
 
         Args:
             name: such as ``anatomy`` or ``hippocampus``, or ``path/to/best.safetensors``.
-            device: ``auto``, ``cpu`` or ``cuda``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps`` (a Mac's GPU).
             cache: of features; None keeps none.
 
         Raises:

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ddmseg.maths.double import double
+
 MISSED_VOXELS = 8.0
 """A structure without a voxel counts as missed, Dice 0, when this many are expected."""
 
@@ -67,14 +69,15 @@ def expectation(
         probabilities: of the classes; say to which a wrong voxel may belong.
     """
     classes = probabilities.shape[0]
-    index, p = labels.flatten(), right.flatten().double()
+    index, p = labels.flatten(), double(right.flatten())
+    rows = probabilities.movedim(0, -1).flatten(0, -2)  # no copy where the network computed them
+    own = double(rows.gather(1, index[:, None])[:, 0])
+    index = index.to(p.device)
     zeros = torch.zeros(classes, dtype=torch.float64, device=p.device)
     size = torch.bincount(index, minlength=classes).double()
     hits = zeros.scatter_add(0, index, p)
-    rows = probabilities.movedim(0, -1).flatten(0, -2)  # no copy where the network computed them
-    own = rows.gather(1, index[:, None])[:, 0].double()
     mass = (1 - p) / (1 - own).clamp_min(1e-6)
     # Everything a voxel's doubt gives to any class, less what it gives to its own.
-    spread = (mass.to(rows.dtype) @ rows).double()
+    spread = double(mass.to(rows) @ rows)
     missed = (spread - zeros.scatter_add(0, index, mass * own)).clamp_min(0)
     return Expectation(size, hits, missed)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddmseg.errors import SettingsError
+from ddmseg.maths.double import double
 from ddmseg.types import ClassMap, VoxelMap
 
 
@@ -48,7 +49,7 @@ def auroc(score: Tensor, positive: Tensor) -> float:
     if total_hits == 0 or total_misses == 0:
         return math.nan
     below = misses.cumsum(0) - misses  # negatives with a lower score
-    won = hits.double() @ (below.double() + misses.double() / 2)
+    won = double(hits) @ (double(below) + double(misses) / 2)
     return float(won) / total_hits / total_misses
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ddmseg.maths.double import on_apple_gpu
 from ddmseg.networks.normalisation import Normalisation
 
 
@@ -53,7 +54,12 @@ CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: C
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return x with its channels adjacent in memory, the values unchanged."""
+    """Return x with its channels adjacent in memory, the values unchanged.
+
+    On Apple's GPU as torch has them by default: its 3-D convolutions know no other layout.
+    """
+    if on_apple_gpu(x):
+        return x.contiguous()
     form = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
     return x.contiguous(memory_format=form)
 

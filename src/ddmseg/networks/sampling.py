@@ -114,7 +114,7 @@ class MaskSampler:
         """
         like = self.first_estimate
         # In the layout that the network computes in, or every step would mix two.
-        x_T = channels_last(torch.randn(like.shape, generator=generator)).to(like.device)
+        x_T = channels_last(torch.randn(like.shape, generator=generator).to(like.device))
         walk = _Walk(self, observe)
         find_sampler(sampler)(
             walk.clean,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.blocks import channels_last
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.types import Image
@@ -109,9 +110,8 @@ def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
 
 
 def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:
-    form = torch.channels_last_3d if part.dim() == 5 else torch.channels_last
     shape = (1, part.shape[1], *[n // factor for n in grid])
-    return torch.zeros(shape, dtype=part.dtype, device=part.device).to(memory_format=form)
+    return channels_last(torch.zeros(shape, dtype=part.dtype, device=part.device))
 
 
 def bell(size: tuple[int, ...], like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ddmseg.datasets.source import Source
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import conformal_bound, fit_calibration
 from ddmseg.maths.discrepancy import right_probability
+from ddmseg.maths.double import double
 from ddmseg.maths.expected_dice import Expectation, expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.maths.uncertainty import auroc, entropy
@@ -207,7 +208,7 @@ def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tens
     """Return Dice of each foreground class (NaN where neither has it) and true sizes."""
 
     def count(x: Tensor) -> Tensor:
-        return torch.bincount(x.flatten(), minlength=classes)[1:].double()
+        return double(torch.bincount(x.flatten(), minlength=classes)[1:])
 
     sizes = count(truth)
     total = sizes + count(labels)

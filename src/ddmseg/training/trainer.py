@@ -38,7 +38,7 @@ from ddmseg.models.checkpoint import (
     state_numbers,
     sweep,
 )
-from ddmseg.models.device import working_seconds
+from ddmseg.models.device import find_device, working_seconds
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.models.zoo import model_path
@@ -219,7 +219,7 @@ class Trainer:
         )
 
     def _clock(self) -> float:
-        return working_seconds(on_gpu=self.device.type == "cuda")
+        return working_seconds(on_gpu=self.device.type != "cpu")
 
     def _update(self, step: int, image: Tensor, labels: Tensor) -> Losses:
         """Take one step of the optimiser."""
@@ -393,15 +393,10 @@ def learning_rate_factor(step: int, warmup: int, steps: int, leg: int = 0) -> fl
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "training.device: got cuda, but no CUDA device is here; set it to auto or cpu"
-        )
-    if name == "cuda":
+    device = find_device(name, setting="training.device")
+    if device.type == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(name)
+    return device
 
 
 def _join_group(device: torch.device) -> tuple[int, int]:

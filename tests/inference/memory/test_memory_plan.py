@@ -81,12 +81,12 @@ def test_more_of_anything_never_takes_less(grid, voxels, probabilities, samples)
     assert peak_bytes(one, on_gpu=True) <= peak_bytes(one)
 
 
-@given(st.tuples(sides, sides, sides), st.booleans())
-def test_the_ladder_goes_down(grid, on_gpu) -> None:
-    ladder = rungs(replace(HEAD, grid=grid), on_gpu=on_gpu)
+@given(st.tuples(sides, sides, sides), st.sampled_from(["cpu", "cuda", "mps"]))
+def test_the_ladder_goes_down(grid, asked) -> None:
+    ladder = rungs(replace(HEAD, grid=grid), asked)
     assert ladder[0].name == ""
     assert all(rung.name for rung in ladder[1:])
-    assert [rung.device for rung in ladder] == ["cuda"] * 4 * on_gpu + ["cpu"] * 3
+    assert [rung.device for rung in ladder] == [asked] * 4 * (asked != "cpu") + ["cpu"] * 3
     for larger, smaller in pairwise(ladder):
         if larger.device == smaller.device:
             assert smaller.needed <= larger.needed
@@ -97,7 +97,7 @@ def test_the_ladder_goes_down(grid, on_gpu) -> None:
 
 def test_the_first_rung_that_fits_is_taken() -> None:
     # a patch as large as the grid: here smaller tiles do take less
-    ladder = rungs(replace(HEAD, patch=HEAD.grid, samples=False), on_gpu=True)
+    ladder = rungs(replace(HEAD, patch=HEAD.grid, samples=False), "cuda")
     assert [rung.name for rung in ladder] == [
         *("", "one tile at a time", "tiles of 75%", "tiles of 50%"),
         *("on the CPU", "tiles of 75%, on the CPU", "tiles of 50%, on the CPU"),
@@ -110,15 +110,25 @@ def test_the_first_rung_that_fits_is_taken() -> None:
 
 
 def test_a_gpu_encodes_several_tiles_at_once_where_there_is_room() -> None:
-    several, one, *others = rungs(HEAD, on_gpu=True)
+    several, one, *others = rungs(HEAD, "cuda")
     assert (several.at_once, one.at_once) == (GPU_TILES, 1)
     assert several.needed_gpu > one.needed_gpu
     assert first_that_fits([several, one], 10**12, several.needed_gpu - 1) is one
-    assert all(rung.at_once == 1 for rung in (*others, *rungs(HEAD, on_gpu=False)))
+    assert all(rung.at_once == 1 for rung in (*others, *rungs(HEAD)))
+
+
+def test_the_gpu_of_a_mac_takes_the_memory_of_the_cpu() -> None:
+    for own, shared, on_cpu in zip(
+        rungs(HEAD, "cuda"), rungs(HEAD, "mps"), [*rungs(HEAD)[:1], *rungs(HEAD)] * 2, strict=False
+    ):
+        assert (shared.patch, shared.at_once, shared.name) == (own.patch, own.at_once, own.name)
+        assert shared.needed_gpu == own.needed_gpu
+        if shared.device == "mps":
+            assert own.needed < on_cpu.needed <= shared.needed
 
 
 def test_a_scan_too_large_is_refused_with_how_much_is_needed_and_there() -> None:
-    ladder = rungs(HEAD, on_gpu=False)
+    ladder = rungs(HEAD)
     with pytest.raises(ScanError) as refused:
         first_that_fits(ladder, 10**9, None)
     needed = ladder[-1].needed / 1e9
@@ -140,7 +150,7 @@ def card() -> Card:
 
 def planned(card: Card, monkeypatch, there: int | None, device: str = "cpu"):
     monkeypatch.setattr(memory_plan, "memory_for_this_process", lambda: there)
-    monkeypatch.setattr(memory_plan, "_gpu_memory", lambda device: 10**6)
+    monkeypatch.setattr(memory_plan, "free_gpu_bytes", lambda device: 10**6)
     return plan_memory(
         card,
         scan_voxels=HEAD.scan_voxels,
@@ -193,8 +203,8 @@ def test_an_encoder_on_blocks_is_estimated_as_it_was_measured():
 
 
 def test_an_encoder_on_blocks_has_no_tiles_to_make_smaller():
-    assert [rung.name for rung in rungs(BRAIN, on_gpu=False)] == [""]
-    assert len(rungs(BRAIN, on_gpu=True)) == 3
+    assert [rung.name for rung in rungs(BRAIN)] == [""]
+    assert len(rungs(BRAIN, "cuda")) == 3
 
 
 def test_an_encoder_on_blocks_sees_the_image_at_once():

@@ -14,6 +14,7 @@ from tyro.conf import arg
 
 from ddmseg.errors import OutputError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.models.device import DeviceName
 
 if TYPE_CHECKING:
     from ddmseg.node.addresses import Certificates
@@ -85,8 +86,8 @@ class Arguments:
     segmentation: SegmentOptions = field(default_factory=SegmentOptions)
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    device: DeviceName = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one, mps is the GPU of a Mac."""
     dicom_seg: Literal["binary", "labelmap"] = "binary"
     """How labels are stored: every viewer reads binary, new ones the smaller labelmap."""
     monitor: Annotated[

@@ -81,6 +81,8 @@ def _compute() -> Iterator[Finding]:
     yield Finding("ok", "threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors")
     if torch.cuda.is_available():
         yield Finding("ok", "gpu", torch.cuda.get_device_name(0))
+    elif torch.backends.mps.is_available():
+        yield Finding("note", "gpu", "Apple's; --device mps takes it, not tested on such a machine")
     else:
         yield Finding("note", "gpu", "none; everything runs on the CPU")
 

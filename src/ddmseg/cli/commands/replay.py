@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from ddmseg.errors import ScanError
 from ddmseg.messages import say, show
+from ddmseg.models.device import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class Arguments:
     """Folders or files among which the scan is; it is found by name and believed by its hash."""
     model: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(the receipt's)")] = None
     """Name of a shipped model, or the .safetensors file of one that you trained."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    device: DeviceName = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one, mps is the GPU of a Mac."""
     threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(the receipt's)")] = None
     """CPU threads."""
     debug: bool = False

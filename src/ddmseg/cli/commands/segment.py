@@ -20,6 +20,7 @@ from ddmseg.cohort.scan import Refused, Scan
 from ddmseg.errors import OutputError, SettingsError, UsageError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.messages import say, say_error, show
+from ddmseg.models.device import DeviceName
 
 if TYPE_CHECKING:
     from ddmseg.inference.segmenter import Segmenter
@@ -32,8 +33,8 @@ class RunOptions:
     segmentation: SegmentOptions = field(default_factory=SegmentOptions)
     model: Annotated[str, arg(metavar="NAME")] = "anatomy"
     """Name of a shipped model (see ddmseg models), or a .safetensors file with its card."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    device: DeviceName = "auto"
+    """Where to compute; auto takes a CUDA GPU where there is one, mps is the GPU of a Mac."""
     on_fail: Literal["warn", "skip", "error"] = "warn"
     """When the quality check fails a scan: write its results all the same, leave them out, or
     leave them out and end with exit code 1."""

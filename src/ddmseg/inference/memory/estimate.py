@@ -117,7 +117,7 @@ def peak_bytes(footprint: Footprint, *, on_gpu: bool = False) -> int:
 
     Args:
         footprint: of the scan.
-        on_gpu: leave out what a GPU holds.
+        on_gpu: leave out what a GPU holds in a memory of its own.
     """
     network = 0 if on_gpu else footprint.network
     kept = math.prod(footprint.grid) * _FLOAT * footprint.classes

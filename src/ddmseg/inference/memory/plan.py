@@ -17,6 +17,7 @@ from ddmseg.errors import ScanError
 from ddmseg.inference.memory.estimate import SLACK, Footprint, peak_bytes
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.checkpoint import Card
+from ddmseg.models.device import free_gpu_bytes
 
 TILE_SHARES = (1.0, 0.75, 0.5)
 """Edges of the tiles over those of training: smaller ones see less around them."""
@@ -30,7 +31,7 @@ class Rung:
     """One way to compute a scan, and what it takes.
 
     Attributes:
-        device: ``cuda`` or ``cpu``.
+        device: ``cpu``, or that of a GPU.
         patch: voxels of the tiles.
         name: what it is called in the receipt; empty for the first.
         needed: bytes of memory.
@@ -91,8 +92,8 @@ def plan_memory(
         probabilities=probabilities,
         samples=samples,
     )
-    there, there_gpu = memory_for_this_process(), _gpu_memory(device)
-    ladder = rungs(footprint, on_gpu=device.type == "cuda")
+    there, there_gpu = memory_for_this_process(), free_gpu_bytes(device)
+    ladder = rungs(footprint, device.type)
     rung = first_that_fits(ladder, there, there_gpu)
     taken = [step.name for step in ladder[1 : ladder.index(rung) + 1]]
     record: dict[str, Any] = {"estimated_gb": _gb(rung.needed), "rungs": taken}
@@ -103,19 +104,23 @@ def plan_memory(
     return MemoryPlan(where, rung.patch, rung.at_once, record)
 
 
-def rungs(footprint: Footprint, *, on_gpu: bool) -> list[Rung]:
-    """Return the ladder, from what was asked for to what takes least."""
+def rungs(footprint: Footprint, asked: str = "cpu") -> list[Rung]:
+    """Return the ladder, from what was asked for to what takes least.
+
+    Args:
+        footprint: of the scan.
+        asked: type of the device: ``cpu``, ``cuda``, or ``mps``, which shares the CPU's memory.
+    """
     shares = TILE_SHARES[:1] if footprint.block else TILE_SHARES  # without tiles
     on_cpu = [("cpu", share, 1) for share in shares]
-    on_it = [("cuda", 1.0, GPU_TILES), *(("cuda", share, 1) for share in shares)]
-    ways = [*on_it, *on_cpu] if on_gpu else on_cpu
+    on_it = [(asked, 1.0, GPU_TILES), *((asked, share, 1) for share in shares)]
+    ways = on_cpu if asked == "cpu" else [*on_it, *on_cpu]
     found: list[Rung] = []
     for device, share, at_once in ways:
         tried = replace(footprint, patch=_smaller(footprint, share), at_once=at_once)
-        gpu = device == "cuda"
-        name = _words(share, instead=on_gpu and not gpu) if found else ""
-        needed_gpu = round(SLACK * tried.network) if gpu else 0
-        needed = peak_bytes(tried, on_gpu=gpu)
+        name = _words(share, instead=device != asked) if found else ""
+        needed_gpu = 0 if device == "cpu" else round(SLACK * tried.network)
+        needed = peak_bytes(tried, on_gpu=device == "cuda")
         found.append(Rung(device, tuple(tried.patch), name, needed, needed_gpu, at_once))
     return found
 
@@ -161,15 +166,6 @@ def _smaller(footprint: Footprint, share: float) -> tuple[int, ...]:
     return tuple(
         n if share == 1 else min(n, max(2, round(n * share / step)) * step) for n in footprint.patch
     )
-
-
-def _gpu_memory(device: torch.device) -> int | None:
-    """Bytes of a GPU that are free, or held by this process without use; None on the CPU."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + unused)
 
 
 def _gb(count: int) -> float:

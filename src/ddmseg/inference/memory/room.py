@@ -66,7 +66,7 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
         patch=patch,
         multiple=segmenter.model_stages.model.multiple,
     )
-    first_that_fits(rungs(footprint, on_gpu=False), memory_for_this_process(), None)
+    first_that_fits(rungs(footprint), memory_for_this_process(), None)
 
 
 def voxels_in_header(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ddmseg.models.device import DeviceName
 from ddmseg.models.settings.checks import require, require_above_0, require_least, require_share
 
 
@@ -61,7 +62,7 @@ class TrainingSettings:
     validation_cases: int = 10
     seed: int = 0
     workers: int = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     threads: int = 0
     leg_steps: int = 0
     precision: Literal["auto", "single", "half"] = "auto"
