@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NOTICE = "Research use, not for diagnosis."
 MODES = ("auto", "fast", "diffusion")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 STAGES = ("read", "prepare", "encode", "denoise", "restore")
 LOWEST_PYTHON = (3, 11)
 """What ddmseg needs; Slicer has 3.12 since its version 5.10."""
