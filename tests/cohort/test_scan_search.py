@@ -73,6 +73,11 @@ def test_two_roots_of_equal_folders_are_told_apart(tmp_path) -> None:
     ]
 
 
+def test_scans_of_a_bids_folder_need_no_folders(tmp_path) -> None:
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz")
+    assert places(tmp_path) == [("", "sub-01_T1w"), ("", "sub-02_ses-a_T1w")]
+
+
 def test_a_link_to_a_patient_is_followed_and_one_that_leads_back_is_not(tmp_path) -> None:
     touch(tmp_path, "archive/p1/T1.nii.gz", "cohort/p2/T1.nii.gz")
     (tmp_path / "cohort" / "p1").symlink_to(tmp_path / "archive" / "p1")

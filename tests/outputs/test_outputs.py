@@ -137,6 +137,8 @@ def test_the_quality_file_holds_the_verdict(make_segmentation, tmp_path) -> None
     # beside each sentence what it says in code, where it has one
     assert told.pop("reason_codes") == [None, {"code": "dim", "values": {"percent": 3}}]
     assert told.pop("notice") == "research use, not for diagnosis"
+    assert told.pop("reason_subjects") == ["scan", "scan"]
+    assert told.pop("verdicts") == {"scan": "warn", "anatomy": "pass", "result": "pass"}
     assert told.pop("stands_out") is None  # the card of the fixture does not say what is usual
     assert told == dataclasses.asdict(quality)
 

@@ -18,8 +18,17 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import _dice
 from ddmseg.quality.plausibility import empty_slices, implausible, turned
-from ddmseg.quality.reasons import Reason, about_structures, on_side, reason_code
-from ddmseg.quality.segmentation import StructureVolume
+from ddmseg.quality.reasons import (
+    ANATOMY,
+    RESULT,
+    SUBJECTS,
+    Reason,
+    about_structures,
+    on_side,
+    reason_code,
+    subject,
+)
+from ddmseg.quality.segmentation import Quality, StructureVolume
 from ddmseg.quality.training_range import Profile, outside_training
 
 I18N = resources.files("ddmseg.review") / "static" / "i18n"
@@ -57,6 +66,38 @@ def in_words(told: dict, text: dict[str, str]) -> str:
         more = text["reason.more"].format(count=values["more"]) if values["more"] else ""
         values["structures"] = text["reason.comma"].join(listed) + more
     return text[f"reason.{code}"].format(**values)
+
+
+def test_every_code_is_about_one_subject_and_the_lists_name_no_other() -> None:
+    codes = {
+        key.split(".")[1]
+        for key in words("en")
+        if key.startswith("reason.") and "{" in words("en")[key]
+    } | {"nothing_found", "qform_damaged", "sides_unknown"}
+    assert not ANATOMY & RESULT
+    assert codes >= ANATOMY | RESULT
+
+
+def test_a_side_is_about_what_its_reason_is_about() -> None:
+    large = Reason("unusually large: CSF", "volumes_large", {})
+    assert subject(on_side("left", large)) == "anatomy"
+    assert subject(on_side("left", "it is odd")) == "scan"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "codes", "apart"),
+    [
+        ("pass", (), ("pass", "pass", "pass")),
+        ("warn", ("thick_slices",), ("warn", "pass", "pass")),
+        ("warn", ("volumes_large", "holes"), ("pass", "warn", "warn")),
+        ("fail", ("asymmetric",), ("pass", "warn", "fail")),
+        ("fail", ("thick_slices", "expected_dice_low"), ("warn", "pass", "fail")),
+    ],
+)
+def test_the_verdicts_on_scan_anatomy_and_result_are_apart(verdict, codes, apart) -> None:
+    quality = Quality(verdict, 0.8, {}, [Reason(code, code, {}) for code in codes], 0, 0)
+    assert tuple(quality.verdicts.values()) == apart
+    assert tuple(quality.verdicts) == SUBJECTS
 
 
 def odd_head() -> list[str]:

@@ -15,6 +15,9 @@ from ddmseg.errors import QualityError
 from ddmseg.messages import say
 from ddmseg.outputs.standing import REQUEST
 
+NAMED = 3
+"""Poor structures that the line on a scan names."""
+
 if TYPE_CHECKING:
     from ddmseg.cli.commands.segment import Arguments
     from ddmseg.cli.progress import Bar
@@ -100,7 +103,8 @@ class Line:
                 say(f"{shown}: {reason}")
         seconds = time.perf_counter() - work.start
         spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'), seconds)}"
-        return f"{quality.verdict}  expected Dice {quality.expected_dice:.2f}  {spent}  {shown}"
+        dice = f"expected Dice {quality.expected_dice:.2f}{_poor(quality)}"
+        return f"{_verdict(quality)}  {dice}  {spent}  {shown}"
 
     def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
         """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
@@ -148,6 +152,26 @@ def _budget_told(budget: dict[str, Any] | None, seconds: float) -> str:
     from ddmseg.inference.budget import budget_line
 
     return "" if budget is None else f" ({budget_line(budget, seconds)})"
+
+
+def _verdict(quality: Quality) -> str:
+    """Return the verdict, and what it is about where it is no pass: ``warn (scan, anatomy)``."""
+    about = [kind for kind, verdict in quality.verdicts.items() if verdict != "pass"]
+    return f"{quality.verdict} ({', '.join(about)})" if about else quality.verdict
+
+
+def _poor(quality: Quality) -> str:
+    """Name the structures that are drawn poorly, both sides as one; empty for none."""
+    from ddmseg.outputs.report.volumes import grade
+
+    names = [
+        name.removeprefix("Left-").removeprefix("Right-")
+        for name, dice in quality.expected_dice_by_structure.items()
+        if grade(dice) == "poor"
+    ]
+    found = [*dict.fromkeys(names)]
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f" (poor: {', '.join(found[:NAMED])}{more})" if found else ""
 
 
 def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:

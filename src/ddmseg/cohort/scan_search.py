@@ -64,8 +64,12 @@ def _in_folder(
 ) -> Iterator[Scan | Refused]:
     """Yield the scans of a folder, with the folders that each has below it; count the rest."""
     found = list(_leaves(folder, wanted, model, tell, set()))
+    in_bids = any(anat_images(folder))  # whose names tell all scans apart
     for one in found:
-        yield replace(one, subfolder=one.below(folder) or "") if isinstance(one, Scan) else one
+        if in_bids or isinstance(one, Refused):
+            yield one
+        else:
+            yield replace(one, subfolder=one.below(folder) or "")
     if any(one.path != folder for one in found):  # else the series of one DICOM folder
         for line in passed_over(folder, [one.path for one in found]):
             tell(line)

@@ -51,7 +51,7 @@ from ddmseg.outputs.tables import (
     write_volume_table_dictionary,
 )
 from ddmseg.outputs.text import write_json, write_text
-from ddmseg.quality.reasons import reason_code
+from ddmseg.quality.reasons import reason_code, subject
 from ddmseg.quality.segmentation import Segmentation
 
 CSF = 24
@@ -227,10 +227,12 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
         {
             "notice": NOTICE,
             "verdict": quality.verdict,
+            "verdicts": quality.verdicts,
             "expected_dice": quality.expected_dice,
             "expected_dice_by_structure": quality.expected_dice_by_structure,
             "reasons": quality.reasons,
             "reason_codes": [reason_code(reason) for reason in quality.reasons],
+            "reason_subjects": [subject(reason) for reason in quality.reasons],
             "steps": quality.steps,
             "samples": quality.samples,
             "sample_agreement": quality.sample_agreement,

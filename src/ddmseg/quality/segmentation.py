@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import printable
 from ddmseg.imaging.volume import LabelMap, Volume, grid_text
+from ddmseg.quality.reasons import SUBJECTS, Subject, subject
 from ddmseg.quality.standing_out import StandingOut
 
 WHOLE_BRAIN = 20
@@ -69,6 +70,15 @@ class Quality:
     sample_agreement: float | None = None
     postprocessing: dict[str, Any] = field(default_factory=dict, repr=False)
     training_distance: float | None = None
+
+    @property
+    def verdicts(self) -> dict[Subject, Verdict]:
+        """The verdict on scan, anatomy and result apart: only of a result it can be ``fail``."""
+        warned = {subject(reason) for reason in self.reasons}
+        apart: dict[Subject, Verdict] = {
+            kind: "warn" if kind in warned else "pass" for kind in SUBJECTS
+        }
+        return {**apart, "result": "fail"} if self.verdict == "fail" else apart
 
     @property
     def dice_text(self) -> str:

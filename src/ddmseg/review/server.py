@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from ddmseg import __version__
 from ddmseg.errors import DdmsegError, OutputError, ScanError, UsageError, printable, reason_code
 from ddmseg.outputs.report.png import HUES, colour_scale
+from ddmseg.quality.reasons import subject_of
 from ddmseg.review.correction import shown_edit, upload_limit
 from ddmseg.review.results import CORRECTED, MAPS
 from ddmseg.review.security import Gate
@@ -251,6 +252,7 @@ def row_payload(row: Row) -> dict[str, Any]:
         "expected_dice": summary.expected_dice,
         "reasons": summary.reasons,
         "reason_codes": summary.reason_codes,
+        "reason_subjects": [subject_of(told) for told in summary.reason_codes],
         "steps": summary.steps,
         "samples": summary.samples,
         "volumes": [asdict(volume) for volume in summary.volumes],

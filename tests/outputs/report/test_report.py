@@ -108,7 +108,7 @@ def test_every_verdict_says_that_it_is_for_research_only(make_segmentation, verd
 def test_reasons_dice_and_effort_are_told(make_segmentation) -> None:
     told = quality(verdict="warn", expected_dice=0.734, reasons=["The scan is cut.", "It is dark."])
     text = Page(render_report(make_segmentation(quality=told))).text
-    assert "Look first" in text
+    assert "Warn" in text
     assert "0.73" in text
     assert "The scan is cut." in text
     assert "It is dark." in text

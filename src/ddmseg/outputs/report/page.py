@@ -18,13 +18,14 @@ from ddmseg.outputs.report.panels import MAPS, draw_panels, scale_bar
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.report.volumes import volume_tables
 from ddmseg.quality.doubtful_regions import DoubtfulRegion
+from ddmseg.quality.reasons import SUBJECTS, subject
 from ddmseg.quality.segmentation import Quality, Segmentation
 
 __all__ = ["render_report", "report_thumbnail"]
 
 VERDICTS = {
     "pass": ("✓", "Pass", "No check found anything to object to."),
-    "warn": ("!", "Look first", "Look at the pictures before you use these numbers."),
+    "warn": ("!", "Warn", "Look at the pictures before you use these numbers."),
     "fail": ("✕", "Fail", "Do not use these numbers."),
 }
 _MAP_TEXTS = {
@@ -108,14 +109,24 @@ def _named(receipt: Mapping[str, Any], word: str) -> str:
 
 def _verdict(quality: Quality) -> str:
     mark, word, advice = VERDICTS[quality.verdict]
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in quality.reasons)
-    listed = f"<ul>{reasons}</ul>" if reasons else f"<p>{advice}</p>"
+    listed = _reasons(quality) or f"<p>{advice}</p>"
     return (
         f'<section class="verdict {quality.verdict}" aria-label="Verdict">'
         f'<div class="badge"><span aria-hidden="true">{mark}</span>{word}</div>'
         f'<div class="dice"><b>{quality.dice_text}</b><small>expected Dice</small></div>'
         f"{listed}</section>"
     )
+
+
+def _reasons(quality: Quality) -> str:
+    """Return the reasons under what they are about: scan, anatomy or result."""
+    text = ""
+    for kind in SUBJECTS:
+        own = [escape(reason) for reason in quality.reasons if subject(reason) == kind]
+        if own:
+            listed = "".join(f"<li>{reason}</li>" for reason in own)
+            text += f"<dt>{kind.capitalize()}</dt><dd><ul>{listed}</ul></dd>"
+    return f'<dl class="reasons">{text}</dl>' if text else ""
 
 
 def _legend(indices: Sequence[int], names: Mapping[int, str]) -> str:

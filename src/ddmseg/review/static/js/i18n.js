@@ -35,10 +35,11 @@ export function structure(name) {
 }
 
 /** The reasons of a verdict in this language; in English where a result knows no codes. */
-export function reasons({ reasons: sentences, reason_codes: codes = [] }) {
+export function reasons({ reasons: sentences, reason_codes: codes = [], reason_subjects: subjects = [] }) {
   return sentences.map((sentence, at) => {
     const text = saidIfWell(codes[at]);
-    return text === null ? { text: sentence, lang: "en" } : { text };
+    const data = { about: t(`subject.${subjects[at] ?? "scan"}`) };
+    return text === null ? { text: sentence, lang: "en", data } : { text, data };
   });
 }
 
