@@ -123,7 +123,8 @@ def test_places_by_discrepancy_are_what_stands_out_where_the_card_says_what_is_u
         found = count_voxels(review.labels(worse).data)
         usual = {structure(index).name: limit for index in found if index}
         return lambda *_: SimpleNamespace(
-            calibration={"usual_discrepancy": usual}, settings={"loss": {"temperature": 1.0}}
+            calibration={"standing_out": {"discrepancy": usual}},
+            settings={"loss": {"temperature": 1.0}},
         )
 
     found = []

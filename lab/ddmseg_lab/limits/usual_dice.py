@@ -21,7 +21,7 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.quality.limits import Limits, usual
-from ddmseg.quality.standing_out import highest, usual_discrepancy
+from ddmseg.quality.standing_out import highest, measures, usual_limits
 from ddmseg.training.calibration import try_masks, with_usual
 from ddmseg_lab.study import Options, run_command, say
 
@@ -44,12 +44,12 @@ def on_real_heads(arguments: Arguments, card: Card) -> Card:
         [one.quality.expected_dice for one in found],
         [one.quality.expected_dice_by_structure for one in found],
     )
-    limits = usual_discrepancy(
-        highest(one.discrepancy, one.labels.data, one.scan.spacing_mm) for one in found
+    limits = usual_limits(
+        highest(measures(one.discrepancy, one.scan.data, ids, one.scan.spacing_mm), ids)
+        for one in found
+        for ids in [one.labels.data]
     )
-    return replace(
-        card, calibration={**card.calibration, "usual": told, "usual_discrepancy": limits}
-    )
+    return replace(card, calibration={**card.calibration, "usual": told, "standing_out": limits})
 
 
 def run(arguments: Arguments) -> None:

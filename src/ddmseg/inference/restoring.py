@@ -17,7 +17,7 @@ from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
-from ddmseg.quality.plausibility import empty_slices, implausible, turned
+from ddmseg.quality.plausibility import empty_slices, implausible, turned, unlike
 from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
 from ddmseg.quality.standing_out import standing_out
@@ -76,10 +76,11 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     ]
     distance = training_distance(card, solved.features)
     discrepancy = _thousandths(prepared.map_to_input(D))
-    if usual := card.calibration.get("usual_discrepancy"):
-        grid = Grid(scan.shape, scan.affine)
-        sigma_D = float(card.settings["loss"]["temperature"])
-        fields["standing_out"] = standing_out(discrepancy, labels, usual, grid, temperature=sigma_D)
+    if usual := card.calibration.get("standing_out"):
+        sigma_D, grid = float(card.settings["loss"]["temperature"]), Grid(scan.shape, scan.affine)
+        out = standing_out(discrepancy, scan.data, labels, usual, grid, temperature=sigma_D)
+        fields["standing_out"] = out
+        seen += unlike(out)
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),

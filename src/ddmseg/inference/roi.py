@@ -185,7 +185,17 @@ def _standing_out(scan: Volume, sides: Sequence[_Side]) -> StandingOut | None:
             return None
         beyond[side.box] |= part.beyond
         regions += part.regions
-    return StandingOut(beyond, sorted(regions, key=lambda one: -one.volume_ml))
+    largest = max((side.result.standing_out for side in sides), key=_unlike_ml)
+    return StandingOut(
+        beyond,
+        sorted(regions, key=lambda one: -one.volume_ml),
+        _unlike_ml(largest),
+        largest.unlike_index if largest else 0,
+    )
+
+
+def _unlike_ml(found: StandingOut | None) -> float:
+    return 0.0 if found is None else found.unlike_ml
 
 
 def _mean_features(sides: Sequence[_Side]) -> NDArray[np.float32] | None:

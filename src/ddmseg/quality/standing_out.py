@@ -1,16 +1,17 @@
-"""What of a result stands out: discrepancy beyond what is usual for each structure.
+"""What of a result stands out, beyond what is usual for each structure.
 
-Cortex is always in some doubt and the third ventricle in more, so one limit for all would tint
-every brain alike. Each structure has its own, measured on intact scans: the discrepancy D,
-averaged over a few millimetres within the labels, that hardly any voxel of them exceeds.
+Two measures: the discrepancy D of image and labels, averaged over a few millimetres; and how
+unlike its structure a place looks (``ddmseg.quality.appearance``). Cortex is always in some doubt
+and the third ventricle in more, so one limit for all would tint every brain alike. Each structure
+has its own, which hardly any of its voxels exceeds in intact scans.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from scipy import ndimage
 from ddmseg.errors import UsageError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import count_voxels, labelled_box, structure
+from ddmseg.quality.appearance import unlikeness
 from ddmseg.quality.doubtful_regions import (
     LEAST_DOUBT,
     DoubtfulRegion,
@@ -26,16 +28,25 @@ from ddmseg.quality.doubtful_regions import (
     find_doubtful_regions,
 )
 
+Measure = Literal["discrepancy", "intensity"]
+
 AVERAGING_MM = 2.0
 """Standard deviation of the Gaussian that D is averaged with."""
 PERCENTILE = 99.9
-"""Of the averaged D of a structure in one intact scan ..."""
+"""Of a measure within a structure in one intact scan ..."""
 DEVIATIONS = 2.0
 """... and its mean over scans, plus so many standard deviations, is the limit."""
 LEAST_ML = 0.1
 """Smaller regions are not listed."""
 FEWEST_VOXELS = 20
 """Of a structure in a scan that says what is usual."""
+
+
+@dataclass(frozen=True)
+class StandingRegion(DoubtfulRegion):
+    """A region beyond the usual, and by which measure."""
+
+    by: Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +56,14 @@ class StandingOut:
     Attributes:
         beyond: voxels of the regions and of smaller ones (``*grid``).
         regions: by size, largest first.
+        unlike_ml: the largest connected piece that does not look like its structure.
+        unlike_index: the structure that most of it is labelled as; 0 without any.
     """
 
     beyond: NDArray[np.bool_]
-    regions: list[DoubtfulRegion]
+    regions: list[StandingRegion]
+    unlike_ml: float = 0.0
+    unlike_index: int = 0
 
 
 def averaged(
@@ -67,41 +82,62 @@ def averaged(
     return found
 
 
+def measures(
+    discrepancy: NDArray[np.float32],
+    image: NDArray[np.float32] | None,
+    labels: NDArray[np.integer],
+    spacing_mm: Sequence[float],
+) -> dict[Measure, NDArray[np.float32]]:
+    """Return what is held against limits; without the image the discrepancy alone."""
+    found: dict[Measure, NDArray[np.float32]] = {
+        "discrepancy": averaged(discrepancy, labels, spacing_mm)
+    }
+    if image is not None:
+        found["intensity"] = unlikeness(image, labels, spacing_mm)
+    return found
+
+
 def highest(
-    discrepancy: NDArray[np.float32], labels: NDArray[np.integer], spacing_mm: Sequence[float]
-) -> dict[int, float]:
-    """Return the :data:`PERCENTILE` of the averaged D of each structure of a scan, by its id."""
-    D = averaged(discrepancy, labels, spacing_mm)
+    found: Mapping[Measure, NDArray[np.float32]], labels: NDArray[np.integer]
+) -> dict[str, dict[str, float]]:
+    """Return the :data:`PERCENTILE` of each measure within each structure of a scan, by name."""
+    sizes = count_voxels(labels)
+    known = [index for index, count in sizes.items() if index and count >= FEWEST_VOXELS]
     return {
-        index: float(np.percentile(D[labels == index], PERCENTILE))
-        for index, count in count_voxels(labels).items()
-        if index and count >= FEWEST_VOXELS
+        measure: {
+            structure(index).name: float(np.percentile(values[labels == index], PERCENTILE))
+            for index in known
+        }
+        for measure, values in found.items()
     }
 
 
-def usual_discrepancy(intact: Iterable[Mapping[int, float]]) -> dict[str, float]:
-    """Return the limit of each structure, by name, for ``usual_discrepancy`` of a card.
+def usual_limits(
+    intact: Iterable[Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, float]]:
+    """Return the limit of each structure by measure and name, for ``standing_out`` of a card.
 
     Args:
         intact: what :func:`highest` says of each of a few scans that nothing is wrong with.
     """
-    tops: dict[int, list[float]] = {}
+    tops: dict[str, dict[str, list[float]]] = {}
     for scan in intact:
-        for index, top in scan.items():
-            tops.setdefault(index, []).append(top)
+        for measure, of in scan.items():
+            for name, top in of.items():
+                tops.setdefault(measure, {}).setdefault(name, []).append(top)
     return {
-        structure(index).name: round(float(np.mean(own) + DEVIATIONS * np.std(own)), 3)
-        for index, own in sorted(tops.items())
+        measure: {
+            name: round(float(np.mean(own) + DEVIATIONS * np.std(own)), 3)
+            for name, own in sorted(of.items())
+        }
+        for measure, of in tops.items()
     }
 
 
 def beyond_usual(
-    discrepancy: NDArray[np.float32],
-    labels: NDArray[np.integer],
-    limits: Mapping[str, float],
-    spacing_mm: Sequence[float],
+    values: NDArray[np.float32], labels: NDArray[np.integer], limits: Mapping[str, float]
 ) -> NDArray[np.float32]:
-    """Return D on a scale where the limit of the structure is one half (``*grid``, 0 to 1).
+    """Return a measure on a scale where the limit of the structure is one half (0 to 1).
 
     Structures without a limit, and what has no label, are 0.
     """
@@ -109,30 +145,58 @@ def beyond_usual(
     scale = np.zeros(1 + max(found, default=0), np.float32)
     for index in found:
         with contextlib.suppress(UsageError):  # an id of nobody's table has no limit
-            scale[index] = 0.5 / limits.get(structure(index).name, math.inf)
-    D = averaged(discrepancy, labels, spacing_mm)
-    return np.asarray(np.minimum(D * scale[labels], 1.0), dtype=np.float32)
+            limit = limits.get(structure(index).name, 0.0)
+            scale[index] = 0.5 / limit if index and limit > 0 else 0.0
+    return np.asarray(np.minimum(values * scale[labels], 1.0), dtype=np.float32)
 
 
 def standing_out(
     discrepancy: NDArray[np.float32],
+    image: NDArray[np.float32] | None,
     labels: NDArray[np.integer],
-    limits: Mapping[str, float],
+    usual: Mapping[str, Mapping[str, float]],
     grid: Grid,
     *,
     temperature: float = 1.0,
 ) -> StandingOut:
-    """Return where D is beyond its limits, as voxels and as regions by size.
+    """Return where a measure is beyond its limits, as voxels and as regions by size.
 
     Args:
         discrepancy: D at each voxel.
+        image: intensities, or None where they are not at hand.
         labels: FreeSurfer ids on the same grid.
-        limits: of each structure, by name, as :func:`usual_discrepancy` gives them.
-        grid: of both.
+        usual: limits, as :func:`usual_limits` gives them.
+        grid: of all three.
         temperature: sigma_D of the weights, for the expected error of the regions.
     """
-    doubt = beyond_usual(discrepancy, labels, limits, grid.spacing_mm)
     error = error_probability(discrepancy, temperature=temperature)
-    found = find_doubtful_regions(doubt, labels, grid, error=error)
-    large = [one for one in found if one.volume_ml >= LEAST_ML]
-    return StandingOut(doubt >= LEAST_DOUBT, sorted(large, key=lambda one: -one.volume_ml))
+    beyond = np.zeros(labels.shape, bool)
+    regions: list[StandingRegion] = []
+    unlike = (0.0, 0)
+    for measure, values in measures(discrepancy, image, labels, grid.spacing_mm).items():
+        doubt = beyond_usual(values, labels, usual.get(measure, {}))
+        found = find_doubtful_regions(doubt, labels, grid, error=error)
+        regions += [_named(one, measure) for one in found if one.volume_ml >= LEAST_ML]
+        own = doubt >= LEAST_DOUBT
+        beyond |= own
+        if measure == "intensity":
+            unlike = _largest(own, labels, float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000)
+    return StandingOut(beyond, sorted(regions, key=lambda one: -one.volume_ml), *unlike)
+
+
+def _named(region: DoubtfulRegion, measure: Measure) -> StandingRegion:
+    values: dict[str, Any] = asdict(region)
+    return StandingRegion(**values, by=measure)
+
+
+def _largest(
+    beyond: NDArray[np.bool_], labels: NDArray[np.integer], voxel_ml: float
+) -> tuple[float, int]:
+    """Return volume and most frequent label of the largest connected piece."""
+    pieces, count = ndimage.label(beyond)
+    if not count:
+        return 0.0, 0
+    sizes = np.bincount(pieces.ravel())[1:]
+    piece = int(sizes.argmax())
+    index = int(np.bincount(labels[pieces == piece + 1]).argmax())
+    return float(sizes[piece]) * voxel_ml, index

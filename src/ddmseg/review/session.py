@@ -254,11 +254,13 @@ class Review:
             values, labels = self._map(identifier, kind)
             grid = Grid(labels.shape, labels.affine)
             card = self._card(identifier)
-            usual = card.calibration.get("usual_discrepancy") if card is not None else None
+            usual = card.calibration.get("standing_out") if card is not None else None
             sigma_D = self._temperature(identifier)
             if kind == "discrepancy" and usual:
-                out = standing_out(values, labels.data, usual, grid, temperature=sigma_D)
-                return out.regions
+                scan = self.source_scan(identifier)
+                image = None if scan is None else scan.data
+                out = standing_out(values, image, labels.data, usual, grid, temperature=sigma_D)
+                return [*out.regions]
             if kind == "discrepancy":
                 doubt = error_probability(values, temperature=sigma_D)
             else:

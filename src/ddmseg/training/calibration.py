@@ -29,7 +29,7 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
-from ddmseg.quality.standing_out import highest, usual_discrepancy
+from ddmseg.quality.standing_out import highest, measures, usual_limits
 from ddmseg.quality.volumes import MOST_DOUBT, Quantity, doubt, pairs, structures, totals
 from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
@@ -92,7 +92,7 @@ class Trial:
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
         by_structure: raw expected and true Dice of each class in the mask.
         sized: sizes found, expected and true of each class; of intact masks alone.
-        highest: D of each structure that few of its voxels exceed, by id; of 3-D masks.
+        highest: what the measures of standing out reach in each structure; of sampled 3-D masks.
         case: number of the subject.
     """
 
@@ -104,7 +104,7 @@ class Trial:
     by_structure: dict[int, tuple[float, float]]
     sized: SizedCase | None
     case: int
-    highest: dict[int, float] = field(default_factory=dict)
+    highest: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -123,7 +123,10 @@ def try_masks(
         encoding = model.encode(image[None])
         sampled = draw(model, card, encoding, seed=number)
         for kind, labels, p in _masks(model, encoding, sampled, number):
-            trials.append(_trial(model, card, encoding, kind, labels, p, truth, number))
+            trial = _trial(model, card, encoding, kind, labels, p, truth, number)
+            if kind == "sampled" and labels[0].ndim == 3:
+                trial = replace(trial, highest=_highest(model, card, encoding, image, labels))
+            trials.append(trial)
     return trials
 
 
@@ -192,16 +195,20 @@ def _trial(
         },
         sized=None if kind == "corrupted" else SizedCase.of(expected, volumes),
         case=case,
-        highest=_highest(card, D, labels) if kind == "sampled" else {},
     )
 
 
-def _highest(card: Card, D: Tensor, labels: Tensor) -> dict[int, float]:
-    if labels[0].ndim != 3:
-        return {}
+def _highest(
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    encoding: Encoding,
+    image: Tensor,
+    labels: Tensor,
+) -> dict[str, dict[str, float]]:
+    D = model.discrepancy_map(encoding, labels)[0, 0].numpy()
     ids = np.array(card.labels)[labels[0].numpy()]
-    edge_mm = float(card.settings["data"]["spacing_mm"]) or 1.0
-    return highest(D[0, 0].numpy(), ids, (edge_mm,) * 3)
+    edge_mm = float(card.settings["data"]["spacing_mm"]) or 1.0  # 0: crops as they are, near 1 mm
+    return highest(measures(D, image[0].numpy(), ids, (edge_mm,) * 3), ids)
 
 
 def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -276,7 +283,7 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
 
 
 def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
-    """Return a calibrated card that says what Dice and discrepancy these intact subjects get."""
+    """Return a calibrated card that says what these intact subjects get: Dice, and measures."""
     if not trials:
         return card
     whole = [calibrated(card, trial.expected) for trial in trials]
@@ -288,8 +295,8 @@ def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
         for trial in trials
     ]
     told: dict[str, Any] = {**card.calibration, "usual": usual(whole, single)}
-    if limits := usual_discrepancy(trial.highest for trial in trials):
-        told["usual_discrepancy"] = limits
+    if limits := usual_limits(trial.highest for trial in trials):
+        told["standing_out"] = limits
     return replace(card, calibration=told)
 
 

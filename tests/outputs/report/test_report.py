@@ -16,7 +16,6 @@ from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.outputs.report.page import render_report
 from ddmseg.outputs.report.volumes import grade, volume_tables
-from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.segmentation import (
     INTRACRANIAL,
     Asymmetry,
@@ -24,7 +23,7 @@ from ddmseg.quality.segmentation import (
     StructureVolume,
     format_ml,
 )
-from ddmseg.quality.standing_out import StandingOut
+from ddmseg.quality.standing_out import StandingOut, StandingRegion
 
 ATTACK = "<script>alert('x')</script>&\"$title"
 VOID = {"meta", "input", "image", "use", "path", "br", "link", "img"}
@@ -282,7 +281,7 @@ def test_the_page_of_a_real_head_is_below_3_mb(make_segmentation) -> None:
 def regions(*names: int) -> StandingOut:
     """Say what stands out of a head of the fixture: regions of ever less volume."""
     listed = [
-        DoubtfulRegion(index, 0, (-3.0, 4.0, 5.0), 2.0 / (1 + place), 1.0)
+        StandingRegion(index, 0, (-3.0, 4.0, 5.0), 2.0 / (1 + place), 1.0, "discrepancy")
         for place, index in enumerate(names)
     ]
     return StandingOut(np.zeros((0, 0, 0), bool), listed)
@@ -301,6 +300,16 @@ def test_what_stands_out_is_drawn_by_size_with_its_place(make_segmentation) -> N
     drawn = [one for one in page.all("use") if "beyond-place" in str(one.get("href"))]
     assert len(drawn) == 2 * 3
     assert [one["d"] for one in page.all("path") if one["class"] == "out" and one["d"]]
+
+
+def test_a_region_says_what_is_odd_about_it(make_segmentation) -> None:
+    found = regions(17, 53)
+    found.regions[1] = dataclasses.replace(found.regions[1], by="intensity")
+    made = make_segmentation()
+    found = dataclasses.replace(found, beyond=made.labels.data > 0)
+    text = Page(render_report(dataclasses.replace(made, standing_out=found))).text
+    assert "2.00 ml at L 3, A 4, S 5 mm: labels in doubt, 1.00 ml of them" in text
+    assert "1.00 ml at L 3, A 4, S 5 mm: does not look like this structure" in text
 
 
 def test_many_regions_are_listed_and_the_largest_drawn(make_segmentation) -> None:

@@ -17,9 +17,9 @@ from ddmseg.outputs.report.figures import colour_of
 from ddmseg.outputs.report.panels import MAPS, draw_panels, scale_bar
 from ddmseg.outputs.report.thumbnail import report_thumbnail
 from ddmseg.outputs.report.volumes import volume_tables
-from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.reasons import SUBJECTS, subject
 from ddmseg.quality.segmentation import Quality, Segmentation
+from ddmseg.quality.standing_out import StandingRegion
 
 __all__ = ["render_report", "report_thumbnail"]
 
@@ -170,12 +170,14 @@ def _places(segmentation: Segmentation, drawn: Sequence[str], names: Mapping[int
     return f'<div class="places">{pictures}</div>{more if len(words) > len(drawn) else ""}'
 
 
-def _place_words(region: DoubtfulRegion, names: Mapping[int, str]) -> str:
+def _place_words(region: StandingRegion, names: Mapping[int, str]) -> str:
     name = escape(names.get(region.index, str(region.index)))
     ends = zip(region.position_mm, ("RL", "AP", "SI"), strict=True)
     where = ", ".join(f"{end[value < 0]} {abs(value):.0f}" for value, end in ends)
-    wrong = f"{region.expected_error_ml:.2f} ml of it expected to be wrong"
-    return f"<b>{name}</b> {region.volume_ml:.2f} ml at {where} mm, {wrong}"
+    why = f"labels in doubt, {region.expected_error_ml:.2f} ml of them expected to be wrong"
+    if region.by == "intensity":
+        why = "does not look like this structure"
+    return f"<b>{name}</b> {region.volume_ml:.2f} ml at {where} mm: {why}"
 
 
 def _flatten(value: object, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -74,7 +75,7 @@ def draw_panels(segmentation: Segmentation, names: dict[int, str]) -> Panels:
     )
 
 
-def _shown(segmentation: Segmentation) -> list[DoubtfulRegion]:
+def _shown(segmentation: Segmentation) -> Sequence[DoubtfulRegion]:
     found = segmentation.standing_out
     return [] if found is None else found.regions[:MOST_PLACES]
 
