@@ -41,7 +41,6 @@ def atomic_write(
     body: every OSError in it is reported as a failure to write.
 
     Args:
-        path: of the file.
         private: make it readable for its owner only, from the first byte on.
         durable: have it survive a power cut; False for what may be lost, such as a cache.
 

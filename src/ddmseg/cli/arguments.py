@@ -36,9 +36,7 @@ class Option:
             the word that the help shows.
         kind: type of the value; bool is a switch without value.
         choices: the allowed words, empty when any will do.
-        required: whether it must be given.
         positional: whether it is given by place.
-        many: whether it takes several values.
     """
 
     names: tuple[str, ...]

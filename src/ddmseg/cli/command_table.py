@@ -27,7 +27,6 @@ class Command:
         module: with ``Arguments``, the options, and ``run``, which takes them and returns the
             exit code.
         group: heading that it stands under in the help.
-        summary: what it does, in one line.
         example: a whole call of it.
     """
 

@@ -136,7 +136,6 @@ class ScanProgress:
 
     Args:
         bar: with one unit a scan.
-        scans: how many there are.
     """
 
     def __init__(self, bar: Bar, scans: int) -> None:

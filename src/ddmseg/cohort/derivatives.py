@@ -50,10 +50,6 @@ def bids_uri(source: str) -> str:
 def describe_derivative(folder: Path, root: Path) -> None:
     """Write what a folder of results must say of itself; the same again writes nothing.
 
-    Args:
-        folder: of the results.
-        root: of the scans.
-
     Raises:
         UsageError: when both are one folder.
         OutputError: when another program's data set is there, or nothing can be written.

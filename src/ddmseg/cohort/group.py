@@ -47,10 +47,8 @@ class GroupRow:
 
     Attributes:
         scan: stem of its results with their folder below that of all results.
-        report: its page.
         about: the columns that tell of the scan, ready for the table.
         values: measurements by column, such as ``Left-Hippocampus_ml``.
-        codes: of the reasons.
         runtime: seconds of each stage and what it ran on.
         dictionary: what the columns of its table of volumes mean, as it was written.
         digest: of all that the table takes from it.

@@ -38,7 +38,6 @@ def find_scans(
     Where places are equal all the same, the folders that tell the scans apart are added.
 
     Args:
-        inputs: as named by the user.
         series: number or UID of the series to take from each DICOM input; None
             takes the one that fits the model best.
         model: what it was trained on; None for what holds for all.

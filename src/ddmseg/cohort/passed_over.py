@@ -48,7 +48,6 @@ def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
     """Return what of a folder is not taken, a line each.
 
     Args:
-        folder: as the user named it.
         taken: the files and DICOM folders of it that are scans; those of a BIDS folder and of
             patient folders lie deeper.
     """

@@ -30,10 +30,7 @@ class Replay:
     """What a receipt says of a result.
 
     Attributes:
-        receipt: where it stands.
-        told: what it holds.
         options: that the result was made with.
-        model: name of the weights.
         weights: their hash.
     """
 

@@ -37,7 +37,6 @@ class ResultPlaces:
     """The places of the results of one run.
 
     Attributes:
-        output: folder for all of them.
         asked: what decides a result beside the scan, ready for JSON.
         overwrite: whether older results are replaced.
     """
@@ -73,7 +72,6 @@ class ResultPlaces:
         """Claim the place of a scan's results; return what the receipt is to say of it.
 
         Args:
-            scan: that is to be done.
             voxels: that it has; 0 where that is not known.
             waits: for another process that is at work on it, until this is set; None does not.
 

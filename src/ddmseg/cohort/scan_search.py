@@ -31,7 +31,6 @@ def scans_in(
     """Yield the scans of one input, and what in it holds none.
 
     Args:
-        path: as named by the user.
         wanted: number or UID of a DICOM series, or None.
         model: that series are chosen for.
         tell: gets lines on what was chosen and what passed over.

@@ -28,7 +28,6 @@ def find_source_scan(stem: str, receipt: dict[str, Any], folders: Sequence[Path]
 
     Args:
         stem: what the names of its results begin with.
-        receipt: its receipt.
         folders: where to look, the folders below them included.
     """
     stated = receipt.get("input")

@@ -39,13 +39,8 @@ def write_workflow(
     """Write the files and return their paths.
 
     Args:
-        root: the BIDS folder.
-        scans: of it.
-        results: folder for the results.
-        folder: for the files.
         scans_per_job: subjects of a job.
         partition: of Slurm; None for the one that Slurm takes.
-        overwrite: replace files that stand there.
 
     Raises:
         ScanError: when there is no scan.

@@ -40,7 +40,6 @@ class BidsImage:
     """An anatomical image.
 
     Attributes:
-        path: of the file.
         place: of its subject or session below the root, such as ``sub-01/ses-a``.
         entities: by their short names, in the order of the file name; empty for a name that
             is not one of BIDS.

@@ -249,9 +249,7 @@ class Agreement:
     """Volume differences, prediction minus truth, over patients, in ml.
 
     Attributes:
-        bias_ml: mean difference.
         low_ml: lower limit of agreement, bias - 1.96 standard deviations.
-        high_ml: upper limit.
         n: patients. With one the limits are NaN, with none the bias too.
     """
 

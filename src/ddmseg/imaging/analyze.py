@@ -52,9 +52,6 @@ class AnalyzeImage:
 def read_analyze(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> AnalyzeImage:
     """Read a pair; a trailing axis of length 1 is dropped.
 
-    Args:
-        path: of either file of the pair.
-
     Raises:
         ScanError: when a file is absent, damaged, too large or no Analyze 7.5.
     """

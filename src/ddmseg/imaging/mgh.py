@@ -60,7 +60,6 @@ def write_mgz(path: str | os.PathLike[str], labels: LabelMap, like: Volume) -> N
     Args:
         path: ``.mgz``.
         labels: ids on the grid of ``like``, within 32 bits.
-        like: the scan.
 
     Raises:
         OutputError: when the file cannot be written.

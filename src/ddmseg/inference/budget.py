@@ -62,7 +62,6 @@ class Deadline:
         """Return whether a sample of so many steps fits, and what comes after it.
 
         Args:
-            steps: of the sample.
             step: does a step of a sample; it is timed the first time, where it fits at all.
         """
         if self._step is None and self._fits(0.0):
@@ -122,7 +121,6 @@ def budget_line(record: Mapping[str, Any], seconds: float) -> str:
     """Return in a few words what a budget was spent on, and whether it was kept.
 
     Args:
-        record: of :meth:`Deadline.record`.
         seconds: that the scan took in all.
     """
     drawn = " + ".join(str(Draw(row["steps"], row["samples"])) for row in record["drawn"])

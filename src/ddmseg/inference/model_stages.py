@@ -42,9 +42,6 @@ class ModelStages(ScanStages):
     """A model ready to segment scans on its grid.
 
     Args:
-        model: the network, in eval mode.
-        card: of its weights.
-        device: where it computes.
         cache: of features, so that another run with other steps skips the encoder.
     """
 
@@ -166,7 +163,6 @@ class ModelStages(ScanStages):
         """Run f^I on a prepared scan, or take its features from the cache.
 
         Args:
-            begun: the scan.
             memory: where, and with which tiles.
             cached: whether the cache may be used.
         """

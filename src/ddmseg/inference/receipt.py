@@ -30,14 +30,7 @@ def receipt(
     """Return the receipt of one segmentation, ready for JSON.
 
     Args:
-        scan: as read.
         content: hash of its voxels and affine.
-        card: of the weights.
-        options: as asked for.
-        answer: what was spent.
-        encoded: how the scan was prepared.
-        seconds: of each stage.
-        device: where it ran.
     """
     return {
         "notice": NOTICE,

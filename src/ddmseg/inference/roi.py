@@ -61,7 +61,6 @@ class HeadThenCrops(ScanStages):
     ``receipt["regions"]`` has them side by side.
 
     Args:
-        crops: the model of the structure.
         load_head: loads the model that finds it, the first time that a head comes.
     """
 

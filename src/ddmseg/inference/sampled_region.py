@@ -27,7 +27,6 @@ class SampledRegion:
 
     Attributes:
         box: sides in voxels.
-        grid: of which it is a part.
     """
 
     box: tuple[slice, ...]
@@ -38,7 +37,6 @@ class SampledRegion:
         """Find the region of an encoded scan.
 
         Args:
-            encoding: of the scan.
             patch: voxels of the training patches. A grid hardly larger is taken whole: what
                 the network normalises by should be as in training.
         """

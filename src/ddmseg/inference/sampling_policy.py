@@ -30,10 +30,6 @@ Assessed = tuple[Answer, Assessment]
 class Answering:
     """Answers encoded scans with one model.
 
-    Args:
-        model: the network, in eval mode.
-        card: of its weights.
-
     Attributes:
         enough: expected Dice from which on nothing more is spent.
         find_region: finds the part of an encoding's grid that samples decide.
@@ -60,7 +56,6 @@ class Answering:
         """Spend what the mode asks for.
 
         Args:
-            encoded: the scan.
             begun: the same before, with the options.
             coarse: the coarse head's answer.
         """
@@ -121,9 +116,7 @@ class Answering:
         """Draw samples; return their answer and what to expect of it.
 
         Args:
-            encoded: the scan.
             options: sampler, temperature, seed and trace.
-            progress: gets stage and fraction.
             draw: steps and samples.
             go_on: is asked after each sample whether there is time for another.
         """

@@ -60,8 +60,6 @@ def prepare_scan(card: Card, volume: Volume, *, multiple: int) -> Prepared:
     """Bring a scan to the grid of a model, as its card says.
 
     Args:
-        card: of the weights.
-        volume: the scan.
         multiple: of which each side of the grid must be one.
     """
     data = card.settings["data"]
@@ -85,13 +83,9 @@ def encode_scan(
     """Run f^I on a prepared scan, or take its features from the cache.
 
     Args:
-        model: the network.
-        card: of its weights.
         prepared: the scan on the model's grid.
         key: hash of the scan's content.
         cache: of features, or None.
-        device: where to compute.
-        progress: gets stage and fraction.
         patch: voxels of the tiles; None for those of training.
         at_once: tiles in a batch.
     """
@@ -143,7 +137,6 @@ def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[
     more memory than all features together.
 
     Args:
-        encoder: in eval mode.
         image: one item whose grid is a multiple of ``encoder.multiple``.
     """
     stem, pyramid = encoder.features(image)
@@ -189,8 +182,6 @@ def _box_around(
 
     Args:
         inside: mask on the image grid or a coarser one.
-        multiple: of which sides and corners are.
-        grid: of the image.
         margin: voxels of the image grid.
     """
     if not inside.any():

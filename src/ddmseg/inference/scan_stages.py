@@ -33,13 +33,9 @@ class PreparedScan:
     """A scan that waits for the network.
 
     Attributes:
-        scan: as read.
-        options: what to do.
-        progress: gets stage and fraction.
         prepared: the image on the model grid; None where the model has to find its place
             in the scan first.
         key: hash of the scan's content.
-        seconds: of each stage so far.
         deadline: by which all must be done; None for none.
     """
 
@@ -57,7 +53,6 @@ class SolvedScan:
     """A scan that the network is done with: nothing here needs the encoder's features.
 
     Attributes:
-        begun: what the network was given.
         prepared: cut to what the answer is of.
         answer: class probabilities on the model grid.
         assessment: what to expect of them.
@@ -81,11 +76,7 @@ class FinishedScan:
 
 
 class ScanStages(ABC):
-    """What takes a scan through the three stages, which may run in threads of their own.
-
-    Attributes:
-        card: of the weights.
-    """
+    """What takes a scan through the three stages, which may run in threads of their own."""
 
     card: Card
 

@@ -32,11 +32,9 @@ class Card:
     """What travels with weights: how they were made and what they are good for.
 
     Attributes:
-        name: of the model.
         labels: FreeSurfer id of each class, background first.
         settings: the resolved settings of the training.
         data: what it was trained on, with licence.
-        licence: of the weights.
         scores: measured figures, by name.
         calibration: monotone map from raw to calibrated expected Dice, by name.
         checksum: SHA-256 of the weights file.

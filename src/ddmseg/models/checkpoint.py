@@ -201,8 +201,6 @@ def _filled(model: Network, data: bytes, *, half: bool) -> Network:
     """Put the tensors of a safetensors file in a network.
 
     Args:
-        model: whose weights they are.
-        data: the file.
         half: whether its card says that weights are stored in half precision.
 
     Raises:

@@ -21,7 +21,6 @@ def find_device(name: str, *, setting: str = "device") -> torch.device:
     ``auto`` takes a CUDA device or else the CPU: Apple's GPU is taken when it is named.
 
     Args:
-        name: of the device.
         setting: what an error calls it.
 
     Raises:

@@ -101,7 +101,6 @@ def settings_from_dict(kind: type[S], raw: dict[str, Any], *, prefix: str = "") 
     """Build a settings dataclass from plain values, strictly.
 
     Args:
-        kind: the dataclass.
         raw: values by name, tables as dicts; what is left out keeps its default.
         prefix: where in the file this table stands, for the messages.
 

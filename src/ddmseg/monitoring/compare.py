@@ -39,9 +39,6 @@ class Series:
     Attributes:
         values: in order of the runs; NaN where a run has none.
         low: end of the reference's band.
-        high: its other end.
-        median: of the reference.
-        window_median: of the window.
         deviations: from one median to the other in standard deviations of the reference
             (from its band); NaN where the band is one value.
     """

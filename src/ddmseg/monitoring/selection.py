@@ -38,7 +38,6 @@ class Selection:
     """The runs of one model in order of time, a scan once, and where each belongs.
 
     Attributes:
-        model: whose runs they are.
         lines: oldest first.
         parts: where each belongs.
         notes: what was left out, a sentence each.

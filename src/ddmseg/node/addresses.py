@@ -77,7 +77,6 @@ class Certificates:
 
     Attributes:
         certificate: ours, with the chain; None where nothing is encrypted.
-        key: of the certificate.
         authority: whose certificates are believed; as a server, None lets in whoever
             connects, and as a client it means the authorities that the system knows.
     """

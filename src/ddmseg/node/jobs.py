@@ -71,8 +71,6 @@ class Record:
         instances: images that arrived.
         starts: how often the segmentation was begun.
         series: number of the series that was taken, as the scanner counts.
-        stem: of the names of its results.
-        verdict: of the quality check.
         files: names of the results to send.
         delivered: names of the destinations that have them.
         failures: tries that failed in a row, in this state.

@@ -195,7 +195,6 @@ class Spool:
         """Keep one DICOM file of ``size`` bytes; one that is here already is left as it is.
 
         Args:
-            parts: of its content.
             size: of all of them, in bytes.
             image_uid: SOP Instance UID that the sender gave.
 

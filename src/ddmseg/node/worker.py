@@ -40,7 +40,6 @@ class Work:
     """How examinations are segmented; each job has its own folder in ``output``.
 
     Attributes:
-        form: of the DICOM SEG.
         hold_failed: do not send what fails the quality check.
         trained: what the model was trained on; the series is chosen by it.
         monitor: store that each segmentation adds a line to; None adds nothing.

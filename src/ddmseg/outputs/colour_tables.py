@@ -16,7 +16,6 @@ def colour_table(viewer: Viewer, labels: Iterable[int]) -> str:
     Args:
         viewer: ``freesurfer`` for ``FreeSurferColorLUT.txt``, ``itk-snap`` for a label
             description file, ``slicer`` for a ``.ctbl`` of 3D Slicer.
-        labels: ids.
 
     >>> print(colour_table("freesurfer", [17]))
     0 Unknown 0 0 0 0

@@ -30,10 +30,6 @@ class DicomTarget:
 
     ``binary`` is read by every viewer that knows segmentations, ``labelmap`` by new
     ones alone; ``none`` leaves the labels and their volumes out and writes the page alone.
-
-    Attributes:
-        series: that was segmented.
-        form: of the labels.
     """
 
     series: Series

@@ -66,12 +66,9 @@ def write_dicom_volumes(
     """Write the volumes of a scan in ml as a Comprehensive 3D SR.
 
     Args:
-        path: of the new file.
         segmentation: whose volumes and verdict are written.
         series: that was segmented; patient and study are taken over from it.
         labels: the DICOM SEG of the same segmentation.
-        model: name of the model.
-        weights_sha256: of the model.
 
     Raises:
         ScanError: when the series cannot be referred to, or the DICOM SEG cannot be read.

@@ -112,7 +112,6 @@ class Claim:
     """What was claimed; :meth:`release` gives it back.
 
     Attributes:
-        folder: of the results.
         stem: what their names begin with.
     """
 

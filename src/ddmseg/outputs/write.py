@@ -79,7 +79,6 @@ def write_outputs(
     is finished or swept first.
 
     Args:
-        segmentation: what to write.
         folder: made when it is missing.
         stem: what every name begins with, such as ``sub-01_T1w``.
         overwrite: replace the files of an earlier run.

@@ -43,7 +43,6 @@ class ScanResult:
     Attributes:
         identifier: what addresses it; a hash of the name.
         name: folders below the output folder and stem, with slashes.
-        folder: of its files.
         stem: what their names begin with.
     """
 

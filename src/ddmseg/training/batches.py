@@ -33,7 +33,6 @@ def batches(
 
     Args:
         source: where examples come from.
-        seed: of the run.
         batch: examples a step and process.
         start: first step, 0 for a new run.
         stop: step to stop before.

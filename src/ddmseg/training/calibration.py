@@ -114,7 +114,6 @@ def try_masks(
     """Compare expected with true Dice on intact and corrupted masks.
 
     Args:
-        model: in eval mode.
         card: of its weights; gives schedule and sampling.
         examples: normalised images (``c *grid``) with class indices (``*grid``).
     """
@@ -231,7 +230,6 @@ def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
     cases show gets none.
 
     Args:
-        card: of the weights.
         cases: one for each validation subject.
 
     Source: Lei et al. 2018, arXiv 1604.04173, section 2.2, on log ratios scaled by doubt.
@@ -264,8 +262,6 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
     """Return the card with its maps fitted on the trials.
 
     Args:
-        card: of the weights.
-        trials: of validation subjects.
         always_present: FreeSurfer ids that every scan of this kind holds.
     """
     whole = fit_calibration([t.expected for t in trials], [t.true for t in trials])

@@ -30,7 +30,6 @@ class Curve:
 
     Args:
         path: of the CSV; the picture lies beside it.
-        title: of the picture.
     """
 
     def __init__(self, path: Path, title: str = "") -> None:

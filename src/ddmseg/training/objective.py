@@ -73,7 +73,6 @@ class Objective:
         """Return the losses of one batch (``b c *grid`` and ``b *grid``).
 
         Args:
-            image: normalised images.
             labels: class indices.
             generator: on the CPU; fixes times, noise and corruptions.
             stage: which parts learn; a plain network knows one alone.
@@ -223,7 +222,6 @@ class Objective:
         """Return L_disc over the model's own answer and a corrupted mask.
 
         Args:
-            encoding: of the images.
             labels: class indices.
             fine: makes the logits of the denoiser's answer.
             generator: fixes which answer, and the corruption.

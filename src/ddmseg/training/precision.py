@@ -33,7 +33,6 @@ def find_precision(
 
     Args:
         wanted: ``auto`` times both on a processor, and takes half precision on a GPU.
-        device: where the training computes.
         before: of the state that ``auto`` goes on from. It is kept, so that a resumed run
             ends where an uninterrupted one would, unless this machine is far slower at it.
     """

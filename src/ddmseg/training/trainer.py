@@ -85,7 +85,6 @@ class Trainer:
     """Trains one model as the settings say.
 
     Args:
-        settings: of the run.
         source: examples; its ``labels`` are the classes.
         folder: where the run leaves its files.
         resume: continue the state in the folder.
@@ -379,7 +378,6 @@ def learning_rate_factor(step: int, warmup: int, steps: int, leg: int = 0) -> fl
     Args:
         step: from 0.
         warmup: steps of the rise.
-        steps: of the whole training.
         leg: steps of a leg; 0 for a training without legs.
     """
     if leg:

@@ -44,10 +44,8 @@ def validate(
     """Score a model on examples of unequal shapes, one at a time.
 
     Args:
-        model: in eval mode.
         examples: images and class indices, at least one.
         settings: of the run; its schedule and sampling are used.
-        device: where the model is.
     """
     sampling = settings.sampling
     guidance = Guidance(sampling.guidance, sampling.guidance_scale, settings.loss.temperature)

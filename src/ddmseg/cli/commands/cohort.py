@@ -62,8 +62,6 @@ def merge_group(folders: Sequence[Path], output: Path, choice: Choice | None = N
     """Write table and page of all results below some folders; return 1 when some were damaged.
 
     Args:
-        folders: of the results.
-        output: for table and page.
         choice: of the BIDS folder that they were made from; None when that is not known.
 
     Raises:

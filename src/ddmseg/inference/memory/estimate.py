@@ -34,10 +34,6 @@ class Footprint:
         widths: channels of the encoder, image grid first.
         embedding: channels of z_I.
         classes: labels, background included.
-        scan_voxels: of the scan.
-        grid: of the model.
-        patch: of the tiles.
-        multiple: of which tiles begin at one.
         probabilities: whether those are brought back to the scan's grid.
         samples: whether any may be drawn, and not the coarse head's answer alone.
         at_once: tiles that are encoded in one batch.
@@ -116,7 +112,6 @@ def peak_bytes(footprint: Footprint, *, on_gpu: bool = False) -> int:
     """Return what a process is expected to hold at its peak while it segments one scan.
 
     Args:
-        footprint: of the scan.
         on_gpu: leave out what a GPU holds in a memory of its own.
     """
     network = 0 if on_gpu else footprint.network

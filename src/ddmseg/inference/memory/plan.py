@@ -70,11 +70,7 @@ def plan_memory(
     """Choose the first rung that fits.
 
     Args:
-        card: of the weights.
-        scan_voxels: of the scan.
-        grid: of the model.
         multiple: of which tiles must begin at one.
-        device: that was asked for.
         probabilities: whether those are kept on the scan's grid.
         samples: whether any may be drawn.
 
@@ -108,7 +104,6 @@ def rungs(footprint: Footprint, asked: str = "cpu") -> list[Rung]:
     """Return the ladder, from what was asked for to what takes least.
 
     Args:
-        footprint: of the scan.
         asked: type of the device: ``cpu``, ``cuda``, or ``mps``, which shares the CPU's memory.
     """
     shares = TILE_SHARES[:1] if footprint.block else TILE_SHARES  # without tiles

@@ -24,7 +24,6 @@ def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -
     """Return how many scans the memory has room for, from 1 to ``most``.
 
     Args:
-        segmenter: model and device.
         voxels: of each scan; 0 where that is not known. The largest counts.
         most: more would not help.
     """
@@ -48,7 +47,6 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
     """Refuse a scan that is too large for the memory whatever is done, before it is read.
 
     Args:
-        segmenter: model and device.
         voxels: of the scan; 0 where that is not known.
 
     Raises:

@@ -107,7 +107,6 @@ class ExportFormat:
     Attributes:
         package: that computes; its version is that of the runtime.
         needs: modules that must be there to export.
-        suffixes: of its files.
         load: makes the runtime of a graph.
     """
 

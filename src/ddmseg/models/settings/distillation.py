@@ -16,7 +16,6 @@ class DistillationSettings:
         teacher: name of a shipped model or path of its weights; empty: no distillation.
         method: ``consistency`` and ``progressive`` bring the denoiser from ``teacher_steps``
             to ``sampling.steps``; ``soft_labels`` teaches a network of any size.
-        teacher_steps: of each of the teacher's samples.
         teacher_samples: that its soft labels are the mean of, beside the coarse head's; with
             0 that answers alone.
         temperature: by which soft labels are softened, above 0.

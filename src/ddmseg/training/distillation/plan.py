@@ -36,8 +36,6 @@ class Teacher:
     """A trained model that teaches: in eval mode, its weights out of reach of gradients.
 
     Attributes:
-        model: the network.
-        card: of its weights.
         settings: it was trained with.
     """
 

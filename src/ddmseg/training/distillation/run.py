@@ -40,7 +40,6 @@ class Round:
 
     Attributes:
         number: from 1 to ``rounds``.
-        rounds: of the whole distillation.
         trainer: ready to run.
     """
 
@@ -83,8 +82,6 @@ def distil(
 
     Args:
         settings: of the student, complete, see :func:`ddmseg.training.distillation.plan`.
-        teacher: who teaches.
-        source: examples.
         folder: where the run leaves its files; with all rounds done, ``best.safetensors``.
         train: runs the trainer of a round; it may stop early.
         resume: continue what is in the folder.

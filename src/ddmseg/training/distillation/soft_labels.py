@@ -65,7 +65,6 @@ class SoftLabelObjective(Objective):
 
     Args:
         model: the student in training.
-        settings: of the run.
         teacher: its soft labels.
     """
 

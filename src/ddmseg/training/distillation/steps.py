@@ -34,7 +34,6 @@ class StepObjective(ABC):
     Args:
         student: the model in training; its encoders are frozen here.
         teacher: network with the same encoders, never changed.
-        settings: of the run.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class StepObjective(ABC):
         """Return the losses of one batch (``b c *grid`` and ``b *grid``).
 
         Args:
-            image: normalised images.
             labels: class indices.
             generator: on the CPU; fixes the walk and the place on it.
             stage: of no account: the denoiser alone learns.
@@ -86,10 +84,8 @@ class ConsistencyObjective(StepObjective):
     """The student says at each time of the walk what it says at the next; at the last, the end.
 
     Args:
-        student: the model in training.
         average: of the student's weights over the steps; it is what is asked at the next time.
         teacher: network with the same encoders.
-        settings: of the run.
 
     Source: Song et al. 2023, arXiv 2303.01469, algorithm 2.
     """
@@ -124,7 +120,6 @@ class ProgressiveObjective(StepObjective):
     """One step of the student lands where two of its teacher do.
 
     Args:
-        student: the model in training.
         teacher: network with the same encoders.
         settings: of the run; ``sampling.steps`` are the student's, half the teacher's.
 
