@@ -56,15 +56,12 @@ def theirs(kind: str, schedule: Schedule, generator: torch.Generator, **options)
 
 def ours(sampler, schedule: Schedule, generator: torch.Generator, **options) -> list[Tensor]:
     path = []
-    out = sampler(
-        network,
-        start(),
-        schedule=schedule,
-        times=TIMES,
-        generator=generator,
-        callback=lambda i, t, x_t, x_0: path.append(x_t),
-        **options,
-    )
+
+    def watched(x_t: Tensor, t: Tensor) -> Tensor:
+        path.append(x_t)
+        return network(x_t, t)
+
+    out = sampler(watched, start(), schedule=schedule, times=TIMES, generator=generator, **options)
     return [*path, out]
 
 

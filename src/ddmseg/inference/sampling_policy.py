@@ -96,7 +96,7 @@ class Answering:
         ladder = (own.steps, *(steps for steps in BUDGETS if steps > own.steps))
         effort = climb(run, quality=self.enough, budgets=ladder, start=before)
         choice = replace(choice, drawn=tuple(drawn), stopped_because=effort.reason)
-        answer, assessment = coarse if effort.best.quality < before else effort.result
+        answer, assessment = coarse if effort.quality < before else effort.result
         return replace(answer, choice=choice), assessment
 
     def _timed_draw(self, encoded: EncodedScan, begun: PreparedScan, draw: Draw) -> Assessed:

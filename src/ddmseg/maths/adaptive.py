@@ -17,25 +17,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One run on the ladder: steps spent and the quality expected of its result."""
-
-    steps: int
-    quality: float
-
-
-@dataclass(frozen=True)
 class Effort(Generic[Result]):
-    """What ``climb`` found.
-
-    Attributes:
-        result: the best result of all rungs, so that climbing never makes it worse.
-        reason: why it stopped: quality reached, no gain, no time, or ladder at its end.
-    """
+    """The best result of all rungs, so that climbing never makes it worse, and why it stopped."""
 
     result: Result
-    best: Rung
-    rungs: tuple[Rung, ...]
+    quality: float
     reason: Literal["reached", "no gain", "no room", "exhausted"]
 
 
@@ -63,8 +49,7 @@ def climb(
     steps = list(budgets)
     if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
         raise SettingsError(f"budgets: got {steps}; give numbers of steps from 1 up, increasing")
-    rungs: list[Rung] = []
-    best: tuple[Result, Rung] | None = None
+    best: tuple[Result, float] | None = None
     reason: Literal["reached", "no gain", "no room", "exhausted"] = "exhausted"
     for budget in steps:
         outcome = run(budget)
@@ -76,10 +61,9 @@ def climb(
             raise SettingsError(
                 f"quality: got NaN at {budget} steps; the run must return a number to compare"
             )
-        rungs.append(Rung(budget, found))
-        gain = found - (start if best is None else max(start, best[1].quality))
-        if best is None or found > best[1].quality:
-            best = (result, rungs[-1])
+        gain = found - (start if best is None else max(start, best[1]))
+        if best is None or found > best[1]:
+            best = (result, found)
         if found >= quality:
             reason = "reached"
             break
@@ -87,4 +71,4 @@ def climb(
             reason = "no gain"
             break
     assert best is not None
-    return Effort(best[0], best[1], tuple(rungs), reason)
+    return Effort(*best, reason)

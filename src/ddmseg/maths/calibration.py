@@ -93,20 +93,7 @@ class DiceCalibration:
             raise CheckpointError(str(error)) from None
 
 
-@dataclass(frozen=True)
-class CalibrationFit:
-    """A fitted map and its mean absolute error on the data it was fitted on.
-
-    ``mae_before`` is that of the raw expected Dice; ``n`` the number of results.
-    """
-
-    calibration: DiceCalibration
-    mae_before: float
-    mae_after: float
-    n: int
-
-
-def fit_calibration(expected: Fractions, true: Fractions) -> CalibrationFit:
+def fit_calibration(expected: Fractions, true: Fractions) -> DiceCalibration:
     """Fit the map on validation results; pairs with NaN are left out.
 
     The fit is convex, so it has one answer; a slight pull towards the identity decides
@@ -130,20 +117,8 @@ def fit_calibration(expected: Fractions, true: Fractions) -> CalibrationFit:
 
     slope = (_SMALLEST_SLOPE, None)
     bounds = [slope, slope, (None, None)]
-    a, b, c = minimize(loss, identity, jac=True, method="L-BFGS-B", bounds=bounds).x.tolist()
-    calibration = DiceCalibration(a, b, c)
-    before, after = mean_absolute_error(x, y), mean_absolute_error(calibration(x), y)
-    return CalibrationFit(calibration, before, after, len(y))
-
-
-def mean_absolute_error(expected: Fractions, true: Fractions) -> float:
-    """Return the mean of |expected - true|; pairs with NaN are left out.
-
-    Raises:
-        SettingsError: as ``fit_calibration`` does.
-    """
-    x, y = _checked(expected, true)
-    return float(np.abs(x - y).mean())
+    found = minimize(loss, identity, jac=True, method="L-BFGS-B", bounds=bounds)
+    return DiceCalibration(*found.x.tolist())
 
 
 def _checked(

@@ -31,11 +31,6 @@ def discrepancy(z_image: Features, z_mask: Features) -> PerItem:
     return discrepancy_map(z_image, z_mask).flatten(1).mean(dim=1)
 
 
-def discrepancy_distance(z_image: Features, z_mask: Features) -> PerItem:
-    """Return the root of the scalar discrepancy, which keeps the triangle inequality."""
-    return discrepancy(z_image, z_mask).sqrt()
-
-
 def energy(D: Tensor, *, temperature: float) -> Tensor:
     """Return D / sigma_D^2: minus the log of the unnormalised probability.
 

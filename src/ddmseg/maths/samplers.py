@@ -28,10 +28,6 @@ from ddmseg.maths.schedule import Schedule
 CleanPredictor = Callable[[Tensor, Tensor], Tensor]
 """``clean(x_t, t)`` gives the clean mask expected from x_t; ``t`` is 0-d."""
 
-StepObserver = Callable[[int, Tensor, Tensor, Tensor], None]
-"""``callback(step, t, x_t, x_0)``, called once for each network evaluation."""
-
-
 LAST_TIME = 1e-3
 """End of the interval that steps divide, in (0, 1)."""
 
@@ -48,7 +44,6 @@ class Sampler(Protocol):
         schedule: Schedule,
         times: Tensor,
         generator: torch.Generator | None = None,
-        callback: StepObserver | None = None,
     ) -> Tensor:
         """Turn noise into a clean mask.
 
@@ -141,7 +136,6 @@ def ddpm(
     schedule: Schedule,
     times: Tensor,
     generator: torch.Generator | None = None,
-    callback: StepObserver | None = None,
 ) -> Tensor:
     """Ancestral sampling: draw x_s from the posterior q(x_s | x_t, x_0).
 
@@ -154,7 +148,7 @@ def ddpm(
         mean = keep * x_t + jump.alpha_s * jump.fresh * x_0
         return mean + jump.sigma_s * jump.fresh.sqrt() * _noise_like(x_t, generator)
 
-    return _walk(clean, x_T, step, schedule, times, callback)
+    return _walk(clean, x_T, step, schedule, times)
 
 
 def ddim(
@@ -164,7 +158,6 @@ def ddim(
     schedule: Schedule,
     times: Tensor,
     generator: torch.Generator | None = None,
-    callback: StepObserver | None = None,
     eta: float = 0.0,
 ) -> Tensor:
     """Implicit sampling; ``eta`` in [0, 1] goes from the ODE (0) to ancestral sampling (1).
@@ -182,7 +175,7 @@ def ddim(
         x_s = jump.alpha_s * x_0 + jump.sigma_s * (1 - fresh).sqrt() * eps
         return x_s + jump.sigma_s * fresh.sqrt() * _noise_like(x_t, generator)
 
-    return _walk(clean, x_T, step, schedule, times, callback)
+    return _walk(clean, x_T, step, schedule, times)
 
 
 def dpm_solver_pp_2m(
@@ -192,7 +185,6 @@ def dpm_solver_pp_2m(
     schedule: Schedule,
     times: Tensor,
     generator: torch.Generator | None = None,
-    callback: StepObserver | None = None,
 ) -> Tensor:
     """DPM-Solver++(2M): second order from one evaluation a step, by remembering the last.
 
@@ -209,7 +201,7 @@ def dpm_solver_pp_2m(
         last = (x_0, jump.h)
         return jump.along(x_t, forward)
 
-    return _walk(clean, x_T, step, schedule, times, callback)
+    return _walk(clean, x_T, step, schedule, times)
 
 
 def one_step(
@@ -219,10 +211,9 @@ def one_step(
     schedule: Schedule,
     times: Tensor,
     generator: torch.Generator | None = None,
-    callback: StepObserver | None = None,
 ) -> Tensor:
     """Ask the network once, at the first of ``times``; the others are not used."""
-    return ddim(clean, x_T, schedule=schedule, times=times[:1], callback=callback)
+    return ddim(clean, x_T, schedule=schedule, times=times[:1])
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -254,16 +245,12 @@ def _walk(
     step: Callable[[Tensor, Tensor, Jump], Tensor],
     schedule: Schedule,
     times: Tensor,
-    callback: StepObserver | None,
 ) -> Tensor:
     """Alternate network and step over the times; return the last clean mask."""
     times = check_times(times)
     x_t = x_T
     for i, t in enumerate(times):
-        t_x = t.to(x_t)  # the network sees the time in its own dtype and place
-        x_0 = clean(x_t, t_x)
-        if callback is not None:
-            callback(i, t_x, x_t, x_0)
+        x_0 = clean(x_t, t.to(x_t))  # the network sees the time in its own dtype and place
         if i + 1 < len(times):
             x_t = step(x_t, x_0, Jump.between(t, times[i + 1], schedule))
     return x_0

@@ -268,8 +268,8 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
     pairs = [pair for t in trials for pair in t.by_structure.values()]
     single = fit_calibration([e for e, _ in pairs], [t for _, t in pairs])
     calibration = {
-        "expected_dice": whole.calibration.as_dict(),
-        "structure_dice": single.calibration.as_dict(),
+        "expected_dice": whole.as_dict(),
+        "structure_dice": single.as_dict(),
         **volume_bounds(card, [t.sized for t in trials if t.kind == "sampled" and t.sized]),
         "always_present": [int(index) for index in always_present],
         "masks": len(trials),
