@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file, save
 
 from ddmseg.errors import CheckpointError, OutputError
-from ddmseg.models.card import RETIRED
 from ddmseg.models.checkpoint import (
     Card,
     build_model,
@@ -31,7 +30,6 @@ from ddmseg.models.checkpoint import (
     sweep,
 )
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import fingerprint, shake, tiny_settings
 
 LABELS = (0, 17, 53)
@@ -183,20 +181,6 @@ def test_weights_of_another_kind_are_refused(saved):
     settings = settings_to_dict(tiny_settings(model={"diffusion": False}))
     edit_card(path, settings=settings)
     assert "(Unexpected key(s) in state_dict" in refusal(path)
-
-
-def test_a_card_from_before_loads_unless_it_is_of_what_is_gone(saved):
-    path = saved[2]
-    settings = settings_to_dict(tiny_settings())
-    for table, keys in RETIRED.items():
-        settings[table].update(keys)
-    edit_card(path, settings=settings)
-    network, card = load_weights(path)
-    assert isinstance(network, DiscrepancyDiffusionSegmenter)
-    assert "guided" not in card.settings["model"]
-    settings["model"]["guided"] = True
-    edit_card(path, settings=settings)
-    assert "(model.guided: got True; second levels in patches are gone: take" in refusal(path)
 
 
 def test_a_card_of_a_later_version_is_refused(saved):

@@ -11,7 +11,6 @@ from ddmseg.datasets.sources import SOURCES
 from ddmseg.errors import SettingsError
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS
 from ddmseg.maths.samplers import SAMPLERS
-from ddmseg.models.card import RETIRED, without_retired
 from ddmseg.models.checkpoint import build_model
 from ddmseg.models.settings import (
     DataSettings,
@@ -238,22 +237,6 @@ def test_noise_is_no_target_where_masks_are_recycled():
     with pytest.raises(SettingsError, match=r"model.target: got noise; .*recycling_noise_end to 0"):
         Settings("run", model=noise, loss=LossSettings(recycling_clean_end=0.0))
     Settings("run", model=noise, loss=LossSettings(recycling_clean_end=0, recycling_noise_end=0))
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "value"),
-    [("model", "guided", True), ("data", "guide", "level_one"), ("sampling", "decides", [11])],
-)
-def test_settings_that_are_gone_load_from_cards_where_they_did_nothing(table, key, value):
-    stored = json.loads(json.dumps(settings_to_dict(Settings("old"))))
-    for name, keys in RETIRED.items():
-        stored[name].update(keys)
-    assert settings_from_dict(Settings, without_retired(stored)) == Settings("old")
-    with pytest.raises(SettingsError, match=f"{table}.{key}: unknown setting"):
-        settings_from_dict(Settings, {"name": "new", table: {key: RETIRED[table][key]}})
-    stored[table][key] = value
-    with pytest.raises(SettingsError, match=rf"^{table}.{key}: got .*; second levels in patches"):
-        without_retired(stored)
 
 
 def test_settings_cannot_be_changed():

@@ -31,13 +31,13 @@ from ddmseg.datasets.source import padded
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError
 from ddmseg.imaging.augmentation import centre
-from ddmseg.models.card import without_retired
 from ddmseg.models.checkpoint import first_reason, load_state, save_state
 from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.randomness import seeded
 from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
+from ddmseg_lab.comparison.retired_settings import without_retired
 
 FILE = "auto_encoders.safetensors"
 """Beside the weights of the network that sees the maps."""

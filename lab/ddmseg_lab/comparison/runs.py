@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import SettingsError
-from ddmseg.models.card import without_retired
 from ddmseg.models.checkpoint import load_state
 from ddmseg.models.settings import RowSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.comparison.mapped import row_source
+from ddmseg_lab.comparison.retired_settings import without_retired
 
 Report = Callable[[Progress], None]
 STATE_FILE = "state.safetensors"

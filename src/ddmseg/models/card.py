@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from ddmseg.errors import CheckpointError, SettingsError, printable
 from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.models.manifest import check_shipped
-from ddmseg.models.settings_reader import settings_from_dict, shown
+from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 
 HIGHEST_ID = 2**31 - 1
@@ -139,8 +138,7 @@ def read_card(path: Path) -> Card:
     Before there is one, it is read from where the next one lies.
 
     Raises:
-        CheckpointError: when it is missing, not a card, of a network that is gone, or a shipped
-            one that was changed.
+        CheckpointError: when it is missing, not a card, or a shipped one that was changed.
     """
     there = path if path.is_file() else next_card(path)
     if not there.is_file():
@@ -153,10 +151,7 @@ def read_card(path: Path) -> Card:
         raise CheckpointError(f"{path}: not a card of weights ({reason})") from error
     digest = hashlib.sha256(data).hexdigest()
     check_shipped(there, digest)
-    try:
-        return replace(card, settings=without_retired(card.settings), digest=digest)
-    except SettingsError as error:
-        raise CheckpointError(f"{path}: its settings are not known here ({error})") from error
+    return replace(card, digest=digest)
 
 
 def card_from(raw: Any) -> Card:
@@ -260,35 +255,3 @@ def of_card(card: Card) -> Trained:
         # images synthesised from label maps have any contrast, most often that of T1
         t1_alone=kind != "label_maps" and not data.get("synthetic_share"),
     )
-
-
-RETIRED: dict[str, dict[str, Any]] = {
-    "model": {"guided": False},
-    "data": {"guide": "none"},
-    "sampling": {"decides": []},
-}
-"""By table and key, the value that means nothing. All are of the second level in patches."""
-
-
-def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings without the keys that are gone.
-
-    Args:
-        stored: settings as a card or a record has them, table by table.
-
-    Raises:
-        SettingsError: when one of the keys held a value that did something.
-    """
-    kept = dict(stored)
-    for table, keys in RETIRED.items():
-        if not isinstance(kept.get(table), Mapping):
-            continue
-        kept[table] = dict(kept[table])
-        for key, nothing in keys.items():
-            value = kept[table].pop(key, nothing)
-            if value != nothing:
-                raise SettingsError(
-                    f"{table}.{key}: got {shown(value)}; second levels in patches are gone: take "
-                    "weights of one level, such as those that ddmseg models lists"
-                )
-    return kept
