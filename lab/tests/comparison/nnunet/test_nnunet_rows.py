@@ -200,7 +200,7 @@ REAL = {"kind": "hippocampus"}
     ("raw", "message"),
     [
         ({"row": {"adapter": "nnunet"}}, "row.configuration: got ''; give 2d or 3d_fullres"),
-        ({"row": {"configuration": "2d"}}, "row.configuration: got '2d'; .* nothing without"),
+        ({"row": {"configuration": "2d"}}, "row.configuration: got 2d; .* nothing without"),
         ({"row": {**ROW, "members": ["a"]}}, "row.members: .* leave it out where row.adapter"),
         ({"row": {**ROW, "weights_of": "a"}}, "row.weights_of: got a; leave it out"),
         ({"row": {**ROW, "adapter": "nnunets"}}, r"row.adapter: .* \(did you mean 'nnunet'"),

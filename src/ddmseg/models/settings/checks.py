@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ddmseg.errors import SettingsError
 
 
-def require(ok: bool, name: str, came: object, allowed: str) -> None:
-    """Refuse a value unless ``ok``.
+def require(ok: bool, settings: object, name: str, allowed: str) -> None:
+    """Refuse ``table.name`` of the settings, or of that table of them, unless ``ok``.
 
     Raises:
         SettingsError: names the setting, what came and what is allowed.
     """
     if not ok:
-        raise SettingsError(f"{name}: got {came}; {allowed}")
+        came = value_of(settings, name)
+        raise SettingsError(f"{name}: got {repr(came) if came == '' else came}; {allowed}")
 
 
-def require_least(least: int, settings: object, name: str) -> None:
-    """Refuse ``table.name`` of the settings below a number; errors as of :func:`require`."""
-    value = getattr(settings, name.split(".")[1])
-    require(value >= least, name, value, f"must be at least {least}")
+def value_of(settings: object, name: str) -> Any:
+    """Return ``table.name`` of all settings, or of that table."""
+    table, key = name.split(".")
+    return getattr(getattr(settings, table, settings), key)
 
 
-def require_above_0(settings: object, name: str) -> None:
-    """Refuse ``table.name`` of the settings unless above 0; errors as of :func:`require`."""
-    value = getattr(settings, name.split(".")[1])
-    require(value > 0, name, value, "must be above 0")
+def require_least(least: int, settings: object, *names: str) -> None:
+    """Refuse each ``table.name`` below a number; errors as of :func:`require`."""
+    for name in names:
+        ok = value_of(settings, name) >= least
+        require(ok, settings, name, f"must be at least {least}")
 
 
-def require_share(settings: object, name: str) -> None:
-    """Refuse ``table.name`` of the settings outside [0, 1]; errors as of :func:`require`."""
-    value = getattr(settings, name.split(".")[1])
-    require(0 <= value <= 1, name, value, "must be within 0 and 1")
+def require_above_0(settings: object, *names: str) -> None:
+    """Refuse each ``table.name`` unless above 0; errors as of :func:`require`."""
+    for name in names:
+        require(value_of(settings, name) > 0, settings, name, "must be above 0")
+
+
+def require_share(settings: object, *names: str) -> None:
+    """Refuse each ``table.name`` outside [0, 1]; errors as of :func:`require`."""
+    for name in names:
+        require(0 <= value_of(settings, name) <= 1, settings, name, "must be within 0 and 1")

@@ -9,10 +9,8 @@ from ddmseg.models.settings.checks import require, require_above_0, require_leas
 
 LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (
-    "skull_strip_probability",
-    "t1_probability",
-    "brain_centred_probability",
-    "synthetic_share",
+    *("data.skull_strip_probability", "data.t1_probability"),
+    *("data.brain_centred_probability", "data.synthetic_share"),
 )
 
 
@@ -57,68 +55,39 @@ class DataSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         require_above_0(self, "data.spacing_mm")
-        for name in ("subjects", "resample_mm"):
-            require_least(0, self, f"data.{name}")
+        require_least(0, self, "data.subjects", "data.resample_mm")
+        require_share(self, *SHARES)
         self._check_fold()
-        for name in SHARES:
-            require_share(self, f"data.{name}")
         self._check_scans()
+        axes = len(self.patch)
+        require(axes in (2, 3), self, "data.patch", "give one number for each axis")
+        cut = self.kind in PATCH_KINDS
         require(
-            len(self.patch) in (2, 3), "data.patch", self.patch, "give one number for each axis"
+            not cut or axes == 3, self, "data.patch", f"{self.kind} is cut in patches of three axes"
         )
-        require(
-            self.kind not in PATCH_KINDS or len(self.patch) == 3,
-            "data.patch",
-            self.patch,
-            f"{self.kind} is cut in patches of three axes",
-        )
-        require(
-            all(p > 0 and p % 8 == 0 for p in self.patch),
-            "data.patch",
-            self.patch,
-            "each must be a multiple of 8 above 0",
-        )
+        fits = all(p > 0 and p % 8 == 0 for p in self.patch)
+        require(fits, self, "data.patch", "each must be a multiple of 8 above 0")
 
     def _check_fold(self) -> None:
         """Refuse a fold where there is none, and one that LPBA40 has not."""
-        require(
-            self.kind in FOLDED_KINDS or not self.fold,
-            "data.fold",
-            repr(self.fold),
-            f"{self.kind} has one split; leave it out",
-        )
-        if self.kind == "lpba40" and self.fold:
-            allowed = f"allowed are {', '.join(LPBA40_FOLDS)}"
-            require(self.fold in LPBA40_FOLDS, "data.fold", repr(self.fold), allowed)
+        folded = self.kind in FOLDED_KINDS or not self.fold
+        require(folded, self, "data.fold", f"{self.kind} has one split; leave it out")
+        known = self.kind != "lpba40" or self.fold in ("", *LPBA40_FOLDS)
+        require(known, self, "data.fold", f"allowed are {', '.join(LPBA40_FOLDS)}")
 
     def _check_scans(self) -> None:
         """Refuse what is done to scans where there are none, and what excludes each other."""
+        why = {"label_maps": "label_maps has no scans; leave it out"}
+        prepared = "is prepared as ddmseg segment prepares a scan; leave it out"
+        why |= {kind: f"{kind} {prepared}" for kind in PATCH_KINDS}
         for name in _OF_SCANS:
-            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-            require(
-                self.kind != "label_maps" or value == default,
-                f"data.{name}",
-                value,
-                "label_maps has no scans; leave it out",
-            )
-            require(
-                self.kind not in PATCH_KINDS or value == default,
-                f"data.{name}",
-                value,
-                f"{self.kind} is prepared as ddmseg segment prepares a scan; leave it out",
-            )
-        require(
-            not self.lesions or self.kind == "label_maps",
-            "data.lesions",
-            self.lesions,
-            f"{self.kind} has labels of its own; leave it out",
-        )
-        require(
-            self.maps == "none" or not self.synthetic_share,
-            "data.synthetic_share",
-            self.synthetic_share,
-            f"maps are of the real scan; with data.maps {self.maps} leave it out",
-        )
+            left_out = getattr(self, name) == type(self).__dataclass_fields__[name].default
+            require(self.kind not in why or left_out, self, f"data.{name}", why.get(self.kind, ""))
+        synthetic = not self.lesions or self.kind == "label_maps"
+        require(synthetic, self, "data.lesions", f"{self.kind} has labels of its own; leave it out")
+        alone = self.maps == "none" or not self.synthetic_share
+        told = f"maps are of the real scan; with data.maps {self.maps} leave it out"
+        require(alone, self, "data.synthetic_share", told)
 
 
 FOLDED_KINDS = ("ibsr18", "lpba40")

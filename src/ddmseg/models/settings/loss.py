@@ -48,24 +48,13 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        require_above_0(self, "loss.temperature")
-        for name in ("diffusion_weight", "coarse_weight", "discrepancy_weight", "dice_weight"):
+        weights = ("diffusion_weight", "coarse_weight", "discrepancy_weight", "dice_weight")
+        for name in (*weights, "joint_from_step", "encoders_until_step"):
             require_least(0, self, f"loss.{name}")
-        for name in ("joint_from_step", "encoders_until_step"):
-            require_least(0, self, f"loss.{name}")
-        for name in (
-            "recycling_clean_end",
-            "recycling_noise_end",
-            "drop_image_probability",
-            "encoder_share",
-            "foreground_share",
-            "background_share",
-        ):
+        recycling = ("recycling_clean_end", "recycling_noise_end", "drop_image_probability")
+        for name in (*recycling, "encoder_share", "foreground_share", "background_share"):
             require_share(self, f"loss.{name}")
-        require_above_0(self, "loss.foreground_share")
-        require(
-            not (self.freeze_features and self.freeze_encoders),
-            "loss.freeze_features",
-            self.freeze_features,
-            "loss.freeze_encoders keeps the features, too; leave one of them out",
-        )
+        require_above_0(self, "loss.temperature", "loss.foreground_share")
+        once = not (self.freeze_features and self.freeze_encoders)
+        told = "loss.freeze_encoders keeps the features, too; leave one of them out"
+        require(once, self, "loss.freeze_features", told)

@@ -41,72 +41,46 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        require(self.dims in (2, 3), "model.dims", self.dims, "allowed are 2 and 3")
+        require(self.dims in (2, 3), self, "model.dims", "allowed are 2 and 3")
         for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
             require_least(1, self, f"model.{name}")
-        for name in ("blocks", "fine_blocks"):
-            require_least(0, self, f"model.{name}")
+        require_least(0, self, "model.blocks", "model.fine_blocks")
         self._check_sizes()
-        require(
-            len(self.widths) >= 3 and all(w > 0 for w in self.widths),
-            "model.widths",
-            self.widths,
-            "give at least 3 numbers above 0",
-        )
-        require(
-            self.mask_stride in (1, 2), "model.mask_stride", self.mask_stride, "allowed are 1 and 2"
-        )
-        require(
-            self.target == "clean" or self.mask_stride == 1,
-            "model.target",
-            self.target,
-            "noise is predicted on the image grid alone; set model.mask_stride to 1",
-        )
-        require(
-            self.denoiser_form == "full"
-            or (self.mask_stride == 2 and self.conditioning == "discrepancy"),
-            "model.denoiser_form",
-            self.denoiser_form,
-            "it is for a mask on half the grid, conditioned by discrepancy; set "
-            "model.mask_stride to 2",
-        )
+        wide = len(self.widths) >= 3 and all(w > 0 for w in self.widths)
+        require(wide, self, "model.widths", "give at least 3 numbers above 0")
+        require(self.mask_stride in (1, 2), self, "model.mask_stride", "allowed are 1 and 2")
+        self._check_diffusion()
         self._check_blocks()
         require_above_0(self, "model.input_scale")
-        require(
-            self.architecture == "ddm" or not self.diffusion,
-            "model.diffusion",
-            self.diffusion,
-            f"model.architecture {self.architecture} has no diffusion; set it to false",
+
+    def _check_diffusion(self) -> None:
+        """Refuse a denoiser that cannot be."""
+        clean = self.target == "clean" or self.mask_stride == 1
+        told = "noise is predicted on the image grid alone; set model.mask_stride to 1"
+        require(clean, self, "model.target", told)
+        coarse = self.mask_stride == 2 and self.conditioning == "discrepancy"
+        told = (
+            "it is for a mask on half the grid, conditioned by discrepancy; set "
+            "model.mask_stride to 2"
         )
-        require(
-            self.conditioning != "cross_attention" or self.denoiser_width % 2 == 0,
-            "model.denoiser_width",
-            self.denoiser_width,
-            "must be even for conditioning by cross_attention, which has four heads",
-        )
+        require(self.denoiser_form == "full" or coarse, self, "model.denoiser_form", told)
+        told = f"model.architecture {self.architecture} has no diffusion; set it to false"
+        require(self.architecture == "ddm" or not self.diffusion, self, "model.diffusion", told)
+        even = self.conditioning != "cross_attention" or self.denoiser_width % 2 == 0
+        told = "must be even for conditioning by cross_attention, which has four heads"
+        require(even, self, "model.denoiser_width", told)
 
     def _check_blocks(self) -> None:
         """Refuse what an encoder on half the grid cannot be."""
-        block = self.encoder_form == "block"
-        fits = not self.diffusion or self.denoiser_form == "light"
-        require(
-            not block or (self.architecture == "ddm" and fits),
-            "model.encoder_form",
-            self.encoder_form,
-            'it is for a ddm; set model.denoiser_form to "light" and model.mask_stride to 2',
-        )
-        require(
-            not self.level_blocks or (block and len(self.level_blocks) == len(self.widths)),
-            "model.level_blocks",
-            self.level_blocks,
-            'give one number for each of model.widths, with model.encoder_form "block"',
-        )
-        require(
-            all(count >= 1 for count in self.level_blocks),
-            "model.level_blocks",
-            self.level_blocks,
-            "each must be at least 1",
-        )
+        block, counts = self.encoder_form == "block", self.level_blocks
+        light = not self.diffusion or self.denoiser_form == "light"
+        told = 'it is for a ddm; set model.denoiser_form to "light" and model.mask_stride to 2'
+        fits = not block or (self.architecture == "ddm" and light)
+        require(fits, self, "model.encoder_form", told)
+        told = 'give one number for each of model.widths, with model.encoder_form "block"'
+        fits = not counts or (block and len(counts) == len(self.widths))
+        require(fits, self, "model.level_blocks", told)
+        require(min(counts, default=1) >= 1, self, "model.level_blocks", "each must be at least 1")
 
     def _check_sizes(self) -> None:
         """Refuse a network that no machine holds: a slip of the hand, or a card made up."""
@@ -116,5 +90,5 @@ class ModelSettings:
             for name in names:
                 value = getattr(self, name)
                 largest = max(value, default=0) if isinstance(value, tuple) else value
-                require(largest <= most, f"model.{name}", value, f"must be at most {most}")
-        require(len(self.widths) <= 8, "model.widths", self.widths, "give at most 8 levels")
+                require(largest <= most, self, f"model.{name}", f"must be at most {most}")
+        require(len(self.widths) <= 8, self, "model.widths", "give at most 8 levels")

@@ -1,4 +1,4 @@
-"""How masks are sampled, and how a network is trained."""
+"""How masks are sampled, how a network is trained, and who teaches it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("steps", "samples"):
-            require_least(1, self, f"sampling.{name}")
-        for name in ("temperature", "guidance_scale"):
-            require_least(0, self, f"sampling.{name}")
+        require_least(1, self, "sampling.steps", "sampling.samples")
+        require_least(0, self, "sampling.temperature", "sampling.guidance_scale")
         require_share(self, "sampling.coarse_share")
 
 
@@ -74,6 +72,43 @@ class TrainingSettings:
             require_least(1, self, f"training.{name}")
         for name in ("weight_decay", "warmup_steps", "workers", "threads", "leg_steps"):
             require_least(0, self, f"training.{name}")
-        for name in ("learning_rate", "clip_norm"):
-            require_above_0(self, f"training.{name}")
-        require(0 <= self.ema < 1, "training.ema", self.ema, "must be within 0 and 1, 1 excluded")
+        require_above_0(self, "training.learning_rate", "training.clip_norm")
+        require(0 <= self.ema < 1, self, "training.ema", "must be within 0 and 1, 1 excluded")
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Who teaches a student and how, see ``training.distillation``.
+
+    Attributes:
+        teacher: name of a shipped model or path of its weights; empty: no distillation.
+        method: ``consistency`` and ``progressive`` bring the denoiser from ``teacher_steps``
+            to ``sampling.steps``; ``soft_labels`` teaches a network of any size.
+        teacher_samples: that its soft labels are the mean of, beside the coarse head's; with
+            0 that answers alone.
+        temperature: by which soft labels are softened, above 0.
+        truth_share: of the truth in the loss; the rest is the teacher's.
+    """
+
+    teacher: str = ""
+    method: Literal["consistency", "progressive", "soft_labels"] = "soft_labels"
+    teacher_steps: int = 8
+    teacher_samples: int = 0
+    temperature: float = 1.0
+    truth_share: float = 0.0
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether steps are saved, rather than parameters."""
+        return self.method != "soft_labels"
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, and those that a method has no use for."""
+        require_least(1, self, "distillation.teacher_steps")
+        require_least(0, self, "distillation.teacher_samples")
+        require_above_0(self, "distillation.temperature")
+        require_share(self, "distillation.truth_share")
+        told = f"of soft_labels alone; with method {self.method} leave it out"
+        for name in ("teacher_samples", "temperature"):
+            left_out = getattr(self, name) == type(self).__dataclass_fields__[name].default
+            require(not self.of_steps or left_out, self, f"distillation.{name}", told)

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ddmseg.models.settings.checks import require
+from ddmseg.models.settings.checks import require, value_of
 from ddmseg.models.settings.data import DataSettings
-from ddmseg.models.settings.distillation import DistillationSettings
 from ddmseg.models.settings.loss import LossSettings
 from ddmseg.models.settings.model import ModelSettings
-from ddmseg.models.settings.training import SamplingSettings, TrainingSettings
+from ddmseg.models.settings.training import (
+    DistillationSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
 from ddmseg.models.settings_reader import read_toml, settings_from_dict
 
 CONTRASTS_WITH_MAPS = 3
@@ -44,26 +47,13 @@ class RowSettings:
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
-        require(
-            not (self.weights_of and self.members),
-            "row.members",
-            self.members,
-            "leave it out where row.weights_of is given",
-        )
+        told = "leave it out where row.weights_of is given"
+        require(not (self.weights_of and self.members), self, "row.members", told)
+        told = f"leave it out where row.adapter is {self.adapter}, which trains its own"
         for name in ("weights_of", "members"):
-            value = getattr(self, name)
-            require(
-                not (self.adapter and value),
-                f"row.{name}",
-                value,
-                f"leave it out where row.adapter is {self.adapter}, which trains its own",
-            )
-        require(
-            bool(self.adapter) == bool(self.configuration),
-            "row.configuration",
-            repr(self.configuration),
-            "give 2d or 3d_fullres with row.adapter nnunet, and nothing without",
-        )
+            require(not (self.adapter and getattr(self, name)), self, f"row.{name}", told)
+        told = "give 2d or 3d_fullres with row.adapter nnunet, and nothing without"
+        require(bool(self.adapter) == bool(self.configuration), self, "row.configuration", told)
 
 
 @dataclass(frozen=True)
@@ -82,72 +72,50 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
         # An encoder on blocks halves the grid before its first level, too.
-        multiple = 2 ** (len(self.model.widths) - (self.model.encoder_form == "voxel"))
-        require(
-            all(p % multiple == 0 for p in self.data.patch),
-            "data.patch",
-            self.data.patch,
-            f"with {len(self.model.widths)} model.widths each must be a multiple of {multiple}",
-        )
-        require(
-            self.data.maps == "none" or self.model.contrasts == CONTRASTS_WITH_MAPS,
-            "model.contrasts",
-            self.model.contrasts,
-            f"with data.maps {self.data.maps} there are {CONTRASTS_WITH_MAPS}: the scan and two "
-            "maps",
-        )
+        levels = len(self.model.widths)
+        multiple = 2 ** (levels - (self.model.encoder_form == "voxel"))
+        told = f"with {levels} model.widths each must be a multiple of {multiple}"
+        require(all(p % multiple == 0 for p in self.data.patch), self, "data.patch", told)
+        maps = self.data.maps
+        told = f"with data.maps {maps} there are {CONTRASTS_WITH_MAPS}: the scan and two maps"
+        fits = maps == "none" or self.model.contrasts == CONTRASTS_WITH_MAPS
+        require(fits, self, "model.contrasts", told)
         self._check_target()
         self._check_patches()
         self._check_adapter()
 
     def _check_target(self) -> None:
         """Refuse noise as the target where it would not lead to the truth."""
-        loss = self.loss
-        require(
-            self.model.target == "clean"
-            or not (loss.recycling_clean_end or loss.recycling_noise_end),
-            "model.target",
-            self.model.target,
+        recycled = self.loss.recycling_clean_end or self.loss.recycling_noise_end
+        told = (
             "where the mask is recycled, the noise in it does not lead to the truth; set "
-            "loss.recycling_clean_end and loss.recycling_noise_end to 0",
+            "loss.recycling_clean_end and loss.recycling_noise_end to 0"
         )
+        require(self.model.target == "clean" or not recycled, self, "model.target", told)
 
     def _check_patches(self) -> None:
         """Refuse a network that does not take the patches of LPBA40 or BraTS."""
-        wanted = CONTRASTS_OF.get(self.data.kind)
-        if wanted is None:
-            return
-        for name, value in (("contrasts", wanted), ("dims", 3)):
-            require(
-                getattr(self.model, name) == value,
-                f"model.{name}",
-                getattr(self.model, name),
-                f"with data.kind {self.data.kind} set it to {value}",
-            )
+        kind, model = self.data.kind, self.model
+        if kind in CONTRASTS_OF:
+            for name, wanted in (("contrasts", CONTRASTS_OF[kind]), ("dims", 3)):
+                told = f"with data.kind {kind} set it to {wanted}"
+                require(getattr(model, name) == wanted, self, f"model.{name}", told)
 
     def _check_adapter(self) -> None:
         """Refuse what an adapter would pass over: it augments by itself and starts fresh."""
         if not self.row.adapter:
             return
-        require(
-            self.data.kind in ADAPTED,
-            "data.kind",
-            self.data.kind,
-            f"row.adapter {self.row.adapter} needs real scans on the grid of their files: "
-            f"{' or '.join(ADAPTED)}",
-        )
-        for place, value, wanted in (
-            ("data.augment", self.data.augment, True),
-            ("data.maps", self.data.maps, "none"),
-            ("data.synthetic_share", self.data.synthetic_share, 0.0),
-            ("training.start_from", self.training.start_from, ""),
+        adapter = f"row.adapter {self.row.adapter}"
+        told = f"{adapter} needs real scans on the grid of their files: {' or '.join(ADAPTED)}"
+        require(self.data.kind in ADAPTED, self, "data.kind", told)
+        for name, wanted in (
+            ("data.augment", True),
+            ("data.maps", "none"),
+            ("data.synthetic_share", 0.0),
+            ("training.start_from", ""),
         ):
-            require(
-                value == wanted,
-                place,
-                value,
-                f"row.adapter {self.row.adapter} has no such choice; leave it out",
-            )
+            told = f"{adapter} has no such choice; leave it out"
+            require(value_of(self, name) == wanted, self, name, told)
 
 
 def read_settings(path: Path) -> Settings:
