@@ -14,10 +14,11 @@ from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.outputs import dicom_report
-from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DicomTarget, dicom_writers
+from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.dicom_report import MARGIN, SLICES, report_picture
+from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, existing_outputs
 from ddmseg.outputs.report.figures import colour_of
-from ddmseg.outputs.write import existing_outputs, write_outputs
+from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Quality, Segmentation
 from dicom_files import save, slice_datasets
 

@@ -18,9 +18,10 @@ from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.dicom.seg import PRIVATE_SCHEME, SegForm, tracking_uid, write_dicom_seg
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.outputs.dicom import DICOM_SEG, DICOM_VOLUMES, DicomTarget, dicom_writers
+from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.dicom_measurements import ABOVE, BELOW, TOTALS, VOLUME
 from ddmseg.outputs.dicom_volumes import write_dicom_volumes
+from ddmseg.outputs.names import DICOM_SEG, DICOM_VOLUMES
 from ddmseg.outputs.tables import write_volume_table
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume
 from ddmseg.quality.volumes import totals

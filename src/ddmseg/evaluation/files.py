@@ -16,6 +16,7 @@ from ddmseg.evaluation.page import render_page
 from ddmseg.evaluation.scores import Summary, write_scores, write_table
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.maths.case_scores import SURFACE_TOLERANCE_MM
+from ddmseg.outputs.staging import move_in
 from ddmseg.outputs.text import write_json, write_text
 
 FILES = ("scores.tsv", "summary.tsv", "summary.json", "evaluation.html")
@@ -54,7 +55,8 @@ def write_evaluation(
         write_table(staging / "summary.tsv", SUMMARY_COLUMNS, summary_rows(evaluation))
         write_json(staging / "summary.json", summary_facts(evaluation))
         write_text(staging / "evaluation.html", render_page(evaluation))
-        _exchange(staging, folder)
+        existing = [folder / name for name in FILES if (folder / name).exists()]
+        move_in([staging / name for name in FILES], folder, existing)
     return [folder / name for name in FILES]
 
 
@@ -126,18 +128,3 @@ def _staging(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             for path in [] if done else missing:
                 path.rmdir()
-
-
-def _exchange(staging: Path, folder: Path) -> None:
-    """Put the new files where the old ones are; when one cannot be, all old ones come back."""
-    old = staging / "old"
-    old.mkdir()
-    with contextlib.ExitStack() as undo:
-        for name in FILES:
-            place = folder / name
-            if place.exists():
-                place.replace(old / name)
-                undo.callback((old / name).replace, place)
-            (staging / name).replace(place)
-            undo.callback(place.replace, staging / name)
-        undo.pop_all()

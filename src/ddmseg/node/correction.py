@@ -13,8 +13,7 @@ from ddmseg.imaging.dicom.series import Series, list_series
 from ddmseg.imaging.nifti import read_label_map
 from ddmseg.models.json_reader import read_json
 from ddmseg.node.spool import check_uid
-from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES
-from ddmseg.outputs.write import RECEIPT
+from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, RECEIPT
 from ddmseg.review.results import CORRECTED
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from ddmseg.models.json_reader import read_json
 from ddmseg.monitoring.recorder import Recorder
 from ddmseg.node.jobs import Job, JobQueue
 from ddmseg.node.log import plain_reason
-from ddmseg.outputs.dicom import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, DicomTarget
-from ddmseg.outputs.write import RECEIPT, write_outputs
+from ddmseg.outputs.dicom import DicomTarget
+from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, RECEIPT
+from ddmseg.outputs.write import write_outputs
 
 if TYPE_CHECKING:
     from ddmseg.inference.segmenter import Segmenter

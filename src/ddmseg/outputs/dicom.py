@@ -14,9 +14,7 @@ from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.dicom_report import report_picture
 from ddmseg.outputs.dicom_volumes import write_dicom_volumes
-from ddmseg.outputs.names import DICOM_REPORT as DICOM_REPORT
-from ddmseg.outputs.names import DICOM_SEG as DICOM_SEG
-from ddmseg.outputs.names import DICOM_VOLUMES as DICOM_VOLUMES
+from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES
 from ddmseg.quality.segmentation import Segmentation
 
 DicomSegForm = Literal["binary", "labelmap", "none"]

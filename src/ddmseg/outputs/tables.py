@@ -1,14 +1,16 @@
-"""The two tables of a result, labels and volumes, each with its data dictionary beside it."""
+"""The two tables of a result, each with its data dictionary, and what BIDS wants beside volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.imaging.notice import NOTICE
+from ddmseg.outputs.names import SIDECARS
 from ddmseg.outputs.text import write_json, write_tsv
 from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation
 
@@ -72,11 +74,6 @@ def write_label_table(segmentation: Segmentation, path: Path) -> None:
     write_tsv(path, tuple(LABEL_COLUMNS), [[row[name] for name in LABEL_COLUMNS] for row in rows])
 
 
-def write_label_table_dictionary(segmentation: Segmentation, path: Path) -> None:
-    """Write what the columns of the label table mean; it is the same for every scan."""
-    write_json(path, data_dictionary(LABEL_COLUMNS))
-
-
 def write_volume_table(segmentation: Segmentation, path: Path) -> None:
     """Write the volume of each structure, pair and total with its interval."""
     head = segmentation.total(INTRACRANIAL)
@@ -100,6 +97,33 @@ def _asymmetry_cells(one: Asymmetry | None) -> list[str]:
     return [f"{value:.2f}" for value in (one.percent, one.interval_low, one.interval_high)]
 
 
-def write_volume_table_dictionary(segmentation: Segmentation, path: Path) -> None:
-    """Write what the columns of the table of volumes mean; it is the same for every scan."""
-    write_json(path, data_dictionary(VOLUME_COLUMNS))
+_DESCRIPTIONS = {
+    "_dseg": "Label map, indices as in FreeSurfer",
+    "_probseg": "Probability of each label",
+    "_map": "How doubtful the labels are at each voxel",
+    "_mask": "Mask",
+    "_image": "The scan within the brain mask",
+}
+
+
+def sidecar_writers(source: str) -> dict[str, Callable[[Segmentation, Path], None]]:
+    """Return what writes the sidecar of each volume, by suffix, for the BIDS URI of the scan.
+
+    Source: BIDS 1.10, "Imaging data types", "Common derivatives".
+    """
+    return {
+        sidecar: partial(_write_told, _told(volume, source)) for volume, sidecar in SIDECARS.items()
+    }
+
+
+def _told(volume: str, source: str) -> Mapping[str, Any]:
+    # the sidecar of the label map is the data dictionary of its table, too
+    table = data_dictionary(LABEL_COLUMNS if volume == "_dseg.nii.gz" else {})
+    kind = next(kind for kind in _DESCRIPTIONS if f"{kind}." in volume)
+    mask = {"Type": "Brain"} if "desc-brain_mask" in volume else {}
+    told = {"Description": _DESCRIPTIONS[kind], "SpatialReference": "orig", "Sources": [source]}
+    return {**table, **told, **mask}
+
+
+def _write_told(told: Mapping[str, Any], segmentation: Segmentation, path: Path) -> None:
+    write_json(path, told)

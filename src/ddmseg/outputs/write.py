@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +30,26 @@ from ddmseg.outputs.names import (
     BRAIN_IMAGE,
     BRAIN_MASK,
     LABELS_MGZ,
+    PROBABILITIES,
+    RECEIPT,
+    SAMPLES,
     SIDECARS,
+    STEPS,
     SUFFIXES,
     VOLUME,
     check_place,
     result_paths,
 )
-from ddmseg.outputs.names import PROBABILITIES as PROBABILITIES
-from ddmseg.outputs.names import RECEIPT as RECEIPT
-from ddmseg.outputs.names import SAMPLES as SAMPLES
-from ddmseg.outputs.names import STEPS as STEPS
-from ddmseg.outputs.names import existing_outputs as existing_outputs
 from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.sidecars import sidecar_writers
 from ddmseg.outputs.staging import Claim, claimed, move_in, settle, staging
 from ddmseg.outputs.standing import check_free
 from ddmseg.outputs.tables import (
+    LABEL_COLUMNS,
+    VOLUME_COLUMNS,
+    data_dictionary,
+    sidecar_writers,
     write_label_table,
-    write_label_table_dictionary,
     write_volume_table,
-    write_volume_table_dictionary,
 )
 from ddmseg.outputs.text import write_json, write_text
 from ddmseg.quality.reasons import reason_code, subject
@@ -176,14 +177,6 @@ def _errors_named(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_labels(segmentation: Segmentation, path: Path) -> None:
-    write_label_map(path, segmentation.labels, segmentation.scan)
-
-
-def _write_labels_mgz(segmentation: Segmentation, path: Path) -> None:
-    write_mgz(path, segmentation.labels, segmentation.scan)
-
-
 def _brain_mask(segmentation: Segmentation) -> NDArray[np.bool_]:
     labels = segmentation.labels.data
     mask: NDArray[np.bool_] = (labels > 0) & (labels != CSF)
@@ -199,24 +192,6 @@ def _write_brain_image(segmentation: Segmentation, path: Path) -> None:
     scan = segmentation.scan
     image = np.where(_brain_mask(segmentation), scan.data, np.float32(0))
     write_map(path, image, scan, description="ddmseg image within the brain mask")
-
-
-def _write_uncertainty(segmentation: Segmentation, path: Path) -> None:
-    write_map(
-        path,
-        segmentation.uncertainty,
-        segmentation.scan,
-        description="ddmseg uncertainty: entropy over samples",
-    )
-
-
-def _write_discrepancy(segmentation: Segmentation, path: Path) -> None:
-    write_map(
-        path,
-        segmentation.discrepancy,
-        segmentation.scan,
-        description="ddmseg discrepancy of image and labels",
-    )
 
 
 def _write_quality(segmentation: Segmentation, path: Path) -> None:
@@ -242,23 +217,9 @@ def _write_quality(segmentation: Segmentation, path: Path) -> None:
     )
 
 
-def _write_report(segmentation: Segmentation, path: Path) -> None:
-    write_text(path, render_report(segmentation))
-
-
-def _write_probabilities(segmentation: Segmentation, path: Path) -> None:
-    assert segmentation.probabilities is not None  # checked at the door
-    write_probabilities(path, segmentation.probabilities, segmentation.scan)
-
-
-def _write_samples(segmentation: Segmentation, path: Path) -> None:
-    assert segmentation.sample_labels is not None
-    write_label_frames(path, segmentation.sample_labels, segmentation.scan)
-
-
-def _write_steps(segmentation: Segmentation, path: Path) -> None:
-    assert segmentation.step_labels is not None
-    write_label_frames(path, segmentation.step_labels, segmentation.scan)
+def _there(values: NDArray[Any] | None) -> NDArray[Any]:
+    assert values is not None  # checked at the door
+    return values
 
 
 def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
@@ -268,20 +229,24 @@ def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
 
 
 _WRITERS: dict[str, Writer] = {
-    "_dseg.nii.gz": _write_labels,
-    LABELS_MGZ: _write_labels_mgz,
+    "_dseg.nii.gz": lambda one, path: write_label_map(path, one.labels, one.scan),
+    LABELS_MGZ: lambda one, path: write_mgz(path, one.labels, one.scan),
     "_dseg.tsv": write_label_table,
-    "_dseg.json": write_label_table_dictionary,
+    "_dseg.json": lambda _, path: write_json(path, data_dictionary(LABEL_COLUMNS)),
     BRAIN_MASK: _write_brain_mask,
     BRAIN_IMAGE: _write_brain_image,
-    "_desc-uncertainty_map.nii.gz": _write_uncertainty,
-    "_desc-discrepancy_map.nii.gz": _write_discrepancy,
+    "_desc-uncertainty_map.nii.gz": lambda one, path: write_map(
+        path, one.uncertainty, one.scan, description="ddmseg uncertainty: entropy over samples"
+    ),
+    "_desc-discrepancy_map.nii.gz": lambda one, path: write_map(
+        path, one.discrepancy, one.scan, description="ddmseg discrepancy of image and labels"
+    ),
     "_volumes.tsv": write_volume_table,
-    "_volumes.json": write_volume_table_dictionary,
+    "_volumes.json": lambda _, path: write_json(path, data_dictionary(VOLUME_COLUMNS)),
     ASEG_STATS: write_aseg_stats,
     "_qc.json": _write_quality,
-    "_report.html": _write_report,
-    PROBABILITIES: _write_probabilities,
-    SAMPLES: _write_samples,
-    STEPS: _write_steps,
+    "_report.html": lambda one, path: write_text(path, render_report(one)),
+    PROBABILITIES: lambda one, path: write_probabilities(path, _there(one.probabilities), one.scan),
+    SAMPLES: lambda one, path: write_label_frames(path, _there(one.sample_labels), one.scan),
+    STEPS: lambda one, path: write_label_frames(path, _there(one.step_labels), one.scan),
 }

@@ -14,8 +14,8 @@ from typing import Any
 
 from ddmseg.errors import Reason, ScanError, about_file, printable
 from ddmseg.models.json_reader import parse_json
+from ddmseg.outputs.names import RECEIPT, SAMPLES, STEPS
 from ddmseg.outputs.text import word_of
-from ddmseg.outputs.write import RECEIPT, SAMPLES, STEPS
 
 LABELS = "_dseg.nii.gz"
 TABLE = "_dseg.tsv"

@@ -30,8 +30,8 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.card import Card
+from ddmseg.outputs.names import RECEIPT
 from ddmseg.outputs.report.thumbnail import report_thumbnail
-from ddmseg.outputs.write import RECEIPT
 from ddmseg.quality.doubtful_regions import (
     DoubtfulRegion,
     entropy_doubt,

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ddmseg.outputs.write import STEPS
+from ddmseg.outputs.names import STEPS
 from ddmseg.review import session
 from ddmseg.review.log import LOG
 from ddmseg.review.results import CORRECTED, LABELS, MAPS, ScanResult, Summary

@@ -1,20 +1,22 @@
-"""``ddmseg models``: what is at hand and what is known of it."""
+"""``ddmseg models``: what is at hand and what is known of it, and colours for its labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ddmseg.models.checkpoint import Card
 
+Viewer = Literal["freesurfer", "itk-snap", "slicer"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """List the models that ship with ddmseg, with the facts of their cards."""
 
-    lut: Literal["freesurfer", "itk-snap", "slicer"] | None = None
+    lut: Viewer | None = None
     """Print the colour table of all labels for this viewer instead."""
     debug: bool = False
     """Show where an unexpected error came from."""
@@ -30,8 +32,6 @@ def run(arguments: Arguments) -> int:
 
     cards = shipped_cards()
     if arguments.lut is not None:
-        from ddmseg.outputs.colour_tables import colour_table
-
         labels = {index for card in cards for index in card.labels}
         print(colour_table(arguments.lut, labels), end="")
         return 0
@@ -73,3 +73,29 @@ def scores(measured: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from scores(value, prefix=f"{words} ")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{words} {value:.3g}"
+
+
+def colour_table(viewer: Viewer, labels: Iterable[int]) -> str:
+    """Return the text of a colour table for the ids of a model, background included.
+
+    Sources: ``FreeSurferColorLUT.txt`` (id, name, colour, 255 less opacity); ITK-SNAP's label
+    descriptions (id, colour, opacity, visible, mesh, name); ``.ctbl`` of 3D Slicer (id, name,
+    colour, opacity).
+
+    >>> print(colour_table("freesurfer", [17]))
+    0 Unknown 0 0 0 0
+    17 Left-Hippocampus 220 216 20 0
+    <BLANKLINE>
+    """
+    from ddmseg.imaging.labels import structure
+
+    lines = []
+    for item in (structure(index) for index in sorted({0, *labels})):
+        colour, shown = " ".join(map(str, item.colour)), int(item.index > 0)
+        if viewer == "itk-snap":
+            name = item.name if shown else "Clear Label"
+            lines.append(f'{item.index} {colour} {shown} {shown} {shown} "{name}"\n')
+        else:
+            opacity = 255 * shown if viewer == "slicer" else 0
+            lines.append(f"{item.index} {item.name} {colour} {opacity}\n")
+    return "".join(lines)

@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
+from ddmseg.cli.commands.models import colour_table
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS, structure
-from ddmseg.outputs.colour_tables import colour_table
 
 LABELS = (*ANATOMY_LABELS, *HIPPOCAMPUS_LABELS)
 
