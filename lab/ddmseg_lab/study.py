@@ -26,10 +26,10 @@ from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, DdmsegError, ScanError, UsageError
 from ddmseg.evaluation.scores import per_patient
-from ddmseg.inference.memory.allocator import keep_freed_memory
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.maths.case_scores import score_case
 from ddmseg.maths.statistics import Interval
+from ddmseg.models.available_memory import keep_freed_memory
 from ddmseg.models.checkpoint import Card, load_weights, replace_file
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict

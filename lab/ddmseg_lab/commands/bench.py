@@ -61,7 +61,7 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when nothing can be done at all: wrong model, tier, tool, scan or output.
     """
     from ddmseg.cli.progress import progress_bar
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.models.zoo import model_path
     from ddmseg_lab.bench.run import BenchPlan, run_bench
     from ddmseg_lab.comparison.peers.tools import find_peers

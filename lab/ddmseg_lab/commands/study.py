@@ -95,7 +95,7 @@ def _measure(study: Study, arguments: Arguments) -> list[str]:
     import torch
 
     from ddmseg.cli.progress import progress_bar
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg_lab.study import measure_study, open_model
 
     if arguments.threads < 0:

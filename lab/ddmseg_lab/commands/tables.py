@@ -67,7 +67,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     Raises:
         DdmsegError: when the table cannot be read.
     """
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg_lab.comparison.plan import read_plan
     from ddmseg_lab.comparison.row import Places, keep_table
     from ddmseg_lab.comparison.table import build_table, markdown

@@ -1,7 +1,8 @@
-"""How much memory this process may come to use."""
+"""How much memory this process may come to use, and how it keeps what it had."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -121,3 +122,46 @@ def _reclaimable(statistics: Path, name: str) -> int:
         return int(rows.get(name, "0"))
     except (OSError, ValueError):
         return 0
+
+
+# Source: malloc.h of the GNU C library, parameters of mallopt(3).
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
+
+_NEVER_TRIM = 2**31 - 1
+_GROW_BY = 256 * 2**20
+
+
+def keep_freed_memory() -> bool:
+    """Have malloc reuse what was freed; call it before the first large tensor.
+
+    The GNU C library gives blocks above 32 MB straight from the kernel and returns them at once:
+    each feature map of a 3-D network is one, filled with zeros page by page, layer by layer. From
+    freed memory a training step took about half the time. The price: the process keeps its
+    peak until it ends. One heap for all threads: what one stage frees serves the next.
+
+    Returns:
+        Whether it took effect: only the GNU C library knows these settings; with
+        any other nothing happens.
+    """
+    library = _gnu_c_library()
+    if library is None:
+        return False
+    settings = (
+        (_M_MMAP_MAX, 0),  # nothing straight from the kernel: all from the heap
+        (_M_TRIM_THRESHOLD, _NEVER_TRIM),
+        (_M_TOP_PAD, _GROW_BY),
+        (_M_ARENA_MAX, 1),
+    )
+    return all([library.mallopt(name, value) == 1 for name, value in settings])
+
+
+def _gnu_c_library() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(None)
+        _ = library.gnu_get_libc_version  # musl has a mallopt of no effect, but not this
+    except (OSError, AttributeError, TypeError):
+        return None
+    return library

@@ -154,8 +154,8 @@ def ddmseg(job: Job) -> Work:
 
     from ddmseg.imaging.nifti import read_volume
     from ddmseg.imaging.nifti_write import write_label_map
-    from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg.inference.segmenter import Segmenter
+    from ddmseg.models.available_memory import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(job["threads"])

@@ -144,7 +144,7 @@ def test_atropos_has_three_classes_inside_what_is_not_zero(job, monkeypatch):
 def test_ddmseg_segments_in_the_mode_that_is_asked(job, monkeypatch):
     import torch
 
-    import ddmseg.inference.memory.allocator
+    import ddmseg.models.available_memory
     from ddmseg.imaging.volume import LabelMap
     from ddmseg.inference.segmenter import Segmenter
 
@@ -156,7 +156,7 @@ def test_ddmseg_segments_in_the_mode_that_is_asked(job, monkeypatch):
         return SimpleNamespace(labels=LabelMap(data, scan.affine, scan.name))
 
     monkeypatch.setattr(Segmenter, "load", lambda name, device: asked.append(name) or segment)
-    monkeypatch.setattr(ddmseg.inference.memory.allocator, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(ddmseg.models.available_memory, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     driver.timed(driver.ddmseg, {**job, "model": "anatomy", "mode": "auto"})
     assert asked == [1, "anatomy", "auto"]

@@ -192,8 +192,8 @@ def _work(arguments: Arguments) -> Work:
         ) from error
     import torch
 
-    from ddmseg.inference.memory.allocator import keep_freed_memory
     from ddmseg.inference.segmenter import Segmenter
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.monitoring.recorder import monitor_folder
     from ddmseg.node.worker import Work
 

@@ -32,7 +32,7 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when settings, teacher, data or folder are wrong or training fails.
     """
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.training.distillation.plan import read_plan
 
     minutes = train.time_limit(arguments.max_minutes)

@@ -181,7 +181,7 @@ def check_options(options: RunOptions) -> None:
 
 def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: Arguments) -> int:
     """Segment scans that were found; return 0, or 1 when some could not."""
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
 
     for one in refused:
         say_error(one.error, about=str(one.path), debug=arguments.debug)

@@ -85,7 +85,7 @@ def run(arguments: Arguments) -> int:
     Raises:
         DdmsegError: when settings, data or folder are wrong or training fails.
     """
-    from ddmseg.inference.memory.allocator import keep_freed_memory
+    from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.models.settings import read_settings
 
     minutes = time_limit(arguments.max_minutes)

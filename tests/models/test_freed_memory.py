@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from ddmseg.inference.memory import allocator as memory
+from ddmseg.models import available_memory as memory
 
 GNU = platform.libc_ver()[0] == "glibc"
 
 # Page faults tell whether a block came from the kernel anew or from freed memory.
 COUNT_FAULTS = """
 import ctypes, resource, sys
-from ddmseg.inference.memory.allocator import keep_freed_memory
+from ddmseg.models.available_memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
@@ -59,7 +59,7 @@ def test_freed_memory_is_used_again_without_fresh_pages() -> None:
 @pytest.mark.skipif(not GNU, reason="only the GNU C library has these settings")
 def test_it_says_that_it_took_effect() -> None:
     words = [sys.executable, "-c"]
-    code = "from ddmseg.inference.memory.allocator import keep_freed_memory as k; print(k())"
+    code = "from ddmseg.models.available_memory import keep_freed_memory as k; print(k())"
     done = subprocess.run([*words, code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
 
