@@ -15,7 +15,6 @@ import pytest
 from ddmseg.imaging.dicom.series import list_series, read_series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
-from ddmseg.inference import receipt
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.outputs import dicom_report
 from ddmseg.outputs import write as outputs
@@ -41,7 +40,7 @@ def written(tmp_path: Path, make_segmentation, monkeypatch: pytest.MonkeyPatch) 
         labels=LabelMap(made.labels.data, scan.affine),
         sample_labels=frames,
         step_labels=frames,
-        receipt={**made.receipt, "notice": receipt.NOTICE},
+        receipt={**made.receipt, "notice": NOTICE},
     )
     target = DicomTarget(series)
     return write_outputs(
@@ -79,5 +78,4 @@ def test_every_file_says_it_and_for_a_table_the_one_beside_it(written: list[Path
 
 
 def test_there_is_one_sentence() -> None:
-    assert receipt.NOTICE == NOTICE
     assert NOTICE.isascii()  # NIfTI knows nothing else

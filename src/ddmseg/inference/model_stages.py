@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict, replace
+from importlib import metadata
 from typing import Any
 
 import torch
 
+from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.memory.plan import MemoryPlan, plan_memory
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.receipt import receipt
 from ddmseg.inference.restoring import restored
 from ddmseg.inference.sampling_policy import Answering
 from ddmseg.inference.scan_encoding import (
@@ -107,24 +109,9 @@ class ModelStages(ScanStages):
         memory: MemoryPlan,
     ) -> SolvedScan:
         """Gather what the last stage needs, and not the encoder's features."""
-        spent = receipt(
-            begun.scan,
-            begun.key,
-            self.card,
-            begun.options,
-            answer,
-            encoded,
-            begun.seconds,
-            memory.device,
-        )
-        return SolvedScan(
-            begun,
-            encoded.prepared,
-            answer,
-            assessment,
-            mean_features(encoded.encoding),
-            {**spent, "memory": memory.record},
-        )
+        told = {**_receipt(self.card, begun, encoded, answer, memory), "memory": memory.record}
+        features = mean_features(encoded.encoding)
+        return SolvedScan(begun, encoded.prepared, answer, assessment, features, told)
 
     @torch.inference_mode()
     def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
@@ -178,6 +165,53 @@ class ModelStages(ScanStages):
             patch=memory.patch,
             at_once=memory.at_once,
         )
+
+
+def _receipt(
+    card: Card, begun: PreparedScan, encoded: EncodedScan, answer: Answer, memory: MemoryPlan
+) -> dict[str, Any]:
+    """Return what was done, with what, to which scan: enough to do it again, ready for JSON."""
+    scan = begun.scan
+    return {
+        "notice": NOTICE,
+        "software": {
+            "ddmseg": _version("ddmseg"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "input": {
+            "name": scan.name,
+            "content_sha256": begun.key,
+            "shape": list(scan.shape),
+            "spacing_mm": [round(s, 4) for s in scan.spacing_mm],
+        },
+        "model": {
+            "name": card.name,
+            "weights_sha256": card.checksum,
+            "card_sha256": card.digest,
+            "steps": card.trained_steps,
+        },
+        "settings": asdict(begun.options),
+        "spent": {
+            "steps": answer.steps,
+            "samples": answer.samples,
+            "sample_weights": [round(float(w), 6) for w in answer.weights],
+            "device": memory.device.type,
+            "engine": {"name": "torch", "version": torch.__version__},
+            "threads": torch.get_num_threads(),
+        },
+        **({} if answer.choice is None else {"choice": asdict(answer.choice)}),
+        "preparation": encoded.prepared.describe(),
+        "features_from_cache": encoded.cached,
+        "seconds": begun.seconds,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def spent_on(answer: Answer, quality: Quality) -> tuple[list[dict[str, Any]], str]:

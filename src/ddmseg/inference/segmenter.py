@@ -84,18 +84,7 @@ class Segmenter(ScanStages):
         progress: Progress | None = None,
         **overrides: Any,
     ) -> Segmentation:
-        """Segment one scan.
-
-        Args:
-            image: path of a NIfTI file, nibabel image, ``(array, affine)`` or Volume.
-            options: what to do; single fields may be given as keywords instead.
-            progress: gets the stage and the fraction of it done.
-            **overrides: fields of :class:`SegmentOptions`.
-
-        Raises:
-            ScanError: when the scan is not usable.
-            SettingsError: for an unknown or wrong option.
-        """
+        """Segment one scan; arguments and errors as of :class:`ddmseg.interactive.Segmenter`."""
         chosen = (options or SegmentOptions()).changed(overrides)
         report = progress or _silent
         deadline = self.start_clock(chosen)
