@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from ddmseg import __version__
 from ddmseg.cohort.group import EMPTY, Group
+from ddmseg.outputs.report.page import fact_list, template_text
 
 LIMIT = 3.5
 """Deviations above which a scan is called out. Source: Iglewicz and Hoaglin 1993."""
@@ -60,9 +60,9 @@ def render_group(
     structures = _structures(group)
     plots = "".join(_plot(name, rows, names, links) for name, rows in structures.items())
     first, more = _first(group, structures, links)
-    return Template(_file("group.html")).substitute(
+    return Template(template_text("group.html")).substitute(
         scans=len(names),
-        style="".join(_file(f"{one}.css") for one in ("report", "evaluation", "group")),
+        style=template_text("report.css", "evaluation.css", "group.css"),
         facts=_facts(group),
         notes=_notes(notes),
         tiles=_tiles(group, missing),
@@ -106,12 +106,6 @@ def distances(values: Values) -> Values:
         return np.zeros_like(values)
     far: Values = np.nan_to_num((values - middle) / deviation)
     return far
-
-
-def _file(name: str) -> str:
-    return (resources.files("ddmseg.outputs.report") / "templates" / name).read_text(
-        encoding="utf-8"
-    )
 
 
 def _link(report: Path, folder: Path) -> str:
@@ -246,9 +240,7 @@ def _facts(group: Group) -> str:
     subjects = {row.about["participant_id"] for row in group.rows} - {EMPTY}
     if subjects:
         facts["Subjects"] = str(len(subjects))
-    return "".join(
-        f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>" for label, text in facts.items()
-    )
+    return fact_list(facts)
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -349,11 +341,8 @@ def _counts(title: str, counts: Counter[str]) -> str:
 
 
 def _head(*titles: str) -> str:
-    return f"<thead><tr>{''.join(_titles(titles))}</tr></thead>"
-
-
-def _titles(titles: Iterable[str]) -> Iterable[str]:
-    return (f'<th scope="col">{title}</th>' for title in titles)
+    cells = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    return f"<thead><tr>{cells}</tr></thead>"
 
 
 def _short(value: float) -> str:
