@@ -80,15 +80,14 @@ manifest: $(VENV)/.package-stamp  ## write the hashes of the shipped weights, af
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
 # Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves
-# out the hippocampus crop, and quantisation and budget have no truth to hold answers against.
-# Quantisation takes some ten minutes, budget half an hour; both, and bench, go on where they stopped.
+# out the hippocampus crop, and quantisation has no truth to hold answers against.
+# Quantisation takes some ten minutes; it and bench go on where they stopped.
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
 	$(BIN)/ddmseg bench $(BENCH_ARGS)
 	$(BIN)/python -m ddmseg_lab.speed.segment
 	$(BIN)/python -m ddmseg_lab.speed.synthesis
 	$(BIN)/python -m ddmseg_lab.speed.memory
 	$(BIN)/python -m ddmseg_lab.speed.quantisation
-	$(BIN)/python -m ddmseg_lab.speed.budget
 	$(BIN)/ddmseg report
 
 clean:  ## remove the environment and what the commands wrote

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.page import Chapter
-from ddmseg_lab.speed import budget, memory, quantisation, segment, synthesis
+from ddmseg_lab.speed import memory, quantisation, segment, synthesis
 from ddmseg_lab.studies import (
     anatomy,
     expected_dice,
@@ -26,8 +26,7 @@ from ddmseg_lab.study import Study
 CHAPTERS: tuple[Chapter, ...] = (
     *(hippocampus.CHAPTER, anatomy.CHAPTER, ibsr18.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
     *(volumes.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
-    *(memory.CHAPTER, budget.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER),
-    monitor_alarms.CHAPTER,
+    *(memory.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER, monitor_alarms.CHAPTER),
 )
 """In the order of the page; each is made of one summary."""
 NAMES = tuple(chapter.record for chapter in CHAPTERS)

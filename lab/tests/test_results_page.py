@@ -11,7 +11,7 @@ from ddmseg_lab.page import NOT_MEASURED
 from ddmseg_lab.results_page import NAMES, draw_all, results_page, write_results_page
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
 from ddmseg_lab.table import read_summary, write_summary
-from toy_summaries import all_summaries, budget_summary_of, peers_summary, quantisation_summary
+from toy_summaries import all_summaries, peers_summary, quantisation_summary
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +97,6 @@ def test_memory_is_judged_by_one_head_alone(summaries):
     chapter = chapter_of(page, "Memory")
     assert "| padded | 1 | 1.50 | 1.60 | 0.94 |" in chapter
     assert "| three | 3 | 1.50 | 2.50 | – |" in chapter
-
-
-def test_a_budget_is_judged_by_what_it_keeps_and_costs(summaries):
-    page = results_page(summaries)
-    rows = overview(page)
-    kept = rows["budget: share of runs within it"]
-    assert kept[1] == "0.950 (0.764 to 0.991)"  # Wilson, by hand
-    assert kept[2] == "reached, just"
-    assert rows["budget: Dice given up for it, mean"][1] == "0.0000"
-    chapter = chapter_of(page, "Budget")
-    assert "| auto, 1.1 | 5 | 80% (38% to 96%) | 50% (120%) | 0.9000 | 0.0200 (0.0200)" in chapter
-    assert "| diffusion, all | 10 | 100%" in chapter
-
-
-def test_a_budget_without_a_truth_tells_no_dice(summaries):
-    page = results_page({**summaries, "budget": budget_summary_of("nan")})
-    assert overview(page)["budget: Dice given up for it, mean"][1] == NOT_MEASURED
-    assert "| 0.0200 (0.0200) | – |" in chapter_of(page, "Budget")
 
 
 def test_engines_and_eight_bits_stand_against_torch(summaries):

@@ -19,7 +19,7 @@ from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.bench.workbench import STAGES
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.results_page import NAMES
-from ddmseg_lab.speed import budget, quantisation
+from ddmseg_lab.speed import quantisation
 from ddmseg_lab.studies import (
     anatomy,
     expected_dice,
@@ -190,20 +190,6 @@ def memory_summary() -> dict[str, object]:
     return {**MODELS, "machine": MACHINE, "runs": runs}
 
 
-def budget_summary_of(truth: str = "0.8") -> dict[str, object]:
-    """Made-up runs through the real summary: of twenty one is late."""
-    kept = {"scan": "brain", "budget": "10", "stopped_because": "no room", "agreement": "0.9"}
-    kept |= {"expected_dice": "0.73", "free_expected_dice": "0.75", "free_dice": "0.8"}
-    rows = [
-        {**kept, "mode": mode, "factor": factor, "spent": "5", "within": "1", "dice": truth}
-        for mode in ("auto", "diffusion")
-        for factor in ("1.1", "4")
-        for _ in range(5)
-    ]
-    rows[0] |= {"spent": "12", "within": "0"}
-    return {**MODELS, "machine": MACHINE, **budget.summarise_all(rows)}
-
-
 def quantisation_summary(*left_out: str) -> dict[str, object]:
     """Made-up rows: eight bits lose Dice and calibration and save half the time."""
     same = dict.fromkeys(quantisation.COLUMNS, "0") | {"labels_as_torch": "1", "dice": "1"}
@@ -269,7 +255,6 @@ def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
         "speed_synthesis": synthesis_summary(),
         "bench": bench_summary(),
         "memory": memory_summary(),
-        "budget": budget_summary_of(),
         "quantisation": quantisation_summary(),
         "monitor_alarms": monitor_summary(),
     }
