@@ -18,7 +18,7 @@ HOME = _home()
 RESULTS = HOME / "results"
 """Raw rows and summaries; what was measured with the same weights is not repeated."""
 DOCS = HOME / "docs"
-"""The page of results, the pages of studies and their pictures."""
+"""The page of results, a page per question and their pictures."""
 CONFIGS = HOME / "configs"
 """Settings of tables and studies."""
 PRODUCT_DOCS = HOME.parent / "docs"

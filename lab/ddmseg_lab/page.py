@@ -83,24 +83,39 @@ class Claim:
 
 @dataclass(frozen=True)
 class Section:
-    """One chapter: which command measured it, what was promised, what came out."""
+    """One page: which command measured it, what was promised, what came out.
 
+    Attributes:
+        name: of the page's file, without ending.
+        title: heading.
+        command: that measures it.
+        body: paragraphs, tables and links to pictures.
+        claims: targets beside what was measured.
+        measured: whether there is anything to show.
+    """
+
+    name: str
     title: str
     command: str
     body: Sequence[str] = field(default_factory=list)
     claims: Sequence[Claim] = field(default_factory=list)
+    measured: bool = True
+
+    @property
+    def link(self) -> str:
+        """The title, as a link from the index where there is a page."""
+        return f"[{self.title}](studies/{self.name}.md)" if self.measured else ""
 
     def markdown(self) -> str:
-        """Return the chapter."""
-        parts = [f"## {self.title}", f"```\n{self.command}\n```"]
+        """Return the page."""
+        parts = [f"# {self.title}", f"```\n{self.command}\n```"]
         if self.claims:
-            parts.append(claim_table(self.claims))
-        return "\n\n".join([*parts, *self.body])
+            parts.append(table(CLAIM_HEADS, [claim.row() for claim in self.claims]))
+        return "\n\n".join([*parts, *self.body]) + "\n"
 
 
-def claim_table(claims: Sequence[Claim]) -> str:
-    """Return the table of targets and measured figures."""
-    return table(["figure", "target", "measured", "outcome"], [claim.row() for claim in claims])
+CLAIM_HEADS = ("figure", "target", "measured", "outcome")
+"""Of a table of claims."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -145,8 +160,8 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def picture(name: str, words: str, *, up: str = "") -> str:
-    """Return a link to a picture; ``up`` leads from the page's folder to that of ``images``."""
+def picture(name: str, words: str, *, up: str = "../") -> str:
+    """Return a link to a picture in ``images``, to which ``up`` leads from the page's folder."""
     return f"![{words}]({up}images/{name})"
 
 
@@ -159,12 +174,12 @@ Summaries = Mapping[str, Summary | None]
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the page of results says of one measurement.
+    """A page of one measurement, made of its summary.
 
     Attributes:
         title: heading.
         command: that measures it.
-        record: name of its summary, without ending.
+        record: name of its summary and of its page, without ending.
         body: paragraphs, tables and links to pictures, from the summary.
         claims: targets beside what the summary holds, or beside nothing when it is empty.
         pictures: draws each picture from the summary, by file name; None where there is none yet.
@@ -178,9 +193,10 @@ class Chapter:
     pictures: Mapping[str, Callable[[Summary], Figure | None]] = field(default_factory=dict)
 
     def section(self, found: Summary | None) -> Section:
-        """Return the chapter of a summary; without one it says that nothing was measured."""
-        body = [f"{NOT_MEASURED.capitalize()} yet."] if found is None else self.body(found)
-        return Section(self.title, self.command, body, self.claims(found or {}))
+        """Return the page of a summary; without one nothing is measured."""
+        body = [] if found is None else self.body(found)
+        shared = (self.record, self.title, self.command, body, self.claims(found or {}))
+        return Section(*shared, measured=found is not None)
 
 
 INTERVALS = "Intervals are 95% bootstrap intervals over patients."

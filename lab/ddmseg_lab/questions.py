@@ -1,4 +1,4 @@
-"""Which questions there are: chapters of the page of results, and studies with a page each."""
+"""Which questions there are: pages made of a record, and studies of trained weights."""
 
 from __future__ import annotations
 

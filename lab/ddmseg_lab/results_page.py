@@ -1,12 +1,11 @@
-"""``docs/results.md`` and its pictures, made of the files in ``results/`` alone.
+"""``docs/results.md``, a page per question and their pictures, of the files in ``results/``.
 
-Every figure on the page is read from a file there; what was not measured is said to be
-so.
+Every figure is read from a file there; what was not measured is said to be so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,23 @@ from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import read_card, replace_file
 from ddmseg.models.zoo import model_path
 from ddmseg_lab import STUDIED_MODEL
-from ddmseg_lab.comparison.table_page import draw_tables, table_chapters, write_study_tables
+from ddmseg_lab.comparison.table_page import draw_tables, study_tables, table_chapters
 from ddmseg_lab.figures import save_figure
-from ddmseg_lab.page import Claim, Section, Summaries, claim_table, origins
+from ddmseg_lab.headlines import FURTHER, PICTURE, headline_figure, headlines
+from ddmseg_lab.page import CLAIM_HEADS, NOT_MEASURED, Claim, Section, Summaries, origins, table
 from ddmseg_lab.questions import CHAPTERS, NAMES, STUDIES
 from ddmseg_lab.study import Goal, Study, short_checksum
 from ddmseg_lab.table import read_summary
 
 HEAD = """# Results
 
-Every figure here was measured by the command above its table and read from the files that
-it left in `results/`; `ddmseg report` makes this page, so edit nothing here by hand. `DATA`
-is the folder that holds the data sets. What was aimed at is in the column *target*, reached
-or not."""
+Every figure here was read from the files in `results/` that the command on its page left there;
+`ddmseg report` makes these pages, so edit nothing here by hand. `DATA` is the folder that holds
+the data sets. What was aimed at is in the column *target*, reached or not."""
 
 
 def write_results_page(results: Path, docs: Path) -> list[Path]:
-    """Write ``results.md``, the pages of study tables and all pictures; return the files.
+    """Write ``results.md``, the pages it links and all pictures; return the files.
 
     Args:
         results: folder that the measuring commands wrote to.
@@ -47,51 +46,68 @@ def write_text(results: Path, docs: Path) -> list[Path]:
     """Write what :func:`write_results_page` does, without pictures: it takes no matplotlib."""
     if not results.is_dir():
         raise UsageError(f"{results}: no such folder; name the one that holds the raw results")
-    pages = write_study_tables(results, docs)  # first: the page links what is there
-    text = results_page(read_summaries(results), [*table_chapters(results), studies(results, docs)])
-    page = docs / "results.md"
-    replace_file(page, text.encode())
-    return [page, *pages]
+    summaries = read_summaries(results)
+    sections = [*chapters(summaries), *table_chapters(results)]
+    texts = {section.name: section.markdown() for section in sections if section.measured}
+    texts |= study_tables(results)
+    written = [docs / "results.md", *(docs / "studies" / f"{name}.md" for name in texts)]
+    for path, text in zip(written[1:], texts.values(), strict=True):
+        replace_file(path, text.encode())
+    sections += studies(results, docs, {section.name for section in sections})
+    replace_file(written[0], results_page(summaries, sections).encode())
+    return written
 
 
 def draw_all(summaries: Summaries, folder: Path) -> list[Path]:
     """Draw every picture that there are figures for; return the files."""
-    return [
-        save_figure(figure, folder / name)
+    figures = [
+        (name, draw(found))
         for chapter in CHAPTERS
         if (found := summaries.get(chapter.record)) is not None
         for name, draw in chapter.pictures.items()
-        if (figure := draw(found)) is not None
     ]
+    figures.append((PICTURE, headline_figure(summaries)))
+    return [save_figure(figure, folder / name) for name, figure in figures if figure is not None]
 
 
 def read_summaries(results: Path) -> dict[str, dict[str, Any] | None]:
     """Return every summary by name, None where there is none."""
-    return {name: read_summary(results / f"{name}.json") for name in NAMES}
+    return {name: read_summary(results / f"{name}.json") for name in (*NAMES, *FURTHER)}
 
 
-def results_page(summaries: Summaries, further: Sequence[Section] = ()) -> str:
-    """Return the page: all targets first, then chapter by chapter, then where all is from.
+def chapters(summaries: Summaries) -> list[Section]:
+    """Return the page of each measuring command."""
+    return [chapter.section(summaries.get(chapter.record)) for chapter in CHAPTERS]
 
-    Args:
-        summaries: of the measuring commands.
-        further: chapters that are not made of a summary: comparisons, ablations, studies.
-    """
-    sections = [chapter.section(summaries.get(chapter.record)) for chapter in CHAPTERS]
-    sections += further
-    claims = [claim for section in sections for claim in section.claims]
-    parts = [HEAD, "## All targets", claim_table(claims)]
-    parts += [section.markdown() for section in sections]
-    parts.append(origins(summaries))
+
+def results_page(summaries: Summaries, sections: Sequence[Section]) -> str:
+    """Return the index: headlines, all targets, the pages, and where all is from."""
+    targets = [[*claim.row(), section.link] for section in sections for claim in section.claims]
+    pages = [
+        f"- {section.link}" if section.measured else f"- {section.title}: {NOT_MEASURED} yet"
+        for section in sections
+    ]
+    parts = [HEAD, "## In short", *headlines(summaries)]
+    parts += ["## All targets", table([*CLAIM_HEADS, "page"], targets)]
+    parts += ["## One page per question", "\n".join(pages), origins(summaries)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def studies(results: Path, docs: Path) -> Section:
-    """Return the targets of the studies on the shipped weights, and links to all pages."""
-    claims = [_claim(study, study.goal, results) for study in STUDIES.values() if study.goal]
-    pages = sorted((docs / "studies").glob("*.md"))
-    links = "\n".join(f"- [{_title(page)}](studies/{page.name})" for page in pages)
-    return Section("Studies", "ddmseg study NAME --data DATA", [links], claims)
+def studies(results: Path, docs: Path, known: Container[str] = ()) -> list[Section]:
+    """Return what pages of studies there are beside the known ones, with targets where they have.
+
+    A study whose target was never measured is listed, too.
+    """
+    titles = {page.stem: _title(page) for page in sorted((docs / "studies").glob("*.md"))}
+    titles |= {n: f"Study: {n}" for n, study in STUDIES.items() if study.goal and n not in titles}
+    found = []
+    for name in sorted(titles):
+        if name not in known:
+            study, there = STUDIES.get(name), (docs / "studies" / f"{name}.md").is_file()
+            claims = [_claim(study, study.goal, results)] if study and study.goal else []
+            command = f"ddmseg study {name} --data DATA"
+            found.append(Section(name, titles[name], command, claims=claims, measured=there))
+    return found
 
 
 def _claim(study: Study, goal: Goal, results: Path) -> Claim:

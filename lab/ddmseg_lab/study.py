@@ -2,8 +2,8 @@
 
 A measurement is one file in ``studies``: the question, how it is measured, its table, picture
 and sentences, and what was aimed at. It takes one of two forms. A :class:`~ddmseg_lab.page.Chapter`
-is a chapter of the page of results, measured by ``python -m ddmseg_lab.studies.NAME``; a
-:class:`Study` has a page of its own, measured by ``ddmseg study NAME``. Both keep raw rows by
+makes its page from a summary and is measured by ``python -m ddmseg_lab.studies.NAME``; a
+:class:`Study` makes it from raw rows and is measured by ``ddmseg study NAME``. Both keep rows by
 weights and go on where they stopped.
 """
 
@@ -68,7 +68,7 @@ SEED = 0
 RAW_FILE, RECORD_FILE = "raw.tsv", "run.json"
 
 
-# Chapters of the page of results
+# Pages made of a summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def short_checksum(card: Card) -> str:
     return card.checksum[:LETTERS]
 
 
-# Studies with a page of their own
+# Pages made of raw rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
 from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.folders import DOCS, RESULTS
-from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.questions import NAMES, STUDIES
 from ddmseg_lab.results_page import write_text
 from ddmseg_lab.study import page_text, short_checksum
 
@@ -37,6 +37,7 @@ def test_the_page_of_a_study_is_that_of_its_rows(name) -> None:
 
 def test_every_page_of_a_study_is_made_of_records() -> None:
     tables = {path.parent.name for path in RESULTS.glob("study/*/table.toml")}
+    tables |= {f"{p.parts[-3]}_{p.parts[-2]}" for p in RESULTS.glob("*/*/table.toml")}
     pages = {page.stem for page in (DOCS / "studies").glob("*.md")}
-    assert pages <= {*MEASURED, *tables}
+    assert pages <= {*MEASURED, *tables, *NAMES}
     assert len(MEASURED) >= 4

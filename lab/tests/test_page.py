@@ -84,8 +84,8 @@ def test_small_p_values_are_not_written_as_zero():
 
 
 def test_a_chapter_has_command_targets_and_body_in_this_order():
-    text = Section("Title", "python -m x", ["Body."], [Claim(LEAST, 0.9)]).markdown()
-    places = [text.index(part) for part in ("## Title", "python -m x", "at least", "Body.")]
+    text = Section("name", "Title", "python -m x", ["Body."], [Claim(LEAST, 0.9)]).markdown()
+    places = [text.index(part) for part in ("# Title", "python -m x", "at least", "Body.")]
     assert places == sorted(places)
 
 
@@ -97,10 +97,11 @@ def test_a_chapter_is_made_of_its_summary_and_says_so_without_one():
         lambda found: [f"Over {found['n']} scans."],
         lambda found: [Claim(LEAST, found.get("dice"))],
     )
-    without = chapter.section(None).markdown()
-    assert without.startswith("## Title\n\n```\npython -m x\n```")
-    assert "| Dice | at least 0.890 | not measured | not measured |" in without
-    assert without.endswith("Not measured yet.")
+    without = chapter.section(None)
+    assert (without.name, without.link, without.measured) == ("record", "", False)
+    assert without.claims[0].row()[2:] == [NOT_MEASURED, NOT_MEASURED]
+    assert chapter.section({"n": 7}).link == "[Title](studies/record.md)"
     measured = chapter.section({"n": 7, "dice": 0.9}).markdown()
+    assert measured.startswith("# Title\n\n```\npython -m x\n```")
     assert "| Dice | at least 0.890 | 0.900 | reached, 0.010 to spare |" in measured
-    assert measured.endswith("Over 7 scans.")
+    assert measured.endswith("Over 7 scans.\n")

@@ -7,8 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 
+from ddmseg_lab.headlines import PICTURE, QUESTIONS, headline_figure
 from ddmseg_lab.page import NOT_MEASURED
-from ddmseg_lab.results_page import NAMES, draw_all, results_page, write_results_page
+from ddmseg_lab.questions import NAMES
+from ddmseg_lab.results_page import chapters, draw_all, results_page, write_results_page
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
 from ddmseg_lab.table import read_summary, write_summary
 from toy_summaries import all_summaries, peers_summary, quantisation_summary
@@ -24,50 +26,56 @@ def overview(page: str) -> dict[str, list[str]]:
     """The cells of the first table, by figure."""
     part = page.split("## All targets")[1].split("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
-    return {row[0]: row[1:] for row in rows[2:]}
+    return {row[0]: row[1:4] for row in rows[2:]}
+
+
+def pages(summaries: dict[str, object]) -> str:
+    """The index, then every page that there are figures for."""
+    sections = chapters(summaries)
+    return "".join([results_page(summaries, sections), *(s.markdown() for s in sections if s.body)])
 
 
 def test_without_a_file_no_figure_appears():
-    page = results_page(dict.fromkeys(NAMES))
+    page = pages(dict.fromkeys(NAMES))
     rows = overview(page)
     assert len(rows) > 20
     assert all(row[1:] == [NOT_MEASURED, NOT_MEASURED] for row in rows.values())
-    assert page.count("Not measured yet.") == len(NAMES)
+    assert page.count(": not measured yet") == len(NAMES)
 
 
 def test_one_missing_file_leaves_the_other_chapters(summaries):
-    page = results_page({**summaries, "anatomy": None})
-    assert page.count("Not measured yet.") == 1
+    page = pages({**summaries, "anatomy": None})
+    assert page.count(": not measured yet") == 1
     assert overview(page)["anatomy, MALC2012 test scans, cerebral white matter"][1] == NOT_MEASURED
 
 
 def test_every_target_is_judged(summaries):
-    for figure, (_, measured, outcome) in overview(results_page(summaries)).items():
+    for figure, (_, measured, outcome) in overview(pages(summaries)).items():
         assert re.search(r"\d", measured), figure
         assert outcome.startswith(("reached", "**missed")), figure
 
 
 def test_the_worst_of_more_steps_is_named_as_missed(summaries):
-    rows = overview(results_page(summaries))
+    rows = overview(pages(summaries))
     joined = rows["more steps less one step, joined: the worst of 5, 10, 50"]
     assert joined[0] == "at least −0.0030"
     assert joined[2] == "**missed by 0.0070**"
 
 
 def test_the_plain_network_is_subtracted_from_the_ddm(summaries):
-    measured = overview(results_page(summaries))["hippocampus, DDM less the plain network"][1]
+    measured = overview(pages(summaries))["hippocampus, DDM less the plain network"][1]
     assert measured.startswith("0.005 (")
 
 
 def test_times_and_memory_stand_against_their_targets(summaries):
-    rows = overview(results_page(summaries))
+    rows = overview(pages(summaries))
     assert rows["whole head, `--mode fast`"][2] == "reached, 2.00 s to spare"
     assert rows["whole head, `--mode diffusion`"][2] == "**missed by 5.00 s**"
     assert rows["whole head, peak memory"][1] == "2.00 GB"
 
 
 def test_tiers_and_tools_stand_side_by_side(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     rows = overview(page)
     assert rows["side by side, fast"][2] == "reached, 0.50 s to spare"
     assert rows["side by side, auto"][2] == "**missed by 2.00 s**"
@@ -76,18 +84,18 @@ def test_tiers_and_tools_stand_side_by_side(summaries):
         *("2.60", "reached, 0.40 to spare"),
     ]
     assert rows["`import ddmseg`"][2] == "reached, 0.05 s to spare"
-    chapter = page.split("## Side by side")[1].split("\n## ")[0]
+    chapter = chapter_of(page, "Side by side")
     assert "| SAMSEG 0.5 | 600.00 | 1200.00 | 400.00 (400.00) | 1200.00 (1200.00) |" in chapter
     assert "| steps | 1 to 4 | 1.00 (1.00 to 1.00) | – |" in chapter
     assert "nan" not in chapter.lower()
 
 
 def chapter_of(page: str, title: str) -> str:
-    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return page.split(f"# {title}\n")[1].split("\n# ")[0]
 
 
 def test_memory_is_judged_by_one_head_alone(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     rows = overview(page)
     assert rows["most memory of one whole head at 1 mm"][1:] == [
         *("1.60 GB", "reached, 0.40 GB to spare"),
@@ -100,7 +108,7 @@ def test_memory_is_judged_by_one_head_alone(summaries):
 
 
 def test_engines_and_eight_bits_stand_against_torch(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     rows = overview(page)
     assert rows["other engines, 32 bits: labels as torch, the least"][1] == "1.000"
     assert rows["other engines, 32 bits: change of probability, mean"][1] == "0.0002"
@@ -117,7 +125,7 @@ def test_a_record_without_calibration_is_shown_as_it_is(summaries):
     """Records of before have neither the columns nor a truth, and are of other weights."""
     older = quantisation_summary("ece", "true_dice")
     model = {**older.pop("models")["ddm"], "name": "anatomy"}
-    page = results_page({**summaries, "quantisation": {**older, "model": model}})
+    page = pages({**summaries, "quantisation": {**older, "model": model}})
     assert overview(page)["eight bits as offered: ECE more than torch's"][1] == NOT_MEASURED
     chapter = chapter_of(page, "Engines and eight bits")
     assert "Weights: `anatomy` aaa" in chapter
@@ -128,7 +136,7 @@ def test_a_record_without_calibration_is_shown_as_it_is(summaries):
 
 def test_every_record_says_where_it_is_from(summaries):
     before = {k: v for k, v in summaries["memory"].items() if k != "provenance"}
-    page = results_page({**summaries, "memory": before, "anatomy": None})
+    page = pages({**summaries, "memory": before, "anatomy": None})
     lines = chapter_of(page, "Where the figures are from").splitlines()
     rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
     assert set(rows) == {f"{name}.json" for name in NAMES} - {"anatomy.json"}
@@ -138,7 +146,7 @@ def test_every_record_says_where_it_is_from(summaries):
 
 
 def test_the_monitor_is_judged_by_its_false_alarms(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     _, measured, outcome = overview(page)["monitor: windows without shift that raise an alarm"]
     assert measured.startswith("0.030 (")
     assert outcome == "reached, 0.020 to spare"
@@ -147,21 +155,22 @@ def test_the_monitor_is_judged_by_its_false_alarms(summaries):
 
 
 def test_every_chapter_has_its_command(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     commands = re.findall(r"python -m (\S+)", page)
     assert len(commands) > 10
     assert all(find_spec(command) for command in commands)
     assert page.count("```") == 2 * page.count("\n```\npython -m")
+    assert page.count("\n```\npython -m") == len(NAMES)
 
 
 def test_every_method_has_a_row(summaries):
-    page = results_page(summaries)
+    page = pages(summaries)
     assert all(f"| {name} |" in page for name in METHOD_NAMES.values())
 
 
 def peers_chapter(summaries, found) -> str:
-    page = results_page({**summaries, "peers_malc2012": found})
-    return page.split("## Beside other tools: MALC2012")[1].split("\n## ")[0]
+    page = pages({**summaries, "peers_malc2012": found})
+    return chapter_of(page, "Beside other tools: MALC2012")
 
 
 def test_peers_that_have_done_a_part_are_named(summaries, tmp_path):
@@ -194,10 +203,11 @@ def test_one_method_alone_is_not_compared(summaries, tmp_path):
 
 
 def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):
+    summaries = {**summaries, "anatomy_fast": summaries["anatomy"]}
     drawn = draw_all(summaries, tmp_path / "images")
-    assert len(drawn) == 5
+    linked = re.findall(r"\((?:\.\./)?images/([a-z_]+\.png)\)", pages(summaries))
+    assert len(drawn) == 6
     assert all(path.stat().st_size < 150_000 for path in drawn)
-    linked = re.findall(r"\(images/([a-z_]+\.png)\)", results_page(summaries))
     assert sorted(linked) == sorted(path.name for path in drawn)
 
 
@@ -211,4 +221,29 @@ def test_page_and_pictures_are_written(summaries, tmp_path):
     write_summary(tmp_path / "results" / "speed_synthesis.json", summaries["speed_synthesis"])
     files = write_results_page(tmp_path / "results", tmp_path / "docs")
     assert files[0] == tmp_path / "docs" / "results.md"
-    assert "at most 1.000 | 0.080" in files[0].read_text()
+    index = files[0].read_text()
+    assert "at most 1.000 | 0.080" in index
+    assert "- [Synthesis](studies/speed_synthesis.md)\n" in index
+    assert "- Memory: not measured yet\n" in index
+    assert [path.name for path in (tmp_path / "docs" / "studies").iterdir()] == [
+        "speed_synthesis.md"
+    ]
+
+
+def test_five_questions_come_first_with_figures_of_the_records(summaries):
+    page = pages({**summaries, "anatomy_fast": summaries["anatomy"]})
+    short = page.split("## In short")[1].split("\n## ")[0]
+    assert short.count("| **") >= len(QUESTIONS) == 5
+    dice = summaries["anatomy"]["splits"]["test"]["fast"]["groups"]["all structures in common"]
+    assert short.count(f"at least 0.750 | {dice['mean']:.3f} (") == 2
+    assert "`toy`: peak memory of a whole head | at most 2.00 GB | 1.00 GB" in short
+    assert f"images/{PICTURE})" in short
+
+
+def test_a_headline_without_a_record_is_not_measured(summaries):
+    short = pages({**summaries, "volumes": None}).split("## In short")[1].split("\n## ")[0]
+    (line,) = (line for line in short.splitlines() if "made-up degraded heads" in line)
+    assert line.split(" | ")[2:5] == ["at least 0.930", NOT_MEASURED, NOT_MEASURED]
+    assert "the model: " in line
+    assert "images/" not in short  # the fast model has no record here
+    assert headline_figure(summaries) is None

@@ -18,7 +18,7 @@ from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
 from ddmseg_lab.bench.workbench import STAGES
 from ddmseg_lab.comparison.peers import summary as peers
-from ddmseg_lab.results_page import NAMES
+from ddmseg_lab.questions import NAMES
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.studies import (
     anatomy,

@@ -220,7 +220,7 @@ def body(found: Summary) -> list[str]:
     parts = [_words(found)]
     for name, scan in found["scans"].items():
         size = "×".join(map(str, scan["shape"]))
-        parts += [f"### {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
+        parts += [f"## {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
     parts.append(_start(found))
     if found["scaling"]:
         parts += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ddmseg.evaluation.scores import per_patient
 from ddmseg.maths.statistics import Interval, bootstrap_interval
-from ddmseg.models.checkpoint import replace_file
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("compare", "ablate")
-"""Commands whose tables are chapters, in the order of the page; studies have pages of their own."""
+"""Commands whose pages are named by the command, too; those of studies have the study's name."""
 KIND = "study"
 WITH_CURVES = ("convergence",)
 """Studies whose question is the way of the training."""
@@ -60,20 +59,21 @@ def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
 
 
 def table_chapters(results: Path) -> list[Section]:
-    """Return a chapter for each comparison and ablation."""
+    """Return a page for each comparison and ablation."""
     chapters = []
     for kind in KINDS:
         for folder, table in tables_of(results, kind):
             command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
             body = [table.note.strip(), *_table_and_words(table, folder)]
             body += differences_text(table, shown_rows(table, folder))
-            chapters.append(Section(table.title, command, [part for part in body if part]))
+            body = [part for part in body if part]
+            chapters.append(Section(f"{kind}_{folder.name}", table.title, command, body))
     return chapters
 
 
-def write_study_tables(results: Path, docs: Path) -> list[Path]:
-    """Write a page in ``docs / studies`` for each study that trains and has a row."""
-    written = []
+def study_tables(results: Path) -> dict[str, str]:
+    """Return the text of a page for each study that trains and has a row, by its name."""
+    pages = {}
     for folder, table in tables_of(results, KIND):
         rows = shown_rows(table, folder)
         if not rows:
@@ -83,15 +83,13 @@ def write_study_tables(results: Path, docs: Path) -> list[Path]:
             f"{table.title}.",
             table.note.strip(),
             f"```\nddmseg study {folder.name} --data DATA\n```",
-            *(picture(name, table.title, up="../") for name in picture_names(folder.name)),
+            *(picture(name, table.title) for name in picture_names(folder.name)),
             *_table_and_words(table, folder),
             "## What was found",
             *differences_text(table, rows),
         ]
-        page = docs / "studies" / f"{folder.name}.md"
-        replace_file(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
-        written.append(page)
-    return written
+        pages[folder.name] = "\n\n".join(part for part in parts if part) + "\n"
+    return pages
 
 
 def _table_and_words(table: TableSettings, folder: Path) -> list[str]:

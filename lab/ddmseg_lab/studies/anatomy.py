@@ -11,7 +11,7 @@ row a scan, mode and structure) and ``results/anatomy.json``; a stopped run goes
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -215,13 +215,25 @@ def claims(found: Summary) -> list[Claim]:
 def anatomy_dice(found: Summary) -> Figure:
     """Dice of each structure on the test scans, in both modes."""
     modes = found["splits"]["test"]
-    names = list(modes["diffusion"]["structures"])
-    figure, axes = new_figure(6.8, 8.0)
-    for offset, mode, colour in ((0.2, "diffusion", BLUE), (-0.2, "fast", ORANGE)):
-        rows = [modes[mode]["structures"][name] for name in names]
+    colours = {"diffusion": BLUE, "fast": ORANGE}
+    return dice_bars(
+        {mode: (colour, modes[mode]["structures"]) for mode, colour in colours.items()}, (6.8, 8.0)
+    )
+
+
+def dice_bars(shown: Mapping[str, tuple[str, Summary]], inches: tuple[float, float]) -> Figure:
+    """Draw the Dice of the same structures for two things, with intervals.
+
+    Args:
+        shown: colour, and measured Dice by structure, of each of the two.
+        inches: width and height.
+    """
+    figure, axes = new_figure(*inches)
+    for offset, (label, (colour, measured)) in zip((0.2, -0.2), shown.items(), strict=True):
+        names, rows = list(measured), list(measured.values())
         places = [len(names) - i + offset for i in range(len(names))]
         axes.barh(
-            places, [row["mean"] or 0.0 for row in rows], height=0.38, color=colour, label=mode,
+            places, [row["mean"] or 0.0 for row in rows], height=0.38, color=colour, label=label,
             xerr=error_bars(rows), error_kw={"elinewidth": 0.8},
         )  # fmt: skip
     axes.set_yticks([len(names) - i for i in range(len(names))], names, fontsize=8)

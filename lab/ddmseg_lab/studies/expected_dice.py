@@ -277,7 +277,8 @@ def body(model: str, found: Summary) -> list[str]:
         f"{INTERVALS}",
         table(["", *(SETS[one] for one in sets)], _rows(sets)),
         picture(
-            PICTURE.format(model=model), f"Expected against true Dice of the {model} model's masks"
+            PICTURE.format(model=model),
+            f"Expected against true Dice of the {model} model's masks",
         ),
     ]
 

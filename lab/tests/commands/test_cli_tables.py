@@ -77,8 +77,9 @@ def test_rows_are_run_once_and_one_that_fails_stops_no_other(ddmseg, folders):
     assert shown.out == first.out
     page = ddmseg("report", "--results", str(root / "results"), "--docs", str(root / "docs"))
     assert page.code == 0
-    text = (root / "docs" / "results.md").read_text()
-    assert "## Toy" in text
+    assert "- [Toy](studies/compare_toy.md)\n" in (root / "docs" / "results.md").read_text()
+    text = (root / "docs" / "studies" / "compare_toy.md").read_text()
+    assert text.startswith("# Toy\n")
     assert "Not run yet: broken." in text
 
 

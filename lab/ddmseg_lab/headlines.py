@@ -1,0 +1,149 @@
+"""What a reader of the page of results asks first: five questions, and one picture.
+
+Every figure is one of a record; a record that is not there leaves *not measured*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ddmseg_lab.figures import BLUE, ORANGE
+from ddmseg_lab.page import Claim, Summaries, Target, models_of, picture, table
+from ddmseg_lab.statistics_text import counted
+from ddmseg_lab.studies.anatomy import ALL, dice_bars
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FURTHER = ("anatomy_fast",)
+"""Records that have no page of their own and that a headline rests on."""
+MODELS = {"anatomy": "`anatomy`, the default", "anatomy_fast": "`anatomy_fast`"}
+"""Records of the same measurement, and the model that each is of."""
+TEST = ("splits", "test", "fast")
+"""Where the records of MALC2012 have the test scans in ``--mode fast``."""
+PICTURE = "headline_dice.png"
+CAPTION = "Dice of each group of structures on the MALC2012 test scans"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure.
+
+    Attributes:
+        target: what it is, and what was aimed at; ``{model}`` and ``{threads}`` are the record's.
+        record: that it is read from.
+        path: names that lead to it there.
+        page: of that record, without ending.
+    """
+
+    target: Target
+    record: str
+    path: Sequence[str]
+    page: str
+
+    def claim(self, summaries: Summaries) -> Claim:
+        """Return the target beside the figure; beside nothing without a record of it."""
+        record = summaries.get(self.record)
+        models = [f"`{model['name']}`" for model in models_of(record or {})]
+        threads = counted((record or {}).get("machine", {}).get("threads", 1), "thread")
+        what = self.target.what.format(model=next(iter(models), "the model"), threads=threads)
+        return Claim(replace(self.target, what=what), _inner(record, self.path))
+
+
+def _inner(record: Any, path: Sequence[str]) -> Any:
+    """Follow names into a record; None where they lead nowhere."""
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def _of_both(what: str, bound: float, *path: str, **more: Any) -> list[Headline]:
+    """Return the same figure of the default and of the fast model, on the test scans."""
+    return [
+        Headline(Target(f"{title}: {what}", bound, **more), record, (*TEST, *path), "anatomy")
+        for record, title in MODELS.items()
+    ]
+
+
+_SECONDS: dict[str, Any] = {"at_least": False, "unit": " s", "digits": 2}
+_GIGABYTES: dict[str, Any] = {"at_least": False, "unit": " GB", "digits": 2}
+QUESTIONS: dict[str, list[Headline]] = {
+    "How good are labels of real scans that no training has seen?": _of_both(
+        "mean Dice, MALC2012 test scans", 0.75, "groups", ALL
+    ),
+    "And the hippocampus?": [
+        Headline(
+            Target("`hippocampus`: mean Dice of both parts, test crops", 0.89),
+            "hippocampus",
+            ("methods", "ddm_10x4", "dice"),
+            "hippocampus",
+        )
+    ],
+    "How long does a head take, and how much memory?": [
+        *_of_both("seconds per stripped head, {threads}", 5.0, "seconds", **_SECONDS),
+        Headline(
+            Target("{model}: seconds per whole head, {threads}", 5.0, **_SECONDS),
+            "speed_segment",
+            ("scans", "whole head", "seconds", "fast"),
+            "speed_segment",
+        ),
+        Headline(
+            Target("{model}: peak memory of a whole head", 2.0, **_GIGABYTES),
+            "memory",
+            ("runs", "whole head, fast", "peak_gb"),
+            "memory",
+        ),
+    ],
+    "Does the expected Dice tell the true one?": [
+        *_of_both("error of it, test scans", 0.05, "expected_dice_error", at_least=False),
+        Headline(
+            Target("{model}: the same, corrupted masks among them", 0.05, at_least=False),
+            "discrepancy_anatomy",
+            ("sets", "malc2012", "mae_calibrated"),
+            "discrepancy_anatomy",
+        ),
+    ],
+    "Do 95% intervals hold the true volume?": [
+        *_of_both("share of volumes drawn by hand in theirs", 0.95, "covered"),
+        Headline(
+            Target("{model}: the same of made-up degraded heads", 0.93),
+            "volumes",
+            ("degraded", "scaled", "coverage"),
+            "volumes",
+        ),
+    ],
+}
+WORDS = (
+    "Intervals are 95% bootstrap intervals over patients; those of seconds are the range. Figures "
+    "are of `--mode fast` on the CPU of one machine; those of `hippocampus` of 10 steps and 4 "
+    "samples. Volumes drawn by hand also differ from the model's by the protocol of drawing."
+)
+
+
+def headlines(summaries: Summaries) -> list[str]:
+    """Return the table of the five questions, how to read it, and the picture."""
+    rows = []
+    for question, figures in QUESTIONS.items():
+        for number, one in enumerate(figures):
+            link = f"[{one.page}](studies/{one.page}.md)" if summaries.get(one.page) else ""
+            rows.append([f"**{question}**" * (number == 0), *one.claim(summaries).row(), link])
+    heads = ["question", "figure", "target", "measured", "outcome", "more"]
+    drawn = [picture(PICTURE, CAPTION, up="")] if _both(summaries) else []
+    return [table(heads, rows), WORDS, *drawn]
+
+
+def _both(summaries: Summaries) -> dict[str, Any]:
+    """Return Dice by group of both models; empty unless both were measured."""
+    found = {name: _inner(summaries.get(name), (*TEST, "groups")) for name in MODELS}
+    return found if all(found.values()) else {}
+
+
+def headline_figure(summaries: Summaries) -> Figure | None:
+    """Draw Dice by group of structures, both models side by side; None unless both are there."""
+    found = _both(summaries)
+    if not found:
+        return None
+    colours = dict(zip(found, (BLUE, ORANGE), strict=True))
+    return dice_bars({name: (colours[name], one) for name, one in found.items()}, (6.8, 4.2))
