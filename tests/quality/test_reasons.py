@@ -17,7 +17,7 @@ from ddmseg.imaging.transforms import FillSlices, Turn
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import _dice
-from ddmseg.quality.plausibility import empty_slices, implausible, turned
+from ddmseg.quality.plausibility import empty_slices, implausible, turned, unlike
 from ddmseg.quality.reasons import (
     ANATOMY,
     RESULT,
@@ -29,6 +29,7 @@ from ddmseg.quality.reasons import (
     subject,
 )
 from ddmseg.quality.segmentation import Quality, StructureVolume
+from ddmseg.quality.standing_out import StandingOut
 from ddmseg.quality.training_range import Profile, outside_training
 
 I18N = resources.files("ddmseg.review") / "static" / "i18n"
@@ -122,6 +123,7 @@ def odd_head() -> list[str]:
         *empty_slices(gaps),
         *implausible(card, scan, labels, volumes, cleaning),
         *implausible(crop, usual, labels, [], None),
+        *unlike(StandingOut(labels > 0, [], unlike_ml=23.4, unlike_index=17)),
     ]
 
 
