@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ddmseg_lab.figures import BLUE, ORANGE
-from ddmseg_lab.page import Claim, Summaries, Target, models_of, picture, table
+from ddmseg_lab.page import Claim, Summaries, Target, at_most, models_of, picture, table
 from ddmseg_lab.statistics_text import counted
 from ddmseg_lab.studies.anatomy import ALL, dice_bars
 
@@ -67,8 +67,6 @@ def _of_both(what: str, bound: float, *path: str, **more: Any) -> list[Headline]
     ]
 
 
-_SECONDS: dict[str, Any] = {"at_least": False, "unit": " s", "digits": 2}
-_GIGABYTES: dict[str, Any] = {"at_least": False, "unit": " GB", "digits": 2}
 QUESTIONS: dict[str, list[Headline]] = {
     "How good are labels of real scans that no training has seen?": _of_both(
         "mean Dice, MALC2012 test scans", 0.75, "groups", ALL
@@ -82,15 +80,22 @@ QUESTIONS: dict[str, list[Headline]] = {
         )
     ],
     "How long does a head take, and how much memory?": [
-        *_of_both("seconds per stripped head, {threads}", 5.0, "seconds", **_SECONDS),
+        *_of_both(
+            "seconds per stripped head, {threads}",
+            5.0,
+            "seconds",
+            at_least=False,
+            unit=" s",
+            digits=2,
+        ),
         Headline(
-            Target("{model}: seconds per whole head, {threads}", 5.0, **_SECONDS),
+            at_most("{model}: seconds per whole head, {threads}", 5.0, " s"),
             "speed_segment",
             ("scans", "whole head", "seconds", "fast"),
             "speed_segment",
         ),
         Headline(
-            Target("{model}: peak memory of a whole head", 2.0, **_GIGABYTES),
+            at_most("{model}: peak memory of a whole head", 2.0, " GB"),
             "memory",
             ("runs", "whole head, fast", "peak_gb"),
             "memory",
@@ -99,7 +104,7 @@ QUESTIONS: dict[str, list[Headline]] = {
     "Does the expected Dice tell the true one?": [
         *_of_both("error of it, test scans", 0.05, "expected_dice_error", at_least=False),
         Headline(
-            Target("{model}: the same, corrupted masks among them", 0.05, at_least=False),
+            at_most("{model}: the same, corrupted masks among them", 0.05, digits=3),
             "discrepancy_anatomy",
             ("sets", "malc2012", "mae_calibrated"),
             "discrepancy_anatomy",

@@ -53,6 +53,11 @@ class Target:
         return f"**missed by {words}**"
 
 
+def at_most(what: str, bound: float, unit: str = "", *, digits: int = 2) -> Target:
+    """Return the target of a cost: seconds, memory, an error."""
+    return Target(what, bound, at_least=False, unit=unit, digits=digits)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A target and what was measured: a number, or a mean with its interval."""

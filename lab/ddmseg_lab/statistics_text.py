@@ -129,6 +129,19 @@ def group_interval(
     return {**found, "low": float(low), "high": float(high)}
 
 
+def exact_share(hits: int, n: int) -> Interval:
+    """Return how often something is the case, with the exact 95% interval; NaN of nothing.
+
+    Source: Clopper and Pearson 1934.
+    """
+    from scipy.stats import binomtest
+
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, 0, LEVEL)
+    exact = binomtest(hits, n).proportion_ci(LEVEL, method="exact")
+    return Interval(hits / n, float(exact.low), float(exact.high), n, LEVEL)
+
+
 def over_patients(rows: Rows, column: str) -> Interval:
     """Return the mean over patients of a column, with its interval."""
     return interval(list(rows.by_subject(column).values()))

@@ -37,12 +37,12 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg_lab import STUDIED_MODEL
-from ddmseg_lab.bench.machine import describe_machine as describe_machine
-from ddmseg_lab.bench.machine import describe_model as describe_model
 from ddmseg_lab.figures import empty_figure, save_figure
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import Target
 from ddmseg_lab.provenance import commit, versions
+from ddmseg_lab.provenance import describe_machine as describe_machine
+from ddmseg_lab.provenance import describe_model as describe_model
 from ddmseg_lab.statistics_text import counted
 from ddmseg_lab.table import (
     LETTERS,

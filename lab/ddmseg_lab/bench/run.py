@@ -12,14 +12,13 @@ from typing import Any
 from ddmseg.errors import DdmsegError, OutputError, SettingsError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg_lab.bench.jobs import FIGURES, KEYS, Job, all_jobs
-from ddmseg_lab.bench.machine import describe_machine, describe_model, measured_with
 from ddmseg_lab.bench.peers import Peer
 from ddmseg_lab.bench.scans import BenchScan, find_bench_scans
 from ddmseg_lab.bench.summary import summarise
 from ddmseg_lab.bench.tiers import FULL_DRAW, Tier, choose_tiers
 from ddmseg_lab.bench.workbench import Workbench
 from ddmseg_lab.folders import RESULTS
-from ddmseg_lab.provenance import commit
+from ddmseg_lab.provenance import commit, describe_machine, describe_model, measured_with
 from ddmseg_lab.table import WEIGHTS, RawTable, write_summary
 
 TABLE, SUMMARY = "bench.tsv", "bench.json"

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.datasets import malc2012
-from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
-from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.resample import resample
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.scan_encoding import content_hash
+from ddmseg_lab.scans import HEADS
 
 DEMO = "demo head"
 
@@ -52,11 +51,9 @@ def development_brain(data: str) -> tuple[Path, NDArray[np.int32]]:
 
     What only one of the two protocols draws is 0.
     """
-    listed = split_cases(malc2012.list_cases(data), malc2012.NAME)
-    case = listed.require("validation")[0]
-    assert case.labels is not None  # the set has labels throughout
-    ids = malc2012.freesurfer_ids(read_label_map(case.labels).data)
-    return case.images[0], np.where(np.isin(ids, malc2012.EVALUATION_LABELS), ids, 0)
+    (case,) = HEADS.cases("validation", data, 1)
+    ids = HEADS.truth(case)
+    return case.images[0], np.where(np.isin(ids, HEADS.structures), ids, 0)
 
 
 def find_bench_scans(paths: Iterable[Path]) -> list[BenchScan]:

@@ -29,7 +29,7 @@ from ddmseg_lab.page import (
     Chapter,
     Claim,
     Summary,
-    Target,
+    at_most,
     machine_words,
     picture,
     table,
@@ -324,23 +324,21 @@ def claims(found: Summary) -> list[Claim]:
     ]
     return [
         *(
-            Claim(_most(f"side by side, {name}", bound, " s"), methods.get(name, {}).get("seconds"))
+            Claim(
+                at_most(f"side by side, {name}", bound, " s"), methods.get(name, {}).get("seconds")
+            )
             for name, bound in SECONDS.items()
         ),
-        Claim(_most("side by side, peak memory", MOST_GB, " GB"), max(peaks, default=None)),
+        Claim(at_most("side by side, peak memory", MOST_GB, " GB"), max(peaks, default=None)),
         Claim(
-            _most("encoding and 50 sample-steps over one plain pass", MOST_SAMPLING),
+            at_most("encoding and 50 sample-steps over one plain pass", MOST_SAMPLING),
             scan.get("sampling_over_one_pass", {}).get("processor_seconds"),
         ),
         *(
-            Claim(_most(f"`{name}`", MOST_START, " s"), start.get(name, {}).get("seconds"))
+            Claim(at_most(f"`{name}`", MOST_START, " s"), start.get(name, {}).get("seconds"))
             for name in ("ddmseg --help", "import ddmseg")
         ),
     ]
-
-
-def _most(what: str, bound: float, unit: str = "") -> Target:
-    return Target(what, bound, at_least=False, unit=unit, digits=2)
 
 
 LINES = {

@@ -14,16 +14,14 @@ reason to accept more of it. No test subject is looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ddmseg.datasets import malc2012
 from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.split import split_cases
 from ddmseg.datasets.subject import Example
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.inference.options import SegmentOptions
@@ -41,25 +39,18 @@ from ddmseg.quality.limits import Limits
 from ddmseg.quality.training_range import WIDENING, Profile, intensity_statistics, training_range
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
-from ddmseg_lab.study import Options, run_command, say
+from ddmseg_lab.scans import HEADS
+from ddmseg_lab.study import ModelOptions, run_command, say
 
 HEAD_MM = (160.0, 208.0, 160.0)
 """Size of a synthesised head: the whole brain with what surrounds it."""
 ROUNDING_MM = 0.5
 """Slices of the thickest that were synthesised may measure so much more."""
-HEADS = 60
+SYNTHESISED = 60
 """Heads synthesised."""
 AUGMENTED = 200
 """Augmented training crops."""
 SEED = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
-    """Options of this command; the card beside the weights is rewritten."""
-
-    model: str = "anatomy"
-    """Name of a shipped model, or a .safetensors file with its card."""
 
 
 def of_examples(
@@ -86,27 +77,26 @@ def _mean_dice(classes: Tensor, truth: Tensor, count: int) -> float:
     return float(dice.nanmean())
 
 
-def of_real_heads(arguments: Arguments) -> Iterator[Profile]:
+def of_real_heads(arguments: ModelOptions) -> Iterator[Profile]:
     """Yield what each development scan of MALC2012 looks like."""
     segmenter = Segmenter.load(arguments.model, device="cpu")
     options = SegmentOptions(mode="fast")
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    for case in listed.require("validation"):
+    for case in HEADS.cases("validation", arguments.data):
         scan = as_volume(case.images[0])
         solved = segmenter.solve(segmenter.prepare(scan, options, lambda *_: None))
         assert isinstance(solved, SolvedScan)  # no model of one structure comes here
         yield profile_of(segmenter.card, solved)
 
 
-def synthesised_heads(arguments: Arguments, data: DataSettings, multiple: int) -> list[Example]:
+def synthesised_heads(arguments: ModelOptions, data: DataSettings, multiple: int) -> list[Example]:
     """Synthesise whole heads of the validation subjects."""
     i, j, k = (round(mm / data.spacing_mm / multiple) * multiple for mm in HEAD_MM)
     source = make_source(replace(data, patch=(i, j, k)), arguments.data)
-    return source.validation_examples(arguments.cases or HEADS)
+    return source.validation_examples(arguments.cases or SYNTHESISED)
 
 
 def of_real_crops(
-    arguments: Arguments, model: DiscrepancyDiffusionSegmenter, card: Card, data: DataSettings
+    arguments: ModelOptions, model: DiscrepancyDiffusionSegmenter, card: Card, data: DataSettings
 ) -> tuple[list[Profile], float]:
     """Return what crops of training and validation look like, and their longest voxel edge.
 
@@ -124,7 +114,7 @@ def of_real_crops(
 
 
 @torch.inference_mode()
-def run(arguments: Arguments) -> None:
+def run(arguments: ModelOptions) -> None:
     """Measure, and write the card."""
     path = model_path(arguments.model)
     model, card = load_weights(path)
@@ -148,4 +138,4 @@ def run(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run_command(Arguments, run, description=__doc__ or "")
+    run_command(ModelOptions, run, description=__doc__ or "")

@@ -10,11 +10,9 @@ made-up images, so real ones decide: the development scans of MALC2012, by the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ddmseg.datasets import malc2012
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.split import split_cases
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.settings import Settings
@@ -23,22 +21,14 @@ from ddmseg.models.zoo import model_path
 from ddmseg.quality.limits import Limits, usual
 from ddmseg.quality.standing_out import highest, measures, usual_limits
 from ddmseg.training.calibration import try_masks, with_usual
-from ddmseg_lab.study import Options, run_command, say
+from ddmseg_lab.scans import HEADS
+from ddmseg_lab.study import ModelOptions, run_command, say
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arguments(Options):
-    """Options of this command; the card beside the weights is rewritten."""
-
-    model: str = "anatomy"
-    """Name of a shipped model, or a .safetensors file with its card."""
-
-
-def on_real_heads(arguments: Arguments, card: Card) -> Card:
+def on_real_heads(arguments: ModelOptions, card: Card) -> Card:
     """Return the card with what real heads get."""
     segmenter = Segmenter.load(arguments.model, device="cpu")
-    listed = split_cases(malc2012.list_cases(arguments.data), malc2012.NAME)
-    cases = listed.require("validation")[: arguments.cases]
+    cases = HEADS.cases("validation", arguments.data, arguments.cases)
     found = [segmenter(case.images[0], mode="fast") for case in cases]
     told = usual(
         [one.quality.expected_dice for one in found],
@@ -52,7 +42,7 @@ def on_real_heads(arguments: Arguments, card: Card) -> Card:
     return replace(card, calibration={**card.calibration, "usual": told, "standing_out": limits})
 
 
-def run(arguments: Arguments) -> None:
+def run(arguments: ModelOptions) -> None:
     """Measure, and write the card."""
     path = model_path(arguments.model)
     model, card = load_weights(path)
@@ -73,4 +63,4 @@ def run(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run_command(Arguments, run, description=__doc__ or "")
+    run_command(ModelOptions, run, description=__doc__ or "")

@@ -30,18 +30,13 @@ from ddmseg_lab.page import (
     Claim,
     Summary,
     Target,
+    at_most,
     machine_words,
     table,
     weights_words,
 )
 from ddmseg_lab.speed.segment import PADDED_SIDE
-from ddmseg_lab.study import (
-    SAMPLING_SEED,
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-)
+from ddmseg_lab.study import SAMPLING_SEED, describe_machine, describe_model, run_command, say
 from ddmseg_lab.table import write_summary
 
 SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
@@ -59,14 +54,8 @@ class Arguments:
 def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
     """Return estimate, peak and their ratio for one run of the command, and of how many heads."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            "segment",
-            *map(str, scans),
-            "-o",
-            folder,
-            "--no-cache",
-            f"--model={DEFAULT_MODEL}",
-        ]
+        words = ["segment", *map(str, scans), "-o", folder, "--no-cache"]
+        words.append(f"--model={DEFAULT_MODEL}")
         peak = measure_command([*PROGRAM, *words, *options]).peak_memory_gb
         receipts = sorted(Path(folder).glob("*_receipt.json"))
         estimated = max(
@@ -140,9 +129,7 @@ def body(found: Summary) -> list[str]:
 def claims(found: Summary) -> list[Claim]:
     """No head needs more than is aimed at, nor more than was estimated."""
     single = [one for one in found.get("runs", {}).values() if one["heads"] == 1]
-    peak = Target(
-        "most memory of one whole head at 1 mm", MOST_GB, at_least=False, unit=" GB", digits=2
-    )
+    peak = at_most("most memory of one whole head at 1 mm", MOST_GB, " GB")
     estimate = Target("memory of one whole head, estimate over peak: the lowest", 1.0, digits=2)
     return [
         Claim(peak, max((one["peak_gb"] for one in single), default=None)),

@@ -51,6 +51,7 @@ from ddmseg_lab.page import (
     Claim,
     Summary,
     Target,
+    at_most,
     is_older,
     machine_words,
     models_of,
@@ -146,12 +147,6 @@ class MeasuredScan:
     image: Tensor
     truth: Truth | None = None
 
-    def scores(self, encoding: Encoding, labels: tuple[int, ...]) -> dict[str, float]:
-        """Return the scores against the truth; NaN where it is not known."""
-        if self.truth is None:
-            return dict.fromkeys(SCORES, math.nan)
-        return self.truth.scores(encoding, labels)
-
 
 def find_scan(
     card: Card, scan: Path | None, labels: Path | None, data: str | None, *, multiple: int
@@ -242,6 +237,7 @@ class Bench:
     def row(self, engine: str, encode: Encode, eight_bit: str, load: float) -> dict[str, Any]:
         """Encode the scan and compare it with the truth and the first engine that was asked."""
         seconds = []
+        truth, no_scores = self.scan.truth, dict.fromkeys(SCORES, math.nan)
         model = copy.copy(self.model)
         model.encode = encode  # type: ignore[assignment, method-assign]
         for _ in range(self.repeats + 1):  # the first run compiles
@@ -255,7 +251,7 @@ class Bench:
             "weights": short_checksum(self.card),
             "scan": self.scan.name,
             **differences(self.model, self.reference, encoding),
-            **self.scan.scores(encoding, self.card.labels),
+            **(truth.scores(encoding, self.card.labels) if truth else no_scores),
             "encode_seconds": median_range(seconds[1:])["median"],
             "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
         }
@@ -412,22 +408,20 @@ def claims(found: Summary) -> list[Claim]:
     over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
     return [
         Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS), least),
-        Claim(_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, 4), change),
+        Claim(
+            at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4), change
+        ),
         Claim(
             Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE),
             _or_none(_number(eight, "dice")),
         ),
-        Claim(_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, 4), _or_none(more)),
-        Claim(_most(f"{OFFERED}: seconds over torch's", 1.0, 2), _or_none(over)),
+        Claim(at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4), _or_none(more)),
+        Claim(at_most(f"{OFFERED}: seconds over torch's", 1.0), _or_none(over)),
     ]
 
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _most(what: str, bound: float, digits: int) -> Target:
-    return Target(what, bound, at_least=False, digits=digits)
 
 
 CHAPTER = Chapter("Engines and eight bits", COMMAND, "quantisation", body, claims)

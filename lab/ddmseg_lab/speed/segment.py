@@ -21,8 +21,6 @@ from typing import Any
 
 import torch
 
-from ddmseg.datasets import hippocampus
-from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.inference.scan_encoding import crop_encoding, foreground_box
@@ -41,11 +39,12 @@ from ddmseg_lab.page import (
     Chapter,
     Claim,
     Summary,
-    Target,
+    at_most,
     machine_words,
     table,
     with_interval,
 )
+from ddmseg_lab.scans import CROPS
 from ddmseg_lab.study import (
     SAMPLING_SEED,
     data_at_hand,
@@ -205,8 +204,7 @@ def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]
     if data is None:
         say("hippocampus crop: left out, since neither --data nor DDMSEG_DATA names a folder")
     else:
-        listed = split_cases(hippocampus.list_cases(data), hippocampus.NAME)
-        crop = listed.require("test")[0].images[0]
+        crop = CROPS.cases("test", data, 1)[0].images[0]
         scans["hippocampus crop"] = (crop, arguments.hippocampus)
     return scans
 
@@ -255,6 +253,13 @@ def body(found: Summary) -> list[str]:
     ]
 
 
+STEP_OVER = {
+    "one encoding": "step_over_encode",
+    "one pass of the encoder, without tiles": "step_over_one_pass",
+}
+"""What a denoising step is held against, and where the record has that."""
+
+
 def claims(found: Summary) -> list[Claim]:
     """Seconds, memory and the cost of a step, of a whole head as it is and padded."""
     wanted: list[Claim] = []
@@ -262,30 +267,17 @@ def claims(found: Summary) -> list[Claim]:
         scan = found.get("scans", {}).get(name, {})
         seconds, memory = scan.get("seconds", {}), scan.get("peak_memory_gb", {})
         wanted += [
-            Claim(_seconds(f"{name}, `--mode fast`", 5.0), seconds.get("fast")),
-            Claim(_seconds(f"{name}, `--mode diffusion`", 20.0), seconds.get("diffusion")),
-            Claim(
-                Target(f"{name}, peak memory", 3.0, at_least=False, unit=" GB", digits=2),
-                max(memory.values(), default=None),
-            ),
-            Claim(
-                Target(f"{name}, one denoising step over one encoding", 0.1, at_least=False),
-                scan.get("step_over_encode"),
-            ),
-            Claim(
-                Target(
-                    f"{name}, one denoising step over one pass of the encoder, without tiles",
-                    0.1,
-                    at_least=False,
-                ),
-                scan.get("step_over_one_pass"),
+            Claim(at_most(f"{name}, `--mode fast`", 5.0, " s"), seconds.get("fast")),
+            Claim(at_most(f"{name}, `--mode diffusion`", 20.0, " s"), seconds.get("diffusion")),
+            Claim(at_most(f"{name}, peak memory", 3.0, " GB"), max(memory.values(), default=None)),
+            *(
+                Claim(
+                    at_most(f"{name}, one denoising step over {of}", 0.1, digits=3), scan.get(key)
+                )
+                for of, key in STEP_OVER.items()
             ),
         ]
     return wanted
-
-
-def _seconds(what: str, most: float) -> Target:
-    return Target(what, most, at_least=False, unit=" s", digits=2)
 
 
 CHAPTER = Chapter(

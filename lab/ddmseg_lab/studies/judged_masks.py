@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,9 +22,6 @@ from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.statistics import expected_calibration_error
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import stats
 
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table
+from ddmseg_lab.statistics_text import exact_share
 from ddmseg_lab.study import describe_machine, run_command, say
 from ddmseg_lab.table import write_summary
 
@@ -106,15 +106,9 @@ def compare(window: int, generator: Generator, *, size_sd: float, permutations: 
 
 
 def rate(hits: int, total: int) -> dict[str, Any]:
-    """Return a rate with its exact 95% interval. Source: Clopper and Pearson 1934."""
-    interval = stats.binomtest(hits, total).proportion_ci(0.95, method="exact")
-    return {
-        "rate": hits / total,
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "hits": hits,
-        "n": total,
-    }
+    """Return a rate with its exact 95% interval."""
+    found = exact_share(hits, total)
+    return {"rate": found.mean, "low": found.low, "high": found.high, "hits": hits, "n": total}
 
 
 def without_shift(arguments: Arguments, generator: Generator) -> dict[str, Any]:

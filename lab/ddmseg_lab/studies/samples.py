@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
+from ddmseg.evaluation.scores import LEVEL
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc, entropy
@@ -31,6 +32,7 @@ from ddmseg_lab.statistics_text import (
     compare_sets,
     comparison_cell,
     counted,
+    exact_share,
     listed,
     number,
     over_patients,
@@ -48,20 +50,21 @@ if TYPE_CHECKING:
 COUNTS = (1, 2, 4, 8, 16)
 DOUBT, VOLUME = "samples", "volume"
 """Two kinds of rows: one a number of samples, one a structure."""
-NOMINAL = 0.95
+NOMINAL = LEVEL
 VOXEL_MM3 = 1000.0
-MEASURES = (
-    "dice",
-    "dice_joined",
-    "ece",
-    "auroc_entropy",
-    "auroc_mi",
-    "aurc",
-    "ged",
-    "disagreement",
-)
+HEADS = {
+    "dice": ("Dice", 4),
+    "dice_joined": ("Dice with the coarse head", 4),
+    "ece": ("ECE", 4),
+    "auroc_entropy": ("AUROC of the entropy", 4),
+    "auroc_mi": ("AUROC of the mutual information", 4),
+    "aurc": ("AURC of voxels", 5),
+    "ged": ("energy distance", 4),
+    "disagreement": ("disagreement", 4),
+}
+"""Column, how it is called and with how many digits."""
 VOLUMES = ("volume_ml", "low_ml", "high_ml", "truth_ml")
-NUMBERS = ("samples", *MEASURES, "expected", *VOLUMES)
+NUMBERS = ("samples", *HEADS, "expected", *VOLUMES)
 
 
 def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
@@ -132,19 +135,6 @@ def _row(part: str, *, structure: str = "", **numbers: float) -> Row:
 def page(rows: Rows) -> str:
     """Say what more samples bring, and how often volumes lie in their intervals."""
     return "\n\n".join([*_counts(rows.where(part=DOUBT)), *_cases(rows), *_coverage(rows)])
-
-
-HEADS = {
-    "dice": ("Dice", 4),
-    "dice_joined": ("Dice with the coarse head", 4),
-    "ece": ("ECE", 4),
-    "auroc_entropy": ("AUROC of the entropy", 4),
-    "auroc_mi": ("AUROC of the mutual information", 4),
-    "aurc": ("AURC of voxels", 5),
-    "ged": ("energy distance", 4),
-    "disagreement": ("disagreement", 4),
-}
-"""Column, how it is called and with how many digits."""
 
 
 def _counts(rows: Rows) -> Iterator[str]:
@@ -231,20 +221,6 @@ def _gain(table: NDArray[np.float64]) -> float:
     return float(np.mean(1 - table[:, 1])) - _area(table)
 
 
-def coverage_of(inside: Sequence[bool]) -> Interval:
-    """Return how often something is the case, with the exact 95% interval.
-
-    Source: Clopper and Pearson 1934.
-    """
-    from scipy.stats import binomtest
-
-    n, hits = len(inside), sum(inside)
-    if not n:
-        return Interval(math.nan, math.nan, math.nan, 0, NOMINAL)
-    exact = binomtest(hits, n).proportion_ci(NOMINAL, method="exact")
-    return Interval(hits / n, float(exact.low), float(exact.high), n, NOMINAL)
-
-
 def _coverage(rows: Rows) -> Iterator[str]:
     some = rows.where(part=VOLUME)
     yield "## Volume intervals"
@@ -255,7 +231,8 @@ def _coverage(rows: Rows) -> Iterator[str]:
     body, words = [], []
     for structure in some.kinds("structure"):
         rows_here = some.where(structure=structure)
-        found = coverage_of(_inside(rows_here))
+        inside = _inside(rows_here)
+        found = exact_share(sum(inside), len(inside))
         width = [
             100 * (float(r["high_ml"]) - float(r["low_ml"])) / float(r["volume_ml"])
             for r in rows_here.rows

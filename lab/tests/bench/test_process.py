@@ -9,8 +9,8 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.models.checkpoint import Card
-from ddmseg_lab.bench.machine import describe_machine, measured_with
 from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.provenance import describe_machine, measured_with
 
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
@@ -62,6 +62,6 @@ def test_rows_of_other_weights_devices_or_threads_are_told_apart(monkeypatch):
     assert ours.startswith("a" * 12)
     others = {measured_with(card, "cuda"), measured_with(Card("toy", (0, 2), {}), "cpu")}
     machine = {**describe_machine(), "threads": 99}
-    monkeypatch.setattr("ddmseg_lab.bench.machine.describe_machine", lambda: machine)
+    monkeypatch.setattr("ddmseg_lab.provenance.describe_machine", lambda: machine)
     others.add(measured_with(card, "cpu"))
     assert len(others | {ours}) == 4

@@ -10,7 +10,8 @@ import torch
 from ddmseg.models.checkpoint import Card, save_weights
 from ddmseg.models.settings import DataSettings, ModelSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg_lab.limits.training_range import Arguments, of_examples, run
+from ddmseg_lab.limits.training_range import of_examples, run
+from ddmseg_lab.study import ModelOptions
 from toys import tiny_model
 
 
@@ -42,7 +43,7 @@ def test_the_card_of_a_hippocampus_model_is_written(
     monkeypatch.setattr("ddmseg_lab.limits.training_range.AUGMENTED", 3)
     path = tmp_path / "tiny.safetensors"
     before = save_weights(tiny_model(dims=3), card_of(), path)
-    run(Arguments(model=str(path), data=str(data_folder), cases=4))
+    run(ModelOptions(model=str(path), data=str(data_folder), cases=4))
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["checksum"] == before.checksum
     told = card["calibration"]["training_range"]

@@ -83,9 +83,12 @@ def test_the_crop_is_timed_wherever_the_data_are_named(tmp_path, monkeypatch, by
     monkeypatch.setattr(segment, "PADDED_SIDE", 8)
     crop = Case("hippocampus_001", (tmp_path / "crop.nii.gz",), None, "hippocampus_001")
     asked = []
-    monkeypatch.setattr(segment.hippocampus, "list_cases", asked.append)
-    listed = SimpleNamespace(require=lambda split: [crop])
-    monkeypatch.setattr(segment, "split_cases", lambda cases, name: listed)
+
+    def cases(split, data, count):
+        asked.append((split, data))
+        return [crop]
+
+    monkeypatch.setattr(segment, "CROPS", SimpleNamespace(cases=cases))
     monkeypatch.delenv("DDMSEG_DATA", raising=False)
     if by == "variable":
         monkeypatch.setenv("DDMSEG_DATA", "folder")
@@ -93,7 +96,7 @@ def test_the_crop_is_timed_wherever_the_data_are_named(tmp_path, monkeypatch, by
     arguments = segment.Arguments(data=named)
     scans = segment.find_scans(arguments, tmp_path)
     assert scans["hippocampus crop"] == (crop.images[0], "hippocampus")
-    assert asked == ["folder"]
+    assert asked == [("test", "folder")]
 
 
 def test_without_data_only_heads_are_timed(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ddmseg_lab.questions import STUDIES
-from ddmseg_lab.statistics_text import SIGMA_D, compare
+from ddmseg_lab.statistics_text import SIGMA_D, compare, exact_share
 from ddmseg_lab.studies import discrepancy, robustness, samples, steps, temperature
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 from ddmseg_lab.studies.encoded import EncodedSubject
@@ -280,7 +280,7 @@ def test_samples_are_judged_and_volumes_bounded(trained):
 )
 def test_coverage(inside, n, low, high, words):
     """Clopper and Pearson's limits, from their published tables for 38 of 40."""
-    found = samples.coverage_of([i < inside for i in range(n)])
+    found = exact_share(inside, n)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-3)
     assert words in samples._coverage_words("x", found)
 

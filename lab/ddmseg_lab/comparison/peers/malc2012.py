@@ -15,7 +15,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,6 +77,9 @@ class Method:
         structures: brings its labels to FreeSurfer's ids of this protocol; None where it
             gives tissues.
         tool: whose Python it needs; None for ddmseg's own.
+        python: that runs it here.
+        version: of the tool, or a checksum of the weights: which results are its.
+        packages: versions for the record.
     """
 
     name: str
@@ -84,6 +87,9 @@ class Method:
     job: dict[str, str]
     structures: Callable[[Ids], Ids] | None
     tool: Tool | None
+    python: str = ""
+    version: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 def all_methods(model: str) -> list[Method]:
@@ -100,23 +106,8 @@ def all_methods(model: str) -> list[Method]:
     ]
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A method that can be run here, with which Python.
-
-    Attributes:
-        version: of the tool, or a checksum of the weights: which results are its.
-        packages: versions for the record.
-    """
-
-    method: Method
-    python: str
-    version: str
-    packages: dict[str, str] = field(default_factory=dict)
-
-
-def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
-    """Return the methods asked for that have a Python; say which have none.
+def ready_methods(arguments: Arguments, card: Card) -> list[Method]:
+    """Return the methods asked for that can be run here; say which have no Python.
 
     Raises:
         UsageError: for an unknown method, or a Python that was named and does not do.
@@ -130,7 +121,7 @@ def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
     for method in (known[name] for name in arguments.methods or known):
         tool = method.tool
         if tool is None:
-            found.append(Ready(method, sys.executable, short_checksum(card)))
+            found.append(replace(method, python=sys.executable, version=short_checksum(card)))
             continue
         python = find_python(tool, named[tool])
         if python is None:
@@ -138,13 +129,13 @@ def ready_methods(arguments: Arguments, card: Card) -> list[Ready]:
             continue
         packages = read_versions(tool, python)
         version = f"{tool.packages[0]} {packages[tool.packages[0]]}"
-        found.append(Ready(method, python, version, packages))
+        found.append(replace(method, python=python, version=version, packages=packages))
     return found
 
 
-def known_rows(path: Path, ready: Sequence[Ready]) -> list[dict[str, str]]:
+def known_rows(path: Path, ready: Sequence[Method]) -> list[dict[str, str]]:
     """Return the rows so far, but for those of other versions of a method at hand."""
-    version = {one.method.name: one.version for one in ready}
+    version = {one.name: one.version for one in ready}
     return [
         row
         for row in read_rows(path)
@@ -152,9 +143,8 @@ def known_rows(path: Path, ready: Sequence[Ready]) -> list[dict[str, str]]:
     ]
 
 
-def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
+def measure(method: Method, case: Case, arguments: Arguments) -> dict[str, Any]:
     """Segment one scan and return its row."""
-    method = ready.method
     folder = (arguments.work / method.name / case.identifier).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     labels = folder / "labels.nii.gz"
@@ -162,14 +152,14 @@ def measure(ready: Ready, case: Case, arguments: Arguments) -> dict[str, Any]:
         "image": str(case.images[0].absolute()),
         "labels": str(labels),
         "threads": arguments.threads,
-        "version": ready.version,
+        "version": method.version,
         **method.job,
     }
     environment = own_environment if method.tool is None else foreign_environment
-    cost = run_scan(ready.python, method.program, job, folder, environment(arguments.threads))
+    cost = run_scan(method.python, method.program, job, folder, environment(arguments.threads))
     scores = score(method, read_label_map(labels), HEADS.drawn(case))
     return {
-        WEIGHTS: ready.version,
+        WEIGHTS: method.version,
         "method": method.name,
         "case": case.identifier,
         "person": case.group,
@@ -204,8 +194,8 @@ def run(arguments: Arguments) -> None:
             try:
                 _add(one, case, arguments)
             except ScanError as error:
-                say(f"{case.identifier}  {one.method.name}: {error}")
-                failed.append(one.method.name)
+                say(f"{case.identifier}  {one.name}: {error}")
+                failed.append(one.name)
             _sum_up(arguments, ready, card, len(listed))
     if failed:
         raise ScanError(
@@ -214,33 +204,33 @@ def run(arguments: Arguments) -> None:
         )
 
 
-def _add(ready: Ready, case: Case, arguments: Arguments) -> None:
+def _add(method: Method, case: Case, arguments: Arguments) -> None:
     """Measure one scan and add its row, unless it is there."""
-    path, name = arguments.output / TABLE, ready.method.name
-    done = {(row["method"], row["case"]) for row in known_rows(path, [ready])}
+    path, name = arguments.output / TABLE, method.name
+    done = {(row["method"], row["case"]) for row in known_rows(path, [method])}
     if (name, case.identifier) in done:
         return
-    row = measure(ready, case, arguments)
+    row = measure(method, case, arguments)
     # Read anew: another run may have added rows in the meantime.
-    kept = {before[WEIGHTS] for before in known_rows(path, [ready])}
-    RawTable(path, COLUMNS, [*kept, ready.version]).add([row])
+    kept = {before[WEIGHTS] for before in known_rows(path, [method])}
+    RawTable(path, COLUMNS, [*kept, method.version]).add([row])
     figures = "  ".join(f"{row[metric]:.3f}" for metric in (*TISSUES, "structures"))
     say(f"{case.identifier}  {name:<12}  {figures}  {row['processor_seconds']:.0f} s")
 
 
-def _sum_up(arguments: Arguments, ready: Sequence[Ready], card: Card, scans: int) -> None:
+def _sum_up(arguments: Arguments, ready: Sequence[Method], card: Card, scans: int) -> None:
     """Write the summary of all rows there are, of other runs too."""
     folder = arguments.output
     before = (read_summary(folder / SUMMARY) or {}).get("packages", {})
-    packages = {one.method.name: one.packages for one in ready if one.packages}
+    packages = {one.name: one.packages for one in ready if one.packages}
     found = summarise(known_rows(folder / TABLE, ready))
     summary = {"packages": {**before, **packages}, "scans": scans, **found}
     arguments.write_summary(NAME, {"ddm": card}, summary, seed=SAMPLING_SEED)
 
 
-def _forget(path: Path, ready: Sequence[Ready], work: Path) -> None:
+def _forget(path: Path, ready: Sequence[Method], work: Path) -> None:
     """Drop rows and label maps of the methods at hand."""
-    names = {one.method.name for one in ready}
+    names = {one.name for one in ready}
     for name in names:
         shutil.rmtree(work / name, ignore_errors=True)
     kept = [row for row in read_rows(path) if row["method"] not in names]
