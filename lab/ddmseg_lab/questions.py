@@ -14,6 +14,7 @@ from ddmseg_lab.studies import (
     monitor_alarms,
     robustness_anatomy,
     tiers,
+    volume_contest,
     volumes,
 )
 from ddmseg_lab.studies.discrepancy import DISCREPANCY
@@ -25,7 +26,8 @@ from ddmseg_lab.study import Study
 
 CHAPTERS: tuple[Chapter, ...] = (
     *(hippocampus.CHAPTER, anatomy.CHAPTER, ibsr18.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
-    *(volumes.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER, segment.CHAPTER, bench.CHAPTER),
+    *(volumes.CHAPTER, volume_contest.CHAPTER, robustness_anatomy.CHAPTER, tiers.CHAPTER),
+    *(segment.CHAPTER, bench.CHAPTER),
     *(memory.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER, monitor_alarms.CHAPTER),
 )
 """In the order of the page; each is made of one summary."""

@@ -28,6 +28,7 @@ from ddmseg_lab.studies import (
     monitor_alarms,
     robustness_anatomy,
     tiers,
+    volume_contest,
     volumes,
 )
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
@@ -239,6 +240,32 @@ def volumes_summary() -> dict[str, object]:
     return {**MODELS, "heads": 24, "intact": of(0.0), "degraded": of(0.2)}
 
 
+def contest_summary() -> dict[str, object]:
+    """Perturbed scans save a fifth against constant width, on made-up heads and on real ones."""
+    rivals = (volume_contest.CONSTANT, volume_contest.SHIPPED, "perturbed")
+
+    def of(saved: float) -> dict[str, object]:
+        inside = {"mean": 0.95, "low": 0.94, "high": 0.96, "n": 4}
+        gained = {"mean": saved, "low": saved, "high": saved, "n": 4}
+        saved_on = {"gained": gained, "gained_on_shipped": {**gained, "low": saved - 0.1}}
+        return {"score": 1 - saved, "crps": 0.1, "width": 0.5, "coverage": inside, **saved_on}
+
+    scored = dict(zip(rivals, (of(0.0), of(0.1), of(0.2)), strict=True))
+    sets = {name: dict.fromkeys(volume_contest.CONDITIONS, scored) for name in volume_contest.SETS}
+    counts = {"scans": 8, "subjects": 4}
+    structures = {"Left-Thalamus": {"score": 0.4, "coverage": 0.95, "width": 0.3}}
+    return {
+        **MODELS,
+        "scans": dict.fromkeys(volume_contest.OFFSETS, counts),
+        "rivals": {rival: {"seconds": 1.0, "effective": 4.0} for rival in rivals},
+        "widened": dict.fromkeys(rivals, 1.2),
+        "sets": sets,
+        "steps": 5,
+        "winner": "perturbed",
+        "structures": dict.fromkeys(rivals, structures),
+    }
+
+
 def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
     """Return every summary, as it comes back from its file in a folder."""
     made = {
@@ -249,6 +276,7 @@ def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
         "discrepancy_anatomy": discrepancy_summary("synthetic", "malc2012"),
         "ibsr18": ibsr18_summary(),
         "volumes": volumes_summary(),
+        "volume_contest": contest_summary(),
         "robustness_anatomy": robustness_summary(),
         "tiers": tiers_summary(),
         "speed_segment": speed_summary(),

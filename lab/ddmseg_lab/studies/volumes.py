@@ -41,6 +41,7 @@ from ddmseg.randomness import seeded
 from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
 from ddmseg_lab.statistics_text import interval
+from ddmseg_lab.studies.interval_scores import COVERAGE, interval_score
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable
 
@@ -82,7 +83,6 @@ COLUMNS = (
     "true",
 )
 RULES = {"constant": "constant relative width", "scaled": "scaled by the discrepancy"}
-COVERAGE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +184,10 @@ def _of(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _score(low: float, high: float, true: float) -> dict[str, float]:
-    """Source: Gneiting and Raftery 2007, eq. 43, in units of the volume found."""
-    beyond = max(low - true, 0.0) + max(true - high, 0.0)
-    width = high - low
+    """Return score, width and whether the truth lies inside, in units of the volume found."""
     return {
-        "score": width + 2 / (1 - COVERAGE) * beyond,
-        "width": width,
+        "score": float(interval_score(low, high, true)),
+        "width": high - low,
         "inside": low <= true <= high,
     }
 

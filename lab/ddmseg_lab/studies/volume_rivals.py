@@ -1,0 +1,201 @@
+"""What each rival for the interval of a volume says of one scan: a volume and how sure it is.
+
+Every rival but one answers several times and gives mean and standard deviation of the volumes:
+samples of the diffusion, or the coarse head on perturbed scans. What ships answers once, and
+its spread is the doubt that the discrepancy gives. The scale of a spread means nothing here:
+the contest fits one factor per structure.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ddmseg.imaging.labels import mirror_index
+from ddmseg.inference.scan_encoding import crop_encoding, encode_brain, foreground_box
+from ddmseg.maths.schedule import make_schedule
+from ddmseg.models.checkpoint import Card
+from ddmseg.models.settings import SamplingSettings
+from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg.networks.block_encoder import BlockEncoder
+from ddmseg.networks.ensemble import coarse_answer, sampled_answer
+from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.sampling import MaskSampler
+from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.tiling import encode_tiled
+from ddmseg.quality.assessment import assess
+from ddmseg.quality.volumes import doubt
+from ddmseg.randomness import draw_uniform, seeded
+
+SAMPLES = 4
+"""Of the diffusion: as many as its card says."""
+PERTURBED = 3
+"""Perturbed copies of a scan beside the scan itself; each costs a pass of f^I."""
+LOG_GAMMA, TURN_DEGREES, SCALING = 0.25, 5.0, 0.04
+"""Largest change of the grey scale, largest turn about each axis, largest change of size."""
+SEED = 4211
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a rival says of each class.
+
+    Attributes:
+        centre: voxels of the model grid.
+        spread: of the log volume, in units of the rival's own.
+        effective: answers that it counts for, after weighing; 1 for a single one.
+        seconds: that it took beyond one pass of f^I.
+    """
+
+    centre: Tensor
+    spread: Tensor
+    effective: float = 1.0
+    seconds: float = 0.0
+
+
+class EncodedHead:
+    """A scan on the model grid, encoded once for all rivals.
+
+    Args:
+        model: in eval mode.
+        card: of its weights.
+        image: normalised (``1 1 *grid``).
+        number: fixes what is drawn.
+    """
+
+    def __init__(
+        self, model: DiscrepancyDiffusionSegmenter, card: Card, image: Tensor, number: int
+    ) -> None:
+        self.model, self.card, self.image, self.number = model, card, image, number
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """Features around the brain."""
+        return encoded(self.model, self.card, self.image)
+
+    @property
+    def generator(self) -> Generator:
+        """A generator of this scan's own."""
+        return seeded(SEED, self.number)
+
+
+def encoded(model: DiscrepancyDiffusionSegmenter, card: Card, image: Tensor) -> Encoding:
+    """Return the features of an image around the brain, as a scan's are made."""
+    if isinstance(model.image_encoder, BlockEncoder):
+        return encode_brain(model.image_encoder, image)[0]
+    encoding = encode_tiled(model, image, card.settings["data"]["patch"])
+    return crop_encoding(encoding, foreground_box(encoding.coarse, model.multiple))
+
+
+def shipped(head: EncodedHead) -> Said:
+    """The coarse head's volume, and the doubt that the discrepancy gives."""
+    answer = coarse_answer(head.encoding)
+    found = assess(head.model, head.card, head.encoding, answer).expectation
+    rows = zip(found.size.tolist(), found.hits.tolist(), found.missed.tolist(), strict=True)
+    return Said(found.size, torch.tensor([doubt(*row) for row in rows], dtype=torch.float64))
+
+
+def samples(head: EncodedHead) -> Said:
+    """Volumes of samples of the diffusion, weighed by the discrepancy."""
+    loss = head.card.settings["loss"]
+    own = settings_from_dict(SamplingSettings, head.card.settings["sampling"])
+    schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
+    answer = sampled_answer(
+        MaskSampler(head.model, head.encoding, schedule),
+        algorithm=own.sampler,
+        steps=own.steps,
+        samples=SAMPLES,
+        temperature=own.temperature,
+        coarse_share=own.coarse_share,
+        generator=head.generator,
+    )
+    # Expected voxels of each sample: their label maps are too alike to tell them apart.
+    return joined(list(answer.sample_volumes), answer.weights.double())
+
+
+def perturbed(head: EncodedHead) -> Said:
+    """Volumes by the coarse head of the scan and of perturbed copies of it."""
+    counts = [voxels(head.encoding.coarse.argmax(1), len(head.card.labels))]
+    generator = head.generator
+    for copy in range(PERTURBED):
+        image, per_voxel = perturbation(head.image, generator, mirrored=copy % 2 == 0)
+        labels = encoded(head.model, head.card, image).coarse.argmax(1)
+        found = voxels(labels, len(head.card.labels)) * per_voxel
+        counts.append(found[mirrored_classes(head.card.labels)] if copy % 2 == 0 else found)
+    return joined(counts)
+
+
+Rival = Callable[[EncodedHead], Said]
+RIVALS: Mapping[str, Rival] = {
+    "shipped": shipped,
+    "samples": samples,
+    "perturbed": perturbed,
+}
+"""Those that need no training."""
+
+
+def voxels(labels: Tensor, classes: int) -> Tensor:
+    """Return the voxels of each class."""
+    return torch.bincount(labels.flatten(), minlength=classes).double()
+
+
+def joined(counts: Sequence[Tensor], weights: Tensor | None = None) -> Said:
+    """Return weighted mean, and standard deviation of the log, of several answers.
+
+    An answer without a voxel counts as one voxel, so that the log is finite.
+    """
+    table = torch.stack(list(counts)).double()
+    w = torch.full((len(table),), 1 / len(table)).double() if weights is None else weights
+    logs = table.clamp_min(1).log()
+    middle = w @ logs
+    squares = w @ (logs - middle).square()
+    alike = float(w.square().sum())  # 1 where one answer has all the weight
+    spread = (squares / max(1 - alike, 1e-9)).sqrt()
+    return Said(w @ table, spread, 1 / alike)
+
+
+def timed(rival: Rival, head: EncodedHead) -> Said:
+    """Return what a rival says, with the seconds it took once the scan is encoded."""
+    head.encoding  # noqa: B018 (made when first asked for)
+    start = time.perf_counter()
+    said = rival(head)
+    seconds = time.perf_counter() - start
+    return Said(said.centre, said.spread, said.effective, seconds)
+
+
+def mirrored_classes(labels: Sequence[int]) -> list[int]:
+    """Return for each class the one of the other side."""
+    return [labels.index(mirror_index(i)) if i else place for place, i in enumerate(labels)]
+
+
+def perturbation(image: Tensor, generator: Generator, *, mirrored: bool) -> tuple[Tensor, float]:
+    """Return a perturbed copy of an image and the volume of its voxels, in voxels of the image.
+
+    Args:
+        image: ``1 1 i j k``, the first spatial axis from left to right.
+        mirrored: left and right exchanged, too.
+    """
+    gamma = math.exp(draw_uniform(generator, -LOG_GAMMA, LOG_GAMMA))
+    angles = [math.radians(draw_uniform(generator, -TURN_DEGREES, TURN_DEGREES)) for _ in range(3)]
+    size = 1 + draw_uniform(generator, -SCALING, SCALING)
+    matrix = torch.eye(3)
+    for axis, angle in enumerate(angles):
+        a, b = [i for i in range(3) if i != axis]
+        turn = torch.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        matrix = turn @ matrix
+    # affine_grid counts from -1 to 1 along each axis and takes the last axis first.
+    half = torch.tensor(image.shape[2:]).flip(0) / 2
+    matrix = (matrix / size).flip(0, 1) * half[None, :] / half[:, None]
+    theta = torch.cat([matrix, torch.zeros(3, 1)], dim=1)[None]
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    copy = F.grid_sample(image.clamp_min(0).pow(gamma), grid, align_corners=False)
+    return copy.flip(2) if mirrored else copy, size**-3
