@@ -333,7 +333,7 @@ def test_the_shelf_keeps_who_came_first_and_reads_each_once(brains, monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "lpba40", "fold": "fold-9"}, "data.fold: got 'fold-9'; allowed are fold-1, "),
+        ({"kind": "lpba40", "fold": "fold-9"}, "data.fold: got fold-9; allowed are fold-1, "),
         ({"kind": "brats", "fold": "fold-1"}, "brats has one split; leave it out"),
         ({"kind": "lpba40", "patch": (16, 16)}, "lpba40 is cut in patches of three axes"),
         ({"kind": "brats", "maps": "inter_intra"}, "brats is prepared as ddmseg segment prepares"),

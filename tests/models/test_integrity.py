@@ -106,6 +106,14 @@ def test_the_manifest_is_written_anew_after_a_change(shipped) -> None:
         ({"labels": [0, True, 3]}, "labels: got True; it must be a whole number"),
         ({"labels": [0, 1.0, 3]}, "labels: got 1.0; it must be a whole number"),
         ({"labels": "023"}, "labels: got '023'; it must be a list"),
+        (
+            {"calibration": {"volume_ratios": {"CSF": [0.5]}}},
+            "calibration.volume_ratios: got 1 values; give 2",
+        ),
+        (
+            {"calibration": {"standing_out": {"intensity": {"CSF": -1.0}}}},
+            "calibration.standing_out: must be at least 0",
+        ),
         ({"name": ""}, "name: must be a short word"),
         ({"name": "a\nb"}, "name: must be a short word"),
         ({"checksum": "../x"}, "checksum: must be a SHA-256"),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import subprocess
+import sys
 from pathlib import Path
 
 import highdicom as hd
@@ -322,7 +323,8 @@ def test_dcmqi_reads_the_same_volumes(
     pytest.importorskip("dcmqi", reason="dcmqi is not installed")
     _, path = written
     target = tmp_path / "out.json"
-    words = ("tid1500reader", "--inputDICOM", path, "--outputMetadata", target)
+    program = Path(sys.executable).with_name("tid1500reader")
+    words = (program, "--inputDICOM", path, "--outputMetadata", target)
     subprocess.run(words, capture_output=True, timeout=60, check=True)
     found = json.loads(target.read_text())["Measurements"]
     volumes = [one["measurementItems"][0]["value"] for one in found if "ReferencedSegment" in one]

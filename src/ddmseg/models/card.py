@@ -123,6 +123,7 @@ class _Calibration:
     masks: int = 0
     training_range: _TrainingRange | None = None
     usual: _Usual | None = None
+    standing_out: dict[str, dict[str, float]] = field(default_factory=dict)
     volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -205,6 +206,8 @@ def _check_calibration(card: Card) -> None:
     for low, high in (*told.volume_ratios.values(), *told.asymmetry_ratios.values()):
         fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
         _require(fits, "calibration.volume_ratios", "give a bound to either side of 0")
+    limits = [limit for of in told.standing_out.values() for limit in of.values()]
+    _require(min(limits, default=0) >= 0, "calibration.standing_out", "must be at least 0")
     if told.usual is not None:
         dice = (told.usual.expected_dice, *told.usual.structures.values())
         _require(0 <= min(dice) <= max(dice) <= 1, "calibration.usual", "must be within 0 and 1")

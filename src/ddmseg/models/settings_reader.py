@@ -141,9 +141,11 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
             )
         return value
     if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
+        inner, *others = get_args(hint)
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{name}: got {shown(value)}; it must be a list")
+        if others != [...] and len(value) != 1 + len(others):
+            raise SettingsError(f"{name}: got {len(value)} values; give {1 + len(others)}")
         return tuple(_checked(item, inner, name) for item in value)
     if get_origin(hint) is dict:
         if not isinstance(value, dict):
