@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ddmseg.imaging.labels import count_voxels, labelled_box
+from ddmseg.imaging.labels import labelled_box
 
 AVERAGING_MM = 3.0
 """Standard deviation of the Gaussian that deviations are averaged with."""
@@ -63,9 +63,9 @@ def _deviation(
     """Return how far each voxel is from its structure's median, and which voxels count."""
     middle = np.zeros(1 + int(labels.max()), np.float32)
     scale = np.zeros_like(middle)
-    for index in count_voxels(labels):
-        if index and index not in FLUID:
-            values = image[labels == index]
+    for index, own in enumerate(ndimage.find_objects(labels), start=1):
+        if own is not None and index not in FLUID:
+            values = image[own][labels[own] == index]
             middle[index] = np.median(values)
             spread = 1.4826 * np.median(np.abs(values - middle[index]))
             scale[index] = 1.0 / spread if spread > 0 else 0.0

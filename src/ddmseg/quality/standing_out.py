@@ -169,8 +169,14 @@ def standing_out(
         grid: of all three.
         temperature: sigma_D of the weights, for the expected error of the regions.
     """
+    whole, box = np.zeros(labels.shape, bool), labelled_box(labels)
+    discrepancy, labels = discrepancy[box], labels[box]
+    image = None if image is None else image[box]
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    grid = Grid(labels.shape, affine)
     error = error_probability(discrepancy, temperature=temperature)
-    beyond = np.zeros(labels.shape, bool)
+    beyond = whole[box]
     regions: list[StandingRegion] = []
     unlike = (0.0, 0)
     for measure, values in measures(discrepancy, image, labels, grid.spacing_mm).items():
@@ -181,7 +187,7 @@ def standing_out(
         beyond |= own
         if measure == "intensity":
             unlike = _largest(own, labels, float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000)
-    return StandingOut(beyond, sorted(regions, key=lambda one: -one.volume_ml), *unlike)
+    return StandingOut(whole, sorted(regions, key=lambda one: -one.volume_ml), *unlike)
 
 
 def _named(region: DoubtfulRegion, measure: Measure) -> StandingRegion:
