@@ -96,6 +96,15 @@ def test_a_patient_that_cannot_be_read_stops_no_other(tmp_path) -> None:
     assert "damaged DICOM file" in str(refused.error)
 
 
+def test_a_folder_of_too_many_files_is_refused_alone(tmp_path, monkeypatch) -> None:
+    touch(tmp_path, "p1/T1.nii.gz", "pictures/a.png", "pictures/b.png", "pictures/c.png")
+    monkeypatch.setattr("ddmseg.imaging.dicom.series.MAX_FILES", 2)
+    scans, (refused,) = find_scans([tmp_path])
+    assert [scan.subfolder for scan in scans] == ["p1"]
+    assert refused.path == tmp_path / "pictures"
+    assert "more than 2 files" in str(refused.error)
+
+
 def test_series_of_one_examination_are_one_scan_in_whatever_folders(tmp_path) -> None:
     dicom(tmp_path / "p1" / "A", study="1.2.3", number=2)
     dicom(tmp_path / "p1" / "B", study="1.2.3", number=3, description="t2 tse")

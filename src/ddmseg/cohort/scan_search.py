@@ -122,7 +122,7 @@ def patient_folders(folder: Path, above: Collection[str] = ()) -> list[Path]:
         above: real paths of folders that are not entered again.
     """
     from ddmseg.imaging.dicom.file import is_dicom
-    from ddmseg.imaging.dicom.series import first_study, holds_dicom
+    from ddmseg.imaging.dicom.series import first_study
 
     if any(folder.glob("sub-*/**/anat")):
         return []  # of BIDS, and without the contrast that is looked for
@@ -130,7 +130,7 @@ def patient_folders(folder: Path, above: Collection[str] = ()) -> list[Path]:
     inside = [path for path in entries if path.is_dir() and os.path.realpath(path) not in above]
     inside = [path for path in inside if not (path.name.startswith(".") or says_labels(path.name))]
     with_volumes = [path for path in inside if _holds_volume(path)]
-    with_dicom = [path for path in inside if path not in with_volumes and holds_dicom(path)]
+    with_dicom = [path for path in inside if path not in with_volumes and _may_hold_dicom(path)]
     if with_volumes:
         return sorted(with_volumes + with_dicom)
     if any(is_dicom(path) for path in entries):
@@ -139,6 +139,16 @@ def patient_folders(folder: Path, above: Collection[str] = ()) -> list[Path]:
         return with_dicom if patient_folders(with_dicom[0], above) else []
     studies = {first_study(path) for path in with_dicom}
     return with_dicom if len(studies) == len(with_dicom) else []
+
+
+def _may_hold_dicom(folder: Path) -> bool:
+    """Say whether a folder holds DICOM, or has to be refused by itself: it stops no other."""
+    from ddmseg.imaging.dicom.series import holds_dicom
+
+    try:
+        return not os.access(folder, os.R_OK | os.X_OK) or holds_dicom(folder)
+    except ScanError:
+        return True
 
 
 def _holds_volume(folder: Path) -> bool:

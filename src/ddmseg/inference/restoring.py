@@ -20,7 +20,7 @@ from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned, unlike
 from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg.quality.standing_out import standing_out
+from ddmseg.quality.standing_out import StandingOut, standing_out
 from ddmseg.quality.training_range import (
     Profile,
     intensity_statistics,
@@ -76,9 +76,8 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     ]
     distance = training_distance(card, solved.features)
     discrepancy = _thousandths(prepared.map_to_input(D))
-    if usual := card.calibration.get("standing_out"):
-        sigma_D, grid = float(card.settings["loss"]["temperature"]), Grid(scan.shape, scan.affine)
-        out = standing_out(discrepancy, scan.data, labels, usual, grid, temperature=sigma_D)
+    out = _standing_out(card, scan, labels, discrepancy)
+    if out is not None:
         fields["standing_out"] = out
         seen += unlike(out)
     return Segmentation(
@@ -92,6 +91,17 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         features=solved.features,
         **fields,
     )
+
+
+def _standing_out(
+    card: Card, scan: Volume, labels: NDArray[np.int32], discrepancy: NDArray[np.float32]
+) -> StandingOut | None:
+    """Return what stands out; None where the card does not say what is usual."""
+    usual = card.calibration.get("standing_out")
+    if not usual:
+        return None
+    sigma_D, grid = float(card.settings["loss"]["temperature"]), Grid(scan.shape, scan.affine)
+    return standing_out(discrepancy, scan.data, labels, usual, grid, temperature=sigma_D)
 
 
 def _sums(
