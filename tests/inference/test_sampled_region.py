@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddmseg.inference.sampled_region import MULTIPLE, REACH_VOXELS, SampledRegion
+from ddmseg.inference.sampled_region import REACH_VOXELS, SampledRegion
+from ddmseg.inference.scan_encoding import QUARTER
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.ensemble import Answer, sampled_answer
 from ddmseg.networks.image_encoder import Encoding
@@ -58,8 +59,8 @@ def test_it_holds_the_coarse_foreground_with_room_around_it(encoding) -> None:
     for side, head, n in zip(region.box, HEAD, GRID, strict=True):
         assert side.start <= head.start - REACH_VOXELS
         assert min(n, head.stop + REACH_VOXELS) <= side.stop
-        assert side.stop - side.start < head.stop - head.start + 2 * (REACH_VOXELS + MULTIPLE)
-        assert side.start % MULTIPLE == side.stop % MULTIPLE == 0
+        assert side.stop - side.start < head.stop - head.start + 2 * (REACH_VOXELS + QUARTER)
+        assert side.start % QUARTER == side.stop % QUARTER == 0
 
 
 def test_a_grid_not_much_larger_than_a_training_patch_is_taken_whole(encoding) -> None:

@@ -21,22 +21,16 @@ def encoded(dims: int) -> Encoding:
         return tiny_model(dims=dims).encode(image)
 
 
-def with_logits(encoding: Encoding, logits: torch.Tensor) -> Encoding:
-    return Encoding(encoding.stem, encoding.pyramid, encoding.embedding, logits)
-
-
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_mean_is_over_the_coarse_foreground(dims: int) -> None:
     encoding = encoded(dims)
-    logits = torch.zeros_like(encoding.coarse_logits)
-    logits[:, 0] = 1.0
+    labels = torch.zeros((1,) + (16,) * dims, dtype=torch.int64)
     spot = (0, slice(None), *(5,) * dims)
-    logits[(0, 2, *(5,) * dims)] = 9.0
-    found = mean_features(with_logits(encoding, logits))
+    labels[(0, *(5,) * dims)] = 2
+    found = mean_features(encoding, labels)
     assert found is not None
     np.testing.assert_allclose(found, encoding.image_features[spot].numpy(), rtol=1e-6)
-    logits[:, 1] = 5.0
-    everywhere = mean_features(with_logits(encoding, logits))
+    everywhere = mean_features(encoding, labels + 1)
     grid = tuple(range(1, dims + 1))
     np.testing.assert_allclose(
         everywhere, encoding.image_features[0].mean(grid).numpy(), rtol=1e-4, atol=1e-6
@@ -44,10 +38,7 @@ def test_the_mean_is_over_the_coarse_foreground(dims: int) -> None:
 
 
 def test_nothing_found_gives_no_features() -> None:
-    encoding = encoded(2)
-    logits = torch.zeros_like(encoding.coarse_logits)
-    logits[:, 0] = 1.0
-    assert mean_features(with_logits(encoding, logits)) is None
+    assert mean_features(encoded(2), torch.zeros((1, 16, 16), dtype=torch.int64)) is None
     assert feature_columns(None) == {}
 
 

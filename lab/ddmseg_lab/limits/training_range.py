@@ -66,8 +66,9 @@ def of_examples(
     least = Limits.of(card).fails
     for image, truth in examples:
         encoding = encode_tiled(model, image[None], card.settings["data"]["patch"])
-        classes = encoding.coarse_logits.argmax(1)[0]
-        features = mean_features(encoding)
+        classes = encoding.coarse_logits.argmax(1)
+        features = mean_features(encoding, classes)
+        classes = classes[0]
         if features is not None and _mean_dice(classes, truth, model.classes) >= least:
             yield Profile(intensity_statistics(card, image[0].numpy(), classes.numpy()), features)
 

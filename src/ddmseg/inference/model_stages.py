@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import Volume
@@ -98,7 +100,8 @@ class ModelStages(ScanStages):
             begun.deadline.encoded()
         with clock("denoise"):
             found = self.answering.answer(encoded, begun, coarse)
-        return self.solved(begun, encoded, *found, memory)
+        features = mean_features(encoded.encoding, coarse[1].labels)
+        return self.solved(begun, encoded, *found, memory, features)
 
     def solved(
         self,
@@ -107,10 +110,10 @@ class ModelStages(ScanStages):
         answer: Answer,
         assessment: Assessment,
         memory: MemoryPlan,
+        features: NDArray[np.float32] | None,
     ) -> SolvedScan:
         """Gather what the last stage needs, and not the encoder's features."""
         told = {**_receipt(self.card, begun, encoded, answer, memory), "memory": memory.record}
-        features = mean_features(encoded.encoding)
         return SolvedScan(begun, encoded.prepared, answer, assessment, features, told)
 
     @torch.inference_mode()

@@ -134,5 +134,5 @@ def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def profile_of(card: Card, solved: SolvedScan) -> Profile:
     """Return what a scan looks like to the model."""
-    classes = solved.answer.probabilities.argmax(1)[0].cpu().numpy()
+    classes = solved.assessment.labels[0].cpu().numpy()
     return Profile(intensity_statistics(card, solved.prepared.image, classes), solved.features)

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ddmseg.inference.scan_encoding import crop_encoding, foreground_box
+from ddmseg.inference.scan_encoding import QUARTER, crop_encoding, foreground_box
 from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.image_encoder import Encoding
 
 REACH_VOXELS = 2
 """How far beyond the coarse foreground samples may say something else."""
-MULTIPLE = 4
-"""Of sides and corners: denoisers look at a quarter of the grid, and at nothing coarser."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class SampledRegion:
         if encoding.decided:  # is cut to the brain's box already, and large to copy
             return cls.whole(encoding)
         logits = encoding.coarse
-        box = foreground_box(logits, MULTIPLE, margin=REACH_VOXELS)
+        box = foreground_box(logits, QUARTER, margin=REACH_VOXELS)
         sides = [side.stop - side.start for side in box]
         narrow = any(n < least for n, least in zip(sides, patch, strict=True))
         return cls.whole(encoding) if narrow else cls(box, tuple(logits.shape[2:]))

@@ -16,8 +16,7 @@ from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
-from ddmseg.networks.block_head import SLAB
-from ddmseg.networks.blocks import channels_last
+from ddmseg.networks.blocks import channels_last, fold
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
@@ -29,7 +28,10 @@ MARGIN_VOXELS = 4
 """Kept around the coarse foreground, so that the denoiser can grow it."""
 LEAST_PIECE = 0.05
 """A piece of foreground smaller than this share of the largest does not widen the box."""
-GRID_VERSION = "4"
+QUARTER = 4
+"""Voxels that sides and corners of what denoisers see are multiples of: they look at a quarter
+of the grid, and at nothing coarser."""
+GRID_VERSION = "5"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
@@ -141,22 +143,10 @@ def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[
     """
     stem, pyramid = encoder.features(image)
     inside = encoder.foreground(stem, pyramid)
-    box = _box_around(_main_pieces(inside), encoder.multiple, tuple(image.shape[2:]))
+    box = _box_around(_main_pieces(inside), QUARTER, tuple(image.shape[2:]))
     stem = _cut(stem, box, encoder.stem_stride)
     pyramid = tuple(_cut(x, box, 2 ** (level + 1)) for level, x in enumerate(pyramid))
-    return decided(encoder.completed(stem, pyramid)), box
-
-
-def decided(encoding: Encoding) -> Encoding:
-    """Return the encoding with probabilities in the place of its logits, which are gone.
-
-    In place and slab by slab: together they would be the peak of a scan's memory.
-    """
-    rows = encoding.coarse.movedim(1, -1)
-    for start in range(0, rows.shape[1], SLAB):
-        slab = rows[:, start : start + SLAB]
-        slab.copy_(torch.softmax(slab, dim=-1))
-    return replace(encoding, decided=True)
+    return encoder.decided(stem, pyramid), box
 
 
 def _main_pieces(inside: Tensor) -> Tensor:
@@ -242,8 +232,8 @@ def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
     # Files keep values, not memory layout; kernels round differently by layout.
     last = {name: channels_last(x) for name, x in tensors.items()}
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
-    if encoder.stem_stride > 1:
-        return decided(encoder.completed(last["stem"], pyramid))
+    if isinstance(encoder, BlockEncoder):
+        return encoder.decided(last["stem"], pyramid)
     return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])
 
 
@@ -251,16 +241,20 @@ def _box_from(bounds: Tensor) -> tuple[slice, ...]:
     return tuple(slice(int(start), int(stop)) for start, stop in bounds)
 
 
-def mean_features(encoding: Encoding) -> NDArray[np.float32] | None:
+def mean_features(encoding: Encoding, coarse: Tensor) -> NDArray[np.float32] | None:
     """Return z_I averaged over the foreground of the coarse head, one number a channel.
 
     The coarse head rather than the answer: its foreground does not depend on the mode or on
     the samples drawn. None where it finds no foreground.
+
+    Args:
+        coarse: class indices that the coarse head gives (``1 *grid``).
     """
-    inside = encoding.coarse.argmax(1, keepdim=True) > 0
+    inside = fold((coarse > 0)[:, None]).flatten(2)[0].float()
     if not inside.any():
         return None
-    z_I = encoding.image_features.movedim(1, -1)
-    mean = z_I[inside.movedim(1, -1)[..., 0]].float().mean(0)
-    features: NDArray[np.float32] = mean.cpu().numpy()
+    # Of each place in the blocks apart, as z_I is kept: unfolding it would take most of the time.
+    rows = encoding.embedding.flatten(2)[0].T.float()
+    sums = torch.unflatten(inside @ rows, 1, (len(inside), -1)).diagonal().sum(-1)
+    features: NDArray[np.float32] = (sums / inside.sum()).cpu().numpy()
     return features

