@@ -126,6 +126,7 @@ def test_the_manifest_is_written_anew_after_a_change(shipped) -> None:
         ({"calibration": {"expected_dice": {"a": -1, "b": 1, "c": 0}}}, "a curve must rise"),
         ({"calibration": {"volume_ratios": {"x": [float("nan"), 1]}}}, "NaN is no number"),
         ({"calibration": {"volume_ratios": {"x": [0.1, 0.2]}}}, "to either side of 0"),
+        ({"calibration": {"drawn_bias": {"x": -51.0}}}, "drawn_bias: must be within -50 and 50"),
         ({"calibration": {"usual": {"expected_dice": 7, "structures": {}}}}, "within 0 and 1"),
         ({"calibration": {"training_range": {"thickest_mm": 3}}}, "features: missing"),
         ({"surprise": 1}, "surprise: unknown setting"),

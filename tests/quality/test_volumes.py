@@ -62,6 +62,17 @@ def test_measured_ratios_bound_the_volume_and_may_lean_to_one_side() -> None:
     assert left.interval_high_ml == pytest.approx(0.1 * math.exp(0.4))
 
 
+@pytest.mark.parametrize(("bias", "low", "high"), [(-0.3, -0.5, 0.4), (0.3, -0.2, 0.7)])
+def test_a_bias_that_drawn_scans_show_widens_one_side(bias, low, high) -> None:
+    """However sure the scan looks: no doubt of the model's tells what it never learned."""
+    left = volumes(
+        volume_ratios={"Left-Hippocampus": [-0.4, 0.8]}, drawn_bias={"Left-Hippocampus": bias}
+    )[0]
+    assert left.volume_ml == 0.1
+    assert left.interval_low_ml == pytest.approx(0.1 * math.exp(low))
+    assert left.interval_high_ml == pytest.approx(0.1 * math.exp(high))
+
+
 def test_ratios_are_scaled_by_the_doubt_of_the_scan() -> None:
     bounds = {"Left-Hippocampus": [-0.4, 0.8]}
     worse = replace(EXPECTED, missed=torch.tensor([1.0, 8.0, 0.0]))

@@ -126,6 +126,7 @@ class _Calibration:
     standing_out: dict[str, dict[str, float]] = field(default_factory=dict)
     volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
+    drawn_bias: dict[str, float] = field(default_factory=dict)
 
 
 def next_card(path: Path) -> Path:
@@ -206,6 +207,9 @@ def _check_calibration(card: Card) -> None:
     for low, high in (*told.volume_ratios.values(), *told.asymmetry_ratios.values()):
         fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
         _require(fits, "calibration.volume_ratios", "give a bound to either side of 0")
+    largest = max(map(abs, told.drawn_bias.values()), default=0.0)
+    allowed = f"must be within -{LARGEST_LOG:g} and {LARGEST_LOG:g}"
+    _require(largest <= LARGEST_LOG, "calibration.drawn_bias", allowed)
     limits = [limit for of in told.standing_out.values() for limit in of.values()]
     _require(min(limits, default=0) >= 0, "calibration.standing_out", "must be at least 0")
     if told.usual is not None:

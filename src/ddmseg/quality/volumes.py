@@ -3,6 +3,9 @@
 An interval is ``volume * exp(low)`` to ``volume * exp(high)``. The bounds of the log ratio of
 true to found volume are those that hold for validation scans in units of doubt
 (``volume_ratios`` of a card), times the doubt of this scan: so a bad scan gets wide intervals.
+A model of made-up images errs on real scans as they cannot show. Where that was measured
+(``drawn_bias``: mean log ratio of volumes drawn by hand to those found), an interval reaches
+that much further to this side.
 """
 
 from __future__ import annotations
@@ -130,10 +133,11 @@ class Measured:
         if not ml or not size or scale > MOST_DOUBT:  # it may be as large as what is missed
             return 0.0, ml + beyond
         bounds = self._card.calibration.get("volume_ratios", {}).get(quantity.name)
+        bias = self._card.calibration.get("drawn_bias", {}).get(quantity.name, 0.0)
         if bounds is None:  # never measured: what is expected to be wrong, or missed
             return ml * hits / size, ml * (1 + missed / size)
-        low, high = (math.exp(bound * scale) for bound in bounds)
-        return ml * low, ml * high
+        low, high = (bound * scale for bound in bounds)
+        return ml * math.exp(low + min(bias, 0.0)), ml * math.exp(high + max(bias, 0.0))
 
     def asymmetry(self, pair: Quantity) -> Asymmetry | None:
         """Return how far left and right of a pair differ; None where either is not there."""
