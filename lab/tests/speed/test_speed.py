@@ -106,5 +106,5 @@ def test_without_data_only_heads_are_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(segment, "PADDED_SIDE", 8)
     arguments = segment.Arguments()
     scans = segment.find_scans(arguments, tmp_path)
-    assert list(scans) == ["whole head", "whole head padded to 8^3"]
+    assert list(scans) == ["whole head, default model", "whole head", "whole head padded to 8^3"]
     assert all(path.is_file() for path, _ in scans.values())
