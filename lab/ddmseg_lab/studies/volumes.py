@@ -15,13 +15,14 @@ beside the weights: after it comes ``make manifest``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ddmseg.datasets.case import Case
 from ddmseg.datasets.label_maps import list_cases, read_label_map
 from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
@@ -116,29 +117,49 @@ def segmented(
         }
 
 
-def measure(options: Arguments, table_: RawTable, split: str) -> None:
-    """Segment the heads of a split that the table lacks."""
-    model, card = load_weights(model_path(options.model))
-    fold_statistics(model)
+@dataclass(frozen=True)
+class Head:
+    """A made-up head that is still to be made."""
+
+    number: int
+    subject: str
+    kind: str
+    make: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    """Returns image (``1 *grid``) and class indices (``*grid``)."""
+
+
+def made_up_heads(options: ModelOptions, card: Card, split: str) -> Iterator[Head]:
+    """Yield the heads of a split, kinds in turn."""
     spacing = float(card.settings["data"]["spacing_mm"])
     shape = tuple(round(mm / spacing) for mm in HEAD_MM)
     cases = split_cases(list_cases(options.data), "label_maps").require(split)
     for number in range(ROUNDS[split] * len(cases))[: options.cases]:
         case, kind = cases[number % len(cases)], ORDER[number // len(cases) % len(ORDER)]
-        if table_.has(split=split, number=number) or case.labels is None:
+
+        def make(
+            case: Case = case, kind: str = kind, number: int = number
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            assert case.labels is not None  # as all of these have
+            maps, settings = [read_label_map(case.labels)], KINDS[kind]
+            synthesise = LabelMapSynthesiser(
+                maps, settings, spacing_mm=spacing, patch_shape=shape, labels=card.labels
+            )
+            return synthesise(seeded(SEED, number))
+
+        yield Head(number, case.identifier, kind, make)
+
+
+def measure(options: Arguments, table_: RawTable, split: str) -> None:
+    """Segment the heads of a split that the table lacks."""
+    model, card = load_weights(model_path(options.model))
+    fold_statistics(model)
+    for head in made_up_heads(options, card, split):
+        if table_.has(split=split, number=head.number):
             continue
-        make = LabelMapSynthesiser(
-            [read_label_map(case.labels)],
-            KINDS[kind],
-            spacing_mm=spacing,
-            patch_shape=shape,
-            labels=card.labels,
-        )
-        at = {"weights": short_checksum(card), "split": split, "number": number}
-        row = {**at, "subject": case.identifier, "kind": kind}
-        image, truth = make(seeded(SEED, number))
-        table_.add({**row, **one} for one in segmented(model, card, image, truth))
-        say(f"{case.identifier}  {kind}")
+        at = {"weights": short_checksum(card), "split": split, "number": head.number}
+        row = {**at, "subject": head.subject, "kind": head.kind}
+        table_.add({**row, **one} for one in segmented(model, card, *head.make()))
+        say(f"{head.subject}  {head.kind}")
 
 
 def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
