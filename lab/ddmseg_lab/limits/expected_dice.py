@@ -5,7 +5,7 @@
 A training calibrates on patches like its own. In a whole head every structure is there, and a mask
 that is all wrong gets a lower Dice than in a patch. So both maps of the card are fitted on heads
 of the validation label maps, intact and degraded: the coarse head's mask and four corruptions of
-it. Then come ``python -m ddmseg_lab.limits.usual_dice`` and ``make manifest``.
+it. Then come ``make manifest``, ``python -m ddmseg_lab.limits.usual_dice`` and the former again.
 """
 
 from __future__ import annotations
