@@ -147,8 +147,8 @@ def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
 def run(options: ModelOptions) -> None:
     """Measure one scan after the other, then sum up; ``--cases`` counts in each split."""
     segmenter = Segmenter.load(options.model, device="cpu")
-    name = "anatomy_fast" if segmenter.card.name == "anatomy_fast" else "anatomy"
-    table = options.raw_table(name, COLUMNS, [segmenter.card])
+    record = "anatomy_fast" if segmenter.card.name == "anatomy_fast" else "anatomy"
+    table = options.raw_table(record, COLUMNS, [segmenter.card])
     splits: dict[str, Any] = {}
     for split, name in SPLITS.items():
         cases = HEADS.cases(name, options.data, options.cases)
@@ -162,7 +162,7 @@ def run(options: ModelOptions) -> None:
             mode: summarise([row for row in rows if row["mode"] == mode]) for mode in MODES
         }
     summary = {"steps": STEPS, "samples": SAMPLES, "splits": splits}
-    options.write_summary(name, {"ddm": segmenter.card}, summary, seed=SAMPLING_SEED)
+    options.write_summary(record, {"ddm": segmenter.card}, summary, seed=SAMPLING_SEED)
 
 
 PICTURE = "anatomy_dice.png"

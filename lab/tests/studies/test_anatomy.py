@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
+from ddmseg.models.card import Card
 from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.scans import HEADS, structure_dice
 from ddmseg_lab.studies import anatomy as bench
+from ddmseg_lab.study import ModelOptions
 
 
 def row(case: str, person: str, index: int, dice: float, expected: float = 0.5) -> dict[str, str]:
@@ -79,3 +82,15 @@ def test_a_volume_drawn_by_hand_lies_in_its_interval_or_does_not():
     ]
     found = bench.covered(volumes, truth, 0.1)
     assert found == {17: True, 53: False}
+
+
+@pytest.mark.parametrize("name", ["anatomy_fast", "my-own"])
+def test_the_record_of_the_fast_model_is_one_of_its_own(name, tmp_path, monkeypatch):
+    """So that neither model overwrites the other's."""
+    segmenter = SimpleNamespace(card=Card(name, (0, 17), {"training": {"batch": 1}}))
+    monkeypatch.setattr(bench, "Segmenter", SimpleNamespace(load=lambda *_, **__: segmenter))
+    monkeypatch.setattr(bench, "HEADS", SimpleNamespace(cases=lambda *_: []))
+    monkeypatch.setattr(bench, "summarise", lambda rows: {})
+    bench.run(ModelOptions(model=name, output=tmp_path))
+    record = "anatomy_fast" if name == "anatomy_fast" else "anatomy"
+    assert [path.name for path in tmp_path.glob("*.json")] == [f"{record}.json"]
