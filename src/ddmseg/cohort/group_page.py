@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from string import Template
 from urllib.parse import quote
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ddmseg import __version__
 from ddmseg.cohort.group import EMPTY, Group
-from ddmseg.outputs.report.page import fact_list, template_text
+from ddmseg.outputs.pages import render_template
 
 LIMIT = 3.5
 """Deviations above which a scan is called out. Source: Iglewicz and Hoaglin 1993."""
@@ -47,7 +46,7 @@ class Measured:
 def render_group(
     group: Group, folder: Path, missing: Mapping[str, str], notes: Sequence[str]
 ) -> str:
-    """Return the page as one HTML text; what comes from outside is escaped.
+    """Return the page as one HTML text.
 
     Args:
         group: of at least one scan.
@@ -55,26 +54,27 @@ def render_group(
         missing: subjects, sessions and scans without a row, with the reason.
         notes: what is to be known before reading on.
     """
-    links = [_link(row.report, folder) for row in group.rows]
+    links = [quote(Path(os.path.relpath(row.report, folder)).as_posix()) for row in group.rows]
     names = [row.scan for row in group.rows]
     structures = _structures(group)
-    plots = "".join(_plot(name, rows, names, links) for name, rows in structures.items())
-    first, more = _first(group, structures, links)
-    return Template(template_text("group.html")).substitute(
-        scans=len(names),
-        style=template_text("report.css", "evaluation.css", "group.css"),
+    reasons = Counter(code for row in group.rows for code in row.codes)
+    return render_template(
+        "group.html",
+        group=group,
+        links=links,
         facts=_facts(group),
-        notes=_notes(notes),
-        tiles=_tiles(group, missing),
-        missing=_missing(missing),
+        notes=notes,
+        missing=missing,
+        verdicts=Counter(row.about["verdict"] for row in group.rows),
+        seconds=float(np.median([float(row.runtime["seconds"]) for row in group.rows])),
         limit=LIMIT,
         dots=DOTS,
-        first=first,
-        more=more,
-        plots=plots,
+        shown=FIRST,
+        first=_first(group, structures),
+        plots=[_plot(name, rows, names, links) for name, rows in structures.items()],
         sides=_sides(structures),
-        reasons=_counts("Reason", Counter(code for row in group.rows for code in row.codes)),
-        version=escape(__version__),
+        reasons=sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+        version=__version__,
     )
 
 
@@ -106,10 +106,6 @@ def distances(values: Values) -> Values:
         return np.zeros_like(values)
     far: Values = np.nan_to_num((values - middle) / deviation)
     return far
-
-
-def _link(report: Path, folder: Path) -> str:
-    return quote(Path(os.path.relpath(report, folder)).as_posix())
 
 
 def _structures(group: Group) -> dict[str, list[Measured]]:
@@ -234,115 +230,42 @@ def _dot(
     )
 
 
-def _facts(group: Group) -> str:
+def _facts(group: Group) -> dict[str, str]:
     models = sorted({row.about["model"] for row in group.rows})
-    facts = {"Model": ", ".join(models), "Measurements": str(len(group.columns))}
     subjects = {row.about["participant_id"] for row in group.rows} - {EMPTY}
-    if subjects:
-        facts["Subjects"] = str(len(subjects))
-    return fact_list(facts)
-
-
-def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    title = "<h2>Know before you read on</h2>"
-    return f'<section class="card lines warn">{title}<ul>{items}</ul></section>'
-
-
-def _tiles(group: Group, missing: Mapping[str, str]) -> str:
-    verdicts = Counter(row.about["verdict"] for row in group.rows)
-    seconds = np.median([float(row.runtime["seconds"]) for row in group.rows])
-    total = len(group.rows)
-    told = {"pass": "pass", "warn": "warn", "fail": "fail"}
-    tiles = [
-        (text, str(verdicts[word]), f"{verdicts[word] / total:.0%}") for word, text in told.items()
-    ]
-    tiles += [("missing", str(len(missing)), "without a result")] if missing else []
-    tiles.append(("seconds", f"{seconds:.1f}", "of processing per scan, median"))
-    return "".join(
-        f'<div class="tile"><small>{title}</small><b>{number}</b><span>{more}</span></div>'
-        for title, number, more in tiles
-    )
-
-
-def _missing(missing: Mapping[str, str]) -> str:
-    if not missing:
-        return ""
-    rows = "".join(
-        f'<tr><th>{escape(name)}</th><td class="text">{escape(why)}</td></tr>'
-        for name, why in missing.items()
-    )
-    return (
-        f'<details class="card" open><summary>{len(missing)} without a result</summary>'
-        f'<div class="wide"><table class="scores">{rows}</table></div></details>'
-    )
+    return {
+        "Model": ", ".join(models),
+        "Measurements": str(len(group.columns)),
+        "Subjects": str(len(subjects) or ""),
+    }
 
 
 def _first(
-    group: Group, structures: Mapping[str, Sequence[Measured]], links: Sequence[str]
-) -> tuple[str, str]:
-    """Return the table of the scans to look at, and how many it leaves out."""
-    told: list[list[tuple[float, str]]] = [[] for _ in links]
+    group: Group, structures: Mapping[str, Sequence[Measured]]
+) -> list[tuple[int, list[str]]]:
+    """Return the scans to look at, failed ones first, with their outliers, the furthest first."""
+    told: list[list[tuple[float, str]]] = [[] for _ in group.rows]
     for name, rows in structures.items():
         for row in rows:
             for place in np.flatnonzero(np.abs(row.distances) > LIMIT):
                 z = float(row.distances[place])
                 told[place].append((-abs(z), f"{name} {row.label} {z:+.1f}".replace("  ", " ")))
     failed = [row.about["verdict"] == "fail" for row in group.rows]
-    chosen = [n for n in range(len(links)) if failed[n] or told[n]]
+    chosen = [n for n in range(len(told)) if failed[n] or told[n]]
     chosen.sort(key=lambda n: (not failed[n], min(told[n], default=(0.0, "")), n))
-    rest = len(chosen) - FIRST
-    more = f"The first {FIRST} of {len(chosen)} are shown." if rest > 0 else ""
-    if not chosen:
-        return '<p class="empty">None failed, and none lies far from the others.</p>', more
-    lines = []
-    for n in chosen[:FIRST]:
-        about = group.rows[n].about
-        why = ", ".join(text for _, text in sorted(told[n])[:5])
-        lines.append(
-            f'<tr class="{escape(about["verdict"])}"><th><a href="{links[n]}">'
-            f"{escape(group.rows[n].stem)}</a></th><td>{escape(about['verdict'])}</td>"
-            f"<td>{about['expected_dice']}</td><td>{len(told[n])}</td>"
-            f'<td class="text">{escape(why)}</td>'
-            f'<td class="text">{escape(about["reasons"])}</td></tr>'
-        )
-    head = _head(
-        "Scan", "Verdict", "Expected Dice", "Outliers", "Furthest, in deviations", "Reasons"
-    )
-    return f'<table class="scores">{head}{"".join(lines)}</table>', more
+    return [(n, [text for _, text in sorted(told[n])]) for n in chosen]
 
 
-def _sides(structures: Mapping[str, Sequence[Measured]]) -> str:
-    rows = []
-    for name, measured in structures.items():
-        if len(measured) == 3 and all(np.isfinite(one.values).any() for one in measured):
-            left, right, difference = (np.nanmedian(one.values) for one in measured)
-            far = int(np.sum(np.abs(measured[2].distances) > LIMIT))
-            rows.append(
-                f"<tr><th>{escape(name)}</th><td>{left:.4g}</td><td>{right:.4g}</td>"
-                f"<td>{difference:+.1f} %</td><td>{far}</td></tr>"
-            )
-    if not rows:
-        return '<p class="empty">No structure has two sides.</p>'
-    head = _head(
-        "Structure", "Left, median ml", "Right, median ml", "L−R, median", "Outliers of L−R"
-    )
-    return f'<table class="scores">{head}{"".join(rows)}</table>'
-
-
-def _counts(title: str, counts: Counter[str]) -> str:
-    if not counts:
-        return '<p class="empty">None.</p>'
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rows = "".join(f"<tr><th>{escape(k)}</th><td>{count}</td></tr>" for k, count in ordered)
-    return f'<table class="scores">{_head(title, "Scans")}{rows}</table>'
-
-
-def _head(*titles: str) -> str:
-    cells = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    return f"<thead><tr>{cells}</tr></thead>"
+def _sides(
+    structures: Mapping[str, Sequence[Measured]],
+) -> list[tuple[str, list[float], int]]:
+    """Return name, medians of left, right and difference, and outliers of the difference."""
+    found = []
+    for name, rows in structures.items():
+        if len(rows) == 3 and all(np.isfinite(one.values).any() for one in rows):
+            medians = [float(np.nanmedian(one.values)) for one in rows]
+            found.append((name, medians, int(np.sum(np.abs(rows[2].distances) > LIMIT))))
+    return found
 
 
 def _short(value: float) -> str:

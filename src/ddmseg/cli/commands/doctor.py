@@ -27,7 +27,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "openvino": ("onnx", "onnxscript", "openvino"),
 }
 """Optional packages by the extra that installs them."""
-PACKAGES = ("torch", "numpy", "scipy", "nibabel", "safetensors", "tyro", "jaxtyping", "rich")
+PACKAGES = (
+    *("torch", "numpy", "scipy", "nibabel", "safetensors", "jinja2"),
+    *("tyro", "jaxtyping", "rich"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,11 @@ def colour_of(index: int) -> Colour:
     return (red, green, blue)
 
 
+def css_colour(index: int) -> str:
+    """Return :func:`colour_of` an id as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour_of(index))
+
+
 def scale_top(values: NDArray[np.float32]) -> float:
     """Return where the colour scale of a map ends: 1, 2 or 5 times a power of ten.
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError, printable
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import grid_text
+from ddmseg.outputs.pages import render_template
 from ddmseg.outputs.report.figures import PLANES, SPARSE, Slice, Upright, scale_top
-from ddmseg.outputs.report.page import VERDICTS, folded
+from ddmseg.outputs.report.page import VERDICTS
 from ddmseg.outputs.report.panels import MAPS
 from ddmseg.outputs.report.png import colour_scale
 from ddmseg.outputs.report.thumbnail import paint_labels, paint_map, report_thumbnail
-from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, format_ml
+from ddmseg.quality.segmentation import Segmentation, format_ml
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,47 +31,25 @@ _COLOURS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#c62828"}
 
 
 def notebook_html(segmentation: Segmentation) -> str:
-    """Return a piece of HTML that needs nothing else: verdict, picture and volumes.
-
-    Whatever comes from outside (names, reasons) is escaped.
-    """
-    scan = segmentation.scan
-    picture = base64.b64encode(report_thumbnail(segmentation, height=PANEL_PIXELS)).decode()
-    return (
-        f'<div class="ddmseg-result">{_headline(scan.name, segmentation.quality)}'
-        f"<div>{grid_text(scan.shape, scan.spacing_mm)}, "
-        f"{len(segmentation.volumes)} structures</div>"
-        f'<img alt="Labels in three planes, and the discrepancy" style="max-width:100%" '
-        f'src="data:image/png;base64,{picture}"/>'
-        f"{_volumes(segmentation)}<small>{NOTICE}</small></div>"
+    """Return a piece of HTML that needs nothing else: verdict, picture and volumes."""
+    scan, quality, sums = segmentation.scan, segmentation.quality, segmentation.sums
+    picture = report_thumbnail(segmentation, height=PANEL_PIXELS)
+    return render_template(
+        "notebook.html",
+        name=printable(scan.name),
+        verdict=VERDICTS[quality.verdict],
+        colour=_COLOURS[quality.verdict],
+        dice=quality.dice_text,
+        reasons=[printable(reason) for reason in quality.reasons],
+        grid=grid_text(scan.shape, scan.spacing_mm),
+        structures=len(segmentation.volumes),
+        picture=base64.b64encode(picture).decode(),
+        rows=[*sums, *segmentation.volumes],
+        shown=len(sums) or MOST_ROWS,
+        notice=NOTICE,
+        ml=format_ml,
+        printable=printable,
     )
-
-
-def _headline(name: str, quality: Quality) -> str:
-    mark, word, advice = VERDICTS[quality.verdict]
-    reasons = "".join(f"<li>{escape(printable(reason))}</li>" for reason in quality.reasons)
-    return (
-        f"<div><b>{escape(printable(name))}</b>: "
-        f'<b style="color:{_COLOURS[quality.verdict]}">{mark} {word}</b>, '
-        f"expected Dice {quality.dice_text}"
-        f"{f'<ul>{reasons}</ul>' if reasons else f'. {advice}'}</div>"
-    )
-
-
-def _volumes(segmentation: Segmentation) -> str:
-    """Sums first, then the structures; a table of a few rows, the rest folded."""
-    sums = segmentation.sums
-    rows = [_row(row) for row in (*sums, *segmentation.volumes)]
-    if not rows:
-        return "<p>No volumes were measured.</p>"
-    head = "<tr><th></th><th>ml</th><th>95% interval</th></tr>"
-    return folded(rows, len(sums) or MOST_ROWS, "structures", (f"<table>{head}", "</table>"))
-
-
-def _row(row: StructureVolume) -> str:
-    low, high = format_ml(row.interval_low_ml), format_ml(row.interval_high_ml)
-    name = f'<th scope="row" style="text-align:left">{escape(printable(row.name))}</th>'
-    return f"<tr>{name}<td>{format_ml(row.volume_ml)}</td><td>{low} – {high}</td></tr>"
 
 
 def result_figure(segmentation: Segmentation) -> Figure:

@@ -1,16 +1,16 @@
-"""Slices as SVG: a grey picture, outlines and colour maps, each stored once in the page."""
+"""Slices for a page: a grey picture, outlines and colour maps, each stored once in it."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from ddmseg.outputs.report.contours import outline
 from ddmseg.outputs.report.figures import (
     PLANES,
     SPARSE,
+    Plane,
     Slice,
     Upright,
     drawn_ids,
@@ -30,49 +30,60 @@ MAPS = {"uncertainty": "ember", "discrepancy": "glacier"}
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A slice under the name that the page knows it by.
+
+    Attributes:
+        pictures: PNG in base64, by kind.
+        scale: makes the half pixels of outlines millimetres, as width and height are.
+        beyond: outline of what stands out, as the ``d`` of an SVG path.
+        lines: those of the labels, by id; None where the scan is shown as it is.
+    """
+
+    key: str
+    plane: Plane
+    position: str
+    width: float
+    height: float
+    scale: str
+    pictures: dict[str, str]
+    beyond: str
+    lines: dict[int, str] | None
+
+
+@dataclass(frozen=True)
 class Panels:
-    """The pictures of one report as HTML.
+    """The pictures of one report.
 
-    ``store`` holds every picture once; ``mosaic`` and ``places`` show them by name,
-    ``places`` one text for each region that stands out. ``tops`` says where each map's colour
-    scale ends.
+    ``planes`` has the slices of each plane, ``places`` those around each region that stands
+    out. ``tops`` says where each map's colour scale ends.
     """
 
-    store: str
-    mosaic: str
-    places: tuple[str, ...]
+    planes: list[list[Drawn]]
+    places: list[list[Drawn]]
     tops: dict[str, float]
-    indices: tuple[int, ...]
+    indices: list[int]
 
 
-def draw_panels(segmentation: Segmentation, names: dict[int, str]) -> Panels:
-    """Cut the slices of all three planes and draw them.
-
-    ``names`` are shown when the pointer rests on a structure.
-    """
+def draw_panels(segmentation: Segmentation) -> Panels:
+    """Cut the slices of all three planes and draw them."""
     upright = Upright.of(segmentation)
-    tops = {"uncertainty": scale_top(upright.uncertainty[SPARSE])}
-    tops["discrepancy"] = scale_top(upright.discrepancy[SPARSE])
-    stored, rows, places = [], [], []
-    for plane in PLANES:
-        cuts = upright.slices(plane, SLICES)
-        stored += [_stored(f"{plane.name}-{i}", cut, tops, names) for i, cut in enumerate(cuts)]
-        layers = ("lines", *MAPS, "beyond")
-        shown = [_figure(f"{plane.name}-{i}", cut, layers) for i, cut in enumerate(cuts)]
-        rows.append(f'<div class="plane">{"".join(shown)}</div>')
-    for number, region in enumerate(_shown(segmentation)):
-        pieces = upright.around(region.position_mm, REACH_MM)
-        keys = [f"place-{number}-{piece.plane.name}" for piece in pieces]
-        pairs = list(zip(keys, pieces, strict=True))
-        stored += [_stored(key, piece, {}, names) for key, piece in pairs]
-        places.append("".join(_figure(key, piece, ("beyond",)) for key, piece in pairs))
-    return Panels(
-        store=f'<svg class="store" aria-hidden="true"><defs>{"".join(stored)}</defs></svg>',
-        mosaic="".join(rows),
-        places=tuple(places),
-        tops=tops,
-        indices=tuple(drawn_ids(upright.labels)),
-    )
+    tops = {kind: scale_top(getattr(upright, kind)[SPARSE]) for kind in MAPS}
+    planes = [
+        [
+            _drawn(f"{plane.name}-{number}", cut, tops)
+            for number, cut in enumerate(upright.slices(plane, SLICES))
+        ]
+        for plane in PLANES
+    ]
+    places = [
+        [
+            _drawn(f"place-{number}-{piece.plane.name}", piece, None)
+            for piece in upright.around(region.position_mm, REACH_MM)
+        ]
+        for number, region in enumerate(_shown(segmentation))
+    ]
+    return Panels(planes, places, tops, drawn_ids(upright.labels))
 
 
 def _shown(segmentation: Segmentation) -> Sequence[DoubtfulRegion]:
@@ -80,56 +91,23 @@ def _shown(segmentation: Segmentation) -> Sequence[DoubtfulRegion]:
     return [] if found is None else found.regions[:MOST_PLACES]
 
 
-def scale_bar(kind: str, top: float) -> str:
-    """Return the legend of a map: its colours from 0 to ``top``."""
-    colours = colour_scale(MAPS[kind])[::17]
-    stops = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in colours.tolist())
-    ticks = "".join(f"<span>{value:.4g}</span>" for value in (0.0, top / 2, top))
-    return (
-        f'<div class="scale"><i style="background:linear-gradient(90deg,{stops})"></i>'
-        f'<div class="ticks">{ticks}</div></div>'
-    )
+def gradient(kind: str) -> str:
+    """Return the colours of a map's scale, as the stops of a gradient in CSS."""
+    return ",".join(f"rgb({r},{g},{b})" for r, g, b in colour_scale(MAPS[kind])[::17].tolist())
 
 
-def _stored(key: str, cut: Slice, tops: dict[str, float], names: dict[int, str]) -> str:
+def _drawn(key: str, cut: Slice, tops: dict[str, float] | None) -> Drawn:
     pictures = {"grey": grey_png(cut.grey)}
-    for kind, values in (("uncertainty", cut.uncertainty), ("discrepancy", cut.discrepancy)):
-        if kind in tops:
-            pictures[kind] = scale_png(to_steps(values, tops[kind]), MAPS[kind])
-    width, height = cut.size_mm
-    images = "".join(
-        f'<image id="{kind}-{key}" width="{width:g}" height="{height:g}" '
-        f'preserveAspectRatio="none" href="data:image/png;base64,'
-        f'{base64.b64encode(picture).decode()}"/>'
-        for kind, picture in pictures.items()
-    )
-    # outlines count in half pixels; one transform makes them millimetres
-    scale = f"scale({cut.pixel_mm[1] / 2:g} {cut.pixel_mm[0] / 2:g})"
-    groups = {"beyond": f'<path class="out" d="{outline(cut.beyond)}"/>'}
-    if tops:  # pieces around what stands out show the scan as it is
-        groups["lines"] = _outlines(cut, names)
-    drawn = "".join(
-        f'<g id="{name}-{key}" transform="{scale}">{paths}</g>' for name, paths in groups.items()
-    )
-    return f"{images}{drawn}"
-
-
-def _outlines(cut: Slice, names: dict[int, str]) -> str:
-    return "".join(
-        f'<path class="s{index}" d="{outline(cut.labels == index)}">'
-        f"<title>{escape(names.get(index, str(index)))}</title></path>"
-        for index in drawn_ids(cut.labels)
-    )
-
-
-def _figure(key: str, cut: Slice, layers: tuple[str, ...]) -> str:
-    width, height = cut.size_mm
-    position = cut.position_text
-    uses = "".join(f'<use class="{layer}" href="#{layer}-{key}"/>' for layer in ("grey", *layers))
-    left, right = cut.plane.marks
-    return (
-        f'<figure tabindex="0" aria-label="{cut.plane.name} slice, {position}">'
-        f'<svg viewBox="0 0 {width:g} {height:g}">{uses}</svg>'
-        f'<b class="left">{left}</b><b class="right">{right}</b>'
-        f"<figcaption>{position}</figcaption></figure>"
+    for kind, top in (tops or {}).items():
+        pictures[kind] = scale_png(to_steps(getattr(cut, kind), top), MAPS[kind])
+    ids = None if tops is None else drawn_ids(cut.labels)
+    return Drawn(
+        key,
+        cut.plane,
+        cut.position_text,
+        *cut.size_mm,
+        scale=f"scale({cut.pixel_mm[1] / 2:g} {cut.pixel_mm[0] / 2:g})",
+        pictures={kind: base64.b64encode(png).decode() for kind, png in pictures.items()},
+        beyond=outline(cut.beyond),
+        lines=None if ids is None else {index: outline(cut.labels == index) for index in ids},
     )
