@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +29,8 @@ DOTS, FIRST = 20, 200
 """Outliers drawn on each side of a row, and scans in the first table."""
 _BINS = 48
 _WIDTH, _LEFT, _RIGHT, _ROW = 340.0, 40.0, 8.0, 30.0
+_DIFFERENCE = "L−R"
+"""Label of the difference of both sides."""
 
 Values = NDArray[np.float64]
 
@@ -118,7 +119,7 @@ def _structures(group: Group) -> dict[str, list[Measured]]:
         if dash and side in ("Left", "Right") and {f"Left-{base}", f"Right-{base}"} <= set(volumes):
             if side == "Left":
                 left, right = values, volumes[f"Right-{base}"]
-                rows = {"L": left, "R": right, "L−R": asymmetry(left, right)}
+                rows = {"L": left, "R": right, _DIFFERENCE: asymmetry(left, right)}
                 found[base] = [Measured(k, v, distances(v)) for k, v in rows.items()]
         elif f"Left-{name}" not in volumes:  # both sides together say nothing new
             found[name] = [Measured("", values, distances(values))]
@@ -140,21 +141,38 @@ def asymmetry(left: Values, right: Values) -> Values:
     return np.divide(200 * (left - right), total, out=np.full_like(total, np.nan), where=total > 0)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row of a plot: what lies where on it, from ``low`` to ``end``; ``base`` is its foot."""
+
+    label: str
+    unit: str
+    base: float
+    low: float
+    high: float
+    end: float
+    across: Callable[[float], float]
+    quantiles: list[float]
+    curve: list[tuple[float, float]]
+    outliers: list[tuple[int, float]]
+
+
 def _plot(name: str, rows: Sequence[Measured], names: Sequence[str], links: Sequence[str]) -> str:
-    body, top = [], 0.0
-    volumes = [row.values[np.isfinite(row.values)] for row in rows if row.label != "L−R"]
+    volumes = [row.values[np.isfinite(row.values)] for row in rows if row.label != _DIFFERENCE]
     known = np.concatenate(volumes)
     if not len(known):
         return ""
+    drawn: list[_Row] = []
     for row in rows:
-        own = known if row.label != "L−R" else row.values[np.isfinite(row.values)]
+        own = known if row.label != _DIFFERENCE else row.values[np.isfinite(row.values)]
         if len(own):
-            body.append(_plot_row(row, _span(own), top, names, links))
-            top += _ROW + 12
-    return (
-        f'<div class="agreement"><h3>{escape(name)}</h3><svg class="plot" role="img" '
-        f'aria-label="{escape(name)}" viewBox="0 0 {_WIDTH:g} {top + 2:g}">'
-        f"{''.join(body)}</svg></div>"
+            drawn.append(_plot_row(row, _span(own), len(drawn) * (_ROW + 12)))
+    return render_template(
+        "group_plot.html",
+        **{"name": name, "rows": drawn, "names": names, "links": links},
+        **{"left": _LEFT, "right": _WIDTH - _RIGHT},
+        **{"width": _WIDTH, "height": len(drawn) * (_ROW + 12) + 2},
+        short=_short,
     )
 
 
@@ -168,41 +186,26 @@ def _span(values: Values) -> tuple[float, float]:
     )
 
 
-def _plot_row(
-    row: Measured,
-    span: tuple[float, float],
-    top: float,
-    names: Sequence[str],
-    links: Sequence[str],
-) -> str:
-    low, high = span
-    width = max(high - low, 1e-9)
-    unit = "%" if row.label == "L−R" else " ml"
+def _plot_row(row: Measured, span: tuple[float, float], top: float) -> _Row:
+    low, end = span
+    width = max(end - low, 1e-9)
 
     def across(value: float) -> float:
-        inside = min(max(value, low), high)  # what lies further stands at the edge
+        inside = min(max(value, low), end)  # what lies further stands at the edge
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (inside - low) / width
 
     known = row.values[np.isfinite(row.values)]
-    base, middle = top + _ROW - 6, top + _ROW - 12
-    p5, q1, median, q3, p95 = (across(v) for v in np.percentile(known, [5, 25, 50, 75, 95]))
     counts, edges = np.histogram(known, bins=_BINS, range=(low, low + width))
-    heights = (_ROW - 8) * counts / max(counts.max(), 1)
-    corners = " ".join(
-        f"{across(x):.1f},{base - h:.1f}"
-        for x, h in zip((edges[:-1] + edges[1:]) / 2, heights, strict=True)
-    )
-    dots = "".join(_dot(row, n, across, middle, names, links, unit) for n in _outliers(row))
-    return (
-        f'<text x="2" y="{base:.1f}">{row.label}</text>'
-        f'<polygon class="curve" points="{across(low):.1f},{base:.1f} {corners} '
-        f'{across(low + width):.1f},{base:.1f}"/>'
-        f'<path class="range" d="M{p5:.1f} {middle:.1f}H{p95:.1f}"/>'
-        f'<rect class="box" x="{q1:.1f}" y="{middle - 4:.1f}" width="{q3 - q1:.1f}" height="8"/>'
-        f'<path class="middle" d="M{median:.1f} {middle - 6:.1f}v12"/>{dots}'
-        f'<text class="tick" x="{_LEFT:g}" y="{base + 10:.1f}">{_short(low)}{unit}</text>'
-        f'<text class="tick" x="{_WIDTH - _RIGHT:g}" y="{base + 10:.1f}" text-anchor="end">'
-        f"{_short(high)}{unit}</text>"
+    rises = (_ROW - 8) * counts / max(counts.max(), 1)
+    return _Row(
+        row.label,
+        "%" if row.label == _DIFFERENCE else " ml",
+        top + _ROW - 6,
+        *(low, low + width, end),
+        across=across,
+        quantiles=[across(v) for v in np.percentile(known, [5, 25, 50, 75, 95])],
+        curve=list(zip((edges[:-1] + edges[1:]) / 2, rises, strict=True)),
+        outliers=[(n, float(row.values[n])) for n in _outliers(row)],
     )
 
 
@@ -212,22 +215,6 @@ def _outliers(row: Measured) -> list[int]:
     low = [n for n in order if row.distances[n] < -LIMIT][:DOTS]
     high = [n for n in order[::-1] if row.distances[n] > LIMIT][:DOTS]
     return [*low, *reversed(high)]
-
-
-def _dot(
-    row: Measured,
-    place: int,
-    across: Callable[[float], float],
-    y: float,
-    names: Sequence[str],
-    links: Sequence[str],
-    unit: str,
-) -> str:
-    value = row.values[place]
-    return (
-        f'<a href="{links[place]}"><circle cx="{across(value):.1f}" cy="{y:.1f}" r="3.2">'
-        f"<title>{escape(names[place])}: {value:.4g}{unit}</title></circle></a>"
-    )
 
 
 def _facts(group: Group) -> dict[str, str]:

@@ -8,15 +8,15 @@ everywhere at once. Colours are the page's variables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from html import escape
 
 import numpy as np
 
-from ddmseg.evaluation.plots import across_line, down_line, drawing, shape, signed, ticks
+from ddmseg.evaluation.plots import signed, ticks
 from ddmseg.monitoring.compare import Series, Shares
 from ddmseg.monitoring.selection import Selection, time_of
+from ddmseg.outputs.pages import render_template
 
 MOST_DOTS = 400
 """Runs drawn; of more, every second, third ... of those before the window."""
@@ -54,73 +54,59 @@ class Timeline:
         """Return the place of the first run from a time on, half a run before it."""
         return next(n for n, own in enumerate(self.times) if own >= time) - 0.5
 
-    def days(self, x: Place, bottom: float) -> str:
-        """Days under the axis: both ends, the start of the window, and what else fits."""
+    def days(self, x: Place) -> Iterator[tuple[float, str, str]]:
+        """Yield place, day and anchor of days: both ends, start of the window, what else fits."""
         last = len(self.times) - 1
-        taken: dict[float, int] = {}
+        taken: list[float] = []
         for n in (0, last, self.first_of_window, round(self.first_of_window / 2)):
             if all(abs(x(n) - other) > _DAY_WIDTH for other in taken):
-                taken[x(n)] = n
-        anchors = {0: "start", last: "end"}
-        return "".join(
-            _tick(self.times[n].date().isoformat(), at, bottom + 14, anchors.get(n, "middle"))
-            for at, n in taken.items()
-        )
+                taken.append(x(n))
+                anchor = {0: "start", last: "end"}.get(n, "middle")
+                yield x(n), self.times[n].date().isoformat(), anchor
+
+
+_FRAME = {"width": _WIDTH, "height": _HEIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM}
 
 
 def number_plot(
     title: str, series: Series, timeline: Timeline, *, unit: str, since: datetime | None
 ) -> str:
     """Return the plot of one number; ``since`` marks a change."""
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    x = timeline.across(_LEFT, right)
+    bottom = _HEIGHT - _BOTTOM
     low, high = _range(series)
-
-    def y(value: float) -> float:
-        return bottom - (bottom - _TOP) * (value - low) / (high - low)
-
-    parts = [_window(timeline, x, right, bottom)]
-    if math.isfinite(series.low):
-        top, height = y(series.high), max(y(series.low) - y(series.high), 1.0)
-        parts.append(shape("rect", "band", x=_LEFT, y=top, width=right - _LEFT, height=height))
-    parts += [_value_axis(low, high, y, right), timeline.days(x, bottom)]
-    edge = x(timeline.first_of_window - 0.5)
-    parts.append(_level("reference-level", series.median, _LEFT, edge, y))
-    parts += [
-        _dot(timeline, n, x(n), y(value), f"{value:.4g}{f' {unit}' if unit else ''}")
-        for n in timeline.drawn
-        if math.isfinite(value := float(series.values[n]))
-    ]
-    parts.append(_level("window-level", series.window_median, edge, right, y))
-    parts.append(_since(timeline, since, x, bottom))
-    return drawing("plot", (_WIDTH, _HEIGHT), f"{title} over all runs", parts)
+    return render_template(
+        "timeline.html",
+        **{**_FRAME, "left": _LEFT, "right": _WIDTH - _RIGHT},
+        **{"title": title, "timeline": timeline, "since": since},
+        series=series,
+        unit=unit,
+        ticks=ticks(low, high, 4),
+        y=lambda value: bottom - (bottom - _TOP) * (float(value) - low) / (high - low),
+        short_number=short_number,
+    )
 
 
 def category_plot(title: str, shares: Shares, timeline: Timeline, *, since: datetime | None) -> str:
     """Return the plot of one category: one row per value, its shares at the right."""
-    rows = shown_values(shares)
-    bottom = _HEIGHT - _BOTTOM
-    height = (bottom - _TOP) / len(rows)
-    longest = max((len(row) for row in rows), default=0)
-    left = min(150.0, 14 + _LETTER * longest)
-    x = timeline.across(left, _WIDTH - _SHARES)
-    parts = [_window(timeline, x, _WIDTH - _SHARES, bottom)]
-    middles = {row: _TOP + height * (place + 0.5) for place, row in enumerate(rows)}
-    for row, middle in middles.items():
-        before, after = (shared(side, row, rows) for side in (shares.reference, shares.window))
-        text = f"{before:.0%} → {after:.0%}"
-        parts += [
-            across_line("grid", middle, left, _WIDTH - _SHARES),
-            _tick(escape(_cut(row)), left - 8, middle + 3.5, "end"),
-            shape("text", "figure", text, x=_WIDTH - 2, y=middle + 4, text_anchor="end"),
-        ]
-    for n in timeline.drawn:
-        value = shares.values[n]
-        if value is not None:
-            row = value if value in middles else OTHERS
-            parts.append(_dot(timeline, n, x(n), middles[row], value))
-    parts += [timeline.days(x, bottom), _since(timeline, since, x, bottom)]
-    return drawing("plot", (_WIDTH, _HEIGHT), f"{title} over all runs", parts)
+    words = shown_values(shares)
+    height = (_HEIGHT - _BOTTOM - _TOP) / len(words)
+    rows = {
+        word: (
+            _TOP + height * (place + 0.5),
+            *(shared(side, word, words) for side in (shares.reference, shares.window)),
+        )
+        for place, word in enumerate(words)
+    }
+    left = min(150.0, 14 + _LETTER * max(map(len, words), default=0))
+    return render_template(
+        "timeline.html",
+        **{**_FRAME, "left": left, "right": _WIDTH - _SHARES},
+        **{"title": title, "timeline": timeline, "since": since},
+        series=None,
+        shares=shares,
+        rows=rows,
+        others=OTHERS,
+    )
 
 
 def shown_values(shares: Shares) -> list[str]:
@@ -136,10 +122,6 @@ def shared(side: Mapping[str, float], row: str, rows: Sequence[str]) -> float:
     return sum(share for word, share in side.items() if word not in rows)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 22 else f"{text[:21]}…"
-
-
 def _range(series: Series) -> tuple[float, float]:
     """The middle 98% of the values with band and medians: one spike must not flatten the rest."""
     known = series.values[np.isfinite(series.values)]
@@ -149,23 +131,6 @@ def _range(series: Series) -> tuple[float, float]:
     low, high = min(low, float(inside.min())), max(high, float(inside.max()))
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.1
     return low - margin, high + margin
-
-
-def _window(timeline: Timeline, x: Place, right: float, bottom: float) -> str:
-    edge = x(timeline.first_of_window - 0.5)
-    return shape("rect", "window", x=edge, y=_TOP, width=right - edge, height=bottom - _TOP)
-
-
-def _value_axis(low: float, high: float, y: Place, right: float) -> str:
-    return "".join(
-        across_line("grid", y(value), _LEFT, right)
-        + _tick(short_number(value), _LEFT - 6, y(value) + 3.5, "end")
-        for value in ticks(low, high, 4)
-    )
-
-
-def _tick(text: str, x: float, y: float, anchor: str) -> str:
-    return shape("text", "tick", text, x=x, y=y, text_anchor=anchor)
 
 
 def short_number(value: float) -> str:
@@ -178,26 +143,6 @@ def short_number(value: float) -> str:
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}".replace("-", "−")
     return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _level(kind: str, value: float, left: float, right: float, y: Place) -> str:
-    return across_line(kind, y(value), left, right) if math.isfinite(value) else ""
-
-
-def _dot(timeline: Timeline, n: int, x: float, y: float, value: str) -> str:
-    """One run; what lies beyond the plot is a triangle at its edge."""
-    kind, place = f"dot {timeline.parts[n]}", str(n)
-    title = f"<title>{timeline.times[n]:%Y-%m-%d %H:%M}: {escape(value)}</title>"
-    if y < _TOP - 3:
-        triangle = f"M{x - 3:.1f} {_TOP + 4:g}h6l-3 -5z"
-        return shape("path", kind, title, data_case=place, d=triangle)
-    return shape("circle", kind, title, data_case=place, cx=x, cy=y, r=2.4)
-
-
-def _since(timeline: Timeline, since: datetime | None, x: Place, bottom: float) -> str:
-    if since is None:
-        return ""
-    return down_line("since", max(x(timeline.place_of(since)), x(0)), _TOP, bottom)
 
 
 def moved(deviations: float) -> str:
