@@ -8,6 +8,7 @@ wrong usage.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -56,6 +57,18 @@ class MissingExtraError(UsageError):
             f"the package '{package}' of the extra '{extra}' is needed for this: install it with "
             f"{install_line(extra)}"
         )
+
+
+def optional(name: str, extra: str) -> Any:
+    """Return a package of an extra, or a module of one.
+
+    Raises:
+        MissingExtraError: when it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(name.partition(".")[0], extra) from error
 
 
 def install_line(extra: str) -> str:

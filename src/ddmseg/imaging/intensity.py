@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.errors import ScanError, optional
 
 Array = TypeVar("Array", torch.Tensor, NDArray[Any])
 
@@ -97,10 +97,7 @@ def correct_bias(image: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         MissingExtraError: when SimpleITK is not installed.
     """
-    try:
-        import SimpleITK as sitk
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "n4") from error
+    sitk = optional("SimpleITK", "n4")
     scan = sitk.GetImageFromArray(np.ascontiguousarray(image, dtype=np.float32))
     mask = sitk.OtsuThreshold(scan, 0, 1)
     shrink = [min(SHRINK, length) for length in scan.GetSize()]

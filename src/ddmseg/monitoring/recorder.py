@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddmseg.errors import DdmsegError
+from ddmseg.errors import DdmsegError, optional
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.quality.segmentation import Segmentation
 
@@ -46,9 +46,9 @@ class Recorder:
             return
         try:
             from ddmseg.monitoring.statistics import run_statistics
-            from ddmseg.monitoring.store import Store, arrow_module
+            from ddmseg.monitoring.store import Store
 
-            arrow_module()
+            optional("pyarrow", "monitor")
             store, labels = Store(self.folder), labels_hash(written)
             line = run_statistics(
                 segmentation, salt=store.salt(), series=series, labels_sha256=labels

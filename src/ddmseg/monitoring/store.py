@@ -10,7 +10,6 @@ may come and go with versions: what a file lacks is empty.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.atomic import PARTIAL, atomic_write
-from ddmseg.errors import MissingExtraError, OutputError, ScanError
+from ddmseg.errors import OutputError, ScanError, optional
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
 from ddmseg.monitoring.columns import (
@@ -71,7 +70,7 @@ class Store:
             ScanError: when the store is of another version.
             MissingExtraError: when pyarrow is not installed.
         """
-        pa = arrow_module()
+        pa = optional("pyarrow", "monitor")
         self.salt()
         time = line["time"]
         assert isinstance(time, datetime)
@@ -144,7 +143,8 @@ class Store:
             ScanError: when there is no store, or one of another version.
             MissingExtraError: when pyarrow is not installed.
         """
-        unreadable = (OSError, ValueError, OverflowError, arrow_module().ArrowException)
+        pa = optional("pyarrow", "monitor")
+        unreadable = (OSError, ValueError, OverflowError, pa.ArrowException)
         self._index()
         lines: list[Line] = []
         columns: dict[str, None] = {}
@@ -167,18 +167,6 @@ class Store:
                 lines.append(row)
         lines.sort(key=lambda row: str(row["time"]))
         return Lines(lines, list(columns), problems)
-
-
-def arrow_module(name: str = "") -> Any:
-    """Return pyarrow or one of its modules.
-
-    Raises:
-        MissingExtraError: when it is not installed.
-    """
-    try:
-        return importlib.import_module(f"pyarrow.{name}" if name else "pyarrow")
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "monitor") from error
 
 
 def dictionary_beside(path: Path) -> Path:
@@ -244,7 +232,7 @@ def _table(pa: Any, line: Mapping[str, object]) -> Any:
 
 def _write_run(path: Path, table: Any) -> None:
     """Write a file of one line, as small as it can be."""
-    with arrow_module("parquet").ParquetWriter(
+    with optional("pyarrow.parquet", "monitor").ParquetWriter(
         path,
         table.schema,
         # for one value a column, dictionaries and statistics are the larger part of a file
@@ -261,7 +249,7 @@ def _read(path: Path) -> list[Line]:
     if not path.is_file():
         raise ValueError("no plain file")
     # ParquetFile reads this file only; read_table would take the folder's name for a column
-    file = arrow_module("parquet").ParquetFile(path)
+    file = optional("pyarrow.parquet", "monitor").ParquetFile(path)
     promised = file.metadata
     # few bytes can promise many values
     if promised.num_rows * promised.num_columns > MAX_VALUES:

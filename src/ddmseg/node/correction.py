@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.atomic import atomic_write
-from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.file import pydicom_module, quiet, read_dataset
+from ddmseg.errors import ScanError, optional
+from ddmseg.imaging.dicom.file import quiet, read_dataset
 from ddmseg.imaging.dicom.seg import SegForm, write_dicom_seg
 from ddmseg.imaging.dicom.series import Series, list_series
 from ddmseg.imaging.nifti import read_label_map
@@ -109,7 +109,7 @@ def _write(
     with atomic_write(target, private=True) as partial:
         write_dicom_seg(partial, labels, series, form=form, **model)
         with quiet():
-            dataset = pydicom_module().dcmread(partial)
+            dataset = optional("pydicom", "dicom").dcmread(partial)
             _mark_corrected(dataset)
             dataset.save_as(partial, enforce_file_format=True)
 

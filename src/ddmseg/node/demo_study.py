@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.atomic import atomic_write
-from ddmseg.errors import DdmsegError, UsageError
-from ddmseg.imaging.dicom.file import pydicom_module
+from ddmseg.errors import DdmsegError, UsageError, optional
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.messages import say_error
 
@@ -39,7 +38,7 @@ def write_demo_study(folder: Path) -> list[Path]:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a new folder for the study")
-    pydicom_module()
+    optional("pydicom", "dicom")
     scan = read_volume(str(resources.files("ddmseg") / "demo" / "colin27_t1.nii.gz"))
     affine = _RAS_TO_LPS @ scan.affine
     voxels = np.rint(scan.data).astype(np.uint16)

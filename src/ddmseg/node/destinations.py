@@ -21,7 +21,7 @@ from ssl import SSLContext
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from ddmseg.errors import MissingExtraError, OutputError, ScanError, UsageError
+from ddmseg.errors import OutputError, ScanError, UsageError, optional
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.node.addresses import Peer
 
@@ -348,7 +348,4 @@ def make_destinations(
 def check_packages() -> None:
     """Raise MissingExtraError when a package of the node is not installed."""
     for package in ("pydicom", "pynetdicom", "filelock", "highdicom"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "node") from error
+        optional(package, "node")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.atomic import PARTIAL, atomic_write, sync_folder
-from ddmseg.errors import MissingExtraError, OutputError, ScanError, SettingsError, UsageError
+from ddmseg.errors import OutputError, ScanError, SettingsError, UsageError, optional
 from ddmseg.imaging.dicom.elements import value
 from ddmseg.imaging.dicom.file import quiet, read_dataset, read_header_elements, read_start
 from ddmseg.node.jobs import Job, JobQueue
@@ -419,14 +419,11 @@ class Spool:
 
 
 def _own(folder: Path) -> BaseFileLock:
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError as error:
-        raise MissingExtraError("filelock", "node") from error
-    lock = FileLock(folder / "lock")
+    filelock = optional("filelock", "node")
+    lock: BaseFileLock = filelock.FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
-    except Timeout as error:
+    except filelock.Timeout as error:
         raise UsageError(
             f"spool: another node uses {folder}; end it, or name another folder"
         ) from error

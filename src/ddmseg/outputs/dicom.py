@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ddmseg.errors import optional
 from ddmseg.imaging.dicom.capture import write_capture
-from ddmseg.imaging.dicom.reference import check_reference, highdicom_module
+from ddmseg.imaging.dicom.reference import check_reference
 from ddmseg.imaging.dicom.seg import write_dicom_seg
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
@@ -40,7 +41,7 @@ class DicomTarget:
             ScanError: when the series cannot be referred to.
             MissingExtraError: when highdicom is not installed.
         """
-        highdicom_module()
+        optional("highdicom", "dicom")
         check_reference(self.series, placed=self.form != "none")
 
 

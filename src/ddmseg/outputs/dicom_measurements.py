@@ -98,14 +98,14 @@ class MeasurementGroups:
         sr = self._highdicom.sr
         content = {
             "tracking_identifier": sr.TrackingIdentifier(uid=mark, identifier=name),
-            "finding_category": self._concept(coded.category),
-            "finding_type": self._concept(coded.type),
+            "finding_category": concept(coded.category),
+            "finding_type": concept(coded.type),
             "finding_sites": self._sites(coded, side),
             "algorithm_id": sr.AlgorithmIdentification(
                 name=MAKER,
                 version=software_version(),
                 parameters=[f"model {self._model}"],
-                family=self._concept(ARTIFICIAL_INTELLIGENCE),
+                family=concept(ARTIFICIAL_INTELLIGENCE),
             ),
             "measurements": [self._measurement(row)],
         }
@@ -126,11 +126,11 @@ class MeasurementGroups:
         site = coded.region or coded.type
         if coded.category == CATEGORIES["substance"] and coded.region is None:
             return None
-        laterality = None if side is None else self._concept(side)
-        return [self._highdicom.sr.FindingSite(self._concept(site), laterality=laterality)]
+        laterality = None if side is None else concept(side)
+        return [self._highdicom.sr.FindingSite(concept(site), laterality=laterality)]
 
     def _measurement(self, row: StructureVolume) -> Any:
-        sr, unit = self._highdicom.sr, self._concept(MILLILITRE)
+        sr, unit = self._highdicom.sr, concept(MILLILITRE)
         volume = round(float(row.volume_ml), DECIMALS)
         properties = sr.MeasurementProperties()
         above = round(round(float(row.interval_high_ml), DECIMALS) - volume, DECIMALS)
@@ -139,15 +139,10 @@ class MeasurementGroups:
             for code, value in ((ABOVE, above), (BELOW, below)):
                 properties.append(
                     sr.NumContentItem(
-                        name=self._concept(code),
+                        name=concept(code),
                         value=value,
                         unit=unit,
                         relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES,
                     )
                 )
-        return sr.Measurement(
-            name=self._concept(VOLUME), value=volume, unit=unit, properties=properties
-        )
-
-    def _concept(self, code: Code) -> Any:
-        return concept(self._highdicom, code)
+        return sr.Measurement(name=concept(VOLUME), value=volume, unit=unit, properties=properties)

@@ -12,22 +12,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.atomic import atomic_write
-from ddmseg.errors import ScanError
+from ddmseg.errors import ScanError, optional
 from ddmseg.imaging.dicom.file import quiet, read_dataset
 from ddmseg.imaging.dicom.reference import (
     MAKER,
     check_reference,
-    highdicom_module,
     lasting_uid,
+    made_by,
+    save_derived,
     software_version,
-    take_over,
+    stand_in,
 )
-from ddmseg.imaging.dicom.seg import (
-    Code,
-    coding_schemes,
-    concept,
-)
+from ddmseg.imaging.dicom.seg import Code, coding_schemes, concept
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.outputs.dicom_measurements import MeasurementGroups
@@ -75,7 +71,7 @@ def write_dicom_volumes(
         OutputError: when the file cannot be written.
         MissingExtraError: when highdicom is not installed.
     """
-    highdicom = highdicom_module()
+    highdicom = optional("highdicom", "dicom")
     check_reference(series, placed=False)
     seg = read_dataset(labels, (*_OF_LABELS, *_TIMES), told=labels.name)
     if any(keyword not in seg for keyword in (*_OF_LABELS, *_TIMES)):
@@ -83,11 +79,7 @@ def write_dicom_volumes(
     with quiet():
         dataset = _document(highdicom, segmentation, series, seg, model, weights_sha256)
         _set_times(dataset, seg)
-        take_over(series, dataset)
-        for keyword in _OF_IMAGES:
-            dataset.pop(keyword, None)
-        with atomic_write(path, private=True) as partial:  # it names the patient
-            dataset.save_as(partial, enforce_file_format=True)
+        save_derived(dataset, path, series, without=_OF_IMAGES)
 
 
 def _set_times(dataset: Dataset, seg: Dataset) -> None:
@@ -109,33 +101,27 @@ def _document(
     groups = MeasurementGroups(highdicom, series, seg, model)
     content = highdicom.sr.MeasurementReport(
         observation_context=_observer(highdicom, model, weights_sha256),
-        procedure_reported=concept(
-            highdicom, _PROCEDURES.get(series.headers[0].modality, _PROCEDURES["MR"])
-        ),
+        procedure_reported=concept(_PROCEDURES.get(series.headers[0].modality, _PROCEDURES["MR"])),
         imaging_measurements=groups.all(segmentation),
-        title=concept(highdicom, _TITLE),
+        title=concept(_TITLE),
         language_of_content_item_and_descendants=(
-            highdicom.sr.LanguageOfContentItemAndDescendants(concept(highdicom, _ENGLISH))
+            highdicom.sr.LanguageOfContentItemAndDescendants(concept(_ENGLISH))
         ),
     )
     content[0].ContentSequence.append(_comments(highdicom, segmentation))
     dataset: Dataset = highdicom.sr.Comprehensive3DSR(
-        evidence=[_stand_in(series, str(seg.SOPClassUID), str(seg.SOPInstanceUID), seg)]
-        + [_stand_in(series, one.image_class, one.image_uid) for one in series.headers],
+        evidence=[stand_in(series, *(str(seg[keyword].value) for keyword in _OF_LABELS[:3]))]
+        + [stand_in(series, one.image_class, one.image_uid) for one in series.headers],
         content=content[0],
         series_instance_uid=lasting_uid(MAKER, "series of volumes", str(seg.SOPInstanceUID)),
-        series_number=SERIES_NUMBER_OFFSET + max(series.number or 0, 0),
         series_description=SERIES_DESCRIPTION,
         sop_instance_uid=lasting_uid(MAKER, "volumes", str(seg.SOPInstanceUID)),
-        instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=f"{MAKER} {model}"[:64],
-        software_versions=software_version(),
         device_serial_number=weights_sha256[:64],
         is_complete=True,
         is_final=False,
         is_verified=False,
-        coding_schemes=coding_schemes(highdicom),
+        coding_schemes=coding_schemes(),
+        **made_by(series, SERIES_NUMBER_OFFSET, model),
     )
     return dataset
 
@@ -144,7 +130,7 @@ def _observer(highdicom: Any, model: str, weights_sha256: str) -> Any:
     """The device that measured; one with other weights is another device."""
     return highdicom.sr.ObservationContext(
         observer_device_context=highdicom.sr.ObserverContext(
-            observer_type=concept(highdicom, _DEVICE),
+            observer_type=concept(_DEVICE),
             observer_identifying_attributes=highdicom.sr.DeviceObserverIdentifyingAttributes(
                 uid=lasting_uid(MAKER, "device", software_version(), model, weights_sha256),
                 name=MAKER,
@@ -154,23 +140,6 @@ def _observer(highdicom: Any, model: str, weights_sha256: str) -> Any:
             ),
         )
     )
-
-
-def _stand_in(
-    series: Series, kind: str, instance: str, of_series: Dataset | None = None
-) -> Dataset:
-    """What highdicom needs of an object that is referred to, without the patient."""
-    from pydicom import Dataset
-
-    one = Dataset()
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-        setattr(one, keyword, "")
-    for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
-        setattr(one, keyword, "")
-    one.SOPClassUID, one.SOPInstanceUID = kind, instance
-    one.StudyInstanceUID = series.headers[0].study_uid
-    one.SeriesInstanceUID = series.uid if of_series is None else of_series.SeriesInstanceUID
-    return one
 
 
 def _comments(highdicom: Any, segmentation: Segmentation) -> Any:
@@ -184,12 +153,10 @@ def _comments(highdicom: Any, segmentation: Segmentation) -> Any:
         "The ranges of uncertainty end an interval meant to hold the true volume in 95% of scans",
         *(f"{name} was not measured: {why}" for name, why in segmentation.not_measured.items()),
     ]
-    container = sr.ContainerContentItem(
-        name=concept(highdicom, _EVALUATIONS), relationship_type=contains
-    )
+    container = sr.ContainerContentItem(name=concept(_EVALUATIONS), relationship_type=contains)
     container.ContentSequence = sr.ContentSequence(
         sr.TextContentItem(
-            name=concept(highdicom, _COMMENT),
+            name=concept(_COMMENT),
             # the source's character set may know ASCII alone
             value=line.encode("ascii", "replace").decode("ascii"),
             relationship_type=contains,

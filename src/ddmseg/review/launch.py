@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
-from ddmseg.errors import MissingExtraError, UsageError
+from ddmseg.errors import UsageError, optional
 from ddmseg.review.session import Review
 
 ADDRESS = "127.0.0.1"
@@ -21,10 +21,7 @@ ADDRESS = "127.0.0.1"
 def check_packages() -> None:
     """Raise MissingExtraError when a package of the page is not installed."""
     for package in ("fastapi", "uvicorn", "filelock"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "review") from error
+        optional(package, "review")
 
 
 def serve(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.atomic import write_bytes
-from ddmseg.errors import MissingExtraError, OutputError, Reason, ScanError, about_file
+from ddmseg.errors import MissingExtraError, OutputError, Reason, ScanError, about_file, optional
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.models.json_reader import parse_json
 from ddmseg.review.files import STAGED, inside, linked, plain_file, staging_place, sweep, unreadable
@@ -79,17 +79,14 @@ class ReviewLog:
             OutputError: when another one does not let go, or the folder is not writable.
             MissingExtraError: when filelock is not installed.
         """
-        try:
-            from filelock import FileLock, Timeout
-        except ImportError as error:
-            raise MissingExtraError("filelock", "review") from error
+        filelock = optional("filelock", "review")
         place = self.path.with_name(_LOCK)
         if place.is_symlink():
             raise OutputError(linked(place))
-        lock = FileLock(place, timeout=LOCK_SECONDS, is_singleton=False)
+        lock = filelock.FileLock(place, timeout=LOCK_SECONDS, is_singleton=False)
         try:
             lock.acquire()
-        except Timeout as error:
+        except filelock.Timeout as error:
             why = "another program holds the log; end it and try again"
             raise OutputError(about_file(self.path, why, "log_held")) from error
         except OSError as error:

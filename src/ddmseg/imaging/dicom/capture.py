@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.atomic import atomic_write
+from ddmseg.errors import optional
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.reference import (
     MAKER,
     check_reference,
-    highdicom_module,
+    made_by,
     new_uid,
+    save_derived,
     software_version,
     source_items,
-    take_over,
 )
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.notice import NOTICE
@@ -52,7 +52,7 @@ def write_capture(
         OutputError: when the file cannot be written.
         MissingExtraError: when highdicom is not installed.
     """
-    highdicom = highdicom_module()
+    highdicom = optional("highdicom", "dicom")
     check_reference(series, placed=False)
     with quiet():
         dataset: Dataset = highdicom.sc.SCImage(
@@ -63,15 +63,11 @@ def write_capture(
             patient_orientation=("L", "P"),
             study_instance_uid=series.headers[0].study_uid,
             series_instance_uid=new_uid(),
-            series_number=SERIES_NUMBER_OFFSET + max(series.number or 0, 0),
             sop_instance_uid=new_uid(),
-            instance_number=1,
-            manufacturer=MAKER,
-            manufacturer_model_name=f"{MAKER} {model}"[:64],
-            software_versions=software_version(),
             series_description=SERIES_DESCRIPTION,
             patient_birth_date="",
             transfer_syntax_uid="1.2.840.10008.1.2.1",
+            **made_by(series, SERIES_NUMBER_OFFSET, model),
         )
         # slices of three planes side by side have no orientation in common
         dataset.PatientOrientation = None
@@ -81,6 +77,4 @@ def write_capture(
         dataset.DerivationDescription = f"Drawn by {MAKER} {software_version()}; {NOTICE}"
         dataset.SourceImageSequence = source_items(series)
         dataset.BodyPartExamined = "BRAIN"
-        take_over(series, dataset)
-        with atomic_write(path, private=True) as partial:  # it names the patient
-            dataset.save_as(partial, enforce_file_format=True)
+        save_derived(dataset, path, series)

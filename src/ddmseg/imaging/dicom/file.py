@@ -20,7 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.errors import DdmsegError, MissingExtraError, ScanError
+from ddmseg.errors import DdmsegError, ScanError, optional
 from ddmseg.imaging.dicom.archive import ZipMember
 from ddmseg.imaging.dicom.bounds import FILE_COST, Effort, InflatedStream, inflated
 from ddmseg.imaging.dicom.element_parser import (
@@ -57,19 +57,6 @@ _META_GROUP = 0x0002
 _TRANSFER_SYNTAX = 0x00020010
 _CHARACTER_SET = 0x00080005
 _LONGEST_UID = 64
-
-
-def pydicom_module() -> Any:
-    """Return pydicom.
-
-    Raises:
-        MissingExtraError: when it is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise MissingExtraError("pydicom", "dicom") from error
-    return pydicom
 
 
 @contextlib.contextmanager
@@ -163,7 +150,7 @@ def read_start(start: bytes, keywords: Sequence[str], *, told: str) -> Dataset:
         ScanError: when they are no DICOM, damaged, or end in an element that is wanted.
         MissingExtraError: when pydicom is not installed.
     """
-    pydicom = pydicom_module()
+    pydicom = optional("pydicom", "dicom")
     tags = {pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords}
     content = _content(BytesIO(start), told)
     wanted, _ = _collect(content, tags, told)
@@ -213,7 +200,7 @@ def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = 
         element, data = pixels
         with refused(told or str(path), "reading its pixels"):
             kind = element.vr.decode() if element.vr in (b"OB", b"OW") else "OW"
-            value = pydicom_module().DataElement(PIXEL_DATA, kind, data)
+            value = optional("pydicom", "dicom").DataElement(PIXEL_DATA, kind, data)
             value.is_undefined_length = element.length == UNDEFINED
             dataset.add(value)
     return dataset
@@ -223,7 +210,7 @@ def _read(
     path: Source, keywords: Sequence[str], told: str, most: int, effort: Effort | None = None
 ) -> tuple[Dataset, tuple[Element, bytes] | None, StoredPixels]:
     """The elements; the pixels, unless ``most`` is 0; and what there is of them."""
-    pydicom = pydicom_module()
+    pydicom = optional("pydicom", "dicom")
     tags = {_CHARACTER_SET, *(pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords)}
     try:
         size = path.size if isinstance(path, ZipMember) else path.stat().st_size

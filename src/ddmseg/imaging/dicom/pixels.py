@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import ScanError, optional
 from ddmseg.imaging.dicom.element_parser import MAX_FRAGMENTS, fragments_end
 from ddmseg.imaging.dicom.elements import whole
-from ddmseg.imaging.dicom.file import pydicom_module, read_image, refused, too_many_pixels
+from ddmseg.imaging.dicom.file import read_image, refused, too_many_pixels
 from ddmseg.imaging.dicom.header import Frame, Header
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check_decoder(header: Header, name: str) -> None:
     Raises:
         ScanError: when the transfer syntax is unknown or no decoder is there.
     """
-    pydicom = pydicom_module()
+    pydicom = optional("pydicom", "dicom")
     syntax = header.transfer_syntax
     if syntax in UNCOMPRESSED:
         return

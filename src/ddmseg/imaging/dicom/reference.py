@@ -9,7 +9,7 @@ images of lossily compressed ones).
 
 from __future__ import annotations
 
-import importlib
+import os
 import re
 import sys
 import uuid
@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.errors import MissingExtraError, ScanError
+from ddmseg.atomic import atomic_write
+from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.file import read_dataset, refused
 from ddmseg.imaging.dicom.header import Frame
 from ddmseg.imaging.dicom.series import Series
@@ -41,18 +42,6 @@ MAKER = "ddmseg"
 _INSTEAD = "give the scanner's own series, or convert it to NIfTI"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
-
-
-def highdicom_module() -> Any:
-    """Return highdicom.
-
-    Raises:
-        MissingExtraError: when it is not installed.
-    """
-    try:
-        return importlib.import_module("highdicom")
-    except ImportError as error:
-        raise MissingExtraError("highdicom", "dicom") from error
 
 
 def software_version() -> str:
@@ -124,6 +113,54 @@ def take_over(series: Series, target: Dataset) -> None:
         for keyword in TAKEN_OVER:
             if keyword in source:
                 target[keyword] = source[keyword]
+
+
+def save_derived(
+    dataset: Dataset, path: str | os.PathLike[str], series: Series, *, without: tuple[str, ...] = ()
+) -> None:
+    """Write an object of ours with what it takes over from its source, some elements left out.
+
+    Raises:
+        ScanError: when the source cannot be read any more.
+        OutputError: when the file cannot be written.
+    """
+    take_over(series, dataset)
+    for keyword in without:
+        dataset.pop(keyword, None)
+    with atomic_write(path, private=True) as partial:  # it names the patient
+        dataset.save_as(partial, enforce_file_format=True)
+
+
+def made_by(series: Series, offset: int, model: str) -> dict[str, Any]:
+    """Return what each of our objects says of its series and its maker, as highdicom takes it.
+
+    ``offset`` is added to the source's number of its series.
+    """
+    return {
+        "series_number": offset + max(series.number or 0, 0),
+        "instance_number": 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": f"{MAKER} {model}"[:64],
+        "software_versions": software_version(),
+    }
+
+
+def stand_in(series: Series, image_class: str, image_uid: str, series_uid: str = "") -> Dataset:
+    """Return what highdicom needs of an object that is referred to, without the patient.
+
+    It is of the series itself, or of another one of its study.
+    """
+    from pydicom import Dataset
+
+    one = Dataset()
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
+        setattr(one, keyword, "")
+    for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+        setattr(one, keyword, "")
+    one.SOPClassUID, one.SOPInstanceUID = image_class, image_uid
+    one.StudyInstanceUID = series.headers[0].study_uid
+    one.SeriesInstanceUID = series_uid or series.uid
+    return one
 
 
 def source_items(series: Series) -> list[Dataset]:

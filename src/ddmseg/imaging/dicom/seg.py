@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.atomic import atomic_write
-from ddmseg.errors import ScanError
+from ddmseg.errors import ScanError, optional
 from ddmseg.imaging.dicom.file import quiet
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
 from ddmseg.imaging.dicom.reference import (
     MAKER,
     check_reference,
     frame_references,
-    highdicom_module,
     lasting_uid,
+    made_by,
     new_uid,
+    save_derived,
     software_version,
     source_items,
-    take_over,
+    stand_in,
 )
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.grid import Grid
@@ -152,7 +152,7 @@ def write_dicom_seg(
         OutputError: when the file cannot be written.
         MissingExtraError: when highdicom is not installed.
     """
-    highdicom = highdicom_module()
+    highdicom = optional("highdicom", "dicom")
     check_reference(series, placed=True)
     stack = stack_frames(series.frames, series.name)
     if not Grid(labels.shape, labels.affine).same_as(Grid(series.shape, stack.affine)):
@@ -169,9 +169,7 @@ def write_dicom_seg(
         )
         _put_references(dataset, series, stack)
         dataset.BodyPartExamined = "BRAIN"
-        take_over(series, dataset)
-        with atomic_write(path, private=True) as partial:  # it names the patient
-            dataset.save_as(partial, enforce_file_format=True)
+        save_derived(dataset, path, series)
 
 
 def _shown(shape: Sequence[int]) -> str:
@@ -195,7 +193,7 @@ def _segmentation(
     kind = np.uint8 if max(numbers) < 256 else np.uint16
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=MAKER,
-        family=concept(highdicom, ARTIFICIAL_INTELLIGENCE),
+        family=concept(ARTIFICIAL_INTELLIGENCE),
         version=software_version(),
         source=MAKER,
         parameters={"model": model},
@@ -210,12 +208,7 @@ def _segmentation(
             for number, index in zip(numbers, present, strict=True)
         ],
         series_instance_uid=new_uid(),
-        series_number=SERIES_NUMBER_OFFSET + max(series.number or 0, 0),
         sop_instance_uid=new_uid(),
-        instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=f"{MAKER} {model}"[:64],
-        software_versions=software_version(),
         device_serial_number=weights_sha256[:64],
         content_label=CONTENT_LABEL,
         content_description=CONTENT_DESCRIPTION,
@@ -223,7 +216,8 @@ def _segmentation(
         series_description=SERIES_DESCRIPTION,
         # bits pack eight voxels a byte already, and the standard compresses no others
         transfer_syntax_uid=_RLE if form == "labelmap" else _UNCOMPRESSED,
-        coding_schemes=coding_schemes(highdicom),
+        coding_schemes=coding_schemes(),
+        **made_by(series, SERIES_NUMBER_OFFSET, model),
     )
     return dataset
 
@@ -233,7 +227,6 @@ def _stand_ins(series: Series, stack: Stack) -> list[Dataset]:
 
     highdicom logs names of patients that break the standard; here it never sees one.
     """
-    from pydicom import Dataset
     from pydicom.valuerep import format_number_as_ds
 
     def decimals(values: Sequence[float] | None) -> list[str]:
@@ -243,13 +236,7 @@ def _stand_ins(series: Series, stack: Stack) -> list[Dataset]:
     between_mm = round(float(np.linalg.norm(stack.affine[:3, 2])), 6)
     stand_ins = []
     for place, frame in enumerate(stack.frames):
-        one = Dataset()
-        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-            setattr(one, keyword, "")
-        for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
-            setattr(one, keyword, "")
-        one.SOPClassUID, one.SOPInstanceUID = _MR_IMAGE, _stand_in_uid(place)
-        one.StudyInstanceUID, one.SeriesInstanceUID = header.study_uid, series.uid
+        one = stand_in(series, _MR_IMAGE, _stand_in_uid(place))
         one.FrameOfReferenceUID, one.Modality = header.frame_of_reference, "MR"
         one.Rows, one.Columns = header.rows, header.columns
         one.ImagePositionPatient = decimals(frame.position)
@@ -272,19 +259,19 @@ def _description(
     description: Dataset = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=named.name,
-        segmented_property_category=concept(highdicom, coded.category),
-        segmented_property_type=concept(highdicom, coded.type),
+        segmented_property_category=concept(coded.category),
+        segmented_property_type=concept(coded.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
         tracking_uid=tracking_uid(series, index),
         tracking_id=tracking_name(index),
-        anatomic_regions=[concept(highdicom, coded.region)] if coded.region else None,
+        anatomic_regions=[concept(coded.region)] if coded.region else None,
         display_color=highdicom.color.CIELabColor.from_rgb(*named.colour),
     )
     description.SegmentDescription = f"FreeSurfer {index}"
     if coded.side is not None:
         (kind,) = description.SegmentedPropertyTypeCodeSequence
-        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(highdicom, coded.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(coded.side)]
     return description
 
 
@@ -298,18 +285,18 @@ def tracking_name(index: int) -> str:
     return f"FreeSurfer {index} {structure(index).name}"
 
 
-def coding_schemes(highdicom: Any) -> list[Any]:
+def coding_schemes() -> list[Any]:
     """Return what an object says about the scheme of our own codes."""
     return [
-        highdicom.coding_schemes.CodingSchemeIdentificationItem(
+        optional("highdicom", "dicom").coding_schemes.CodingSchemeIdentificationItem(
             PRIVATE_SCHEME, name="ddmseg structures", responsible_organization=MAKER
         )
     ]
 
 
-def concept(highdicom: Any, code: Code) -> Any:
+def concept(code: Code) -> Any:
     """Return a code as highdicom takes it."""
-    return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)
+    return optional("highdicom.sr", "dicom").CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _put_references(dataset: Dataset, series: Series, stack: Stack) -> None:

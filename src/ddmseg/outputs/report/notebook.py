@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ddmseg.errors import MissingExtraError, printable
+from ddmseg.errors import optional, printable
 from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import grid_text
 from ddmseg.outputs.pages import render_template
@@ -60,13 +60,11 @@ def result_figure(segmentation: Segmentation) -> Figure:
     Raises:
         MissingExtraError: when matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
+    pyplot = optional("matplotlib.pyplot", "plot")
     upright = Upright.of(segmentation)
     cuts = [upright.slices(plane, 1)[0] for plane in PLANES]
     pixel_mm = max(cut.size_mm[1] for cut in cuts) / FIGURE_PIXELS
+    figure: Figure
     figure, axes = pyplot.subplots(1 + len(MAPS), len(cuts), figsize=(9, 9), layout="constrained")
     quality, name = segmentation.quality, printable(segmentation.scan.name)
     title = f"{name}: {quality.verdict}, expected Dice {quality.dice_text}"
