@@ -35,7 +35,6 @@ class Option:
         names: as typed, such as ``--output`` and ``-o``; for a positional argument
             the word that the help shows.
         kind: type of the value; bool is a switch without value.
-        choices: the allowed words, empty when any will do.
         positional: whether it is given by place.
     """
 
@@ -73,7 +72,6 @@ def parse(kind: type[T], words: Sequence[str], *, program: str, example: str = "
         kind: a dataclass; nested dataclasses add their options to the same level.
         words: what was typed after the command.
         program: shown in the help, such as ``ddmseg segment``.
-        example: a whole call, for the help.
 
     Raises:
         UsageError: when an option or a value is unknown, missing or too much.

@@ -132,11 +132,7 @@ def _rich_progress() -> RichProgress:
 
 
 class ScanProgress:
-    """Turns stages of scans into one bar, several scans at a time; never goes backwards.
-
-    Args:
-        bar: with one unit a scan.
-    """
+    """Turns stages of scans into one bar, several scans at a time; never goes backwards."""
 
     def __init__(self, bar: Bar, scans: int) -> None:
         self._bar = bar

@@ -30,12 +30,6 @@ class Line:
     """The stages of segmenting a scan; each may work on another one at the same time.
 
     Args:
-        segmenter: loaded once.
-        arguments: of the command.
-        bar: shows how far all scans are.
-        scans: how many there are.
-        in_flight: how many of them are in work at a time.
-        places: of the results.
         waits: for scans that another process is at work on.
     """
 
@@ -126,15 +120,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Work:
-    """A scan between two stages.
-
-    Attributes:
-        scan: which.
-        start: when its reading began.
-        progress: gets stage and fraction.
-        state: what the last stage made of it.
-        request: what was asked for.
-    """
+    """A scan between two stages."""
 
     scan: Scan
     start: float

@@ -47,7 +47,6 @@ class Choice:
     """What is taken.
 
     Attributes:
-        scans: with the places of their results.
         refused: labels that do not exist, and images whose content is not here.
         passed_over: reason by subject or session.
         left: how many images beside a chosen one were left, by reason.

@@ -27,12 +27,7 @@ _LABELS = "_dseg.nii.gz"
 
 @dataclass(frozen=True)
 class Replay:
-    """What a receipt says of a result.
-
-    Attributes:
-        options: that the result was made with.
-        weights: their hash.
-    """
+    """What a receipt says of a result."""
 
     receipt: Path
     told: Mapping[str, Any]

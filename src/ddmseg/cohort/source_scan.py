@@ -27,7 +27,6 @@ def find_source_scan(stem: str, receipt: dict[str, Any], folders: Sequence[Path]
     size is right.
 
     Args:
-        stem: what the names of its results begin with.
         folders: where to look, the folders below them included.
     """
     stated = receipt.get("input")

@@ -39,7 +39,6 @@ def write_workflow(
     """Write the files and return their paths.
 
     Args:
-        scans_per_job: subjects of a job.
         partition: of Slurm; None for the one that Slurm takes.
 
     Raises:

@@ -48,10 +48,8 @@ class Evaluation:
         scores: one row per patient and structure.
         summary: by structure and metric, ``mean`` last; see ``scores.summarise``.
         agreement: of volumes, by structure.
-        pairs: those that were evaluated.
         problems: one line each for what could not be evaluated.
         notes: one line each for what a reader of the scores must know.
-        labels: name of the label table, or None.
     """
 
     scores: tuple[Score, ...]

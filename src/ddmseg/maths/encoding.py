@@ -36,7 +36,6 @@ class MaskEncoding:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         if self.classes < 2:
             raise SettingsError(f"classes: got {self.classes}; at least 2 are needed")
         if not self.scale > 0:

@@ -34,10 +34,8 @@ class Card:
         labels: FreeSurfer id of each class, background first.
         settings: the resolved settings of the training.
         data: what it was trained on, with licence.
-        scores: measured figures, by name.
         calibration: monotone map from raw to calibrated expected Dice, by name.
         checksum: SHA-256 of the weights file.
-        trained_steps: steps of the optimiser.
         teacher: name and checksum of the model that taught a distilled one; how is in the
             settings.
         stored: precision of the weights in their file, ``single`` or ``half``. Computing is

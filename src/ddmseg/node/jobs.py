@@ -68,14 +68,12 @@ class Record:
     Attributes:
         state: ``waiting`` for the segmentation, ``segmented`` and to be sent, ``done``
             or ``failed``.
-        instances: images that arrived.
         starts: how often the segmentation was begun.
         series: number of the series that was taken, as the scanner counts.
         files: names of the results to send.
         delivered: names of the destinations that have them.
         failures: tries that failed in a row, in this state.
         ended: when it was done or failed, by the clock of the spool.
-        reason: why it failed.
         missing: images that were refused for lack of room and never came.
     """
 

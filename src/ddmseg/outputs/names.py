@@ -147,7 +147,6 @@ def check_space(folder: Path, voxels: int, *, probabilities: bool) -> None:
     Args:
         folder: of the results, made or not.
         voxels: of the scan; 0 where that is not known.
-        probabilities: whether these are written.
 
     Raises:
         OutputError: when it has not.

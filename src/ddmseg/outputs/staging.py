@@ -109,11 +109,7 @@ except ImportError:  # no POSIX system
 
 @dataclass
 class Claim:
-    """What was claimed; :meth:`release` gives it back.
-
-    Attributes:
-        stem: what their names begin with.
-    """
+    """What was claimed; :meth:`release` gives it back."""
 
     folder: Path
     stem: str
@@ -140,7 +136,6 @@ def try_claim(folder: Path, stem: str) -> Claim | None:
 
     Args:
         folder: made when it is missing.
-        stem: what the names of the results begin with.
 
     Raises:
         OSError: when nothing can be written there.

@@ -40,7 +40,6 @@ def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
     """Say what stands where a result is to go.
 
     Args:
-        stem: what their names begin with.
         request: what decides the result, see :func:`plain_request`.
     """
     existing = existing_outputs(folder, stem)

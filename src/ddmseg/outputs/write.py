@@ -82,7 +82,6 @@ def write_outputs(
     Args:
         folder: made when it is missing.
         stem: what every name begins with, such as ``sub-01_T1w``.
-        overwrite: replace the files of an earlier run.
         options: whether class probabilities, the image within the brain mask and labels as
             ``.mgz`` are written as well; None for none of them.
         dicom: what the DICOM files refer to; None writes none.

@@ -43,7 +43,6 @@ class ScanResult:
     Attributes:
         identifier: what addresses it; a hash of the name.
         name: folders below the output folder and stem, with slashes.
-        stem: what their names begin with.
     """
 
     identifier: str
@@ -86,7 +85,6 @@ class Summary:
     """What was found out about a scan.
 
     Attributes:
-        verdict: ``pass``, ``warn`` or ``fail``.
         expected_dice: in [0, 1]; None when it is not known.
         reasons: for the verdict, a sentence each.
         reason_codes: the same as code and values, None where there is only the sentence.

@@ -86,7 +86,6 @@ class ZipMember:
         """Yield the file from its beginning; at its end the checksum is checked.
 
         Args:
-            size: bytes to inflate at a time.
             header: whether it is read for its header, and counts as such.
 
         Raises:

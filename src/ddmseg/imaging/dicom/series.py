@@ -67,8 +67,6 @@ class Series:
 
     Attributes:
         number: what the scanner's list calls it, or None.
-        description: such as "t1_mprage_sag".
-        modality: such as "MR".
         left_out: what was exported with the scan and is not part of it, such as "60 phase
             images"; mostly nothing.
     """
@@ -132,9 +130,6 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
     Headers only are read, and the pixels of files of one SOP Instance UID: an image that
     was exported twice counts once, and where the pixels differ the series is refused
     (:func:`refusal`). Files that are no DICOM, and DICOM files without an image, are passed over.
-
-    Args:
-        max_files: how many files to look at at most.
 
     Raises:
         ScanError: when there is no such folder, no DICOM image in it, too many

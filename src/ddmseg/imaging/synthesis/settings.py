@@ -64,7 +64,6 @@ class SynthesisSettings:
     cut_fraction: float = 0.3
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.endswith("_probability") and not 0 <= value <= 1:

@@ -45,11 +45,7 @@ def import_openvino() -> Any:
 
 
 class OnnxRuntime:
-    """ONNX Runtime with as many threads as torch.
-
-    Args:
-        graph: an ONNX file.
-    """
+    """ONNX Runtime with as many threads as torch."""
 
     def __init__(self, graph: bytes) -> None:
         import onnxruntime
@@ -69,11 +65,7 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO with as many threads as torch; it compiles anew when the shape changes.
-
-    Args:
-        graph: an ONNX file.
-    """
+    """OpenVINO with as many threads as torch; it compiles anew when the shape changes."""
 
     def __init__(self, graph: bytes) -> None:
         self._core = import_openvino().Core()

@@ -53,7 +53,6 @@ class DataSettings:
     resample_mm: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         require_above_0(self, "data.spacing_mm")
         require_least(0, self, "data.subjects", "data.resample_mm")
         require_share(self, *SHARES)

@@ -47,7 +47,6 @@ class LossSettings:
     background_share: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         weights = ("diffusion_weight", "coarse_weight", "discrepancy_weight", "dice_weight")
         for name in (*weights, "joint_from_step", "encoders_until_step"):
             require_least(0, self, f"loss.{name}")

@@ -40,7 +40,6 @@ class ModelSettings:
     norm_group: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         require(self.dims in (2, 3), self, "model.dims", "allowed are 2 and 3")
         for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
             require_least(1, self, f"model.{name}")

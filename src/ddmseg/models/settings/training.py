@@ -27,7 +27,6 @@ class SamplingSettings:
     one_body: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         require_least(1, self, "sampling.steps", "sampling.samples")
         require_least(0, self, "sampling.temperature", "sampling.guidance_scale")
         require_share(self, "sampling.coarse_share")
@@ -67,7 +66,6 @@ class TrainingSettings:
     stop_on_empty_masks: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
         for name in ("steps", "batch", "validate_every", "validation_cases"):
             require_least(1, self, f"training.{name}")
         for name in ("weight_decay", "warmup_steps", "workers", "threads", "leg_steps"):

@@ -46,7 +46,6 @@ class RowSettings:
     configuration: Literal["", "2d", "3d_fullres"] = ""
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         told = "leave it out where row.weights_of is given"
         require(not (self.weights_of and self.members), self, "row.members", told)
         told = f"leave it out where row.adapter is {self.adapter}, which trains its own"
@@ -70,7 +69,6 @@ class Settings:
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         # An encoder on blocks halves the grid before its first level, too.
         levels = len(self.model.widths)
         multiple = 2 ** (levels - (self.model.encoder_form == "voxel"))
