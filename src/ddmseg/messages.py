@@ -14,6 +14,9 @@ from typing import Literal
 from ddmseg.atomic import system_reason
 from ddmseg.errors import DdmsegError, OutputError, printable
 
+NOTICE = "research use, not for diagnosis"
+"""What every file that a person may look at says of its use."""
+
 _NO_MEMORY = ("can't allocate memory", "out of memory")
 """How torch says it, on the CPU and on a GPU."""
 

@@ -13,9 +13,9 @@ import pydicom
 import pytest
 
 from ddmseg.imaging.dicom.series import list_series, read_series
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.messages import NOTICE
 from ddmseg.outputs import dicom_report
 from ddmseg.outputs import write as outputs
 from ddmseg.outputs.dicom import DicomTarget

@@ -21,7 +21,7 @@ from ddmseg.models.settings import (
     TrainingSettings,
     read_settings,
 )
-from ddmseg.models.settings.whole import CONTRASTS_OF
+from ddmseg.models.settings import CONTRASTS_OF
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.sampling import GUIDANCES

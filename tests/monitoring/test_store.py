@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ddmseg.errors import MissingExtraError, OutputError, ScanError
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.monitoring.columns import meaning
 from ddmseg.monitoring.statistics import run_statistics
 from ddmseg.monitoring.store import INDEX, Store, write_csv
@@ -95,7 +95,7 @@ KILLED = """
 import os, sys
 from datetime import datetime, UTC
 from pathlib import Path
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.monitoring.store import Store
 store = Store(Path(sys.argv[1]))
 store.append({"time": datetime.now(UTC), "number": 1.0})

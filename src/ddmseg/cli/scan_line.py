@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +62,7 @@ class Line:
         from ddmseg.inference.memory.room import require_room
 
         number, scan = numbered
-        wanted, voxels = self._arguments, voxels_of(scan)
+        wanted, voxels = self._arguments, scan.count_voxels()
         request = self._places.take(scan, voxels=voxels, waits=self._waits)
         start = time.perf_counter()
         require_room(self._segmenter, voxels)
@@ -148,7 +147,7 @@ def _verdict(quality: Quality) -> str:
 
 def _poor(quality: Quality) -> str:
     """Name the structures that are drawn poorly, both sides as one; empty for none."""
-    from ddmseg.outputs.report.volumes import grade
+    from ddmseg.outputs.report.page import grade
 
     names = [
         name.removeprefix("Left-").removeprefix("Right-")
@@ -181,12 +180,3 @@ def dicom_target(scan: Scan, arguments: Arguments) -> DicomTarget | None:
     if scan.series is None or arguments.label_file is not None:
         return None
     return DicomTarget(scan.series, arguments.dicom_seg)
-
-
-def voxels_of(scan: Scan) -> int:
-    """Return how many voxels a scan has by its header; 0 where it cannot be read."""
-    from ddmseg.inference.memory.room import voxels_in_header
-
-    if scan.series is not None:
-        return math.prod(scan.series.shape)
-    return voxels_in_header(scan.path)

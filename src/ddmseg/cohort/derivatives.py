@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 from ddmseg import __version__
 from ddmseg.errors import OutputError, UsageError
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.text import write_text
 
 DESCRIPTION = "dataset_description.json"

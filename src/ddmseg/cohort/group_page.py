@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ddmseg import __version__
 from ddmseg.cohort.group import EMPTY, Group
-from ddmseg.outputs.pages import render_template
+from ddmseg.outputs.text import render_template
 
 LIMIT = 3.5
 """Deviations above which a scan is called out. Source: Iglewicz and Hoaglin 1993."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,14 @@ class Scan:
     def folder(self, output: Path) -> Path:
         """Return where the results go."""
         return output / self.subfolder
+
+    def count_voxels(self) -> int:
+        """Return how many it has by its header; 0 where that cannot be read."""
+        from ddmseg.inference.memory.room import voxels_in_header
+
+        if self.series is not None:
+            return math.prod(self.series.shape)
+        return voxels_in_header(self.path)
 
     @property
     def home(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from ddmseg.errors import OutputError
 from ddmseg.evaluation.evaluate import GRID_TOLERANCE, Evaluation
 from ddmseg.evaluation.page import render_page
 from ddmseg.evaluation.scores import Summary, write_scores, write_table
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.maths.case_scores import SURFACE_TOLERANCE_MM
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.staging import move_in
 from ddmseg.outputs.text import write_json, write_text
 

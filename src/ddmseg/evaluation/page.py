@@ -15,7 +15,7 @@ from ddmseg import __version__
 from ddmseg.evaluation.plots import colour_text, dice_plot, interval_text, volume_plot
 from ddmseg.evaluation.scores import MEAN, METRICS, Agreement, per_patient
 from ddmseg.maths.case_scores import Score
-from ddmseg.outputs.pages import render_template
+from ddmseg.outputs.text import render_template
 
 if TYPE_CHECKING:
     from ddmseg.evaluation.evaluate import Evaluation

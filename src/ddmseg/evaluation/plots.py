@@ -16,8 +16,8 @@ from ddmseg.errors import UsageError
 from ddmseg.evaluation.scores import Agreement, Summary
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.case_scores import Score
-from ddmseg.outputs.pages import render_template
 from ddmseg.outputs.report.figures import css_colour
+from ddmseg.outputs.text import render_template
 
 Across = Callable[[float], float]
 """From a value to its place in the picture."""

@@ -20,8 +20,8 @@ from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti_guard import MGH_BYTES
 from ddmseg.imaging.nifti_write import packed
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.messages import NOTICE
 
 USED_BYTES, FOOTER_BYTES = 90, 20
 """What of the header is in use, and the scan parameters behind the voxels: nibabel's header."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.messages import NOTICE
 
 INTENT_LABEL = 1002
 """NIfTI intent code NIFTI_INTENT_LABEL."""

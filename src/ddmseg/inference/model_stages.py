@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
@@ -34,6 +33,7 @@ from ddmseg.inference.scan_stages import (
     SolvedScan,
     StageClock,
 )
+from ddmseg.messages import NOTICE
 from ddmseg.models.card import Card
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.ensemble import Answer, Drawn

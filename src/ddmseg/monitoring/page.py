@@ -23,7 +23,7 @@ from ddmseg.monitoring.plots import (
     shown_values,
 )
 from ddmseg.monitoring.selection import Part, time_of
-from ddmseg.outputs.pages import render_template
+from ddmseg.outputs.text import render_template
 
 OPEN = 6
 """Plots of a group without shift that are open; the others are folded away."""

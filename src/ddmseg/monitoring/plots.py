@@ -16,7 +16,7 @@ import numpy as np
 from ddmseg.evaluation.plots import signed, ticks
 from ddmseg.monitoring.compare import Series, Shares
 from ddmseg.monitoring.selection import Selection, time_of
-from ddmseg.outputs.pages import render_template
+from ddmseg.outputs.text import render_template
 
 MOST_DOTS = 400
 """Runs drawn; of more, every second, third ... of those before the window."""

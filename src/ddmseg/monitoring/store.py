@@ -22,7 +22,7 @@ from typing import Any
 
 from ddmseg.atomic import PARTIAL, atomic_write
 from ddmseg.errors import OutputError, ScanError, optional
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.models.json_reader import parse_json
 from ddmseg.monitoring.columns import (
     CATEGORIES,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.text import write_text
 from ddmseg.quality.segmentation import INTRACRANIAL, Segmentation
 

@@ -12,7 +12,7 @@ from ddmseg.imaging.dicom.capture import write_capture
 from ddmseg.imaging.dicom.reference import check_reference
 from ddmseg.imaging.dicom.seg import write_dicom_seg
 from ddmseg.imaging.dicom.series import Series
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.dicom_report import report_picture
 from ddmseg.outputs.dicom_volumes import write_dicom_volumes
 from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES

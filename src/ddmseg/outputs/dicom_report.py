@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import MissingExtraError
 from ddmseg.imaging.dicom.reference import software_version
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.report.figures import PLANES, Slice, Upright, colour_of
 from ddmseg.outputs.report.thumbnail import paint_labels
 from ddmseg.quality.segmentation import Segmentation, StructureVolume, format_ml

@@ -25,7 +25,7 @@ from ddmseg.imaging.dicom.reference import (
 )
 from ddmseg.imaging.dicom.seg import Code, coding_schemes, concept
 from ddmseg.imaging.dicom.series import Series
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.dicom_measurements import MeasurementGroups
 from ddmseg.quality.segmentation import Segmentation
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddmseg.errors import OutputError
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.names import RECEIPT, VOLUME, existing_outputs
 from ddmseg.outputs.staging import receipt_hashes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.imaging.labels import count_voxels, dseg_table
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.names import SIDECARS
 from ddmseg.outputs.text import write_json, write_tsv
 from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation

@@ -1,4 +1,7 @@
-"""Texts, tables and JSON of a result: the same value gives the same bytes, whole or not at all."""
+"""Texts, tables, JSON and pages of a result: the same value gives the same bytes.
+
+Files are written whole or not at all; on pages, whatever comes from outside is escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,14 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ddmseg.atomic import atomic_write
 
@@ -90,3 +97,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def render_template(name: str, /, **values: Any) -> str:
+    """Return a template of ``report/templates`` filled with values."""
+    return _environment().get_template(name).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ddmseg.outputs.report"),
+        autoescape=True,
+        finalize=_escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.tests["nan"] = math.isnan
+    environment.filters["fixed"] = _fixed
+    return environment
+
+
+def _escaped(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Return a number with so many digits behind the point, a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

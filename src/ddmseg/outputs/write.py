@@ -20,9 +20,9 @@ from ddmseg.errors import OutputError, UsageError
 from ddmseg.imaging.mgh import write_mgz
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames, write_probabilities
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.aseg_stats import write_aseg_stats
 from ddmseg.outputs.dicom import DicomTarget, dicom_writers
 from ddmseg.outputs.names import (

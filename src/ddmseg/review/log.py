@@ -22,7 +22,7 @@ from typing import Any
 
 from ddmseg.atomic import write_bytes
 from ddmseg.errors import MissingExtraError, OutputError, Reason, ScanError, about_file, optional
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 from ddmseg.models.json_reader import parse_json
 from ddmseg.review.files import STAGED, inside, linked, plain_file, staging_place, sweep, unreadable
 from ddmseg.review.seal import (

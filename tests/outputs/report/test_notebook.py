@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.interactive import Segmentation
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.report.notebook import notebook_html
 from ddmseg.quality.segmentation import StructureVolume
 

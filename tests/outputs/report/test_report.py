@@ -14,8 +14,7 @@ import pytest
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.report.volumes import grade, volume_tables
+from ddmseg.outputs.report.page import grade, render_report, volume_tables
 from ddmseg.quality.segmentation import (
     INTRACRANIAL,
     Asymmetry,

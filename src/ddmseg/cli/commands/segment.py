@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ddmseg import __version__
-from ddmseg.cli.scan_line import Line, dicom_target, voxels_of
+from ddmseg.cli.scan_line import Line, dicom_target
 from ddmseg.cohort.inputs import find_scans, series_lines
 from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, LabelFile, ResultPlaces
 from ddmseg.cohort.scan import Refused, Scan
@@ -358,7 +358,7 @@ def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
-    voxels = [voxels_of(scan) for scan in scans]
+    voxels = [scan.count_voxels() for scan in scans]
     return scans_in_flight(segmenter, voxels, most=arguments.scans_at_once)
 
 

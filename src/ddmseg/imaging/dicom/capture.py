@@ -23,7 +23,7 @@ from ddmseg.imaging.dicom.reference import (
     source_items,
 )
 from ddmseg.imaging.dicom.series import Series
-from ddmseg.imaging.notice import NOTICE
+from ddmseg.messages import NOTICE
 
 if TYPE_CHECKING:
     from pydicom import Dataset

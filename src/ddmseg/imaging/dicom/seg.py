@@ -41,8 +41,8 @@ from ddmseg.imaging.dicom.reference import (
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import OWN_IDS, classes_of, protocol_rows, structure
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import LabelMap
+from ddmseg.messages import NOTICE
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -9,8 +9,8 @@ from typing import Any
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import UsageError
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.source_file import file_sha256
+from ddmseg.messages import NOTICE
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.export.agreement import Agreement, check
 from ddmseg.models.export.graph import INPUT, export_graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ddmseg.models.settings.checks import require, require_above_0, require_least, require_share
+from ddmseg.models.settings_reader import require, require_above_0, require_least, require_share
 
 LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (

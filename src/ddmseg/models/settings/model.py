@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ddmseg.models.settings.checks import require, require_above_0, require_least
+from ddmseg.models.settings_reader import require, require_above_0, require_least
 
 MOST_CHANNELS = 4096
 MOST_BLOCKS = 64

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddmseg.models.device import DeviceName
-from ddmseg.models.settings.checks import require, require_above_0, require_least, require_share
+from ddmseg.models.settings_reader import require, require_above_0, require_least, require_share
 
 
 @dataclass(frozen=True)

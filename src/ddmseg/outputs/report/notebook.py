@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import optional, printable
-from ddmseg.imaging.notice import NOTICE
 from ddmseg.imaging.volume import grid_text
-from ddmseg.outputs.pages import render_template
+from ddmseg.messages import NOTICE
 from ddmseg.outputs.report.figures import PLANES, SPARSE, Slice, Upright, scale_top
 from ddmseg.outputs.report.page import VERDICTS
 from ddmseg.outputs.report.panels import MAPS
 from ddmseg.outputs.report.png import colour_scale
 from ddmseg.outputs.report.thumbnail import paint_labels, paint_map, report_thumbnail
+from ddmseg.outputs.text import render_template
 from ddmseg.quality.segmentation import Segmentation, format_ml
 
 if TYPE_CHECKING:
