@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,18 +88,9 @@ def _of(word: str, count: int) -> str:
 
 
 def _closing_line(last: Round, folder: Path, arguments: Arguments) -> str:
-    """What was reached, where the weights are, and how to go on."""
     from ddmseg.training.distillation.run import WEIGHTS_FILE
 
-    trainer = last.trainer
     place = f"round {last.number} of {last.rounds}, " if last.rounds > 1 else ""
-    line = f"{place}step {trainer.step} of {trainer.settings.training.steps}"
-    best = folder / WEIGHTS_FILE
-    if best.is_file():
-        line += f"; best weights (sampled Dice {trainer.best:.3f}): {best}"
-    if not last.is_complete:
-        words = ["ddmseg", "distill", os.fspath(arguments.config), "--resume"]
-        words += ["-o", os.fspath(arguments.output)] if arguments.output else []
-        words += ["--data", os.fspath(arguments.data)] if arguments.data else []
-        line += f"; go on with: {shlex.join(words)}"
-    return line
+    best, complete = folder / WEIGHTS_FILE, last.is_complete
+    told = train.closing_line("distill", last.trainer, best, arguments, complete=complete)
+    return f"{place}{told}"

@@ -111,7 +111,8 @@ def run(arguments: Arguments) -> int:
             from ddmseg.training.calibration import calibrate_weights
 
             calibrate_weights(best, source)
-        print(_closing_line(trainer, best, arguments))
+        complete = trainer.step >= trainer.settings.training.steps
+        print(closing_line("train", trainer, best, arguments, complete=complete))
     return INTERRUPTED if stop.made else 0
 
 
@@ -183,14 +184,15 @@ class _Reporter:
         self._bar.update(now.step, f"step {now.step} of {now.steps}, loss {self._loss:.3f}{dice}")
 
 
-def _closing_line(trainer: Trainer, best: Path, arguments: Arguments) -> str:
-    """What was reached, where the weights are, and how to go on."""
-    steps = trainer.settings.training.steps
-    line = f"step {trainer.step} of {steps}"
+def closing_line(
+    command: str, trainer: Trainer, best: Path, arguments: Arguments, *, complete: bool
+) -> str:
+    """Return what was reached, where the weights are, and how to go on."""
+    line = f"step {trainer.step} of {trainer.settings.training.steps}"
     if best.is_file():
         line += f"; best weights (sampled Dice {trainer.best:.3f}): {best}"
-    if trainer.step < steps:
-        words = ["ddmseg", "train", os.fspath(arguments.config), "--resume"]
+    if not complete:
+        words = ["ddmseg", command, os.fspath(arguments.config), "--resume"]
         words += ["-o", os.fspath(arguments.output)] if arguments.output else []
         words += ["--data", os.fspath(arguments.data)] if arguments.data else []
         line += f"; go on with: {shlex.join(words)}"
