@@ -45,18 +45,16 @@ def run_statistics(
     salt: bytes,
     series: Series | None = None,
     labels_sha256: str = "",
-    time: datetime | None = None,
 ) -> Line:
     """Return the line of one run.
 
     The salt of the store makes hashes useless outside it. The series is there where the scan came
-    from DICOM; the hash of the labels file is what reviews find the line by; the time is now when
-    None.
+    from DICOM; the hash of the labels file is what reviews find the line by.
     """
     receipt = segmentation.receipt
     content = _within(receipt, "input", "content_sha256")
     return {
-        "time": time or datetime.now(UTC),
+        "time": datetime.now(UTC),
         "scan_key": keyed_hash(salt, content),
         "labels_key": keyed_hash(salt, labels_sha256),
         **_software(receipt),
