@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddmseg.atomic import PARTIAL, atomic_write, sync_folder, system_reason
+from ddmseg.atomic import PARTIAL, sync_folder, system_reason, write_bytes
 from ddmseg.errors import CheckpointError, MissingExtraError, OutputError, SettingsError
 from ddmseg.models.card import Card as Card
 from ddmseg.models.card import next_card
@@ -246,14 +246,8 @@ def first_reason(error: Exception) -> str:
     return next((line for line in lines[1:] if line), lines[0])
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole, on the disk itself, or not at all.
-
-    Raises:
-        OutputError: when it cannot be written.
-    """
-    with atomic_write(path) as partial:
-        partial.write_bytes(data)
+replace_file = write_bytes
+"""What training and laboratory call it."""
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
