@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ddmseg.inference.sampling_policy import Answering
+from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.segmenter import Segmenter
 from toy_head import PROMISED, everything_in, write_head
 
@@ -123,7 +123,7 @@ def test_the_next_scan_is_read_while_one_is_encoded(segment, scans, tmp_path, mo
 def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
     segment, scans, tmp_path, monkeypatch
 ) -> None:
-    draw = Answering.draw
+    draw = SamplingPolicy.draw
     sent = threading.Event()
 
     def drawing(self, encoded, options, progress, *rest):
@@ -132,7 +132,7 @@ def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
             os.kill(os.getpid(), signal.SIGINT)
         return draw(self, encoded, options, progress, *rest)
 
-    monkeypatch.setattr(Answering, "draw", drawing)
+    monkeypatch.setattr(SamplingPolicy, "draw", drawing)
     outcome = segment(scans, "-o", tmp_path / "out", "--mode", "diffusion")
     assert outcome.code in (0, 130)
     if sent.is_set():

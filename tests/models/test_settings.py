@@ -13,6 +13,7 @@ from ddmseg.imaging.preprocess_variants import NORMALISATIONS
 from ddmseg.maths.samplers import SAMPLERS
 from ddmseg.models.checkpoint import build_model
 from ddmseg.models.settings import (
+    CONTRASTS_OF,
     DataSettings,
     LossSettings,
     ModelSettings,
@@ -21,7 +22,6 @@ from ddmseg.models.settings import (
     TrainingSettings,
     read_settings,
 )
-from ddmseg.models.settings import CONTRASTS_OF
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.networks.denoiser import CONDITIONINGS
 from ddmseg.networks.sampling import GUIDANCES

@@ -38,7 +38,7 @@ def make_source(
         return LabelMapSource(settings, root)
     source = labelled_source(settings, root)
     if tell is not None and source.left_out:
-        tell(_told(settings.kind, source.left_out))
+        tell(_left_out_line(settings.kind, source.left_out))
     return source
 
 
@@ -66,7 +66,7 @@ def labelled_source(
     return REAL_SOURCES[settings.kind](settings, root, finish=finish)
 
 
-def _told(kind: str, left_out: Mapping[str, str]) -> str:
+def _left_out_line(kind: str, left_out: Mapping[str, str]) -> str:
     """Say in one line which cases are left out and why, by the first of them."""
     shown = [f"{name} ({reason})" for name, reason in sorted(left_out.items())[:SHOWN]]
     more = " and others" * (len(left_out) > SHOWN)

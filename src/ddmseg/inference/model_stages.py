@@ -17,7 +17,7 @@ from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.memory.plan import MemoryPlan, plan_memory
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.restoring import restored
-from ddmseg.inference.sampling_policy import Answering
+from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.scan_encoding import (
     EncodedScan,
     content_hash,
@@ -62,7 +62,7 @@ class ModelStages(ScanStages):
         fold_statistics(self.model)
         self.card = card
         self.cache = cache
-        self.answering = Answering(self.model, card)
+        self.answering = SamplingPolicy(self.model, card)
 
     @torch.inference_mode()
     def prepare(

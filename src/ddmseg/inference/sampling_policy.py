@@ -27,7 +27,7 @@ Assessed = tuple[Answer, Assessment]
 """An answer, and what to expect of it."""
 
 
-class Answering:
+class SamplingPolicy:
     """Answers encoded scans with one model.
 
     Attributes:
@@ -146,6 +146,6 @@ class Answering:
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
 
-def one_step(answering: Answering, encoded: EncodedScan, begun: PreparedScan) -> None:
+def one_step(answering: SamplingPolicy, encoded: EncodedScan, begun: PreparedScan) -> None:
     """Do a step of a sample, for the clock to see how long it takes."""
     answering.draw(encoded, begun.options, begun.progress, Draw(1, 1))

@@ -112,11 +112,11 @@ def sidecar_writers(source: str) -> dict[str, Callable[[Segmentation, Path], Non
     Source: BIDS 1.10, "Imaging data types", "Common derivatives".
     """
     return {
-        sidecar: partial(_write_told, _told(volume, source)) for volume, sidecar in SIDECARS.items()
+        name: partial(_write_sidecar, _sidecar(volume, source)) for volume, name in SIDECARS.items()
     }
 
 
-def _told(volume: str, source: str) -> Mapping[str, Any]:
+def _sidecar(volume: str, source: str) -> Mapping[str, Any]:
     # the sidecar of the label map is the data dictionary of its table, too
     table = data_dictionary(LABEL_COLUMNS if volume == "_dseg.nii.gz" else {})
     kind = next(kind for kind in _DESCRIPTIONS if f"{kind}." in volume)
@@ -125,5 +125,5 @@ def _told(volume: str, source: str) -> Mapping[str, Any]:
     return {**table, **told, **mask}
 
 
-def _write_told(told: Mapping[str, Any], segmentation: Segmentation, path: Path) -> None:
+def _write_sidecar(told: Mapping[str, Any], segmentation: Segmentation, path: Path) -> None:
     write_json(path, told)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ddmseg import __version__
-from ddmseg.cli.scan_line import Line, dicom_target
+from ddmseg.cli.scan_pipeline import ScanPipeline, dicom_target
 from ddmseg.cohort.inputs import find_scans, series_lines
 from ddmseg.cohort.result_places import BusyError, DoneAlreadyError, LabelFile, ResultPlaces
 from ddmseg.cohort.scan import Refused, Scan
@@ -286,7 +286,7 @@ def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) 
     segmenter = _load(arguments)
     tally = Tally()
     try:
-        with _cache_told(segmenter):
+        with _telling_of_cache(segmenter):
             _one_pass(segmenter, scans, arguments, places, tally)
             if tally.busy:
                 later, tally.busy = tally.busy, []
@@ -312,17 +312,19 @@ def _one_pass(
 
     with progress_bar(len(scans)) as bar:
         in_flight = _in_flight(segmenter, scans, arguments)
-        line = Line(segmenter, arguments, bar, len(scans), in_flight, places, waits=waits)
+        pipeline = ScanPipeline(
+            segmenter, arguments, bar, len(scans), in_flight, places, waits=waits
+        )
         outcomes = overlapped(
             list(enumerate(scans, start=1)),
-            (line.read, line.solve, line.write),
+            (pipeline.read, pipeline.solve, pipeline.write),
             in_flight=in_flight,
-            stopping=line.stopping,
+            stopping=pipeline.stopping,
         )
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 number, scan = outcome.item
-                line.progress.end(number)
+                pipeline.progress.end(number)
                 places.release(scan)
                 if isinstance(outcome.error, BusyError):
                     tally.busy.append(scan)
@@ -336,7 +338,7 @@ def _one_pass(
 
 
 @contextlib.contextmanager
-def _cache_told(segmenter: Segmenter) -> Iterator[None]:
+def _telling_of_cache(segmenter: Segmenter) -> Iterator[None]:
     """Say once that features are kept in the home folder, unless the user named the place."""
     from ddmseg.inference.cache import CACHE_VARIABLE, LIMIT_VARIABLE
 

@@ -114,7 +114,7 @@ def check_lengths(headers: Sequence[Header], name: str) -> None:
         ScanError: when they are absent, cut off, or more than the header promises.
     """
     for header in headers:
-        stored, told = header.pixels, _told(header, name)
+        stored, told = header.pixels, _shown(header, name)
         if stored.length is None:
             continue
         _check_amount(header, stored.length, told)
@@ -141,7 +141,7 @@ def images_digest(header: Header) -> str | None:
     None when they cannot be read: then no two files are believed to hold the same.
     """
     scales = [(frame.slope, frame.intercept) for frame in header.frames]
-    told = _told(header, "")
+    told = _shown(header, "")
     try:
         dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
         with refused(told, "comparing its images"):
@@ -154,7 +154,7 @@ def images_digest(header: Header) -> str | None:
     return digest.hexdigest()
 
 
-def _told(header: Header, name: str) -> str:
+def _shown(header: Header, name: str) -> str:
     """What a file is called: by number, for names of exported files are often patients'."""
     instance = header.frames[0].instance if header.frames else None
     return name if instance is None else f"{name}, image {instance}"
@@ -189,7 +189,7 @@ def _check_amount(header: Header, stored: int, told: str) -> None:
 
 def _stored_image(header: Header, name: str) -> Dataset:
     """The pixels of a file as they are stored, checked for what a decoder would believe."""
-    told = _told(header, name)
+    told = _shown(header, name)
     dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
     _check_amount(header, len(getattr(dataset, "PixelData", None) or b""), told)
     if header.transfer_syntax not in UNCOMPRESSED:
@@ -200,7 +200,7 @@ def _stored_image(header: Header, name: str) -> Dataset:
 def _decode(header: Header, name: str) -> NDArray[Any]:
     """All images of a file, stored values, axes frame row column."""
     dataset = _stored_image(header, name)
-    with refused(_told(header, name), "decoding its pixels", f"{_AGAIN}, or {INSTALL_DECODER}"):
+    with refused(_shown(header, name), "decoding its pixels", f"{_AGAIN}, or {INSTALL_DECODER}"):
         _put_sizes(dataset, header)
         return np.asarray(dataset.pixel_array).reshape(
             header.frame_count, header.rows, header.columns

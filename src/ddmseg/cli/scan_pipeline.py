@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddmseg.quality.segmentation import Quality, Segmentation
 
 
-class Line:
+class ScanPipeline:
     """The stages of segmenting a scan; each may work on another one at the same time.
 
     Args:
@@ -82,7 +82,7 @@ class Line:
     def write(self, work: Work) -> str:
         """Restore, store the results and return the line that sums them up."""
         scan, arguments = work.scan, self._arguments
-        segmentation = self._told(self._segmenter.restore(work.state), work.request)
+        segmentation = self._with_request(self._segmenter.restore(work.state), work.request)
         quality = segmentation.quality
         if quality.verdict == "fail" and arguments.on_fail != "warn":
             self._recorder.record(segmentation, series=scan.series)
@@ -95,11 +95,11 @@ class Line:
             for reason in quality.reasons:  # no other file tells them
                 say(f"{shown}: {reason}")
         seconds = time.perf_counter() - work.start
-        spent = f"{seconds:.1f} s{_budget_told(segmentation.receipt.get('budget'), seconds)}"
+        spent = f"{seconds:.1f} s{_budget_text(segmentation.receipt.get('budget'), seconds)}"
         dice = f"expected Dice {quality.expected_dice:.2f}{_poor(quality)}"
         return f"{_verdict(quality)}  {dice}  {spent}  {shown}"
 
-    def _told(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
+    def _with_request(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
         """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
         receipt = {**segmentation.receipt, REQUEST: request}
         if self._in_flight is not None:
@@ -132,7 +132,7 @@ class _GivenUpError(Exception):
     """The command ends: nobody waits for this scan any more."""
 
 
-def _budget_told(budget: dict[str, Any] | None, seconds: float) -> str:
+def _budget_text(budget: dict[str, Any] | None, seconds: float) -> str:
     """Say in brackets what a budget was spent on and whether it was kept."""
     from ddmseg.inference.budget import budget_line
 
