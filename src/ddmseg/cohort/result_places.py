@@ -14,7 +14,7 @@ from ddmseg.cohort.scan import Scan
 from ddmseg.errors import OutputError, ScanError
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.outputs.names import WITH_OPTION, check_label_file, check_place, check_space
-from ddmseg.outputs.staging import Claim, settle, try_claim
+from ddmseg.outputs.staging import Claim, errors_named, settle, try_claim
 from ddmseg.outputs.standing import plain_request, standing
 
 if TYPE_CHECKING:
@@ -142,12 +142,8 @@ class ResultPlaces:
 
     def _claimed(self, scan: Scan) -> Claim:
         folder = scan.folder(self.output)
-        try:
+        with errors_named(folder):
             claim = try_claim(folder, scan.stem)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
-            ) from error
         if claim is None:
             raise BusyError
         return claim

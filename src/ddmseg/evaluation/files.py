@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +14,13 @@ from ddmseg.evaluation.page import render_page
 from ddmseg.evaluation.scores import Summary, write_scores, write_table
 from ddmseg.maths.case_scores import SURFACE_TOLERANCE_MM
 from ddmseg.messages import NOTICE
-from ddmseg.outputs.staging import move_in
+from ddmseg.outputs.names import check_unused
+from ddmseg.outputs.staging import claimed, errors_named, move_in, settle, staging
 from ddmseg.outputs.text import write_json, write_text
 
 FILES = ("scores.tsv", "summary.tsv", "summary.json", "evaluation.html")
 """What an evaluation leaves in its folder."""
+_STEM = "evaluation"
 
 SUMMARY_COLUMNS = ("structure", "metric", "mean", "low", "high", "n", "undefined", "infinite")
 
@@ -33,11 +33,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; the results need a folder: name another place")
-    existing = [folder / name for name in FILES if (folder / name).exists()]
-    if existing and not overwrite:
-        raise OutputError(
-            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
-        )
+    check_unused([folder / name for name in FILES], overwrite=overwrite)
 
 
 def write_evaluation(
@@ -50,13 +46,15 @@ def write_evaluation(
             then as they were.
     """
     check_folder(folder, overwrite=overwrite)
-    with _staging(folder) as staging:
-        write_scores(staging / "scores.tsv", evaluation.scores)
-        write_table(staging / "summary.tsv", SUMMARY_COLUMNS, summary_rows(evaluation))
-        write_json(staging / "summary.json", summary_facts(evaluation))
-        write_text(staging / "evaluation.html", render_page(evaluation))
-        existing = [folder / name for name in FILES if (folder / name).exists()]
-        move_in([staging / name for name in FILES], folder, existing)
+    with errors_named(folder), claimed(folder, _STEM):
+        settle(folder, _STEM)
+        with staging(folder, _STEM) as place:
+            write_scores(place / "scores.tsv", evaluation.scores)
+            write_table(place / "summary.tsv", SUMMARY_COLUMNS, summary_rows(evaluation))
+            write_json(place / "summary.json", summary_facts(evaluation))
+            write_text(place / "evaluation.html", render_page(evaluation))
+            existing = [folder / name for name in FILES if (folder / name).exists()]
+            move_in([place / name for name in FILES], folder, existing)
     return [folder / name for name in FILES]
 
 
@@ -103,28 +101,3 @@ def _figures(summary: Summary) -> dict[str, float]:
         "undefined": summary.undefined,
         "infinite": summary.infinite,
     }
-
-
-@contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside the output folder; a folder made for nothing is taken back."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    done = False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=folder) as staging:
-            try:
-                yield Path(staging)
-            except OutputError as error:
-                # the user knows a file by the place where it was to be
-                raise OutputError(str(error).replace(staging, str(folder))) from error
-        done = True
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {folder}: {reason}; mend that or choose another folder"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            for path in [] if done else missing:
-                path.rmdir()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ddmseg.atomic import system_reason
 from ddmseg.errors import OutputError, QualityError, ScanError
 from ddmseg.imaging.dicom.file import is_dicom
 from ddmseg.imaging.dicom.series import Series, list_series, read_series
@@ -23,6 +22,7 @@ from ddmseg.node.jobs import Job, JobQueue
 from ddmseg.node.log import plain_reason
 from ddmseg.outputs.dicom import DicomTarget
 from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, RECEIPT
+from ddmseg.outputs.staging import errors_named
 from ddmseg.outputs.write import write_outputs
 
 if TYPE_CHECKING:
@@ -192,13 +192,9 @@ def _choose(images: Path, model: Trained) -> Series:
 
 def _make_private(folder: Path) -> None:
     """Make a folder for results that others cannot look into."""
-    try:
+    with errors_named(folder):
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
-        ) from error
 
 
 def _verdict(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ddmseg.atomic import PARTIAL, system_reason
@@ -100,9 +100,19 @@ def check_label_file(path: Path, *, overwrite: bool) -> None:
     check_place(path.parent, "")
     if path.is_dir():
         raise OutputError(f"{path} is a folder called as a file; name another place")
-    if os.path.lexists(path) and not overwrite:
+    check_unused([path], overwrite=overwrite, other="file")
+
+
+def check_unused(paths: Iterable[Path], *, overwrite: bool, other: str = "folder") -> None:
+    """Refuse to replace files unasked.
+
+    Raises:
+        OutputError: when one is there, if only as a link, and ``overwrite`` is not set.
+    """
+    there = next(filter(os.path.lexists, paths), None)
+    if there is not None and not overwrite:
         raise OutputError(
-            f"{path} exists already; pass --overwrite to replace it, or name another file"
+            f"{there} exists already; pass --overwrite to replace it, or name another {other}"
         )
 
 

@@ -16,10 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddmseg.atomic import sync_folder
+from ddmseg.atomic import sync_folder, system_reason
 from ddmseg.errors import OutputError
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.outputs.names import RECEIPT, existing_outputs
+
+
+@contextmanager
+def errors_named(folder: Path) -> Iterator[None]:
+    """Turn what the file system says into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
+        ) from error
 
 
 @contextmanager

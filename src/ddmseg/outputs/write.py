@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.atomic import system_reason
-from ddmseg.errors import OutputError, UsageError
+from ddmseg.errors import UsageError
 from ddmseg.imaging.mgh import write_mgz
 from ddmseg.imaging.nifti import write_label_map, write_map
 from ddmseg.imaging.nifti_write import write_label_frames, write_probabilities
@@ -41,7 +40,7 @@ from ddmseg.outputs.names import (
     result_paths,
 )
 from ddmseg.outputs.report.page import render_report
-from ddmseg.outputs.staging import Claim, claimed, move_in, settle, staging
+from ddmseg.outputs.staging import Claim, claimed, errors_named, move_in, settle, staging
 from ddmseg.outputs.standing import check_free
 from ddmseg.outputs.tables import (
     LABEL_COLUMNS,
@@ -107,7 +106,7 @@ def write_outputs(
     ]
     check_place(folder, stem)
     held = claimed(folder, stem) if claim is None else nullcontext(claim)
-    with _errors_named(folder), held:
+    with errors_named(folder), held:
         settle(folder, stem)
         existing = check_free(folder, stem, overwrite=overwrite)
         with _packing() as packer, staging(folder, stem) as place:
@@ -163,17 +162,6 @@ def _wanted(segmentation: Segmentation, options: SegmentOptions) -> list[str]:
     # a sidecar goes where its volume goes
     there |= {SIDECARS[file]: stands for file, stands in there.items() if file in SIDECARS}
     return [suffix for suffix in SUFFIXES if there.get(suffix, True)]
-
-
-@contextmanager
-def _errors_named(folder: Path) -> Iterator[None]:
-    """Turn what the file system says into one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {system_reason(error)}; mend that or choose another folder"
-        ) from error
 
 
 def _brain_mask(segmentation: Segmentation) -> NDArray[np.bool_]:

@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import OutputError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -42,13 +40,11 @@ def run(arguments: Arguments) -> int:
     """
     from ddmseg.models.export.files import export_files, planned_files
     from ddmseg.models.zoo import model_path
+    from ddmseg.outputs.names import check_unused
 
     weights = model_path(arguments.model)
-    for path in planned_files(weights.stem, arguments.output, arguments.format):
-        if path.exists() and not arguments.overwrite:
-            raise OutputError(
-                f"{path} exists already; pass --overwrite to replace it, or name another folder"
-            )
+    planned = planned_files(weights.stem, arguments.output, arguments.format)
+    check_unused(planned, overwrite=arguments.overwrite)
     written, agreement = export_files(weights, arguments.output, format=arguments.format)
     for path in written:
         print(f"{path}  {path.stat().st_size / 2**20:.1f} MB")

@@ -93,14 +93,13 @@ def _check_places(arguments: Arguments) -> None:
 
 
 def _check_free(path: Path | None, *, overwrite: bool) -> None:
+    from ddmseg.outputs.names import check_unused
+
     if path is None:
         return
     if path.is_dir():
         raise OutputError(f"{path} is a folder; name a file, such as {path / 'monitor.html'}")
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} exists already; pass --overwrite to replace it, or name another file"
-        )
+    check_unused([path], overwrite=overwrite, other="file")
 
 
 def _check_store(folder: Path) -> None:
