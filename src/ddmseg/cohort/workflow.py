@@ -13,7 +13,6 @@ from pathlib import Path
 from ddmseg import __version__
 from ddmseg.cohort.scan import Scan
 from ddmseg.errors import OutputError, ScanError, SettingsError
-from ddmseg.outputs.names import check_unused
 from ddmseg.outputs.text import write_text
 
 MEMORY_MB = 4000
@@ -58,7 +57,9 @@ def write_workflow(
     words["BATCHES"] = str(len(batches))
     texts = {name: _filled(template, words) for name, template in _FILES.items()}
     texts["batches.txt"] = "".join(f"{' '.join(batch)}\n" for batch in batches)
-    check_unused([folder / name for name in texts], overwrite=overwrite)
+    there = [folder / name for name in texts if (folder / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists already; pass --overwrite to replace it")
     for name, text in texts.items():
         write_text(folder / name, text)
     try:
