@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddmseg.cohort.result_places import ResultPlaces
 from ddmseg.cohort.scan import Scan
-from ddmseg.errors import QualityError
+from ddmseg.errors import QualityError, first_of
 from ddmseg.messages import say
 from ddmseg.outputs.standing import REQUEST
 
@@ -155,8 +155,7 @@ def _poor(quality: Quality) -> str:
         if grade(dice) == "poor"
     ]
     found = [*dict.fromkeys(names)]
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f" (poor: {', '.join(found[:NAMED])}{more})" if found else ""
+    return f" (poor: {first_of(found, NAMED)})" if found else ""
 
 
 def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ddmseg.datasets.case import is_volume_name, volume_stem
+from ddmseg.errors import first_of
 from ddmseg.outputs.names import SUFFIXES
 
 HIDDEN = "hidden"
@@ -69,7 +70,7 @@ def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
     }
     lines = []
     if in_bids and (without := [*_without_scan(folder, subjects, taken)]):
-        lines.append(f"{folder}: no scan of {_some(without)}")
+        lines.append(f"{folder}: no scan of {first_of(without, _NAMED)}")
     if why:
         counted = ", ".join(f"{n} {_with_endings(reason, endings)}" for reason, n in _sorted(why))
         lines.append(f"{folder}: passed over {counted}")
@@ -111,13 +112,8 @@ def _without_scan(root: Path, subjects: Iterable[Path], taken: Iterable[Path]) -
                 yield one.relative_to(root).as_posix()
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
 def _with_endings(reason: str, endings: set[str]) -> str:
-    return f"{reason} ({_some(sorted(endings))})" if reason == NO_NIFTI else reason
+    return f"{reason} ({first_of(sorted(endings), _NAMED)})" if reason == NO_NIFTI else reason
 
 
 def _sorted(why: Counter[str]) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ddmseg.errors import first_of
 from ddmseg.evaluation.labels import LabelTable
 from ddmseg.evaluation.pairs import bids_subject
 from ddmseg.maths.case_scores import Score
@@ -49,7 +50,7 @@ def notes_on_rounding(rounded: Mapping[Path, float]) -> list[str]:
         return []
     files = f"{len(rounded)} label map{'s' * (len(rounded) != 1)}"
     return [
-        f"{files} ({_some([str(path) for path in rounded])}): ids up to "
+        f"{files} ({first_of([str(path) for path in rounded], _SHOWN)}): ids up to "
         f"{max(rounded.values()):.2g} from whole numbers, rounded"
     ]
 
@@ -64,8 +65,8 @@ def notes_on_scores(scores: Sequence[Score]) -> list[str]:
     twice = [person for person, count in people.items() if count > 1]
     if twice:
         notes.append(
-            f"several scans of one person ({_some(twice)}): intervals take each scan as a "
-            "patient, so they are too narrow"
+            f"several scans of one person ({first_of(twice, _SHOWN)}): intervals take each scan "
+            "as a patient, so they are too narrow"
         )
     for case in cases:
         if all(score.prediction_ml == 0 for score in scores if score.case == case):
@@ -87,13 +88,8 @@ def _notes_on_structure(structure: str, scores: Sequence[Score]) -> Iterable[str
     ):
         if found:
             patients = f"{len(found)} patient{'s' * (len(found) != 1)}"
-            yield f"{structure}, {patients} ({_some(found)}): {what}"
+            yield f"{structure}, {patients} ({first_of(found, _SHOWN)}): {what}"
 
 
 def _ids_listed(found: Counter[int], ids: Sequence[int], cases: int) -> str:
     return ", ".join(f"{index} ({found[index]} of {cases})" for index in ids)
-
-
-def _some(words: Sequence[str]) -> str:
-    shown = ", ".join(words[:_SHOWN])
-    return shown if len(words) <= _SHOWN else f"{shown} and {len(words) - _SHOWN} more"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddmseg.datasets.case import VOLUME_SUFFIXES, is_volume_name, volume_stem
-from ddmseg.errors import ScanError
+from ddmseg.errors import ScanError, first_of
 
 LABEL_ENDINGS = (
     *("dseg", "seg", "aseg", "aparc+aseg", "synthseg", "segmentation", "labels", "label", "lbl"),
@@ -192,8 +192,7 @@ def _ambiguous(left: list[_Named], right: list[_Named]) -> list[str]:
 
 
 def _listed(files: Sequence[_Named]) -> str:
-    shown = ", ".join(str(one.path) for one in files[:_SHOWN])
-    return shown if len(files) <= _SHOWN else f"{shown} and {len(files) - _SHOWN} more"
+    return first_of([str(one.path) for one in files], _SHOWN)
 
 
 def _with_cases(found: Sequence[tuple[_Named, _Named]]) -> list[Pair]:

@@ -72,11 +72,7 @@ class ModelStages(ScanStages):
         progress: Progress,
         deadline: Deadline | None = None,
     ) -> PreparedScan:
-        """Bring a scan to the model's grid: the first of three stages.
-
-        Raises:
-            ScanError: when the scan is not usable.
-        """
+        """Bring a scan to the model's grid: the first of three stages."""
         progress("prepare", 0.0)
         clock = StageClock()
         with clock("prepare"):
@@ -86,11 +82,7 @@ class ModelStages(ScanStages):
 
     @torch.inference_mode()
     def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
-        """Encode and denoise: the stage that uses the network.
-
-        Raises:
-            ScanError: when the memory does not do; says how much would.
-        """
+        """Encode and denoise: the stage that uses the network."""
         memory = self.plan_memory(begun)
         clock = StageClock(begun.seconds)
         with clock("encode"):

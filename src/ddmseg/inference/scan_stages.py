@@ -88,7 +88,7 @@ class ScanStages(ABC):
         progress: Progress,
         deadline: Deadline | None = None,
     ) -> PreparedScan:
-        """Bring a scan to the model's grid.
+        """Bring a scan to the model's grid: the first of three stages.
 
         Raises:
             ScanError: when the scan is not usable.

@@ -32,14 +32,7 @@ def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -
     grid: Sequence[int] = data["patch"]
     if card.crops_to_head:
         grid = [math.ceil(edge / data["spacing_mm"]) for edge in HEAD_MM]
-    footprint = Footprint.of(
-        card.settings,
-        len(card.labels),
-        scan_voxels=max(voxels, default=0),
-        grid=grid,
-        patch=data["patch"],
-        multiple=segmenter.model_stages.model.multiple,
-    )
+    footprint = _footprint(segmenter, max(voxels, default=0), grid)
     return scans_at_once(footprint, most, on_gpu=segmenter.model_stages.device.type == "cuda")
 
 
@@ -52,19 +45,23 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
     Raises:
         ScanError: says how much is needed at least, and how much there is.
     """
-    card, patch = segmenter.card, segmenter.card.settings["data"]["patch"]
+    patch = segmenter.card.settings["data"]["patch"]
     if not 0 < voxels <= MAX_VOXELS or len(patch) != 3:
         return  # of one that promises too much something better is said
     # The model's grid is not known before the scan is read: one patch is the least.
-    footprint = Footprint.of(
+    first_that_fits(rungs(_footprint(segmenter, voxels, patch)), memory_for_this_process(), None)
+
+
+def _footprint(segmenter: Segmenter, voxels: int, grid: Sequence[int]) -> Footprint:
+    card = segmenter.card
+    return Footprint.of(
         card.settings,
         len(card.labels),
         scan_voxels=voxels,
-        grid=patch,
-        patch=patch,
+        grid=grid,
+        patch=card.settings["data"]["patch"],
         multiple=segmenter.model_stages.model.multiple,
     )
-    first_that_fits(rungs(footprint), memory_for_this_process(), None)
 
 
 def voxels_in_header(path: Path) -> int:
