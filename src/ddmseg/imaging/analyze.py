@@ -49,7 +49,7 @@ class AnalyzeImage:
     name: str
 
 
-def read_analyze(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> AnalyzeImage:
+def read_analyze(path: PathLike) -> AnalyzeImage:
     """Read a pair; a trailing axis of length 1 is dropped.
 
     Raises:
@@ -59,10 +59,10 @@ def read_analyze(path: PathLike, *, max_voxels: int = MAX_VOXELS) -> AnalyzeImag
     raw = _content(header, HEADER_BYTES + 1)
     shape, dtype, spacing, offset = _parse(raw, header)
     voxels = math.prod(shape)
-    if voxels > max_voxels:
+    if voxels > MAX_VOXELS:
         shown = " x ".join(str(n) for n in shape)
         raise ScanError(
-            f"{header}: {shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
+            f"{header}: {shown} voxels; at most {MAX_VOXELS} are allowed; resample or crop it first"
         )
     promised = offset + voxels * dtype.itemsize
     content = _content(image, promised + 1)

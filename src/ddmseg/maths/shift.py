@@ -127,11 +127,11 @@ def is_alarm(shifts: list[Shift], *, level: float = ALARM_LEVEL) -> bool:
     return any(shift.p_family <= level for shift in shifts)
 
 
-def shifted(shifts: list[Shift], *, level: float = ALARM_LEVEL) -> list[Shift]:
+def shifted(shifts: list[Shift]) -> list[Shift]:
     """Return the statistics to name, the least likely first; none where there is no alarm."""
-    if not is_alarm(shifts, level=level):
+    if not is_alarm(shifts):
         return []
-    named = [shift for shift in shifts if min(shift.p_family, shift.q) <= level]
+    named = [shift for shift in shifts if min(shift.p_family, shift.q) <= ALARM_LEVEL]
     return sorted(named, key=lambda shift: (shift.p_family, shift.p))
 
 

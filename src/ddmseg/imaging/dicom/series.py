@@ -222,19 +222,19 @@ def is_zip(path: Path) -> bool:
         return False
 
 
-def refusal(series: Series, *, max_voxels: int = MAX_VOXELS) -> str | None:
+def refusal(series: Series) -> str | None:
     """Return why a series cannot be read, as far as headers tell; None when it can be.
 
     Headers tell how many pixels there are, unless these are compressed in an archive.
     """
     try:
-        _checked(series, max_voxels)
+        _checked(series)
     except ScanError as error:
         return str(error)
     return None
 
 
-def check_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> None:
+def check_series(series: Series) -> None:
     """Check all of a series that can be checked without decoding its pixels.
 
     It needs no torch, so that a command can refuse before it loads a model.
@@ -242,11 +242,11 @@ def check_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> None:
     Raises:
         ScanError: one line with what is wrong with the series and what to do.
     """
-    _checked(series, max_voxels)
+    _checked(series)
     check_stored(series.headers, series.name)
 
 
-def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
+def read_series(series: Series) -> Volume:
     """Return a series as a scan: intensities in the scanner's units, affine to RAS mm.
 
     The first voxel axis runs along a row of the images, the second down a
@@ -257,17 +257,17 @@ def read_series(series: Series, *, max_voxels: int = MAX_VOXELS) -> Volume:
     """
     from ddmseg.imaging.scan_checks import checked_scan  # imports torch: lists are quick without
 
-    stack = _checked(series, max_voxels)
+    stack = _checked(series)
     data = read_pixels(stack.frames, series.headers, series.name)
     return replace(checked_scan(data, stack.affine, series.name), date=series.headers[0].date)
 
 
-def _checked(series: Series, max_voxels: int) -> Stack:
+def _checked(series: Series) -> Stack:
     """The slices in order, if everything the headers tell allows to read them."""
     check_mixture(series.headers, series.name)
     _check_kind(series)
     _check_names(series)
-    _check_alike(series, max_voxels)
+    _check_alike(series)
     stack = stack_frames(series.frames, series.name)
     check_decoder(series.headers[0], series.name)
     check_lengths(series.headers, series.name)
@@ -304,7 +304,7 @@ def _kind_words(header: Header) -> Iterator[str]:
             yield frame.part.upper()
 
 
-def _check_alike(series: Series, max_voxels: int) -> None:
+def _check_alike(series: Series) -> None:
     name, first = series.name, series.headers[0]
     if any(header.samples != 1 or header.photometric not in GREY for header in series.headers):
         raise ScanError(f"{name}: colour images; a scan must be grey; choose another series")
@@ -323,9 +323,9 @@ def _check_alike(series: Series, max_voxels: int) -> None:
     if len({header.transfer_syntax for header in series.headers}) > 1:
         raise ScanError(f"{name}: files in several transfer syntaxes; export the series again")
     count = series.shape[2]
-    if first.rows * first.columns * count > max_voxels:
+    if first.rows * first.columns * count > MAX_VOXELS:
         raise ScanError(
-            f"{name}: {first.columns} x {first.rows} x {count} voxels; at most {max_voxels} "
+            f"{name}: {first.columns} x {first.rows} x {count} voxels; at most {MAX_VOXELS} "
             "are allowed; resample or crop it first"
         )
     if count != len(series.frames):
