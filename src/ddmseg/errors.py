@@ -65,10 +65,12 @@ def optional(name: str, extra: str) -> Any:
     Raises:
         MissingExtraError: when it is not installed.
     """
+    package = name.partition(".")[0]
     try:
+        importlib.import_module(package)
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtraError(name.partition(".")[0], extra) from error
+        raise MissingExtraError(package, extra) from error
 
 
 def install_line(extra: str) -> str:

@@ -106,10 +106,13 @@ class Choice:
 
     Attributes:
         why: in a few words, why this one, and what of it the model was not trained on.
+        doubtful: whether it was asked for and would not have been chosen, by its
+            description.
     """
 
     series: Series
     why: str
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def choose_series(
         told = f"{named}, though {doubt}" if doubt else named
         if refusal(series) is None:
             told += _left_out(series) + _beyond(_traits(series), model)
-        return Choice(series, told)
+        return Choice(series, told, doubt is not None)
     reasons = {series.uid: refusal(series) or _doubt(series) for series in found}
     usable = [series for series in found if reasons[series.uid] is None]
     if not usable:
