@@ -1,0 +1,320 @@
+"""Does the verdict on the anatomy see pathology, and leave intact heads alone?
+
+    python -m ddmseg_lab.studies.anomalies --data DATA
+
+Heads with masses, cavities and real disease (``painted_heads``) are segmented by the real
+``Segmenter`` with its own options. The score is what the verdict rests on: the volume of the
+largest piece that looks unlike its structure. Limits on the cards come from the development scans
+of MALC2012, so each of these is held against limits of the other persons. Writes
+``results/anomalies.tsv``, one row per scan and model, and ``.json``; a stopped run goes on.
+``--test`` adds the test scans of MALC2012, which are scored once for each model that ships.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.labels import structure
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.imaging.volume import Volume
+from ddmseg.inference.segmenter import HEAD_MODEL, Segmenter
+from ddmseg.maths.uncertainty import auroc
+from ddmseg.models.card import Card
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
+from ddmseg.quality.plausibility import UNLIKE_ML
+from ddmseg.quality.reasons import ANATOMY, reason_code
+from ddmseg.quality.segmentation import Segmentation
+from ddmseg.quality.standing_out import highest, measures, standing_out, usual_limits
+from ddmseg_lab.figures import BLUE, GREY, new_figure
+from ddmseg_lab.page import (
+    Chapter,
+    Claim,
+    Summary,
+    Target,
+    picture,
+    table,
+    weights_words,
+    with_interval,
+)
+from ddmseg_lab.scans import HEADS, Ids
+from ddmseg_lab.statistics_text import Pairs, exact_share, group_interval
+from ddmseg_lab.studies.painted_heads import (
+    EMPTIED,
+    INTACT,
+    KINDS,
+    PAINTED,
+    REAL,
+    SEED,
+    SIZES_ML,
+    TEST,
+    Scan,
+    opened,
+    scans,
+)
+from ddmseg_lab.study import Options, run_command, say, short_checksum
+from ddmseg_lab.table import numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RECORD = "anomalies"
+PICTURE = "anomalies.png"
+MODELS = ("anatomy_fast", "anatomy")
+COLUMNS = (
+    *("weights", "set", "head", "person", "kind", "ml"),
+    *("unlike_ml", "structure", "card_ml", "reasons"),
+)
+Rows = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Options):
+    """Options of this command."""
+
+    models: tuple[str, ...] = MODELS
+    """Shipped models to measure."""
+    test: bool = False
+    """Measure the MALC2012 test scans, too."""
+
+
+class Judge:
+    """A model with limits that no scan of the same person has set."""
+
+    def __init__(self, model: str, data: str | None) -> None:
+        self.segmenter, self.data = Segmenter.load(model, device="cpu"), data
+
+    @cached_property
+    def usual(self) -> dict[str, list[dict[str, dict[str, float]]]]:
+        """What each development head shows at most, by person."""
+        found: dict[str, list[dict[str, dict[str, float]]]] = {}
+        for case in HEADS.cases("validation", self.data):
+            one = self.segmenter(read_volume(case.images[0]))
+            ids, spacing = one.labels.data, one.scan.spacing_mm
+            seen = highest(measures(one.discrepancy, one.scan.data, ids, spacing), ids)
+            found.setdefault(case.group, []).append(seen)
+        return found
+
+    def unlike(self, result: Segmentation, person: str) -> tuple[float, int]:
+        """Return volume and structure of the largest piece that looks unlike its structure."""
+        found = result.standing_out
+        if person in self.usual:
+            others = [one for p, seen in self.usual.items() if p != person for one in seen]
+            scan, ids = result.scan, result.labels.data
+            grid = Grid(scan.shape, scan.affine)
+            limits = usual_limits(others)
+            found = standing_out(result.discrepancy, scan.data, ids, limits, grid)
+        assert found is not None  # cards of whole heads say what is usual
+        return found.unlike_ml, found.unlike_index
+
+
+def measure(judge: Judge, scan: Scan, volume: Volume) -> dict[str, Any]:
+    """Segment one scan and return its row."""
+    result = judge.segmenter(volume)
+    codes = [str(told["code"]) for r in result.quality.reasons if (told := reason_code(r))]
+    ml, index = judge.unlike(result, scan.person)
+    card = judge.segmenter.card
+    say(
+        f"{card.name:<13}{scan.set:<8}{scan.head:<12}{scan.kind:<20}{scan.ml:>3g}{ml:8.2f}  {codes}"
+    )
+    return {
+        "weights": short_checksum(card),
+        **{name: value for name, value in asdict(scan).items() if name in COLUMNS},
+        "unlike_ml": ml,
+        "structure": structure(index).name if index else "",
+        "card_ml": result.standing_out.unlike_ml if result.standing_out else math.nan,
+        "reasons": " ".join(code for code in codes if code in ANATOMY),
+    }
+
+
+def run(options: Arguments) -> None:
+    """Measure each scan with each model, then sum up."""
+    cards = {name: read_card(model_path(name).with_suffix(".json")) for name in MODELS}
+    table_ = options.raw_table(RECORD, COLUMNS, list(cards.values()))
+    judges = {name: Judge(name, options.data) for name in options.models}
+    painter, labels = Segmenter.load(HEAD_MODEL, device="cpu"), {}
+
+    for scan in list(scans(options.data, test=options.test))[: options.cases]:
+        key = {name: value for name, value in asdict(scan).items() if name in COLUMNS}
+        todo = [n for n in judges if not table_.has(weights=short_checksum(cards[n]), **key)]
+
+        def label(volume: Volume, head: str = scan.head) -> Ids:
+            if head not in labels:
+                labels[head] = painter(volume, mode="fast").labels.data
+            return labels[head]
+
+        if todo:
+            volume = opened(scan, label)
+            table_.add([measure(judges[name], scan, volume) for name in todo])
+    options.write_summary(RECORD, cards, summarise(table_.rows, cards), seed=SEED)
+
+
+def summarise(rows: Rows, cards: Mapping[str, Card]) -> dict[str, Any]:
+    """Return, for each model, AUROCs of what was painted, and what intact and real scans get."""
+    found = {}
+    for name, card in cards.items():
+        own = [row for row in rows if row["weights"] == short_checksum(card)]
+        if own:
+            found[name] = _of_model(own)
+    return {"unlike_ml": UNLIKE_ML, "results": found}
+
+
+def _of_model(rows: Rows) -> dict[str, Any]:
+    intact = _where(rows, PAINTED, INTACT)
+    painted = {
+        kind: {
+            f"{ml:g}": _painted(intact, of)
+            for ml in SIZES_ML
+            if (of := [row for row in _where(rows, PAINTED, kind) if float(row["ml"]) == ml])
+        }
+        for kind in KINDS
+    }
+    real = [row for row in rows if row["set"] == REAL or row["kind"] == EMPTIED]
+    test = _where(rows, TEST, INTACT)
+    return {
+        "intact": _told(intact),
+        "painted": painted,
+        "real": [{name: row[name] for name in COLUMNS[2:]} for row in real],
+        **({"test": _told(test)} if test else {}),
+    }
+
+
+def _where(rows: Rows, of: str, kind: str) -> Rows:
+    return [row for row in rows if row["set"] == of and row["kind"] == kind]
+
+
+def _told(rows: Rows) -> dict[str, Any]:
+    """Return how many scans are told of, by this measure and by any reason about the anatomy."""
+    ml = numbers(rows, "unlike_ml")
+    told = sum(one >= UNLIKE_ML for one in ml)
+    return {
+        "persons": len({row["person"] for row in rows}),
+        "told": told,
+        "told_by_card": sum(one >= UNLIKE_ML for one in numbers(rows, "card_ml")),
+        "share": asdict(exact_share(told, len(rows))),
+        "any_reason": sum(bool(row["reasons"]) for row in rows),
+        "ml": ml,
+    }
+
+
+def _painted(intact: Rows, painted: Rows) -> dict[str, Any]:
+    """Return the same with the AUROC against intact heads; whole persons are drawn."""
+
+    def statistic(pairs: Pairs) -> float:
+        score, positive = (torch.from_numpy(np.ascontiguousarray(x)) for x in pairs.T)
+        return auroc(score, positive > 0)
+
+    both = [*intact, *painted]
+    is_painted = [0.0] * len(intact) + [1.0] * len(painted)
+    pairs = np.stack([numbers(both, "unlike_ml"), is_painted], axis=1)
+    measured = group_interval(statistic, pairs, [row["person"] for row in both])
+    return {**_told(painted), "auroc": measured}
+
+
+def body(found: Summary) -> list[str]:
+    """How it was measured, then for each model what was painted, and real scans of all."""
+    parts = [_how(found), picture(PICTURE, "Largest piece that looks unlike its structure")]
+    for name, of in found["results"].items():
+        parts += [f"**`{name}`, painted**", _painted_table(of), f"**`{name}`, real**"]
+        parts += [_real_table(of)]
+    return parts
+
+
+def _how(found: Summary) -> str:
+    first = next(iter(found["results"].values()))["intact"]
+    return (
+        f"{len(first['ml'])} T1 heads of {first['persons']} persons (the development scans of "
+        "MALC2012, colin27, chris), intact and with one thing painted wholly into a cerebral "
+        "hemisphere: a *mass* with texture between grey matter and fluid, a *ring* that enhances "
+        "around a dark core, or a *cavity* of fluid. Nothing is pushed aside, as real masses do. "
+        "The score is the volume of the largest connected piece that looks unlike its structure; "
+        f"from {found['unlike_ml']:g} ml it is *told*. Development scans are held against limits "
+        "of the other persons, all else against those of the card. *Any reason* counts verdicts "
+        "on the anatomy that a user gets, by any reason, with the limits of the card. AUROC is "
+        "against the intact heads, with a 95% bootstrap interval over persons, which has no width "
+        "where every draw of so few is perfect. "
+        f"{weights_words(found)}"
+    )
+
+
+def _painted_table(of: Summary) -> str:
+    lines = [("intact", of["intact"])]
+    lines += [(f"{k}, {ml} ml", one) for k, by in of["painted"].items() for ml, one in by.items()]
+    if "test" in of:
+        lines.append(("MALC2012 test scans", of["test"]))
+    rows = [
+        [
+            *(what, f"{one['told']} of {len(one['ml'])}", f"{one['any_reason']}"),
+            *(f"{np.median(one['ml']):.2f}", f"{min(one['ml']):.2f} to {max(one['ml']):.2f}"),
+            with_interval(one["auroc"]) if "auroc" in one else "",
+        ]
+        for what, one in lines
+    ]
+    return table(["painted", "told", "any reason", "median ml", "range", "AUROC"], rows)
+
+
+def _real_table(of: Summary) -> str:
+    rows = [
+        [
+            *(row["head"], row["kind"], f"{float(row['unlike_ml']):.2f}", row["structure"]),
+            row["reasons"].replace("_", " ") or "none",
+        ]
+        for row in of["real"]
+    ]
+    return table(["head", "what", "ml", "mostly", "reasons about the anatomy"], rows)
+
+
+def claims(found: Summary) -> list[Claim]:
+    """What is painted with 10 ml is seen, and at most one intact head of twenty is told of."""
+    made = []
+    for name in MODELS:
+        of = found.get("results", {}).get(name, {})
+        for kind in KINDS:
+            target = Target(f"`{name}`: AUROC of a painted {kind} of 10 ml", 0.95)
+            made.append(
+                Claim(target, of.get("painted", {}).get(kind, {}).get("10", {}).get("auroc"))
+            )
+        for key, what in (("intact", "intact heads"), ("test", "MALC2012 test scans")):
+            target = Target(f"`{name}`: share of {what} told of", 0.05, at_least=False)
+            made.append(Claim(target, of.get(key, {}).get("share")))
+    return made
+
+
+def figure(found: Summary) -> Figure:
+    """Draw the score of every head, a panel for each model."""
+    drawn, _ = new_figure(5.2 * len(found["results"]), 3.8, panels=len(found["results"]))
+    for axes, (name, of) in zip(drawn.axes, found["results"].items(), strict=True):
+        lines = {"intact": of["intact"]["ml"]}
+        lines |= {
+            f"{k} {ml}": one["ml"] for k, by in of["painted"].items() for ml, one in by.items()
+        }
+        for place, values in enumerate(reversed(lines.values())):
+            axes.plot(values, [place] * len(values), "o", color=BLUE, markersize=4, alpha=0.6)
+        axes.set_yticks(range(len(lines)), list(reversed(lines)), fontsize=8)
+        axes.axvline(found["unlike_ml"], color=GREY, linewidth=0.8)
+        axes.set_xscale("symlog", linthresh=0.1)
+        axes.set_xlabel("largest piece unlike its structure, ml", fontsize=9)
+        axes.set_title(name, fontsize=9)
+    return drawn
+
+
+CHAPTER = Chapter(
+    "Pathology: does the verdict on the anatomy see it?",
+    "python -m ddmseg_lab.studies.anomalies --data DATA",
+    RECORD,
+    body,
+    claims,
+    {PICTURE: figure},
+)
+
+
+if __name__ == "__main__":
+    run_command(Arguments, run, description=__doc__ or "")
