@@ -48,3 +48,19 @@ def write_head(path: Path, *, seed: int = 0) -> Path:
 def everything_in(folder: Path) -> list[str]:
     """Every file and folder below, hidden ones included; nothing where there is no folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def two_sided_brain() -> np.ndarray:
+    """Labels of an ellipsoid of two equal halves, six structures each, in voxels of 2 mm.
+
+    The left half comes first along the first axis; each has a ventricle of 10 mm.
+    """
+    i, j, k = np.indices((60, 60, 60)) - 29.5
+    inside = (i / 26) ** 2 + (j / 28) ** 2 + (k / 24) ** 2
+    labels = np.where(inside <= 1, np.where(inside <= 0.7, 2, 3), 0)
+    for index, low, high in ((4, -6, 0), (10, 2, 6), (11, 8, 12), (12, -14, -10)):
+        beside = (np.abs(np.abs(i) - 7) <= 2.5) & (np.abs(j) <= 4)
+        labels[beside & (k >= low) & (k < high)] = index
+    for index, other in {2: 41, 3: 42, 4: 43, 10: 49, 11: 50, 12: 51}.items():
+        labels[(labels == index) & (i > 0)] = other
+    return labels.astype(np.int32)

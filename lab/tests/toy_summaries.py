@@ -11,6 +11,8 @@ import numpy as np
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
+from ddmseg.models.checkpoint import read_card
+from ddmseg.models.zoo import model_path
 from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
@@ -22,6 +24,7 @@ from ddmseg_lab.questions import NAMES
 from ddmseg_lab.speed import quantisation
 from ddmseg_lab.studies import (
     anatomy,
+    anomalies,
     expected_dice,
     hippocampus,
     ibsr18,
@@ -32,6 +35,8 @@ from ddmseg_lab.studies import (
     volumes,
 )
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
+from ddmseg_lab.studies.painted_heads import KINDS
+from ddmseg_lab.study import short_checksum
 from ddmseg_lab.table import RawTable, read_summary, write_summary
 
 MODELS = {"models": {"ddm": {"name": "toy", "weights": "aaa", "trained_steps": 7, "batch": 2}}}
@@ -267,6 +272,24 @@ def contest_summary() -> dict[str, object]:
     }
 
 
+def anomalies_summary() -> dict[str, object]:
+    """Made-up heads: what is painted is always seen; one intact head is told of, too."""
+    card = read_card(model_path(anomalies.MODELS[0]).with_suffix(".json"))
+
+    def row(of: str, head: str, kind: str, ml: int, unlike: float) -> dict[str, str]:
+        named = {"weights": short_checksum(card), "set": of, "head": head, "person": head}
+        seen = {"unlike_ml": unlike, "structure": "CSF", "card_ml": unlike, "reasons": ""}
+        return {
+            name: str(value) for name, value in {**named, "kind": kind, "ml": ml, **seen}.items()
+        }
+
+    rows = [row("painted", head, "intact", 0, 1.6 * (head == "b")) for head in "ab"]
+    rows += [row("painted", head, kind, 10, 9) for head in "ab" for kind in KINDS]
+    rows += [row("test", "c", "intact", 0, 0.1), row("real", "d", "schwannoma", 0, 0.2)]
+    cards = dict.fromkeys(anomalies.MODELS, card)
+    return {**MODELS, **anomalies.summarise(rows, cards)}
+
+
 def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
     """Return every summary, as it comes back from its file in a folder."""
     made = {
@@ -279,6 +302,7 @@ def all_summaries(folder: Path) -> dict[str, dict[str, object] | None]:
         "volumes": volumes_summary(),
         "volume_contest": contest_summary(),
         "robustness_anatomy": robustness_summary(),
+        "anomalies": anomalies_summary(),
         "tiers": tiers_summary(),
         "speed_segment": speed_summary(),
         "speed_synthesis": synthesis_summary(),

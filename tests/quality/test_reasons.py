@@ -31,6 +31,7 @@ from ddmseg.quality.reasons import (
 from ddmseg.quality.segmentation import Quality, StructureVolume
 from ddmseg.quality.standing_out import StandingOut
 from ddmseg.quality.training_range import Profile, outside_training
+from toy_head import two_sided_brain
 
 I18N = resources.files("ddmseg.review") / "static" / "i18n"
 LEFT, RIGHT = "Left-Hippocampus", "Right-Hippocampus"
@@ -117,12 +118,16 @@ def odd_head() -> list[str]:
     cleaning = Cleaning(pieces={17: 2, 4: 3}, open_holes_ml=(1234.5, 2.13))
     crop = Card("toy", (0, 2), {"data": {"kind": "hippocampus"}})
     usual = Volume(data, np.eye(4), "crop")
+    hollow = two_sided_brain()
+    hollow[8:20, 23:37, 23:37] = 24
+    half = Volume(np.ones(hollow.shape, np.float32), np.diag([2.0, 2.0, 2.0, 1.0]), "half")
     gaps = [FillSlices(1, (9, 10), (20, 21, 22))]
     return [
         *turned([Turn(31.4, 2.345, 1.0, (9, 9, 9))]),
         *empty_slices(gaps),
         *implausible(card, scan, labels, volumes, cleaning),
         *implausible(crop, usual, labels, [], None),
+        *(one for one in implausible(card, half, hollow, [], None) if "missing on" in one),
         *unlike(StandingOut(labels > 0, [], unlike_ml=23.4, unlike_index=17)),
     ]
 

@@ -131,8 +131,9 @@ def levels(image: Image, labels: Ids) -> Levels:
         float(np.percentile(image[own], part))
         for own, part in zip(within, (25, 50, 50), strict=True)
     )
-    fine = (image - ndimage.gaussian_filter(image, 1.0))[within[2]]
-    return Levels(fluid, grey, white, float(1.4826 * np.median(np.abs(fine))))
+    steps = np.diff(image, axis=0)[within[2][1:] & within[2][:-1]]
+    noise = 1.4826 * np.median(np.abs(steps)) / np.sqrt(2)
+    return Levels(fluid, grey, white, float(noise))
 
 
 def hemisphere(labels: Ids, side: int, spacing_mm: tuple[float, ...]) -> Mask:
@@ -232,5 +233,5 @@ def _blended(
     """Return the image with other intensities in the mask, with partial volumes at its border."""
     sigma = BORDER_MM / np.asarray(spacing_mm)
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
-    blended = (1 - weight) * image + weight * filled
-    return np.asarray(np.maximum(blended, 0), dtype=np.float32)
+    blended = (1 - weight) * image + weight * np.maximum(filled, 0)
+    return np.asarray(blended, dtype=np.float32)

@@ -15,7 +15,9 @@ from ddmseg.errors import reason_code as reason_code
 Subject = Literal["scan", "anatomy", "result"]
 """What a reason is about: how the scan was made, who was scanned, or how it was labelled."""
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
-ANATOMY = frozenset(("volumes_small", "volumes_large", "asymmetric", "unlike_structure"))
+ANATOMY = frozenset(
+    ("volumes_small", "volumes_large", "asymmetric", "unlike_structure", "tissue_missing")
+)
 """Codes of reasons that name something which a healthy head seldom has."""
 RESULT = frozenset(
     (
