@@ -206,7 +206,7 @@ def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):
     summaries = {**summaries, "anatomy_fast": summaries["anatomy"]}
     drawn = draw_all(summaries, tmp_path / "images")
     linked = re.findall(r"\((?:\.\./)?images/([a-z_]+\.png)\)", pages(summaries))
-    assert len(drawn) == 8
+    assert len(drawn) == 9
     assert all(path.stat().st_size < 150_000 for path in drawn)
     assert sorted(linked) == sorted(path.name for path in drawn)
 

@@ -278,7 +278,7 @@ def anomalies_summary() -> dict[str, object]:
 
     def row(of: str, head: str, kind: str, ml: int, unlike: float) -> dict[str, str]:
         named = {"weights": short_checksum(card), "set": of, "head": head, "person": head}
-        seen = {"unlike_ml": unlike, "structure": "CSF", "card_ml": unlike, "reasons": ""}
+        seen = {"unlike_ml": unlike, "structure": "CSF", "missing_ml": 0.0, "reasons": ""}
         return {
             name: str(value) for name, value in {**named, "kind": kind, "ml": ml, **seen}.items()
         }

@@ -1,4 +1,4 @@
-"""A cavity is missed tissue; symmetric fluid, midline shifts and a cut image are not."""
+"""A cavity is missing tissue; equal fluid on both sides and a cut image are not."""
 
 from __future__ import annotations
 

@@ -3,16 +3,16 @@
     python -m ddmseg_lab.studies.anomalies --data DATA
 
 Heads with masses, cavities and real disease (``painted_heads``) are segmented by the real
-``Segmenter`` with its own options. The score is what the verdict rests on: the volume of the
-largest piece that looks unlike its structure. Limits on the cards come from the development scans
-of MALC2012, so each of these is held against limits of the other persons. Writes
+``Segmenter`` with its own options. The score is what the verdict rests on, in units of its limits:
+the largest piece that looks unlike its structure, or that misses tissue of the other half.
+Limits on the cards come from the development scans of MALC2012, so each of these is held against
+limits of the other persons. Writes
 ``results/anomalies.tsv``, one row per scan and model, and ``.json``; a stopped run goes on.
 ``--test`` adds the test scans of MALC2012, which are scored once for each model that ships.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,7 +30,8 @@ from ddmseg.maths.uncertainty import auroc
 from ddmseg.models.card import Card
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
-from ddmseg.quality.plausibility import UNLIKE_ML
+from ddmseg.quality.missing_tissue import missing_tissue
+from ddmseg.quality.plausibility import MISSING_ML, UNLIKE_ML
 from ddmseg.quality.reasons import ANATOMY, reason_code
 from ddmseg.quality.segmentation import Segmentation
 from ddmseg.quality.standing_out import highest, measures, standing_out, usual_limits
@@ -71,8 +72,10 @@ PICTURE = "anomalies.png"
 MODELS = ("anatomy_fast", "anatomy")
 COLUMNS = (
     *("weights", "set", "head", "person", "kind", "ml"),
-    *("unlike_ml", "structure", "card_ml", "reasons"),
+    *("unlike_ml", "structure", "missing_ml", "reasons"),
 )
+LIMITS_ML = {"unlike_ml": UNLIKE_ML, "missing_ml": MISSING_ML}
+"""From which each measure is a reason."""
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -130,7 +133,7 @@ def measure(judge: Judge, scan: Scan, volume: Volume) -> dict[str, Any]:
         **{name: value for name, value in asdict(scan).items() if name in COLUMNS},
         "unlike_ml": ml,
         "structure": structure(index).name if index else "",
-        "card_ml": result.standing_out.unlike_ml if result.standing_out else math.nan,
+        "missing_ml": missing_tissue(result.labels.data, result.scan.spacing_mm)[0],
         "reasons": " ".join(code for code in codes if code in ANATOMY),
     }
 
@@ -164,7 +167,7 @@ def summarise(rows: Rows, cards: Mapping[str, Card]) -> dict[str, Any]:
         own = [row for row in rows if row["weights"] == short_checksum(card)]
         if own:
             found[name] = _of_model(own)
-    return {"unlike_ml": UNLIKE_ML, "results": found}
+    return {"limits_ml": LIMITS_ML, "results": found}
 
 
 def _of_model(rows: Rows) -> dict[str, Any]:
@@ -191,22 +194,28 @@ def _where(rows: Rows, of: str, kind: str) -> Rows:
     return [row for row in rows if row["set"] == of and row["kind"] == kind]
 
 
+def scores(rows: Rows, columns: Sequence[str] = tuple(LIMITS_ML)) -> list[float]:
+    """Return the largest measure of each row, in units of its limit: from 1 it is told."""
+    in_units = [np.array(numbers(rows, name)) / LIMITS_ML[name] for name in columns]
+    found: list[float] = np.max(in_units, axis=0).tolist()
+    return found
+
+
 def _told(rows: Rows) -> dict[str, Any]:
-    """Return how many scans are told of, by this measure and by any reason about the anatomy."""
-    ml = numbers(rows, "unlike_ml")
-    told = sum(one >= UNLIKE_ML for one in ml)
+    """Return how many scans are told of, by the score and by any reason about the anatomy."""
+    score = scores(rows)
+    told = sum(one >= 1 for one in score)
     return {
         "persons": len({row["person"] for row in rows}),
         "told": told,
-        "told_by_card": sum(one >= UNLIKE_ML for one in numbers(rows, "card_ml")),
         "share": asdict(exact_share(told, len(rows))),
         "any_reason": sum(bool(row["reasons"]) for row in rows),
-        "ml": ml,
+        "scores": score,
     }
 
 
 def _painted(intact: Rows, painted: Rows) -> dict[str, Any]:
-    """Return the same with the AUROC against intact heads; whole persons are drawn."""
+    """Return the same with AUROCs against intact heads; whole persons are drawn."""
 
     def statistic(pairs: Pairs) -> float:
         score, positive = (torch.from_numpy(np.ascontiguousarray(x)) for x in pairs.T)
@@ -214,14 +223,17 @@ def _painted(intact: Rows, painted: Rows) -> dict[str, Any]:
 
     both = [*intact, *painted]
     is_painted = [0.0] * len(intact) + [1.0] * len(painted)
-    pairs = np.stack([numbers(both, "unlike_ml"), is_painted], axis=1)
-    measured = group_interval(statistic, pairs, [row["person"] for row in both])
-    return {**_told(painted), "auroc": measured}
+    persons = [row["person"] for row in both]
+    measured = {
+        name: group_interval(statistic, np.stack([score, is_painted], axis=1), persons)
+        for name, score in (("auroc", scores(both)), ("by_looks", scores(both, ["unlike_ml"])))
+    }
+    return {**_told(painted), **measured}
 
 
 def body(found: Summary) -> list[str]:
-    """How it was measured, then for each model what was painted, and real scans of all."""
-    parts = [_how(found), picture(PICTURE, "Largest piece that looks unlike its structure")]
+    """How it was measured, then for each model what was painted, and real scans."""
+    parts = [_how(found), picture(PICTURE, "Score of the anatomy, heads intact and painted")]
     for name, of in found["results"].items():
         parts += [f"**`{name}`, painted**", _painted_table(of), f"**`{name}`, real**"]
         parts += [_real_table(of)]
@@ -229,19 +241,21 @@ def body(found: Summary) -> list[str]:
 
 
 def _how(found: Summary) -> str:
-    first = next(iter(found["results"].values()))["intact"]
+    first, limits = next(iter(found["results"].values()))["intact"], found["limits_ml"]
     return (
-        f"{len(first['ml'])} T1 heads of {first['persons']} persons (the development scans of "
+        f"{len(first['scores'])} T1 heads of {first['persons']} persons (the development scans of "
         "MALC2012, colin27, chris), intact and with one thing painted wholly into a cerebral "
         "hemisphere: a *mass* with texture between grey matter and fluid, a *ring* that enhances "
         "around a dark core, or a *cavity* of fluid. Nothing is pushed aside, as real masses do. "
-        "The score is the volume of the largest connected piece that looks unlike its structure; "
-        f"from {found['unlike_ml']:g} ml it is *told*. Development scans are held against limits "
-        "of the other persons, all else against those of the card. *Any reason* counts verdicts "
-        "on the anatomy that a user gets, by any reason, with the limits of the card. AUROC is "
-        "against the intact heads, with a 95% bootstrap interval over persons, which has no width "
-        "where every draw of so few is perfect. "
-        f"{weights_words(found)}"
+        "The score is the larger of two volumes in units of their limits, and from 1 a scan is "
+        f"*told*: the largest piece that looks unlike its structure ({limits['unlike_ml']:g} ml) "
+        "and the largest core where tissue is missing that the other half has "
+        f"({limits['missing_ml']:g} ml). Development scans are held against limits of the other "
+        "persons, all else against those of the card. *Any reason* counts verdicts on the anatomy "
+        "other than pass, with the limits of the card. AUROC is against the intact heads, with a "
+        "95% bootstrap interval over persons, which has no width where every draw of so few is "
+        "perfect; *by looks alone* leaves missing tissue out. The rule for missing tissue was "
+        f"made on these heads and the training label maps. {weights_words(found)}"
     )
 
 
@@ -252,24 +266,26 @@ def _painted_table(of: Summary) -> str:
         lines.append(("MALC2012 test scans", of["test"]))
     rows = [
         [
-            *(what, f"{one['told']} of {len(one['ml'])}", f"{one['any_reason']}"),
-            *(f"{np.median(one['ml']):.2f}", f"{min(one['ml']):.2f} to {max(one['ml']):.2f}"),
-            with_interval(one["auroc"]) if "auroc" in one else "",
+            *(what, f"{one['told']} of {len(one['scores'])}", f"{one['any_reason']}"),
+            "{1:.2f} ({0:.2f} to {2:.2f})".format(*np.quantile(one["scores"], (0, 0.5, 1))),
+            *(with_interval(one[name]) if name in one else "" for name in ("auroc", "by_looks")),
         ]
         for what, one in lines
     ]
-    return table(["painted", "told", "any reason", "median ml", "range", "AUROC"], rows)
+    head = ["painted", "told", "any reason", "score, median (range)", "AUROC", "by looks alone"]
+    return table(head, rows)
 
 
 def _real_table(of: Summary) -> str:
     rows = [
         [
             *(row["head"], row["kind"], f"{float(row['unlike_ml']):.2f}", row["structure"]),
-            row["reasons"].replace("_", " ") or "none",
+            *(f"{float(row['missing_ml']):.2f}", row["reasons"].replace("_", " ") or "none"),
         ]
         for row in of["real"]
     ]
-    return table(["head", "what", "ml", "mostly", "reasons about the anatomy"], rows)
+    head = ["head", "what", "unlike, ml", "mostly", "missing, ml", "reasons about the anatomy"]
+    return table(head, rows)
 
 
 def claims(found: Summary) -> list[Claim]:
@@ -292,16 +308,16 @@ def figure(found: Summary) -> Figure:
     """Draw the score of every head, a panel for each model."""
     drawn, _ = new_figure(5.2 * len(found["results"]), 3.8, panels=len(found["results"]))
     for axes, (name, of) in zip(drawn.axes, found["results"].items(), strict=True):
-        lines = {"intact": of["intact"]["ml"]}
+        lines = {"intact": of["intact"]["scores"]}
         lines |= {
-            f"{k} {ml}": one["ml"] for k, by in of["painted"].items() for ml, one in by.items()
+            f"{k} {ml}": one["scores"] for k, by in of["painted"].items() for ml, one in by.items()
         }
         for place, values in enumerate(reversed(lines.values())):
             axes.plot(values, [place] * len(values), "o", color=BLUE, markersize=4, alpha=0.6)
         axes.set_yticks(range(len(lines)), list(reversed(lines)), fontsize=8)
-        axes.axvline(found["unlike_ml"], color=GREY, linewidth=0.8)
+        axes.axvline(1, color=GREY, linewidth=0.8)
         axes.set_xscale("symlog", linthresh=0.1)
-        axes.set_xlabel("largest piece unlike its structure, ml", fontsize=9)
+        axes.set_xlabel("score, in units of the limit", fontsize=9)
         axes.set_title(name, fontsize=9)
     return drawn
 
