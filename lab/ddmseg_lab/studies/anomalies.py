@@ -310,13 +310,16 @@ def figure(found: Summary) -> Figure:
     for axes, (name, of) in zip(drawn.axes, found["results"].items(), strict=True):
         lines = {"intact": of["intact"]["scores"]}
         lines |= {
-            f"{k} {ml}": one["scores"] for k, by in of["painted"].items() for ml, one in by.items()
+            f"{k}, {ml} ml": one["scores"]
+            for k, by in of["painted"].items()
+            for ml, one in by.items()
         }
         for place, values in enumerate(reversed(lines.values())):
             axes.plot(values, [place] * len(values), "o", color=BLUE, markersize=4, alpha=0.6)
         axes.set_yticks(range(len(lines)), list(reversed(lines)), fontsize=8)
         axes.axvline(1, color=GREY, linewidth=0.8)
         axes.set_xscale("symlog", linthresh=0.1)
+        axes.set_xlim(left=0)
         axes.set_xlabel("score, in units of the limit", fontsize=9)
         axes.set_title(name, fontsize=9)
     return drawn
