@@ -25,7 +25,7 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
 from ddmseg.training.corruption import corrupt
-from ddmseg_lab.studies.volumes import Head, made_up_heads
+from ddmseg_lab.made_up_heads import Head, made_up_heads
 from ddmseg_lab.study import ModelOptions, run_command, say
 
 CORRUPTIONS = 4

@@ -27,6 +27,7 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg_lab.figures import COLOURS, GREY, new_figure
+from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, picture, table, weights_words
 from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.statistics_text import Pairs, group_interval, listed
@@ -44,7 +45,6 @@ from ddmseg_lab.studies.volume_intervals import (
 )
 from ddmseg_lab.studies.volume_rivals import PERTURBED, RIVALS, SAMPLES, EncodedHead, Rival, timed
 from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, SEED, TEST, Scan, opened, scans
-from ddmseg_lab.studies.volumes import INTACT
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable
 

@@ -32,8 +32,8 @@ from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.uncertain_voxels import UncertainVoxels
 from ddmseg.randomness import seeded
+from ddmseg_lab.made_up_heads import KINDS, ORDER
 from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, Said, joined, voxels
-from ddmseg_lab.studies.volumes import KINDS, ORDER
 from ddmseg_lab.study import say
 
 STEPS = 200

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.maths.calibration import conformal_bound
+from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies.interval_scores import (
     COVERAGE,
     Fit,
@@ -26,7 +27,6 @@ from ddmseg_lab.studies.interval_scores import (
     lognormal_crps,
 )
 from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
-from ddmseg_lab.studies.volumes import INTACT
 
 FEWEST_VOXELS = 50.0
 """Of a structure in truth, on the model grid, from which on its volume is judged."""

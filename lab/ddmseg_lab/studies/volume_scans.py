@@ -1,6 +1,6 @@
 """Scans whose volumes are known: heads made up from label maps, and MALC2012, drawn by hand.
 
-Both come intact or degraded by the same law (``volumes.KINDS``): thick slices of 3 to 6 mm,
+Both come intact or degraded by the same law (``made_up_heads.KINDS``): thick slices of 3 to 6 mm,
 noise, motion or low resolution.
 """
 
@@ -25,8 +25,8 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.inference.scan_encoding import prepare_scan
 from ddmseg.models.checkpoint import Card
 from ddmseg.randomness import draw_integer, draw_uniform, seeded
+from ddmseg_lab.made_up_heads import HEAD_MM, INTACT, KINDS
 from ddmseg_lab.scans import HEADS
-from ddmseg_lab.studies.volumes import HEAD_MM, INTACT, KINDS
 
 MADE_UP, DEVELOPMENT, TEST = "made-up", "development", "test"
 MALC_SPLITS = {DEVELOPMENT: "validation", TEST: "test"}

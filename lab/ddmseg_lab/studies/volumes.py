@@ -15,18 +15,13 @@ beside the weights: after it comes ``make manifest``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ddmseg.datasets.case import Case
-from ddmseg.datasets.label_maps import list_cases, read_label_map
-from ddmseg.datasets.split import split_cases
-from ddmseg.imaging.synthesis.settings import SynthesisSettings
-from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 from ddmseg.inference.scan_encoding import encode_brain
 from ddmseg.maths.calibration import conformal_bound
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
@@ -38,39 +33,14 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
 from ddmseg.quality.volumes import MOST_DOUBT, doubt
-from ddmseg.randomness import seeded
 from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
+from ddmseg_lab.made_up_heads import INTACT, ROUNDS, SEED, made_up_heads
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
 from ddmseg_lab.statistics_text import interval
 from ddmseg_lab.studies.interval_scores import COVERAGE, interval_score
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable
 
-SEED = 991
-HEAD_MM = (160, 192, 160)
-ROUNDS = {"validation": 16, "train": 8}
-"""Heads made of each label map of a split; the model was trained on images of the latter."""
-ORDER = ("intact", "thick", "intact", "noise", "intact", "motion", "intact", "low")
-INTACT = "intact"
-_PLAIN = SynthesisSettings(
-    contrast_weights=(0.7, 0.1, 0.1, 0.1),
-    brain_centred_probability=1.0,
-    translation_mm=0.0,
-    thick_slice_probability=0.0,
-    motion_probability=0.0,
-    ghost_probability=0.0,
-    cut_probability=0.0,
-    noise_std=0.03,
-    blur_mm=(0.3, 0.8),
-    lesion_probability=0.0,
-)
-KINDS = {
-    INTACT: _PLAIN,
-    "thick": replace(_PLAIN, thick_slice_probability=1.0),
-    "noise": replace(_PLAIN, noise_std=0.25),
-    "motion": replace(_PLAIN, motion_probability=1.0),
-    "low": replace(_PLAIN, blur_mm=(1.0, 2.5)),
-}
 COLUMNS = (
     "weights",
     "split",
@@ -115,38 +85,6 @@ def segmented(
             "missed": missed,
             "true": int(true[place]),
         }
-
-
-@dataclass(frozen=True)
-class Head:
-    """A made-up head that is still to be made."""
-
-    number: int
-    subject: str
-    kind: str
-    make: Callable[[], tuple[torch.Tensor, torch.Tensor]]
-    """Returns image (``1 *grid``) and class indices (``*grid``)."""
-
-
-def made_up_heads(options: ModelOptions, card: Card, split: str) -> Iterator[Head]:
-    """Yield the heads of a split, kinds in turn."""
-    spacing = float(card.settings["data"]["spacing_mm"])
-    shape = tuple(round(mm / spacing) for mm in HEAD_MM)
-    cases = split_cases(list_cases(options.data), "label_maps").require(split)
-    for number in range(ROUNDS[split] * len(cases))[: options.cases]:
-        case, kind = cases[number % len(cases)], ORDER[number // len(cases) % len(ORDER)]
-
-        def make(
-            case: Case = case, kind: str = kind, number: int = number
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            assert case.labels is not None  # as all of these have
-            maps, settings = [read_label_map(case.labels)], KINDS[kind]
-            synthesise = LabelMapSynthesiser(
-                maps, settings, spacing_mm=spacing, patch_shape=shape, labels=card.labels
-            )
-            return synthesise(seeded(SEED, number))
-
-        yield Head(number, case.identifier, kind, make)
 
 
 def measure(options: Arguments, table_: RawTable, split: str) -> None:

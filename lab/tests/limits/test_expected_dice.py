@@ -9,7 +9,7 @@ from ddmseg.inference import scan_encoding
 from ddmseg.maths.calibration import fit_calibration
 from ddmseg.models.card import Card
 from ddmseg_lab.limits.expected_dice import CORRUPTIONS, judged_masks
-from ddmseg_lab.studies.volumes import Head
+from ddmseg_lab.made_up_heads import Head
 from toys import tiny_model
 
 CARD = Card("toy", (0, 17, 53), {"loss": {"temperature": 1.0}})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ddmseg.errors import UsageError
+from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volume_contest, volume_intervals
 from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
-from ddmseg_lab.studies.volumes import INTACT
 
 Rows = list[dict[str, str]]
 PROTOCOL = 1.3

@@ -13,10 +13,10 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import seeded
+from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volume_heads as heads_
 from ddmseg_lab.studies import volume_rivals as rivals
 from ddmseg_lab.studies import volume_scans
-from ddmseg_lab.studies.volumes import INTACT
 from tiny_weights import save_tiny
 
 GRID = (16, 24, 16)

@@ -9,6 +9,7 @@ import pytest
 
 from ddmseg.models.card import Card
 from ddmseg.training.calibration import volume_bounds
+from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volumes
 
 
@@ -20,7 +21,7 @@ def rows(spread_of_doubt: float) -> list[dict[str, str]]:
         doubt = 0.2 * math.exp(spread_of_doubt * generator.normal())
         true = 1000 * math.exp(doubt * generator.uniform(-1, 1))
         head = {"split": "train", "number": str(number), "subject": f"s{number % 6}"}
-        kind = {"kind": volumes.INTACT if number % 2 else "noise"}
+        kind = {"kind": INTACT if number % 2 else "noise"}
         for index in (0, 17):
             sizes = {"size": "1000", "hits": "1000", "missed": f"{1000 * doubt}", "true": f"{true}"}
             found.append({**head, **kind, "index": str(index), **sizes})
@@ -37,13 +38,13 @@ def test_a_score_is_the_width_and_forty_times_what_lies_outside() -> None:
 def test_scaling_wins_where_the_doubt_tells_the_error() -> None:
     summary = volumes.summarise(rows(1.0))
     assert summary["heads"] == 120
-    for condition in (volumes.INTACT, "degraded"):
+    for condition in (INTACT, "degraded"):
         assert summary[condition]["gained"]["mean"] > 0.1
         assert summary[condition]["scaled"]["coverage"] > 0.9
 
 
 def test_scaling_changes_nothing_where_all_are_in_equal_doubt() -> None:
-    gained = volumes.summarise(rows(0.0))[volumes.INTACT]["gained"]["mean"]
+    gained = volumes.summarise(rows(0.0))[INTACT]["gained"]["mean"]
     assert gained == pytest.approx(0, abs=1e-9)
 
 
