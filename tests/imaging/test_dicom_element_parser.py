@@ -76,6 +76,17 @@ def test_elements_lie_where_pydicom_finds_them(dataset: Dataset, encoding: Encod
         assert alone[element.tag] == theirs[element.tag]
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_known_element_is_no_sequence_whatever_its_value_begins_with(encoding: Encoding) -> None:
+    """As pydicom has it: the dictionary says what it is where the file does not."""
+    dataset = Dataset()
+    dataset.add_new(0x00281201, "OW", b"\xfe\xff\x00\xe0\xfe\xff\x00\xe0" * 2)
+    raw = stored(dataset, encoding)
+    (element,) = walked(raw, encoding)
+    assert element.tag == 0x00281201
+    assert element.end == len(raw)
+
+
 @settings(max_examples=40)
 @given(dataset=datasets(), encoding=st.sampled_from(ENCODINGS), limit=st.integers(1, 60))
 def test_every_element_counts(dataset: Dataset, encoding: Encoding, limit: int) -> None:

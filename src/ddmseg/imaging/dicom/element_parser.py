@@ -200,10 +200,16 @@ class ElementParser:
 
     def _is_sequence(self, element: Element) -> bool:
         """Whether pydicom may take a value of known length for a sequence."""
+        from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
         if element.vr == b"SQ":
             return True
         if element.vr not in _UNKNOWN or element.length < len(self._item_start):
             return False
+        if dictionary_has_tag(
+            element.tag
+        ):  # then pydicom believes it, whatever the value begins with
+            return dictionary_VR(element.tag) == "SQ"
         self._stream.seek(element.value_at)
         return self._stream.read(len(self._item_start)) == self._item_start
 
