@@ -150,9 +150,9 @@ def _regions(
     peaks = _middles(is_peak)
     # every piece has a peak, be it lower than that of a neighbour within the window
     lonely = np.setdiff1d(piece_of, pieces[is_peak])
-    if lonely.size:
-        tops = ndimage.maximum_position(smooth, pieces, lonely)
-        peaks = np.concatenate([peaks, np.array(tops, dtype=np.int64)])
+    if lonely.size:  # scipy's maximum_position would sort the whole grid
+        order = np.lexsort((-smooth[high], piece_of))
+        peaks = np.concatenate([peaks, voxels[order[np.searchsorted(piece_of[order], lonely)]]])
     return peaks, _assign(voxels, piece_of, peaks, pieces[tuple(peaks.T)], spacing_mm)
 
 
