@@ -166,6 +166,14 @@ def run(options: ModelOptions) -> None:
 
 
 PICTURE = "anatomy_dice.png"
+ASKED = {
+    ALL: 0.805,
+    "hippocampus and amygdala": 0.73,
+    "ventricles": 0.75,
+    "deep grey matter": 0.785,
+    "cerebral white matter": 0.85,
+}
+"""Least Dice of groups of structures that was asked of the model at 1 mm."""
 
 
 def body(found: Summary) -> list[str]:
@@ -201,15 +209,11 @@ def body(found: Summary) -> list[str]:
 
 
 def claims(found: Summary) -> list[Claim]:
-    """Mean Dice of all structures, and of white matter, on the test scans."""
-    groups = found.get("splits", {}).get("test", {}).get("diffusion", {}).get("groups", {})
-    named = {
-        "mean Dice (trained on CPU)": (0.75, ALL),
-        "cerebral white matter": (0.85, "cerebral white matter"),
-    }
+    """Mean Dice of all structures and of groups of them on the test scans, mode fast."""
+    groups = found.get("splits", {}).get("test", {}).get("fast", {}).get("groups", {})
     return [
-        Claim(Target(f"anatomy, MALC2012 test scans, {what}", bound), groups.get(group))
-        for what, (bound, group) in named.items()
+        Claim(Target(f"anatomy, MALC2012 test scans, {group}", bound), groups.get(group))
+        for group, bound in ASKED.items()
     ]
 
 
