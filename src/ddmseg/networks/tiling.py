@@ -110,8 +110,8 @@ def _parts(encoding: Encoding) -> list[tuple[Tensor, int]]:
 
 
 def _empty(part: Tensor, grid: tuple[int, ...], factor: int) -> Tensor:
-    shape = (1, part.shape[1], *[n // factor for n in grid])
-    return channels_last(torch.zeros(shape, dtype=part.dtype, device=part.device))
+    shape = (1, *[n // factor for n in grid], part.shape[1])  # as it lies in memory: no copy
+    return channels_last(part.new_zeros(shape).movedim(-1, 1))
 
 
 def bell(size: tuple[int, ...], like: Tensor) -> Tensor:
