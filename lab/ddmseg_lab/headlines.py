@@ -97,7 +97,7 @@ QUESTIONS: dict[str, list[Headline]] = {
             )
         ),
         Headline(
-            at_most("{model}: peak memory of a whole head", 2.0, " GB"),
+            at_most("{model}: peak memory of a whole head", 2.5, " GB"),
             "memory",
             ("runs", "whole head, fast", "peak_gb"),
             "memory",

@@ -98,7 +98,7 @@ def test_memory_is_judged_by_one_head_alone(summaries):
     page = pages(summaries)
     rows = overview(page)
     assert rows["most memory of one whole head at 1 mm"][1:] == [
-        *("1.60 GB", "reached, 0.40 GB to spare"),
+        *("1.60 GB", "reached, 0.90 GB to spare"),
     ]
     lowest = rows["memory of one whole head, estimate over peak: the lowest"]
     assert lowest[1:] == ["0.94", "**missed by 0.06**"]
@@ -237,7 +237,7 @@ def test_five_questions_come_first_with_figures_of_the_records(summaries):
     dice = summaries["anatomy"]["splits"]["test"]["fast"]["groups"]["all structures in common"]
     for bound in ("0.805", "0.750"):  # of the default, and of the fast one
         assert short.count(f"at least {bound} | {dice['mean']:.3f} (") == 1
-    assert "`toy`: peak memory of a whole head | at most 2.00 GB | 1.00 GB" in short
+    assert "`toy`: peak memory of a whole head | at most 2.50 GB | 1.00 GB" in short
     assert f"images/{PICTURE})" in short
 
 

@@ -100,7 +100,7 @@ def run(arguments: Arguments) -> None:
 
 
 COMMAND = "python -m ddmseg_lab.speed.memory"
-MOST_GB = 2.0
+MOST_GB = 2.5
 """For one whole head at 1 mm, whatever is asked for."""
 WORDS = (
     "Each run is a process of its own without kept features; its peak is the largest resident "
