@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ddmseg.models.checkpoint import read_card
@@ -32,6 +34,13 @@ def test_the_page_of_a_study_is_that_of_its_rows(name) -> None:
     card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
     rows = study.raw(RESULTS).rows(short_checksum(card))
     committed = (DOCS / "studies" / f"{name}.md").read_text()
+    if (
+        not rows.subjects
+    ):  # not measured since: the page names the former weights, and has their rows
+        (former,) = re.findall(r"\(([0-9a-f]{12}), \d+ steps\)", committed)
+        assert former != short_checksum(card)
+        assert study.raw(RESULTS).rows(former).subjects
+        return
     assert page_text(study, card, rows, RESULTS) == committed, f"run: ddmseg study {name} --show"
 
 
