@@ -39,7 +39,9 @@ def test_the_page_of_a_study_is_that_of_its_rows(name) -> None:
     ):  # not measured since: the page names the former weights, and has their rows
         (former,) = re.findall(r"\(([0-9a-f]{12}), \d+ steps\)", committed)
         assert former != short_checksum(card)
-        assert study.raw(RESULTS).rows(former).subjects
+        rows = study.raw(RESULTS).rows(former)
+        assert rows.subjects
+        assert study.page(rows) in committed
         return
     assert page_text(study, card, rows, RESULTS) == committed, f"run: ddmseg study {name} --show"
 

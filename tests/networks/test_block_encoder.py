@@ -10,7 +10,7 @@ import torch
 
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.block_encoder import BlockEncoder
-from ddmseg.networks.block_head import voxels_of_blocks
+from ddmseg.networks.block_head import BlockHead, voxels_of_blocks
 from ddmseg.networks.blocks import fold, fold_statistics, unfold
 from ddmseg.networks.engine_form import EngineForm, encoding_of
 from ddmseg.networks.normalisation import Normalisation
@@ -200,3 +200,15 @@ def test_samples_are_the_same_where_only_probabilities_were_kept(dims):
         for one in (encoding, kept)
     ]
     torch.testing.assert_close(*drawn, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(5, 3), (5, 3, 2)])
+def test_probabilities_slab_by_slab_are_those_of_the_logits(grid) -> None:
+    """The last slab may be half of one."""
+    head = BlockHead(len(grid), 4, 2 ** len(grid), 3)
+    coarse, stem = torch.randn(2, 4, *grid), torch.randn(1, 2 ** len(grid), *grid)
+    logits = head(coarse, stem)
+    assert logits.requires_grad  # so they were not made in slabs
+    with torch.inference_mode():
+        found = head.probabilities(coarse, stem.expand(2, *stem.shape[1:]))
+    torch.testing.assert_close(found, logits.detach().softmax(1))

@@ -330,7 +330,7 @@ def _difference_bar(test: Summary | None) -> tuple[float, float]:
 
 CHAPTER = Chapter(
     "Hippocampus: test crops",
-    "python -m ddmseg_lab.studies.hippocampus --data DATA --plain PLAIN.safetensors",
+    "python -m ddmseg_lab.studies.hippocampus --data DATA",
     "hippocampus",
     body,
     claims,
