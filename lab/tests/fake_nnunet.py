@@ -78,6 +78,7 @@ def train(job: dict, folder: Path, fault: str) -> dict:
         "parameters": 17,
         "threads": job["threads"] or 4,
         "device": "cpu",
+        "precision": job["precision"],
         "curve": [{"step": step, "loss": 1 / step} for step in ends],
     }
 

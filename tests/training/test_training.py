@@ -26,8 +26,9 @@ from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.training import curve
 from ddmseg.training import trainer as training
 from ddmseg.training.curve import Curve
+from ddmseg.training.legs import learning_rate_factor
 from ddmseg.training.objective import Losses
-from ddmseg.training.trainer import Progress, Trainer, learning_rate_factor
+from ddmseg.training.trainer import Progress, Trainer
 from ddmseg.training.validation import ValidationScores
 from free_ports import free_ports
 from toys import BoxSource, fingerprint, tiny_settings

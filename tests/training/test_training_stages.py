@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import load_weights
-from ddmseg.training.trainer import Progress, Trainer, learning_rate_factor
+from ddmseg.training.trainer import Progress, Trainer
 from toys import BoxSource, tiny_settings
 
 
@@ -115,12 +113,3 @@ def test_scored_on_some_blocks_it_learns_as_on_all(tmp_path, dims):
         coarse[name] = trainer.curve.rows[-1]["coarse_dice"]
     assert coarse["some"] > 0.6
     assert abs(coarse["some"] - coarse["all"]) < 0.3
-
-
-def test_legs_rise_stay_and_fall_to_zero_again_and_again():
-    factors = [learning_rate_factor(step, 10, 10**6, 90) for step in range(180)]
-    assert factors[:90] == factors[90:]
-    assert factors[0] == pytest.approx(0.1)
-    assert all(factor == 1 for factor in factors[9:60])
-    assert factors[89] == pytest.approx(1 / 30)
-    assert all(a >= b for a, b in itertools.pairwise(factors[10:90]))

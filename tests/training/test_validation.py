@@ -24,6 +24,16 @@ def score(model, examples=None, **sampling):
     return validate(model, examples or BoxSource().validation_examples(2), settings, CPU)
 
 
+def test_examples_are_padded_to_what_the_network_takes():
+    # Blocks and three levels ask for multiples of 8; the example has sides of 12.
+    model = tiny_model(
+        dims=3, encoder_form="block", widths=(4, 8, 8), denoiser_form="light", mask_stride=2
+    )
+    image, truth = torch.rand(1, 12, 12, 12), torch.zeros(12, 12, 12, dtype=torch.int64)
+    truth[3:9, 3:9, 3:9] = 1
+    assert 0 <= score(model, [(image, truth)]).sampled_dice <= 1
+
+
 # Dice
 
 

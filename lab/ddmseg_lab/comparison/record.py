@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +15,13 @@ from ddmseg.evaluation.scores import read_scores, write_scores
 from ddmseg.maths.case_scores import Score
 from ddmseg.models.checkpoint import replace_file
 from ddmseg.models.json_reader import read_json
+from ddmseg.training.curve import late_rise
 
 SCORES_FILE = "scores.tsv"
 RECORD_FILE = "run.json"
 CURVE_FILE = "curve.csv"
+VALIDATED = ("sampled_dice", "smoothed_pseudo_dice")
+"""Columns of a curve that choose the weights: of our networks and of nnU-Net."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,26 @@ class Record:
     seconds_a_scan: float
     peak_memory_mb: float | None
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+def read_late_rise(folder: Path) -> float | None:
+    """Return what the last third of a row's training brought its validation Dice.
+
+    None where the row left no curve or too short a one.
+    """
+    path = folder / CURVE_FILE
+    if not path.is_file():
+        return None
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = [
+        (int(row["step"]), float(dice))
+        for row in rows
+        for name in VALIDATED
+        if (dice := row.get(name))
+    ]
+    rise = late_rise(found, int(rows[-1]["step"])) if rows else math.inf
+    return rise if math.isfinite(rise) else None
 
 
 def write_record(folder: Path, record: Record, scores: list[Score], curve: Path | None) -> None:

@@ -12,7 +12,7 @@ from ddmseg.errors import SettingsError
 from ddmseg.models.checkpoint import load_state
 from ddmseg.models.settings import RowSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
-from ddmseg.training.trainer import Progress, Trainer
+from ddmseg.training.trainer import Progress, Trainer, is_finished
 from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.retired_settings import without_retired
 
@@ -72,7 +72,7 @@ def trained_run(
         source = row_source(settings.data, data, run_folder=folder, training=True)
         trainer = Trainer(settings, source, folder, resume=resumable)
         trainer.run(max_minutes=max(max_minutes, 0), report=report)
-        if trainer.step < settings.training.steps:
+        if not trainer.is_done:
             raise Unfinished(f"{folder}: step {trainer.step} of {settings.training.steps}")
     return _read_run(folder)
 
@@ -108,7 +108,7 @@ def _same_training(folder: Path, settings: Settings) -> bool:
 
 
 def _finished(folder: Path, settings: Settings) -> bool:
-    return int(load_state(folder / STATE_FILE)[1]["step"]) >= settings.training.steps
+    return is_finished(folder, settings)
 
 
 def _read_run(folder: Path) -> Run:

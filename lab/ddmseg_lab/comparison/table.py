@@ -12,9 +12,11 @@ from ddmseg.errors import UsageError
 from ddmseg.evaluation.scores import MEAN, Summary, per_patient, summarise
 from ddmseg.maths.case_scores import Score
 from ddmseg_lab.comparison.plan import TableSettings
-from ddmseg_lab.comparison.record import Record, read_record
+from ddmseg_lab.comparison.record import Record, read_late_rise, read_record
 from ddmseg_lab.statistics import PairedTest, compare_to
 
+CONVERGED = 0.002
+"""A training whose validation Dice rose by no more than this over its last third is converged."""
 MOST_COLUMNS = 12
 """Structures that get a column each; of more, ``scores.tsv`` has the scores."""
 
@@ -28,6 +30,8 @@ class Line:
         title: what it is called.
         summary: ``{structure: {metric: summary}}`` over all patients.
         against: paired tests of the mean Dice, by reference; none against itself.
+        late_rise: of the validation Dice over the last third of the training, mean over folds;
+            None where a row has no training of its own.
         parameters: of all its networks.
         train_seconds: of all folds together.
         seconds_a_scan: median over folds of the folds' medians.
@@ -38,6 +42,7 @@ class Line:
     title: str
     summary: dict[str, dict[str, Summary]]
     against: dict[str, PairedTest]
+    late_rise: float | None
     parameters: int
     train_seconds: float
     seconds_a_scan: float
@@ -83,6 +88,7 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
                 title=records[0].settings["row"]["title"] or name,
                 summary=summarise(scores),
                 against={ref: found[name] for ref, found in tests.items() if name in found},
+                late_rise=_mean_late_rise([results / name / fold for fold in table.fold_names]),
                 parameters=records[0].parameters,
                 train_seconds=sum(record.train_seconds for record in records),
                 seconds_a_scan=statistics.median(record.seconds_a_scan for record in records),
@@ -90,6 +96,11 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
             )
         )
     return lines
+
+
+def _mean_late_rise(folders: Sequence[Path]) -> float | None:
+    found = [rise for folder in folders if (rise := read_late_rise(folder)) is not None]
+    return statistics.mean(found) if found else None
 
 
 def _check_patients(dice: dict[str, dict[str, float]]) -> None:
@@ -123,6 +134,7 @@ def markdown(lines: Sequence[Line], references: Sequence[str]) -> str:
         "volume similarity",
         "parameters, M",
         "training, core min",
+        "late rise",
         "core s a scan",
         "memory, MB",
     ]
@@ -143,12 +155,19 @@ def _cells(line: Line, structures: Sequence[str], references: Sequence[str]) -> 
     cells.append(f"{line.mean(MEAN, 'volume_similarity').interval.mean:.3f}")
     cells.append(f"{line.parameters / 1e6:.2f}")
     cells.append(f"{line.train_seconds / 60:.1f}")
+    cells.append(_rise_words(line.late_rise))
     cells.append(f"{line.seconds_a_scan:.2f}")
     cells.append("unknown" if line.peak_memory_mb is None else f"{line.peak_memory_mb:.0f}")
     for reference in references:
         test = line.against.get(reference)
         cells.append("" if test is None else f"{test.difference:+.4f} ({test.p_holm:.2g})")
     return cells
+
+
+def _rise_words(rise: float | None) -> str:
+    if rise is None:
+        return ""
+    return f"{rise:+.4f}" + (" (not converged)" if rise > CONVERGED else "")
 
 
 def _limits(low: float, high: float) -> str:

@@ -14,7 +14,7 @@ from ddmseg.maths.statistics import Interval, bootstrap_interval
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
-from ddmseg_lab.comparison.table import Line, build_table, markdown, read_row
+from ddmseg_lab.comparison.table import CONVERGED, Line, build_table, markdown, read_row
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Section, picture
 from ddmseg_lab.page import table as page_table
@@ -98,7 +98,9 @@ def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
     words = (
         f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
         "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
-        "the rows. Distances are means over the structures that the row found at all."
+        "the rows. Distances are means over the structures that the row found at all. *Late rise*: "
+        "what the last third of the training brought the validation Dice, mean over the folds; "
+        f"above {CONVERGED} the row has not converged."
     )
     run = {line.row for line in lines}
     missing = [name for name in table.rows if name not in run]

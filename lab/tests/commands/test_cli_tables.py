@@ -22,6 +22,7 @@ denoiser_width = 4
 kind = "ibsr18"
 patch = [16, 16]
 [training]
+precision = "single"
 steps = 2
 batch = 2
 validate_every = 2

@@ -29,6 +29,7 @@ kind = "{kind}"
 patch = [16, 16, 16]
 spacing_mm = {spacing}
 [training]
+precision = "single"
 steps = 2
 batch = 1
 validate_every = 2

@@ -39,6 +39,7 @@ kind = "hippocampus"
 patch = [16, 24, 16]
 spacing_mm = 1.0
 [training]
+precision = "single"
 steps = 4
 batch = 1
 validate_every = 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,6 +25,8 @@ COLUMNS = (
 )
 EVERY = 25
 """Steps that one row averages over."""
+LATE_SHARE = 1 / 3
+"""Of the steps, the part in which a training that has converged gains nothing."""
 
 
 class Curve:
@@ -60,6 +64,16 @@ class Curve:
             self.rows.append({"step": step})
         self.rows[-1]["coarse_dice"] = scores.coarse_dice
         self.rows[-1]["sampled_dice"] = scores.sampled_dice
+
+    def late_rise(self, step: int) -> float:
+        """Return what the last third of so many steps brought, see :func:`late_rise`."""
+        # As the file has them, so that a resumed training finds the same.
+        found = [
+            (int(row["step"]), float(_short(row["sampled_dice"])))
+            for row in self.rows
+            if "sampled_dice" in row
+        ]
+        return late_rise(found, step)
 
     def read(self, *, up_to: int) -> None:
         """Take over the rows of an earlier run, as far as its state goes."""
@@ -105,6 +119,22 @@ class Curve:
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=110, metadata={"Software": None})
         replace_file(self.path.with_suffix(".png"), image.getvalue())
+
+
+def late_rise(validated: Sequence[tuple[int, float]], step: int) -> float:
+    """Return what the last third of a training brought its best validation Dice.
+
+    Args:
+        validated: steps with their Dice.
+        step: the last one.
+
+    Returns:
+        Infinity while there is no validation in that third or none before.
+    """
+    start = step * (1 - LATE_SHARE)
+    early = [dice for at, dice in validated if at <= start]
+    late = [dice for at, dice in validated if start < at <= step]
+    return max(late) - max(early) if early and late else math.inf
 
 
 def _short(value: float) -> str:

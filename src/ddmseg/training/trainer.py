@@ -46,11 +46,13 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg.training.batches import batches
 from ddmseg.training.curve import Curve
+from ddmseg.training.legs import is_done, learning_rate_factor
 from ddmseg.training.objective import Losses, LossFunction, Objective, stage_at
 from ddmseg.training.precision import find_precision
 from ddmseg.training.validation import validate
 
 STATE_FILE = "state.safetensors"
+CURVE_FILE = "curve.csv"
 NOISE_STREAM = 1
 """Separates the generator of noise and times from that of the examples."""
 EMPTY_MASKS_UNTIL = 1000
@@ -140,11 +142,16 @@ class Trainer:
         self.best = -1.0
         self.seconds = 0.0
         title = f"{settings.name}, trained in {precision} precision"
-        self.curve = Curve(folder / "curve.csv", title)
+        self.curve = Curve(folder / CURVE_FILE, title)
         if resume:
             self._load()
         else:
             self.curve.clear()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last step is taken, or a leg has ended in which the curve was flat."""
+        return is_done(self.settings, self.step, self.curve)
 
     def run(
         self,
@@ -177,7 +184,7 @@ class Trainer:
         deadline = time.monotonic() + 60 * max_minutes
         may_stop = math.isfinite(deadline) or should_stop is not None
         validation = self._validation_examples()
-        with closing(self._batches()) as loader:
+        with closing(self._batches(stop=self.step if self.is_done else training.steps)) as loader:
             for step, image, labels in loader:
                 losses = self._update(step, image.to(self.device), labels.to(self.device))
                 self.step = step + 1
@@ -190,7 +197,7 @@ class Trainer:
                     total = float(losses.total.detach())
                     report(Progress(self.step, training.steps, total, sampled))
                 over = time.monotonic() > deadline or (should_stop is not None and should_stop())
-                if may_stop and self._any(over):
+                if self.is_done or (may_stop and self._any(over)):
                     break
         self._save()
         return self.folder / "best.safetensors"
@@ -203,15 +210,15 @@ class Trainer:
             )
         return found
 
-    def _batches(self) -> Generator[tuple[int, Tensor, Tensor], None, None]:
-        """Yield what is left of the run: step, images, labels."""
+    def _batches(self, *, stop: int) -> Generator[tuple[int, Tensor, Tensor], None, None]:
+        """Yield what is left of the run up to a step: step, images, labels."""
         training = self.settings.training
         return batches(
             self.source,
             seed=training.seed,
             batch=training.batch,
             start=self.step,
-            stop=training.steps,
+            stop=stop,
             rank=self.rank,
             ranks=self.ranks,
             workers=training.workers,
@@ -365,29 +372,16 @@ def freeze_features(model: Network) -> None:
     encoder.embed.requires_grad_(True)
 
 
-DECAY_SHARE = 1 / 3
-"""Of a leg, its last part, in which the learning rate falls to zero."""
+def is_finished(folder: Path, settings: Settings) -> bool:
+    """Say whether the training that left its state in a folder is done.
 
-
-def learning_rate_factor(step: int, warmup: int, steps: int, leg: int = 0) -> float:
-    """Return the share of the learning rate at a step: linear rise, then half a cosine.
-
-    Source: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, without restarts. In legs:
-    linear rise, constant, linear fall, as in Hu et al. 2024, arXiv 2404.06395, section 4.
-
-    Args:
-        step: from 0.
-        warmup: steps of the rise.
-        leg: steps of a leg; 0 for a training without legs.
+    Raises:
+        CheckpointError: when there is no state, or it cannot be read.
     """
-    if leg:
-        step %= leg
-        left = (leg - step) / max(1.0, DECAY_SHARE * leg)
-        return min(1.0, (step + 1) / max(1, warmup), left)
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    step = int(state_numbers(folder / STATE_FILE)["step"])
+    curve = Curve(folder / CURVE_FILE)
+    curve.read(up_to=step)
+    return is_done(settings, step, curve)
 
 
 def _device(name: str) -> torch.device:

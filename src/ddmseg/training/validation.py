@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddmseg.datasets.source import padded
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Network
 from ddmseg.models.settings import Settings
@@ -51,7 +52,8 @@ def validate(
     guidance = Guidance(sampling.guidance, sampling.guidance_scale, settings.loss.temperature)
     schedule = make_schedule(settings.loss.schedule, settings.loss.schedule_shift)
     coarse, sampled, empty = [], [], []
-    for number, (image, truth) in enumerate(examples):
+    for number, example in enumerate(examples):
+        image, truth = padded(*example, model.multiple)
         truth = truth.to(device)
         image = image[None].to(device)
         if not isinstance(model, DiscrepancyDiffusionSegmenter) or model.denoiser is None:

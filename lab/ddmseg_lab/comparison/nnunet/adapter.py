@@ -16,7 +16,9 @@ from typing import Any
 from ddmseg.datasets.sources import labelled_source
 from ddmseg.maths.case_scores import Score, score_case
 from ddmseg.models.checkpoint import replace_file
+from ddmseg.models.device import find_device
 from ddmseg.models.settings import Settings
+from ddmseg.training.precision import find_precision
 from ddmseg.training.trainer import Progress
 from ddmseg_lab.comparison.foreign_python import NNUNET, read_versions
 from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
@@ -94,6 +96,7 @@ class NnunetRow:
             job = {
                 "epochs": schedule.epochs,
                 "validation_iterations": schedule.validation_iterations,
+                "precision": self._precision(),
                 "minutes": None if math.isinf(left) else left,
             }
 
@@ -162,6 +165,12 @@ class NnunetRow:
         training = self.settings.training
         return cut_schedule(training.steps * training.batch, plan["batch"])
 
+    def _precision(self) -> str:
+        """Return that of the training so far, or what this machine is faster at."""
+        before = (self._left_by("train") or {}).get("precision")
+        training = self.settings.training
+        return find_precision(training.precision, find_device(training.device), before=before)
+
     def _run(
         self, stage: str, more: dict[str, Any], listener: Listener | None = None
     ) -> dict[str, Any]:
@@ -199,6 +208,7 @@ class NnunetRow:
                 "epochs": len(schedule.epochs),
                 "validation_iterations_an_epoch": schedule.validation_iterations,
                 "device": found["device"],
+                "precision": found["precision"],
                 "selection": "checkpoint_best: highest smoothed pseudo Dice on patches of the "
                 "validation subjects",
                 "test_time": "tiles that share half, weighted, mirrored along every axis",

@@ -5,7 +5,8 @@ and leaves ``STAGE.json`` beside the job. Nothing of ddmseg is imported: it is n
 
 The job holds: ``dataset`` (name of the folder), ``configuration``, ``threads`` (0: torch's
 own choice), ``device`` (auto, cpu or cuda), ``seed``; for training also ``epochs`` (the
-iterations of each), ``validation_iterations`` and ``minutes`` (None: no limit).
+iterations of each), ``validation_iterations``, ``precision`` (single or half, of the network on
+a processor) and ``minutes`` (None: no limit).
 """
 
 from __future__ import annotations
@@ -122,10 +123,30 @@ def make_trainer(job: dict[str, Any]) -> Any:
     trainer.logger.plot_progress_png = lambda folder: None  # takes seconds an epoch
     reseed(job["seed"], 0)
     trainer.initialize()
+    if job["precision"] == "half" and device(job) == "cpu":
+        compute_in_half(trainer.network)
     latest = Path(trainer.output_folder, LATEST)
     if latest.is_file():
         trainer.load_checkpoint(str(latest))
     return trainer
+
+
+def compute_in_half(network: Any) -> None:
+    """Have a network compute in bfloat16 and answer in single precision, which the loss needs.
+
+    nnU-Net itself computes in half precision on a GPU alone.
+    """
+    import torch
+
+    forward = network.forward
+
+    def half(x: Any) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = forward(x)
+        # One answer a level where the supervision is deep.
+        return [one.float() for one in found] if isinstance(found, list) else found.float()
+
+    network.forward = half
 
 
 def run_epoch(trainer: Any, job: dict[str, Any]) -> None:
@@ -182,6 +203,7 @@ def summary(trainer: Any, job: dict[str, Any]) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "threads": torch.get_num_threads(),
         "device": trainer.device.type,
+        "precision": job["precision"],
         "curve": [
             {
                 "step": done[n],

@@ -22,6 +22,7 @@ JOB = {
     "seed": 3,
     "epochs": [2, 3, 1],
     "validation_iterations": 2,
+    "precision": "single",
     "minutes": None,
 }
 
@@ -132,6 +133,35 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_would(trainer, tmp_path, 
     driver.train(JOB)
     assert resumed.drawn == trainer.drawn
     assert len(set(resumed.drawn)) == 6  # and no epoch repeats another
+
+
+class Deep(torch.nn.Module):
+    """Answers on two levels, as nnU-Net does where its supervision is deep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 3)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = self.layer(x)
+        self.seen.append(y.dtype)
+        return [y, y[:1]]
+
+
+@pytest.mark.parametrize("network", [Deep(), torch.nn.Linear(64, 3)])
+def test_half_precision_is_of_the_network_alone(network):
+    x = torch.rand(2, 64)
+    exact = network(x)
+    driver.compute_in_half(network)
+    found = network(x)
+    for one, other in zip(found, exact, strict=True):
+        assert one.dtype == torch.float32  # what the loss is computed from
+        assert 0 < (one - other).abs().max() < 0.05
+    found[0].sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in network.parameters())
+    if isinstance(network, Deep):
+        assert network.seen == [torch.float32, torch.bfloat16]
 
 
 def test_a_finished_training_is_only_summed_up(trainer):

@@ -30,6 +30,7 @@ patch = [16, 24, 16]
 steps = 64
 batch = 1
 threads = 2
+precision = "half"
 """
 NNUNET = """
 extends = "terms.toml"
@@ -114,7 +115,7 @@ def test_the_job_is_the_rows(table):
         "seed": 0,
     }
     assert prepared == predicted == shared
-    more = {"epochs": [10, 11], "validation_iterations": 3, "minutes": None}
+    more = {"epochs": [10, 11], "validation_iterations": 3, "precision": "half", "minutes": None}
     assert trained == {**shared, **more}
 
 

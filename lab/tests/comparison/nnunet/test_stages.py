@@ -13,7 +13,7 @@ from ddmseg_lab.comparison.foreign_python import NNUNET, find_python, read_versi
 from ddmseg_lab.comparison.nnunet.stages import OWN_ITERATIONS, cut_schedule, run_stage
 from fake_nnunet import make_python
 
-JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "minutes": None}
+JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "precision": "single", "minutes": None}
 
 
 @pytest.fixture(autouse=True)

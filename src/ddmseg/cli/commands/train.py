@@ -107,12 +107,11 @@ def run(arguments: Arguments) -> int:
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
         best = train_with_progress(trainer, minutes, stop)
     if trainer.rank == 0:
-        if trainer.step == settings.training.steps and best.is_file():
+        if trainer.is_done and best.is_file():
             from ddmseg.training.calibration import calibrate_weights
 
             calibrate_weights(best, source)
-        complete = trainer.step >= trainer.settings.training.steps
-        print(closing_line("train", trainer, best, arguments, complete=complete))
+        print(closing_line("train", trainer, best, arguments, complete=trainer.is_done))
     return INTERRUPTED if stop.made else 0
 
 

@@ -43,6 +43,10 @@ class TrainingSettings:
     constant learning rate and, over its last third, a fall to zero: every leg ends in weights
     worth using, and ``steps`` can be raised to go on. 0 is one half cosine over all steps.
 
+    With ``least_rise`` a training in legs may end before ``steps``: with the first leg, from the
+    third on, after which the best validation Dice of the last third of the steps is not that
+    much above the best before. 0 trains to the last step.
+
     ``precision`` is of training alone: ``half`` computes in bfloat16 where torch's autocast
     does, ``auto`` times a convolution both ways at start and takes what is faster.
     """
@@ -62,6 +66,7 @@ class TrainingSettings:
     device: DeviceName = "auto"
     threads: int = 0
     leg_steps: int = 0
+    least_rise: float = 0.0
     precision: Literal["auto", "single", "half"] = "auto"
     stop_on_empty_masks: bool = True
 
@@ -70,6 +75,9 @@ class TrainingSettings:
             require_least(1, self, f"training.{name}")
         for name in ("weight_decay", "warmup_steps", "workers", "threads", "leg_steps"):
             require_least(0, self, f"training.{name}")
+        require_share(self, "training.least_rise")
+        told = "it is judged at the ends of legs; set training.leg_steps"
+        require(not self.least_rise or self.leg_steps > 0, self, "training.least_rise", told)
         require_above_0(self, "training.learning_rate", "training.clip_norm")
         require(0 <= self.ema < 1, self, "training.ema", "must be within 0 and 1, 1 excluded")
 

@@ -19,7 +19,7 @@ import torch
 from ddmseg.datasets.source import Source
 from ddmseg.errors import CheckpointError
 from ddmseg.maths.distillation import halvings
-from ddmseg.models.checkpoint import Network, copy_weights, load_state, replace_file
+from ddmseg.models.checkpoint import Network, copy_weights, replace_file
 from ddmseg.models.json_reader import read_json
 from ddmseg.models.settings import Settings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -27,7 +27,7 @@ from ddmseg.training.distillation.plan import LIGHT, Teacher, check_labels
 from ddmseg.training.distillation.soft_labels import SoftLabelObjective, SoftLabels
 from ddmseg.training.distillation.steps import ConsistencyObjective, ProgressiveObjective
 from ddmseg.training.objective import LossFunction
-from ddmseg.training.trainer import Teaching, Trainer
+from ddmseg.training.trainer import Teaching, Trainer, is_finished
 
 TEACHER_FILE = "teacher.json"
 WEIGHTS_FILE = "best.safetensors"
@@ -50,7 +50,7 @@ class Round:
     @property
     def is_done(self) -> bool:
         """Whether the last step has been taken."""
-        return self.trainer.step == self.trainer.settings.training.steps
+        return self.trainer.is_done
 
     @property
     def is_complete(self) -> bool:
@@ -160,7 +160,7 @@ def _objective(settings: Settings, teacher: Teacher) -> Callable[[Network, Netwo
 def _is_finished(place: Path, settings: Settings) -> bool:
     if not ((place / STATE_FILE).is_file() and (place / WEIGHTS_FILE).is_file()):
         return False
-    return int(load_state(place / STATE_FILE)[1]["step"]) >= settings.training.steps
+    return is_finished(place, settings)
 
 
 def _keep_teacher(folder: Path, teacher: Teacher) -> None:
