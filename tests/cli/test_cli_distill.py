@@ -86,8 +86,8 @@ def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path, method) 
     assert (outcome.code, outcome.errors) == (0, [])
     best = tmp_path / "run" / "best.safetensors"
     _, card = load_weights(best)
-    sampled = card.scores["validation"]["sampled_dice"]
-    assert outcome.out == f"step 2 of 2; best weights (sampled Dice {sampled:.3f}): {best}\n"
+    sampled = card.scores["validation"]["sampled_score"]
+    assert outcome.out == f"step 2 of 2; best weights (validation score {sampled:.3f}): {best}\n"
     assert card.teacher["name"] == "teacher"
     assert card.calibration["masks"] > 0
     nib.Nifti1Image(head_voxels(), head_affine()).to_filename(tmp_path / "scan.nii")
@@ -111,7 +111,7 @@ def test_ctrl_c_in_a_chain_says_where_it_stands_and_how_to_go_on(
     resumed = ddmseg("distill", path, "--resume", "-o", run)
     assert resumed.code == 0
     assert "round 1" not in resumed.err
-    assert resumed.out.startswith("round 2 of 2, step 2 of 2; best weights (sampled Dice ")
+    assert resumed.out.startswith("round 2 of 2, step 2 of 2; best weights (validation score ")
 
 
 def test_the_last_minute_is_not_passed_and_calibration_waits(ddmseg, config, tmp_path) -> None:

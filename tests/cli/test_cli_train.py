@@ -72,8 +72,8 @@ def test_training_leaves_weights_that_segment(ddmseg, toy_data, config, tmp_path
     assert toy_data == [str(tmp_path)]
     best = tmp_path / "run" / "best.safetensors"
     _, card = load_weights(best)
-    sampled = card.scores["validation"]["sampled_dice"]
-    assert outcome.out == f"step 4 of 4; best weights (sampled Dice {sampled:.3f}): {best}\n"
+    sampled = card.scores["validation"]["sampled_score"]
+    assert outcome.out == f"step 4 of 4; best weights (validation score {sampled:.3f}): {best}\n"
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files >= {"settings.json", "curve.csv", "state.safetensors", "best.json"}
     nib.Nifti1Image(head_voxels(), head_affine()).to_filename(tmp_path / "scan.nii")
@@ -105,7 +105,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(
     outcome = ddmseg("train", config, "-o", run)
     assert outcome.code == 130
     assert "stopping after this step" in outcome.err
-    assert outcome.out.startswith("step 3 of 4; best weights (sampled Dice ")
+    assert outcome.out.startswith("step 3 of 4; best weights (validation score ")
     how = f"ddmseg train '{config}' --resume -o '{run}'"
     assert outcome.out.endswith(f"; go on with: {how}\n")
     assert signal.getsignal(signal.SIGINT) is handler

@@ -13,7 +13,7 @@ from ddmseg.training.curve import COLUMNS, EVERY, Curve
 from ddmseg.training.objective import Losses
 from ddmseg.training.validation import ValidationScores
 
-SCORES = ValidationScores(coarse_dice=0.5, sampled_dice=0.625, all_empty=False)
+SCORES = ValidationScores(0.5, 0.625, 0.75, all_empty=False)
 
 
 def losses(value: float) -> Losses:

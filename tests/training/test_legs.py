@@ -29,7 +29,7 @@ def test_legs_rise_stay_and_fall_to_zero_again_and_again():
 def curve_of(path, dice: dict[int, float]) -> Curve:
     curve = Curve(path)
     for step, value in dice.items():
-        curve.validated(step, ValidationScores(value, value, all_empty=False))
+        curve.validated(step, ValidationScores(0.9, 0.9, value, all_empty=False))
     return curve
 
 

@@ -394,7 +394,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path):
 
 
 def test_empty_masks_stop_it_once_it_should_know_better(tmp_path, monkeypatch):
-    empty = ValidationScores(0.0, 0.0, all_empty=True)
+    empty = ValidationScores(0.0, 0.0, 0.0, all_empty=True)
     monkeypatch.setattr(training, "validate", lambda *_: empty)
     monkeypatch.setattr(training, "EMPTY_MASKS_UNTIL", 5)
     trainer = Trainer(tiny_settings(), BoxSource(), tmp_path)
@@ -427,13 +427,16 @@ def test_something_to_validate_on_is_needed(tmp_path):
 # The best weights
 
 
-def test_the_best_sampled_dice_is_kept_and_no_other(tmp_path, monkeypatch):
-    # The coarse Dice rises throughout; the sampled one peaks in the middle.
-    sampled = iter([0.2, 0.6, 0.5, 0.6, 0.1])
-    coarse = iter([0.1, 0.2, 0.3, 0.4, 0.5])
-    monkeypatch.setattr(
-        training, "validate", lambda *_: ValidationScores(next(coarse), next(sampled), False)
-    )
+def test_the_best_scored_weights_are_kept_and_no_others(tmp_path, monkeypatch):
+    # Both Dice rise throughout; the score of the samples peaks in the middle.
+    scores = iter([0.2, 0.6, 0.5, 0.6, 0.1])
+    dice = iter([0.1, 0.2, 0.3, 0.4, 0.5])
+
+    def scored(*_: object) -> ValidationScores:
+        rising = next(dice)
+        return ValidationScores(rising, rising, next(scores), all_empty=False)
+
+    monkeypatch.setattr(training, "validate", scored)
     trainer = Trainer(tiny_settings(validate_every=2), BoxSource(), tmp_path)
     kept = {}
 
@@ -445,7 +448,8 @@ def test_the_best_sampled_dice_is_kept_and_no_other(tmp_path, monkeypatch):
     assert card.trained_steps == 4
     assert card.scores["validation"] == {
         "coarse_dice": 0.2,
-        "sampled_dice": 0.6,
+        "sampled_dice": 0.2,
+        "sampled_score": 0.6,
         "all_empty": False,
     }
     assert fingerprint(model) == kept[4]
@@ -453,9 +457,9 @@ def test_the_best_sampled_dice_is_kept_and_no_other(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_does_not_forget_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda *_: ValidationScores(0.5, 0.9, False))
+    monkeypatch.setattr(training, "validate", lambda *_: ValidationScores(0.5, 0.5, 0.9, False))
     interrupted(tmp_path, 6)
-    monkeypatch.setattr(training, "validate", lambda *_: ValidationScores(0.5, 0.3, False))
+    monkeypatch.setattr(training, "validate", lambda *_: ValidationScores(0.5, 0.5, 0.3, False))
     resumed = trained(tmp_path, resume=True)
     assert resumed.best == 0.9
     assert load_weights(tmp_path / "best.safetensors")[1].trained_steps == 5

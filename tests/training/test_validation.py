@@ -13,7 +13,7 @@ from ddmseg.models.settings import SamplingSettings
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.training import validation
-from ddmseg.training.validation import mean_dice, validate
+from ddmseg.training.validation import ValidationScores, mean_dice, validate
 from toys import BoxSource, tiny_model, tiny_settings
 
 CPU = torch.device("cpu")
@@ -101,8 +101,32 @@ def test_a_perfect_and_an_empty_model():
         validate(Oracle(blind=blind), exact_examples(), tiny_settings(), CPU)
         for blind in (False, True)
     )
-    assert perfect.as_dict() == {"coarse_dice": 1.0, "sampled_dice": 1.0, "all_empty": False}
-    assert empty.as_dict() == {"coarse_dice": 0.0, "sampled_dice": 0.0, "all_empty": True}
+    assert perfect == ValidationScores(1.0, 1.0, 1.0, all_empty=False)
+    assert empty == ValidationScores(0.0, 0.0, 0.0, all_empty=True)
+    names = ["coarse_dice", "sampled_dice", "sampled_score", "all_empty"]
+    assert list(perfect.as_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("masks", "sampled", "expected"),
+    [
+        ([[1, 1, 0, 0], [1, 1, 0, 0]], 1.0, 1.0),
+        ([[1, 0, 0, 0], [1, 0, 0, 0]], 2 / 3, 2 / 3),  # certain, and wrong
+        ([[1, 0, 0, 0], [0, 1, 0, 0]], 2 / 3, 2 / 3 + 1 / 2),  # as wrong, and unsure
+        ([[0, 0, 1, 1], [1, 1, 0, 0]], 0.0, 1 / 2 + 1 / 2),
+    ],
+)
+def test_samples_that_differ_as_they_err_score_better(monkeypatch, masks, sampled, expected):
+    drawn = [torch.tensor([mask]) for mask in masks]
+    coarse = torch.tensor([[1, 0, 0, 0]])
+    monkeypatch.setattr(
+        validation, "_answers", lambda *_: (coarse, lambda example, number: drawn[number])
+    )
+    truth = torch.tensor([[1, 1, 0, 0]])
+    scores = validate(Oracle(blind=False), [(truth[None].float(), truth)], tiny_settings(), CPU)
+    assert scores.coarse_dice == pytest.approx(2 / 3)
+    assert scores.sampled_dice == pytest.approx(sampled)
+    assert scores.sampled_score == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -118,7 +142,7 @@ def test_it_repeats_itself_and_leaves_no_gradient(dims):
 
 def test_a_plain_network_has_its_coarse_dice_twice():
     scores = score(tiny_model(diffusion=False))
-    assert scores.sampled_dice == scores.coarse_dice
+    assert scores.sampled_dice == scores.sampled_score == scores.coarse_dice
 
 
 def test_one_sampled_mask_that_is_not_empty_is_enough():

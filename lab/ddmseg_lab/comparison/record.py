@@ -20,8 +20,9 @@ from ddmseg.training.curve import late_rise
 SCORES_FILE = "scores.tsv"
 RECORD_FILE = "run.json"
 CURVE_FILE = "curve.csv"
-VALIDATED = ("sampled_dice", "smoothed_pseudo_dice")
-"""Columns of a curve that choose the weights: of our networks and of nnU-Net."""
+VALIDATED = ("sampled_score", "smoothed_pseudo_dice", "sampled_dice")
+"""Columns of a curve that chose the weights, the first there is: of our networks, of nnU-Net, and
+of our networks before."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Record:
         parameters: of all networks.
         trained_steps: of the weights chosen; 0 when nothing was trained for this row.
         samples_seen: training examples drawn until the last step.
-        validation_dice: that chose the weights.
+        validation_dice: score that chose the weights, a Dice where samples do not differ.
         seconds_a_scan: median over test subjects.
         peak_memory_mb: of prediction, in 1e6 bytes.
         notes: what else is to be known of the row, such as nnU-Net's plan.
@@ -68,12 +69,8 @@ def read_late_rise(folder: Path) -> float | None:
         return None
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = [
-        (int(row["step"]), float(dice))
-        for row in rows
-        for name in VALIDATED
-        if (dice := row.get(name))
-    ]
+    chosen_by = next((name for name in VALIDATED if rows and name in rows[0]), "")
+    found = [(int(row["step"]), float(row[chosen_by])) for row in rows if row.get(chosen_by)]
     rise = late_rise(found, int(rows[-1]["step"])) if rows else math.inf
     return rise if math.isfinite(rise) else None
 

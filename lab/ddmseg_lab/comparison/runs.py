@@ -31,7 +31,7 @@ class Run:
 
     Attributes:
         weights: the best ones.
-        best: validation Dice that chose them.
+        best: validation score that chose them, see ``ddmseg.training.validation``.
         best_step: steps they were trained for.
         steps: of the whole training.
         seconds: of work, see :func:`ddmseg.models.device.working_seconds`.

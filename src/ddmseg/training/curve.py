@@ -22,6 +22,7 @@ COLUMNS = (
     "discrepancy",
     "coarse_dice",
     "sampled_dice",
+    "sampled_score",
 )
 EVERY = 25
 """Steps that one row averages over."""
@@ -64,14 +65,15 @@ class Curve:
             self.rows.append({"step": step})
         self.rows[-1]["coarse_dice"] = scores.coarse_dice
         self.rows[-1]["sampled_dice"] = scores.sampled_dice
+        self.rows[-1]["sampled_score"] = scores.sampled_score
 
     def late_rise(self, step: int) -> float:
         """Return what the last third of so many steps brought, see :func:`late_rise`."""
         # As the file has them, so that a resumed training finds the same.
         found = [
-            (int(row["step"]), float(_short(row["sampled_dice"])))
+            (int(row["step"]), float(_short(row["sampled_score"])))
             for row in self.rows
-            if "sampled_dice" in row
+            if "sampled_score" in row
         ]
         return late_rise(found, step)
 

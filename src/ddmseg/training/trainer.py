@@ -281,8 +281,8 @@ class Trainer:
             )
         if self.rank != 0:
             return scores.sampled_dice
-        if scores.sampled_dice > self.best:
-            self.best = scores.sampled_dice
+        if scores.sampled_score > self.best:
+            self.best = scores.sampled_score
             save_weights(self.ema, self._card(scores.as_dict()), self.folder / "best.safetensors")
         self._save()
         return scores.sampled_dice

@@ -189,7 +189,7 @@ def closing_line(
     """Return what was reached, where the weights are, and how to go on."""
     line = f"step {trainer.step} of {trainer.settings.training.steps}"
     if best.is_file():
-        line += f"; best weights (sampled Dice {trainer.best:.3f}): {best}"
+        line += f"; best weights (validation score {trainer.best:.3f}): {best}"
     if not complete:
         words = ["ddmseg", command, os.fspath(arguments.config), "--resume"]
         words += ["-o", os.fspath(arguments.output)] if arguments.output else []
