@@ -170,84 +170,96 @@ def test_every_other_setting_counts_too(settings):
 # Recycling
 
 
-class Noised:
-    """Remembers every clean mask that was noised, and its time."""
+class Seen:
+    """Remembers what the denoiser saw at each call: whose noisy mask, when, and the estimate."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.masks: list[torch.Tensor] = []
-        self.times: list[torch.Tensor] = []
-        original = objective.noise
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, model: DiscrepancyDiffusionSegmenter
+    ) -> None:
+        self.model = model
+        self.noised: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+        noise, denoise = objective.noise, model.denoise
 
         def spy(x_0, eps, t, schedule):
-            self.masks.append(x_0)
-            self.times.append(t)
-            return original(x_0, eps, t, schedule)
+            x_t = noise(x_0, eps, t, schedule)
+            self.noised += list(zip(x_t, x_0, eps, t, strict=True))
+            return x_t
+
+        def ask(x_t, log_snr, conditions, encoding, estimate):
+            self.asked.append((x_t, estimate))
+            return denoise(x_t, log_snr, conditions, encoding, estimate)
 
         monkeypatch.setattr(objective, "noise", spy)
+        monkeypatch.setattr(model, "denoise", ask)
 
-    def of(self, model: DiscrepancyDiffusionSegmenter, seed: int, **settings: Any):
-        """Masks and times of one call; the last is what the loss is taken of."""
-        self.masks.clear()
-        self.times.clear()
-        losses(model, seed=seed, **settings)
-        return list(zip(self.masks, self.times, strict=True))
+    def of(self, seed: int, **settings: Any):
+        """Clean mask, noise and time of each item, one list a call of the denoiser."""
+        self.noised.clear()
+        self.asked.clear()
+        losses(self.model, seed=seed, **settings)
+        return [[self._origin(item) for item in x_t] for x_t, _ in self.asked]
+
+    def _origin(self, item: torch.Tensor):
+        return next(rest for x_t, *rest in self.noised if torch.equal(x_t, item))
 
 
 def recycling(clean_end: float, noise_end: float) -> dict[str, float]:
     return {"recycling_clean_end": clean_end, "recycling_noise_end": noise_end}
 
 
-def is_truth(model: DiscrepancyDiffusionSegmenter, mask: torch.Tensor) -> list[bool]:
+def are_truth(model: DiscrepancyDiffusionSegmenter, masks) -> list[bool]:
     truth = model.mask_encoding.of_labels(batch()[1])
-    return [torch.allclose(a, b) for a, b in zip(mask, truth, strict=True)]
+    return [torch.allclose(mask, one) for mask, one in zip(masks, truth, strict=True)]
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_never_recycled_the_truth_is_noised(monkeypatch, number):
+def test_never_recycled_the_truth_is_noised_and_seen_once(monkeypatch, number):
     model = tiny_model()
-    for mask, _ in Noised(monkeypatch).of(model, number, **recycling(0.0, 0.0)):
-        assert is_truth(model, mask) == [True, True]
+    calls = Seen(monkeypatch, model).of(number, **recycling(0.0, 0.0))
+    for items in calls:
+        assert are_truth(model, [mask for mask, _, _ in items]) == [True, True]
+    # Under the same noise at the same time: another look would tell more of the truth.
+    for (_, eps, t), (_, other, time) in zip(calls[0], calls[-1], strict=True):
+        assert torch.equal(eps, other)
+        assert torch.equal(t, time)
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_always_recycled_the_own_estimate_is_noised(monkeypatch, number):
     model = tiny_model()
-    estimates = []
-    original = model.denoise
-
-    def denoise(*arguments):
-        estimates.append(arguments[-1])
-        return original(*arguments)
-
-    monkeypatch.setattr(model, "denoise", denoise)
-    calls = Noised(monkeypatch).of(model, number, **recycling(1.0, 1.0))
-    for mask, _ in calls:
-        assert is_truth(model, mask) == [False, False]
+    seen = Seen(monkeypatch, model)
+    calls = seen.of(number, **recycling(1.0, 1.0))
+    for items in calls:
+        assert are_truth(model, [mask for mask, _, _ in items]) == [False, False]
     # What is noised is the very estimate that the discrepancy is taken of.
-    assert torch.equal(calls[-1][0], estimates[-1])
+    assert torch.equal(torch.stack([mask for mask, _, _ in calls[-1]]), seen.asked[-1][1])
 
 
 def test_recycling_may_depend_on_the_time(monkeypatch):
     # Always at the clean end, never at the noise end: with probability 1 - t.
-    model, noised = tiny_model(), Noised(monkeypatch)
+    model = tiny_model()
+    seen = Seen(monkeypatch, model)
     early, late = [], []
     for number in range(60):
-        mask, t = noised.of(model, number, **recycling(1.0, 0.0))[-1]
-        for one, own in zip(t.tolist(), is_truth(model, mask), strict=True):
-            (early if one < 0.3 else late if one > 0.7 else []).append(not own)
+        items = seen.of(number, **recycling(1.0, 0.0))[-1]
+        own = are_truth(model, [mask for mask, _, _ in items])
+        for (_, _, t), truth in zip(items, own, strict=True):
+            (early if t < 0.3 else late if t > 0.7 else []).append(not truth)
     assert sum(early) / len(early) > 0.65
     assert sum(late) / len(late) < 0.35
 
 
-def test_the_estimate_comes_from_an_earlier_noisier_time(monkeypatch):
-    noised = Noised(monkeypatch)
+def test_the_recycled_estimate_comes_from_an_earlier_noisier_time(monkeypatch):
+    seen = Seen(monkeypatch, tiny_model())
     lengths = set()
     for number in range(20):
-        calls = noised.of(tiny_model(), number)
+        calls = seen.of(number, **recycling(1.0, 1.0))
         lengths.add(len(calls))
         if len(calls) == 2:
-            (_, earlier), (_, t) = calls
-            assert (earlier >= t).all()
+            for (_, eps, earlier), (_, other, t) in zip(*calls, strict=True):
+                assert earlier >= t
+                assert not torch.equal(eps, other)
     assert lengths == {1, 2}  # at times the first estimate is the coarse head's
 
 

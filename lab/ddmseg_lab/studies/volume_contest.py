@@ -39,8 +39,8 @@ from ddmseg_lab.studies.volume_intervals import (
     Answers,
     Intervals,
     answers_of,
+    cross_fitted,
     drawn_intervals,
-    made_up_intervals,
     rescan_intervals,
 )
 from ddmseg_lab.studies.volume_rivals import PERTURBED, RIVALS, SAMPLES, EncodedHead, Rival, timed
@@ -141,13 +141,15 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {"scans": _counts(answers[SHIPPED]), "rivals": _costs(rows)}
     kept: dict[str, dict[str, list[Intervals]]] = {}
     for rival, said in answers.items():
-        kept.setdefault(MADE_UP, {})[rival] = list(made_up_intervals(rival, said))
+        kept.setdefault(MADE_UP, {})[rival] = list(
+            cross_fitted(rival, said.where(said.set == MADE_UP))
+        )
         if (said.set == DEVELOPMENT).any() and (said.set == TEST).any():
             protocol, drawn = drawn_intervals(rival, said)
             kept.setdefault(TEST, {})[rival] = [drawn]
             kept.setdefault(RESCAN, {})[rival] = [rescan_intervals(rival, said)]
             found.setdefault("widened", {})[rival] = protocol.factor
-    found["sets"] = {name: _scored(by_rival) for name, by_rival in kept.items()}
+    found["sets"] = {name: condition_scores(by_rival) for name, by_rival in kept.items()}
     degraded = found["sets"][MADE_UP].get(DEGRADED)
     if not degraded:
         raise UsageError(
@@ -182,7 +184,7 @@ def _costs(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _scored(by_rival: Mapping[str, list[Intervals]]) -> dict[str, dict[str, Any]]:
+def condition_scores(by_rival: Mapping[str, list[Intervals]]) -> dict[str, dict[str, Any]]:
     """Return means over structures, then scans, and the score saved against constant width."""
     found: dict[str, dict[str, Any]] = {}
     for condition in CONDITIONS:
@@ -253,7 +255,7 @@ def body(found: Summary) -> list[str]:
     parts = [_how(found), _cuts(found), _verdict(found)]
     for name, title in SETS.items():
         for condition, scored in found["sets"].get(name, {}).items():
-            parts += [f"**{title[0].upper()}{title[1:]}, {condition}**", _table(scored)]
+            parts += [f"**{title[0].upper()}{title[1:]}, {condition}**", score_table(scored)]
     parts += [
         picture(GAINED_PICTURE, "Interval score saved against a constant relative width"),
         picture(STRUCTURES_PICTURE, "Interval score of each structure on degraded made-up heads"),
@@ -319,10 +321,11 @@ def _verdict(found: Summary) -> str:
     return f"The winner, chosen on degraded made-up heads: {TITLES[winner]}. {' '.join(parts)}"
 
 
-def _table(scored: Summary) -> str:
+def score_table(scored: Summary, titles: Mapping[str, str] = TITLES) -> str:
+    """Return a line for each rival under one condition."""
     rows = [
         [
-            *(TITLES[rival], f"{one['score']:.3f}", f"{one['crps']:.4f}"),
+            *(titles[rival], f"{one['score']:.3f}", f"{one['crps']:.4f}"),
             *(shown(one["coverage"]), f"{one['width']:.2f}"),
             "" if rival == CONSTANT else shown(one["gained"]),
             "" if rival == SHIPPED else shown(one["gained_on_shipped"]),

@@ -118,12 +118,11 @@ def intervals(answers: Answers, by_structure: Mapping[str, Fit]) -> Intervals:
     return Intervals(known, middle, reach, known.true)
 
 
-def made_up_intervals(rival: str, answers: Answers) -> Iterator[Intervals]:
-    """Yield the intervals of each made-up subject, fitted on all others."""
-    heads = answers.where(answers.set == MADE_UP)
-    for subject in np.unique(heads.subject):
-        here = heads.subject == subject
-        yield intervals(heads.where(here), fits(rival, heads.where(~here)))
+def cross_fitted(rival: str, answers: Answers) -> Iterator[Intervals]:
+    """Yield the intervals of each subject, fitted on all others."""
+    for subject in np.unique(answers.subject):
+        here = answers.subject == subject
+        yield intervals(answers.where(here), fits(rival, answers.where(~here)))
 
 
 @dataclass(frozen=True)

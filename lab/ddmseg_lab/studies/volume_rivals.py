@@ -104,6 +104,11 @@ def shipped(head: EncodedHead) -> Said:
 
 def samples(head: EncodedHead) -> Said:
     """Volumes of samples of the diffusion, weighed by the discrepancy."""
+    return sampled(head, SAMPLES)
+
+
+def sampled(head: EncodedHead, count: int) -> Said:
+    """Volumes of so many samples."""
     loss = head.card.settings["loss"]
     own = settings_from_dict(SamplingSettings, head.card.settings["sampling"])
     schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
@@ -111,7 +116,7 @@ def samples(head: EncodedHead) -> Said:
         MaskSampler(head.model, head.encoding, schedule),
         algorithm=own.sampler,
         steps=own.steps,
-        samples=SAMPLES,
+        samples=count,
         temperature=own.temperature,
         coarse_share=own.coarse_share,
         generator=head.generator,

@@ -79,9 +79,10 @@ def test_a_subject_is_never_in_its_own_fit() -> None:
         if row["subject"] == f"{MADE_UP}0":
             row["centre"] = "100"
     answers = volume_intervals.answers_of(rows)["honest"]
+    heads = answers.where(answers.set == MADE_UP)
     odd = [
         part
-        for part in volume_intervals.made_up_intervals("honest", answers)
+        for part in volume_intervals.cross_fitted("honest", heads)
         if part.answers.subject[0] == f"{MADE_UP}0"
     ]
     assert len(odd) == 1

@@ -1,8 +1,9 @@
 """One training example to one loss: L = L_disc + lambda L_diff + coarse head.
 
-The clean-mask predictor is trained as it is used (*recycling*): the mask that is
-noised is the model's own estimate rather than the truth, with a probability that
-may depend on the time, and the label is the truth all the same.
+With *recycling* the mask that is noised is the model's own estimate rather than the truth, with
+a probability that may depend on the time, and the label is the truth all the same. The
+denoiser then learns that the noisy mask says nothing of the truth that the image does not: its
+samples are good masks that hardly differ. Without, they differ as the truth may.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from ddmseg.training.corruption import corrupt
 Stage = Literal["image_encoder", "encoders", "denoiser", "on_features", "joint"]
 """Which parts learn: f^I with its coarse head; f^I and f^S; the denoiser; all but the features
 of f^I and their head; all."""
+
+
+ESTIMATED = 0.75
+"""Share of the steps in which the denoiser gets an estimate that was asked for before."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +167,9 @@ class Objective:
         if settings.drop_image_probability > _uniform(1, generator).item():
             conditions = conditions.without_image()
         t = _uniform(truth.shape[0], generator).to(truth.device)
-        with torch.no_grad():
-            x_0, estimate = self._noised(truth, encoding, conditions, t, generator)
         eps = _normal(truth, generator)
-        x_t = noise(x_0, eps, t, self.schedule)
+        with torch.no_grad():
+            x_t, estimate = self._noised(truth, eps, encoding, conditions, t, generator)
         log_snr = self.schedule.log_snr(t)
         if model.target == "noise":
             predicted, _ = model.predict(x_t, log_snr, conditions, encoding, estimate)
@@ -185,32 +189,32 @@ class Objective:
     def _noised(
         self,
         truth: Tensor,
+        eps: Tensor,
         encoding: Encoding,
         conditions: Conditions,
         t: Tensor,
         generator: Generator,
     ) -> tuple[Tensor, Tensor]:
-        """Return the clean mask to noise, and the estimate that comes with it.
+        """Return the noisy mask, and the estimate that comes with it.
 
-        As in sampling, the estimate was made at an earlier, noisier time; where the
-        mask is recycled it *is* that estimate.
+        The estimate is made of the same noisy mask (Chen, Zhang and Hinton 2023, arXiv
+        2208.04202, section 2.2): another look at the truth, under other noise, would tell more
+        of it than sampling ever knows, and samples would not differ. Where the mask is recycled,
+        the estimate was made at an earlier, noisier time and *is* what is noised.
         """
         low, high = self.settings.recycling_clean_end, self.settings.recycling_noise_end
-        chance = low + (high - low) * t
-        recycled = _uniform(len(t), generator).to(t.device) < chance
-        recycled = recycled.reshape(-1, *(1,) * (truth.dim() - 1))
-        model = self._ddm
-        first = model.first_estimate(conditions, truth)
-        start = torch.where(recycled, first, truth)
-        estimate = first
-        if _uniform(1, generator).item() < 0.75:
+        recycled = _uniform(len(t), generator).to(t.device) < low + (high - low) * t
+        at = recycled.reshape(-1, *(1,) * (truth.dim() - 1))
+        model, schedule = self._ddm, self.schedule
+        x_t = noise(truth, eps, t, schedule)
+        estimate = first = model.first_estimate(conditions, truth)
+        if _uniform(1, generator).item() < ESTIMATED:
             earlier = t + (1 - t) * _uniform(len(t), generator).to(t.device)
-            x_earlier = noise(start, _normal(truth, generator), earlier, self.schedule)
-            logits, _ = model.denoise(
-                x_earlier, self.schedule.log_snr(earlier), conditions, encoding, first
-            )
+            x_earlier = noise(first, _normal(truth, generator), earlier, schedule)
+            seen, time = torch.where(at, x_earlier, x_t), torch.where(recycled, earlier, t)
+            logits, _ = model.denoise(seen, schedule.log_snr(time), conditions, encoding, first)
             estimate = model.output_head.estimate(logits)
-        return torch.where(recycled, estimate, truth), estimate
+        return torch.where(at, noise(estimate, eps, t, schedule), x_t), estimate
 
     def _discrepancy(
         self,
