@@ -95,6 +95,13 @@ def test_volumes_are_a_table_of_millilitres(make_segmentation, tmp_path) -> None
         assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-4)
         assert float(row["interval_low_ml"]) <= float(row["volume_ml"])
         assert float(row["volume_ml"]) <= float(row["interval_high_ml"])
+        if expected.distribution is None:
+            assert row["mean_ml"] == row["sd_ml"] == "n/a"
+        else:
+            assert float(row["median_ml"]) == pytest.approx(
+                expected.distribution.median_ml, abs=1e-4
+            )
+            assert float(row["lower_quartile_ml"]) <= float(row["median_ml"])
 
 
 def test_totals_have_no_id_and_shares_and_asymmetry_where_there_are_some(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
 from ddmseg.imaging.volume import Volume
@@ -153,3 +155,27 @@ def test_what_a_scan_does_not_allow_is_left_out_with_the_reason() -> None:
     cut = not_measured(*whole, ANATOMY_LABELS, cut=True)
     assert set(cut) == {row.name for row in totals(ANATOMY_LABELS)}
     assert not_measured(*bare, HIPPOCAMPUS_LABELS, cut=False) == {}
+
+
+# Predicted distribution
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1.0001, 20.0))
+def test_the_predicted_distribution_has_the_interval_for_its_own(low, width):
+    from scipy.stats import lognorm
+
+    row = StructureVolume(17, "Left-Hippocampus", low, low, low * width)
+    found = row.distribution
+    assert found is not None
+    s = math.log(width) / (2 * 1.959964)
+    same = lognorm(s, scale=found.median_ml)
+    assert same.interval(0.95) == pytest.approx((low, low * width), rel=1e-5)
+    assert same.mean() == pytest.approx(found.mean_ml)
+    assert same.std() == pytest.approx(found.sd_ml, rel=1e-4)
+    assert same.ppf([0.25, 0.75]) == pytest.approx(
+        [found.lower_quartile_ml, found.upper_quartile_ml], rel=1e-5
+    )
+
+
+def test_nothing_is_predicted_of_what_may_not_be_there():
+    assert StructureVolume(17, "Left-Hippocampus", 0.0, 0.0, 2.0).distribution is None

@@ -19,14 +19,17 @@ from typing import Any
 from ddmseg.atomic import system_reason
 from ddmseg.errors import DdmsegError, ScanError
 from ddmseg.outputs.names import RECEIPT
-from ddmseg.outputs.tables import ColumnMeaning, data_dictionary
+from ddmseg.outputs.tables import PREDICTED, ColumnMeaning, data_dictionary
 from ddmseg.outputs.text import word_of, write_json, write_tsv
 
 VOLUMES, RUNTIME, PAGE = "group_volumes", "group_runtime", "group_report.html"
 EMPTY = "n/a"
 _READ = ("_volumes.tsv", "_volumes.json", "_qc.json")
 _NO_VALUE = ("index", "name")
-_LEFT_OUT = ("interval_low_ml", "interval_high_ml", "asymmetry_low", "asymmetry_high")
+_LEFT_OUT = (
+    *("interval_low_ml", "interval_high_ml", "asymmetry_low", "asymmetry_high"),
+    *PREDICTED,
+)
 _ABOUT = {
     "participant_id": ColumnMeaning("Subject, of the name of the scan"),
     "session_id": ColumnMeaning("Session, of the name of the scan"),

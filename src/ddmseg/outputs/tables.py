@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.messages import NOTICE
 from ddmseg.outputs.names import SIDECARS
 from ddmseg.outputs.text import write_json, write_tsv
-from ddmseg.quality.segmentation import INTRACRANIAL, Asymmetry, Segmentation
+from ddmseg.quality.segmentation import (
+    INTRACRANIAL,
+    Asymmetry,
+    Segmentation,
+    VolumeDistribution,
+)
 
 NOT_THERE = NO_UNIT = "n/a"
 """What BIDS writes where there is nothing to write."""
@@ -64,7 +69,18 @@ VOLUME_COLUMNS = {
     "asymmetry_percent": ColumnMeaning("200 (left - right) / (left + right) of a pair", "%"),
     "asymmetry_low": ColumnMeaning("Lower end of its 95% interval", "%"),
     "asymmetry_high": ColumnMeaning("Upper end of that interval", "%"),
+    "mean_ml": ColumnMeaning(
+        "Mean of the true volume, predicted by the log-normal distribution with that 95% interval; "
+        "n/a where the interval begins at 0",
+        "mL",
+    ),
+    "sd_ml": ColumnMeaning("Its standard deviation", "mL"),
+    "lower_quartile_ml": ColumnMeaning("What it exceeds in three of four scans", "mL"),
+    "median_ml": ColumnMeaning("What it exceeds in half of them", "mL"),
+    "upper_quartile_ml": ColumnMeaning("What it exceeds in one of four", "mL"),
 }
+PREDICTED = tuple(field.name for field in fields(VolumeDistribution))
+"""Columns of the predicted distribution, the last ones."""
 
 
 def write_label_table(segmentation: Segmentation, path: Path) -> None:
@@ -85,10 +101,17 @@ def write_volume_table(segmentation: Segmentation, path: Path) -> None:
             *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
             f"{row.volume_ml / head.volume_ml:.6f}" if head and head.volume_ml else NOT_THERE,
             *_asymmetry_cells(sides.get(row.name)),
+            *_predicted_cells(row.distribution),
         ]
         for row in (*segmentation.volumes, *segmentation.totals)
     ]
     write_tsv(path, tuple(VOLUME_COLUMNS), rows)
+
+
+def _predicted_cells(predicted: VolumeDistribution | None) -> list[str]:
+    if predicted is None:
+        return [NOT_THERE] * len(PREDICTED)
+    return [f"{getattr(predicted, name):.4f}" for name in PREDICTED]
 
 
 def _asymmetry_cells(one: Asymmetry | None) -> list[str]:

@@ -24,6 +24,9 @@ MOST_REASONS = 3
 MOST_VOLUMES = 5
 """Volumes that the short form tells."""
 
+NORMAL_95, QUARTILE = 1.959964, 0.674490
+"""Standard deviations that a normal variable keeps within in 95% and in half of all cases."""
+
 Verdict = Literal["pass", "warn", "fail"]
 
 
@@ -36,6 +39,34 @@ class StructureVolume:
     volume_ml: float
     interval_low_ml: float
     interval_high_ml: float
+
+    @property
+    def distribution(self) -> VolumeDistribution | None:
+        """The log-normal distribution of the true volume; None where the interval begins at 0."""
+        low, high = self.interval_low_ml, self.interval_high_ml
+        if low <= 0:
+            return None
+        middle = (math.log(low) + math.log(high)) / 2
+        s = (math.log(high) - math.log(low)) / (2 * NORMAL_95)
+        mean = math.exp(middle + s**2 / 2)
+        lower, median, upper = (math.exp(middle + z * s) for z in (-QUARTILE, 0.0, QUARTILE))
+        return VolumeDistribution(mean, mean * math.sqrt(math.expm1(s**2)), lower, median, upper)
+
+
+@dataclass(frozen=True)
+class VolumeDistribution:
+    """What is predicted of a true volume, in millilitres: its moments and quartiles.
+
+    It is log-normal and has the 95% interval of the volume for its own, by which intervals are
+    scored, too. Source: Johnson, Kotz and Balakrishnan 1994, Continuous Univariate
+    Distributions, chapter 14.
+    """
+
+    mean_ml: float
+    sd_ml: float
+    lower_quartile_ml: float
+    median_ml: float
+    upper_quartile_ml: float
 
 
 @dataclass(frozen=True)
