@@ -9,6 +9,7 @@ from ddmseg_lab.speed import memory, quantisation, segment, synthesis
 from ddmseg_lab.studies import (
     anatomy,
     anomalies,
+    crop_intervals,
     expected_dice,
     hippocampus,
     ibsr18,
@@ -27,7 +28,8 @@ from ddmseg_lab.study import Study
 
 CHAPTERS: tuple[Chapter, ...] = (
     *(hippocampus.CHAPTER, anatomy.CHAPTER, ibsr18.CHAPTER, peers.CHAPTER, *expected_dice.CHAPTERS),
-    *(volumes.CHAPTER, volume_contest.CHAPTER, robustness_anatomy.CHAPTER, anomalies.CHAPTER),
+    *(volumes.CHAPTER, volume_contest.CHAPTER, crop_intervals.CHAPTER),
+    *(robustness_anatomy.CHAPTER, anomalies.CHAPTER),
     tiers.CHAPTER,
     *(segment.CHAPTER, bench.CHAPTER),
     *(memory.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER, monitor_alarms.CHAPTER),

@@ -13,7 +13,7 @@ goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,16 @@ from ddmseg_lab.studies.volume_intervals import (
     fits,
     intervals,
 )
-from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, Said, sampled, shipped, timed
+from ddmseg_lab.studies.volume_rivals import (
+    EncodedHead,
+    Rival,
+    Said,
+    drawn_answer,
+    joined,
+    shipped,
+    timed,
+    voxels,
+)
 from ddmseg_lab.studies.volume_scans import DEGRADED as KINDS
 from ddmseg_lab.studies.volume_scans import SEED, degraded
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
@@ -71,8 +80,10 @@ class Arguments(ModelOptions):
 
 
 def samples(head: EncodedHead) -> Said:
-    """Volumes of samples of the diffusion."""
-    return sampled(head, SAMPLES)
+    """The volume of the labels that samples agree on, and how far they differ in it."""
+    answer = drawn_answer(head, SAMPLES)
+    said = joined(list(answer.sample_volumes), answer.weights.double())
+    return replace(said, centre=voxels(answer.probabilities.argmax(1), len(head.card.labels)))
 
 
 RIVALS: Mapping[str, Rival] = {SHIPPED: shipped, "samples": samples}
@@ -80,9 +91,14 @@ RIVALS: Mapping[str, Rival] = {SHIPPED: shipped, "samples": samples}
 
 @torch.inference_mode()
 def measure(
-    model: DiscrepancyDiffusionSegmenter, card: Card, split: str, number: int, case: Case
+    model: DiscrepancyDiffusionSegmenter,
+    card: Card,
+    split: str,
+    number: int,
+    case: Case,
+    rivals: Mapping[str, Rival],
 ) -> Iterator[dict[str, Any]]:
-    """Ask each rival about one crop, intact and degraded; yield a row for each structure."""
+    """Ask rivals about one crop, intact and degraded; yield a row for each structure."""
     drawn = CROPS.drawn(case)
     counts = count_voxels(CROPS.freesurfer_ids(drawn.data))
     spacing = float(card.settings["data"]["spacing_mm"])
@@ -92,7 +108,7 @@ def measure(
         scan = degraded(read_volume(case.images[0]), kind, seeded(SEED, at))
         image = prepare_scan(card, scan, multiple=model.multiple).image
         head = EncodedHead(model, card, torch.from_numpy(image)[None, None], at)
-        for name, rival in RIVALS.items():
+        for name, rival in rivals.items():
             said = timed(rival, head)
             for i, index in enumerate(card.labels):
                 if index:
@@ -114,7 +130,7 @@ def run(options: Arguments) -> None:
     for split in SPLITS:
         for number, case in enumerate(CROPS.cases(split, options.data, options.cases)):
             if not table_.has(set=split, number=2 * number + 1):
-                table_.add(measure(model, card, split, number, case))
+                table_.add(measure(model, card, split, number, case, RIVALS))
                 say(f"{split}  {case.identifier}")
     options.write_summary(RECORD, {"ddm": card}, summarise(table_.rows), seed=SEED)
 
@@ -122,27 +138,35 @@ def run(options: Arguments) -> None:
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return the scores of all rivals on test crops, and who wins on validation crops."""
     answers = answers_of(rows)
-    tried: dict[str, list[Intervals]] = {}
     kept: dict[str, list[Intervals]] = {}
     for rival, said in answers.items():
-        calibration = said.where(said.set == VALIDATION)
-        tried[rival] = list(cross_fitted(rival, calibration))
-        kept[rival] = [intervals(said.where(said.set == TEST), fits(rival, calibration))]
-    chosen_by = {
-        condition: {rival: one["score"] for rival, one in scored.items()}
-        for condition, scored in condition_scores(tried).items()
-    }
-    degraded_ = chosen_by[DEGRADED]
+        by_structure = fits(rival, said.where(said.set == VALIDATION))
+        kept[rival] = [intervals(said.where(said.set == TEST), by_structure)]
+    best, validation = winner(answers)
     drawn = [row for row in rows if row["rival"] == "samples"]
     return {
         "crops": {s: len(set(answers[SHIPPED].subject[answers[SHIPPED].set == s])) for s in SPLITS},
-        "validation": chosen_by,
-        "winner": min(degraded_, key=lambda rival: degraded_[rival]),
+        "validation": validation,
+        "winner": best,
         "conditions": condition_scores(kept),
         "spread": _spread_and_error(answers["samples"]),
         "seconds": float(np.median([float(row["seconds"]) for row in drawn])),
         "effective": float(np.median([float(row["effective"]) for row in drawn])),
     }
+
+
+def winner(answers: Mapping[str, Answers]) -> tuple[str, dict[str, float]]:
+    """Return who has the lowest interval score on degraded validation crops, and all scores.
+
+    Each subject's intervals are fitted on all others.
+    """
+    tried = {
+        rival: list(cross_fitted(rival, said.where(said.set == VALIDATION)))
+        for rival, said in answers.items()
+    }
+    degraded_ = condition_scores(tried)[DEGRADED]
+    scores = {rival: float(one["score"]) for rival, one in degraded_.items()}
+    return min(scores, key=lambda rival: scores[rival]), scores
 
 
 def _spread_and_error(said: Answers) -> dict[str, dict[str, float]]:
@@ -184,11 +208,10 @@ def body(found: Summary) -> list[str]:
 
 
 def _winner(found: Summary) -> str:
-    validation = found["validation"][DEGRADED]
-    scores = ", ".join(f"{TITLES[rival]} {score:.3f}" for rival, score in validation.items())
+    scores = [f"{TITLES[rival]} {score:.3f}" for rival, score in found["validation"].items()]
     return (
         f"On degraded validation crops, each fitted without the subject it is tested on, the "
-        f"lowest interval score is that of: {TITLES[found['winner']]} ({scores})."
+        f"lowest interval score is that of: {TITLES[found['winner']]} ({', '.join(scores)})."
     )
 
 

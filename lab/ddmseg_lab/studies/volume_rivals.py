@@ -25,12 +25,13 @@ from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import SamplingSettings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.networks.block_encoder import BlockEncoder
-from ddmseg.networks.ensemble import coarse_answer, sampled_answer
+from ddmseg.networks.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
+from ddmseg.quality.sampled_volumes import log_spread
 from ddmseg.quality.volumes import doubt
 from ddmseg.randomness import draw_uniform, seeded
 
@@ -104,15 +105,17 @@ def shipped(head: EncodedHead) -> Said:
 
 def samples(head: EncodedHead) -> Said:
     """Volumes of samples of the diffusion, weighed by the discrepancy."""
-    return sampled(head, SAMPLES)
+    answer = drawn_answer(head, SAMPLES)
+    # Expected voxels of each sample: their label maps are too alike to tell them apart.
+    return joined(list(answer.sample_volumes), answer.weights.double())
 
 
-def sampled(head: EncodedHead, count: int) -> Said:
-    """Volumes of so many samples."""
+def drawn_answer(head: EncodedHead, count: int) -> Answer:
+    """Draw so many samples by the card's own settings."""
     loss = head.card.settings["loss"]
     own = settings_from_dict(SamplingSettings, head.card.settings["sampling"])
     schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
-    answer = sampled_answer(
+    return sampled_answer(
         MaskSampler(head.model, head.encoding, schedule),
         algorithm=own.sampler,
         steps=own.steps,
@@ -121,8 +124,6 @@ def sampled(head: EncodedHead, count: int) -> Said:
         coarse_share=own.coarse_share,
         generator=head.generator,
     )
-    # Expected voxels of each sample: their label maps are too alike to tell them apart.
-    return joined(list(answer.sample_volumes), answer.weights.double())
 
 
 def perturbed(head: EncodedHead) -> Said:
@@ -158,12 +159,7 @@ def joined(counts: Sequence[Tensor], weights: Tensor | None = None) -> Said:
     """
     table = torch.stack(list(counts)).double()
     w = torch.full((len(table),), 1 / len(table)).double() if weights is None else weights
-    logs = table.clamp_min(1).log()
-    middle = w @ logs
-    squares = w @ (logs - middle).square()
-    alike = float(w.square().sum())  # 1 where one answer has all the weight
-    spread = (squares / max(1 - alike, 1e-9)).sqrt()
-    return Said(w @ table, spread, 1 / alike)
+    return Said(w @ table, log_spread(table, w), 1 / float(w.square().sum()))
 
 
 def timed(rival: Rival, head: EncodedHead) -> Said:

@@ -1,0 +1,78 @@
+"""The contest on crops: fitted on validation crops, won there, scored on test crops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ddmseg.models.checkpoint import load_weights
+from ddmseg.models.zoo import model_path
+from ddmseg_lab.limits.sample_intervals import with_sample_intervals
+from ddmseg_lab.made_up_heads import INTACT
+from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summarise
+
+Rows = list[dict[str, str]]
+
+
+def contest(*, samples_know: bool) -> Rows:
+    """Answers of two rivals; one of them knows how far off it is."""
+    generator = np.random.default_rng(0)
+    rows: Rows = []
+    for split, crops in ((VALIDATION, 20), (TEST, 30)):
+        for number in range(2 * crops):
+            for index in ("231", "232"):
+                error = 0.02 * math.exp(1.2 * generator.normal())
+                centre = 1000 * math.exp(error * generator.normal())
+                at = {"set": split, "number": str(number), "name": f"{split}{number // 2}"}
+                at |= {"subject": f"{split}{number // 2}", "index": index, "true": "1000"}
+                at |= {"kind": INTACT if number % 2 else "noise", "seconds": "1"}
+                for rival, knows in (("shipped", not samples_know), ("samples", samples_know)):
+                    spread = error if knows else 0.02 * math.exp(1.5 * generator.normal())
+                    said = {"rival": rival, "centre": str(centre), "spread": str(spread)}
+                    rows.append({**at, **said, "effective": "8"})
+    return rows
+
+
+@pytest.mark.parametrize("samples_know", [True, False])
+def test_who_knows_how_far_off_he_is_wins(samples_know):
+    found = summarise(contest(samples_know=samples_know))
+    assert found["winner"] == ("samples" if samples_know else "shipped")
+    assert found["crops"] == {VALIDATION: 20, TEST: 30}
+    for condition in found["conditions"].values():
+        best = condition[found["winner"]]
+        assert best["gained"]["mean"] > 0.15
+        assert 0.85 < best["coverage"]["mean"] <= 1
+    assert found["spread"][INTACT]["error"] > 0
+
+
+def test_the_winner_is_chosen_without_the_test_crops():
+    rows = contest(samples_know=True)
+    for row in rows:
+        if row["set"] == TEST and row["rival"] == "samples":
+            row["centre"] = "10"  # hopeless there
+    assert summarise(rows)["winner"] == "samples"
+
+
+def test_the_page_names_winner_and_targets():
+    found = summarise(contest(samples_know=True))
+    model = {"name": "hippocampus", "weights": "abc", "trained_steps": 1, "batch": 1}
+    page = CHAPTER.section({**found, "models": {"ddm": model}}).markdown()
+    assert "lowest interval score is that of: 8 samples of the diffusion" in page
+    assert "**Degraded**" in page
+    assert "interval score saved by the winner, degraded | at least 0.150" in page
+
+
+@pytest.mark.parametrize("samples_know", [True, False])
+def test_the_card_gets_them_where_samples_win(samples_know):
+    _, card = load_weights(model_path("hippocampus"))
+    told = with_sample_intervals(card, contest(samples_know=samples_know)).calibration
+    if not samples_know:
+        assert "sample_intervals" not in told
+        return
+    assert set(told["sample_intervals"]) == {"HP_body", "HP_head"}
+    for bias, factor, base in told["sample_intervals"].values():
+        assert abs(bias) < 0.02
+        assert 0.5 < factor < 3
+        assert 0.01 < base < 0.04
