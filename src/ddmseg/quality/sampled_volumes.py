@@ -9,6 +9,8 @@ Source: Papadopoulos, Gammerman and Vovk 2008 (normalised conformal scores with 
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ddmseg.models.card import Card
@@ -36,6 +38,16 @@ def log_spread(volumes: Tensor, weights: Tensor) -> Tensor:
 def drawn_to_usual(spread: float, base: float) -> float:
     """Return a spread drawn towards the usual one: one to four times that."""
     return min(spread, MOST * base) + base
+
+
+def usual_width(card: Card, name: str) -> float | None:
+    """Return how wide an interval by samples usually is, over the volume; None if not known."""
+    known = card.calibration.get("sample_intervals", {}).get(name)
+    if known is None:
+        return None
+    bias, factor, base = known
+    reach = factor * drawn_to_usual(base, base)
+    return math.exp(max(bias + reach, 0.0)) - math.exp(min(bias - reach, 0.0))
 
 
 def sampled_bounds(

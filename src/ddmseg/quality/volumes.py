@@ -157,6 +157,20 @@ class Measured:
         return Asymmetry(pair.name, *(_percent(x) for x in (ratio, ratio + low, ratio + high)))
 
 
+def interval_widths(
+    card: Card, expected: Expectation, answer: Answer | None = None
+) -> dict[str, float]:
+    """Return how wide the interval of each structure found is, over its volume, by name."""
+    found = dict(zip(card.labels, expected.size.tolist(), strict=True))
+    measured = Measured(card, found, expected, expected_voxel_ml=1.0, answer=answer)
+    rows = [measured.row(quantity) for quantity in structures(card.labels)]
+    return {
+        row.name: (row.interval_high_ml - row.interval_low_ml) / row.volume_ml
+        for row in rows
+        if row.volume_ml
+    }
+
+
 def asymmetry_of(left: StructureVolume, right: StructureVolume) -> Asymmetry | None:
     """Return how far two rows of one structure differ, by the ends of both intervals.
 
