@@ -64,13 +64,17 @@ def test_few_samples_are_drawn_to_the_usual_spread():
 def test_bounds_by_hand():
     spread = np.log([80, 100, 120]).std(ddof=1)
     reach = 2 * (min(spread, 0.15) + 0.05)
-    found = sampled_bounds(CARD, answer(), "Left-Hippocampus", (17,))
+    found = sampled_bounds(CARD, answer(), "Left-Hippocampus", (17,), 100.0)
     assert found == pytest.approx((0.1 - reach, 0.1 + reach))
+    # Where the labels hold less than the samples on average, so much more is above them.
+    more = math.log(100 / 90)
+    found = sampled_bounds(CARD, answer(), "Left-Hippocampus", (17,), 90.0)
+    assert found == pytest.approx((0.1 + more - reach, 0.1 + more + reach))
 
 
 def test_bounds_hold_the_volume_found():
     card = replace(CARD, calibration={"sample_intervals": {"Left-Hippocampus": [1.0, 0.1, 0.01]}})
-    low, high = sampled_bounds(card, answer(), "Left-Hippocampus", (17,))
+    low, high = sampled_bounds(card, answer(), "Left-Hippocampus", (17,), 100.0)
     assert low == 0.0 < high
 
 
@@ -83,7 +87,7 @@ def test_bounds_hold_the_volume_found():
     ],
 )
 def test_without_enough_samples_or_a_measurement_there_are_none(drawn, name):
-    assert sampled_bounds(CARD, drawn, name, (17,)) is None
+    assert sampled_bounds(CARD, drawn, name, (17,), 100.0) is None
 
 
 def test_the_interval_of_a_scan_is_that_of_its_samples_where_known():
@@ -95,7 +99,7 @@ def test_the_interval_of_a_scan_is_that_of_its_samples_where_known():
     by_doubt, by_samples = (
         [one.row(quantity) for quantity in structures(LABELS)] for one in (plain, sampled)
     )
-    low, high = sampled_bounds(CARD, answer(), "Left-Hippocampus", (17,))
+    low, high = sampled_bounds(CARD, answer(), "Left-Hippocampus", (17,), 100.0)
     assert by_samples[0].interval_low_ml == pytest.approx(0.1 * math.exp(low))
     assert by_samples[0].interval_high_ml == pytest.approx(0.1 * math.exp(high))
     assert by_samples[0] != by_doubt[0]
@@ -106,4 +110,6 @@ def test_a_pair_differs_as_its_sum_does():
     (pair,) = pairs(LABELS)
     spread = np.log([130, 150, 170]).std(ddof=1)
     reach = min(spread, 0.06) + 0.02
-    assert sampled_bounds(CARD, answer(), pair.name, pair.ids) == pytest.approx((-reach, reach))
+    assert sampled_bounds(CARD, answer(), pair.name, pair.ids, 150.0) == pytest.approx(
+        (-reach, reach)
+    )

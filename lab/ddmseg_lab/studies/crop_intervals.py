@@ -13,7 +13,7 @@ goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,6 @@ from ddmseg_lab.studies.volume_rivals import (
     joined,
     shipped,
     timed,
-    voxels,
 )
 from ddmseg_lab.studies.volume_scans import DEGRADED as KINDS
 from ddmseg_lab.studies.volume_scans import SEED, degraded
@@ -80,10 +79,9 @@ class Arguments(ModelOptions):
 
 
 def samples(head: EncodedHead) -> Said:
-    """The volume of the labels that samples agree on, and how far they differ in it."""
+    """Mean volume of samples of the diffusion, and how far they differ in it."""
     answer = drawn_answer(head, SAMPLES)
-    said = joined(list(answer.sample_volumes), answer.weights.double())
-    return replace(said, centre=voxels(answer.probabilities.argmax(1), len(head.card.labels)))
+    return joined(list(answer.sample_volumes), answer.weights.double())
 
 
 RIVALS: Mapping[str, Rival] = {SHIPPED: shipped, "samples": samples}

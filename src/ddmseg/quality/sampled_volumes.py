@@ -1,8 +1,9 @@
 """How far a volume may be off, by how far samples of the diffusion differ in it.
 
-The log of true over found volume is predicted as ``bias -+ factor s``, where s is the spread of the
-log volume among the samples, drawn towards its usual value ``base``: that of a few samples is
-hardly known. The three numbers were measured for each structure (``sample_intervals`` of a card).
+The log of the true volume is predicted as ``log m + bias -+ factor s``, where m is the mean volume
+of the samples and s the spread of its log among them, drawn towards its usual value ``base``: that
+of a few samples is hardly known. The three numbers were measured for each structure
+(``sample_intervals`` of a card).
 
 Source: Papadopoulos, Gammerman and Vovk 2008 (normalised conformal scores with a base).
 """
@@ -51,7 +52,7 @@ def usual_width(card: Card, name: str) -> float | None:
 
 
 def sampled_bounds(
-    card: Card, answer: Answer | None, name: str, ids: tuple[int, ...]
+    card: Card, answer: Answer | None, name: str, ids: tuple[int, ...], found: float
 ) -> tuple[float, float] | None:
     """Return bounds of the log of true over found volume; they hold 0.
 
@@ -62,6 +63,7 @@ def sampled_bounds(
         answer: with the volumes of its samples.
         name: of the structure, the pair or the total.
         ids: that make it.
+        found: voxels in the labels, on the grid of the samples, above 0.
     """
     known = card.calibration.get("sample_intervals", {}).get(name)
     if known is None or answer is None or answer.samples < card.settings["sampling"]["samples"]:
@@ -70,5 +72,6 @@ def sampled_bounds(
     places = [card.labels.index(index) for index in ids]
     volumes = answer.sample_volumes[:, places].sum(1, keepdim=True)
     spread = float(log_spread(volumes, answer.weights))
-    reach = factor * drawn_to_usual(spread, base)
-    return min(bias - reach, 0.0), max(bias + reach, 0.0)
+    mean = max(float(answer.weights.double() @ volumes[:, 0].double()), 1.0)
+    middle, reach = math.log(mean / found) + bias, factor * drawn_to_usual(spread, base)
+    return min(middle - reach, 0.0), max(middle + reach, 0.0)

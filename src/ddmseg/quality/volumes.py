@@ -142,7 +142,7 @@ class Measured:
         bias = self._card.calibration.get("drawn_bias", {}).get(quantity.name, 0.0)
         if bounds is None:  # never measured: what is expected to be wrong, or missed
             return ml * hits / size, ml * (1 + missed / size)
-        sampled = sampled_bounds(self._card, self._answer, quantity.name, quantity.ids)
+        sampled = sampled_bounds(self._card, self._answer, quantity.name, quantity.ids, size)
         low, high = sampled or (bound * scale for bound in bounds)
         return ml * math.exp(low + min(bias, 0.0)), ml * math.exp(high + max(bias, 0.0))
 
