@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ddmseg_lab.figures import BLUE, ORANGE
 from ddmseg_lab.page import Claim, Summaries, Target, at_most, models_of, picture, table
 from ddmseg_lab.statistics_text import counted
+from ddmseg_lab.studies import hippocampus
 from ddmseg_lab.studies.anatomy import ALL, ASKED, dice_bars
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ QUESTIONS: dict[str, list[Headline]] = {
         Headline(
             Target("`hippocampus`: mean Dice of both parts, test crops", 0.89),
             "hippocampus",
-            ("methods", "ddm_10x4", "dice"),
+            ("methods", hippocampus.REFERENCE, "dice"),
             "hippocampus",
         )
     ],
@@ -124,7 +125,7 @@ QUESTIONS: dict[str, list[Headline]] = {
 }
 WORDS = (
     "Intervals are 95% bootstrap intervals over patients; those of seconds are the range. Figures "
-    "are of `--mode fast` on the CPU of one machine; those of `hippocampus` of 10 steps and 4 "
+    "are of `--mode fast` on the CPU of one machine; those of `hippocampus` of 10 steps and 8 "
     "samples. Volumes drawn by hand also differ from the model's by the protocol of drawing."
 )
 

@@ -154,9 +154,10 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 
 
 def winner(answers: Mapping[str, Answers]) -> tuple[str, dict[str, float]]:
-    """Return who has the lowest interval score on degraded validation crops, and all scores.
+    """Return who wins on degraded validation crops, and all interval scores there.
 
-    Each subject's intervals are fitted on all others.
+    Who has the lowest score wins where the interval of what it saves on what ships excludes 0;
+    else what ships does. Each subject's intervals are fitted on all others.
     """
     tried = {
         rival: list(cross_fitted(rival, said.where(said.set == VALIDATION)))
@@ -164,7 +165,9 @@ def winner(answers: Mapping[str, Answers]) -> tuple[str, dict[str, float]]:
     }
     degraded_ = condition_scores(tried)[DEGRADED]
     scores = {rival: float(one["score"]) for rival, one in degraded_.items()}
-    return min(scores, key=lambda rival: scores[rival]), scores
+    best = min(scores, key=lambda rival: scores[rival])
+    clear = best != SHIPPED and degraded_[best]["gained_on_shipped"]["low"] > 0
+    return best if clear else SHIPPED, scores
 
 
 def _spread_and_error(said: Answers) -> dict[str, dict[str, float]]:
@@ -208,8 +211,10 @@ def body(found: Summary) -> list[str]:
 def _winner(found: Summary) -> str:
     scores = [f"{TITLES[rival]} {score:.3f}" for rival, score in found["validation"].items()]
     return (
-        f"On degraded validation crops, each fitted without the subject it is tested on, the "
-        f"lowest interval score is that of: {TITLES[found['winner']]} ({', '.join(scores)})."
+        f"The winner: {TITLES[found['winner']]}. It is chosen on degraded validation crops, each "
+        "fitted without the subject it is tested on. What does not beat the "
+        f"{TITLES[SHIPPED]}, which ships, by an interval that excludes 0 does not win. Interval "
+        f"scores there: {', '.join(scores)}."
     )
 
 

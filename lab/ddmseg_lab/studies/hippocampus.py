@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEPS = (1, 5, 10, 50)
-SAMPLES = 4
-REFERENCE = "ddm_10x4"
+SAMPLES = 8
+REFERENCE = f"ddm_10x{SAMPLES}"
 """The prediction of ``--mode diffusion``: what all others are compared with."""
 STRUCTURES = {"anterior": 232, "posterior": 231}
 METRICS = tuple(f"{name}_{metric}" for name in STRUCTURES for metric in ("dice", "hd95_mm"))
@@ -177,7 +177,7 @@ def summarise(table: RawTable, cases: list[str], methods: list[str]) -> dict[str
     return {
         "cases": len(cases),
         "methods": {method: intervals(method) for method in methods},
-        "against_ddm_10x4": paired_tests(dice[REFERENCE], against),
+        f"against_{REFERENCE}": paired_tests(dice[REFERENCE], against),
         "joined_against_one_step": paired_tests(dice[f"ddm_1x{SAMPLES}"], joined),
         "single_against_one_step": paired_tests(dice["sample_1"], alone),
     }
@@ -200,10 +200,15 @@ def run(options: Arguments) -> None:
 PICTURE = "dice_by_steps.png"
 WORSE_BY = 0.003
 """How much worse more steps may be than one: 0.3 points of Dice."""
+LOST_BY = 0.001
+"""How much Dice samples may cost against the coarse head."""
 METHOD_NAMES = {
     "plain": "plain network, no diffusion",
     "fast": "`--mode fast`: coarse head of the DDM",
-    **{f"ddm_{n}x4": f"`--mode diffusion`: {n} step{'s' * (n > 1)}, 4 samples" for n in STEPS},
+    **{
+        f"ddm_{n}x{SAMPLES}": f"`--mode diffusion`: {n} step{'s' * (n > 1)}, {SAMPLES} samples"
+        for n in STEPS
+    },
     **{f"sample_{n}": f"one sample alone, {n} step{'s' * (n > 1)}" for n in STEPS},
 }
 
@@ -225,33 +230,31 @@ def body(found: Summary) -> list[str]:
         f"{found['cases']} crops that no training has seen, each a patient, file to labels on "
         f"the file's own grid. {weights_words(found)} {INTERVALS}",
         table(header, rows),
-        "Mean Dice less that of 10 steps and 4 samples, on the same crops; two-sided Wilcoxon, "
-        "Holm-corrected:",
-        _tests(found["against_ddm_10x4"]),
-        "Mean Dice less that of one step, joined (4 samples) and single (1 sample alone):",
+        f"Mean Dice less that of 10 steps and {SAMPLES} samples, on the same crops; two-sided "
+        "Wilcoxon, Holm-corrected:",
+        _tests(found[f"against_{REFERENCE}"]),
+        f"Mean Dice less that of one step, joined ({SAMPLES} samples) and single (1 sample alone):",
         _tests({**found["joined_against_one_step"], **found["single_against_one_step"]}),
         picture(PICTURE, "Dice on the hippocampus test crops against sampling steps"),
     ]
 
 
 def claims(found: Summary) -> list[Claim]:
-    """Dice, the gain over the plain network, and that more steps are not worse."""
-    better = Target("hippocampus, DDM less the plain network", 0.0)
-    plain = found.get("against_ddm_10x4", {}).get("plain")
+    """Dice, the gain over the plain network, and that neither samples nor steps cost any.
+
+    Of samples alone nothing is asked: one that may be the truth is no estimate of it.
+    """
+    against = found.get(f"against_{REFERENCE}", {})
     ours = found.get("methods", {}).get(REFERENCE, {}).get("dice")
-    worst = [
-        Claim(
-            Target(
-                f"more steps less one step, {name}: the worst of 5, 10, 50", -WORSE_BY, digits=4
-            ),
-            _worst(found.get(f"{name}_against_one_step")),
-        )
-        for name in ("joined", "single")
-    ]
+    plain = against.get("plain")
+    better = Target("hippocampus, DDM less the plain network", 0.0)
+    kept = Target(f"hippocampus, {SAMPLES} samples less the coarse head", -LOST_BY, digits=4)
+    worse = Target("more steps less one step, joined: the worst of 5, 10, 50", -WORSE_BY, digits=4)
     return [
-        Claim(Target("hippocampus, mean Dice (10 steps, 4 samples)", 0.89), ours),
+        Claim(Target(f"hippocampus, mean Dice (10 steps, {SAMPLES} samples)", 0.89), ours),
         *([Claim(better, _reversed(plain))] if plain else []),
-        *worst,
+        Claim(kept, _reversed(against.get("fast"))),
+        Claim(worse, _worst(found.get("joined_against_one_step"))),
     ]
 
 
@@ -294,7 +297,12 @@ def dice_by_steps(found: Summary) -> Figure:
     figure, axes = new_figure(6.4, 4.4)
     methods = found["methods"]
     for pattern, tests, colour, name in (
-        ("ddm_{}x4", "joined_against_one_step", BLUE, "4 samples, joined with the coarse head"),
+        (
+            f"ddm_{{}}x{SAMPLES}",
+            "joined_against_one_step",
+            BLUE,
+            f"{SAMPLES} samples and the coarse head",
+        ),
         ("sample_{}", "single_against_one_step", ORANGE, "one sample alone"),
     ):
         named = [pattern.format(n) for n in STEPS]

@@ -16,8 +16,8 @@ from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summari
 Rows = list[dict[str, str]]
 
 
-def contest(*, samples_know: bool) -> Rows:
-    """Answers of two rivals; one of them knows how far off it is."""
+def contest(*, samples_know: bool | None) -> Rows:
+    """Answers of two rivals; one of them, or with None neither, knows how far off it is."""
     generator = np.random.default_rng(0)
     rows: Rows = []
     for split, crops in ((VALIDATION, 20), (TEST, 30)):
@@ -28,8 +28,9 @@ def contest(*, samples_know: bool) -> Rows:
                 at = {"set": split, "number": str(number), "name": f"{split}{number // 2}"}
                 at |= {"subject": f"{split}{number // 2}", "index": index, "true": "1000"}
                 at |= {"kind": INTACT if number % 2 else "noise", "seconds": "1"}
-                for rival, knows in (("shipped", not samples_know), ("samples", samples_know)):
-                    spread = error if knows else 0.02 * math.exp(1.5 * generator.normal())
+                for rival, knows in (("shipped", samples_know is False), ("samples", samples_know)):
+                    blind = 0.0 if samples_know is None else 1.5
+                    spread = error if knows else 0.02 * math.exp(blind * generator.normal())
                     said = {"rival": rival, "centre": str(centre), "spread": str(spread)}
                     rows.append({**at, **said, "effective": "8"})
     return rows
@@ -55,11 +56,17 @@ def test_the_winner_is_chosen_without_the_test_crops():
     assert summarise(rows)["winner"] == "samples"
 
 
+def test_who_is_not_clearly_better_than_what_ships_does_not_win():
+    found = summarise(contest(samples_know=None))
+    assert found["winner"] == "shipped"
+    assert set(found["validation"]) == {"constant", "shipped", "samples"}
+
+
 def test_the_page_names_winner_and_targets():
     found = summarise(contest(samples_know=True))
     model = {"name": "hippocampus", "weights": "abc", "trained_steps": 1, "batch": 1}
     page = CHAPTER.section({**found, "models": {"ddm": model}}).markdown()
-    assert "lowest interval score is that of: 8 samples of the diffusion" in page
+    assert "The winner: 8 samples of the diffusion." in page
     assert "**Degraded**" in page
     assert "interval score saved by the winner, degraded | at least 0.150" in page
 
