@@ -87,54 +87,6 @@ def test_nothing_is_told_where_nothing_was_to_choose(segmenter, scan, how) -> No
     assert "choice" not in segmenter(scan, **how).receipt
 
 
-# Samples for what they say of volumes
-
-
-def know_intervals(segmenter: Segmenter, usual: float) -> None:
-    """Let the card say that samples tell intervals, which are usually so wide."""
-    stages = segmenter.model_stages
-    card = stages.answering.card
-    names = ("Left-Hippocampus", "Right-Hippocampus")
-    calibration = {
-        **card.calibration,
-        "volume_ratios": {name: [-0.5, 0.5] for name in names},
-        "sample_intervals": {name: [0.0, usual, 0.25] for name in names},
-    }
-    stages.answering.card = replace(card, calibration=calibration)
-
-
-def test_samples_are_drawn_where_they_may_narrow_an_interval(segmenter, scan, monkeypatch) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.9, 0.85)
-    know_intervals(segmenter, 1e-6)
-    result = segmenter(scan)
-    choice = result.receipt["choice"]
-    assert [row["steps"] for row in choice["drawn"]] == [OWN_STEPS]
-    assert choice["stopped_because"] == "intervals were wide"
-    assert choice["drawn"][0]["width"] != choice["coarse_width"] > 0
-    assert result.quality.samples == choice["drawn"][0]["samples"] > 0
-
-
-def test_none_are_drawn_where_intervals_are_narrow_already(segmenter, scan, monkeypatch) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.9)
-    know_intervals(segmenter, 100.0)
-    choice = segmenter(scan).receipt["choice"]
-    assert (choice["drawn"], choice["stopped_because"]) == ((), "coarse was enough")
-    assert choice["coarse_width"] > 0
-
-
-def test_none_are_drawn_for_an_interval_where_there_is_no_room(
-    segmenter, scan, monkeypatch
-) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.9)
-    know_intervals(segmenter, 1e-6)
-    monkeypatch.setattr(Deadline, "allows", lambda *_: False)
-    result = segmenter.segment_volume(
-        scan, SegmentOptions(), lambda stage, done: None, Deadline(1e9)
-    )
-    assert result.receipt["choice"]["stopped_because"] == "no room"
-    assert result.quality.samples == 0
-
-
 # Under a budget
 
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ddmseg.maths.calibration import conformal_bound
-from ddmseg.quality.sampled_volumes import drawn_to_usual
 
 COVERAGE = 0.95
 Z = 1.959964
 """Standard deviations that a normal variable keeps within with this probability."""
+MOST = 3.0
+"""Times the median spread, above which none is believed: few answers give wild ones."""
 LEAST = 1e-9
 """Spread where all answers are equal."""
 Numbers = NDArray[np.float64]
@@ -35,7 +36,7 @@ class Fit:
     """What calibration says of one rival and structure.
 
     The log of a volume is predicted as ``log centre + bias + shift s -+ factor s``, where s is
-    the spread, drawn towards ``base``.
+    the spread, ``MOST`` times ``base`` at most, plus ``base``.
 
     Attributes:
         bias: of the log, the same for all scans.
@@ -65,7 +66,7 @@ class Fit:
 
 def scale(spread: Numbers, base: float) -> Numbers:
     """Return spreads drawn towards their median: one to four times that."""
-    return np.array([drawn_to_usual(float(one), base) for one in spread])
+    return np.asarray(np.minimum(spread, MOST * base) + base)
 
 
 def fitted(ratios: Numbers, spread: Numbers) -> Fit:

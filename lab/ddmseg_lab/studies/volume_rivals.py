@@ -31,7 +31,6 @@ from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
-from ddmseg.quality.sampled_volumes import log_spread
 from ddmseg.quality.volumes import doubt
 from ddmseg.randomness import draw_uniform, seeded
 
@@ -159,7 +158,12 @@ def joined(counts: Sequence[Tensor], weights: Tensor | None = None) -> Said:
     """
     table = torch.stack(list(counts)).double()
     w = torch.full((len(table),), 1 / len(table)).double() if weights is None else weights
-    return Said(w @ table, log_spread(table, w), 1 / float(w.square().sum()))
+    logs = table.clamp_min(1).log()
+    middle = w @ logs
+    squares = w @ (logs - middle).square()
+    alike = float(w.square().sum())  # 1 where one answer has all the weight
+    spread = (squares / max(1 - alike, 1e-9)).sqrt()
+    return Said(w @ table, spread, 1 / alike)
 
 
 def timed(rival: Rival, head: EncodedHead) -> Said:

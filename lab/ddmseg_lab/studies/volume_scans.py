@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -20,18 +19,20 @@ from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.imaging.synthesis.degrade import Degradation, degrade
+from ddmseg.imaging.synthesis import artefacts
 from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.scan_encoding import prepare_scan
 from ddmseg.models.checkpoint import Card
-from ddmseg.randomness import seeded
+from ddmseg.randomness import draw_integer, draw_uniform, seeded
 from ddmseg_lab.made_up_heads import HEAD_MM, INTACT, KINDS
 from ddmseg_lab.scans import HEADS
 
 MADE_UP, DEVELOPMENT, TEST = "made-up", "development", "test"
 MALC_SPLITS = {DEVELOPMENT: "validation", TEST: "test"}
 DEGRADED = tuple(kind for kind in KINDS if kind != INTACT)
+MOTION_MM = 4.0
+"""Largest jump of the head, as in synthesis."""
 SEED = 993
 
 
@@ -111,6 +112,18 @@ def degraded(volume: Volume, kind: str, generator: Generator) -> Volume:
     """Return a scan as bad as a made-up head of this kind is, on its own grid."""
     if kind == INTACT:
         return volume
-    image = normalise(torch.from_numpy(volume.data.astype(np.float32)))
-    bad = degrade(image, cast(Degradation, kind), volume.spacing_mm, generator)
-    return replace(volume, data=bad.numpy())
+    image, spacing = normalise(torch.from_numpy(volume.data.astype(np.float32))), volume.spacing_mm
+    law = KINDS[kind]
+    if kind == "thick":
+        axis = draw_integer(generator, 0, 3)
+        factor = draw_uniform(generator, *law.slice_thickness_mm) / spacing[axis]
+        image = artefacts.thicken_slices(image, axis=axis, factor=max(1.0, factor))
+    elif kind == "noise":
+        std = law.noise_std * draw_uniform(generator, 0.0, 1.0) ** 2
+        image = artefacts.add_noise(image, generator, std=std)
+    elif kind == "motion":
+        image = artefacts.add_motion(image, generator, largest_voxels=MOTION_MM / min(spacing))
+    else:
+        i, j, k = (draw_uniform(generator, *law.blur_mm) / s for s in spacing)
+        image = artefacts.blur(image, (i, j, k))
+    return replace(volume, data=image.numpy())

@@ -7,9 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from ddmseg.models.checkpoint import load_weights
-from ddmseg.models.zoo import model_path
-from ddmseg_lab.limits.sample_intervals import with_sample_intervals
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summarise
 
@@ -69,17 +66,3 @@ def test_the_page_names_winner_and_targets():
     assert "The winner: 8 samples of the diffusion." in page
     assert "**Degraded**" in page
     assert "interval score saved by the winner, degraded | at least 0.150" in page
-
-
-@pytest.mark.parametrize("samples_know", [True, False])
-def test_the_card_gets_them_where_samples_win(samples_know):
-    _, card = load_weights(model_path("hippocampus"))
-    told = with_sample_intervals(card, contest(samples_know=samples_know)).calibration
-    if not samples_know:
-        assert "sample_intervals" not in told
-        return
-    assert set(told["sample_intervals"]) == {"HP_body", "HP_head"}
-    for bias, factor, base in told["sample_intervals"].values():
-        assert abs(bias) < 0.02
-        assert 0.5 < factor < 3
-        assert 0.01 < base < 0.04

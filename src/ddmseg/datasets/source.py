@@ -12,11 +12,10 @@ from torch import Generator, Tensor
 from ddmseg.datasets.subject import Example, Subject
 from ddmseg.imaging.augmentation import augment, centre
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS
-from ddmseg.imaging.synthesis.degrade import DEGRADATIONS, degrade
 from ddmseg.imaging.synthesis.regions import repaint
 from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import DataSettings
-from ddmseg.randomness import draw_chance, draw_integer
+from ddmseg.randomness import draw_chance
 
 Made = TypeVar("Made")
 
@@ -132,19 +131,9 @@ def training_view(
         painted = repaint(image, labels, generator, tissues=tissues, stripped=stripped)
         if painted.max() > painted.min():  # a slice of air alone has no contrast
             image = torch.from_numpy(NORMALISATIONS[settings.normalisation](painted.numpy()))
-    if settings.degraded_share and draw_chance(generator, settings.degraded_share):
-        image = _degraded(image, settings, generator)
     if not settings.augment:
         return centre(image, labels, settings.patch)
     return augment(image, labels, settings.patch, len(tissues), generator)
-
-
-def _degraded(image: Tensor, settings: DataSettings, generator: Generator) -> Tensor:
-    """Return an image (``c i j k``) as bad as a clinical scan, normalised anew."""
-    kind = DEGRADATIONS[draw_integer(generator, 0, len(DEGRADATIONS))]
-    spacing = (settings.spacing_mm,) * 3
-    bad = torch.stack([degrade(one, kind, spacing, generator) for one in image])
-    return torch.from_numpy(NORMALISATIONS[settings.normalisation](bad.numpy()))
 
 
 def padded(image: Tensor, labels: Tensor, multiple: int = 8) -> Example:

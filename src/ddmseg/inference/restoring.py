@@ -63,7 +63,6 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()},
         assessment.expectation,
         expected_voxel_ml=prepared.grid.voxel_ml,
-        answer=answer,
     )
     volumes = [measured.row(one) for one in structures(card.labels)]
     odd = implausible(card, scan, labels, volumes, cleaning)

@@ -21,8 +21,6 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import Assessment, assess
 from ddmseg.quality.limits import Limits
-from ddmseg.quality.sampled_volumes import usual_width
-from ddmseg.quality.volumes import interval_widths
 from ddmseg.randomness import seeded
 
 Assessed = tuple[Answer, Assessment]
@@ -65,47 +63,13 @@ class SamplingPolicy:
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
-            choice = Choice(self.enough, coarse[1].expected_dice, self._width(coarse))
-            if coarse[1].expected_dice < self.enough:
-                return self._climb(encoded, begun, coarse, choice)
-            if self._may_narrow(coarse):
-                return self._narrowed(encoded, begun, coarse, choice)
-            return replace(coarse[0], choice=choice), coarse[1]
+            choice = Choice(self.enough, coarse[1].expected_dice)
+            if coarse[1].expected_dice >= self.enough:
+                return replace(coarse[0], choice=choice), coarse[1]
+            return self._climb(encoded, begun, coarse, choice)
         own = self.own_draw
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
         return self._timed_draw(encoded, begun, draw)
-
-    def _width(self, found: Assessed) -> float | None:
-        """Return how wide the widest interval is; None where samples do not tell intervals."""
-        if not self.card.calibration.get("sample_intervals"):
-            return None
-        widths = interval_widths(self.card, found[1].expectation, found[0])
-        return max(widths.values(), default=None)
-
-    def _may_narrow(self, coarse: Assessed) -> bool:
-        """Say whether some interval is wider than those by samples usually are."""
-        widths = interval_widths(self.card, coarse[1].expectation)
-        usual = {name: usual_width(self.card, name) for name in widths}
-        return any(one is not None and widths[name] > one for name, one in usual.items())
-
-    def _narrowed(
-        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, choice: Choice
-    ) -> Assessed:
-        """Draw the card's own samples for what they say of volumes, where there is room."""
-        own = self.own_draw
-        if not self._has_room(encoded, begun, own.steps):
-            return replace(coarse[0], choice=replace(choice, stopped_because="no room")), coarse[1]
-        found = self._timed_draw(encoded, begun, own)
-        drawn = self._drawn(own.steps, found)
-        choice = replace(choice, drawn=(drawn,), stopped_because="intervals were wide")
-        return replace(found[0], choice=choice), found[1]
-
-    def _drawn(self, steps: int, found: Assessed) -> Drawn:
-        return Drawn(steps, found[0].samples, found[1].expected_dice, self._width(found))
-
-    def _has_room(self, encoded: EncodedScan, begun: PreparedScan, steps: int) -> bool:
-        step = partial(one_step, self, encoded, begun)
-        return begun.deadline is None or begun.deadline.allows(steps, step)
 
     def _climb(
         self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, choice: Choice
@@ -114,14 +78,19 @@ class SamplingPolicy:
         own, before = self.own_draw, choice.coarse_expected_dice
         drawn: list[Drawn] = []
 
+        def has_room(steps: int) -> bool:
+            step = partial(one_step, self, encoded, begun)
+            return begun.deadline is None or begun.deadline.allows(steps, step)
+
         def run(steps: int) -> tuple[Assessed, float] | None:
-            if not self._has_room(encoded, begun, steps):
+            if not has_room(steps):
                 return None
             outcome = self._timed_draw(encoded, begun, Draw(steps, own.samples))
-            drawn.append(self._drawn(steps, outcome))
-            return outcome, outcome[1].expected_dice
+            found = outcome[1].expected_dice
+            drawn.append(Drawn(steps, outcome[0].samples, found))
+            return outcome, found
 
-        if not self._has_room(encoded, begun, own.steps):
+        if not has_room(own.steps):
             return replace(coarse[0], choice=replace(choice, stopped_because="no room")), coarse[1]
         # The card's own steps come first: a one-step student begins with one.
         ladder = (own.steps, *(steps for steps in BUDGETS if steps > own.steps))

@@ -21,8 +21,6 @@ from ddmseg.models.zoo import model_path
 HIGHEST_ID = 2**31 - 1
 """Label maps are stored in 32 bits."""
 MOST_CLASSES = 4096
-LARGEST_FACTOR = 1e4
-"""Of the spread of a volume among samples, half the width of its interval."""
 LARGEST_LOG = 50.0
 """Of a ratio of volumes; beyond it numbers overflow."""
 _CHECKSUM = re.compile(r"([0-9a-f]{64})?")
@@ -127,7 +125,6 @@ class _Calibration:
     volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     drawn_bias: dict[str, float] = field(default_factory=dict)
-    sample_intervals: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def next_card(path: Path) -> Path:
@@ -211,9 +208,6 @@ def _check_calibration(card: Card) -> None:
     largest = max(map(abs, told.drawn_bias.values()), default=0.0)
     allowed = f"must be within -{LARGEST_LOG:g} and {LARGEST_LOG:g}"
     _require(largest <= LARGEST_LOG, "calibration.drawn_bias", allowed)
-    for bias, factor, base in told.sample_intervals.values():
-        fits = abs(bias) <= LARGEST_LOG and 0 <= factor <= LARGEST_FACTOR and 0 < base <= 1
-        _require(fits, "calibration.sample_intervals", "give a bias, a factor and a usual spread")
     limits = [limit for of in told.standing_out.values() for limit in of.values()]
     _require(min(limits, default=0) >= 0, "calibration.standing_out", "must be at least 0")
     if told.usual is not None:

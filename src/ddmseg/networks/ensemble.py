@@ -21,25 +21,21 @@ class Choice:
 
     Attributes:
         stopped_because: why no more were.
-        coarse_width: of the widest interval of a volume, over the volume; None where samples do
-            not tell intervals.
     """
 
     enough: float
     coarse_expected_dice: float
-    coarse_width: float | None = None
     drawn: tuple[Drawn, ...] = ()
     stopped_because: str = "coarse was enough"
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A set of samples and what was expected of their answer; ``width`` as ``coarse_width``."""
+    """A set of samples and what was expected of their answer."""
 
     steps: int
     samples: int
     expected_dice: float
-    width: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 An interval is ``volume * exp(low)`` to ``volume * exp(high)``. The bounds of the log ratio of
 true to found volume are those that hold for validation scans in units of doubt
 (``volume_ratios`` of a card), times the doubt of this scan: so a bad scan gets wide intervals.
-Where samples were drawn and say more, the bounds are theirs (``sampled_volumes``).
 A model of made-up images errs on real scans as they cannot show. Where that was measured
 (``drawn_bias``: mean log ratio of volumes drawn by hand to those found), an interval reaches
 that much further to this side.
@@ -23,8 +22,6 @@ from ddmseg.imaging.labels import mirror_index, structure
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
-from ddmseg.networks.ensemble import Answer
-from ddmseg.quality.sampled_volumes import sampled_bounds
 from ddmseg.quality.segmentation import (
     INTRACRANIAL,
     WHOLE_BRAIN,
@@ -105,7 +102,6 @@ class Measured:
         found_ml: volume of each id.
         expected: of each class, in voxels of the model grid.
         expected_voxel_ml: volume of a voxel of the model grid.
-        answer: with its samples, where their volumes say how far a volume may be off.
     """
 
     def __init__(
@@ -115,10 +111,8 @@ class Measured:
         expected: Expectation,
         *,
         expected_voxel_ml: float,
-        answer: Answer | None = None,
     ) -> None:
         self._card = card
-        self._answer = answer
         self._ml = found_ml
         table = torch.stack([expected.size, expected.hits, expected.missed], dim=-1).tolist()
         self._expected = dict(zip(card.labels, table, strict=True))
@@ -142,8 +136,7 @@ class Measured:
         bias = self._card.calibration.get("drawn_bias", {}).get(quantity.name, 0.0)
         if bounds is None:  # never measured: what is expected to be wrong, or missed
             return ml * hits / size, ml * (1 + missed / size)
-        sampled = sampled_bounds(self._card, self._answer, quantity.name, quantity.ids, size)
-        low, high = sampled or (bound * scale for bound in bounds)
+        low, high = (bound * scale for bound in bounds)
         return ml * math.exp(low + min(bias, 0.0)), ml * math.exp(high + max(bias, 0.0))
 
     def asymmetry(self, pair: Quantity) -> Asymmetry | None:
@@ -155,20 +148,6 @@ class Measured:
         ratio = math.log(left / right)
         low, high = bounds or (-math.inf, math.inf)
         return Asymmetry(pair.name, *(_percent(x) for x in (ratio, ratio + low, ratio + high)))
-
-
-def interval_widths(
-    card: Card, expected: Expectation, answer: Answer | None = None
-) -> dict[str, float]:
-    """Return how wide the interval of each structure found is, over its volume, by name."""
-    found = dict(zip(card.labels, expected.size.tolist(), strict=True))
-    measured = Measured(card, found, expected, expected_voxel_ml=1.0, answer=answer)
-    rows = [measured.row(quantity) for quantity in structures(card.labels)]
-    return {
-        row.name: (row.interval_high_ml - row.interval_low_ml) / row.volume_ml
-        for row in rows
-        if row.volume_ml
-    }
 
 
 def asymmetry_of(left: StructureVolume, right: StructureVolume) -> Asymmetry | None:

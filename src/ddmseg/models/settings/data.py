@@ -10,7 +10,7 @@ from ddmseg.models.settings_reader import require, require_above_0, require_leas
 LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (
     *("data.skull_strip_probability", "data.t1_probability"),
-    *("data.brain_centred_probability", "data.synthetic_share", "data.degraded_share"),
+    *("data.brain_centred_probability", "data.synthetic_share"),
 )
 
 
@@ -29,8 +29,6 @@ class DataSettings:
             every third image; of label_maps alone.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis.regions``.
-        degraded_share: of training examples, those made as bad as clinical scans are, see
-            ``imaging.synthesis.degrade``; of whole 3-D crops (hippocampus) alone.
         maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
             see ``ddmseg_lab.comparison.inter_intra``.
         normalisation: of each scan, see ``imaging.preprocess_variants``.
@@ -49,7 +47,6 @@ class DataSettings:
     brain_centred_probability: float = 0.75
     lesions: bool = False
     synthetic_share: float = 0.0
-    degraded_share: float = 0.0
     maps: Literal["none", "inter_intra"] = "none"
     normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
     bias_field: bool = False
@@ -87,9 +84,6 @@ class DataSettings:
             require(self.kind not in why or left_out, self, f"data.{name}", why.get(self.kind, ""))
         synthetic = not self.lesions or self.kind == "label_maps"
         require(synthetic, self, "data.lesions", f"{self.kind} has labels of its own; leave it out")
-        whole = self.kind == "hippocampus" or not self.degraded_share
-        told = f"{self.kind} is not cut in whole crops of three axes; leave it out"
-        require(whole, self, "data.degraded_share", told)
         alone = self.maps == "none" or not self.synthetic_share
         told = f"maps are of the real scan; with data.maps {self.maps} leave it out"
         require(alone, self, "data.synthetic_share", told)
