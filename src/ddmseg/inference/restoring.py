@@ -67,13 +67,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     volumes = [measured.row(one) for one in structures(card.labels)]
     odd = implausible(card, scan, labels, volumes, cleaning)
     fields |= _sums(card, scan, labels, measured, odd)
-    seen = [
-        *scan.notes,
-        *turned(prepared.steps),
-        *empty_slices(prepared.steps),
-        *odd,
-        *outside_training(card, profile_of(card, solved)),
-    ]
+    seen = _seen(card, solved, odd)
     distance = training_distance(card, solved.features)
     discrepancy = _thousandths(prepared.map_to_input(D))
     out = _standing_out(card, scan, labels, discrepancy)
@@ -91,6 +85,18 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         features=solved.features,
         **fields,
     )
+
+
+def _seen(card: Card, solved: SolvedScan, odd: Sequence[str]) -> list[str]:
+    """Return what is doubtful about the scan, with what is odd about its labels."""
+    steps = solved.prepared.steps
+    return [
+        *solved.begun.scan.notes,
+        *turned(steps),
+        *empty_slices(steps),
+        *odd,
+        *outside_training(card, profile_of(card, solved)),
+    ]
 
 
 def _standing_out(
