@@ -237,6 +237,33 @@ def compare_to(reference: Values, methods: Mapping[str, Values]) -> dict[str, Pa
     return rows
 
 
+def equivalence(
+    reference: Values, methods: Mapping[str, Values], margin: float
+) -> dict[str, float]:
+    """Return for each method how likely its data are if it differs by the margin or more.
+
+    The larger p-value of two one-sided Wilcoxon signed-rank tests, of differences above -margin
+    and below margin; Holm-corrected over the methods.
+
+    Args:
+        margin: largest difference that does not matter, above 0.
+
+    Raises:
+        SettingsError: as ``wilcoxon`` does.
+
+    Source: Schuirmann 1987; with signed ranks Wellek 2010, Testing Statistical Hypotheses of
+    Equivalence and Noninferiority, section 5.2.
+    """
+    found = {}
+    for name, values in methods.items():
+        a, b = _pairs(values, reference, "equivalence")
+        low, high = np.round(a - b + margin, 12), np.round(a - b - margin, 12)
+        above = stats.wilcoxon(low, zero_method="pratt", alternative="greater").pvalue
+        below = stats.wilcoxon(high, zero_method="pratt", alternative="less").pvalue
+        found[name] = float(max(above, below))
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
 def pearson(x: Values, y: Values) -> float:
     """Return the correlation coefficient r in [-1, 1]; NaN when either never varies.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
 from ddmseg_lab.page import NO_FIGURE, p_value
-from ddmseg_lab.statistics import compare_to
+from ddmseg_lab.statistics import compare_to, equivalence
 from ddmseg_lab.table import SUBJECT, Cell, Rows
 
 ALPHA = 0.05
@@ -282,6 +282,33 @@ def _no_effect(
         f"difference{'s' * several} from {reference} {'are' if several else 'is'} "
         f"{'at most ' * several}{number(largest, digits)} in size "
         f"({least_words(least) if several else p_words(least)})."
+    )
+
+
+def equivalence_words(
+    reference: Mapping[str, float],
+    others: Mapping[str, Mapping[str, float]],
+    *,
+    margin: float,
+    name: str,
+) -> str:
+    """Return a sentence on what equals the reference but for the margin; empty for none.
+
+    Args:
+        reference: values by patient.
+        others: the same of each condition, by its name.
+        name: of the reference.
+    """
+    patients = list(reference)
+    lines = {k: [values.get(p, math.nan) for p in patients] for k, values in others.items()}
+    tested = {k: v for k, v in lines.items() if np.isfinite(v).sum() >= SMALLEST_SAMPLE}
+    p = equivalence([reference[p] for p in patients], tested, margin)
+    alike = [f"{k} ({p_words(one)})" for k, one in p.items() if one < ALPHA]
+    if not alike:
+        return ""
+    return (
+        f"Equivalent to {name} within {number(margin)}, by two one-sided signed-rank tests, "
+        f"Holm-corrected: {listed(alike)}."
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ddmseg.errors import SettingsError
-from ddmseg_lab.statistics import compare_to, holm, pearson, wilcoxon
+from ddmseg_lab.statistics import compare_to, equivalence, holm, pearson, wilcoxon
 
 SCORES = np.random.default_rng(0).beta(20, 3, size=40)
 
@@ -115,3 +115,32 @@ def test_pearson_of_a_constant_is_not_a_number():
 def test_pearson_of_one_patient_is_refused():
     with pytest.raises(SettingsError, match="correlation: got 1 patient;"):
         pearson([1.0], [2.0])
+
+
+# Equivalence
+
+
+def test_equivalence_is_the_worse_of_two_one_sided_tests():
+    other = SCORES + np.random.default_rng(4).normal(0.001, 0.004, size=40)
+    above = stats.wilcoxon(other - SCORES + 0.005, alternative="greater").pvalue
+    below = stats.wilcoxon(other - SCORES - 0.005, alternative="less").pvalue
+    found = equivalence(SCORES, {"other": other}, 0.005)["other"]
+    assert found == pytest.approx(max(above, below))
+    assert found < 0.001
+
+
+@pytest.mark.parametrize(
+    ("shift", "alike"), [(0.0, True), (0.003, True), (0.0065, False), (-0.02, False)]
+)
+def test_what_differs_by_the_margin_is_not_equivalent(shift, alike):
+    other = SCORES + shift + np.random.default_rng(5).normal(0, 0.002, size=40)
+    assert (equivalence(SCORES, {"other": other}, 0.005)["other"] < 0.05) is alike
+
+
+def test_few_patients_show_no_equivalence():
+    assert equivalence([0.8, 0.9, 0.7], {"same": [0.8, 0.9, 0.7]}, 0.005)["same"] == 1 / 8
+
+
+def test_equivalence_is_corrected_for_the_number_of_methods():
+    same = {str(n): SCORES[:6] for n in range(3)}
+    assert equivalence(SCORES[:6], same, 0.005) == {name: 3 / 64 for name in same}

@@ -15,6 +15,7 @@ from ddmseg_lab.statistics_text import (
     against_words,
     compare,
     compare_sets,
+    equivalence_words,
     interval,
     over_patients,
     pooled,
@@ -120,3 +121,19 @@ def test_pooled_of_few_or_nothing():
     assert shown(pooled(lambda t: 1.0, Rows(()), ("x",))) == "–"
     rows = Rows(tuple({"subject": s, "x": 1.0} for s in "abc"))
     assert math.isnan(pooled(lambda t: math.nan, rows, ("x",)).low)
+
+
+def test_what_is_equivalent_is_said_and_nothing_else():
+    scores = np.random.default_rng(0).uniform(0.8, 0.9, 30)
+    reference = {f"p{i}": x for i, x in enumerate(scores)}
+    noise = np.random.default_rng(1).normal(0, 0.002, 30)
+    others = {
+        "alike": {f"p{i}": x + noise[i] for i, x in enumerate(scores)},
+        "worse": {f"p{i}": x - 0.02 + noise[i] for i, x in enumerate(scores)},
+        "hardly tested": {"p0": scores[0]},
+    }
+    words = equivalence_words(reference, others, margin=0.005, name="*plain*")
+    assert words.startswith("Equivalent to *plain* within 0.005, by two one-sided")
+    assert words.endswith("Holm-corrected: alike (p < 0.001).")
+    rest = {name: one for name, one in others.items() if name != "alike"}
+    assert equivalence_words(reference, rest, margin=0.005, name="*plain*") == ""

@@ -18,7 +18,12 @@ from ddmseg_lab.comparison.table import CONVERGED, Line, build_table, markdown, 
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Section, picture
 from ddmseg_lab.page import table as page_table
-from ddmseg_lab.statistics_text import against_words, compare_sets, difference_words
+from ddmseg_lab.statistics_text import (
+    against_words,
+    compare_sets,
+    difference_words,
+    equivalence_words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +34,8 @@ KINDS = ("compare", "ablate")
 KIND = "study"
 WITH_CURVES = ("convergence",)
 """Studies whose question is the way of the training."""
+EQUIVALENT = 0.005
+"""Difference of mean Dice that does not matter."""
 LABEL_WIDTH = 62
 """Letters in a line below an axis, at most."""
 TICKS = 6
@@ -116,7 +123,10 @@ def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iter
             continue
         others = {row.title: row.dice for name, row in rows.items() if name != reference}
         found = compare_sets(rows[reference].dice, others)
-        yield against_words(found, what="mean Dice", reference=f"*{rows[reference].title}*")
+        named = f"*{rows[reference].title}*"
+        yield against_words(found, what="mean Dice", reference=named)
+        if alike := equivalence_words(rows[reference].dice, others, margin=EQUIVALENT, name=named):
+            yield alike
     yield from _contrasts(table, rows)
 
 

@@ -26,9 +26,12 @@ def test_effects_and_their_absence_are_told():
     rows["c"].dice.update(
         {p: rows["a"].dice[p] + (-1) ** n * 0.001 for n, p in enumerate(PATIENTS)}
     )
-    (words,) = differences_text(table(), rows)
+    words, alike = differences_text(table(), rows)
     assert words.startswith("Against *base*, mean Dice is higher with better (+0.0200")
     assert "For the rest no effect on mean Dice was found" in words
+    assert alike.startswith("Equivalent to *base* within 0.005")
+    assert "same (p" in alike
+    assert "better" not in alike
 
 
 def test_a_reference_that_was_not_run_says_nothing():
