@@ -78,7 +78,12 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
             rows[name] = found
     dice = {name: per_patient(scores, "dice") for name, (_, scores) in rows.items()}
     _check_patients(dice)
-    tests = {one: _tests(one, dice) for one in table.references if one in dice}
+    rises = {name: row_late_rise(results, name, table.fold_names) for name in rows}
+    tests = {}
+    for one in table.references:
+        if one in dice:
+            fair = [name for name in dice if of_equal_standing(rises[one], rises[name])]
+            tests[one] = _tests(one, {name: dice[name] for name in fair})
     lines = []
     for name, (records, scores) in rows.items():
         memory = [r.peak_memory_mb for r in records if r.peak_memory_mb is not None]
@@ -88,7 +93,7 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
                 title=records[0].settings["row"]["title"] or name,
                 summary=summarise(scores),
                 against={ref: found[name] for ref, found in tests.items() if name in found},
-                late_rise=_mean_late_rise([results / name / fold for fold in table.fold_names]),
+                late_rise=rises[name],
                 parameters=records[0].parameters,
                 train_seconds=sum(record.train_seconds for record in records),
                 seconds_a_scan=statistics.median(record.seconds_a_scan for record in records),
@@ -98,9 +103,19 @@ def build_table(table: TableSettings, results: Path) -> list[Line]:
     return lines
 
 
-def _mean_late_rise(folders: Sequence[Path]) -> float | None:
-    found = [rise for folder in folders if (rise := read_late_rise(folder)) is not None]
+def row_late_rise(results: Path, row: str, folds: Sequence[str]) -> float | None:
+    """Return what the last third of a row's training brought, mean over its folds."""
+    rises = [read_late_rise(results / row / fold) for fold in folds]
+    found = [rise for rise in rises if rise is not None]
     return statistics.mean(found) if found else None
+
+
+def of_equal_standing(one: float | None, other: float | None) -> bool:
+    """Say whether two rows, by their late rises, have both converged or both not.
+
+    One trained to its end and one stopped early differ by that, whatever else they are.
+    """
+    return one is None or other is None or (one > CONVERGED) == (other > CONVERGED)
 
 
 def _check_patients(dice: dict[str, dict[str, float]]) -> None:

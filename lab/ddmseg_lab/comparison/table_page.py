@@ -14,7 +14,15 @@ from ddmseg.maths.statistics import Interval, bootstrap_interval
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
 from ddmseg_lab.comparison.record import CURVE_FILE
-from ddmseg_lab.comparison.table import CONVERGED, Line, build_table, markdown, read_row
+from ddmseg_lab.comparison.table import (
+    CONVERGED,
+    Line,
+    build_table,
+    markdown,
+    of_equal_standing,
+    read_row,
+    row_late_rise,
+)
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Section, picture
 from ddmseg_lab.page import table as page_table
@@ -51,12 +59,14 @@ class ShownRow:
         dice: mean Dice of each patient.
         diffusion: whether its network has any.
         curves: learning curve of each fold that left one.
+        late_rise: see ``table.Line``.
     """
 
     title: str
     dice: dict[str, float]
     diffusion: bool
     curves: list[Path]
+    late_rise: float | None = None
 
 
 def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
@@ -107,7 +117,8 @@ def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
         "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
         "the rows. Distances are means over the structures that the row found at all. *Late rise*: "
         "what the last third of the training brought the validation Dice, mean over the folds; "
-        f"above {CONVERGED} the row has not converged."
+        f"above {CONVERGED} the row has not converged. Rows that have are not tested against rows "
+        "that have not."
     )
     run = {line.row for line in lines}
     missing = [name for name in table.rows if name not in run]
@@ -121,7 +132,12 @@ def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iter
     for reference in table.references:
         if reference not in rows:
             continue
-        others = {row.title: row.dice for name, row in rows.items() if name != reference}
+        base = rows[reference].late_rise
+        others = {
+            row.title: row.dice
+            for name, row in rows.items()
+            if name != reference and of_equal_standing(base, row.late_rise)
+        }
         found = compare_sets(rows[reference].dice, others)
         named = f"*{rows[reference].title}*"
         yield against_words(found, what="mean Dice", reference=named)
@@ -184,6 +200,7 @@ def shown_rows(table: TableSettings, folder: Path) -> dict[str, ShownRow]:
             per_patient(scores, "dice"),
             bool(settings["model"]["diffusion"]),
             [path for path in curves if path.is_file()],
+            row_late_rise(folder, name, table.fold_names),
         )
     return rows
 

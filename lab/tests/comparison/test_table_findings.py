@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ddmseg.errors import SettingsError
 from ddmseg_lab.comparison.plan import TableSettings, read_plan
+from ddmseg_lab.comparison.record import read_late_rise
+from ddmseg_lab.comparison.table import of_equal_standing
 from ddmseg_lab.comparison.table_page import ShownRow, differences_text
 
 PATIENTS = [f"p{n:02d}" for n in range(20)]
@@ -55,3 +59,52 @@ def test_a_contrast_names_rows_of_the_table(tmp_path):
     )
     with pytest.raises(SettingsError, match=r"contrasts: got 'bb'.*allowed are a"):
         read_plan(tmp_path)
+
+
+# Convergence
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("step,loss,sampled_dice,sampled_score", 0.25),
+        ("step,loss,smoothed_pseudo_dice,other", 0.5),
+        ("step,loss,sampled_dice,other", 0.5),  # of runs before there was a score
+        ("step,loss,a,b", None),
+    ],
+)
+def test_the_late_rise_is_of_what_chose_the_weights(tmp_path, header, expected):
+    rows = ["25,1,,", "30,1,0.25,0.5", "60,1,0.125,0.25", "90,1,0.75,0.75"]
+    (tmp_path / "curve.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert read_late_rise(tmp_path) == expected
+
+
+@pytest.mark.parametrize("text", [None, "step,sampled_score\n", "step,sampled_score\n90,0.5\n"])
+def test_too_short_a_curve_has_no_late_rise(tmp_path, text):
+    if text is not None:
+        (tmp_path / "curve.csv").write_text(text)
+    assert read_late_rise(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (0.0, 0.002, True),
+        (0.1, 0.0021, True),
+        (0.0, 0.0021, False),
+        (None, 0.1, True),
+        (-0.5, None, True),
+    ],
+)
+def test_rows_of_equal_standing(one, other, equal):
+    assert of_equal_standing(one, other) is equal
+    assert of_equal_standing(other, one) is equal
+
+
+def test_a_converged_row_is_not_tested_against_one_that_was_stopped_early():
+    rows = {"a": row("base", 0.0), "b": row("better", 0.02), "c": row("early", -0.2)}
+    rises = {"a": 0.001, "b": 0.0, "c": 0.1}
+    rows = {name: replace(one, late_rise=rises[name]) for name, one in rows.items()}
+    text = " ".join(differences_text(table(), rows))
+    assert "better" in text
+    assert "early" not in text
