@@ -27,6 +27,10 @@ class TableSettings:
         folds: splits tested one after the other; empty for the data set's one split.
         note: what a reader must know before comparing.
         contrasts: pairs of rows to compare beside that, such as ``"ddm - plain"``.
+        asked_dice: mean Dice that the best of our converged rows should reach, 0 for nothing
+            asked.
+        asked_pair: pair of rows whose first should lose no more than ``asked_loss`` Dice.
+        asked_loss: above or at 0.
     """
 
     title: str
@@ -35,12 +39,20 @@ class TableSettings:
     folds: tuple[str, ...] = ()
     note: str = ""
     contrasts: tuple[str, ...] = ()
+    asked_dice: float = 0.0
+    asked_pair: str = ""
+    asked_loss: float = 0.002
 
     @property
     def contrast_pairs(self) -> list[tuple[str, str]]:
         """Rows of each contrast, first and second."""
-        found = [contrast.partition(" - ") for contrast in self.contrasts]
-        return [(one.strip(), other.strip()) for one, _, other in found]
+        return [self.pair(contrast) for contrast in self.contrasts]
+
+    @staticmethod
+    def pair(words: str) -> tuple[str, str]:
+        """Return both rows of ``"ddm - plain"``."""
+        one, _, other = words.partition(" - ")
+        return one.strip(), other.strip()
 
     @property
     def fold_names(self) -> tuple[str, ...]:
@@ -90,6 +102,7 @@ def read_plan(folder: Path) -> Plan:
     rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
     named = [("references", one) for one in table.references]
     named += [("contrasts", one) for pair in table.contrast_pairs for one in pair]
+    named += [("asked_pair", one) for one in table.pair(table.asked_pair) if table.asked_pair]
     for name, settings in rows.items():
         named += [(f"{name}: row.members", one) for one in settings.row.members]
         if settings.row.weights_of:

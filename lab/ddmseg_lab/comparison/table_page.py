@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from ddmseg_lab.comparison.table import (
     row_late_rise,
 )
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
-from ddmseg_lab.page import INTERVALS, Section, picture
+from ddmseg_lab.page import INTERVALS, Claim, Section, Target, picture
 from ddmseg_lab.page import table as page_table
 from ddmseg_lab.statistics_text import (
     against_words,
@@ -60,6 +60,7 @@ class ShownRow:
         diffusion: whether its network has any.
         curves: learning curve of each fold that left one.
         late_rise: see ``table.Line``.
+        ours: whether its network is f^I with or without what diffuses.
     """
 
     title: str
@@ -67,6 +68,7 @@ class ShownRow:
     diffusion: bool
     curves: list[Path]
     late_rise: float | None = None
+    ours: bool = True
 
 
 def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
@@ -82,10 +84,33 @@ def table_chapters(results: Path) -> list[Section]:
         for folder, table in tables_of(results, kind):
             command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
             body = [table.note.strip(), *_table_and_words(table, folder)]
-            body += differences_text(table, shown_rows(table, folder))
+            rows = shown_rows(table, folder)
+            body += differences_text(table, rows)
             body = [part for part in body if part]
-            chapters.append(Section(f"{kind}_{folder.name}", table.title, command, body))
+            claims = list(asked_of(table, rows))
+            chapters.append(Section(f"{kind}_{folder.name}", table.title, command, body, claims))
     return chapters
+
+
+def asked_of(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[Claim]:
+    """Yield what a table was asked to show, of rows that have converged."""
+    done = {n: r for n, r in rows.items() if r.late_rise is not None and r.late_rise <= CONVERGED}
+    about = table.title.partition(":")[0]
+    if table.asked_dice:
+        ours = [mean_interval(list(row.dice.values())) for row in done.values() if row.ours]
+        best = max(ours, key=lambda one: one.mean, default=None)
+        target = Target(f"{about}: mean Dice of our best row", table.asked_dice)
+        yield Claim(target, None if best is None else asdict(best))
+    if table.asked_pair:
+        first, second = table.pair(table.asked_pair)
+        one, other = done.get(first), done.get(second)
+        what = f"{about}: Dice of `{first}` less that of `{second}`"
+        target = Target(what, -table.asked_loss, digits=4)
+        lost = None
+        if one is not None and other is not None:
+            differences = [one.dice[patient] - other.dice[patient] for patient in one.dice]
+            lost = asdict(mean_interval(differences))
+        yield Claim(target, lost)
 
 
 def study_tables(results: Path) -> dict[str, str]:
@@ -201,6 +226,7 @@ def shown_rows(table: TableSettings, folder: Path) -> dict[str, ShownRow]:
             bool(settings["model"]["diffusion"]),
             [path for path in curves if path.is_file()],
             row_late_rise(folder, name, table.fold_names),
+            settings["model"]["architecture"] == "ddm" and not settings["row"]["adapter"],
         )
     return rows
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ddmseg.errors import SettingsError
 from ddmseg_lab.comparison.plan import TableSettings, read_plan
 from ddmseg_lab.comparison.record import read_late_rise
 from ddmseg_lab.comparison.table import of_equal_standing
-from ddmseg_lab.comparison.table_page import ShownRow, differences_text
+from ddmseg_lab.comparison.table_page import ShownRow, asked_of, differences_text
 
 PATIENTS = [f"p{n:02d}" for n in range(20)]
 
@@ -108,3 +109,28 @@ def test_a_converged_row_is_not_tested_against_one_that_was_stopped_early():
     text = " ".join(differences_text(table(), rows))
     assert "better" in text
     assert "early" not in text
+
+
+def test_what_was_asked_is_of_our_rows_that_have_converged():
+    rows = {"a": row("plain", 0.0), "b": row("ddm", -0.001), "c": row("early", 0.1)}
+    rises = {"a": 0.001, "b": 0.0, "c": 0.1}
+    rows = {name: replace(one, late_rise=rises[name]) for name, one in rows.items()}
+    asked = table(asked_dice=0.8, asked_pair="b - a")
+    best, pair = asked_of(asked, rows)
+    assert best.target.what == "A study: mean Dice of our best row"
+    assert best.value == pytest.approx(np.mean(list(rows["a"].dice.values())))
+    assert pair.target.what == "A study: Dice of `b` less that of `a`"
+    assert pair.value == pytest.approx(-0.001)
+    foreign = {name: replace(one, ours=False) for name, one in rows.items()}
+    assert [claim.measured is None for claim in asked_of(asked, foreign)] == [True, False]
+    assert [claim.measured for claim in asked_of(asked, {"c": rows["c"]})] == [None, None]
+    assert list(asked_of(table(), rows)) == []
+
+
+def test_an_asked_pair_names_rows_of_the_table(tmp_path):
+    (tmp_path / "a.toml").write_text('name = "a"\n')
+    (tmp_path / "table.toml").write_text(
+        'title = "t"\nrows = ["a"]\nreferences = ["a"]\nasked_pair = "a - bb"\n'
+    )
+    with pytest.raises(SettingsError, match=r"asked_pair: got 'bb'.*allowed are a"):
+        read_plan(tmp_path)
