@@ -42,6 +42,22 @@ def test_every_shipped_model_is_intact_and_says_its_terms() -> None:
         assert card.data
 
 
+MEASURED = (
+    *("expected_dice", "structure_dice", "volume_ratios", "always_present"),
+    *("usual", "standing_out", "training_range"),
+)
+"""What the verdict and the intervals of a shipped model are made of."""
+
+
+def test_every_shipped_card_holds_all_that_was_measured_of_its_weights() -> None:
+    for card in zoo.shipped_cards():
+        missing = [name for name in MEASURED if not card.calibration.get(name)]
+        assert not missing, f"{card.name}: calibrate it again, see lab/ddmseg_lab/limits"
+        assert set(card.calibration["volume_ratios"]) >= set(
+            card.calibration["usual"]["structures"]
+        )
+
+
 def test_names_come_with_the_default_first(shelf) -> None:
     assert zoo.model_names() == ["anatomy", "hippocampus"]
     assert [card.name for card in zoo.shipped_cards()] == ["anatomy", "hippocampus"]
