@@ -141,7 +141,8 @@ def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
         f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
         "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
         "the rows. Distances are means over the structures that the row found at all. *Late rise*: "
-        "what the last third of the training brought the validation Dice, mean over the folds; "
+        "what the last third of the training brought the score of validation (a Dice, but for "
+        "samples that differ), mean over the folds; "
         f"above {CONVERGED} the row has not converged. Rows that have are not tested against rows "
         "that have not."
     )

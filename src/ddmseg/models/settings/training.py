@@ -44,7 +44,7 @@ class TrainingSettings:
     worth using, and ``steps`` can be raised to go on. 0 is one half cosine over all steps.
 
     With ``least_rise`` a training in legs may end before ``steps``: with the first leg, from the
-    third on, after which the best validation Dice of the last third of the steps is not that
+    third on, after which the best validation score of the last third of the steps is not that
     much above the best before. 0 trains to the last step.
 
     ``precision`` is of training alone: ``half`` computes in bfloat16 where torch's autocast
