@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from ddmseg import errors
-from ddmseg.errors import MissingExtraError, install_line
+from ddmseg.errors import (
+    DdmsegError,
+    MissingExtraError,
+    ScanError,
+    SettingsError,
+    UsageError,
+    install_line,
+)
+from ddmseg.models.settings import DataSettings
 
 ROOT = Path(errors.__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -69,3 +77,17 @@ def test_the_line_installs_into_the_python_that_runs(monkeypatch: pytest.MonkeyP
     assert install_line("n4").startswith(f"{shlex.quote(sys.executable)} -m pip install ")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert install_line("n4").startswith("uv pip install --python ")
+
+
+@pytest.mark.parametrize("kind", [ScanError, UsageError, SettingsError])
+def test_a_message_is_one_printable_line_whatever_came(kind: type[DdmsegError]) -> None:
+    error = kind("data.fold: got \ud800\x1b[2J\n; leave it out")
+    assert str(error) == "data.fold: got \\ud800\\x1b[2J\\n; leave it out"
+    assert str(kind(str(error))) == str(error)  # escaped once, however often it is passed on
+    assert str(kind("Größe: 3 µm")) == "Größe: 3 µm"
+
+
+def test_a_long_setting_is_told_in_short() -> None:
+    with pytest.raises(SettingsError) as caught:
+        DataSettings(kind="hippocampus", fold="x" * 10**6)
+    assert len(str(caught.value)) < 300

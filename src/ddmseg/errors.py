@@ -14,9 +14,13 @@ from typing import Any
 
 
 class DdmsegError(Exception):
-    """Base of every error that ddmseg raises on purpose."""
+    """Base of every error that ddmseg raises on purpose; one line, whatever came."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message with all that is not printable escaped: names and values came in."""
+        return printable(super().__str__())
 
 
 class ScanError(DdmsegError):

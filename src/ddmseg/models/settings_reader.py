@@ -32,6 +32,8 @@ HIGHEST = 10**12
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
+LONGEST = 200
+"""Letters of a value that is told as it came."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -185,7 +187,8 @@ def require(ok: bool, settings: object, name: str, allowed: str) -> None:
     """
     if not ok:
         came = value_of(settings, name)
-        raise SettingsError(f"{name}: got {repr(came) if came == '' else came}; {allowed}")
+        told = shown(came) if came == "" or len(str(came)) > LONGEST else came
+        raise SettingsError(f"{name}: got {told}; {allowed}")
 
 
 def value_of(settings: object, name: str) -> Any:
