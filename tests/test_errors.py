@@ -81,8 +81,8 @@ def test_the_line_installs_into_the_python_that_runs(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", [ScanError, UsageError, SettingsError])
 def test_a_message_is_one_printable_line_whatever_came(kind: type[DdmsegError]) -> None:
-    error = kind("data.fold: got \ud800\x1b[2J\n; leave it out")
-    assert str(error) == "data.fold: got \\ud800\\x1b[2J\\n; leave it out"
+    error = kind("data.fold: got \ud800\x1b[2J;\n  leave it out\n")
+    assert str(error) == "data.fold: got \\ud800\\x1b[2J; leave it out"
     assert str(kind(str(error))) == str(error)  # escaped once, however often it is passed on
     assert str(kind("Größe: 3 µm")) == "Größe: 3 µm"
 

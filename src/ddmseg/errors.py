@@ -19,8 +19,9 @@ class DdmsegError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """Return the message with all that is not printable escaped: names and values came in."""
-        return printable(super().__str__())
+        """Return the message, its lines joined and what is not printable escaped."""
+        lines = (line.strip() for line in super().__str__().splitlines())
+        return printable(" ".join(line for line in lines if line))
 
 
 class ScanError(DdmsegError):
