@@ -60,7 +60,7 @@ class Record:
 
 
 def read_late_rise(folder: Path) -> float | None:
-    """Return what the last third of a row's training brought its validation Dice.
+    """Return what the last third of a row's training brought its validation score.
 
     None where the row left no curve or too short a one.
     """

@@ -16,7 +16,7 @@ from ddmseg_lab.comparison.record import Record, read_late_rise, read_record
 from ddmseg_lab.statistics import PairedTest, compare_to
 
 CONVERGED = 0.002
-"""A training whose validation Dice rose by no more than this over its last third is converged."""
+"""A training whose validation score rose by no more than this over its last third is converged."""
 MOST_COLUMNS = 12
 """Structures that get a column each; of more, ``scores.tsv`` has the scores."""
 
@@ -30,7 +30,7 @@ class Line:
         title: what it is called.
         summary: ``{structure: {metric: summary}}`` over all patients.
         against: paired tests of the mean Dice, by reference; none against itself.
-        late_rise: of the validation Dice over the last third of the training, mean over folds;
+        late_rise: of the validation score over the last third of the training, mean over folds;
             None where a row has no training of its own.
         parameters: of all its networks.
         train_seconds: of all folds together.

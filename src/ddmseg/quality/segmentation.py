@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ MOST_REASONS = 3
 MOST_VOLUMES = 5
 """Volumes that the short form tells."""
 
-NORMAL_95, QUARTILE = 1.959964, 0.674490
+NORMAL_95, QUARTILE = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(0.75)
 """Standard deviations that a normal variable keeps within in 95% and in half of all cases."""
 
 Verdict = Literal["pass", "warn", "fail"]

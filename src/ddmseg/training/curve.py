@@ -124,18 +124,18 @@ class Curve:
 
 
 def late_rise(validated: Sequence[tuple[int, float]], step: int) -> float:
-    """Return what the last third of a training brought its best validation Dice.
+    """Return what the last third of a training brought its best validation score.
 
     Args:
-        validated: steps with their Dice.
+        validated: steps with their score.
         step: the last one.
 
     Returns:
         Infinity while there is no validation in that third or none before.
     """
     start = step * (1 - LATE_SHARE)
-    early = [dice for at, dice in validated if at <= start]
-    late = [dice for at, dice in validated if start < at <= step]
+    early = [score for at, score in validated if at <= start]
+    late = [score for at, score in validated if start < at <= step]
     return max(late) - max(early) if early and late else math.inf
 
 
