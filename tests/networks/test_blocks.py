@@ -141,6 +141,20 @@ def test_what_the_fast_kernel_cannot_do_goes_the_usual_way(options):
     torch.testing.assert_close(fast(x), usual(x))
 
 
+@pytest.mark.parametrize("grid", [(1, 4, 4), (2, 2, 2), (2, 5, 3), (3, 2, 2), (4, 4, 4)])
+@pytest.mark.parametrize("form", [torch.float32, torch.bfloat16])
+def test_half_precision_has_the_gradient_of_single(grid, form) -> None:
+    torch.manual_seed(0)
+    layer = Convolution3d(4, 4, 3, padding=1, bias=False)
+    x = channels_last(torch.randn(1, 4, *grid))
+    (right,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer(x.to(form)).float().square().sum()
+    (found,) = torch.autograd.grad(loss, layer.weight)
+    torch.testing.assert_close(found, right, rtol=0.0, atol=0.03 * float(right.abs().max()))
+
+
+
 def test_double_precision_stays_double():
     layer = Convolution3d(2, 3, 3, padding=1).double()
     assert layer(normal(1, 2, 4, 4, 4).double()).dtype == torch.float64

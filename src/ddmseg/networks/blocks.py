@@ -23,17 +23,22 @@ class Convolution3d(nn.Conv3d):
     """A 3-D convolution that always takes the fast CPU kernel.
 
     For one item with few voxels torch picks a kernel some ten times slower (its
-    choice looks at channels times two axes only), so oneDNN is asked by name.
+    choice looks at channels times two axes only), so oneDNN is asked by name. In bfloat16 the
+    gradient of its weights is wrong where the first axis has two voxels (torch 2.13), so there
+    single precision is kept.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        usable = (
-            x.device.type == "cpu" and x.dtype == torch.float32 and self.padding_mode == "zeros"
-        )
-        if not usable or isinstance(self.padding, str) or recorded() or not _onednn():
+        if x.device.type != "cpu" or recorded():
             return super().forward(x)
         if torch.is_autocast_enabled("cpu"):  # which does not reach kernels called by name
+            if x.shape[2] != 2:
+                return super().forward(x)
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        named = x.dtype == torch.float32 and self.padding_mode == "zeros" and _onednn()
+        if not named or isinstance(self.padding, str):
             return super().forward(x)
         return torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
