@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -88,13 +89,17 @@ def measures(
     labels: NDArray[np.integer],
     spacing_mm: Sequence[float],
 ) -> dict[Measure, NDArray[np.float32]]:
-    """Return what is held against limits; without the image the discrepancy alone."""
-    found: dict[Measure, NDArray[np.float32]] = {
-        "discrepancy": averaged(discrepancy, labels, spacing_mm)
-    }
-    if image is not None:
-        found["intensity"] = unlikeness(image, labels, spacing_mm)
-    return found
+    """Return what is held against limits; without the image the discrepancy alone.
+
+    One beside the other: SciPy's filters let go of Python's lock.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        found: dict[Measure, Future[NDArray[np.float32]]] = {
+            "discrepancy": pool.submit(averaged, discrepancy, labels, spacing_mm)
+        }
+        if image is not None:
+            found["intensity"] = pool.submit(unlikeness, image, labels, spacing_mm)
+        return {measure: made.result() for measure, made in found.items()}
 
 
 def highest(
@@ -179,14 +184,20 @@ def standing_out(
     beyond = whole[box]
     regions: list[StandingRegion] = []
     unlike = (0.0, 0)
-    for measure, values in measures(discrepancy, image, labels, grid.spacing_mm).items():
+
+    def found(
+        measure: Measure, values: NDArray[np.float32]
+    ) -> tuple[NDArray[np.bool_], list[DoubtfulRegion]]:
         doubt = beyond_usual(values, labels, usual.get(measure, {}))
-        found = find_doubtful_regions(doubt, labels, grid, error=error)
-        regions += [_named(one, measure) for one in found if one.volume_ml >= LEAST_ML]
-        own = doubt >= LEAST_DOUBT
-        beyond |= own
-        if measure == "intensity":
-            unlike = _largest(own, labels, float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000)
+        return doubt >= LEAST_DOUBT, find_doubtful_regions(doubt, labels, grid, error=error)
+
+    held = measures(discrepancy, image, labels, grid.spacing_mm)
+    with ThreadPoolExecutor(2) as pool:
+        for measure, (own, of) in zip(held, pool.map(found, held, held.values()), strict=True):
+            regions += [_named(one, measure) for one in of if one.volume_ml >= LEAST_ML]
+            beyond |= own
+            if measure == "intensity":
+                unlike = _largest(own, labels, grid.voxel_ml)
     return StandingOut(whole, sorted(regions, key=lambda one: -one.volume_ml), *unlike)
 
 
