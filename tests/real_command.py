@@ -54,7 +54,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(
         name="tiny",
         model=ModelSettings(
-            widths=(4, 8, 16), embedding=2, mask_width=4, denoiser_width=4, mask_stride=2
+            encoder_form="block",
+            widths=(4, 8, 16),
+            embedding=2,
+            mask_width=4,
+            denoiser_form="light",
+            denoiser_width=4,
+            mask_stride=2,
         ),
         data=DataSettings(spacing_mm=8.0, patch=(32, 32, 32)),
         sampling=SamplingSettings(steps=2, samples=2),

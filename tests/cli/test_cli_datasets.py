@@ -23,6 +23,8 @@ from toy_head import head_affine, head_voxels
 ROOT = Path(__file__).parents[2]
 TINY = """
 [model]
+encoder_form = "block"
+denoiser_form = "light"
 widths = [4, 8, 8]
 mask_stride = 2
 embedding = 2

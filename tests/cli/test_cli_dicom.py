@@ -54,7 +54,8 @@ def assert_seg_is_the_nifti(out: Path) -> None:
     names = {structure(int(index)).name: index for index in np.unique(values) if index}
     assert set(found) == set(names)
     for name, index in names.items():
-        assert world_dice(found[name], (values == index, labels.affine)) == 1.0
+        dice = world_dice(found[name], (values == index, labels.affine))
+        assert dice > 0.998  # places in mm are rounded in the file
 
 
 def test_a_folder_gives_the_dicom_files_beside_the_others(segment, exported, tmp_path) -> None:

@@ -38,7 +38,16 @@ warmup_steps = 1
 workers = 0
 threads = 1
 """
-MODEL = "[model]\nwidths = [4, 4, 4]\nembedding = 1\nmask_width = 2\ndenoiser_width = 2"
+MODEL = """
+[model]
+encoder_form = "block"
+widths = [4, 4, 4]
+embedding = 1
+mask_stride = 2
+mask_width = 2
+denoiser_form = "light"
+denoiser_width = 2
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +64,13 @@ def teacher(tmp_path: Path) -> Path:
     settings = Settings(
         name="teacher",
         model=ModelSettings(
-            widths=(4, 8, 16), embedding=2, mask_width=4, denoiser_width=4, mask_stride=2
+            encoder_form="block",
+            widths=(4, 8, 16),
+            embedding=2,
+            mask_width=4,
+            denoiser_form="light",
+            denoiser_width=4,
+            mask_stride=2,
         ),
         data=DataSettings(patch=(16, 16, 16)),
         sampling=SamplingSettings(steps=2, samples=2),

@@ -19,6 +19,8 @@ CONFIG = """
 name = "toy"
 
 [model]
+encoder_form = "block"
+denoiser_form = "light"
 widths = [4, 8, 16]
 embedding = 2
 mask_width = 4
@@ -219,3 +221,14 @@ def test_a_full_disk_is_one_line(ddmseg, toy_data, config, tmp_path, monkeypatch
         f"cannot write {tmp_path / 'run'}: No space left on device; "
         "mend that and go on with --resume"
     )
+
+
+def test_heads_without_blocks_are_refused_before_training(ddmseg, toy_data, config) -> None:
+    text = config.read_text().replace('encoder_form = "block"\ndenoiser_form = "light"\n', "")
+    config.write_text(text)
+    assert ddmseg("train", config).error == (
+        "model.encoder_form: got voxel, trained on patches of whole heads (data.kind "
+        'label_maps), which it cannot see at once; train with "block"'
+    )
+    config.write_text(text.replace("mask_stride = 2", "mask_stride = 2\ndiffusion = false"))
+    assert toy_data == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ddmseg.errors import SettingsError
-from ddmseg.inference.scan_encoding import _pack, _unpack, crop_encoding, encode_brain
+from ddmseg.inference.scan_encoding import _pack, _unpack, crop_encoding, encode_image
 from ddmseg.models.settings import DataSettings
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -50,7 +50,7 @@ def assert_same(one: Encoding, other: Encoding) -> None:
 @torch.inference_mode()
 def test_what_is_kept_is_the_box_of_the_brain_with_its_margin(model, speck) -> None:
     image = head(speck=speck)
-    encoding, box = encode_brain(model.image_encoder, image)
+    encoding, box = encode_image(model, image)
     # edges at 16 and 32, 8 and 20, 10 and 22 in blocks, 4 voxels around, on multiples of 4
     assert [(side.start, side.stop) for side in box] == [(12, 36), (4, 24), (4, 28)]
     assert encoding.decided
@@ -59,14 +59,14 @@ def test_what_is_kept_is_the_box_of_the_brain_with_its_margin(model, speck) -> N
 
 @torch.inference_mode()
 def test_where_nothing_is_found_all_is_kept(model) -> None:
-    encoding, box = encode_brain(model.image_encoder, torch.zeros(1, 1, 16, 16, 16))
+    encoding, box = encode_image(model, torch.zeros(1, 1, 16, 16, 16))
     assert [side.stop for side in box] == [16, 16, 16]
     assert encoding.coarse.shape == (1, 3, 16, 16, 16)
 
 
 @torch.inference_mode()
 def test_the_cache_keeps_features_and_gives_everything_back(model) -> None:
-    encoding, _ = encode_brain(model.image_encoder, head())
+    encoding, _ = encode_image(model, head())
     kept = {name: tensor.contiguous() for name, tensor in _pack(encoding).items()}
     assert set(kept) == {"stem", "pyramid0", "pyramid1"}
     assert_same(_unpack(model.image_encoder, kept), encoding)

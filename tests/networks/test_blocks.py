@@ -154,7 +154,6 @@ def test_half_precision_has_the_gradient_of_single(grid, form) -> None:
     torch.testing.assert_close(found, right, rtol=0.0, atol=0.03 * float(right.abs().max()))
 
 
-
 def test_double_precision_stays_double():
     layer = Convolution3d(2, 3, 3, padding=1).double()
     assert layer(normal(1, 2, 4, 4, 4).double()).dtype == torch.float64

@@ -33,9 +33,9 @@ Costs = dict[str, float]
 
 PROGRAM = (sys.executable, "-m", "ddmseg")
 PLAIN_PASS = "one plain pass"
-"""Of the image encoder over the whole model grid, without tiles."""
+"""Of the image encoder over the whole model grid."""
 ENCODING = "encoding"
-"""The same in the tiles of training, and blended."""
+"""The same as a scan is encoded: cut to what matters, logits turned into probabilities."""
 SAMPLE_STEPS = "50 sample-steps"
 SAMPLE_STEPS_DRAW = Draw(steps=10, samples=5)
 STAGES = (PLAIN_PASS, ENCODING, SAMPLE_STEPS)

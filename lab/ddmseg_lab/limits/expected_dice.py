@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ddmseg.inference.scan_encoding import encode_brain
+from ddmseg.inference.scan_encoding import encode_image
 from ddmseg.maths.calibration import fit_calibration
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.zoo import model_path
-from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import true_dice
@@ -46,9 +45,8 @@ def judged_masks(model: DiscrepancyDiffusionSegmenter, card: Card, head: Head) -
 
     What the head holds outside the brain's box counts as missed.
     """
-    assert isinstance(model.image_encoder, BlockEncoder)
     image, truth = head.make()
-    encoding, box = encode_brain(model.image_encoder, image[None])
+    encoding, box = encode_image(model, image[None])
     p = encoding.coarse_probabilities
     found = p.argmax(1)
     generator = seeded(1, head.number)

@@ -34,7 +34,6 @@ from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.limits import Limits
 from ddmseg.quality.training_range import WIDENING, Profile, intensity_statistics, training_range
 from ddmseg.randomness import seeded
@@ -65,7 +64,7 @@ def of_examples(
     """
     least = Limits.of(card).fails
     for image, truth in examples:
-        encoding = encode_tiled(model, image[None], card.settings["data"]["patch"])
+        encoding = model.encode(image[None])
         classes = encoding.coarse_logits.argmax(1)
         features = mean_features(encoding, classes)
         classes = classes[0]

@@ -41,7 +41,6 @@ from ddmseg.models.export.runtimes import FORMATS, load_encoder, require
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg_lab.bench.scans import demo_head, development_brain
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
@@ -242,7 +241,7 @@ class Bench:
         model.encode = encode  # type: ignore[assignment, method-assign]
         for _ in range(self.repeats + 1):  # the first run compiles
             start = time.process_time()
-            encoding = encode_tiled(model, self.scan.image, self.card.settings["data"]["patch"])
+            encoding = model.encode(self.scan.image)
             seconds.append(time.process_time() - start)
         self.reference = self.reference or encoding
         found = {

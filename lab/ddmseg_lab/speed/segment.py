@@ -25,17 +25,13 @@ import torch
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, within
 from ddmseg.inference.scan_encoding import (
-    crop_encoding,
-    encode_brain,
-    foreground_box,
+    encode_image,
     prepare_scan,
 )
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.schedule import make_schedule
-from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg.outputs.write import write_outputs
 from ddmseg_lab.bench.scans import demo_head, padded_head
 from ddmseg_lab.bench.summary import median_range
@@ -115,38 +111,27 @@ def time_stages(segmenter: Segmenter, path: Path, watch: Stopwatch) -> dict[str,
     with watch("prepare"):
         prepared = prepare_scan(card, scan, multiple=model.multiple)
     image = torch.from_numpy(prepared.image)[None, None]
-    if isinstance(model.image_encoder, BlockEncoder):
-        with watch("encode"):
-            encoding, box = encode_brain(model.image_encoder, image)
-        prepared = within(prepared, box)
-    else:
-        with watch("encode"):
-            encoding = encode_tiled(model, image, card.settings["data"]["patch"])
-        with watch("encode (one pass)"):
-            model.encode(image)
-        # The same grid for both, so that their ratio is of the networks alone.
-        _time_denoiser(segmenter, encoding, watch, suffix=" (whole grid)")
-        box = foreground_box(encoding.coarse_logits, model.multiple)
-        with watch("crop"):
-            encoding, prepared = crop_encoding(encoding, box), within(prepared, box)
-    _time_denoiser(segmenter, encoding, watch, suffix="")
+    with watch("encode"):
+        encoding, box = encode_image(model, image)
+    prepared = within(prepared, box)
+    _time_denoiser(segmenter, encoding, watch)
     _time_restoring(segmenter, prepared, encoding, watch)
     return {"model_grid": list(image.shape[2:]), "cropped_grid": list(prepared.image.shape)}
 
 
-def _time_denoiser(segmenter: Segmenter, encoding: Encoding, watch: Stopwatch, suffix: str) -> None:
+def _time_denoiser(segmenter: Segmenter, encoding: Encoding, watch: Stopwatch) -> None:
     """Time what is done once a scan, at each step, and at the end of each sample."""
     model, loss = segmenter.model_stages.model, segmenter.card.settings["loss"]
     schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
-    with watch(f"conditions{suffix}"):
+    with watch("conditions"):
         sampler = MaskSampler(model, encoding, schedule)
     estimate = sampler.first_estimate
     log_snr = schedule.log_snr(torch.tensor(0.5)).reshape(1)
     x_t = torch.randn(estimate.shape)
-    with watch(f"denoising step{suffix}"):
+    with watch("denoising step"):
         _, hidden = model.denoise(x_t, log_snr, sampler.conditions, encoding, estimate)
     if model.mask_stride > 1:
-        with watch(f"decode{suffix}"):
+        with watch("decode"):
             model.decode(hidden, sampler.conditions)
 
 
@@ -198,13 +183,9 @@ def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dic
 
 
 def _ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return a denoising step over an encoding, and over one of the whole grid in one pass."""
-    whole, one_pass = "denoising step (whole grid)", "encode (one pass)"
-    step = figures[whole if whole in figures else "denoising step"]["median"]
-    ratios = {"step_over_encode": step / figures["encode"]["median"]}
-    if one_pass in figures:
-        ratios["step_over_one_pass"] = step / figures[one_pass]["median"]
-    return ratios
+    """Return a denoising step over an encoding."""
+    step, encode = (figures[stage]["median"] for stage in ("denoising step", "encode"))
+    return {"step_over_encode": step / encode}
 
 
 def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
@@ -271,13 +252,6 @@ def body(found: Summary) -> list[str]:
     ]
 
 
-STEP_OVER = {
-    "one encoding": "step_over_encode",
-    "one pass of the encoder, without tiles": "step_over_one_pass",
-}
-"""What a denoising step is held against, and where the record has that."""
-
-
 def claims(found: Summary) -> list[Claim]:
     """Seconds, memory and the cost of a step, of a whole head as it is and padded."""
     wanted: list[Claim] = []
@@ -288,12 +262,9 @@ def claims(found: Summary) -> list[Claim]:
             Claim(at_most(f"{name}, `--mode fast`", 5.0, " s"), seconds.get("fast")),
             Claim(at_most(f"{name}, `--mode diffusion`", 20.0, " s"), seconds.get("diffusion")),
             Claim(at_most(f"{name}, peak memory", 3.0, " GB"), max(memory.values(), default=None)),
-            *(
-                Claim(
-                    at_most(f"{name}, one denoising step over {of}", 0.1, digits=3), scan.get(key)
-                )
-                for of, key in STEP_OVER.items()
-                if key in scan or name != DEFAULT  # which knows no tiles
+            Claim(
+                at_most(f"{name}, one denoising step over one encoding", 0.1, digits=3),
+                scan.get("step_over_encode"),
             ),
         ]
     return wanted

@@ -50,7 +50,7 @@ class Arguments:
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
     output: Output = RESULTS
     """Folder for the figures."""
-    config: Path = RECIPES / "anatomy_fast_first.toml"
+    config: Path = RECIPES / "anatomy_fast.toml"
     """Settings of the training."""
     steps: int = 10
     """Steps to time, at least 1."""

@@ -32,6 +32,7 @@ from ddmseg_lab.page import Chapter, Claim, Summary, Target, weights_words
 from ddmseg_lab.scans import CROPS
 from ddmseg_lab.studies.volume_contest import CONDITIONS, DEGRADED, condition_scores, score_table
 from ddmseg_lab.studies.volume_intervals import (
+    BOTH,
     CONSTANT,
     SHIPPED,
     Answers,
@@ -41,15 +42,7 @@ from ddmseg_lab.studies.volume_intervals import (
     fits,
     intervals,
 )
-from ddmseg_lab.studies.volume_rivals import (
-    EncodedHead,
-    Rival,
-    Said,
-    drawn_answer,
-    joined,
-    shipped,
-    timed,
-)
+from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, samples, shipped, timed
 from ddmseg_lab.studies.volume_scans import DEGRADED as KINDS
 from ddmseg_lab.studies.volume_scans import SEED, degraded
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
@@ -67,6 +60,7 @@ TITLES = {
     CONSTANT: "constant relative width",
     SHIPPED: "doubt by the discrepancy",
     "samples": f"{SAMPLES} samples of the diffusion",
+    BOTH: "samples and discrepancy together",
 }
 
 
@@ -76,12 +70,6 @@ class Arguments(ModelOptions):
 
     model: str = "hippocampus"
     """Name of a shipped model, or a .safetensors file with its card."""
-
-
-def samples(head: EncodedHead) -> Said:
-    """Mean volume of samples of the diffusion, and how far they differ in it."""
-    answer = drawn_answer(head, SAMPLES)
-    return joined(list(answer.sample_volumes), answer.weights.double())
 
 
 RIVALS: Mapping[str, Rival] = {SHIPPED: shipped, "samples": samples}

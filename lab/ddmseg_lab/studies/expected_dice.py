@@ -6,7 +6,7 @@
 Masks are the coarse one, the sampled one and corruptions of it, on subjects that the
 calibration in the model's card has not seen: the hippocampus test crops; for anatomy
 other synthetic draws of the validation label maps, and the MALC2012 development scans.
-Writes ``results/discrepancy_NAME.tsv`` (one row a mask) and ``.json``; a stopped run goes
+Writes ``results/discrepancy_MODEL.tsv`` (one row a mask) and ``.json``; a stopped run goes
 on.
 """
 
@@ -240,8 +240,8 @@ def run(options: Arguments) -> None:
     """Measure, then sum up."""
     model, card = load_weights(model_path(options.model))
     own = bool(card.calibration)
-    name = "hippocampus" if card.settings["data"]["kind"] == "hippocampus" else "anatomy"
-    table = options.raw_table(f"discrepancy_{name}", COLUMNS, [card])
+    record = f"discrepancy_{_record_name(card)}"
+    table = options.raw_table(record, COLUMNS, [card])
     card = with_calibration(model, card, options.data, options.cases)
     jobs = find_jobs(model, card, options.data, options.cases)
     measure(model, card, jobs, table)
@@ -251,7 +251,14 @@ def run(options: Arguments) -> None:
         "calibration": {**calibration.as_dict(), "from_card": own},
         "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
     }
-    options.write_summary(f"discrepancy_{name}", {"ddm": card}, summary)
+    options.write_summary(record, {"ddm": card}, summary)
+
+
+def _record_name(card: Card) -> str:
+    """Return the model whose record this is; weights of one's own take that of their kind."""
+    if card.settings["data"]["kind"] == "hippocampus":
+        return "hippocampus"
+    return "anatomy_fast" if card.name == "anatomy_fast" else "anatomy"
 
 
 LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}

@@ -16,7 +16,6 @@ from ddmseg.models.checkpoint import Card
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.volumes import Measured, structures
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
@@ -83,8 +82,7 @@ def measure_masks(
     each voxel's confidence is scored too, and voxels can be left out where the truth is not known.
     The number of the subject fixes noise and corruptions.
     """
-    # As in a segmentation: whole heads tile by tile, crops at once.
-    encoding = encode_tiled(model, subject.image[None], card.settings["data"]["patch"])
+    encoding = model.encode(subject.image[None])
     temperature = float(card.settings["loss"]["temperature"])
     scores = []
     for kind, labels, p in _masks(model, card, encoding, number):

@@ -36,12 +36,14 @@ from ddmseg_lab.made_up_heads import KINDS, ORDER
 from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, Said, joined, voxels
 from ddmseg_lab.study import say
 
-STEPS = 200
+STEPS = 1000
 LEARNING_RATE = 3e-3
 MOST_VOXELS = 16384
 """Of a patch, drawn anew at each step."""
 WIDTH, DROPOUT, MEMBERS, RANK, DRAWN = 64, 0.2, 5, 8, 8
 """Hidden channels; share dropped; heads of the ensemble; rank of P; masks and w drawn per scan."""
+PLACES = 8
+"""Voxels of a block."""
 SEED = 77
 
 
@@ -50,7 +52,7 @@ class RowHead(nn.Module):
 
     Args:
         blocks: features on half the grid.
-        fine: features on the image grid.
+        fine: the image of a block and the place in it, in numbers.
         classes: labels, background included.
         dropout: share of hidden channels that a mask takes away.
         rank: of the covariance; 0 for none.
@@ -93,20 +95,23 @@ def rival_heads(encoder: FeatureEncoder, classes: int) -> Heads:
     """Return all heads on features of an encoder, their weights at random."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        make = partial(RowHead, encoder.pyramid_widths[0], encoder.stem_width, classes)
+        # the image of a block, and which of its voxels is asked about
+        fine = encoder.stem_width + PLACES
+        make = partial(RowHead, encoder.pyramid_widths[0], fine, classes)
         heads = {f"member{n}": make() for n in range(MEMBERS)}
         return {"dropout": make(dropout=DROPOUT), "ssn": make(rank=RANK), **heads}
 
 
 def rows_of(encoding: Encoding, places: Tensor) -> Tensor:
-    """Return features on half the grid, on the image grid, and coarse logits, at flat places."""
-    i, j, k = (x // 2 for x in torch.unravel_index(places, encoding.coarse.shape[2:]))
+    """Return features and image of their blocks, places in these, and logits, at flat places."""
+    i, j, k = torch.unravel_index(places, encoding.coarse.shape[2:])
     _, rows, columns = encoding.pyramid[0].shape[2:]
-    block = (i * rows + j) * columns + k
+    block = (i // 2 * rows + j // 2) * columns + k // 2
+    place = F.one_hot(4 * (i % 2) + 2 * (j % 2) + k % 2, PLACES).float()
     said = at_voxels(encoding.coarse, places)
     coarse = log_probabilities(said) if encoding.decided else said
-    parts = at_voxels(encoding.pyramid[0], block), at_voxels(encoding.stem, places), coarse
-    return torch.cat(parts, dim=1)[0].T.contiguous()
+    parts = at_voxels(encoding.pyramid[0], block), at_voxels(encoding.stem, block)
+    return torch.cat([*(part[0].T for part in parts), place, coarse[0].T], dim=1)
 
 
 def loss_of(head: RowHead, rows: Tensor, labels: Tensor, generator: Generator) -> Tensor:

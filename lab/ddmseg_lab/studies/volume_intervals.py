@@ -30,7 +30,9 @@ from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
 
 FEWEST_VOXELS = 50.0
 """Of a structure in truth, on the model grid, from which on its volume is judged."""
-CONSTANT, SHIPPED = "constant", "shipped"
+CONSTANT, SHIPPED, SAMPLES, BOTH = "constant", "shipped", "samples", "both"
+"""Rivals: one relative width; doubt by the discrepancy; samples; the mean of these by samples, as
+sure as the geometric mean of the two."""
 KEY = ("set", "number", "index")
 
 
@@ -75,7 +77,10 @@ class Intervals:
 
 
 def answers_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Answers]:
-    """Return the answers of each rival about what all were asked, constant width among them."""
+    """Return the answers of each rival about what all were asked.
+
+    With constant width, and with samples and discrepancy together.
+    """
     rivals = list(dict.fromkeys(row["rival"] for row in rows))
     tables = {n: {tuple(r[k] for k in KEY): r for r in rows if r["rival"] == n} for n in rivals}
     shared = [
@@ -84,8 +89,10 @@ def answers_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Answers]:
         if float(row["true"]) >= FEWEST_VOXELS and all(key in t for t in tables.values())
     ]
     found = {name: _columns([tables[name][key] for key in shared]) for name in rivals}
-    plain = replace(found[SHIPPED], spread=np.ones(len(shared)))
-    return {CONSTANT: plain, **found}
+    ships = found[SHIPPED]
+    if SAMPLES in found:
+        found[BOTH] = replace(found[SAMPLES], spread=np.sqrt(ships.spread * found[SAMPLES].spread))
+    return {CONSTANT: replace(ships, spread=np.ones(len(shared))), **found}
 
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> Answers:

@@ -19,23 +19,19 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ddmseg.imaging.labels import mirror_index
-from ddmseg.inference.scan_encoding import crop_encoding, encode_brain, foreground_box
+from ddmseg.inference.scan_encoding import encode_image
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import SamplingSettings
 from ddmseg.models.settings_reader import settings_from_dict
-from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.ensemble import Answer, coarse_answer, sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
 from ddmseg.quality.volumes import doubt
 from ddmseg.randomness import draw_uniform, seeded
 
-SAMPLES = 4
-"""Of the diffusion: as many as its card says."""
 PERTURBED = 3
 """Perturbed copies of a scan beside the scan itself; each costs a pass of f^I."""
 LOG_GAMMA, TURN_DEGREES, SCALING = 0.25, 5.0, 0.04
@@ -78,20 +74,12 @@ class EncodedHead:
     @cached_property
     def encoding(self) -> Encoding:
         """Features around the brain."""
-        return encoded(self.model, self.card, self.image)
+        return encode_image(self.model, self.image)[0]
 
     @property
     def generator(self) -> Generator:
         """A generator of this scan's own."""
         return seeded(SEED, self.number)
-
-
-def encoded(model: DiscrepancyDiffusionSegmenter, card: Card, image: Tensor) -> Encoding:
-    """Return the features of an image around the brain, as a scan's are made."""
-    if isinstance(model.image_encoder, BlockEncoder):
-        return encode_brain(model.image_encoder, image)[0]
-    encoding = encode_tiled(model, image, card.settings["data"]["patch"])
-    return crop_encoding(encoding, foreground_box(encoding.coarse, model.multiple))
 
 
 def shipped(head: EncodedHead) -> Said:
@@ -104,13 +92,13 @@ def shipped(head: EncodedHead) -> Said:
 
 def samples(head: EncodedHead) -> Said:
     """Volumes of samples of the diffusion, weighed by the discrepancy."""
-    answer = drawn_answer(head, SAMPLES)
+    answer = drawn_answer(head)
     # Expected voxels of each sample: their label maps are too alike to tell them apart.
     return joined(list(answer.sample_volumes), answer.weights.double())
 
 
-def drawn_answer(head: EncodedHead, count: int) -> Answer:
-    """Draw so many samples by the card's own settings."""
+def drawn_answer(head: EncodedHead) -> Answer:
+    """Draw as many samples as the card says, by its settings."""
     loss = head.card.settings["loss"]
     own = settings_from_dict(SamplingSettings, head.card.settings["sampling"])
     schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
@@ -118,7 +106,7 @@ def drawn_answer(head: EncodedHead, count: int) -> Answer:
         MaskSampler(head.model, head.encoding, schedule),
         algorithm=own.sampler,
         steps=own.steps,
-        samples=count,
+        samples=own.samples,
         temperature=own.temperature,
         coarse_share=own.coarse_share,
         generator=head.generator,
@@ -131,7 +119,7 @@ def perturbed(head: EncodedHead) -> Said:
     generator = head.generator
     for copy in range(PERTURBED):
         image, per_voxel = perturbation(head.image, generator, mirrored=copy % 2 == 0)
-        labels = encoded(head.model, head.card, image).coarse.argmax(1)
+        labels = encode_image(head.model, image)[0].coarse.argmax(1)
         found = voxels(labels, len(head.card.labels)) * per_voxel
         counts.append(found[mirrored_classes(head.card.labels)] if copy % 2 == 0 else found)
     return joined(counts)

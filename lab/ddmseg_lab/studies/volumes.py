@@ -22,15 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddmseg.inference.scan_encoding import encode_brain
+from ddmseg.inference.scan_encoding import encode_image
 from ddmseg.maths.calibration import conformal_bound
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.zoo import model_path
-from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 from ddmseg.quality.assessment import assess
 from ddmseg.quality.volumes import MOST_DOUBT, doubt
 from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
@@ -69,10 +67,7 @@ def segmented(
     model: DiscrepancyDiffusionSegmenter, card: Card, image: torch.Tensor, truth: torch.Tensor
 ) -> Iterator[dict[str, Any]]:
     """Segment a made-up head and yield sizes of each structure, in voxels."""
-    if isinstance(model.image_encoder, BlockEncoder):
-        encoding, _ = encode_brain(model.image_encoder, image[None])
-    else:
-        encoding = encode_tiled(model, image[None], card.settings["data"]["patch"])
+    encoding, _ = encode_image(model, image[None])
     found = assess(model, card, encoding, coarse_answer(encoding)).expectation
     true = torch.bincount(truth.flatten(), minlength=len(card.labels))
     for place, index in enumerate(card.labels):

@@ -140,3 +140,15 @@ def test_claims_are_about_the_winner(found: dict) -> None:
     assert len(claims) == 10
     assert "reached" in claims[0].row()[3]
     assert all(claim.value is None for claim in volume_contest.claims({}))
+
+
+def test_both_together_are_as_sure_as_their_geometric_mean() -> None:
+    rows = contest()
+    samples = [
+        {**row, "rival": "samples", "spread": "4"} for row in rows if row["rival"] == "shipped"
+    ]
+    answers = volume_intervals.answers_of([*rows, *samples])
+    assert "both" not in volume_intervals.answers_of(rows)
+    both, ships = answers["both"], answers["shipped"]
+    assert both.spread == pytest.approx(2 * np.sqrt(ships.spread))
+    assert (both.centre == answers["samples"].centre).all()

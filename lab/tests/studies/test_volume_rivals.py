@@ -97,8 +97,12 @@ def test_rows_hold_the_features_of_their_voxels(head: rivals.EncodedHead) -> Non
     i, j, k = 5, 3, 7
     _, rows, columns = encoding.coarse.shape[2:]
     (row,) = heads_.rows_of(encoding, torch.tensor([(i * rows + j) * columns + k]))
-    places = encoding.pyramid[0][0, :, 2, 1, 3], encoding.stem[0, :, i, j, k]
-    assert torch.equal(row, torch.cat([*places, encoding.coarse[0, :, i, j, k]]))
+    places = encoding.pyramid[0][0, :, 2, 1, 3], encoding.stem[0, :, 2, 1, 3]
+    corner = torch.zeros(heads_.PLACES)
+    corner[0b111] = 1  # odd along every axis
+    torch.testing.assert_close(row[: -len(LABELS)], torch.cat([*places, corner]))
+    probabilities = torch.softmax(row[-len(LABELS) :], dim=0)
+    torch.testing.assert_close(probabilities, encoding.coarse[0, :, i, j, k], atol=1e-3, rtol=0.0)
 
 
 def test_a_draw_of_the_gaussian_is_its_factor_times_noise() -> None:

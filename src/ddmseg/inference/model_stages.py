@@ -123,7 +123,7 @@ class ModelStages(ScanStages):
         return replace(result, receipt=told)
 
     def plan_memory(self, begun: PreparedScan) -> MemoryPlan:
-        """Choose device and tiles that the memory at hand allows.
+        """Choose the device that the memory at hand allows.
 
         Raises:
             ScanError: when none does.
@@ -133,7 +133,6 @@ class ModelStages(ScanStages):
             self.card,
             scan_voxels=begun.scan.data.size,
             grid=begun.prepared.image.shape,
-            multiple=self.model.multiple,
             device=self.device,
             probabilities=begun.options.probabilities,
             samples=begun.options.mode != "fast",
@@ -145,7 +144,7 @@ class ModelStages(ScanStages):
         """Run f^I on a prepared scan, or take its features from the cache.
 
         Args:
-            memory: where, and with which tiles.
+            memory: where.
             cached: whether the cache may be used.
         """
         assert begun.prepared is not None
@@ -157,8 +156,6 @@ class ModelStages(ScanStages):
             cache=self.cache if cached else None,
             device=memory.device,
             progress=begun.progress,
-            patch=memory.patch,
-            at_once=memory.at_once,
         )
 
 

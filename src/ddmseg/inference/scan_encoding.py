@@ -19,7 +19,6 @@ from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import channels_last, fold
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.tiling import encode_tiled
 
 if TYPE_CHECKING:
     from ddmseg.inference.cache import FeatureCache
@@ -31,7 +30,7 @@ LEAST_PIECE = 0.05
 QUARTER = 4
 """Voxels that sides and corners of what denoisers see are multiples of: they look at a quarter
 of the grid, and at nothing coarser."""
-GRID_VERSION = "5"
+GRID_VERSION = "6"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
@@ -79,8 +78,6 @@ def encode_scan(
     cache: FeatureCache | None,
     device: torch.device,
     progress: Callable[[str, float], None],
-    patch: Sequence[int] | None = None,
-    at_once: int = 1,
 ) -> EncodedScan:
     """Run f^I on a prepared scan, or take its features from the cache.
 
@@ -88,15 +85,9 @@ def encode_scan(
         prepared: the scan on the model's grid.
         key: hash of the scan's content.
         cache: of features, or None.
-        patch: voxels of the tiles; None for those of training.
-        at_once: tiles in a batch.
     """
     progress("encode", 0.0)
-    own = card.settings["data"]["patch"]
-    tiles = list(patch or own)
-    sizes = "" if tiles == list(own) else f" {tiles}"  # other tiles give other features
-    source = f"{GRID_VERSION} {key} {card.checksum}{sizes}"
-    full_key = hashlib.sha256(source.encode()).hexdigest()
+    full_key = hashlib.sha256(f"{GRID_VERSION} {key} {card.checksum}".encode()).hexdigest()
     found = cache.get(full_key) if cache is not None else None
     kept = _usable(found, prepared.image.shape, model.image_encoder)
     if kept is not None:
@@ -105,12 +96,7 @@ def encode_scan(
         encoding = _unpack(model.image_encoder, tensors)
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
-        if isinstance(model.image_encoder, BlockEncoder):
-            encoding, box = encode_brain(model.image_encoder, image)
-        else:
-            encoding = encode_tiled(model, image, tiles, at_once=at_once)
-            box = foreground_box(encoding.coarse, model.multiple)
-            encoding = crop_encoding(encoding, box)
+        encoding, box = encode_image(model, image)
         if cache is not None:
             starts_and_ends = [[side.start, side.stop] for side in box]
             cache.put(full_key, {**_pack(encoding), "box": torch.tensor(starts_and_ends)})
@@ -132,14 +118,25 @@ def _usable(
     return kept if inside and list(kept["stem"].shape[2:]) == sides else None
 
 
-def encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[slice, ...]]:
-    """Encode a scan in one pass; return what lies around the brain, and its box.
-
-    Logits of every class are made within the box alone: on a whole head they would take
-    more memory than all features together.
+def encode_image(
+    model: DiscrepancyDiffusionSegmenter, image: Tensor
+) -> tuple[Encoding, tuple[slice, ...]]:
+    """Encode an image in one pass; return what lies around its foreground, and that box.
 
     Args:
-        image: one item whose grid is a multiple of ``encoder.multiple``.
+        image: one item whose grid is a multiple of ``model.multiple``.
+    """
+    if isinstance(model.image_encoder, BlockEncoder):
+        return _encode_brain(model.image_encoder, image)
+    encoding = model.encode(image)
+    box = foreground_box(encoding.coarse, model.multiple)
+    return crop_encoding(encoding, box), box
+
+
+def _encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[slice, ...]]:
+    """Make the logits of every class within the box alone.
+
+    On a whole head they would take more memory than all features together.
     """
     stem, pyramid = encoder.features(image)
     inside = encoder.foreground(stem, pyramid)
@@ -223,7 +220,7 @@ def _pack(encoding: Encoding) -> dict[str, Tensor]:
     """Return the features alone: z_I and logits are linear maps of them, and larger."""
     levels = {f"pyramid{level}": x for level, x in enumerate(encoding.pyramid)}
     found = {"stem": encoding.stem, **levels}
-    if encoding.stem_stride == 1:  # blended from tiles
+    if encoding.stem_stride == 1:  # its head looks around: of a cut it would say something else
         found |= {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
     return found
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ddmseg.errors import UsageError
+from ddmseg.errors import SettingsError, UsageError
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
@@ -23,7 +23,7 @@ from ddmseg.inference.scan_stages import (
     ScanStages,
     SolvedScan,
 )
-from ddmseg.models.card import Card
+from ddmseg.models.card import Card, require_one_pass
 from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.device import find_device
 from ddmseg.models.zoo import model_path
@@ -115,6 +115,7 @@ def load_stages(name: str, *, device: str, cache: FeatureCache | None) -> ModelS
     where = find_device(device)
     model, card = load_weights(model_path(name))
     _check_one_contrast(name, card)
+    _check_one_pass(name, card)
     if not card.settings["model"]["diffusion"]:
         raise UsageError(f"{name}: a plain network without diffusion; train one with it")
     return ModelStages(model, card, device=where, cache=cache)
@@ -132,6 +133,20 @@ def _check_one_contrast(name: str, card: Card) -> None:
             f"{name}: the model takes {contrasts} images of a scan, and a scan here is one file; "
             "score it with ddmseg compare, or name a model of one image"
         )
+
+
+def _check_one_pass(name: str, card: Card) -> None:
+    """Refuse weights of whole heads that an earlier version computed in tiles.
+
+    Raises:
+        UsageError: when they are.
+    """
+    try:
+        require_one_pass(
+            card.settings["data"]["kind"], card.settings["model"].get("encoder_form", "voxel")
+        )
+    except SettingsError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def _silent(stage: str, fraction: float) -> None:

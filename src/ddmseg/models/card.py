@@ -65,7 +65,7 @@ class Card:
     @property
     def crops_to_head(self) -> bool:
         """Whether air and neck are cut off its scans first: it was trained on heads."""
-        return self.settings["data"]["kind"] in ("label_maps", "lpba40")
+        return self.settings["data"]["kind"] in HEAD_KINDS
 
     @property
     def works_on_crops(self) -> bool:
@@ -226,6 +226,27 @@ def _check_range(told: _TrainingRange) -> None:
     for name, bounds in told.intensities.items():
         _require(
             len(bounds) == 2 and bounds[0] <= bounds[1], f"{place}.{name}", "give low and high"
+        )
+
+
+HEAD_KINDS = ("label_maps", "lpba40")
+"""Kinds of data whose scans are whole heads, seen in patches while training."""
+
+
+def require_one_pass(kind: str, encoder_form: str) -> None:
+    """Refuse an encoder that measures what is in view for scans larger than its patches.
+
+    Args:
+        kind: of the data, as in ``data.kind``.
+        encoder_form: as in ``model.encoder_form``.
+
+    Raises:
+        SettingsError: for whole heads without blocks.
+    """
+    if kind in HEAD_KINDS and encoder_form != "block":
+        raise SettingsError(
+            f"model.encoder_form: got {encoder_form}, trained on patches of whole heads (data.kind "
+            f'{kind}), which it cannot see at once; train with "block"'
         )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -84,5 +86,6 @@ def _slow(
     total = ndimage.gaussian_filter(deviation[coarse] * seen[coarse], sigma, truncate=2.0)
     share = ndimage.gaussian_filter(seen[coarse], sigma, truncate=2.0)
     mean = total / np.maximum(share, 0.05)
-    factors = np.array(deviation.shape) / np.array(mean.shape)
-    return np.asarray(ndimage.zoom(mean, factors, order=1, grid_mode=True, mode="nearest"))
+    # what ndimage.zoom with grid_mode gives, in less time
+    whole = F.interpolate(torch.from_numpy(mean)[None, None], deviation.shape, mode="trilinear")
+    return whole[0, 0].numpy()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import ScanError
@@ -21,7 +19,6 @@ from ddmseg.inference.memory.estimate import (
     peak_bytes,
 )
 from ddmseg.inference.memory.plan import (
-    GPU_TILES,
     first_that_fits,
     plan_memory,
     rungs,
@@ -30,8 +27,6 @@ from ddmseg.inference.memory.plan import (
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import DataSettings, ModelSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
-from ddmseg.networks.tiling import encode_tiled, tile_shapes
-from toys import tiny_model
 
 HEAD = Footprint(
     widths=(16, 32, 64, 128),
@@ -39,15 +34,14 @@ HEAD = Footprint(
     classes=33,
     scan_voxels=181 * 217 * 181,
     grid=(96, 112, 96),
-    patch=(48, 64, 48),
-    multiple=8,
 )
+FAST = replace(HEAD, samples=False)
 sides = st.integers(1, 20).map(lambda n: 8 * n)
 
 
 def test_the_estimate_by_hand() -> None:
-    # one tile of the whole grid; features: 4 x (2 + 3 + 5 + 8/8 + 16/64) bytes a voxel
-    small = Footprint((2, 8, 16), 3, 5, 0, (8, 8, 8), (8, 8, 8), 8, samples=False)
+    # features: 4 x (2 + 3 + 5 + 8/8 + 16/64) bytes a voxel
+    small = Footprint((2, 8, 16), 3, 5, 0, (8, 8, 8), samples=False)
     features = 4 * (2 + 3 + 5 + 1 + 0.25)
     assert small.network == pytest.approx(512 * (2 * features + 4 * 3 * 2))
     assert peak_bytes(small) == round(BASE + SLACK * small.network)
@@ -57,74 +51,38 @@ def test_the_estimate_by_hand() -> None:
 
 
 def test_a_head_of_1_mm_stays_within_two_gigabytes() -> None:
-    assert peak_bytes(replace(HEAD, samples=False)) < peak_bytes(HEAD) <= 2e9
-
-
-def largest_piece(one: Footprint) -> int:
-    return max(map(math.prod, tile_shapes(one.grid, one.patch, multiple=one.multiple)))
+    assert peak_bytes(FAST) < peak_bytes(HEAD) <= 2e9
 
 
 @given(st.tuples(sides, sides, sides), st.integers(0, 10**8), st.booleans(), st.booleans())
-@example((8, 80, 48), 0, False, False)  # encoded whole; one slab more is cut into smaller tiles
 def test_more_of_anything_never_takes_less(grid, voxels, probabilities, samples) -> None:
     one = replace(HEAD, grid=grid, scan_voxels=voxels, probabilities=probabilities, samples=samples)
-    wider = replace(one, grid=(grid[0], grid[1], grid[2] + 16))
     two = [
         replace(one, scan_voxels=voxels + 10**6),
         replace(one, classes=40),
         replace(one, probabilities=True),
         replace(one, samples=True),
-        # a grid that is encoded whole may take more than a wider one in smaller pieces
-        *[wider] * (largest_piece(wider) >= largest_piece(one)),
+        replace(one, grid=(grid[0], grid[1], grid[2] + 16)),
     ]
     assert all(peak_bytes(larger) >= peak_bytes(one) for larger in two)
     assert peak_bytes(one, on_gpu=True) <= peak_bytes(one)
 
 
-@given(st.tuples(sides, sides, sides), st.sampled_from(["cpu", "cuda", "mps"]))
-def test_the_ladder_goes_down(grid, asked) -> None:
-    ladder = rungs(replace(HEAD, grid=grid), asked)
-    assert ladder[0].name == ""
-    assert all(rung.name for rung in ladder[1:])
-    assert [rung.device for rung in ladder] == [asked] * 4 * (asked != "cpu") + ["cpu"] * 3
-    for larger, smaller in pairwise(ladder):
-        if larger.device == smaller.device:
-            assert smaller.needed <= larger.needed
-            assert smaller.needed_gpu <= larger.needed_gpu
-            assert all(a <= b for a, b in zip(smaller.patch, larger.patch, strict=True))
-        assert all(n % 8 == 0 and n >= 16 for n in smaller.patch)
-
-
-def test_the_first_rung_that_fits_is_taken() -> None:
-    # a patch as large as the grid: here smaller tiles do take less
-    ladder = rungs(replace(HEAD, patch=HEAD.grid, samples=False), "cuda")
-    assert [rung.name for rung in ladder] == [
-        *("", "one tile at a time", "tiles of 75%", "tiles of 50%"),
-        *("on the CPU", "tiles of 75%, on the CPU", "tiles of 50%, on the CPU"),
-    ]
-    assert first_that_fits(ladder, None, None) is ladder[0]
-    assert first_that_fits(ladder, 10**12, ladder[0].needed_gpu) is ladder[0]
-    assert first_that_fits(ladder, 10**12, ladder[0].needed_gpu - 1) is ladder[2]
-    assert first_that_fits(ladder, 10**12, 10**6) is ladder[4]
-    assert first_that_fits(ladder, ladder[4].needed - 1, 10**6) is ladder[5]
-
-
-def test_a_gpu_encodes_several_tiles_at_once_where_there_is_room() -> None:
-    several, one, *others = rungs(HEAD, "cuda")
-    assert (several.at_once, one.at_once) == (GPU_TILES, 1)
-    assert several.needed_gpu > one.needed_gpu
-    assert first_that_fits([several, one], 10**12, several.needed_gpu - 1) is one
-    assert all(rung.at_once == 1 for rung in (*others, *rungs(HEAD)))
+def test_the_cpu_takes_the_place_of_a_gpu_without_room() -> None:
+    assert [(rung.device, rung.name) for rung in rungs(HEAD)] == [("cpu", "")]
+    own, instead = ladder = rungs(HEAD, "cuda")
+    assert [(rung.device, rung.name) for rung in ladder] == [("cuda", ""), ("cpu", "on the CPU")]
+    assert first_that_fits(ladder, None, None) is own
+    assert first_that_fits(ladder, 10**12, own.needed_gpu) is own
+    assert first_that_fits(ladder, 10**12, own.needed_gpu - 1) is instead
+    with pytest.raises(ScanError, match="needs"):
+        first_that_fits(ladder, instead.needed - 1, own.needed_gpu - 1)
 
 
 def test_the_gpu_of_a_mac_takes_the_memory_of_the_cpu() -> None:
-    for own, shared, on_cpu in zip(
-        rungs(HEAD, "cuda"), rungs(HEAD, "mps"), [*rungs(HEAD)[:1], *rungs(HEAD)] * 2, strict=False
-    ):
-        assert (shared.patch, shared.at_once, shared.name) == (own.patch, own.at_once, own.name)
-        assert shared.needed_gpu == own.needed_gpu
-        if shared.device == "mps":
-            assert own.needed < on_cpu.needed <= shared.needed
+    own, shared, on_cpu = rungs(HEAD, "cuda")[0], rungs(HEAD, "mps")[0], rungs(HEAD)[0]
+    assert shared.needed_gpu == own.needed_gpu
+    assert own.needed < on_cpu.needed <= shared.needed
 
 
 def test_a_scan_too_large_is_refused_with_how_much_is_needed_and_there() -> None:
@@ -155,7 +113,6 @@ def planned(card: Card, monkeypatch, there: int | None, device: str = "cpu"):
         card,
         scan_voxels=HEAD.scan_voxels,
         grid=HEAD.grid,
-        multiple=8,
         device=torch.device(device),
         samples=False,
     )
@@ -163,18 +120,12 @@ def planned(card: Card, monkeypatch, there: int | None, device: str = "cpu"):
 
 def test_what_was_chosen_is_recorded(card, monkeypatch) -> None:
     plan = planned(card, monkeypatch, None)
-    assert (plan.device.type, plan.patch) == ("cpu", HEAD.grid)
-    assert plan.record["rungs"] == []
-    assert set(plan.record) == {"estimated_gb", "rungs"}
-    short = round(plan.record["estimated_gb"] * 1e9) - 10**7
-    plan = planned(card, monkeypatch, short)
-    assert plan.patch == (72, 80, 72)
-    assert plan.record["rungs"] == ["tiles of 75%"]
-    assert plan.record["available_gb"] == pytest.approx(short / 1e9, abs=0.01)
-    plan = planned(card, monkeypatch, None, "cuda")
     assert plan.device.type == "cpu"
-    tiles = ["one tile at a time", "tiles of 75%", "tiles of 50%"]
-    assert plan.record["rungs"] == [*tiles, "on the CPU"]
+    assert plan.record == {"estimated_gb": round(peak_bytes(FAST) / 1e9, 2), "rungs": []}
+    plan = planned(card, monkeypatch, 10**12, "cuda")
+    assert plan.device.type == "cpu"
+    assert plan.record["rungs"] == ["on the CPU"]
+    assert plan.record["available_gb"] == 1000
 
 
 def test_as_many_scans_at_a_time_as_there_is_room_for(monkeypatch) -> None:
@@ -200,16 +151,3 @@ def test_an_encoder_on_blocks_is_estimated_as_it_was_measured():
     for samples, measured_gb in ((False, 2.0), (True, 3.3)):
         estimated = peak_bytes(replace(BRAIN, samples=samples)) / 1e9
         assert measured_gb <= estimated <= 1.6 * measured_gb
-
-
-def test_an_encoder_on_blocks_has_no_tiles_to_make_smaller():
-    assert [rung.name for rung in rungs(BRAIN)] == [""]
-    assert len(rungs(BRAIN, "cuda")) == 3
-
-
-def test_an_encoder_on_blocks_sees_the_image_at_once():
-    model = tiny_model(dims=3, encoder_form="block", denoiser_form="light", mask_stride=2)
-    image = torch.randn(1, 1, 64, 16, 16, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        tiled = encode_tiled(model, image, (16, 16, 16))
-        assert torch.equal(tiled.coarse, model.encode(image).coarse)

@@ -43,7 +43,7 @@ def segmenter() -> SimpleNamespace:
     data = {"kind": "label_maps", "spacing_mm": 2.0, "patch": [48, 64, 48]}
     model = {"widths": [16, 32, 64, 128], "embedding": 16}
     card = Card("toy", tuple(range(33)), {"data": data, "model": model})
-    own = SimpleNamespace(model=SimpleNamespace(multiple=8), device=torch.device("cpu"))
+    own = SimpleNamespace(device=torch.device("cpu"))
     return SimpleNamespace(card=card, model_stages=own)
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ddmseg.errors import MissingExtraError, UsageError
-from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.export import runtimes
 from ddmseg.models.export.agreement import Agreement, Encode, check, check_image, compare
 from ddmseg.models.export.files import check_graph
@@ -38,16 +37,14 @@ def form(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(form, request) -> DiscrepancyDiffusionSegmenter:
-    if form == "plain":
-        return load_weights(request.getfixturevalue("tiny_model"))[0]
+def model(form) -> DiscrepancyDiffusionSegmenter:
     return make_model(form)
 
 
 @pytest.fixture(scope="module")
-def graph(form, model, request) -> bytes:
+def graph(model) -> bytes:
     need("onnx", "onnxscript")
-    return request.getfixturevalue("tiny_graph") if form == "plain" else export_graph(model)
+    return export_graph(model)
 
 
 @pytest.fixture(params=FORMAT_NAMES)

@@ -86,10 +86,13 @@ def run(arguments: Arguments) -> int:
         DdmsegError: when settings, data or folder are wrong or training fails.
     """
     from ddmseg.models.available_memory import keep_freed_memory
+    from ddmseg.models.card import require_one_pass
     from ddmseg.models.settings import read_settings
 
     minutes = time_limit(arguments.max_minutes)
     settings = read_settings(arguments.config)
+    if settings.model.diffusion:
+        require_one_pass(settings.data.kind, settings.model.encoder_form)
     folder = arguments.output or Path("runs") / settings.name
     check_folder(folder, resume=arguments.resume)
     keep_freed_memory()

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddmseg.networks.tiling import tile_shapes
-
 BASE = 400 * 10**6
 """Bytes of the process with torch, scipy and nibabel loaded and nothing to do."""
 SLACK = 1.25
@@ -36,8 +34,7 @@ class Footprint:
         classes: labels, background included.
         probabilities: whether those are brought back to the scan's grid.
         samples: whether any may be drawn, and not the coarse head's answer alone.
-        at_once: tiles that are encoded in one batch.
-        block: whether the encoder works on blocks, and so on the whole grid at once.
+        block: whether the encoder works on blocks.
     """
 
     widths: Sequence[int]
@@ -45,11 +42,8 @@ class Footprint:
     classes: int
     scan_voxels: int
     grid: Sequence[int]
-    patch: Sequence[int]
-    multiple: int
     probabilities: bool = False
     samples: bool = True
-    at_once: int = 1
     block: bool = False
 
     @classmethod
@@ -66,16 +60,10 @@ class Footprint:
         if self.block:
             samples = _FLOAT * 2.0 * self.classes if self.samples else 0.0
             return voxels * (self._features + max(self._workspace, samples))
-        shapes = tile_shapes(self.grid, self.patch, multiple=self.multiple)
-        tile = math.prod(shapes[0]) * min(self.at_once, len(shapes))
-        # the features of the whole grid, and with them either the tiles' or those of the crop
-        encoding = voxels * self._features + max(
-            tile * (self._features + self._workspace), voxels * self._features
-        )
-        if len(shapes) == 1:
-            encoding = voxels * (self._features * 2 + self._workspace)
+        # the features of the whole grid, and with them those of the crop
+        encoding = self._features * 2 + self._workspace
         drawing = self._drawing if self.samples else 0
-        return max(encoding, voxels * (self._features + drawing))
+        return voxels * max(encoding, self._features + drawing)
 
     @property
     def scan(self) -> int:

@@ -48,7 +48,7 @@ def require_room(segmenter: Segmenter, voxels: int) -> None:
     patch = segmenter.card.settings["data"]["patch"]
     if not 0 < voxels <= MAX_VOXELS or len(patch) != 3:
         return  # of one that promises too much something better is said
-    # The model's grid is not known before the scan is read: one patch is the least.
+    # The model's grid is not known before the scan is read: one patch is a guess at the least.
     first_that_fits(rungs(_footprint(segmenter, voxels, patch)), memory_for_this_process(), None)
 
 
@@ -59,8 +59,6 @@ def _footprint(segmenter: Segmenter, voxels: int, grid: Sequence[int]) -> Footpr
         len(card.labels),
         scan_voxels=voxels,
         grid=grid,
-        patch=card.settings["data"]["patch"],
-        multiple=segmenter.model_stages.model.multiple,
     )
 
 
