@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from ddmseg.datasets.case import Case
-from ddmseg.inference.sampled_region import SampledRegion
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.adaptive import BUDGETS
 from ddmseg_lab.bench.summary import median_range
@@ -50,8 +49,8 @@ FULL = Tier("full", "full", {"mode": "diffusion", "steps": BUDGETS[-1], "samples
 UNOPTIMISED = Tier(
     "unoptimised", f"diffusion, {FULL_DRAW}, without shortcuts", TIERS[DIFFUSION].options
 )
-"""What the others are compared with: samples decide at every voxel of the grid, and the
-discrepancy is computed anew in each step."""
+"""What the others are compared with: samples decide at every voxel, and the discrepancy is computed
+anew in each step."""
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
 """Artefacts and levels that cost most (``ddmseg_lab.studies.robustness_anatomy``)."""
 COLUMNS = (
@@ -111,7 +110,6 @@ def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
     """Load a model once, and once to sample without shortcuts."""
     loaded = Segmenter.load(model, device="cpu")
     if not shortcuts:
-        loaded.model_stages.answering.find_region = SampledRegion.whole
         assert loaded.model_stages.model.denoiser is not None  # both models sample
         loaded.model_stages.model.denoiser.trusts_coarse_head = False
         loaded.model_stages.model.denoiser.estimate_tolerance = 0.0

@@ -8,7 +8,6 @@ from functools import partial
 
 from ddmseg.inference.budget import Draw
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.sampled_region import SampledRegion
 from ddmseg.inference.scan_encoding import EncodedScan
 from ddmseg.inference.scan_stages import PreparedScan, Progress
 from ddmseg.maths.adaptive import BUDGETS, climb
@@ -32,14 +31,12 @@ class SamplingPolicy:
 
     Attributes:
         enough: expected Dice from which on nothing more is spent.
-        find_region: finds the part of an encoding's grid that samples decide.
     """
 
     def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
         self.model = model
         self.card = card
         self.enough = Limits.of(card).passes
-        self.find_region = SampledRegion.of
         self._own = settings_from_dict(SamplingSettings, card.settings["sampling"])
 
     @property
@@ -123,10 +120,9 @@ class SamplingPolicy:
         own = self._own
         loss = self.card.settings["loss"]
         temperature = own.temperature if options.temperature is None else options.temperature
-        region = self.find_region(encoded.encoding, self.card.settings["data"]["patch"])
         sampler = MaskSampler(
             self.model,
-            region.encoding(encoded.encoding),
+            encoded.encoding,
             make_schedule(loss["schedule"], loss["schedule_shift"]),
             Guidance(own.guidance, own.guidance_scale, loss["temperature"]),
         )
@@ -142,7 +138,6 @@ class SamplingPolicy:
             trace=options.trace,
             go_on=go_on,
         )
-        answer = region.completed(answer, encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
 
