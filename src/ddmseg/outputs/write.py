@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ from ddmseg.outputs.text import write_json, write_text
 from ddmseg.quality.reasons import reason_code, subject
 from ddmseg.quality.segmentation import Segmentation
 
+PACKERS = 2
+"""Threads that pack volumes while the report is drawn."""
 CSF = 24
 """FreeSurfer id of the fluid around the brain, which is no part of its mask."""
 Writer = Callable[[Segmentation, Path], None]
@@ -119,20 +122,27 @@ def write_outputs(
 
 @contextmanager
 def _packing() -> Iterator[ThreadPoolExecutor]:
-    """A thread that packs volumes, running already: zlib lets go of Python's lock.
+    """Threads that pack volumes, running already: zlib lets go of Python's lock.
 
-    Ctrl-C while a thread starts leaves one that nobody waits for. So it starts before there
-    is a file, and what it writes can always be waited for.
+    Ctrl-C while a thread starts leaves one that nobody waits for. So all start before there
+    is a file, and what they write can always be waited for.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing") as packer:
-        packer.submit(int).result()
+    running = Barrier(PACKERS + 1)
+    with ThreadPoolExecutor(max_workers=PACKERS, thread_name_prefix="packing") as packer:
+        try:
+            for _ in range(PACKERS):
+                packer.submit(running.wait)
+            running.wait()
+        except BaseException:
+            running.abort()
+            raise
         yield packer
 
 
 def _write_all(
     segmentation: Segmentation, work: dict[Path, Writer], packer: ThreadPoolExecutor
 ) -> None:
-    """Write every file, volumes in the packing thread; when it returns, that has ended."""
+    """Write every file, volumes in the packing threads; when it returns, these have ended."""
     try:
         packed = [
             packer.submit(write, segmentation, path)
