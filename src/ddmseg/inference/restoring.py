@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     if options.trace and answer.step_labels is not None:
         fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
         fields["step_labels"] = _frames(card, prepared, answer.step_labels)
+    discrepancy = _thousandths(prepared.map_to_input(D))
     measured = Measured(
         card,
         {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()},
@@ -65,19 +67,21 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         expected_voxel_ml=prepared.grid.voxel_ml,
     )
     volumes = [measured.row(one) for one in structures(card.labels)]
-    odd = implausible(card, scan, labels, volumes, cleaning)
+    with ThreadPoolExecutor(1) as beside:
+        standing = beside.submit(_standing_out, card, scan, labels, discrepancy)
+        odd = implausible(card, scan, labels, volumes, cleaning)
+        uncertainty = _thousandths(prepared.map_to_input(uncertainty_map(answer)))
+        out = standing.result()
     fields |= _sums(card, scan, labels, measured, odd)
     seen = _seen(card, solved, odd)
     distance = training_distance(card, solved.features)
-    discrepancy = _thousandths(prepared.map_to_input(D))
-    out = _standing_out(card, scan, labels, discrepancy)
     if out is not None:
         fields["standing_out"] = out
         seen += unlike(out)
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),
-        uncertainty=_thousandths(prepared.map_to_input(uncertainty_map(answer))),
+        uncertainty=uncertainty,
         discrepancy=discrepancy,
         volumes=volumes,
         quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
