@@ -28,8 +28,8 @@ Small structures scatter. With 32 of them this names one in about one intact sca
 3.2 standard deviations, and a little more for a mean of a handful of scans.
 """
 NAMED_FROM = 0.5
-"""A structure that is usually drawn worse than this is not named for being drawn badly: it
-would be in every other scan."""
+"""A structure that is usually drawn worse than this, on the mean of both sides, is not named for
+being drawn badly: it would be in every other scan."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Limits:
             fails=_below(whole, FAIL_MARGIN),
             structures={
                 name: _below(dice, max(STRUCTURE_MARGIN, STRUCTURE_SPREADS * spread))
-                if dice >= NAMED_FROM
+                if _of_both_sides(usual["structures"], name) >= NAMED_FROM
                 else 0.0
                 for name, dice, spread in _with_spread(usual)
             },
@@ -103,6 +103,12 @@ def _with_spread(usual: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]
     for name, dice in usual["structures"].items():
         own = known.get(name, math.sqrt(together))
         yield name, float(dice), math.sqrt((own**2 + together) / 2)
+
+
+def _of_both_sides(dice: Mapping[str, float], name: str) -> float:
+    """Return the mean of a structure and its other side; a few scans tell sides apart by chance."""
+    other = name.replace("Left-", "Right-") if "Left-" in name else name.replace("Right-", "Left-")
+    return (dice[name] + dice.get(other, dice[name])) / 2
 
 
 def _below(dice: float, margin: float) -> float:
