@@ -19,6 +19,7 @@ from ddmseg.models.settings import (
     Settings,
 )
 from ddmseg.models.settings_reader import settings_to_dict
+from tiny_weights import BLOCKS, SIZES
 
 LABELS = (0, 2, 41, 53)
 
@@ -53,15 +54,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     settings = Settings(
         name="tiny",
-        model=ModelSettings(
-            encoder_form="block",
-            widths=(4, 8, 16),
-            embedding=2,
-            mask_width=4,
-            denoiser_form="light",
-            denoiser_width=4,
-            mask_stride=2,
-        ),
+        model=ModelSettings(**BLOCKS, **{**SIZES, "widths": (4, 8, 16)}),
         data=DataSettings(spacing_mm=8.0, patch=(32, 32, 32)),
         sampling=SamplingSettings(steps=2, samples=2),
     )

@@ -13,6 +13,7 @@ from ddmseg.models.checkpoint import Card, build_model, load_weights, save_weigh
 from ddmseg.models.settings import DataSettings, ModelSettings, SamplingSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.training.curve import Curve
+from tiny_weights import BLOCKS, SIZES
 from toy_head import head_affine, head_voxels
 from toy_source import ToySource
 from toys import shake
@@ -63,15 +64,7 @@ def teacher(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     settings = Settings(
         name="teacher",
-        model=ModelSettings(
-            encoder_form="block",
-            widths=(4, 8, 16),
-            embedding=2,
-            mask_width=4,
-            denoiser_form="light",
-            denoiser_width=4,
-            mask_stride=2,
-        ),
+        model=ModelSettings(**BLOCKS, **{**SIZES, "widths": (4, 8, 16)}),
         data=DataSettings(patch=(16, 16, 16)),
         sampling=SamplingSettings(steps=2, samples=2),
     )
