@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from ddmseg.errors import SettingsError
-from ddmseg.inference.scan_encoding import _pack, _unpack, crop_encoding, encode_image
+from ddmseg.inference.brain_box import crop_encoding
+from ddmseg.inference.brain_looks import names_of
+from ddmseg.inference.scan_encoding import _encoded, _unpack, _usable, encode_image
 from ddmseg.models.settings import DataSettings
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.networks.views import View, Views
 from toys import tiny_model, tiny_settings
 
 BLOCK = {"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
@@ -65,11 +69,45 @@ def test_where_nothing_is_found_all_is_kept(model) -> None:
 
 
 @torch.inference_mode()
-def test_the_cache_keeps_features_and_gives_everything_back(model) -> None:
-    encoding, _ = encode_image(model, head())
-    kept = {name: tensor.contiguous() for name, tensor in _pack(encoding).items()}
-    assert set(kept) == {"stem", "pyramid0", "pyramid1"}
-    assert_same(_unpack(model.image_encoder, kept), encoding)
+def test_where_a_wide_network_finds_nothing_all_is_seen(model) -> None:
+    with_wide = copy.deepcopy(model)
+    with_wide.views = Views(View.of(with_wide.image_encoder), View.of(model.image_encoder))
+    _, box = encode_image(with_wide, torch.zeros(1, 1, 16, 16, 16))
+    assert [side.stop for side in box] == [16, 16, 16]
+
+
+@pytest.fixture(params=["plain", "mirrored", "wide"])
+def looking(request, model) -> DiscrepancyDiffusionSegmenter:
+    looking = copy.deepcopy(model)
+    own = looking.image_encoder
+    exchange = () if request.param == "plain" else (0, 2, 1)
+    wide = View.of(copy.deepcopy(own), exchange) if request.param == "wide" else None
+    looking.views = Views(View.of(own, exchange), wide)
+    return looking
+
+
+@torch.inference_mode()
+def test_views_look_at_the_box_as_at_the_whole(looking) -> None:
+    image = head()
+    encoding, box = encode_image(looking, image)
+    whole = crop_encoding(looking.encode(image), box)
+    torch.testing.assert_close(encoding.coarse_probabilities, whole.coarse_probabilities)
+    assert all(side.start % 4 == side.stop % 4 == 0 for side in box)
+    assert image[(slice(None), slice(None), *box)].sum() == image.sum()
+
+
+@torch.inference_mode()
+def test_the_cache_keeps_features_and_gives_everything_back(looking) -> None:
+    encoding, box, tensors = _encoded(looking, head())
+    kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    assert max(map(torch.numel, kept.values())) <= encoding.coarse.numel()
+    assert_same(_unpack(looking, box, kept), encoding)
+    bounds = torch.tensor([[side.start, side.stop] for side in box])
+    grid = head().shape[2:]
+    assert _usable({**kept, "box": bounds}, grid, looking) is not None
+    for name in names_of(looking.views):
+        less = {key: value for key, value in kept.items() if key != name}
+        assert _usable({**less, "box": bounds}, grid, looking) is None
 
 
 def test_patches_must_fit_the_blocks_too() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmseg.inference import scan_encoding
+from ddmseg.inference import brain_looks, scan_encoding
 from ddmseg.maths.calibration import fit_calibration
 from ddmseg.models.card import Card
 from ddmseg_lab.limits.expected_dice import CORRUPTIONS, judged_masks
@@ -37,7 +37,7 @@ def test_the_intact_mask_comes_first_and_has_the_dice_of_the_coarse_head(model) 
 
 def test_what_a_head_holds_outside_the_box_is_missed(model, monkeypatch) -> None:
     image = torch.randn((1, *GRID), generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(scan_encoding, "_box_around", lambda *_: (slice(0, 16),) * 3)
+    monkeypatch.setattr(brain_looks, "box_around", lambda *_: (slice(0, 16),) * 3)
     truth = torch.ones(GRID, dtype=torch.int64)
     (intact, *_) = judged_masks(model, CARD, Head(0, "a", "intact", lambda: (image, truth)))
     of_ones = dict(enumerate(intact.structures)).get(0, (0.0, 0.0))[1]

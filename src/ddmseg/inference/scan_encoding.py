@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,23 +14,18 @@ from torch import Tensor
 
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.imaging.volume import Volume
+from ddmseg.inference.brain_box import Box, crop_encoding, foreground_box
+from ddmseg.inference.brain_looks import OWN_STEM, BrainLooks, look_at_brain, names_of, views_of
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import channels_last, fold
-from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
+from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 
 if TYPE_CHECKING:
     from ddmseg.inference.cache import FeatureCache
 
-MARGIN_VOXELS = 4
-"""Kept around the coarse foreground, so that the denoiser can grow it."""
-LEAST_PIECE = 0.05
-"""A piece of foreground smaller than this share of the largest does not widen the box."""
-QUARTER = 4
-"""Voxels that sides and corners of what denoisers see are multiples of: they look at a quarter
-of the grid, and at nothing coarser."""
-GRID_VERSION = "6"
+GRID_VERSION = "7"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
 
 
@@ -89,33 +84,35 @@ def encode_scan(
     progress("encode", 0.0)
     full_key = hashlib.sha256(f"{GRID_VERSION} {key} {card.checksum}".encode()).hexdigest()
     found = cache.get(full_key) if cache is not None else None
-    kept = _usable(found, prepared.image.shape, model.image_encoder)
+    kept = _usable(found, prepared.image.shape, model)
     if kept is not None:
         box = _box_from(kept.pop("box"))
         tensors = {name: tensor.to(device) for name, tensor in kept.items()}
-        encoding = _unpack(model.image_encoder, tensors)
+        encoding = _unpack(model, box, tensors)
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(device)
-        encoding, box = encode_image(model, image)
+        encoding, box, tensors = _encoded(model, image)
         if cache is not None:
             starts_and_ends = [[side.start, side.stop] for side in box]
-            cache.put(full_key, {**_pack(encoding), "box": torch.tensor(starts_and_ends)})
+            cache.put(full_key, {**tensors, "box": torch.tensor(starts_and_ends)})
     progress("encode", 1.0)
     return EncodedScan(within(prepared, box), encoding, kept is not None)
 
 
 def _usable(
-    kept: dict[str, Tensor] | None, grid: Sequence[int], encoder: FeatureEncoder
+    kept: dict[str, Tensor] | None, grid: Sequence[int], model: DiscrepancyDiffusionSegmenter
 ) -> dict[str, Tensor] | None:
     """Return an entry of the cache; None where it is not what this version keeps of a scan."""
-    stride = encoder.stem_stride
-    needed = {"box", "stem", *(("embedding", "coarse_logits") if stride == 1 else ())}
-    if kept is None or not needed <= set(kept) or kept["box"].shape != (len(grid), 2):
+    encoder = model.image_encoder
+    needed, first = {"stem", "embedding", "coarse_logits"}, "stem"
+    if isinstance(encoder, BlockEncoder):
+        needed, first = names_of(views_of(model, encoder)), OWN_STEM
+    if kept is None or not {"box", *needed} <= set(kept) or kept["box"].shape != (len(grid), 2):
         return None
     box = kept["box"].tolist()
     inside = all(0 <= start < stop <= n for (start, stop), n in zip(box, grid, strict=True))
-    sides = [(stop - start) // stride for start, stop in box]
-    return kept if inside and list(kept["stem"].shape[2:]) == sides else None
+    sides = [(stop - start) // encoder.stem_stride for start, stop in box]
+    return kept if inside and list(kept[first].shape[2:]) == sides else None
 
 
 def encode_image(
@@ -126,111 +123,38 @@ def encode_image(
     Args:
         image: one item whose grid is a multiple of ``model.multiple``.
     """
-    if isinstance(model.image_encoder, BlockEncoder):
-        return _encode_brain(model.image_encoder, image)
+    encoding, box, _ = _encoded(model, image)
+    return encoding, box
+
+
+def _encoded(
+    model: DiscrepancyDiffusionSegmenter, image: Tensor
+) -> tuple[Encoding, Box, dict[str, Tensor]]:
+    """Return the same, and what a cache keeps of it."""
+    encoder = model.image_encoder
+    if isinstance(encoder, BlockEncoder):
+        views = views_of(model, encoder)
+        looks = look_at_brain(views, image)
+        return looks.decided(views), looks.box, looks.tensors()
     encoding = model.encode(image)
     box = foreground_box(encoding.coarse, model.multiple)
-    return crop_encoding(encoding, box), box
-
-
-def _encode_brain(encoder: BlockEncoder, image: Tensor) -> tuple[Encoding, tuple[slice, ...]]:
-    """Make the logits of every class within the box alone.
-
-    On a whole head they would take more memory than all features together.
-    """
-    stem, pyramid = encoder.features(image)
-    inside = encoder.foreground(stem, pyramid)
-    box = _box_around(_main_pieces(inside), QUARTER, tuple(image.shape[2:]))
-    stem = _cut(stem, box, encoder.stem_stride)
-    pyramid = tuple(_cut(x, box, 2 ** (level + 1)) for level, x in enumerate(pyramid))
-    return encoder.decided(stem, pyramid), box
-
-
-def _main_pieces(inside: Tensor) -> Tensor:
-    """Return a mask of blocks without the pieces that are small beside the largest.
-
-    A few voxels painted into the neck would else make the box, and all that follows, larger.
-    """
-    from scipy.ndimage import label
-
-    pieces, count = label(inside.cpu().numpy())
-    if count <= 1:
-        return inside
-    sizes = torch.bincount(torch.from_numpy(pieces).flatten().long())
-    sizes[0] = 0
-    kept = sizes >= LEAST_PIECE * sizes.max()
-    return kept[torch.from_numpy(pieces).long()].to(inside.device) & inside
-
-
-def _box_around(
-    inside: Tensor, multiple: int, grid: tuple[int, ...], margin: int = MARGIN_VOXELS
-) -> tuple[slice, ...]:
-    """Return the box of a mask with a margin, on multiples; the whole grid of an empty one.
-
-    Args:
-        inside: mask on the image grid or a coarser one.
-        margin: voxels of the image grid.
-    """
-    if not inside.any():
-        return tuple(slice(0, n) for n in grid)
-    box = []
-    for axis, n in enumerate(grid):
-        others = [i for i in range(len(grid)) if i != axis]
-        places = inside.sum(dim=others).nonzero().flatten()
-        stride = n // inside.shape[axis]
-        start = max(0, int(places[0]) * stride - margin) // multiple * multiple
-        stop = min(n, (int(places[-1]) + 1) * stride + margin)
-        box.append(slice(start, min(n, -(-stop // multiple) * multiple)))
-    return tuple(box)
-
-
-def foreground_box(
-    logits: Tensor, multiple: int, *, margin: int = MARGIN_VOXELS
-) -> tuple[slice, ...]:
-    """Return the box of the coarse foreground with a margin, on multiples.
-
-    The whole grid when there is no foreground.
-    """
-    return _box_around(logits.argmax(1)[0] > 0, multiple, tuple(logits.shape[2:]), margin)
-
-
-def crop_encoding(encoding: Encoding, box: tuple[slice, ...]) -> Encoding:
-    """Cut all features to a box of the image grid whose sides are multiples.
-
-    Of a level too coarse for the multiple stays what touches the box.
-    """
-
-    pyramid = enumerate(encoding.pyramid)
-    return replace(
-        encoding,
-        stem=_cut(encoding.stem, box, encoding.stem_stride),
-        pyramid=tuple(_cut(x, box, 2 ** (level + 1)) for level, x in pyramid),
-        embedding=_cut(encoding.embedding, box, 2),
-        coarse=_cut(encoding.coarse, box, 1),
-    )
-
-
-def _cut(x: Tensor, box: tuple[slice, ...], stride: int) -> Tensor:
-    """Return what a box of the image grid holds of a tensor on every ``stride``-th voxel."""
-    sides = [slice(side.start // stride, -(-side.stop // stride)) for side in box]
-    return channels_last(x[(slice(None), slice(None), *sides)])
+    encoding = crop_encoding(encoding, box)
+    return encoding, box, _pack(encoding)
 
 
 def _pack(encoding: Encoding) -> dict[str, Tensor]:
-    """Return the features alone: z_I and logits are linear maps of them, and larger."""
+    """Return all of it as named tensors: the head looks around, of a cut it would say else."""
     levels = {f"pyramid{level}": x for level, x in enumerate(encoding.pyramid)}
-    found = {"stem": encoding.stem, **levels}
-    if encoding.stem_stride == 1:  # its head looks around: of a cut it would say something else
-        found |= {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
-    return found
+    own = {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
+    return {"stem": encoding.stem, **levels, **own}
 
 
-def _unpack(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> Encoding:
-    # Files keep values, not memory layout; kernels round differently by layout.
+def _unpack(model: DiscrepancyDiffusionSegmenter, box: Box, tensors: dict[str, Tensor]) -> Encoding:
+    encoder = model.image_encoder
+    if isinstance(encoder, BlockEncoder):
+        return BrainLooks.of_tensors(box, tensors).decided(views_of(model, encoder))
     last = {name: channels_last(x) for name, x in tensors.items()}
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
-    if isinstance(encoder, BlockEncoder):
-        return encoder.decided(last["stem"], pyramid)
     return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])
 
 

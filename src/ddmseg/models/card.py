@@ -38,6 +38,8 @@ class Card:
         checksum: SHA-256 of the weights file.
         teacher: name and checksum of the model that taught a distilled one; how is in the
             settings.
+        wide: checksum of the weights that ``settings.sampling.wide`` names; the calibrations
+            hold with these alone.
         stored: precision of the weights in their file, ``single`` or ``half``. Computing is
             another matter; statistics of normalisations are single in any case, for a variance
             may be larger than half precision holds.
@@ -55,6 +57,7 @@ class Card:
     checksum: str = ""
     trained_steps: int = 0
     teacher: dict[str, str] = field(default_factory=dict)
+    wide: str = ""
     stored: Literal["single", "half"] = "single"
     digest: str = field(default="", compare=False)
 
@@ -166,7 +169,9 @@ def card_from(raw: Any) -> Card:
     _require("digest" not in raw, "digest", "is of the file, so it cannot be in it")
     _check_labels(card.labels)
     _require(card.name.isprintable() and 0 < len(card.name) <= 200, "name", "must be a short word")
-    _require(_CHECKSUM.fullmatch(card.checksum) is not None, "checksum", "must be a SHA-256")
+    for name in ("checksum", "wide"):
+        fits = _CHECKSUM.fullmatch(getattr(card, name)) is not None
+        _require(fits, name, "must be a SHA-256")
     _require(card.trained_steps >= 0, "trained_steps", "must be at least 0")
     _check_calibration(card)
     return card

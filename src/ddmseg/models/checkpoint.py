@@ -25,6 +25,7 @@ from ddmseg.models.card import next_card
 from ddmseg.models.card import read_card as read_card
 from ddmseg.models.settings import ModelSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
+from ddmseg.models.views import checksum_of_wide, views_of
 from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 
@@ -71,8 +72,8 @@ def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSe
 def save_weights(model: Network, card: Card, path: Path) -> Card:
     """Write ``path`` and its card ``path.with_suffix('.json')``; return the card.
 
-    The card gets the checksum of the weights. At every moment, before and after a power cut
-    too, the old pair or the new one can be loaded.
+    The card gets the checksum of the weights, and of those that it looks through beside. At
+    every moment, before and after a power cut too, the old pair or the new one can be loaded.
 
     Raises:
         OutputError: when they cannot be written; the old ones stay.
@@ -84,7 +85,8 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
     if not all(weight.isfinite().all() for weight in state.values()):
         raise OutputError(f"cannot write {path}: it would hold numbers that are not finite")
     data = save({name: w.detach().cpu().contiguous() for name, w in state.items()})
-    card = replace(card, checksum=hashlib.sha256(data).hexdigest())
+    wide = checksum_of_wide(card.settings.get("sampling", {}).get("wide", ""))
+    card = replace(card, checksum=hashlib.sha256(data).hexdigest(), wide=wide)
     text = card.as_text().encode()
     _replace_pair(path, data, text)
     return replace(card, digest=hashlib.sha256(text).hexdigest())
@@ -146,11 +148,17 @@ def _settings_of(card: Card, path: Path) -> Settings:
 
 
 def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
-    """Read weights of our model and their card, as :func:`load_network` does.
+    """Read weights of our model and their card, with the views that it names.
 
     Raises:
         CheckpointError: when a file is missing, damaged or of a baseline.
     """
+    model, card = _load_ours(path)
+    model.views = views_of(model, card, _load_ours)
+    return model, card
+
+
+def _load_ours(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
     network, card = load_network(path)
     if not isinstance(network, DiscrepancyDiffusionSegmenter):
         name = card.settings["model"]["architecture"]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ddmseg.networks.blocks import Pointwise, recorded, unfold
 from ddmseg.types import ClassMap
 
+Joined = Callable[[Tensor, int], Tensor]
+
 SLAB = 2
 """Blocks along the first axis whose logits are made at once: so few that they stay in the
 processor's cache."""
@@ -34,7 +36,7 @@ class BlockHead(nn.Module):
         if voxels is None and (torch.is_grad_enabled() or recorded()):
             return unfold(self.logits(torch.cat([coarse, stem], dim=1)))
         if voxels is None:
-            return self._whole(coarse, stem, lambda said: said)
+            return self._whole(coarse, stem, lambda said, _: said)
         x = torch.cat([coarse, stem], dim=1)
         block, place = _blocks_of(voxels, coarse.shape[2:])
         rows = x.movedim(1, -1).flatten(1, -2)
@@ -50,21 +52,28 @@ class BlockHead(nn.Module):
         back[order] = torch.arange(len(order), device=order.device)
         return torch.cat(said, dim=1)[:, back].movedim(-1, 1)
 
-    def probabilities(self, coarse: Tensor, stem: Tensor) -> ClassMap:
+    def probabilities(self, coarse: Tensor, stem: Tensor, joined: Joined | None = None) -> ClassMap:
         """Return the class probabilities of all voxels (``b classes *grid``), without gradient.
 
         Slab by slab: the logits of a whole head are never there at once.
-        """
-        return self._whole(coarse, stem, lambda said: torch.softmax(said, dim=-1))
 
-    def _whole(self, coarse: Tensor, stem: Tensor, finish: Callable[[Tensor], Tensor]) -> ClassMap:
+        Args:
+            joined: changes the logits of a slab (``b *grid classes``) that begins at that place.
+        """
+
+        def finish(said: Tensor, start: int) -> Tensor:
+            return torch.softmax(said if joined is None else joined(said, start), dim=-1)
+
+        return self._whole(coarse, stem, finish)
+
+    def _whole(self, coarse: Tensor, stem: Tensor, finish: Joined) -> ClassMap:
         """Return what is made of the logits of all voxels.
 
         Slab by slab, each written to its place: unfolding all at once would hold what is the
         largest array of a scan twice.
 
         Args:
-            finish: from logits, the classes last, to what is kept of them.
+            finish: from logits of a slab, the classes last, to what is kept of them.
         """
         sides = coarse.shape[2:]
         dims, whole = len(sides), coarse.new_empty(0)
@@ -73,12 +82,12 @@ class BlockHead(nn.Module):
             there = slice(start, start + SLAB)
             x = torch.cat([coarse[:, :, there], stem[:, :, there]], dim=1)
             said = torch.unflatten(self.logits(x).movedim(1, -1), -1, (2,) * dims + (-1,))
+            said = said.permute(order)
+            for axis in range(1, dims + 1):
+                said = said.flatten(axis, axis + 1)
             if not start:
-                pairs = (n for side in sides for n in (side, 2))
-                whole = said.new_empty((len(coarse), *pairs, self.classes))
-            whole[:, there].copy_(finish(said).permute(order))
-        for axis in range(1, dims + 1):
-            whole = whole.flatten(axis, axis + 1)
+                whole = said.new_empty((len(coarse), *(2 * n for n in sides), self.classes))
+            whole[:, 2 * start : 2 * start + said.shape[1]].copy_(finish(said, 2 * start))
         return whole.movedim(-1, 1)
 
 

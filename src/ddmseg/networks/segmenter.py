@@ -23,6 +23,7 @@ from ddmseg.networks.segmentation_encoder import (
     discrepancy,
     folded_discrepancy,
 )
+from ddmseg.networks.views import Views
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
 SMALLEST_ALPHA = 1e-3
@@ -53,6 +54,10 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         target: what the denoiser's output means: the clean mask, or the noise in x_t.
         norm_group: channels that share mean and deviation in normalisations; 1 is
             instance normalisation.
+
+    Attributes:
+        views: looks at a scan by whose mean the coarse head decides; None for f^I's own alone.
+            They are given to weights when these are loaded, and are no part of them.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         self.output_head: OutputHead = (CodeOutput if light else ClassOutput)(self.mask_encoding)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
+        self.views: Views | None = None
         if diffusion:
             self.segmentation_encoder = SegmentationEncoder(
                 dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
@@ -157,7 +163,9 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return self.encode(image).coarse_logits
 
     def encode(self, image: Image) -> Encoding:
-        """Run f^I, once a scan."""
+        """Run f^I, once a scan; with views, and without gradient, all looks of them."""
+        if self.views is not None and not torch.is_grad_enabled():
+            return self.views.encoding(self.views.own.look(image), self.views.look_wide(image))
         encoding: Encoding = self.image_encoder(image)
         return encoding
 

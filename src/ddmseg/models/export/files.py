@@ -47,6 +47,7 @@ def export_files(
     """
     require(format)
     model, card = load_weights(weights)
+    model.views = None  # the graph is of one straight look; the facts say so
     graph = export_graph(model)
     agreement = check_graph(format, model, graph)
     files = planned_files(weights.stem, folder, format)
@@ -87,7 +88,8 @@ def facts(model: DiscrepancyDiffusionSegmenter, card: Card, agreement: Agreement
     grid = [f"a multiple of {model.multiple}"] * model.dims
     return {
         "notice": NOTICE,
-        "contents": "image encoder and coarse head; no preparation, no denoiser",
+        "contents": "image encoder and coarse head; no preparation, no denoiser, no views",
+        "views": _views(card),
         "model": {"name": card.name, "weights_sha256": card.checksum, "licence": card.licence},
         "precision": "fp32",
         "input": {
@@ -131,3 +133,12 @@ def _refusal(format: str, reason: str) -> UsageError:
         f"format: the {format} graph does not compute this model as torch does ({reason}), so "
         f"nothing was written; try {others}"
     )
+
+
+def _views(card: Card) -> str:
+    """Return what ddmseg does with a scan and the graph does not."""
+    own = card.settings["sampling"]
+    more = ["the mirrored image"] if own.get("mirrored") else []
+    more += [f"{own['wide']} on half the grid"] if own.get("wide") else []
+    told = f"ddmseg decides by the mean of these logits and those of {' and '.join(more)}"
+    return told if more else "none"

@@ -91,6 +91,7 @@ class Settings:
         require(fits, self, "model.contrasts", told)
         self._check_target()
         self._check_patches()
+        self._check_views()
         self._check_adapter()
 
     def _check_target(self) -> None:
@@ -109,6 +110,16 @@ class Settings:
             for name, wanted in (("contrasts", CONTRASTS_OF[kind]), ("dims", 3)):
                 told = f"with data.kind {kind} set it to {wanted}"
                 require(getattr(model, name) == wanted, self, f"model.{name}", told)
+
+    def _check_views(self) -> None:
+        """Refuse looks that only an encoder on blocks can take, at a head."""
+        fits = (self.model.encoder_form, self.model.dims) == ("block", 3)
+        told = (
+            'it is for heads in 3-D on blocks; set model.encoder_form to "block", or leave it out'
+        )
+        for name in ("mirrored", "wide"):
+            chosen = getattr(self.sampling, name)
+            require(fits or not chosen, self, f"sampling.{name}", told)
 
     def _check_adapter(self) -> None:
         """Refuse what an adapter would pass over: it augments by itself and starts fresh."""

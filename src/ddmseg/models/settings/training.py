@@ -15,6 +15,11 @@ class SamplingSettings:
 
     With ``one_body`` the labels of a scan hang together, and what lies apart is taken away, see
     ``imaging.postprocess``.
+
+    The coarse head's answer is the mean with that of the ``mirrored`` scan, left and right
+    exchanged back, and with those of ``wide``: a shipped model, or the path of weights, for twice
+    the spacing and the same classes. Both are for scans segmented by trained weights; see
+    ``networks.views``.
     """
 
     sampler: Literal["ddim", "ddpm", "dpm", "one-step"] = "ddim"
@@ -25,6 +30,8 @@ class SamplingSettings:
     guidance_scale: float = 1.0
     coarse_share: float = 0.5
     one_body: bool = False
+    mirrored: bool = False
+    wide: str = ""
 
     def __post_init__(self) -> None:
         require_least(1, self, "sampling.steps", "sampling.samples")
