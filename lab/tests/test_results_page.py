@@ -248,3 +248,12 @@ def test_a_headline_without_a_record_is_not_measured(summaries):
     assert "the model: " in line
     assert "images/" not in short  # the fast model has no record here
     assert headline_figure(summaries) is None
+
+
+def test_a_share_is_of_both_records_or_not_measured(summaries):
+    one = next(h for hs in QUESTIONS.values() for h in hs if h.over)
+    found = {"splits": {"test": {"fast": {"groups": {one.path[-1]: {"mean": 0.6}}}}}}
+    there = {"splits": {"test": {"fast": {"groups": {one.path[-1]: {"mean": 0.8}}}}}}
+    assert one.claim({one.record: found, one.over: there}).measured == pytest.approx(0.75)
+    for missing in (one.record, one.over):
+        assert one.claim({one.record: found, one.over: there, missing: None}).measured is None

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.errors import CheckpointError, SettingsError, UsageError
 from ddmseg.models.checkpoint import load_weights, read_card, save_weights
 from ddmseg.models.settings import DataSettings, SamplingSettings
+from ddmseg.training.calibration import calibrate_weights
+from ddmseg.training.trainer import Trainer
 from tiny_weights import save_tiny
-from toys import tiny_settings
+from toys import BoxSource, tiny_settings
 
 LABELS = (0, 17, 53, 16)
 
@@ -87,8 +89,6 @@ def test_wide_weights_must_fit(tmp_path, saved, spacing_mm, labels) -> None:
 
 
 def test_an_unknown_wide_model_is_told_with_those_there_are(saved) -> None:
-    from ddmseg.errors import UsageError
-
     with pytest.raises(UsageError, match="anatomy_fast"):
         saved(wide="anatomy_fats")
 
@@ -112,3 +112,26 @@ def test_views_are_for_heads_on_blocks(sampling, dims) -> None:
     settings = tiny_settings(dims=dims)
     with pytest.raises(SettingsError, match=f"sampling.{next(iter(sampling))}: .* on blocks"):
         replace(settings, sampling=SamplingSettings(**sampling))
+
+
+def views_run(folder: Path, **sampling: Any) -> Trainer:
+    blocks = {"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
+    settings = tiny_settings(dims=3, model=blocks, steps=2, validate_every=2)
+    own = replace(settings.sampling, samples=2, **sampling)
+    return Trainer(replace(settings, sampling=own), BoxSource(dims=3), folder / "run")
+
+
+def test_a_run_is_calibrated_with_its_views(tmp_path) -> None:
+    run = views_run(tmp_path, mirrored=True)
+    run.run()
+    path = tmp_path / "run" / "best.safetensors"
+    calibrate_weights(path, BoxSource(dims=3), cases=2)
+    model, card = load_weights(path)
+    assert model.views.own.mirrored
+    assert card.calibration["masks"] > 0
+
+
+def test_a_run_whose_views_cannot_be_stops_before_its_first_step(tmp_path) -> None:
+    other = save_tiny(tmp_path, head(2.0), (0, 17, 53, 16), name="other")
+    with pytest.raises(CheckpointError, match="with the same 3 classes at 4 mm"):
+        views_run(tmp_path, wide=str(other))

@@ -31,8 +31,9 @@ from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
 FEWEST_VOXELS = 50.0
 """Of a structure in truth, on the model grid, from which on its volume is judged."""
 CONSTANT, SHIPPED, SAMPLES, BOTH = "constant", "shipped", "samples", "both"
+SAMPLED = "sampled"
 """Rivals: one relative width; doubt by the discrepancy; samples; the mean of these by samples, as
-sure as the geometric mean of the two."""
+sure as the geometric mean of the two. And what ships, of an answer that samples joined."""
 KEY = ("set", "number", "index")
 
 
@@ -104,7 +105,7 @@ def _columns(rows: Sequence[Mapping[str, str]]) -> Answers:
 
 def fits(rival: str, calibration: Answers) -> dict[str, Fit]:
     """Fit a rival on some answers, each structure that has enough of them (19) by itself."""
-    fit = fitted_as_shipped if rival == SHIPPED else fitted
+    fit = fitted_as_shipped if rival in (SHIPPED, SAMPLED) else fitted
     found = {}
     for index in np.unique(calibration.index):
         of = calibration.where(calibration.index == index)

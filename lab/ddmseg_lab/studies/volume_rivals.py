@@ -81,10 +81,23 @@ class EncodedHead:
         """A generator of this scan's own."""
         return seeded(SEED, self.number)
 
+    @cached_property
+    def drawn(self) -> Answer:
+        """Samples, as many as the card says, joined with the coarse head."""
+        return drawn_answer(self)
+
 
 def shipped(head: EncodedHead) -> Said:
     """The coarse head's volume, and the doubt that the discrepancy gives."""
-    answer = coarse_answer(head.encoding)
+    return _doubted(head, coarse_answer(head.encoding))
+
+
+def sampled(head: EncodedHead) -> Said:
+    """The same of the answer that samples and the coarse head make together."""
+    return _doubted(head, head.drawn)
+
+
+def _doubted(head: EncodedHead, answer: Answer) -> Said:
     found = assess(head.model, head.card, head.encoding, answer).expectation
     rows = zip(found.size.tolist(), found.hits.tolist(), found.missed.tolist(), strict=True)
     return Said(found.size, torch.tensor([doubt(*row) for row in rows], dtype=torch.float64))
@@ -92,7 +105,7 @@ def shipped(head: EncodedHead) -> Said:
 
 def samples(head: EncodedHead) -> Said:
     """Volumes of samples of the diffusion, weighed by the discrepancy."""
-    answer = drawn_answer(head)
+    answer = head.drawn
     # Expected voxels of each sample: their label maps are too alike to tell them apart.
     return joined(list(answer.sample_volumes), answer.weights.double())
 
@@ -129,6 +142,7 @@ Rival = Callable[[EncodedHead], Said]
 RIVALS: Mapping[str, Rival] = {
     "shipped": shipped,
     "samples": samples,
+    "sampled": sampled,
     "perturbed": perturbed,
 }
 """Those that need no training."""

@@ -64,7 +64,7 @@ class BrainLooks:
         return cls(box, _look(_OWN, last), wide)
 
 
-def views_of(model: DiscrepancyDiffusionSegmenter, encoder: BlockEncoder) -> Views:
+def views_in_use(model: DiscrepancyDiffusionSegmenter, encoder: BlockEncoder) -> Views:
     """Return a model's views: its straight look alone where it was given none."""
     return model.views or Views(View.of(encoder))
 

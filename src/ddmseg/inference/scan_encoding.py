@@ -15,7 +15,7 @@ from torch import Tensor
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.brain_box import Box, crop_encoding, foreground_box
-from ddmseg.inference.brain_looks import OWN_STEM, BrainLooks, look_at_brain, names_of, views_of
+from ddmseg.inference.brain_looks import OWN_STEM, BrainLooks, look_at_brain, names_of, views_in_use
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import channels_last, fold
@@ -106,7 +106,7 @@ def _usable(
     encoder = model.image_encoder
     needed, first = {"stem", "embedding", "coarse_logits"}, "stem"
     if isinstance(encoder, BlockEncoder):
-        needed, first = names_of(views_of(model, encoder)), OWN_STEM
+        needed, first = names_of(views_in_use(model, encoder)), OWN_STEM
     if kept is None or not {"box", *needed} <= set(kept) or kept["box"].shape != (len(grid), 2):
         return None
     box = kept["box"].tolist()
@@ -133,7 +133,7 @@ def _encoded(
     """Return the same, and what a cache keeps of it."""
     encoder = model.image_encoder
     if isinstance(encoder, BlockEncoder):
-        views = views_of(model, encoder)
+        views = views_in_use(model, encoder)
         looks = look_at_brain(views, image)
         return looks.decided(views), looks.box, looks.tensors()
     encoding = model.encode(image)
@@ -152,7 +152,7 @@ def _pack(encoding: Encoding) -> dict[str, Tensor]:
 def _unpack(model: DiscrepancyDiffusionSegmenter, box: Box, tensors: dict[str, Tensor]) -> Encoding:
     encoder = model.image_encoder
     if isinstance(encoder, BlockEncoder):
-        return BrainLooks.of_tensors(box, tensors).decided(views_of(model, encoder))
+        return BrainLooks.of_tensors(box, tensors).decided(views_in_use(model, encoder))
     last = {name: channels_last(x) for name, x in tensors.items()}
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
     return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])

@@ -158,6 +158,18 @@ def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
     return model, card
 
 
+def check_views(model: Network, card: Card) -> None:
+    """Refuse views that weights with these settings and labels could not be given.
+
+    Raises:
+        UsageError: when no model is called as the wide one is.
+        CheckpointError: when it does not fit.
+    """
+    if isinstance(model, DiscrepancyDiffusionSegmenter):
+        wide = checksum_of_wide(card.settings["sampling"]["wide"])
+        views_of(model, replace(card, wide=wide), _load_ours)
+
+
 def _load_ours(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
     network, card = load_network(path)
     if not isinstance(network, DiscrepancyDiffusionSegmenter):

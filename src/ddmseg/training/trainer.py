@@ -30,6 +30,7 @@ from ddmseg.models.checkpoint import (
     Network,
     adopt_weights,
     build_network,
+    check_views,
     first_reason,
     load_state,
     replace_file,
@@ -139,6 +140,7 @@ class Trainer:
         )
         self._teacher = teaching.teacher if teaching else {}
         self.step = 0
+        check_views(self.model, self._card({}))
         self.best = -1.0
         self.seconds = 0.0
         title = f"{settings.name}, trained in {precision} precision"
