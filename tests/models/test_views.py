@@ -62,6 +62,12 @@ def test_views_as_the_card_names_them(saved, wide) -> None:
     assert alone.wide is None
 
 
+def test_with_other_views_it_is_another_model(saved, wide) -> None:
+    chosen = [{}, {"mirrored": True}, {"wide": str(wide)}, {"mirrored": True, "wide": str(wide)}]
+    checksums = [load_weights(saved(**views))[1].checksum for views in chosen]
+    assert len(set(checksums)) == len(chosen)
+
+
 def test_other_wide_weights_are_refused(saved, wide) -> None:
     path = saved(wide=str(wide))
     model, card = load_weights(wide)

@@ -84,8 +84,12 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
     state = {n: w.half() if n in half else w for n, w in model.state_dict().items()}
     if not all(weight.isfinite().all() for weight in state.values()):
         raise OutputError(f"cannot write {path}: it would hold numbers that are not finite")
-    data = save({name: w.detach().cpu().contiguous() for name, w in state.items()})
-    wide = checksum_of_wide(card.settings.get("sampling", {}).get("wide", ""))
+    sampling = card.settings.get("sampling", {})
+    wide = checksum_of_wide(sampling.get("wide", ""))
+    # Records and caches know a model by its checksum, and with other views it is another one.
+    views = {"views": f"mirrored {sampling.get('mirrored', False)}, wide {wide or None}"}
+    told = views if wide or sampling.get("mirrored") else None
+    data = save({name: w.detach().cpu().contiguous() for name, w in state.items()}, metadata=told)
     card = replace(card, checksum=hashlib.sha256(data).hexdigest(), wide=wide)
     text = card.as_text().encode()
     _replace_pair(path, data, text)
