@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ddmseg.cli.commands.models import describe
 from ddmseg.errors import CheckpointError, SettingsError, UsageError
 from ddmseg.models.checkpoint import load_weights, read_card, save_weights
 from ddmseg.models.settings import DataSettings, SamplingSettings
@@ -66,6 +67,17 @@ def test_with_other_views_it_is_another_model(saved, wide) -> None:
     chosen = [{}, {"mirrored": True}, {"wide": str(wide)}, {"mirrored": True, "wide": str(wide)}]
     checksums = [load_weights(saved(**views))[1].checksum for views in chosen]
     assert len(set(checksums)) == len(chosen)
+
+
+def test_a_card_says_what_it_looks_at(saved, wide) -> None:
+    told = load_weights(saved(mirrored=True, wide=str(wide)))[1]
+    assert told.views == f"the mirrored scan, both by {wide} on half the grid"
+    assert f"  views    {told.views}" in describe(told, 1.0)
+    alone = load_weights(saved(wide=str(wide)))[1]
+    assert alone.views == f"the scan by {wide} on half the grid"
+    plain = load_weights(saved())[1]
+    assert plain.views == ""
+    assert not any("views" in line for line in describe(plain, 1.0))
 
 
 def test_other_wide_weights_are_refused(saved, wide) -> None:

@@ -75,6 +75,16 @@ class Card:
         """Whether its scans are crops around one structure, which is found on a head first."""
         return bool(self.settings["data"]["kind"] == "hippocampus")
 
+    @property
+    def views(self) -> str:
+        """What its coarse head looks at beside the scan as it is; empty for nothing."""
+        own = self.settings.get("sampling", {})
+        mirrored = ["the mirrored scan"] if own.get("mirrored") else []
+        wide = [f"both by {own['wide']} on half the grid"] if own.get("wide") else []
+        if wide and not mirrored:
+            wide = [f"the scan by {own['wide']} on half the grid"]
+        return ", ".join([*mirrored, *wide])
+
     def as_text(self) -> str:
         """Return the text of its file."""
         told = asdict(self)

@@ -56,6 +56,7 @@ def describe(card: Card, megabytes: float) -> Iterator[str]:
         "data": card.data,
         "licence": card.licence,
         "sha256": card.checksum,
+        **({"views": card.views} if card.views else {}),
     }
     for name, told in rows.items():
         yield f"  {name:<8} {' '.join(told.split()) or 'not stated'}"

@@ -89,7 +89,7 @@ def facts(model: DiscrepancyDiffusionSegmenter, card: Card, agreement: Agreement
     return {
         "notice": NOTICE,
         "contents": "image encoder and coarse head; no preparation, no denoiser, no views",
-        "views": _views(card),
+        "views": f"beside this look ddmseg takes: {card.views}" if card.views else "none",
         "model": {"name": card.name, "weights_sha256": card.checksum, "licence": card.licence},
         "precision": "fp32",
         "input": {
@@ -133,12 +133,3 @@ def _refusal(format: str, reason: str) -> UsageError:
         f"format: the {format} graph does not compute this model as torch does ({reason}), so "
         f"nothing was written; try {others}"
     )
-
-
-def _views(card: Card) -> str:
-    """Return what ddmseg does with a scan and the graph does not."""
-    own = card.settings["sampling"]
-    more = ["the mirrored image"] if own.get("mirrored") else []
-    more += [f"{own['wide']} on half the grid"] if own.get("wide") else []
-    told = f"ddmseg decides by the mean of these logits and those of {' and '.join(more)}"
-    return told if more else "none"
