@@ -43,7 +43,7 @@ def test_every_shipped_model_is_intact_and_says_its_terms() -> None:
 
 
 MEASURED = (
-    *("expected_dice", "structure_dice", "volume_ratios", "always_present"),
+    *("expected_dice", "structure_dice", "volume_bounds", "always_present"),
     *("usual", "standing_out", "training_range"),
 )
 """What the verdict and the intervals of a shipped model are made of."""
@@ -53,7 +53,7 @@ def test_every_shipped_card_holds_all_that_was_measured_of_its_weights() -> None
     for card in zoo.shipped_cards():
         missing = [name for name in MEASURED if not card.calibration.get(name)]
         assert not missing, f"{card.name}: calibrate it again, see lab/ddmseg_lab/limits"
-        assert set(card.calibration["volume_ratios"]) >= set(
+        assert set(card.calibration["volume_bounds"]) >= set(
             card.calibration["usual"]["structures"]
         )
 

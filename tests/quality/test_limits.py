@@ -129,34 +129,42 @@ def test_calibration_leaves_what_intact_validation_subjects_get() -> None:
     assert with_usual(CARD, []) == CARD
 
 
-def sized(found: float, true: float, other: float = 1000.0) -> SizedCase:
+def sized(found: float, true: float, other: float = 1000.0, soft: float = 1000.0) -> SizedCase:
     """A mask whose second structure is in doubt in as many voxels as it has."""
-    return SizedCase((0, found, 1000), (0, found, 500), (0, 0, 500), (0, true, other))
+    return SizedCase(
+        (0, found, 1000), (0, found, 500), (0, 0, 500), (0, soft, 1000), (0, true, other)
+    )
 
 
 def test_bounds_of_volumes_hold_95_of_100_cases_around_their_median() -> None:
-    """True over found is 1.5 for half of the cases, and up to e times as much or as little."""
+    """True over soft is 1.5 for half of the cases, and up to e times as much or as little."""
     spread = [math.exp(x) for x in np.linspace(-1, 1, 39)]
     cases = [sized(1000, 1500 * x, 1000 * x) for x in spread]
     found = volume_bounds(CARD, cases)
-    low, high = found["volume_ratios"]["Left-Hippocampus"]
+    low, high = found["volume_bounds"]["Left-Hippocampus"]
     scale = 0.01  # no voxel of it is in doubt
     # the 38th of 39 distances from the median is the largest
     assert low * scale == pytest.approx(math.log(1.5) - 1, abs=1e-3)
     assert high * scale == pytest.approx(math.log(1.5) + 1, abs=1e-3)
-    assert found["volume_ratios"]["Right-Hippocampus"] == pytest.approx([-1, 1], abs=1e-3)
-    assert found["volume_ratios"]["Hippocampus"][0] < 0
+    assert found["volume_bounds"]["Right-Hippocampus"] == pytest.approx([-1, 1], abs=1e-3)
+    assert found["volume_bounds"]["Hippocampus"][0] < 0
     assert found["asymmetry_ratios"]["Hippocampus"] == pytest.approx([0, math.log(1.5)], abs=1e-3)
+
+
+def test_bounds_are_of_the_soft_volume_whatever_was_found() -> None:
+    cases = [sized(found, 1500) for found in np.linspace(500, 2000, 20)]
+    low, high = volume_bounds(CARD, cases)["volume_bounds"]["Left-Hippocampus"]
+    assert (low, high * 0.01) == pytest.approx((0.0, math.log(1.5)), abs=1e-3)
 
 
 def test_a_volume_never_lies_outside_its_own_interval() -> None:
     found = volume_bounds(CARD, [sized(1000, 1500)] * 20)
-    assert found["volume_ratios"]["Left-Hippocampus"][0] == 0.0
-    assert found["volume_ratios"]["Left-Hippocampus"][1] > 0
+    assert found["volume_bounds"]["Left-Hippocampus"][0] == 0.0
+    assert found["volume_bounds"]["Left-Hippocampus"][1] > 0
 
 
 def test_too_few_or_too_small_structures_get_no_bounds() -> None:
-    assert volume_bounds(CARD, [])["volume_ratios"] == {}
-    assert volume_bounds(CARD, [sized(1000, 1000)] * 18)["volume_ratios"] == {}
-    slivers = volume_bounds(CARD, [sized(40, 1000)] * 30)["volume_ratios"]
+    assert volume_bounds(CARD, [])["volume_bounds"] == {}
+    assert volume_bounds(CARD, [sized(1000, 1000)] * 18)["volume_bounds"] == {}
+    slivers = volume_bounds(CARD, [sized(40, 1000)] * 30)["volume_bounds"]
     assert set(slivers) == {"Right-Hippocampus", "Hippocampus"}

@@ -32,6 +32,7 @@ EXPECTED = Expectation(
     size=torch.tensor([90.0, 10.0, 0.0]),
     hits=torch.tensor([88.0, 8.0, 0.0]),
     missed=torch.tensor([1.0, 3.0, 0.0]),
+    soft=torch.tensor([88.0, 12.0, 0.0]),
 )
 """Of 10 voxels 2 are expected to be wrong and 3 missed: half of it is in doubt."""
 
@@ -58,10 +59,28 @@ def test_without_calibration_the_doubt_of_the_model_grid_bounds_the_volume() -> 
     assert (right.volume_ml, right.interval_low_ml, right.interval_high_ml) == (0.0, 0.0, 0.0)
 
 
-def test_measured_ratios_bound_the_volume_and_may_lean_to_one_side() -> None:
+def test_ratios_of_earlier_cards_bound_the_volume_found() -> None:
     left = volumes(volume_ratios={"Left-Hippocampus": [-0.4, 0.8]})[0]
     assert left.interval_low_ml == pytest.approx(0.1 * math.exp(-0.2))
     assert left.interval_high_ml == pytest.approx(0.1 * math.exp(0.4))
+
+
+@pytest.mark.parametrize(
+    ("soft", "bounds", "low", "high"),
+    [
+        (12.0, [-0.8, 0.4], math.log(1.2) - 0.4, math.log(1.2) + 0.2),
+        (8.0, [-0.4, 0.8], math.log(0.8) - 0.2, math.log(0.8) + 0.4),
+        (12.0, [-0.1, 0.4], 0.0, math.log(1.2) + 0.2),  # the volume found lies within
+        (8.0, [-0.4, 0.1], math.log(0.8) - 0.2, 0.0),
+        (0.0, [-0.4, 0.8], math.log(1e-3) - 0.2, 0.0),
+    ],
+)
+def test_bounds_are_around_the_soft_volume_and_hold_the_one_found(soft, bounds, low, high) -> None:
+    expected = replace(EXPECTED, soft=torch.tensor([90.0, soft, 0.0]))
+    left = volumes(expected, volume_bounds={"Left-Hippocampus": bounds})[0]
+    assert left.volume_ml == 0.1
+    assert left.interval_low_ml == pytest.approx(0.1 * math.exp(low))
+    assert left.interval_high_ml == pytest.approx(0.1 * math.exp(high))
 
 
 @pytest.mark.parametrize(("bias", "low", "high"), [(-0.3, -0.5, 0.4), (0.3, -0.2, 0.7)])

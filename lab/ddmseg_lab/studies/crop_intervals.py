@@ -35,6 +35,7 @@ from ddmseg_lab.studies.volume_intervals import (
     BOTH,
     CONSTANT,
     SHIPPED,
+    SOFT,
     Answers,
     Intervals,
     answers_of,
@@ -42,7 +43,7 @@ from ddmseg_lab.studies.volume_intervals import (
     fits,
     intervals,
 )
-from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, samples, shipped, timed
+from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, constant, samples, shipped, timed
 from ddmseg_lab.studies.volume_scans import DEGRADED as KINDS
 from ddmseg_lab.studies.volume_scans import SEED, degraded
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
@@ -58,6 +59,7 @@ SPLITS = (VALIDATION, TEST)
 SAMPLES = 8
 TITLES = {
     CONSTANT: "constant relative width",
+    SOFT: "constant width around the soft volume",
     SHIPPED: "doubt by the discrepancy",
     "samples": f"{SAMPLES} samples of the diffusion",
     BOTH: "samples and discrepancy together",
@@ -72,7 +74,7 @@ class Arguments(ModelOptions):
     """Name of a shipped model, or a .safetensors file with its card."""
 
 
-RIVALS: Mapping[str, Rival] = {SHIPPED: shipped, "samples": samples}
+RIVALS: Mapping[str, Rival] = {CONSTANT: constant, SHIPPED: shipped, "samples": samples}
 
 
 @torch.inference_mode()

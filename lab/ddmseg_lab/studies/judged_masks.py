@@ -157,7 +157,9 @@ def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:
 def _only(expected: Expectation, scored: Tensor) -> Expectation:
     """Keep the background, which no mean counts, and the classes to score."""
     kept = torch.cat([torch.zeros(1, dtype=torch.int64), scored])
-    return Expectation(expected.size[kept], expected.hits[kept], expected.missed[kept])
+    return Expectation(
+        expected.size[kept], expected.hits[kept], expected.missed[kept], expected.soft[kept]
+    )
 
 
 def _mean_dice(labels: Tensor, truth: Tensor, scored: Tensor, classes: int) -> float:

@@ -39,6 +39,7 @@ from ddmseg_lab.studies.volume_intervals import (
     SAMPLED,
     SAMPLES,
     SHIPPED,
+    SOFT,
     Answers,
     Intervals,
     answers_of,
@@ -61,6 +62,7 @@ COLUMNS = (
 )
 TITLES = {
     CONSTANT: "constant relative width",
+    SOFT: "constant width around the soft volume",
     SHIPPED: "doubt by the discrepancy (ships)",
     SAMPLES: "samples of the diffusion",
     BOTH: "samples and discrepancy together",
@@ -179,7 +181,7 @@ def _counts(answers: Answers) -> dict[str, dict[str, int]]:
 
 def _costs(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     """Return median seconds beyond one pass of f^I, and effective number of answers."""
-    found: dict[str, dict[str, float]] = {CONSTANT: {"seconds": 0.0, "effective": 1.0}}
+    found: dict[str, dict[str, float]] = {SOFT: {"seconds": 0.0, "effective": 1.0}}
     for rival in dict.fromkeys(row["rival"] for row in rows):
         of = [row for row in rows if row["rival"] == rival]
         found[rival] = {

@@ -31,9 +31,10 @@ from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
 FEWEST_VOXELS = 50.0
 """Of a structure in truth, on the model grid, from which on its volume is judged."""
 CONSTANT, SHIPPED, SAMPLES, BOTH = "constant", "shipped", "samples", "both"
-SAMPLED = "sampled"
+SOFT, SAMPLED = "soft", "sampled"
 """Rivals: one relative width; doubt by the discrepancy; samples; the mean of these by samples, as
-sure as the geometric mean of the two. And what ships, of an answer that samples joined."""
+sure as the geometric mean of the two. One relative width around the soft volume; and what ships, of
+an answer that samples joined."""
 KEY = ("set", "number", "index")
 
 
@@ -80,7 +81,7 @@ class Intervals:
 def answers_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Answers]:
     """Return the answers of each rival about what all were asked.
 
-    With constant width, and with samples and discrepancy together.
+    With constant width around the soft volume, and with samples and discrepancy together.
     """
     rivals = list(dict.fromkeys(row["rival"] for row in rows))
     tables = {n: {tuple(r[k] for k in KEY): r for r in rows if r["rival"] == n} for n in rivals}
@@ -93,7 +94,7 @@ def answers_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Answers]:
     ships = found[SHIPPED]
     if SAMPLES in found:
         found[BOTH] = replace(found[SAMPLES], spread=np.sqrt(ships.spread * found[SAMPLES].spread))
-    return {CONSTANT: replace(ships, spread=np.ones(len(shared))), **found}
+    return {SOFT: replace(ships, spread=np.ones(len(shared))), **found}
 
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> Answers:

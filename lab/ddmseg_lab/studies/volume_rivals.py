@@ -87,8 +87,14 @@ class EncodedHead:
         return drawn_answer(self)
 
 
+def constant(head: EncodedHead) -> Said:
+    """The volume of the coarse head's labels, in any scan as sure as in any other."""
+    counts = voxels(head.encoding.coarse.argmax(1), len(head.card.labels))
+    return Said(counts, torch.ones_like(counts))
+
+
 def shipped(head: EncodedHead) -> Said:
-    """The coarse head's volume, and the doubt that the discrepancy gives."""
+    """The coarse head's soft volume, and the doubt that the discrepancy gives."""
     return _doubted(head, coarse_answer(head.encoding))
 
 
@@ -100,7 +106,7 @@ def sampled(head: EncodedHead) -> Said:
 def _doubted(head: EncodedHead, answer: Answer) -> Said:
     found = assess(head.model, head.card, head.encoding, answer).expectation
     rows = zip(found.size.tolist(), found.hits.tolist(), found.missed.tolist(), strict=True)
-    return Said(found.size, torch.tensor([doubt(*row) for row in rows], dtype=torch.float64))
+    return Said(found.soft, torch.tensor([doubt(*row) for row in rows], dtype=torch.float64))
 
 
 def samples(head: EncodedHead) -> Said:
@@ -140,6 +146,7 @@ def perturbed(head: EncodedHead) -> Said:
 
 Rival = Callable[[EncodedHead], Said]
 RIVALS: Mapping[str, Rival] = {
+    "constant": constant,
     "shipped": shipped,
     "samples": samples,
     "sampled": sampled,

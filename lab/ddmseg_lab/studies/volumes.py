@@ -49,6 +49,7 @@ COLUMNS = (
     "size",
     "hits",
     "missed",
+    "soft",
     "true",
 )
 RULES = {"constant": "constant relative width", "scaled": "scaled by the discrepancy"}
@@ -70,14 +71,15 @@ def segmented(
     encoding, _ = encode_image(model, image[None])
     found = assess(model, card, encoding, coarse_answer(encoding)).expectation
     true = torch.bincount(truth.flatten(), minlength=len(card.labels))
+    columns = (found.size, found.hits, found.missed, found.soft)
     for place, index in enumerate(card.labels):
-        numbers = (float(x[place]) for x in (found.size, found.hits, found.missed))
-        size, hits, missed = (round(n, 2) for n in numbers)
+        size, hits, missed, soft = (round(float(x[place]), 2) for x in columns)
         yield {
             "index": index,
             "size": size,
             "hits": hits,
             "missed": missed,
+            "soft": soft,
             "true": int(true[place]),
         }
 
@@ -102,12 +104,16 @@ def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
         if row["index"] != "0" and min(float(row["size"]), float(row["true"])) >= FEWEST_VOXELS:
             by_index.setdefault(row["index"], []).append(row)
     for listed in by_index.values():
-        ratios = np.array([math.log(float(r["true"]) / float(r["size"])) for r in listed])
+        found, true, soft = (
+            np.log([float(row[column]) for row in listed]) for column in ("size", "true", "soft")
+        )
         doubts = np.array(
             [doubt(*(float(r[c]) for c in ("size", "hits", "missed"))) for r in listed]
         )
         subjects = np.array([r["subject"] for r in listed])
-        for rule, scale in (("constant", np.ones_like(doubts)), ("scaled", doubts)):
+        constant = ("constant", np.ones_like(doubts), found)
+        for rule, scale, centre in (constant, ("scaled", doubts, soft)):
+            ratios = true - centre
             for subject in np.unique(subjects):
                 here = subjects == subject
                 fitted = ~here & (scale <= MOST_DOUBT)
@@ -116,21 +122,27 @@ def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
                 reach = conformal_bound(np.abs(rest - middle), COVERAGE)
                 ends = min(middle - reach, 0.0), max(middle + reach, 0.0)
                 for at in np.flatnonzero(here):
-                    low, high = _interval(listed[at], ends, scale[at])
+                    shift = float(centre[at] - found[at])
+                    low, high = _interval(listed[at], ends, scale[at], shift)
                     yield {
-                        **_score(low, high, math.exp(ratios[at])),
+                        **_score(low, high, math.exp(true[at] - found[at])),
                         "rule": rule,
                         **_of(listed[at]),
                     }
 
 
 def _interval(
-    row: Mapping[str, str], ends: tuple[float, float], scale: float
+    row: Mapping[str, str], ends: tuple[float, float], scale: float, shift: float
 ) -> tuple[float, float]:
-    """Return the ends over the volume found, as a user gets them."""
+    """Return the ends over the volume found, which lies within, as a user gets them.
+
+    Args:
+        shift: log of what the ends are around, over the volume found.
+    """
     if scale > MOST_DOUBT:
         return 0.0, 1 + float(row["missed"]) / float(row["size"])
-    return math.exp(ends[0] * scale), math.exp(ends[1] * scale)
+    low, high = (shift + end * scale for end in ends)
+    return math.exp(min(low, 0.0)), math.exp(max(high, 0.0))
 
 
 def _of(row: Mapping[str, str]) -> dict[str, str]:
@@ -194,9 +206,8 @@ def heads(rows: Sequence[Mapping[str, str]]) -> Iterator[SizedCase]:
     for row in rows:
         by_head.setdefault((row["split"], row["number"]), []).append(row)
     for listed in by_head.values():
-        columns = (tuple(float(r[c]) for r in listed) for c in ("size", "hits", "missed", "true"))
-        size, hits, missed, true = columns
-        yield SizedCase(size, hits, missed, true)
+        names = ("size", "hits", "missed", "soft", "true")
+        yield SizedCase(*(tuple(float(r[name]) for r in listed) for name in names))
 
 
 def body(found: Summary) -> list[str]:

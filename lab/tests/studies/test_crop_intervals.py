@@ -30,6 +30,7 @@ def contest(*, samples_know: bool | None) -> Rows:
                     spread = error if knows else 0.02 * math.exp(blind * generator.normal())
                     said = {"rival": rival, "centre": str(centre), "spread": str(spread)}
                     rows.append({**at, **said, "effective": "8"})
+                rows.append({**rows[-1], "rival": "constant", "spread": "1"})
     return rows
 
 
@@ -56,7 +57,7 @@ def test_the_winner_is_chosen_without_the_test_crops():
 def test_who_is_not_clearly_better_than_what_ships_does_not_win():
     found = summarise(contest(samples_know=None))
     assert found["winner"] == "shipped"
-    assert set(found["validation"]) == {"constant", "shipped", "samples", "both"}
+    assert set(found["validation"]) == {"constant", "soft", "shipped", "samples", "both"}
 
 
 def test_the_page_names_winner_and_targets():

@@ -73,10 +73,10 @@ def test_the_rule_that_ships_is_that_of_the_card(shift: float) -> None:
     doubts = generator.uniform(0.1, 0.5, 40)
     ratios = doubts * (generator.normal(size=40) * 0.4 + shift)
     cases = [
-        SizedCase((0, 1000), (0, 1000), (0, 1000 * d), (0, 1000 * math.exp(r)))
+        SizedCase((0, 1000), (0, 1000), (0, 1000 * d), (0, 1000), (0, 1000 * math.exp(r)))
         for d, r in zip(doubts, ratios, strict=True)
     ]
-    low, high = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_ratios"]["Left-Hippocampus"]
+    low, high = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_bounds"]["Left-Hippocampus"]
     fit = fitted_as_shipped(ratios, doubts)
     assert fit.shift - fit.factor == pytest.approx(low, abs=1e-3)
     assert fit.shift + fit.factor == pytest.approx(high, abs=1e-3)

@@ -31,6 +31,7 @@ def contest() -> Rows:
                 at |= {"subject": f"{name}{number // 2 % subjects}", "index": index}
                 at |= {"kind": INTACT if number % 2 else "noise", "true": str(true)}
                 for rival, spread in (
+                    ("constant", 1.0),
                     ("shipped", error * math.exp(0.5 * generator.normal())),
                     ("honest", error),
                     ("blind", math.exp(generator.normal())),

@@ -23,7 +23,13 @@ def rows(spread_of_doubt: float) -> list[dict[str, str]]:
         head = {"split": "train", "number": str(number), "subject": f"s{number % 6}"}
         kind = {"kind": INTACT if number % 2 else "noise"}
         for index in (0, 17):
-            sizes = {"size": "1000", "hits": "1000", "missed": f"{1000 * doubt}", "true": f"{true}"}
+            sizes = {
+                "size": "1000",
+                "soft": "1000",
+                "hits": "1000",
+                "missed": f"{1000 * doubt}",
+                "true": f"{true}",
+            }
             found.append({**head, **kind, "index": str(index), **sizes})
     return found
 
@@ -60,6 +66,6 @@ def test_a_subject_is_tested_by_bounds_of_the_others() -> None:
 
 def test_heads_are_what_a_card_is_calibrated_with() -> None:
     cases = list(volumes.heads(rows(0.5)))
-    bounds = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_ratios"]["Left-Hippocampus"]
+    bounds = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_bounds"]["Left-Hippocampus"]
     assert -1.15 < bounds[0] < -0.8  # around the median, which is not quite 0
     assert 0.8 < bounds[1] < 1.15

@@ -34,11 +34,13 @@ class Expectation:
         size: voxels that the mask gives to the class.
         hits: how many of them are expected to be right.
         missed: voxels of the class expected elsewhere.
+        soft: sum of the class's probabilities: its volume with voxels that are partly of it.
     """
 
     size: Float[Tensor, " k"]
     hits: Float[Tensor, " k"]
     missed: Float[Tensor, " k"]
+    soft: Float[Tensor, " k"]
 
     @property
     def dice(self) -> Float[Tensor, " k"]:
@@ -78,6 +80,6 @@ def expectation(
     hits = zeros.scatter_add(0, index, p)
     mass = (1 - p) / (1 - own).clamp_min(1e-6)
     # Everything a voxel's doubt gives to any class, less what it gives to its own.
-    spread = double(mass.to(rows) @ rows)
+    spread, soft = double(torch.stack([mass.to(rows), torch.ones_like(rows[:, 0])]) @ rows)
     missed = (spread - zeros.scatter_add(0, index, mass * own)).clamp_min(0)
-    return Expectation(size, hits, missed)
+    return Expectation(size, hits, missed, soft)

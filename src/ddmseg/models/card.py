@@ -135,6 +135,7 @@ class _Calibration:
     training_range: _TrainingRange | None = None
     usual: _Usual | None = None
     standing_out: dict[str, dict[str, float]] = field(default_factory=dict)
+    volume_bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
     volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     drawn_bias: dict[str, float] = field(default_factory=dict)
@@ -217,9 +218,10 @@ def _check_calibration(card: Card) -> None:
     )
     for curve in (told.expected_dice, told.structure_dice):
         _require(curve is None or min(curve.a, curve.b) > 0, "calibration", "a curve must rise")
-    for low, high in (*told.volume_ratios.values(), *told.asymmetry_ratios.values()):
-        fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
-        _require(fits, "calibration.volume_ratios", "give a bound to either side of 0")
+    for name in ("volume_bounds", "volume_ratios", "asymmetry_ratios"):
+        for low, high in getattr(told, name).values():
+            fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
+            _require(fits, f"calibration.{name}", "give a bound to either side of 0")
     largest = max(map(abs, told.drawn_bias.values()), default=0.0)
     allowed = f"must be within -{LARGEST_LOG:g} and {LARGEST_LOG:g}"
     _require(largest <= LARGEST_LOG, "calibration.drawn_bias", allowed)

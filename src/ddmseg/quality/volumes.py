@@ -1,8 +1,9 @@
 """Volumes in millilitres with their intervals: structures, both sides, totals, asymmetry.
 
-An interval is ``volume * exp(low)`` to ``volume * exp(high)``. The bounds of the log ratio of
-true to found volume are those that hold for validation scans in units of doubt
-(``volume_ratios`` of a card), times the doubt of this scan: so a bad scan gets wide intervals.
+An interval is ``soft * exp(low)`` to ``soft * exp(high)``, where the soft volume counts voxels by
+their probability. The bounds of the log ratio of true to soft volume are those that hold for
+validation scans in units of doubt (``volume_bounds`` of a card), times the doubt of this scan: so a
+bad scan gets wide intervals. The volume of the labels always lies within.
 A model of made-up images errs on real scans as they cannot show. Where that was measured
 (``drawn_bias``: mean log ratio of volumes drawn by hand to those found), an interval reaches
 that much further to this side.
@@ -42,6 +43,8 @@ BRIGHT = 0.1
 """Share of the labels' usual intensity from which a voxel is more than air."""
 HEAD_SHARE = 0.2
 """Of bright voxels in the shell, from which a scan shows a head: a stripped one has hardly any."""
+SMALLEST_SHARE = 1e-3
+"""Of the volume found that the soft one is, so that its logarithm is finite."""
 LEAST_DOUBT, MOST_DOUBT = 0.01, 3.0
 """Below the one no interval gets narrower; above the other a structure is hardly found."""
 
@@ -114,7 +117,8 @@ class Measured:
     ) -> None:
         self._card = card
         self._ml = found_ml
-        table = torch.stack([expected.size, expected.hits, expected.missed], dim=-1).tolist()
+        columns = [expected.size, expected.hits, expected.missed, expected.soft]
+        table = torch.stack(columns, dim=-1).tolist()
         self._expected = dict(zip(card.labels, table, strict=True))
         self._expected_voxel_ml = expected_voxel_ml
 
@@ -125,19 +129,30 @@ class Measured:
         return StructureVolume(index, quantity.name, ml, *self._interval(quantity, ml))
 
     def _interval(self, quantity: Quantity, ml: float) -> tuple[float, float]:
-        size, hits, missed = (
-            sum(self._expected[index][k] for index in quantity.ids) for k in range(3)
+        size, hits, missed, soft = (
+            sum(self._expected[index][k] for index in quantity.ids) for k in range(4)
         )
         beyond = missed * self._expected_voxel_ml
         scale = doubt(size, hits, missed)
         if not ml or not size or scale > MOST_DOUBT:  # it may be as large as what is missed
             return 0.0, ml + beyond
-        bounds = self._card.calibration.get("volume_ratios", {}).get(quantity.name)
+        bounds, shift = self._bounds(quantity.name, soft / size)
         bias = self._card.calibration.get("drawn_bias", {}).get(quantity.name, 0.0)
         if bounds is None:  # never measured: what is expected to be wrong, or missed
             return ml * hits / size, ml * (1 + missed / size)
-        low, high = (bound * scale for bound in bounds)
-        return ml * math.exp(low + min(bias, 0.0)), ml * math.exp(high + max(bias, 0.0))
+        low, high = (shift + bound * scale for bound in bounds)
+        low, high = min(low, 0.0) + min(bias, 0.0), max(high, 0.0) + max(bias, 0.0)
+        return ml * math.exp(low), ml * math.exp(high)
+
+    def _bounds(self, name: str, soft_share: float) -> tuple[Sequence[float] | None, float]:
+        """Return bounds, and the log of what they are around over the volume found.
+
+        Cards of earlier versions have bounds around the volume found itself.
+        """
+        known = self._card.calibration
+        if name in known.get("volume_bounds", {}):
+            return known["volume_bounds"][name], math.log(max(soft_share, SMALLEST_SHARE))
+        return known.get("volume_ratios", {}).get(name), 0.0
 
     def asymmetry(self, pair: Quantity) -> Asymmetry | None:
         """Return how far left and right of a pair differ; None where either is not there."""

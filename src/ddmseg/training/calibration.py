@@ -42,28 +42,36 @@ FEWEST_VOXELS = 50
 
 @dataclass(frozen=True)
 class SizedCase:
-    """Voxels of each class in one mask: found, expected to be right, expected missed, and true."""
+    """Voxels of each class in one mask.
+
+    Attributes:
+        size: found.
+        hits: expected to be right.
+        missed: expected elsewhere.
+        soft: by their probability.
+        true: in truth.
+    """
 
     size: tuple[float, ...]
     hits: tuple[float, ...]
     missed: tuple[float, ...]
+    soft: tuple[float, ...]
     true: tuple[float, ...]
 
     @classmethod
     def of(cls, expected: Expectation, true: Tensor) -> SizedCase:
         """Gather them; ``true`` leaves the background out."""
-        size, hits, missed = (
-            tuple(x.tolist()) for x in (expected.size, expected.hits, expected.missed)
-        )
-        return cls(size, hits, missed, (0.0, *true.tolist()))
+        columns = (expected.size, expected.hits, expected.missed, expected.soft)
+        size, hits, missed, soft = (tuple(x.tolist()) for x in columns)
+        return cls(size, hits, missed, soft, (0.0, *true.tolist()))
 
     def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
-        """Return the log of true over found volume in units of doubt; NaN of too little."""
-        size, hits, missed, true = self._sums(quantity.ids, labels)
+        """Return the log of true over soft volume in units of doubt; NaN of too little."""
+        size, hits, missed, soft, true = self._sums(quantity.ids, labels)
         scale = doubt(size, hits, missed)
         if min(size, true) < FEWEST_VOXELS or scale > MOST_DOUBT:
             return math.nan
-        return math.log(true / size) / scale
+        return math.log(true / soft) / scale
 
     def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
         """Return the log ratio of left less that of right, true against found."""
@@ -76,7 +84,7 @@ class SizedCase:
 
     def _sums(self, ids: Sequence[int], labels: Sequence[int]) -> tuple[float, ...]:
         places = [labels.index(index) for index in ids]
-        rows = (self.size, self.hits, self.missed, self.true)
+        rows = (self.size, self.hits, self.missed, self.soft, self.true)
         return tuple(sum(row[place] for place in places) for row in rows)
 
 
@@ -226,7 +234,7 @@ def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
     """Return what makes volume intervals cover, for a card's ``calibration``.
 
     Each bound holds for 95% of new cases like these: the median of the log ratio of true to
-    found volume, and as much to both sides as split conformal prediction asks for. What too few
+    soft volume, and as much to both sides as split conformal prediction asks for. What too few
     cases show gets none.
 
     Args:
@@ -240,7 +248,7 @@ def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
     both = pairs(labels)
     sides = {q.name: _bounds([case.side_ratio(q, labels) for case in cases]) for q in both}
     return {
-        "volume_ratios": {name: found for name, found in ratios.items() if found},
+        "volume_bounds": {name: found for name, found in ratios.items() if found},
         "asymmetry_ratios": {name: found for name, found in sides.items() if found},
     }
 
@@ -254,7 +262,7 @@ def _bounds(values: Sequence[float]) -> list[float]:
     reach = conformal_bound(np.abs(known - middle), COVERAGE)
     if not math.isfinite(reach):
         return []
-    # A volume never lies outside its own interval.
+    # What an interval is around never lies outside it.
     return [round(min(middle - reach, 0.0), 4), round(max(middle + reach, 0.0), 4)]
 
 
