@@ -313,9 +313,10 @@ def _cuts(found: Summary) -> str:
         f"label maps all but two were trained on, in other images.{trained} Volumes are counted "
         f"on the model's grid, of structures with at least {FEWEST_VOXELS:.0f} of its voxels in "
         "truth. The spread of rivals is drawn towards its median, to one to four times that: few "
-        f"answers tell it badly. *{TITLES[BOTH]}*: the volume of the samples, and the geometric "
-        f"mean of both spreads. *{TITLES[SAMPLED]}*: the rule that ships, on the answer of samples "
-        "and coarse head. Both were added after the others had been seen."
+        f"answers tell it badly. What ships and *{TITLES[SOFT]}* count voxels by their "
+        f"probability. *{TITLES[BOTH]}*: the volume of the samples, and the geometric mean of both "
+        f"spreads. *{TITLES[SAMPLED]}*: the rule that ships, on the answer of samples and coarse "
+        "head. Both were added after the others had been seen."
     )
 
 

@@ -52,7 +52,10 @@ COLUMNS = (
     "soft",
     "true",
 )
-RULES = {"constant": "constant relative width", "scaled": "scaled by the discrepancy"}
+RULES = {
+    "constant": "constant relative width",
+    "scaled": "around the soft volume, scaled by the discrepancy",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +217,11 @@ def body(found: Summary) -> list[str]:
     """Scores, coverage and width of both rules."""
     words = (
         f"{found['heads']} made-up heads, every volume known; each rule is fitted without the "
-        "subject it is tested on. *Interval score* is the width plus 40 times what a true volume "
-        "lies outside, in units of the volume found: less is better (Gneiting and Raftery 2007). "
-        "*Gained* is the share of the score that scaling by the discrepancy saves, mean over "
-        f"subjects with its interval. {weights_words(found)}"
+        "subject it is tested on. The constant width is around the volume of the labels; the "
+        "*soft* volume counts voxels by their probability. *Interval score* is the width plus 40 "
+        "times what a true volume lies outside, in units of the volume found: less is better "
+        "(Gneiting and Raftery 2007). *Gained* is the share of the score that the rule which ships "
+        f"saves, mean over subjects with its interval. {weights_words(found)}"
     )
     rows = [
         [
