@@ -177,7 +177,7 @@ def test_peers_that_have_done_a_part_are_named(summaries, tmp_path):
     write_summary(tmp_path / "peers.json", peers_summary("ddmseg_fast", scans=2))
     chapter = peers_chapter(summaries, read_summary(tmp_path / "peers.json"))
     assert "**A subset was run** by: SAMSEG 2." in chapter
-    assert "Not run: ddmseg `anatomy`, fast." in chapter
+    assert "Not run: ddmseg, fast." in chapter
     assert "| SAMSEG | 2 | 2 | 0.805" in chapter
     assert "| SAMSEG | −0.100 (−0.100 to −0.100), p" in chapter
     assert "n 2 |" in chapter

@@ -84,8 +84,8 @@ def _differences(rows: Rows, reference: Rows, metric: str, persons: Iterable[str
 
 
 METHODS = {
-    "ddmseg_fast": "ddmseg `anatomy`, fast",
-    "ddmseg_auto": "ddmseg `anatomy`, auto",
+    "ddmseg_fast": "ddmseg, fast",
+    "ddmseg_auto": "ddmseg, auto",
     "atropos": "ANTs N4 and Atropos",
     "samseg": "SAMSEG",
 }
