@@ -277,7 +277,7 @@ def crop_summary() -> dict[str, object]:
     """Samples save a fifth against constant width."""
     of = contest_summary()["sets"][volume_contest.TEST]  # type: ignore[index]
     conditions = {
-        condition: dict(zip(crop_intervals.TITLES, scored.values(), strict=False))
+        condition: dict(zip(crop_intervals.RIVALS, scored.values(), strict=True))
         for condition, scored in of.items()
     }
     return {
