@@ -139,7 +139,8 @@ def test_a_piece_that_looks_like_its_neighbour_is_unlike_its_structure() -> None
     assert found.unlike_index == LEFT
     assert found.unlike_ml == pytest.approx(ball.sum() / 1000, rel=0.5)
     (reason,) = unlike(dataclasses.replace(found, unlike_ml=2 * UNLIKE_ML))
-    assert "3 ml do not look like what they are labelled as, mostly Left-Cerebral-Cortex" in reason
+    told = f"{2 * UNLIKE_ML:g} ml do not look like what they are labelled as"
+    assert f"{told}, mostly Left-Cerebral-Cortex" in reason
     assert subject(reason) == "anatomy"
     assert [*unlike(dataclasses.replace(found, unlike_ml=0.9 * UNLIKE_ML))] == []
 

@@ -294,6 +294,7 @@ def run(arguments: Arguments) -> None:
     for name in FORMATS:
         require(name)
     model, card = load_weights(model_path(arguments.model))
+    model.views = None  # an engine computes one straight look, and is held against that
     data = data_at_hand(arguments.data)
     scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
     bench = Bench(model, card, scan, arguments.repeats)

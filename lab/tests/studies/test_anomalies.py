@@ -11,6 +11,7 @@ import pytest
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
+from ddmseg.quality.plausibility import UNLIKE_ML
 from ddmseg.quality.segmentation import Quality, Segmentation
 from ddmseg.quality.standing_out import StandingOut
 from ddmseg.randomness import seeded
@@ -113,7 +114,7 @@ def row(
 def rows() -> list[dict[str, str]]:
     """Two heads; a mass of 10 ml is seen in both, one cavity looks like an intact head."""
     found = []
-    for head, intact, cavity in (("a", 0.2, 0.2), ("b", 1.6, 4.0)):
+    for head, intact, cavity in (("a", 0.2, 0.2), ("b", 1.1 * UNLIKE_ML, 2 * UNLIKE_ML)):
         of = anomalies.MODELS[0]
         found.append(row(of, PAINTED, head, INTACT, 0, intact))
         found.append(row(of, PAINTED, head, "mass", 10, 9, reasons="unlike_structure"))
@@ -137,7 +138,7 @@ def test_aurocs_and_what_is_told_are_by_hand(found) -> None:
     # By looks, of four pairs the cavity wins two, ties one and loses one; by both it wins three.
     assert of["painted"]["cavity"]["10"]["by_looks"]["mean"] == pytest.approx(2.5 / 4)
     assert of["painted"]["cavity"]["10"]["auroc"]["mean"] == pytest.approx(3 / 4)
-    assert of["intact"]["scores"] == pytest.approx([0.2 / 1.5, 1.6 / 1.5])
+    assert of["intact"]["scores"] == pytest.approx([0.2 / UNLIKE_ML, 1.1])
     assert of["painted"]["cavity"]["10"]["told"] == 1
     assert (of["intact"]["told"], of["intact"]["any_reason"]) == (1, 0)
     assert of["painted"]["mass"]["10"]["any_reason"] == 2

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LEFT_RIGHT = 2
 """Axis of a 3-D batch that mirrors a head: the model grid runs along right, front and up."""
-NEAR, FAR = 0.75, 0.25
-"""Shares of the two nearest voxels where a grid is made twice as fine, linearly."""
+FAR = 0.25
+"""Share of the farther of two voxels where a grid is made twice as fine, linearly."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def shipped(request):
     model, card = load_weights(model_path(request.param))
     image = part_of_the_head(SIDES[request.param], card.settings["data"]["spacing_mm"], model)
     with torch.inference_mode():
-        return export_graph(model), image, model.encode(image)
+        return export_graph(model), image, model.image_encoder(image)
 
 
 def part_of_the_head(shape, spacing_mm: float, model) -> torch.Tensor:

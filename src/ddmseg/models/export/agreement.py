@@ -70,7 +70,7 @@ def compare(ours: Encoding, theirs: Encoding) -> Agreement:
 def check(model: DiscrepancyDiffusionSegmenter, encode: Encode) -> Agreement:
     """Compare what computes f^I of a model with torch on one small made-up image."""
     image = check_image(model)
-    return compare(model.encode(image), encode(image))
+    return compare(model.image_encoder(image), encode(image))
 
 
 def check_image(model: DiscrepancyDiffusionSegmenter) -> Image:

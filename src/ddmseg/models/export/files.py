@@ -47,7 +47,6 @@ def export_files(
     """
     require(format)
     model, card = load_weights(weights)
-    model.views = None  # the graph is of one straight look; the facts say so
     graph = export_graph(model)
     agreement = check_graph(format, model, graph)
     files = planned_files(weights.stem, folder, format)
