@@ -31,10 +31,10 @@ from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
 FEWEST_VOXELS = 50.0
 """Of a structure in truth, on the model grid, from which on its volume is judged."""
 CONSTANT, SHIPPED, SAMPLES, BOTH = "constant", "shipped", "samples", "both"
-SOFT, SAMPLED = "soft", "sampled"
 """Rivals: one relative width; doubt by the discrepancy; samples; the mean of these by samples, as
-sure as the geometric mean of the two. One relative width around the soft volume; and what ships, of
-an answer that samples joined."""
+sure as the geometric mean of the two."""
+SOFT, SAMPLED = "soft", "sampled"
+"""One relative width around the soft volume; what ships, of an answer that samples joined."""
 KEY = ("set", "number", "index")
 
 

@@ -115,10 +115,11 @@ def mirror_index(index: int) -> int:
     Raises:
         UsageError: when the id is unknown.
     """
-    return _by_name().get(_other_side(structure(index).name), index)
+    return _by_name().get(other_side(structure(index).name), index)
 
 
-def _other_side(name: str) -> str:
+def other_side(name: str) -> str:
+    """Return the name of the same structure on the other side (itself on the midline)."""
     for here, there in (("Left-", "Right-"), ("Right-", "Left-")):
         if name.startswith(here):
             return there + name.removeprefix(here)
@@ -144,7 +145,7 @@ def generation_mirror() -> tuple[int, ...]:
     """Return for each generation label the position of its other-side partner."""
     names = [label.name for label in generation_labels()]
     position = {name: place for place, name in enumerate(names)}
-    return tuple(position[_other_side(name)] for name in names)
+    return tuple(position[other_side(name)] for name in names)
 
 
 def protocol_map(name: str) -> dict[int, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from ddmseg.imaging.labels import other_side
 from ddmseg.models.checkpoint import Card
 
 PASS_MARGIN = 0.05
@@ -107,8 +108,7 @@ def _with_spread(usual: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]
 
 def _of_both_sides(dice: Mapping[str, float], name: str) -> float:
     """Return the mean of a structure and its other side; a few scans tell sides apart by chance."""
-    other = name.replace("Left-", "Right-") if "Left-" in name else name.replace("Right-", "Left-")
-    return (dice[name] + dice.get(other, dice[name])) / 2
+    return (dice[name] + dice.get(other_side(name), dice[name])) / 2
 
 
 def _below(dice: float, margin: float) -> float:
