@@ -12,7 +12,6 @@ from ddmseg.inference import sampling_policy as answering
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.adaptive import BUDGETS
 from ddmseg.models.settings import DataSettings
 from tiny_weights import save_tiny
 
@@ -32,54 +31,45 @@ def segmenter(tmp_path) -> Segmenter:
     return Segmenter.load(str(save_tiny(tmp_path, data, (0, 17, 53))), device="cpu")
 
 
-def expect(monkeypatch, segmenter: Segmenter, enough: float, *dice: float) -> None:
-    """Let the answers be expected to have these Dice, one after the other."""
-    coming = iter(dice)
-    assess = answering.assess
-
-    def told(*arguments):
-        return replace(assess(*arguments), expected_dice=next(coming))
-
-    monkeypatch.setattr(answering, "assess", told)
-    monkeypatch.setattr(segmenter.model_stages.answering, "enough", enough)
+def knows(segmenter: Segmenter, usual: float) -> None:
+    """Let the model know how wide intervals usually are."""
+    names = ("Left-Hippocampus", "Right-Hippocampus")
+    told = {"volume_bounds": {name: [-1.0, 1.0] for name in names}, "usual_width": usual}
+    policy = segmenter.model_stages.answering
+    policy.card = replace(policy.card, calibration={**policy.card.calibration, **told})
 
 
-def test_nothing_is_drawn_where_the_coarse_answer_will_do(segmenter, scan, monkeypatch) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.9)
+def test_nothing_is_drawn_where_intervals_are_as_wide_as_usual(segmenter, scan) -> None:
+    knows(segmenter, usual=1e9)
     result = segmenter(scan)
     assert result.quality.samples == 0
     choice = result.receipt["choice"]
-    assert (choice["drawn"], choice["coarse_expected_dice"]) == ((), 0.9)
-    assert choice["stopped_because"] == "coarse was enough"
+    assert choice["drawn"] == ()
+    assert 0 < choice["coarse_width"] < choice["usual_width"]
+    assert (choice["sampled_width"], choice["stopped_because"]) == (
+        None,
+        "intervals as wide as usual",
+    )
 
 
-def test_the_ladder_begins_with_the_steps_of_the_card(segmenter, scan, monkeypatch) -> None:
-    """A student of few steps is not asked for the ten of its teacher."""
-    expect(monkeypatch, segmenter, 0.8, 0.5, 0.6, 0.85)
+def test_samples_of_the_card_are_drawn_where_they_are_wider(segmenter, scan) -> None:
+    knows(segmenter, usual=0.0)
     result = segmenter(scan)
     choice = result.receipt["choice"]
-    assert [row["steps"] for row in choice["drawn"]] == [OWN_STEPS, BUDGETS[0]]
-    assert [row["expected_dice"] for row in choice["drawn"]] == [0.6, 0.85]
-    assert choice["stopped_because"] == "reached"
-    assert (result.receipt["spent"]["steps"], result.quality.expected_dice) == (BUDGETS[0], 0.85)
+    own = segmenter.model_stages.answering.own_draw
+    assert [(row["steps"], row["samples"]) for row in choice["drawn"]] == [(own.steps, own.samples)]
+    assert choice["stopped_because"] == "all was run"
+    assert choice["sampled_width"] > 0
+    assert choice["sampled_width"] != choice["coarse_width"]
+    assert result.quality.samples == own.samples
 
 
-def test_all_that_was_tried_is_told_though_the_best_was_earlier(
-    segmenter, scan, monkeypatch
-) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.5, 0.7, 0.6)
+def test_a_model_that_knows_nothing_usual_draws_none(segmenter, scan) -> None:
     result = segmenter(scan)
     choice = result.receipt["choice"]
-    assert len(choice["drawn"]) == 2
-    assert choice["stopped_because"] == "no gain"
-    assert (result.receipt["spent"]["steps"], result.quality.expected_dice) == (OWN_STEPS, 0.7)
-
-
-def test_samples_that_make_it_worse_are_left(segmenter, scan, monkeypatch) -> None:
-    expect(monkeypatch, segmenter, 0.8, 0.5, 0.4)
-    result = segmenter(scan)
-    assert (result.quality.samples, result.quality.expected_dice) == (0, 0.5)
-    assert [row["expected_dice"] for row in result.receipt["choice"]["drawn"]] == [0.4]
+    assert result.quality.samples == 0
+    assert (choice["usual_width"], choice["drawn"]) == (None, ())
+    assert choice["stopped_because"] == "the model does not know what is usual"
 
 
 @pytest.mark.parametrize("how", [{"mode": "fast"}, {"mode": "diffusion"}, {"steps": 3}])
@@ -93,9 +83,8 @@ def test_nothing_is_told_where_nothing_was_to_choose(segmenter, scan, how) -> No
 @pytest.mark.parametrize(
     ("seconds", "how", "steps", "why"),
     [
-        (1e9, {}, [OWN_STEPS, BUDGETS[0], BUDGETS[1]], "reached"),
-        (20.0, {}, [OWN_STEPS, BUDGETS[0]], "no room"),
-        (3.6, {}, [OWN_STEPS], "no room"),
+        (1e9, {}, [OWN_STEPS], "all was run"),
+        (3.6, {}, [OWN_STEPS], "all was run"),
         (3.4, {}, [], "no room"),
         (0.1, {"mode": "fast"}, [], "all was run"),
         (0.1, {"mode": "diffusion", "samples": 1}, [OWN_STEPS], "all was run"),
@@ -106,7 +95,7 @@ def test_a_set_is_begun_where_one_sample_of_it_fits(
     segmenter, scan, monkeypatch, seconds, how, steps, why
 ) -> None:
     """A step takes a second, and nothing else takes time."""
-    expect(monkeypatch, segmenter, 0.8, 0.5, 0.6, 0.7, 0.85)
+    knows(segmenter, usual=0.0)
     now = [5.0]
 
     def one_step(*_) -> None:

@@ -24,8 +24,8 @@ from ddmseg.outputs.dicom_measurements import ABOVE, BELOW, TOTALS, VOLUME
 from ddmseg.outputs.dicom_volumes import write_dicom_volumes
 from ddmseg.outputs.names import DICOM_SEG, DICOM_VOLUMES
 from ddmseg.outputs.tables import write_volume_table
+from ddmseg.quality.quantities import totals
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume
-from ddmseg.quality.volumes import totals
 from dicom_files import PATIENT, save, slice_datasets
 from dicom_network import program
 

@@ -15,13 +15,8 @@ from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.quality.assessment import assess, judge
 from ddmseg.quality.limits import Limits, usual
-from ddmseg.training.calibration import (
-    SizedCase,
-    calibrate,
-    try_masks,
-    volume_bounds,
-    with_usual,
-)
+from ddmseg.training.calibration import calibrate, try_masks, with_usual
+from ddmseg.training.volume_calibration import SizedCase, volume_bounds
 from toys import tiny_model
 
 CARD = Card("tiny", (0, 17, 53), settings_to_dict(Settings(name="tiny")))

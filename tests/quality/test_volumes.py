@@ -16,16 +16,9 @@ from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
-from ddmseg.quality.segmentation import StructureVolume
-from ddmseg.quality.volumes import (
-    INTRACRANIAL,
-    Measured,
-    not_measured,
-    pairs,
-    shows_head,
-    structures,
-    totals,
-)
+from ddmseg.quality.quantities import not_measured, pairs, shows_head, structures, totals
+from ddmseg.quality.segmentation import INTRACRANIAL, StructureVolume
+from ddmseg.quality.volumes import Measured
 
 LABELS = (0, 17, 53)
 EXPECTED = Expectation(
@@ -118,6 +111,16 @@ def test_a_structure_hardly_found_may_be_as_large_as_what_is_missed(missed) -> N
     left = volumes(lost, volume_ratios={"Left-Hippocampus": [-1.0, 1.0]})[0]
     assert left.interval_low_ml == 0.0
     assert left.interval_high_ml == pytest.approx(0.1 + missed * 0.008)
+
+
+def test_the_width_of_a_scan_is_the_median_without_the_drawn_part() -> None:
+    bounds = {"Left-Hippocampus": [-0.4, 0.8], "Right-Hippocampus": [-0.2, 0.2]}
+    both = replace(EXPECTED, size=torch.tensor([90.0, 10.0, 20.0]), soft=torch.full((3,), 20.0))
+    found = measured(expected=both, volume_bounds=bounds, drawn_bias={"Left-Hippocampus": 9.0})
+    left = 2 * math.exp(0.8 * 0.5) - 1.0
+    right = math.exp(0.2) - math.exp(-0.2)  # all 20 voxels are in doubt
+    assert found.width() == pytest.approx((left + right) / 2)
+    assert measured().width() is None
 
 
 def test_both_sides_are_a_row_of_their_own() -> None:

@@ -27,8 +27,8 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.quality.limits import Limits, usual
+from ddmseg.quality.quantities import pairs, structures, totals
 from ddmseg.quality.standing_out import highest, measures, usual_limits
-from ddmseg.quality.volumes import pairs, structures, totals
 from ddmseg.training.calibration import try_masks, with_usual
 from ddmseg_lab.scans import HEADS, Ids
 from ddmseg_lab.study import ModelOptions, run_command, say

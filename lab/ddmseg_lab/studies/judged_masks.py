@@ -16,7 +16,8 @@ from ddmseg.models.checkpoint import Card
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.quality.volumes import Measured, structures
+from ddmseg.quality.quantities import structures
+from ddmseg.quality.volumes import Measured
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
 from ddmseg.training.corruption import corrupt

@@ -16,7 +16,8 @@ from ddmseg.evaluation.scores import LEVEL
 from ddmseg.imaging.labels import count_voxels
 from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc, entropy
-from ddmseg.quality.volumes import Measured, structures
+from ddmseg.quality.quantities import structures
+from ddmseg.quality.volumes import Measured
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
 from ddmseg_lab.page import table
 from ddmseg_lab.statistics import (

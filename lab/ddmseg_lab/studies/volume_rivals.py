@@ -29,7 +29,7 @@ from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import assess
-from ddmseg.quality.volumes import doubt
+from ddmseg.quality.volume_intervals import Sizes
 from ddmseg.randomness import draw_uniform, seeded
 
 PERTURBED = 3
@@ -105,8 +105,8 @@ def sampled(head: EncodedHead) -> Said:
 
 def _doubted(head: EncodedHead, answer: Answer) -> Said:
     found = assess(head.model, head.card, head.encoding, answer).expectation
-    rows = zip(found.size.tolist(), found.hits.tolist(), found.missed.tolist(), strict=True)
-    return Said(found.soft, torch.tensor([doubt(*row) for row in rows], dtype=torch.float64))
+    rows = torch.stack([found.size, found.hits, found.missed, found.soft], dim=-1).tolist()
+    return Said(found.soft, torch.tensor([Sizes(*row).doubt for row in rows]).double())
 
 
 def samples(head: EncodedHead) -> Said:

@@ -9,7 +9,8 @@ relative width for each structure, and the same bounds times the doubt of the sc
 (``ddmseg.quality.volumes``), which the discrepancy gives. Both are split conformal for 95%.
 Writes ``results/volumes.tsv``, one row per head and structure, and ``results/volumes.json``. A
 stopped run goes on. ``--write-card`` then fits the second rule on all heads into the card
-beside the weights: after it comes ``make manifest``.
+beside the weights, with the width above which mode auto draws samples: after it comes
+``make manifest``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import assess
-from ddmseg.quality.volumes import MOST_DOUBT, doubt
-from ddmseg.training.calibration import FEWEST_VOXELS, SizedCase, volume_bounds
+from ddmseg.quality.volume_intervals import MOST_DOUBT, Sizes
+from ddmseg.quality.volumes import USUAL_WIDTH
+from ddmseg.training.volume_calibration import FEWEST_VOXELS, SizedCase, volume_bounds
 from ddmseg_lab.made_up_heads import INTACT, ROUNDS, SEED, made_up_heads
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
 from ddmseg_lab.statistics_text import interval
@@ -52,6 +54,9 @@ COLUMNS = (
     "soft",
     "true",
 )
+COUNTS = ("size", "hits", "missed", "soft")
+MOST_USUAL = 0.75
+"""Share of the intact heads whose intervals are usual: for wider ones mode auto draws samples."""
 RULES = {
     "constant": "constant relative width",
     "scaled": "around the soft volume, scaled by the discrepancy",
@@ -63,7 +68,7 @@ class Arguments(ModelOptions):
     """Options of this command."""
 
     write_card: bool = False
-    """Fit the bounds on all heads and write them into the card beside the weights."""
+    """Fit bounds and usual width on all heads and write them into the card beside the weights."""
 
 
 @torch.inference_mode()
@@ -110,9 +115,7 @@ def scored(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
         found, true, soft = (
             np.log([float(row[column]) for row in listed]) for column in ("size", "true", "soft")
         )
-        doubts = np.array(
-            [doubt(*(float(r[c]) for c in ("size", "hits", "missed"))) for r in listed]
-        )
+        doubts = np.array([Sizes(*(float(r[c]) for c in COUNTS)).doubt for r in listed])
         subjects = np.array([r["subject"] for r in listed])
         constant = ("constant", np.ones_like(doubts), found)
         for rule, scale, centre in (constant, ("scaled", doubts, soft)):
@@ -199,8 +202,17 @@ def run(options: Arguments) -> None:
         measure(options, table_, split)
     options.write_summary(name, {"ddm": card}, summarise(table_.rows), seed=SEED)
     if options.write_card:
-        bounds = volume_bounds(card, list(heads(table_.rows)))
-        save_weights(model, replace(card, calibration={**card.calibration, **bounds}), path)
+        save_weights(model, with_bounds(card, table_.rows), path)
+
+
+def with_bounds(card: Card, rows: Sequence[Mapping[str, str]]) -> Card:
+    """Return the card with bounds fitted on all heads, and how wide intervals usually are."""
+    found = volume_bounds(card, list(heads(rows)))
+    card = replace(card, calibration={**card.calibration, **found})
+    intact = heads([row for row in rows if row["kind"] == INTACT])
+    widths = [w for case in intact if (w := case.measured(card).width()) is not None]
+    usual = round(float(np.quantile(widths, MOST_USUAL)), 3)
+    return replace(card, calibration={**card.calibration, USUAL_WIDTH: usual})
 
 
 def heads(rows: Sequence[Mapping[str, str]]) -> Iterator[SizedCase]:
@@ -209,7 +221,7 @@ def heads(rows: Sequence[Mapping[str, str]]) -> Iterator[SizedCase]:
     for row in rows:
         by_head.setdefault((row["split"], row["number"]), []).append(row)
     for listed in by_head.values():
-        names = ("size", "hits", "missed", "soft", "true")
+        names = (*COUNTS, "true")
         yield SizedCase(*(tuple(float(r[name]) for r in listed) for name in names))
 
 

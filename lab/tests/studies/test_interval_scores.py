@@ -9,7 +9,7 @@ import pytest
 from scipy.special import ndtr
 
 from ddmseg.models.card import Card
-from ddmseg.training.calibration import SizedCase, volume_bounds
+from ddmseg.training.volume_calibration import SizedCase, volume_bounds
 from ddmseg_lab.studies.interval_scores import (
     LEAST,
     Z,

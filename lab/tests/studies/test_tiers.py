@@ -44,11 +44,6 @@ def test_where_no_samples_are_drawn_nothing_is_bought():
     assert found["fast"]["gained_per_second"] is found["onnx"]["gained_per_second"] is None
 
 
-def test_the_full_tier_is_the_end_of_the_ladder():
-    assert bench.tiers_here()[-2:] == [bench.FULL, bench.UNOPTIMISED]
-    assert bench.FULL.options["steps"] == max(bench.BUDGETS)
-
-
 def test_the_unoptimised_path_takes_no_shortcut():
     usual = bench.segmenter("anatomy")
     plain = bench.segmenter("anatomy", shortcuts=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddmseg.models.card import Card
-from ddmseg.training.calibration import volume_bounds
+from ddmseg.training.volume_calibration import volume_bounds
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volumes
 
@@ -69,3 +69,12 @@ def test_heads_are_what_a_card_is_calibrated_with() -> None:
     bounds = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_bounds"]["Left-Hippocampus"]
     assert -1.15 < bounds[0] < -0.8  # around the median, which is not quite 0
     assert 0.8 < bounds[1] < 1.15
+
+
+def test_the_usual_width_is_that_of_three_in_four_intact_heads() -> None:
+    made = rows(1.0)
+    card = volumes.with_bounds(Card("toy", (0, 17), {}), made)
+    intact = volumes.heads([row for row in made if row["kind"] == INTACT])
+    widths = sorted(case.measured(card).width() or 0.0 for case in intact)
+    assert widths[44] <= card.calibration["usual_width"] <= widths[45]
+    assert card.calibration["volume_bounds"]

@@ -19,6 +19,7 @@ from ddmseg.inference.scan_stages import SolvedScan
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned, unlike
+from ddmseg.quality.quantities import not_measured, pairs, structures, totals
 from ddmseg.quality.reasons import reason_code
 from ddmseg.quality.segmentation import Segmentation
 from ddmseg.quality.standing_out import StandingOut, standing_out
@@ -28,7 +29,7 @@ from ddmseg.quality.training_range import (
     outside_training,
     training_distance,
 )
-from ddmseg.quality.volumes import Measured, not_measured, pairs, structures, totals
+from ddmseg.quality.volumes import Measured
 
 
 def restored(card: Card, solved: SolvedScan) -> Segmentation:

@@ -10,7 +10,6 @@ from ddmseg.inference.budget import Draw
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.scan_encoding import EncodedScan
 from ddmseg.inference.scan_stages import PreparedScan, Progress
-from ddmseg.maths.adaptive import BUDGETS, climb
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import SamplingSettings
@@ -19,7 +18,7 @@ from ddmseg.networks.ensemble import Answer, Choice, Drawn, coarse_answer, sampl
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import Assessment, assess
-from ddmseg.quality.limits import Limits
+from ddmseg.quality.volumes import USUAL_WIDTH, Measured
 from ddmseg.randomness import seeded
 
 Assessed = tuple[Answer, Assessment]
@@ -27,16 +26,11 @@ Assessed = tuple[Answer, Assessment]
 
 
 class SamplingPolicy:
-    """Answers encoded scans with one model.
-
-    Attributes:
-        enough: expected Dice from which on nothing more is spent.
-    """
+    """Answers encoded scans with one model."""
 
     def __init__(self, model: DiscrepancyDiffusionSegmenter, card: Card) -> None:
         self.model = model
         self.card = card
-        self.enough = Limits.of(card).passes
         self._own = settings_from_dict(SamplingSettings, card.settings["sampling"])
 
     @property
@@ -60,41 +54,38 @@ class SamplingPolicy:
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
-            choice = Choice(self.enough, coarse[1].expected_dice)
-            if coarse[1].expected_dice >= self.enough:
-                return replace(coarse[0], choice=choice), coarse[1]
-            return self._climb(encoded, begun, coarse, choice)
+            return self._chosen(encoded, begun, coarse)
         own = self.own_draw
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
         return self._timed_draw(encoded, begun, draw)
 
-    def _climb(
-        self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed, choice: Choice
-    ) -> Assessed:
-        """Spend more and more steps until the result is expected to pass, or time is over."""
-        own, before = self.own_draw, choice.coarse_expected_dice
-        drawn: list[Drawn] = []
+    def _chosen(self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed) -> Assessed:
+        """Draw samples where the volumes of this scan are in more doubt than usual."""
+        usual = self.card.calibration.get(USUAL_WIDTH)
+        choice = Choice(usual, self._width(coarse))
 
-        def has_room(steps: int) -> bool:
-            step = partial(one_step, self, encoded, begun)
-            return begun.deadline is None or begun.deadline.allows(steps, step)
+        def stayed(because: str) -> Assessed:
+            return replace(coarse[0], choice=replace(choice, stopped_because=because)), coarse[1]
 
-        def run(steps: int) -> tuple[Assessed, float] | None:
-            if not has_room(steps):
-                return None
-            outcome = self._timed_draw(encoded, begun, Draw(steps, own.samples))
-            found = outcome[1].expected_dice
-            drawn.append(Drawn(steps, outcome[0].samples, found))
-            return outcome, found
-
-        if not has_room(own.steps):
-            return replace(coarse[0], choice=replace(choice, stopped_because="no room")), coarse[1]
-        # The card's own steps come first: a one-step student begins with one.
-        ladder = (own.steps, *(steps for steps in BUDGETS if steps > own.steps))
-        effort = climb(run, quality=self.enough, budgets=ladder, start=before)
-        choice = replace(choice, drawn=tuple(drawn), stopped_because=effort.reason)
-        answer, assessment = coarse if effort.quality < before else effort.result
+        if usual is None:
+            return stayed("the model does not know what is usual")
+        if choice.coarse_width is None or choice.coarse_width <= usual:
+            return replace(coarse[0], choice=choice), coarse[1]
+        step = partial(one_step, self, encoded, begun)
+        if begun.deadline is not None and not begun.deadline.allows(self.own_draw.steps, step):
+            return stayed("no room")
+        sampled = self._timed_draw(encoded, begun, self.own_draw)
+        answer, assessment = sampled
+        drawn = Drawn(answer.steps, answer.samples, assessment.expected_dice)
+        choice = Choice(usual, choice.coarse_width, self._width(sampled), (drawn,), "all was run")
         return replace(answer, choice=choice), assessment
+
+    def _width(self, found: Assessed) -> float | None:
+        expected = found[1].expectation
+        voxels = dict(zip(self.card.labels, expected.size.tolist(), strict=True))
+        measured = Measured(self.card, voxels, expected, expected_voxel_ml=1.0)
+        width = measured.width()
+        return None if width is None else round(width, 3)
 
     def _timed_draw(self, encoded: EncodedScan, begun: PreparedScan, draw: Draw) -> Assessed:
         """Draw samples as long as there is time."""

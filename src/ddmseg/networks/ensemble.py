@@ -17,16 +17,21 @@ from ddmseg.types import ClassMap
 
 @dataclass(frozen=True)
 class Choice:
-    """What mode ``auto`` weighed before it settled for an answer.
+    """What mode ``auto`` weighed, and what the samples bought.
 
-    Attributes:
-        stopped_because: why no more were.
+    Attributes, where widths are those of volume intervals:
+        usual_width: above it samples are drawn; None where the card does not tell.
+        coarse_width: of the coarse head's answer; None where it found nothing.
+        sampled_width: once samples were drawn.
+        drawn: those samples.
+        stopped_because: why there are none, or no more.
     """
 
-    enough: float
-    coarse_expected_dice: float
+    usual_width: float | None
+    coarse_width: float | None
+    sampled_width: float | None = None
     drawn: tuple[Drawn, ...] = ()
-    stopped_because: str = "coarse was enough"
+    stopped_because: str = "intervals as wide as usual"
 
 
 @dataclass(frozen=True)

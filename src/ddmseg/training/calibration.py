@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from ddmseg.datasets.source import Source
 from ddmseg.imaging.labels import structure
-from ddmseg.maths.calibration import conformal_bound, fit_calibration
+from ddmseg.maths.calibration import fit_calibration
 from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.double import double
-from ddmseg.maths.expected_dice import Expectation, expectation
+from ddmseg.maths.expected_dice import expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
@@ -30,62 +29,11 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import calibrated
 from ddmseg.quality.limits import usual
 from ddmseg.quality.standing_out import highest, measures, usual_limits
-from ddmseg.quality.volumes import MOST_DOUBT, Quantity, doubt, pairs, structures, totals
 from ddmseg.randomness import seeded
 from ddmseg.training.corruption import corrupt
+from ddmseg.training.volume_calibration import SizedCase, volume_bounds
 
 CORRUPTIONS_PER_CASE = 3
-COVERAGE = 0.95
-FEWEST_VOXELS = 50
-"""Of a structure, found and true, whose ratio counts: at the edge of a patch there are slivers."""
-
-
-@dataclass(frozen=True)
-class SizedCase:
-    """Voxels of each class in one mask.
-
-    Attributes:
-        size: found.
-        hits: expected to be right.
-        missed: expected elsewhere.
-        soft: by their probability.
-        true: in truth.
-    """
-
-    size: tuple[float, ...]
-    hits: tuple[float, ...]
-    missed: tuple[float, ...]
-    soft: tuple[float, ...]
-    true: tuple[float, ...]
-
-    @classmethod
-    def of(cls, expected: Expectation, true: Tensor) -> SizedCase:
-        """Gather them; ``true`` leaves the background out."""
-        columns = (expected.size, expected.hits, expected.missed, expected.soft)
-        size, hits, missed, soft = (tuple(x.tolist()) for x in columns)
-        return cls(size, hits, missed, soft, (0.0, *true.tolist()))
-
-    def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
-        """Return the log of true over soft volume in units of doubt; NaN of too little."""
-        size, hits, missed, soft, true = self._sums(quantity.ids, labels)
-        scale = doubt(size, hits, missed)
-        if min(size, true) < FEWEST_VOXELS or scale > MOST_DOUBT:
-            return math.nan
-        return math.log(true / soft) / scale
-
-    def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
-        """Return the log ratio of left less that of right, true against found."""
-        (left, *_, true_left), (right, *_, true_right) = (
-            self._sums((index,), labels) for index in pair.ids
-        )
-        if min(left, right, true_left, true_right) < FEWEST_VOXELS:
-            return math.nan
-        return math.log(true_left / true_right) - math.log(left / right)
-
-    def _sums(self, ids: Sequence[int], labels: Sequence[int]) -> tuple[float, ...]:
-        places = [labels.index(index) for index in ids]
-        rows = (self.size, self.hits, self.missed, self.soft, self.true)
-        return tuple(sum(row[place] for place in places) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -228,42 +176,6 @@ def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tens
     total = sizes + count(labels)
     dice = 2 * count(truth[labels == truth]) / total
     return dice, sizes
-
-
-def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
-    """Return what makes volume intervals cover, for a card's ``calibration``.
-
-    Each bound holds for 95% of new cases like these: the median of the log ratio of true to
-    soft volume, and as much to both sides as split conformal prediction asks for. What too few
-    cases show gets none.
-
-    Args:
-        cases: one for each validation subject.
-
-    Source: Lei et al. 2018, arXiv 1604.04173, section 2.2, on log ratios scaled by doubt.
-    """
-    labels = card.labels
-    named = [*structures(labels), *pairs(labels), *totals(labels)]
-    ratios = {q.name: _bounds([case.log_ratio(q, labels) for case in cases]) for q in named}
-    both = pairs(labels)
-    sides = {q.name: _bounds([case.side_ratio(q, labels) for case in cases]) for q in both}
-    return {
-        "volume_bounds": {name: found for name, found in ratios.items() if found},
-        "asymmetry_ratios": {name: found for name, found in sides.items() if found},
-    }
-
-
-def _bounds(values: Sequence[float]) -> list[float]:
-    """Return the lower and the upper bound; none where NaN leaves too few values."""
-    known = np.array([value for value in values if not math.isnan(value)])
-    if not len(known):
-        return []
-    middle = float(np.median(known))
-    reach = conformal_bound(np.abs(known - middle), COVERAGE)
-    if not math.isfinite(reach):
-        return []
-    # What an interval is around never lies outside it.
-    return [round(min(middle - reach, 0.0), 4), round(max(middle + reach, 0.0), 4)]
 
 
 def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]) -> Card:

@@ -1,0 +1,129 @@
+"""Make intervals of volumes honest: fit the bounds of a card on cases whose volumes are known.
+
+Each bound holds for 95% of new cases like these: the median of a log ratio, and as much to both
+sides as split conformal prediction asks for.
+
+Source: Lei et al. 2018, arXiv 1604.04173, section 2.2, on scaled log ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddmseg.maths.calibration import conformal_bound
+from ddmseg.maths.expected_dice import Expectation
+from ddmseg.models.card import Card
+from ddmseg.quality.quantities import Quantity, pairs, structures, totals
+from ddmseg.quality.volume_intervals import MOST_DOUBT, Sizes
+from ddmseg.quality.volumes import Measured
+
+COVERAGE = 0.95
+FEWEST_VOXELS = 50
+"""Of a structure, found and true, whose ratio counts: at the edge of a patch there are slivers."""
+
+
+@dataclass(frozen=True)
+class SizedCase:
+    """Voxels of each class in one mask, by the order of the card.
+
+    Attributes:
+        size: found.
+        hits: expected to be right.
+        missed: expected elsewhere.
+        soft: by their probability.
+        true: in truth.
+    """
+
+    size: tuple[float, ...]
+    hits: tuple[float, ...]
+    missed: tuple[float, ...]
+    soft: tuple[float, ...]
+    true: tuple[float, ...]
+
+    @classmethod
+    def of(cls, expected: Expectation, true: Tensor) -> SizedCase:
+        """Gather them; ``true`` leaves the background out."""
+        columns = (expected.size, expected.hits, expected.missed, expected.soft)
+        size, hits, missed, soft = (tuple(x.tolist()) for x in columns)
+        return cls(size, hits, missed, soft, (0.0, *true.tolist()))
+
+    def measured(self, card: Card) -> Measured:
+        """Return its volumes, in voxels, as a scan's are."""
+        columns = (self.size, self.hits, self.missed, self.soft)
+        expected = Expectation(*(torch.tensor(x, dtype=torch.float64) for x in columns))
+        voxels = dict(zip(card.labels, self.size, strict=True))
+        return Measured(card, voxels, expected, expected_voxel_ml=1.0)
+
+    def sizes(self, ids: Sequence[int], labels: Sequence[int]) -> tuple[Sizes, float]:
+        """Return what is known of some classes together, and their true volume."""
+        places = [labels.index(index) for index in ids]
+
+        def total(row: Sequence[float]) -> float:
+            return float(sum(row[place] for place in places))
+
+        size, hits, missed, soft = map(total, (self.size, self.hits, self.missed, self.soft))
+        return Sizes(size, hits, missed, soft), total(self.true)
+
+    def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
+        """Return the log of true over soft volume in units of doubt; NaN of too little."""
+        sizes, true = self.sizes(quantity.ids, labels)
+        if _too_little(sizes, true):
+            return math.nan
+        return math.log(true / sizes.soft) / sizes.doubt
+
+    def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
+        """Return the log ratio of left less that of right, true against found."""
+        sides = (self.sizes((index,), labels) for index in pair.ids)
+        (left, true_left), (right, true_right) = sides
+        if min(left.size, right.size, true_left, true_right) < FEWEST_VOXELS:
+            return math.nan
+        return math.log(true_left / true_right) - math.log(left.size / right.size)
+
+
+def _too_little(sizes: Sizes, true: float) -> bool:
+    return min(sizes.size, true) < FEWEST_VOXELS or sizes.doubt > MOST_DOUBT
+
+
+def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
+    """Return what makes intervals cover, for a card's ``calibration``.
+
+    What too few cases show gets no bounds.
+
+    Args:
+        cases: one for each validation subject.
+    """
+    labels = card.labels
+    ratios = {q.name: [case.log_ratio(q, labels) for case in cases] for q in _quantities(labels)}
+    both = pairs(labels)
+    sides = {q.name: [case.side_ratio(q, labels) for case in cases] for q in both}
+    return {"volume_bounds": _all_ends(ratios), "asymmetry_ratios": _all_ends(sides)}
+
+
+def _quantities(labels: Sequence[int]) -> list[Quantity]:
+    return [*structures(labels), *pairs(labels), *totals(labels)]
+
+
+def _all_ends(ratios: dict[str, list[float]]) -> dict[str, list[float]]:
+    found = {}
+    for name, values in ratios.items():
+        if ends := bounds(values):
+            # What an interval is around never lies outside it.
+            found[name] = [round(min(ends[0], 0.0), 4), round(max(ends[1], 0.0), 4)]
+    return found
+
+
+def bounds(ratios: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+    """Return the lower and the upper bound; none where NaN leaves too few values."""
+    known = np.array([value for value in ratios if not math.isnan(value)])
+    if not len(known):
+        return []
+    middle = float(np.median(known))
+    reach = conformal_bound(np.abs(known - middle), COVERAGE)
+    return [middle - reach, middle + reach] if math.isfinite(reach) else []
