@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from ddmseg.imaging.postprocess import Cleaning
 from ddmseg.inference.cache import CACHE_VARIABLE
@@ -107,8 +105,7 @@ def test_a_trace_has_a_frame_for_each_sample_and_step(segment, scan, tmp_path) -
 
 
 def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> None:
-    def empty(labels, *, voxel_ml, single_component):
-        assert not single_component  # of which the card says nothing
+    def empty(labels, *, voxel_ml):
         islands = {41: int((labels > 0).sum())}
         return np.zeros_like(labels), Cleaning(islands, pieces={41: 2}, open_holes_ml=(7.0,))
 
@@ -125,25 +122,6 @@ def test_raw_labels_are_not_cleaned(segment, scan, tmp_path, monkeypatch) -> Non
     left = {"large_pieces": {"Right-Cerebral-White-Matter": 2}, "large_holes_ml": [7.0]}
     assert told["raw"] == {"applied": False, **left}
     assert {key: told["clean"][key] for key in left} == left
-
-
-def test_pieces_apart_are_taken_away_where_the_card_says_so(
-    ddmseg, tiny_model, scan, tmp_path
-) -> None:
-    weights = tmp_path / "one.safetensors"
-    shutil.copy(tiny_model, weights)
-    card = json.loads(tiny_model.with_suffix(".json").read_text())
-    card["settings"]["sampling"]["one_body"] = True
-    weights.with_suffix(".json").write_text(json.dumps(card))
-    for name, words in (("clean", ()), ("raw", ("--raw",))):
-        assert ddmseg("segment", scan, "-o", tmp_path / name, "--model", weights, *words).code == 0
-    clean, raw = (voxels(tmp_path / name / "scan_dseg.nii.gz") for name in ("clean", "raw"))
-    touching = np.ones((3, 3, 3))
-    parts, count = ndimage.label(raw > 0, touching)
-    sizes = np.bincount(parts.ravel())[1:]
-    small = 1 + np.flatnonzero(sizes < 0.05 * sizes.max())
-    assert count > len(small) > 0  # weights drawn at random scatter labels
-    assert not clean[np.isin(parts, small)].any()
 
 
 @pytest.mark.parametrize(

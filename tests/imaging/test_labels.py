@@ -212,3 +212,9 @@ def test_the_box_holds_every_label_and_has_some_on_each_face(drawn: NDArray[np.i
 def test_a_map_seen_through_flips_and_swaps_is_counted_the_same() -> None:
     drawn = np.arange(24, dtype=np.int32).reshape(2, 3, 4) % 5
     assert labels.count_voxels(drawn.transpose(2, 0, 1)[::-1]) == labels.count_voxels(drawn)
+
+
+def test_classes_change_sides_and_a_missing_one_is_told():
+    assert labels.on_other_side((0, 2, 41, 16)) == [0, 2, 1, 3]
+    with pytest.raises(UsageError, match="Right-Hippocampus is not among them"):
+        labels.on_other_side((0, 17, 16))

@@ -151,40 +151,9 @@ def test_cleaning_counts_alike_from_every_side(axis, labels):
     assert (here.islands, here.pieces) == (there.islands, there.pieces)
 
 
-# One body
-
-
-def head_and_jaw(jaw: int) -> np.ndarray:
-    labels = ball((40, 40, 40), 12)
-    labels[20:24, 20:24, 20:24] = 17
-    labels[0:jaw, 0:4, 0:4] = 2
-    labels[0:jaw, 4, 0:4] = 3  # one piece of two structures
-    return labels
-
-
-def test_what_lies_apart_from_the_body_is_taken_away_where_a_model_wants_it():
-    labels = head_and_jaw(jaw=4)
-    kept, told = clean_labels(labels, voxel_ml=1.0)
-    assert np.array_equal(kept, labels)
-    assert told.pieces == {2: 2}
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
-    assert np.array_equal(cleaned[10:], labels[10:])
-    assert not cleaned[:6, :6, :6].any()
-    assert done == Cleaning(islands={2: 64, 3: 16})
-
-
-def test_a_body_in_two_large_parts_stays():
-    labels = head_and_jaw(jaw=4)
-    labels[0:6, :, 0:4] = 2
-    assert (labels[:6] > 0).sum() > 0.05 * (labels[6:] > 0).sum()
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
-    assert np.array_equal(cleaned, labels)
-    assert not done.islands
-
-
 @pytest.mark.parametrize("value", [0, 2])
 def test_a_map_of_nothing_or_of_one_piece_is_left_alone(value):
     labels = np.full((4, 4, 4), value, np.int32)
-    cleaned, done = clean_labels(labels, voxel_ml=1.0, single_component=True)
+    cleaned, done = clean_labels(labels, voxel_ml=1.0)
     assert np.array_equal(cleaned, labels)
     assert done == Cleaning()

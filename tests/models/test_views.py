@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ddmseg.cli.commands.models import describe
 from ddmseg.errors import CheckpointError, SettingsError, UsageError
@@ -124,12 +125,31 @@ def test_a_checksum_of_another_form_is_no_card(saved, wide) -> None:
         read_card(path)
 
 
-@pytest.mark.parametrize("sampling", [{"mirrored": True}, {"wide": "anatomy_fast"}])
-@pytest.mark.parametrize("dims", [2, 3])
-def test_views_are_for_heads_on_blocks(sampling, dims) -> None:
+@pytest.mark.parametrize(
+    ("sampling", "dims"),
+    [({"mirrored": True}, 2), ({"wide": "anatomy_fast"}, 2), ({"wide": "anatomy_fast"}, 3)],
+)
+def test_views_that_an_encoder_cannot_take_are_refused(sampling, dims) -> None:
     settings = tiny_settings(dims=dims)
-    with pytest.raises(SettingsError, match=f"sampling.{next(iter(sampling))}: .* on blocks"):
+    with pytest.raises(SettingsError, match=f"sampling.{next(iter(sampling))}: .* in 3-D"):
         replace(settings, sampling=SamplingSettings(**sampling))
+
+
+def test_an_encoder_on_the_image_grid_sees_the_mirrored_crop(tmp_path) -> None:
+    data = DataSettings(kind="hippocampus", patch=(16, 24, 16))
+    path = save_tiny(tmp_path, data, (0, 232, 231), name="crops")
+    model, card = load_weights(path)
+    own = {**card.settings["sampling"], "mirrored": True}
+    save_weights(model, replace(card, settings={**card.settings, "sampling": own}), path)
+    found, told = load_weights(path)
+    assert told.views == "the mirrored scan"
+    assert told.checksum != card.checksum
+    image = torch.randn(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        here, there = (found.encode(x).coarse_probabilities for x in (image, image.flip(2)))
+        straight = model.encode(image).coarse_probabilities
+    torch.testing.assert_close(here, there.flip(2))
+    assert not torch.allclose(here, straight)
 
 
 def views_run(folder: Path, **sampling: Any) -> Trainer:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ddmseg.networks.engine_form import EngineForm, encoding_of, output_names
-from ddmseg.networks.normalisation import Normalisation, set_group
+from ddmseg.networks.normalisation import Normalisation
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import tiny_model
 
@@ -15,7 +15,7 @@ BLOCK = {"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
 MODELS = {
     "2-D": {"dims": 2, "fine_blocks": 1},
     "3-D": {"dims": 3, "fine_blocks": 1},
-    "3-D in groups": {"dims": 3, "fine_blocks": 1, "norm_group": 4},
+    "3-D by batch statistics": {"dims": 3, "fine_blocks": 1, "normalisation": "batch"},
     "2-D on blocks": {"dims": 2, **BLOCK},
     "3-D on blocks": {"dims": 3, **BLOCK},
 }
@@ -64,8 +64,7 @@ def test_nothing_but_convolutions_and_normalisations_has_weights(model) -> None:
     form = EngineForm(model.image_encoder, model.dims)
     owners = {type(m) for m in form.modules() if list(m.parameters(recurse=False))}
     assert nn.Linear not in {base for owner in owners for base in owner.__mro__}
-    grouped = [m for m in form.modules() if isinstance(m, Normalisation)]
-    assert all(m.num_groups < m.num_channels for m in grouped)
+    assert not [m for m in form.modules() if isinstance(m, Normalisation)]
     names = form.layers()
     assert {"encoder.head.logits", "encoder.head.logits.convolution"} & set(names)
     assert "encoder.down.0" in names
@@ -86,7 +85,6 @@ def test_the_encoder_itself_is_left_as_it_was(model) -> None:
 @torch.no_grad()
 def test_a_coarsest_grid_of_one_voxel_is_no_error() -> None:
     model = tiny_model(dims=3)
-    set_group(model, 1)
     image = torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     parts = EngineForm(model.image_encoder, 3)(image)
     torch.testing.assert_close(parts[2].movedim(-1, 1), model.encode(image).coarse_logits)

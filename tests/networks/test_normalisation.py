@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ddmseg.networks.normalisation import Normalisation, set_group
+from ddmseg.networks.normalisation import Normalisation
 from toys import tiny_model
 
 SHAPES = [(2, 4, 6, 5), (1, 8, 4, 3, 5), (3, 4, 8, 8, 8), (2, 3, 1, 1)]
@@ -77,30 +77,18 @@ def test_the_layout_of_memory_is_kept():
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_groups_share_their_mean():
-    made = layer(12)
-    set_group(made, 4)
-    assert made.num_groups == 3
-    x = noise((2, 12, 5, 6))
-    expected = F.group_norm(x, 3, made.weight, made.bias)
-    torch.testing.assert_close(made(x.requires_grad_()).detach(), expected)
-    set_group(made, 5)  # 12 is no multiple: the next larger group that divides
-    assert made.num_groups == 2
-    set_group(made, 100)
-    assert made.num_groups == 1
-
-
-def test_the_model_sets_all_its_layers():
-    for group, expected in ((1, {1}), (2, {2})):
-        layers = [m for m in tiny_model(norm_group=group).modules() if isinstance(m, Normalisation)]
-        assert len(layers) > 10
-        assert {m.num_channels // m.num_groups for m in layers} == expected
-
-
-@pytest.mark.parametrize(
-    ("channels", "groups"), [(4, 1), (8, 1), (16, 2), (128, 16), (28, 2), (20, 2), (13, 1)]
-)
-def test_groups_always_divide_the_channels(channels, groups):
-    made = Normalisation(channels)
-    set_group(made, 8)
-    assert made.num_groups == groups
+@pytest.mark.parametrize("dims", [2, 3])
+@torch.inference_mode()
+def test_by_batch_statistics_nothing_depends_on_what_else_is_in_view(dims):
+    """Of f^I and of what decides on its features: a part of the image says as the whole does."""
+    model = tiny_model(dims=dims, normalisation="batch").eval()
+    assert not [layer for layer in model.modules() if isinstance(layer, Normalisation)]
+    image = noise((1, 1, *(64,) * dims))
+    other = image.clone()
+    other[:, :, 48:] = 30.0
+    near = slice(0, 16)  # far from what was changed
+    same = [model.encode(x).coarse_logits[:, :, near] for x in (image, other)]
+    torch.testing.assert_close(*same)
+    plain = tiny_model(dims=dims).eval()
+    moved = [plain.encode(x).coarse_logits[:, :, near] for x in (image, other)]
+    assert not torch.allclose(*moved)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ddmseg.networks.blocks import block_means
-from ddmseg.networks.views import View, Views
+from ddmseg.networks.views import Mirrored, View, Views
 from toys import tiny_model
 
 BLOCK = {"encoder_form": "block", "denoiser_form": "light", "mask_stride": 2}
@@ -74,3 +74,14 @@ def test_a_model_with_views_encodes_with_them_and_learns_without(image) -> None:
         torch.testing.assert_close(there, encoded(model.views, image).coarse_probabilities)
     assert not torch.allclose(there, plain)
     assert not any("views" in name for name in model.state_dict())
+
+
+@torch.inference_mode()
+def test_on_the_image_grid_both_looks_decide_by_the_mean_of_their_logits() -> None:
+    own = tiny_model(dims=3, seed=2, normalisation="batch").image_encoder
+    image = torch.randn(2, 1, 16, 8, 8, generator=torch.Generator().manual_seed(5))
+    found = Mirrored(own, EXCHANGE).encode(image)
+    other = own(image.flip(2)).coarse.flip(2)[:, list(EXCHANGE)]
+    torch.testing.assert_close(found.coarse, (own(image).coarse + other) / 2)
+    torch.testing.assert_close(found.embedding, own(image).embedding)
+    assert found.coarse.is_contiguous(memory_format=torch.channels_last_3d)

@@ -120,6 +120,10 @@ def test_the_width_of_a_scan_is_the_median_without_the_drawn_part() -> None:
     left = 2 * math.exp(0.8 * 0.5) - 1.0
     right = math.exp(0.2) - math.exp(-0.2)  # all 20 voxels are in doubt
     assert found.width() == pytest.approx((left + right) / 2)
+    lost = replace(both, missed=torch.tensor([1.0, 3.0, 70.0]))
+    found = measured(expected=lost, volume_bounds=bounds)
+    from_nothing = 1 + 70 / 20
+    assert found.width() == pytest.approx((left + from_nothing) / 2)
     assert measured().width() is None
 
 

@@ -34,10 +34,10 @@ from ddmseg.imaging.augmentation import centre
 from ddmseg.models.checkpoint import first_reason, load_state, save_state
 from ddmseg.models.device import working_seconds
 from ddmseg.models.settings import DataSettings
+from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.randomness import seeded
 from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
-from ddmseg_lab.comparison.retired_settings import without_retired
 
 FILE = "auto_encoders.safetensors"
 """Beside the weights of the network that sees the maps."""

@@ -11,10 +11,10 @@ from typing import Any
 from ddmseg.errors import SettingsError
 from ddmseg.models.checkpoint import load_state
 from ddmseg.models.settings import RowSettings, Settings
+from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.training.trainer import Progress, Trainer, is_finished
 from ddmseg_lab.comparison.mapped import row_source
-from ddmseg_lab.comparison.retired_settings import without_retired
 
 Report = Callable[[Progress], None]
 STATE_FILE = "state.safetensors"

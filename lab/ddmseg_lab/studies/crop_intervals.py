@@ -30,7 +30,13 @@ from ddmseg.randomness import seeded
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, weights_words
 from ddmseg_lab.scans import CROPS
-from ddmseg_lab.studies.volume_contest import CONDITIONS, DEGRADED, condition_scores, score_table
+from ddmseg_lab.studies.volume_contest import (
+    CONDITIONS,
+    DEGRADED,
+    condition_scores,
+    score_table,
+    winner,
+)
 from ddmseg_lab.studies.volume_intervals import (
     BOTH,
     CONSTANT,
@@ -130,7 +136,7 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     for rival, said in answers.items():
         by_structure = fits(rival, said.where(said.set == VALIDATION))
         kept[rival] = [intervals(said.where(said.set == TEST), by_structure)]
-    best, validation = winner(answers)
+    best, validation = validation_winner(answers)
     drawn = [row for row in rows if row["rival"] == "samples"]
     return {
         "crops": {s: len(set(answers[SHIPPED].subject[answers[SHIPPED].set == s])) for s in SPLITS},
@@ -143,21 +149,17 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
-def winner(answers: Mapping[str, Answers]) -> tuple[str, dict[str, float]]:
+def validation_winner(answers: Mapping[str, Answers]) -> tuple[str, dict[str, float]]:
     """Return who wins on degraded validation crops, and all interval scores there.
 
-    Who has the lowest score wins where the interval of what it saves on what ships excludes 0;
-    else what ships does. Each subject's intervals are fitted on all others.
+    Each subject's intervals are fitted on all others.
     """
     tried = {
         rival: list(cross_fitted(rival, said.where(said.set == VALIDATION)))
         for rival, said in answers.items()
     }
     degraded_ = condition_scores(tried)[DEGRADED]
-    scores = {rival: float(one["score"]) for rival, one in degraded_.items()}
-    best = min(scores, key=lambda rival: scores[rival])
-    clear = best != SHIPPED and degraded_[best]["gained_on_shipped"]["low"] > 0
-    return best if clear else SHIPPED, scores
+    return winner(degraded_), {rival: float(one["score"]) for rival, one in degraded_.items()}
 
 
 def _spread_and_error(said: Answers) -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.imaging.labels import mirror_index
+from ddmseg.imaging.labels import on_other_side
 from ddmseg.inference.scan_encoding import encode_image
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Card
@@ -140,7 +140,7 @@ def perturbed(head: EncodedHead) -> Said:
         image, per_voxel = perturbation(head.image, generator, mirrored=copy % 2 == 0)
         labels = encode_image(head.model, image)[0].coarse.argmax(1)
         found = voxels(labels, len(head.card.labels)) * per_voxel
-        counts.append(found[mirrored_classes(head.card.labels)] if copy % 2 == 0 else found)
+        counts.append(found[on_other_side(head.card.labels)] if copy % 2 == 0 else found)
     return joined(counts)
 
 
@@ -182,11 +182,6 @@ def timed(rival: Rival, head: EncodedHead) -> Said:
     said = rival(head)
     seconds = time.perf_counter() - start
     return Said(said.centre, said.spread, said.effective, seconds)
-
-
-def mirrored_classes(labels: Sequence[int]) -> list[int]:
-    """Return for each class the one of the other side."""
-    return [labels.index(mirror_index(i)) if i else place for place, i in enumerate(labels)]
 
 
 def perturbation(image: Tensor, generator: Generator, *, mirrored: bool) -> tuple[Tensor, float]:

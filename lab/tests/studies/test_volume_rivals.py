@@ -75,10 +75,6 @@ def test_a_mirrored_copy_is_on_the_other_side() -> None:
     assert torch.equal(other.flip(2), same)
 
 
-def test_classes_of_the_other_side() -> None:
-    assert rivals.mirrored_classes((0, 2, 41, 16)) == [0, 2, 1, 3]
-
-
 @torch.inference_mode()
 def test_every_rival_says_something_of_every_class(head: rivals.EncodedHead) -> None:
     nets = heads_.rival_heads(head.model.image_encoder, len(head.card.labels))

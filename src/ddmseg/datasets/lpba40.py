@@ -38,7 +38,7 @@ from ddmseg.datasets.split import fold_cases, with_labels
 from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
 from ddmseg.imaging.analyze import AnalyzeImage, label_map_of, read_analyze, volume_of
-from ddmseg.imaging.labels import OWN_IDS, mirror_index, protocol_map, structure
+from ddmseg.imaging.labels import OWN_IDS, on_other_side, protocol_map, structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.settings import DataSettings
 from ddmseg.models.settings.data import LPBA40_FOLDS
@@ -184,7 +184,7 @@ IDS = model_ids()
 CLASSES = {index: place for place, index in enumerate(IDS, start=1)}
 """Class of each id of the set."""
 LABELS = (0, *IDS.values())
-MIRRORED = torch.tensor([LABELS.index(mirror_index(index)) for index in LABELS])
+MIRRORED = torch.tensor(on_other_side(LABELS))
 """Class of the same structure on the other side."""
 
 

@@ -10,7 +10,7 @@ Source: FreeSurferColorLUT.txt of FreeSurfer 7 (ids, names and colours).
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -116,6 +116,22 @@ def mirror_index(index: int) -> int:
         UsageError: when the id is unknown.
     """
     return _by_name().get(other_side(structure(index).name), index)
+
+
+def on_other_side(labels: Sequence[int]) -> list[int]:
+    """Return for each class the one of the other side, itself for background and midline.
+
+    Args:
+        labels: FreeSurfer ids of the classes, background 0 first.
+
+    Raises:
+        UsageError: when a side is not among them.
+    """
+    others = [mirror_index(index) if index else 0 for index in labels]
+    missing = [structure(index).name for index in others if index not in labels]
+    if missing:
+        raise UsageError(f"labels: {missing[0]} is not among them; give both sides")
+    return [labels.index(index) for index in others]
 
 
 def other_side(name: str) -> str:

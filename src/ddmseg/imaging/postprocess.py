@@ -58,23 +58,17 @@ class Cleaning:
 
 
 def clean_labels(
-    labels: NDArray[np.int32],
-    *,
-    voxel_ml: float,
-    single_component: bool = False,
+    labels: NDArray[np.int32], *, voxel_ml: float
 ) -> tuple[NDArray[np.int32], Cleaning]:
     """Return a cleaned copy of a label map and what was done to it.
 
     Args:
         labels: FreeSurfer ids (``i j k``), 0 outside; at least 0.
         voxel_ml: volume of a voxel.
-        single_component: take away first what does not hang together with the rest, of any label.
     """
     from scipy.ndimage import find_objects
 
     islands: dict[int, int] = {}
-    if single_component:
-        labels, islands = _without_pieces_apart(labels)
     cleaned = labels.copy()
     pieces: dict[int, int] = {}
     # Boxes of the map as it came: cleaning one structure only adds to its neighbours.
@@ -83,30 +77,11 @@ def clean_labels(
             continue
         moved, left = _move_islands(cleaned, labels, index, box, voxel_ml)
         if moved:
-            islands[index] = islands.get(index, 0) + moved
+            islands[index] = moved
         if left > 1:
             pieces[index] = left
     filled, open_ml = _fill_holes(cleaned, voxel_ml)
     return cleaned, Cleaning(islands, filled, pieces, open_ml)
-
-
-def _without_pieces_apart(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[int, int]]:
-    """Return a map without pieces apart from the largest, and the voxels each id lost.
-
-    Pieces of all labels together, since a brain is one body; one of ``ISLAND_SHARE`` of the
-    largest or more stays, for the scan may show a brain in two parts.
-    """
-    from scipy.ndimage import label
-
-    pieces, count = label(labels > 0, _FULL)
-    if count <= 1:
-        return labels, {}
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    apart = (sizes > 0) & (sizes < ISLAND_SHARE * sizes.max())
-    lost, voxels = np.unique(labels[apart[pieces]], return_counts=True)
-    left = np.where(apart[pieces], 0, labels)
-    return left, dict(zip(lost.tolist(), voxels.tolist(), strict=True))
 
 
 def _move_islands(

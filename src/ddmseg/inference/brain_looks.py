@@ -66,7 +66,7 @@ class BrainLooks:
 
 def views_in_use(model: DiscrepancyDiffusionSegmenter, encoder: BlockEncoder) -> Views:
     """Return a model's views: its straight look alone where it was given none."""
-    return model.views or Views(View.of(encoder))
+    return model.views if isinstance(model.views, Views) else Views(View.of(encoder))
 
 
 def names_of(views: Views) -> set[str]:

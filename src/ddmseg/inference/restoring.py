@@ -46,8 +46,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
     prepared, answer, assessment = solved.prepared, solved.answer, solved.assessment
     p = answer.probabilities[0].float().cpu()
     labels = prepared.labels_to_input(p, card.labels)
-    single = card.settings.get("sampling", {}).get("one_body", False)
-    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml, single_component=single)
+    cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
     if options.raw:
         cleaning = cleaning.not_applied()
     else:

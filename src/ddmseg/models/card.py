@@ -15,6 +15,7 @@ from ddmseg.errors import CheckpointError, SettingsError, printable
 from ddmseg.imaging.dicom.series_selection import Trained
 from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.models.manifest import check_shipped
+from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 
@@ -178,6 +179,7 @@ def card_from(raw: Any) -> Card:
     if not isinstance(raw, dict):
         raise SettingsError("no table of names")
     card = settings_from_dict(Card, raw)
+    card = replace(card, settings=without_retired(card.settings))
     _require("digest" not in raw, "digest", "is of the file, so it cannot be in it")
     _check_labels(card.labels)
     _require(card.name.isprintable() and 0 < len(card.name) <= 200, "name", "must be a short word")

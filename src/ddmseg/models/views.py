@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddmseg.errors import CheckpointError, UsageError
-from ddmseg.imaging.labels import mirror_index
+from ddmseg.imaging.labels import on_other_side
 from ddmseg.models.card import Card, read_card
 from ddmseg.models.settings import SamplingSettings
 from ddmseg.models.settings_reader import settings_from_dict
@@ -14,13 +14,15 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.networks.views import View, Views
+from ddmseg.networks.views import Mirrored, View, Views
 
 Load = Callable[[Path], tuple[DiscrepancyDiffusionSegmenter, Card]]
 TWICE = 2.0
 
 
-def views_of(model: DiscrepancyDiffusionSegmenter, card: Card, load: Load) -> Views | None:
+def views_of(
+    model: DiscrepancyDiffusionSegmenter, card: Card, load: Load
+) -> Views | Mirrored | None:
     """Return the looks that a card asks for; None for f^I's own straight one alone.
 
     Args:
@@ -32,9 +34,11 @@ def views_of(model: DiscrepancyDiffusionSegmenter, card: Card, load: Load) -> Vi
     """
     own = settings_from_dict(SamplingSettings, card.settings["sampling"])
     encoder = model.image_encoder
-    if not isinstance(encoder, BlockEncoder) or not (own.mirrored or own.wide):
+    if not (own.mirrored or own.wide):
         return None
     exchange = _other_sides(card) if own.mirrored else ()
+    if not isinstance(encoder, BlockEncoder):
+        return Mirrored(encoder, exchange)
     wide = View.of(_wide_encoder(own.wide, card, load), exchange) if own.wide else None
     return Views(View.of(encoder, exchange), wide)
 
@@ -78,8 +82,8 @@ def _wide_encoder(name: str, card: Card, load: Load) -> BlockEncoder:
 def _other_sides(card: Card) -> Sequence[int]:
     """Return the class on the other side, for each."""
     try:
-        return [card.labels.index(mirror_index(index)) for index in card.labels]
-    except (UsageError, ValueError) as error:
+        return on_other_side(card.labels)
+    except UsageError as error:
         raise CheckpointError(
             f"{card.name}: sampling.mirrored: a class has no other side among its labels ({error})"
         ) from error

@@ -27,7 +27,6 @@ from ddmseg.networks.blocks import (
     fold,
 )
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
-from ddmseg.networks.normalisation import use_batch_statistics
 from ddmseg.types import Image
 
 
@@ -70,7 +69,6 @@ class BlockEncoder(FeatureEncoder):
         self.joined = nn.ModuleList(ResidualBlock(dims, a) for a, _ in pairs)
         self.embed = Pointwise(widths[0], embedding * 2**dims)
         self.head = BlockHead(dims, widths[0], self.stem_width, classes)
-        use_batch_statistics(self, dims)
 
     def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the folded image and the feature pyramid, the finest first."""

@@ -131,7 +131,7 @@ def _rewritten(network: Any, dims: int) -> Any:
         build = _FORMS.get(type(layer))
         if build is None:
             _rewritten(layer, dims)
-        elif not isinstance(layer, Normalisation) or layer.num_groups == layer.num_channels:
+        else:
             setattr(network, name, build(layer, dims))
     return network
 

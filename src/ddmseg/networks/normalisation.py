@@ -1,4 +1,4 @@
-"""Normalisation of features over the grid, for groups of channels or each by itself."""
+"""Normalisation of features: over the grid in view, by running statistics, or voxel by voxel."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROWS = 64
 
 
 class Normalisation(nn.GroupNorm):
-    """Group normalisation, each channel by itself until :func:`set_group` says otherwise.
+    """Instance normalisation: each channel by itself, over the grid.
 
-    With one channel a group it is instance normalisation, whose kernel for channels-last
-    tensors takes five times as long backwards on a CPU as the one of larger groups.
+    torch's kernel for channels-last tensors takes five times as long backwards on a CPU as that
+    for groups of channels, so there the gradient is our own.
 
-    Sources: Wu and He 2018, arXiv 1803.08494; Ulyanov et al. 2016, arXiv 1607.08022.
+    Source: Ulyanov et al. 2016, arXiv 1607.08022.
     """
 
     def __init__(self, channels: int) -> None:
@@ -29,24 +29,13 @@ class Normalisation(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Return a tensor shaped like the input."""
         ours = input.device.type == "cpu" and input.requires_grad and torch.is_grad_enabled()
-        if self.num_groups < self.num_channels or not ours or torch.compiler.is_compiling():
+        if not ours or torch.compiler.is_compiling():
             # Not by way of nn.functional, which refuses a grid of one voxel.
             return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         normalised: Tensor = _EachChannel.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, self.eps
         )
         return normalised
-
-
-def set_group(network: nn.Module, channels: int) -> None:
-    """Let that many channels share mean and deviation in every normalisation of a network.
-
-    Where a layer's width is no multiple, the next larger number that divides it does.
-    """
-    for layer in network.modules():
-        if isinstance(layer, Normalisation):
-            most = max(1, layer.num_channels // channels)
-            layer.num_groups = next(n for n in range(most, 0, -1) if layer.num_channels % n == 0)
 
 
 class EachVoxel(nn.LayerNorm):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,14 @@ from ddmseg.networks.blocks import block_means, unfold
 from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
-from ddmseg.networks.normalisation import set_group, use_channels_of_each_voxel
+from ddmseg.networks.normalisation import use_batch_statistics, use_channels_of_each_voxel
 from ddmseg.networks.output_head import ClassOutput, CodeOutput, OutputHead
 from ddmseg.networks.segmentation_encoder import (
     SegmentationEncoder,
     discrepancy,
     folded_discrepancy,
 )
-from ddmseg.networks.views import Views
+from ddmseg.networks.views import Mirrored, Views
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
 SMALLEST_ALPHA = 1e-3
@@ -52,8 +52,8 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         mask_stride: 1: the mask is noised on the image grid; 2: on half of it.
         coarse_prior: whether it starts from the coarse logits.
         target: what the denoiser's output means: the clean mask, or the noise in x_t.
-        norm_group: channels that share mean and deviation in normalisations; 1 is
-            instance normalisation.
+        normalisation: ``instance``, by what is in view, or ``batch``, by running statistics in f^I
+            and the channels of each voxel beside it, as a ``block`` encoder has it always.
 
     Attributes:
         views: looks at a scan by whose mean the coarse head decides; None for f^I's own alone.
@@ -81,7 +81,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         coarse_prior: bool = True,
         target: Literal["clean", "noise"] = "clean",
         diffusion: bool = True,
-        norm_group: int = 1,
+        normalisation: Literal["instance", "batch"] = "instance",
     ) -> None:
         super().__init__()
         _check_target(target, classes)
@@ -91,31 +91,19 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         self.coarse_prior = coarse_prior
         self.target = target
         self.mask_encoding = MaskEncoding(classes, input_scale)
-        self.image_encoder: FeatureEncoder
-        if encoder_form == "block":
-            self.image_encoder = BlockEncoder(
-                dims,
-                channels,
-                classes,
-                widths=widths,
-                blocks=level_blocks or blocks,
-                embedding=embedding,
+        sizes: dict[str, Any] = {"widths": widths, "embedding": embedding}
+        self.image_encoder: FeatureEncoder = (
+            BlockEncoder(dims, channels, classes, blocks=level_blocks or blocks, **sizes)
+            if encoder_form == "block"
+            else ImageEncoder(
+                dims, channels, classes, blocks=blocks, fine_blocks=fine_blocks, **sizes
             )
-        else:
-            self.image_encoder = ImageEncoder(
-                dims,
-                channels,
-                classes,
-                widths=widths,
-                blocks=blocks,
-                embedding=embedding,
-                fine_blocks=fine_blocks,
-            )
+        )
         light = denoiser_form == "light"
         self.output_head: OutputHead = (CodeOutput if light else ClassOutput)(self.mask_encoding)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
-        self.views: Views | None = None
+        self.views: Views | Mirrored | None = None
         if diffusion:
             self.segmentation_encoder = SegmentationEncoder(
                 dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
@@ -125,10 +113,10 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
                 if light
                 else self._full_denoiser(widths, denoiser_width, conditioning)
             )
-        if encoder_form == "block":
+        if encoder_form == "block" or normalisation == "batch":
+            use_batch_statistics(self.image_encoder, dims)
             # What is left beside f^I; none of it may depend on what else is in view either.
             use_channels_of_each_voxel(self)
-        set_group(self, norm_group)
 
     def _light_denoiser(self, width: int) -> LightDenoiser:
         return LightDenoiser(
@@ -165,7 +153,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     def encode(self, image: Image) -> Encoding:
         """Run f^I, once a scan; with views, and without gradient, all looks of them."""
         if self.views is not None and not torch.is_grad_enabled():
-            return self.views.encoding(self.views.own.look(image), self.views.look_wide(image))
+            return self.views.encode(image)
         encoding: Encoding = self.image_encoder(image)
         return encoding
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddmseg.networks.block_head import BlockHead
 from ddmseg.networks.blocks import block_means, channels_last
-from ddmseg.networks.image_encoder import Encoding
+from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.types import Image
 
 if TYPE_CHECKING:
@@ -82,8 +82,30 @@ class View:
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """The straight and the mirrored look of an encoder that decides on the image grid.
+
+    Attributes:
+        exchange: class on the other side, for each class.
+    """
+
+    encoder: FeatureEncoder
+    exchange: Sequence[int]
+
+    @torch.no_grad()
+    def encode(self, image: Image) -> Encoding:
+        """Return the encoding of a 3-D image, decided by the mean logits of both looks."""
+        straight = self.encoder(image)
+        stem, pyramid = self.encoder.features(image.flip(LEFT_RIGHT))
+        other = self.encoder.head(pyramid[0], stem).flip(LEFT_RIGHT)[:, list(self.exchange)]
+        joined = channels_last((straight.coarse + other) / 2)
+        found: Encoding = replace(straight, coarse=joined)
+        return found
+
+
+@dataclass(frozen=True)
 class Views:
-    """All looks at an image.
+    """All looks of an encoder on blocks.
 
     Attributes:
         own: of the model itself.
@@ -103,6 +125,11 @@ class Views:
         look = self.wide.look(padded)
         inside = (slice(None), slice(None), *(slice(0, n // 2) for n in half.shape[2:]))
         return Look((channels_last(look.pyramid[0][inside]),), channels_last(look.beside[inside]))
+
+    def encode(self, image: Image) -> Encoding:
+        """Return the encoding of a 3-D image, decided by all looks."""
+        found: Encoding = self.encoding(self.own.look(image), self.look_wide(image))
+        return found
 
     @torch.no_grad()
     def encoding(self, own: Look, wide: Look | None) -> Encoding:

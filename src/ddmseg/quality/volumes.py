@@ -97,7 +97,9 @@ class Measured:
         for quantity in structures(self._card.labels):
             sizes = self.sizes(quantity)
             ends = self._ends(quantity.name, sizes) if sizes.size else None
-            if ends is not None and sizes.doubt <= MOST_DOUBT:
+            if ends is not None and sizes.doubt > MOST_DOUBT:
+                widths.append(1 + sizes.missed / sizes.size)
+            elif ends is not None:
                 low, high = holding_the_found(ends)
                 widths.append(math.exp(high) - math.exp(low))
         return median(widths) if widths else None

@@ -112,14 +112,16 @@ class Settings:
                 require(getattr(model, name) == wanted, self, f"model.{name}", told)
 
     def _check_views(self) -> None:
-        """Refuse looks that only an encoder on blocks can take, at a head."""
-        fits = (self.model.encoder_form, self.model.dims) == ("block", 3)
+        """Refuse looks that an encoder cannot take."""
+        model, sampling = self.model, self.sampling
+        fits = not sampling.mirrored or (model.architecture, model.dims) == ("ddm", 3)
+        told = "it is for a ddm in 3-D; set model.dims to 3, or leave it out"
+        require(fits, self, "sampling.mirrored", told)
+        fits = not sampling.wide or (model.encoder_form, model.dims) == ("block", 3)
         told = (
-            'it is for heads in 3-D on blocks; set model.encoder_form to "block", or leave it out'
+            'it is for a ddm in 3-D on blocks; set model.encoder_form to "block", or leave it out'
         )
-        for name in ("mirrored", "wide"):
-            chosen = getattr(self.sampling, name)
-            require(fits or not chosen, self, f"sampling.{name}", told)
+        require(fits, self, "sampling.wide", told)
 
     def _check_adapter(self) -> None:
         """Refuse what an adapter would pass over: it augments by itself and starts fresh."""

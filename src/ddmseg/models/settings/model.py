@@ -17,6 +17,9 @@ class ModelSettings:
 
     ``architecture`` other than ``ddm`` is one of the baselines, which take ``dims``,
     ``contrasts`` and ``widths`` alone.
+
+    With ``normalisation`` by batch statistics, which ``encoder_form`` ``block`` always has, what
+    is said of a voxel does not depend on what else is in view.
     """
 
     architecture: Literal["ddm", "unet", "attention_unet", "unetr"] = "ddm"
@@ -37,11 +40,11 @@ class ModelSettings:
     coarse_prior: bool = True
     target: Literal["clean", "noise"] = "clean"
     diffusion: bool = True
-    norm_group: int = 1
+    normalisation: Literal["instance", "batch"] = "instance"
 
     def __post_init__(self) -> None:
         require(self.dims in (2, 3), self, "model.dims", "allowed are 2 and 3")
-        for name in ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group"):
+        for name in ("contrasts", "embedding", "mask_width", "denoiser_width"):
             require_least(1, self, f"model.{name}")
         require_least(0, self, "model.blocks", "model.fine_blocks")
         self._check_sizes()
@@ -83,7 +86,7 @@ class ModelSettings:
 
     def _check_sizes(self) -> None:
         """Refuse a network that no machine holds: a slip of the hand, or a card made up."""
-        sizes = ("contrasts", "embedding", "mask_width", "denoiser_width", "norm_group", "widths")
+        sizes = ("contrasts", "embedding", "mask_width", "denoiser_width", "widths")
         depths = ("blocks", "fine_blocks", "level_blocks")
         for names, most in ((sizes, MOST_CHANNELS), (depths, MOST_BLOCKS)):
             for name in names:

@@ -13,9 +13,6 @@ from ddmseg.models.settings_reader import require, require_above_0, require_leas
 class SamplingSettings:
     """How masks are sampled, in validation and later by default.
 
-    With ``one_body`` the labels of a scan hang together, and what lies apart is taken away, see
-    ``imaging.postprocess``.
-
     The coarse head's answer is the mean with that of the ``mirrored`` scan, left and right
     exchanged back, and with those of ``wide``: a shipped model, or the path of weights, for twice
     the spacing and the same classes. Both are for scans segmented by trained weights; see
@@ -29,7 +26,6 @@ class SamplingSettings:
     guidance: Literal["none", "energy", "classifier_free", "classifier"] = "none"
     guidance_scale: float = 1.0
     coarse_share: float = 0.5
-    one_body: bool = False
     mirrored: bool = False
     wide: str = ""
 

@@ -1,4 +1,4 @@
-"""Settings of older records that are gone from ddmseg: read where they did nothing."""
+"""Settings of older cards and records that are gone: read where they did nothing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ddmseg.errors import SettingsError
 from ddmseg.models.settings_reader import shown
 
 RETIRED: dict[str, dict[str, Any]] = {
-    "model": {"guided": False},
+    "model": {"guided": False, "norm_group": 1},
     "data": {"guide": "none"},
-    "sampling": {"decides": []},
+    "sampling": {"decides": [], "one_body": False},
 }
-"""By table and key, the value that means nothing. All are of the second level in patches."""
+"""By table and key, the value that means nothing."""
 
 
 def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored settings without the keys that are gone.
 
     Args:
-        stored: settings as a record has them, table by table.
+        stored: settings as a card or a record has them, table by table.
 
     Raises:
         SettingsError: when one of the keys held a value that did something.
@@ -34,7 +34,7 @@ def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
             value = kept[table].pop(key, nothing)
             if value != nothing:
                 raise SettingsError(
-                    f"{table}.{key}: got {shown(value)}; second levels in patches are gone, "
-                    "and with them what this record is of"
+                    f"{table}.{key}: got {shown(value)}, which is gone from ddmseg; train anew, or "
+                    "take the version that it was trained with"
                 )
     return kept
