@@ -52,6 +52,8 @@ class Head:
     kind: str
     make: Callable[[], tuple[torch.Tensor, torch.Tensor]]
     """Returns image (``1 *grid``) and class indices (``*grid``)."""
+    sampled: bool
+    """Whether samples are asked, too: of half the heads of each kind, for they take longest."""
 
 
 def made_up_heads(options: ModelOptions, card: Card, split: str) -> Iterator[Head]:
@@ -60,7 +62,8 @@ def made_up_heads(options: ModelOptions, card: Card, split: str) -> Iterator[Hea
     shape = tuple(round(mm / spacing) for mm in HEAD_MM)
     cases = split_cases(list_cases(options.data), "label_maps").require(split)
     for number in range(ROUNDS[split] * len(cases))[: options.cases]:
-        case, kind = cases[number % len(cases)], ORDER[number // len(cases) % len(ORDER)]
+        turn, place = divmod(number, len(cases))
+        case, kind = cases[place], ORDER[turn % len(ORDER)]
 
         def make(
             case: Case = case, kind: str = kind, number: int = number
@@ -72,4 +75,4 @@ def made_up_heads(options: ModelOptions, card: Card, split: str) -> Iterator[Hea
             )
             return synthesise(seeded(SEED, number))
 
-        yield Head(number, case.identifier, kind, make)
+        yield Head(number, case.identifier, kind, make, (turn // 2 + place) % 2 == 0)

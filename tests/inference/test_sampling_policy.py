@@ -64,6 +64,24 @@ def test_samples_of_the_card_are_drawn_where_they_are_wider(segmenter, scan) -> 
     assert result.quality.samples == own.samples
 
 
+def test_intervals_are_read_off_samples_where_the_card_has_bounds_for_them(segmenter, scan) -> None:
+    knows(segmenter, usual=0.0)
+    policy = segmenter.model_stages.answering
+    bounds = {name: [1e-4, -1.0, 1.0] for name in ("Left-Hippocampus", "Right-Hippocampus")}
+    before = segmenter(scan).receipt["choice"]
+    card = replace(policy.card, calibration={**policy.card.calibration, "sample_bounds": bounds})
+    policy.card = segmenter.model_stages.card = card
+    choice = segmenter(scan).receipt["choice"]
+    assert choice["coarse_width"] == before["coarse_width"]
+    assert choice["sampled_width"] < before["sampled_width"]  # the toy's samples hardly differ
+    drawn, fast = segmenter(scan), segmenter(scan, mode="fast")
+    widths = [
+        [row.interval_high_ml - row.interval_low_ml for row in result.volumes]
+        for result in (drawn, fast)
+    ]
+    assert sum(widths[0]) < sum(widths[1])
+
+
 def test_a_model_that_knows_nothing_usual_draws_none(segmenter, scan) -> None:
     result = segmenter(scan)
     choice = result.receipt["choice"]

@@ -16,9 +16,11 @@ from ddmseg.imaging.labels import ANATOMY_LABELS, HIPPOCAMPUS_LABELS
 from ddmseg.imaging.volume import Volume
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
+from ddmseg.networks.ensemble import Answer
 from ddmseg.quality.quantities import not_measured, pairs, shows_head, structures, totals
 from ddmseg.quality.segmentation import INTRACRANIAL, StructureVolume
-from ddmseg.quality.volumes import Measured
+from ddmseg.quality.volume_intervals import Sizes, drawn_to_usual
+from ddmseg.quality.volumes import Measured, reads_samples
 
 LABELS = (0, 17, 53)
 EXPECTED = Expectation(
@@ -111,6 +113,71 @@ def test_a_structure_hardly_found_may_be_as_large_as_what_is_missed(missed) -> N
     left = volumes(lost, volume_ratios={"Left-Hippocampus": [-1.0, 1.0]})[0]
     assert left.interval_low_ml == 0.0
     assert left.interval_high_ml == pytest.approx(0.1 + missed * 0.008)
+
+
+# By samples
+
+SAMPLED = {"sample_bounds": {"Left-Hippocampus": [0.1, -2.0, 3.0]}}
+CARD = Card("toy", LABELS, {"sampling": {"samples": 2}}, calibration=SAMPLED)
+
+
+def drawn(*left: float, weights: tuple[float, ...] = (0.5, 0.5)) -> Answer:
+    table = torch.tensor([[80.0, volume, 4.0] for volume in left])
+    return Answer(torch.zeros(1, 3, 2, 2, 2), torch.tensor(weights), table, 10)
+
+
+def sampled(answer: Answer, card: Card = CARD) -> Measured:
+    return Measured(card, {17: 0.1}, EXPECTED, expected_voxel_ml=0.008, answer=answer)
+
+
+def test_bounds_by_samples_are_around_their_mean_in_units_of_their_spread() -> None:
+    left = sampled(drawn(10.0, 14.0)).row(structures(LABELS)[0])
+    spread = math.log(1.4) / math.sqrt(2)  # of two equal ones, the bias of the square taken out
+    assert 0.1 < spread < 0.3
+    scale = spread + 0.1
+    assert left.interval_low_ml == pytest.approx(0.1 * 1.2 * math.exp(-2.0 * scale))
+    assert left.interval_high_ml == pytest.approx(0.1 * 1.2 * math.exp(3.0 * scale))
+
+
+def test_weights_count_in_mean_and_spread() -> None:
+    sizes = Sizes(10.0, 8.0, 3.0, 12.0, (10.0, 20.0), (0.75, 0.25))
+    assert sizes.mean == pytest.approx(12.5)
+    # 0.75 * 0.25 * log(2)^2, over 1 less the sum of squared weights
+    assert sizes.spread == pytest.approx(math.log(2) * math.sqrt(0.1875 / 0.375))
+    one = Sizes(10.0, 8.0, 3.0, 12.0, (10.0, 20.0), (1.0, 0.0))
+    assert (one.mean, one.spread) == (10.0, 0.0)
+
+
+@given(st.floats(0, 1e6), st.floats(1e-9, 50))
+def test_a_spread_is_drawn_to_one_to_four_times_the_usual_one(spread, usual) -> None:
+    scale = drawn_to_usual(spread, usual)
+    assert usual <= scale <= 4 * usual * (1 + 1e-9)
+
+
+def test_samples_without_a_voxel_still_have_an_interval() -> None:
+    left = sampled(drawn(0.0, 0.0)).row(structures(LABELS)[0])
+    assert 0 < left.interval_low_ml < left.interval_high_ml
+    assert left.interval_high_ml == 0.1  # the volume found lies within
+
+
+def test_fewer_samples_than_the_bounds_were_fitted_with_tell_nothing() -> None:
+    few = drawn(10.0, weights=(1.0,))
+    assert not reads_samples(CARD, few)
+    without_samples = Measured(CARD, {17: 0.1}, EXPECTED, expected_voxel_ml=0.008)
+    left = structures(LABELS)[0]
+    assert sampled(few).row(left) == without_samples.row(left)
+    assert reads_samples(CARD, drawn(10.0, 12.0))
+    without = replace(CARD, calibration={})
+    assert not reads_samples(without, drawn(10.0, 12.0))
+
+
+def test_the_sums_of_sides_are_summed_sample_by_sample() -> None:
+    """One side larger where the other is smaller: the pair is surer than either."""
+    bounds = {"sample_bounds": {"Hippocampus": [0.1, -1.0, 1.0]}}
+    table = torch.tensor([[80.0, 10.0, 6.0], [80.0, 6.0, 10.0]])
+    answer = Answer(torch.zeros(1, 3, 2, 2, 2), torch.tensor([0.5, 0.5]), table, 10)
+    of_both = sampled(answer, replace(CARD, calibration=bounds)).sizes(pairs(LABELS)[0])
+    assert (of_both.mean, of_both.spread) == (16.0, 0.0)
 
 
 def test_the_width_of_a_scan_is_the_median_without_the_drawn_part() -> None:

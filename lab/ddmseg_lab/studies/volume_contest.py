@@ -354,9 +354,11 @@ def _verdict(found: Summary) -> str:
                 f"On degraded {title} the lowest score is that of: {TITLES[least]}; "
                 f"clearly better than what ships: {named or 'none'}."
             )
+    ships = "Intervals are read off them in modes that draw samples. " if winner == SAMPLES else ""
     return (
         f"The winner: {TITLES[winner]}. It is chosen on degraded made-up heads: the lowest score "
         "wins where it saves on what ships by an interval above 0, else what ships does. "
+        f"{ships}"
         f"{' '.join(parts)}"
     )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from ddmseg.models.card import Card
-from ddmseg.training.volume_calibration import volume_bounds
+from ddmseg.training.volume_calibration import sample_bounds, volume_bounds
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.studies import volumes
+from ddmseg_lab.studies import volume_rules, volumes
 
 
-def rows(spread_of_doubt: float) -> list[dict[str, str]]:
+def rows(spread_of_doubt: float, *, sampled: bool = True) -> list[dict[str, str]]:
     """Heads of six subjects; the error of a volume is as large as its doubt, to a factor."""
     generator = np.random.default_rng(0)
     found = []
@@ -28,6 +29,8 @@ def rows(spread_of_doubt: float) -> list[dict[str, str]]:
                 "soft": "1000",
                 "hits": "1000",
                 "missed": f"{1000 * doubt}",
+                "drawn": f"{1000 * math.exp(-doubt)} {1000 * math.exp(doubt)}" if sampled else "",
+                "shares": "0.5 0.5" if sampled else "",
                 "true": f"{true}",
             }
             found.append({**head, **kind, "index": str(index), **sizes})
@@ -35,14 +38,14 @@ def rows(spread_of_doubt: float) -> list[dict[str, str]]:
 
 
 def test_a_score_is_the_width_and_forty_times_what_lies_outside() -> None:
-    inside = volumes._score(0.5, 1.5, 1.2)
+    inside = volume_rules._score(0.5, 1.5, 1.2)
     assert (inside["score"], inside["width"], inside["inside"]) == (1.0, 1.0, True)
-    assert volumes._score(0.5, 1.5, 1.75)["score"] == pytest.approx(1.0 + 40 * 0.25)
-    assert volumes._score(0.5, 1.5, 0.25)["score"] == pytest.approx(1.0 + 40 * 0.25)
+    assert volume_rules._score(0.5, 1.5, 1.75)["score"] == pytest.approx(1.0 + 40 * 0.25)
+    assert volume_rules._score(0.5, 1.5, 0.25)["score"] == pytest.approx(1.0 + 40 * 0.25)
 
 
 def test_scaling_wins_where_the_doubt_tells_the_error() -> None:
-    summary = volumes.summarise(rows(1.0))
+    summary = volume_rules.summarise(rows(1.0))
     assert summary["heads"] == 120
     for condition in (INTACT, "degraded"):
         assert summary[condition]["gained"]["mean"] > 0.1
@@ -50,7 +53,7 @@ def test_scaling_wins_where_the_doubt_tells_the_error() -> None:
 
 
 def test_scaling_changes_nothing_where_all_are_in_equal_doubt() -> None:
-    gained = volumes.summarise(rows(0.0))[INTACT]["gained"]["mean"]
+    gained = volume_rules.summarise(rows(0.0))[INTACT]["gained"]["mean"]
     assert gained == pytest.approx(0, abs=1e-9)
 
 
@@ -59,7 +62,7 @@ def test_a_subject_is_tested_by_bounds_of_the_others() -> None:
     for row in made:
         if row["subject"] == "s0":
             row["true"] = "5000"
-    of_odd = [one for one in volumes.scored(made) if one["subject"] == "s0"]
+    of_odd = [one for one in volume_rules.scored(made, ["scaled"]) if one["subject"] == "s0"]
     assert of_odd
     assert not any(one["inside"] for one in of_odd)
 
@@ -71,10 +74,55 @@ def test_heads_are_what_a_card_is_calibrated_with() -> None:
     assert 0.8 < bounds[1] < 1.15
 
 
+def test_samples_win_where_they_differ_as_they_err_and_the_discrepancy_is_blind() -> None:
+    made = [{**row, "missed": "200"} for row in rows(1.0)]
+    found = volume_rules.summarise(made)["sampled"]
+    assert found["heads"] == 120
+    for condition in (INTACT, "degraded"):
+        assert found[condition]["gained"]["low"] > 0
+        assert found[condition]["samples"]["coverage"] > 0.9
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_card_reads_intervals_off_samples_where_heads_were_sampled(sampled) -> None:
+    card = Card("toy", (0, 17), {}, calibration={"sample_bounds": {"old": [1.0, -1.0, 1.0]}})
+    told = volumes.with_bounds(card, rows(0.5, sampled=sampled))
+    wanted = {"Left-Hippocampus"} if sampled else set()
+    assert set(told.calibration.get("sample_bounds", {})) == wanted
+    assert ("sampled" in volume_rules.summarise(rows(0.5, sampled=sampled))) == sampled
+
+
+@pytest.mark.parametrize(
+    ("winner", "weights", "won"),
+    [("samples", "ab" * 6, True), ("shipped", "ab" * 6, False), ("samples", "cd" * 6, False)],
+)
+def test_heads_are_sampled_where_samples_won_the_contest(tmp_path, winner, weights, won) -> None:
+    card = Card("toy", (0, 17), {}, checksum="ab" * 32)
+    options = volumes.Arguments(output=tmp_path)
+    assert not volumes.samples_won(options, card)
+    found = {"models": {"ddm": {"weights": weights}}, "winner": winner}
+    (tmp_path / "volume_contest.json").write_text(json.dumps(found))
+    assert volumes.samples_won(options, card) == won
+
+
 def test_the_usual_width_is_that_of_three_in_four_intact_heads() -> None:
     made = rows(1.0)
     card = volumes.with_bounds(Card("toy", (0, 17), {}), made)
     intact = volumes.heads([row for row in made if row["kind"] == INTACT])
     widths = sorted(case.measured(card).width() or 0.0 for case in intact)
     assert widths[44] <= card.calibration["usual_width"] <= widths[45]
-    assert card.calibration["volume_bounds"]
+
+
+def test_bounds_by_samples_are_in_units_of_their_spread() -> None:
+    cases = list(volumes.heads(rows(0.5)))
+    usual, low, high = sample_bounds(Card("toy", (0, 17), {}), cases)["Left-Hippocampus"]
+    spreads = sorted(case.sizes((17,), (0, 17))[0].spread for case in cases)
+    assert spreads[59] <= usual <= spreads[60]
+    # an error of at most the doubt d; samples at -d and d; so at most d / (sqrt(2) d + usual)
+    assert -0.8 < low < -0.3 < 0.3 < high < 0.8
+
+
+def test_what_was_not_sampled_is_in_the_first_comparison_alone() -> None:
+    made = rows(0.5) + [{**r, "split": "validation"} for r in rows(0.7, sampled=False)]
+    found = volume_rules.summarise(made)
+    assert (found["heads"], found["sampled"]["heads"]) == (240, 120)

@@ -65,6 +65,7 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()},
         assessment.expectation,
         expected_voxel_ml=prepared.grid.voxel_ml,
+        answer=answer,
     )
     volumes = [measured.row(one) for one in structures(card.labels)]
     with ThreadPoolExecutor(1) as beside:

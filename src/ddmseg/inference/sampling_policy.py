@@ -81,9 +81,10 @@ class SamplingPolicy:
         return replace(answer, choice=choice), assessment
 
     def _width(self, found: Assessed) -> float | None:
-        expected = found[1].expectation
+        answer, assessment = found
+        expected = assessment.expectation
         voxels = dict(zip(self.card.labels, expected.size.tolist(), strict=True))
-        measured = Measured(self.card, voxels, expected, expected_voxel_ml=1.0)
+        measured = Measured(self.card, voxels, expected, expected_voxel_ml=1.0, answer=answer)
         width = measured.width()
         return None if width is None else round(width, 3)
 

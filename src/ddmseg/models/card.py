@@ -138,6 +138,7 @@ class _Calibration:
     standing_out: dict[str, dict[str, float]] = field(default_factory=dict)
     volume_bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
     volume_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
+    sample_bounds: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     usual_width: float = 0.0
     asymmetry_ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     drawn_bias: dict[str, float] = field(default_factory=dict)
@@ -225,6 +226,10 @@ def _check_calibration(card: Card) -> None:
         for low, high in getattr(told, name).values():
             fits = -LARGEST_LOG <= low <= 0 <= high <= LARGEST_LOG
             _require(fits, f"calibration.{name}", "give a bound to either side of 0")
+    for usual, low, high in told.sample_bounds.values():
+        ends = -LARGEST_LOG <= usual * low <= usual * high <= LARGEST_LOG
+        fits = ends and 0 < usual <= LARGEST_LOG
+        _require(fits, "calibration.sample_bounds", "give a usual spread above 0 and two ends")
     _require(told.usual_width >= 0, "calibration.usual_width", "must be at least 0")
     largest = max(map(abs, told.drawn_bias.values()), default=0.0)
     allowed = f"must be within -{LARGEST_LOG:g} and {LARGEST_LOG:g}"

@@ -16,6 +16,7 @@ import torch
 
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
+from ddmseg.networks.ensemble import Answer
 from ddmseg.quality.quantities import Quantity, structures
 from ddmseg.quality.segmentation import Asymmetry, StructureVolume
 from ddmseg.quality.volume_intervals import (
@@ -23,9 +24,12 @@ from ddmseg.quality.volume_intervals import (
     Ends,
     Sizes,
     by_doubt,
+    by_samples,
     holding_the_found,
 )
 
+SAMPLE_BOUNDS = "sample_bounds"
+"""Of a card's ``calibration``, where intervals by samples were found to be the better ones."""
 USUAL_WIDTH = "usual_width"
 """Of intervals, as :meth:`Measured.width` has it: that of three in four intact made-up heads. In
 scans with wider ones mode ``auto`` draws samples."""
@@ -39,6 +43,7 @@ class Measured:
         found_ml: volume of each id.
         expected: of each class, in voxels of the model grid.
         expected_voxel_ml: volume of a voxel of the model grid.
+        answer: with the samples behind it, if there are any.
     """
 
     def __init__(
@@ -48,12 +53,14 @@ class Measured:
         expected: Expectation,
         *,
         expected_voxel_ml: float,
+        answer: Answer | None = None,
     ) -> None:
         self._card = card
         self._ml = found_ml
         columns = [expected.size, expected.hits, expected.missed, expected.soft]
         self._expected = torch.stack(columns, dim=-1).double().cpu()
         self._expected_voxel_ml = expected_voxel_ml
+        self._samples = None if answer is None or not reads_samples(card, answer) else answer
 
     def row(self, quantity: Quantity) -> StructureVolume:
         """Return a volume with its interval; the index is 0 where several ids make it."""
@@ -65,7 +72,10 @@ class Measured:
         """Return a quantity in voxels of the model grid."""
         places = [self._card.labels.index(index) for index in quantity.ids]
         size, hits, missed, soft = self._expected[places].sum(0).tolist()
-        return Sizes(size, hits, missed, soft)
+        if self._samples is None:
+            return Sizes(size, hits, missed, soft)
+        drawn = self._samples.sample_volumes[:, places].double().sum(1).tolist()
+        return Sizes(size, hits, missed, soft, drawn, self._samples.weights.double().tolist())
 
     def _interval(self, quantity: Quantity, ml: float) -> tuple[float, float]:
         sizes = self.sizes(quantity)
@@ -81,6 +91,8 @@ class Measured:
 
     def _ends(self, name: str, sizes: Sizes) -> Ends | None:
         known = self._card.calibration
+        if self._samples is not None and name in known[SAMPLE_BOUNDS]:
+            return by_samples(sizes, known[SAMPLE_BOUNDS][name])
         if name in known.get("volume_bounds", {}):
             return by_doubt(sizes, known["volume_bounds"][name])
         # Cards of earlier versions have bounds around the volume found itself.
@@ -113,6 +125,17 @@ class Measured:
         ratio = math.log(left / right)
         low, high = bounds or (-math.inf, math.inf)
         return Asymmetry(pair.name, *(_percent(x) for x in (ratio, ratio + low, ratio + high)))
+
+
+def reads_samples(card: Card, answer: Answer) -> bool:
+    """Say whether intervals are read off an answer's samples.
+
+    Of as many as the bounds were fitted with, or more: fewer tell a spread worse.
+    """
+    if SAMPLE_BOUNDS not in card.calibration:
+        return False
+    enough: bool = answer.samples >= card.settings["sampling"]["samples"]
+    return enough
 
 
 def asymmetry_of(left: StructureVolume, right: StructureVolume) -> Asymmetry | None:

@@ -21,7 +21,7 @@ from ddmseg.maths.calibration import conformal_bound
 from ddmseg.maths.expected_dice import Expectation
 from ddmseg.models.card import Card
 from ddmseg.quality.quantities import Quantity, pairs, structures, totals
-from ddmseg.quality.volume_intervals import MOST_DOUBT, Sizes
+from ddmseg.quality.volume_intervals import LEAST_SPREAD, MOST_DOUBT, Sizes, drawn_to_usual
 from ddmseg.quality.volumes import Measured
 
 COVERAGE = 0.95
@@ -39,6 +39,8 @@ class SizedCase:
         missed: expected elsewhere.
         soft: by their probability.
         true: in truth.
+        drawn: by their probability in each sample; empty without samples.
+        shares: weight of each sample; they sum to 1.
     """
 
     size: tuple[float, ...]
@@ -46,6 +48,8 @@ class SizedCase:
     missed: tuple[float, ...]
     soft: tuple[float, ...]
     true: tuple[float, ...]
+    drawn: tuple[tuple[float, ...], ...] = ()
+    shares: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, expected: Expectation, true: Tensor) -> SizedCase:
@@ -69,7 +73,8 @@ class SizedCase:
             return float(sum(row[place] for place in places))
 
         size, hits, missed, soft = map(total, (self.size, self.hits, self.missed, self.soft))
-        return Sizes(size, hits, missed, soft), total(self.true)
+        drawn = [total(sample) for sample in self.drawn]
+        return Sizes(size, hits, missed, soft, drawn, self.shares), total(self.true)
 
     def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
         """Return the log of true over soft volume in units of doubt; NaN of too little."""
@@ -77,6 +82,16 @@ class SizedCase:
         if _too_little(sizes, true):
             return math.nan
         return math.log(true / sizes.soft) / sizes.doubt
+
+    def sampled_ratio(self, quantity: Quantity, labels: Sequence[int]) -> tuple[float, float]:
+        """Return the log of true over the samples' mean volume, and their spread.
+
+        NaN of too little.
+        """
+        sizes, true = self.sizes(quantity.ids, labels)
+        if _too_little(sizes, true) or not sizes.drawn:
+            return math.nan, math.nan
+        return math.log(true / sizes.size) - sizes.log_share(sizes.mean), sizes.spread
 
     def side_ratio(self, pair: Quantity, labels: Sequence[int]) -> float:
         """Return the log ratio of left less that of right, true against found."""
@@ -92,7 +107,7 @@ def _too_little(sizes: Sizes, true: float) -> bool:
 
 
 def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
-    """Return what makes intervals cover, for a card's ``calibration``.
+    """Return what makes intervals by the discrepancy cover, for a card's ``calibration``.
 
     What too few cases show gets no bounds.
 
@@ -104,6 +119,25 @@ def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
     both = pairs(labels)
     sides = {q.name: [case.side_ratio(q, labels) for case in cases] for q in both}
     return {"volume_bounds": _all_ends(ratios), "asymmetry_ratios": _all_ends(sides)}
+
+
+def sample_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, list[float]]:
+    """Return the same for intervals by samples: usual spread and bounds, by name.
+
+    Args:
+        cases: with samples.
+    """
+    found = {}
+    for quantity in _quantities(card.labels):
+        tried = np.array([case.sampled_ratio(quantity, card.labels) for case in cases])
+        known = tried[~np.isnan(tried[:, 0])]
+        if not len(known):
+            continue
+        usual = max(float(np.median(known[:, 1])), LEAST_SPREAD)
+        scales = [drawn_to_usual(spread, usual) for spread in known[:, 1].tolist()]
+        if ends := bounds(known[:, 0] / scales):
+            found[quantity.name] = [round(usual, 6), *(round(end, 4) for end in ends)]
+    return found
 
 
 def _quantities(labels: Sequence[int]) -> list[Quantity]:
