@@ -2,10 +2,9 @@
 
     python -m ddmseg_lab.studies.tiers --data DATA
 
-Validation scans go through the real ``Segmenter`` in every tier that can be run here: fast,
-auto and diffusion; ``full``, twenty times the steps;
-and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come intact
-and, so that auto has something to decide, degraded. Writes ``results/tiers.tsv`` (one row a
+Validation scans go through the real ``Segmenter`` in every tier that runs here: fast, auto and
+diffusion; and ``unoptimised``, the same as diffusion without any of its shortcuts. Whole heads come
+intact and, so that auto has something to decide, degraded. Writes ``results/tiers.tsv`` (one row a
 scan and tier) and ``results/tiers.json``; a stopped run goes on.
 """
 
@@ -43,8 +42,6 @@ from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, numbers
 
-FULL = Tier("full", "full", {"mode": "diffusion", "steps": 200, "samples": 4})
-"""Twenty times the steps of the cards: would more of them be worth their time?"""
 UNOPTIMISED = Tier(
     "unoptimised", f"diffusion, {FULL_DRAW}, without shortcuts", TIERS[DIFFUSION].options
 )
@@ -101,7 +98,7 @@ def trials(options: Arguments) -> list[Trial]:
 
 def tiers_here() -> list[Tier]:
     """Return all tiers that can be run here, what they are compared with last."""
-    return [*choose_tiers([]), FULL, UNOPTIMISED]
+    return [*choose_tiers([]), UNOPTIMISED]
 
 
 @cache
@@ -206,7 +203,6 @@ def run(options: Arguments) -> None:
             fill(table, trial, tier)
     summary = {
         "tiers": {tier.name: tier.title for tier in tiers},
-        "full": dict(FULL.options),
         "degraded": [f"{artefact} {level}" for artefact, level in DEGRADED],
         "sets": {trial.name: summarise(table.select(set=trial.name)) for trial in found},
     }
@@ -220,15 +216,13 @@ WHAT = "{of}: what the tier that loses most loses"
 
 def body(found: Summary) -> list[str]:
     """Dice, loss, seconds and gain a second of every tier, on validation scans."""
-    full = found["full"]
     words = (
         "*Without shortcuts* samples decide at every voxel of the grid and the discrepancy is "
         "computed anew in each step; in the other tiers samples decide close to the coarse "
         "foreground, those of `anatomy` only where the coarse head is not sure. *Lost* is the "
         "Dice without shortcuts less the tier's, scan by scan. "
-        f"*Full* is {full['steps']} steps x {full['samples']} samples. *Sampled* "
-        "counts runs in which samples were drawn. *Gained a second* is the Dice that a tier gains "
-        "over always-fast, for each further second of processor time. Degraded scans: "
+        "*Sampled* counts runs in which samples were drawn. *Gained a second* is the Dice that a "
+        "tier gains over always-fast, for each further second of processor time. Degraded scans: "
         f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "
         f"{weights_words(found)} {INTERVALS}"
     )

@@ -67,8 +67,8 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     trial = bench.Trial("heads", "m", HEADS, cases, [("gamma", 5), ("noise", 5)])
     table = RawTable(tmp_path / "tiers.tsv", bench.COLUMNS, ["w"])
     with pytest.raises(KeyboardInterrupt):
-        bench.fill(table, trial, bench.FULL)
-    bench.fill(RawTable(table.path, bench.COLUMNS, ["w"]), trial, bench.FULL)
+        bench.fill(table, trial, bench.UNOPTIMISED)
+    bench.fill(RawTable(table.path, bench.COLUMNS, ["w"]), trial, bench.UNOPTIMISED)
     assert asked == [(0, "gamma"), (0, "noise"), (1, "gamma"), (1, "gamma"), (1, "noise")]
 
 
@@ -76,7 +76,6 @@ def tiers_summary() -> dict[str, object]:
     return {
         "models": {"m": {"name": "m", "weights": "w", "trained_steps": 1, "batch": 2}},
         "tiers": {row["tier"]: row["tier"].title() for row in ROWS},
-        "full": dict(bench.FULL.options),
         "degraded": ["gamma 5"],
         "sets": {"heads": bench.summarise(ROWS)},
     }
@@ -88,5 +87,5 @@ def test_the_chapter_claims_the_worst_tier_of_each_set():
     text = "\n".join(section.body)
     assert "**Heads**" in text
     assert "| Diffusion | 0.680 " in text
-    assert "200 steps x 4 samples" in text
+    assert "*Sampled* counts runs" in text
     assert bench.CHAPTER.section(None).claims[0].measured is None
