@@ -162,7 +162,7 @@ class ScanProgress:
         with self._lock:
             for name, share in STAGE_SHARES.items():
                 if name == stage:
-                    # `auto` denoises again with more steps: the fraction starts anew
+                    # a second crop of one head begins anew, and a step that is timed counts
                     done = before + share * min(max(fraction, 0.0), 1.0)
                     self._done[number - 1] = max(self._done[number - 1], done)
                 before += share

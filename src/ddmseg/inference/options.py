@@ -19,8 +19,8 @@ class SegmentOptions:
 
     Attributes:
         mode: how much is computed: ``fast`` stops after the coarse head; ``diffusion``
-            always samples; ``auto`` samples when the coarse result is expected to be
-            wanting, with more and more steps.
+            always samples; ``auto`` samples where the volumes of the scan are in more doubt
+            than usual.
         steps: evaluations of the denoiser per sample, at least 1.
         samples: masks to draw, at least 1.
         sampler: which algorithm draws them.
@@ -32,8 +32,8 @@ class SegmentOptions:
         mgz: write the labels as ``.mgz`` as well, for FreeSurfer's tools.
         trace: keep the labels of each sample and of each step of the first one.
         raw: leave out the cleaning of small islands and holes.
-        budget: seconds that one scan may take, without start-up; as many steps and samples
-            are spent as fit; inf for no limit.
+        budget: seconds that one scan may take, without start-up; as many samples are drawn
+            as fit; inf for no limit.
     """
 
     mode: Mode = "auto"
