@@ -7,26 +7,29 @@ spread: a constant, the doubt that the discrepancy gives (what ships), and sampl
 diffusion. Each gets one factor per structure by split conformal prediction on the validation
 crops, intact and degraded together; the test crops are scored once per weights. Writes
 ``results/crop_intervals.tsv``, one row per crop, rival and structure, and ``.json``; a stopped run
-goes on.
+goes on. ``--write-card`` then has intervals read off samples where these have won: after it comes
+``make manifest``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ddmseg.datasets.case import Case
-from ddmseg.imaging.labels import count_voxels
+from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.inference.scan_encoding import prepare_scan
-from ddmseg.models.checkpoint import Card, load_weights
+from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg.quality.volumes import SAMPLE_BOUNDS
 from ddmseg.randomness import seeded
+from ddmseg.training.volume_calibration import bounds_by_spread
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, weights_words
 from ddmseg_lab.scans import CROPS
@@ -40,6 +43,7 @@ from ddmseg_lab.studies.volume_contest import (
 from ddmseg_lab.studies.volume_intervals import (
     BOTH,
     CONSTANT,
+    SAMPLES,
     SHIPPED,
     SOFT,
     Answers,
@@ -62,12 +66,12 @@ COLUMNS = (
 )
 VALIDATION, TEST = "validation", "test"
 SPLITS = (VALIDATION, TEST)
-SAMPLES = 8
+DRAWN = 8
 TITLES = {
     CONSTANT: "constant relative width",
     SOFT: "constant width around the soft volume",
     SHIPPED: "doubt by the discrepancy",
-    "samples": f"{SAMPLES} samples of the diffusion",
+    "samples": f"{DRAWN} samples of the diffusion",
     BOTH: "samples and discrepancy together",
 }
 
@@ -78,6 +82,8 @@ class Arguments(ModelOptions):
 
     model: str = "hippocampus"
     """Name of a shipped model, or a .safetensors file with its card."""
+    write_card: bool = False
+    """Write bounds by samples into the card beside the weights where samples win, else none."""
 
 
 RIVALS: Mapping[str, Rival] = {CONSTANT: constant, SHIPPED: shipped, "samples": samples}
@@ -119,14 +125,33 @@ def measure(
 
 def run(options: Arguments) -> None:
     """Ask every rival about every crop, then sum up."""
-    model, card = load_weights(model_path(options.model))
+    path = model_path(options.model)
+    model, card = load_weights(path)
     table_: RawTable = options.raw_table(RECORD, COLUMNS, [card])
     for split in SPLITS:
         for number, case in enumerate(CROPS.cases(split, options.data, options.cases)):
             if not table_.has(set=split, number=2 * number + 1):
                 table_.add(measure(model, card, split, number, case, RIVALS))
                 say(f"{split}  {case.identifier}")
-    options.write_summary(RECORD, {"ddm": card}, summarise(table_.rows), seed=SEED)
+    found = summarise(table_.rows)
+    options.write_summary(RECORD, {"ddm": card}, found, seed=SEED)
+    if options.write_card:
+        save_weights(model, with_bounds(card, table_.rows, found["winner"]), path)
+
+
+def with_bounds(card: Card, rows: Sequence[Mapping[str, str]], winner: str) -> Card:
+    """Return the card with bounds by samples, fitted on validation crops, where samples win."""
+    kept = {name: of for name, of in card.calibration.items() if name != SAMPLE_BOUNDS}
+    if winner == SAMPLES:
+        said = answers_of(rows)[SAMPLES]
+        kept[SAMPLE_BOUNDS] = {}
+        for index in card.labels[1:]:
+            of = said.where((said.set == VALIDATION) & (said.index == str(index)))
+            ratios = np.log(of.true / of.centre).tolist()
+            kept[SAMPLE_BOUNDS][structure(index).name] = bounds_by_spread(
+                ratios, of.spread.tolist()
+            )
+    return replace(card, calibration=kept)
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -216,7 +241,7 @@ def _spread_words(found: Summary) -> str:
         for condition, one in found["spread"].items()
     ]
     return (
-        f"{SAMPLES} samples take {found['seconds']:.1f} s of one core a crop and count as "
+        f"{DRAWN} samples take {found['seconds']:.1f} s of one core a crop and count as "
         f"{found['effective']:.1f}. Standard deviation of the log volume among the samples of a "
         "crop, against the error of their mean, its bias taken out: " + "; ".join(parts) + ". "
         "Samples of the whole truth would differ as much as they err."

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from ddmseg.models.card import Card
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summarise
+from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summarise, with_bounds
 
 Rows = list[dict[str, str]]
 
@@ -67,3 +68,22 @@ def test_the_page_names_winner_and_targets():
     assert "The winner: 8 samples of the diffusion." in page
     assert "**Degraded**" in page
     assert "interval score saved by the winner, degraded | at least 0.150" in page
+
+
+@pytest.mark.parametrize("winner", ["samples", "shipped"])
+def test_a_card_has_bounds_by_samples_where_these_win(winner):
+    rows = contest(samples_know=True)
+    card = Card("toy", (0, 232, 231), {}, calibration={"sample_bounds": {"old": [1.0, -1.0, 1.0]}})
+    told = with_bounds(card, rows, winner).calibration
+    if winner == "shipped":
+        assert "sample_bounds" not in told
+        return
+    assert set(told["sample_bounds"]) == {"HP_head", "HP_body"}
+    spreads = [
+        float(row["spread"])
+        for row in rows
+        if (row["set"], row["rival"], row["index"]) == (VALIDATION, "samples", "232")
+    ]
+    usual, low, high = told["sample_bounds"]["HP_head"]
+    assert usual == pytest.approx(np.median(spreads), rel=1e-3)
+    assert low < 0 < high

@@ -131,13 +131,26 @@ def sample_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, list[floa
     for quantity in _quantities(card.labels):
         tried = np.array([case.sampled_ratio(quantity, card.labels) for case in cases])
         known = tried[~np.isnan(tried[:, 0])]
-        if not len(known):
-            continue
-        usual = max(float(np.median(known[:, 1])), LEAST_SPREAD)
-        scales = [drawn_to_usual(spread, usual) for spread in known[:, 1].tolist()]
-        if ends := bounds(known[:, 0] / scales):
-            found[quantity.name] = [round(usual, 6), *(round(end, 4) for end in ends)]
+        if told := bounds_by_spread(*known.T.tolist()):
+            found[quantity.name] = told
     return found
+
+
+def bounds_by_spread(ratios: Sequence[float], spreads: Sequence[float]) -> list[float]:
+    """Return usual spread and bounds, as ``volume_intervals.by_samples`` has them.
+
+    None of too few cases.
+
+    Args:
+        ratios: logs of true over the samples' mean volume.
+        spreads: of the log volumes of the samples, for each.
+    """
+    if not ratios:
+        return []
+    usual = max(float(np.median(spreads)), LEAST_SPREAD)
+    scales = [drawn_to_usual(spread, usual) for spread in spreads]
+    ends = bounds([ratio / scale for ratio, scale in zip(ratios, scales, strict=True)])
+    return [round(usual, 6), *(round(end, 4) for end in ends)] if ends else []
 
 
 def _quantities(labels: Sequence[int]) -> list[Quantity]:
