@@ -7,12 +7,16 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.segmenter import Segmenter
+from ddmseg.models.card import Card
+from ddmseg.quality.volumes import USUAL_WIDTH
 from toy_head import PROMISED, everything_in, write_head
 
 
@@ -21,11 +25,23 @@ def scan(tmp_path: Path) -> Path:
     return write_head(tmp_path / "scan.nii.gz")
 
 
+@pytest.fixture
+def in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let volumes be in more doubt than usual, so that mode auto draws samples."""
+    made = SamplingPolicy.__init__
+
+    def with_usual(self: SamplingPolicy, model: Any, card: Card) -> None:
+        made(self, model, replace(card, calibration={**card.calibration, USUAL_WIDTH: 0.5}))
+
+    monkeypatch.setattr(SamplingPolicy, "__init__", with_usual)
+    monkeypatch.setattr(SamplingPolicy, "_width", lambda self, found: 1.0)
+
+
 def receipt(folder: Path) -> dict:
     return json.loads((folder / "scan_receipt.json").read_text())
 
 
-def test_what_was_spent_is_told(segment, scan, tmp_path) -> None:
+def test_what_was_spent_is_told(segment, scan, tmp_path, in_doubt) -> None:
     out = tmp_path / "out"
     outcome = segment(scan, "-o", out, "--budget", 200)
     assert (outcome.code, outcome.errors) == (0, [])
@@ -42,7 +58,7 @@ def test_what_was_spent_is_told(segment, scan, tmp_path) -> None:
     ("how", "drawn"), [((), "no samples"), (("--mode", "diffusion"), "2 steps x 1 sample")]
 )
 def test_a_budget_that_cannot_be_met_gives_the_least_and_says_so(
-    segment, scan, tmp_path, how, drawn
+    segment, scan, tmp_path, in_doubt, how, drawn
 ) -> None:
     outcome = segment(scan, "-o", tmp_path / "out", "--budget", 1e-3, *how)
     assert (outcome.code, outcome.errors) == (0, [])
