@@ -52,7 +52,7 @@ class Head:
     kind: str
     make: Callable[[], tuple[torch.Tensor, torch.Tensor]]
     """Returns image (``1 *grid``) and class indices (``*grid``)."""
-    sampled: bool
+    sampled: bool = False
     """Whether samples are asked, too: of half the heads of each kind, for they take longest."""
 
 

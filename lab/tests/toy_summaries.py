@@ -33,7 +33,6 @@ from ddmseg_lab.studies import (
     robustness_anatomy,
     tiers,
     volume_contest,
-    volumes,
 )
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
 from ddmseg_lab.studies.painted_heads import KINDS
@@ -183,7 +182,7 @@ def tiers_summary() -> dict[str, object]:
     rows = [row(tier, case, d) for tier, d in dice.items() for case in "ab"]
     return {
         **MODELS,
-        **{"tiers": dict(zip(dice, dice, strict=True)), "full": dict(tiers.FULL.options)},
+        **{"tiers": dict(zip(dice, dice, strict=True))},
         **{"degraded": ["noise 5"], "sets": {"heads": tiers.summarise(rows)}},
     }
 
@@ -239,12 +238,16 @@ def ibsr18_summary() -> dict[str, object]:
 
 def volumes_summary() -> dict[str, object]:
     """Scaling by the discrepancy saves a fifth of the score, and nothing on intact heads."""
-    rules = {name: {"score": 0.5, "coverage": 0.95, "width": 0.3} for name in volumes.RULES}
+    rule = {"score": 0.5, "coverage": 0.95, "width": 0.3}
 
-    def of(saved: float) -> dict[str, object]:
-        return {**rules, "gained": {"mean": saved, "low": saved, "high": saved, "n": 4}}
+    def of(saved: float, *rules: str) -> dict[str, object]:
+        gained = {"mean": saved, "low": saved, "high": saved, "n": 4}
+        return {**dict.fromkeys(rules, rule), "gained": gained}
 
-    return {**MODELS, "heads": 24, "intact": of(0.0), "degraded": of(0.2)}
+    both, sampled = ("constant", "scaled"), ("scaled", "samples")
+    asked = {"heads": 12, "intact": of(0.0, *sampled), "degraded": of(0.1, *sampled)}
+    found = {"intact": of(0.0, *both), "degraded": of(0.2, *both)}
+    return {**MODELS, "heads": 24, **found, "sampled": asked}
 
 
 def contest_summary() -> dict[str, object]:
