@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ddmseg.maths.calibration import conformal_bound
+from ddmseg.quality.volume_intervals import LEAST_SPREAD, MOST_SPREAD
 
 COVERAGE = 0.95
 Z = 1.959964
 """Standard deviations that a normal variable keeps within with this probability."""
-MOST = 3.0
-"""Times the median spread, above which none is believed: few answers give wild ones."""
-LEAST = 1e-9
-"""Spread where all answers are equal."""
 Numbers = NDArray[np.float64]
 
 
@@ -36,7 +33,7 @@ class Fit:
     """What calibration says of one rival and structure.
 
     The log of a volume is predicted as ``log centre + bias + shift s -+ factor s``, where s is
-    the spread, ``MOST`` times ``base`` at most, plus ``base``.
+    the spread, ``MOST_SPREAD`` times ``base`` at most, plus ``base``.
 
     Attributes:
         bias: of the log, the same for all scans.
@@ -66,7 +63,7 @@ class Fit:
 
 def scale(spread: Numbers, base: float) -> Numbers:
     """Return spreads drawn towards their median: one to four times that."""
-    return np.asarray(np.minimum(spread, MOST * base) + base)
+    return np.asarray(np.minimum(spread, MOST_SPREAD * base) + base)
 
 
 def fitted(ratios: Numbers, spread: Numbers) -> Fit:
@@ -78,7 +75,7 @@ def fitted(ratios: Numbers, spread: Numbers) -> Fit:
         ratios: log of true over found volume of each calibration scan.
         spread: of each.
     """
-    bias, base = float(np.median(ratios)), max(float(np.median(spread)), LEAST)
+    bias, base = float(np.median(ratios)), max(float(np.median(spread)), LEAST_SPREAD)
     scores = np.abs(ratios - bias) / scale(spread, base)
     return Fit(bias, 0.0, conformal_bound(scores, COVERAGE), base)
 

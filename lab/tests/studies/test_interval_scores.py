@@ -9,9 +9,9 @@ import pytest
 from scipy.special import ndtr
 
 from ddmseg.models.card import Card
+from ddmseg.quality.volume_intervals import LEAST_SPREAD
 from ddmseg.training.volume_calibration import SizedCase, volume_bounds
 from ddmseg_lab.studies.interval_scores import (
-    LEAST,
     Z,
     fitted,
     fitted_as_shipped,
@@ -59,7 +59,7 @@ def test_a_spread_of_nothing_is_half_believed() -> None:
     assert fit.reach(np.zeros(1))[0] == pytest.approx(fit.reach(np.ones(1))[0] / 2)
     assert fit.reach(np.full(1, 1e9))[0] == pytest.approx(2 * fit.reach(np.ones(1))[0])
     assert fitted(ratios, np.zeros(21)).reach(np.zeros(1))[0] == pytest.approx(0.1)
-    assert fitted(ratios, np.zeros(21)).base == LEAST
+    assert fitted(ratios, np.zeros(21)).base == LEAST_SPREAD
 
 
 def test_too_few_cases_bound_nothing() -> None:
