@@ -10,6 +10,7 @@ import torch
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.label_maps import list_cases, read_label_map
 from ddmseg.datasets.split import split_cases
+from ddmseg.imaging.synthesis import artefacts
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 from ddmseg.models.card import Card
@@ -37,9 +38,9 @@ _PLAIN = SynthesisSettings(
 KINDS = {
     INTACT: _PLAIN,
     "thick": replace(_PLAIN, thick_slice_probability=1.0),
-    "noise": replace(_PLAIN, noise_std=0.25),
+    "noise": replace(_PLAIN, noise_std=artefacts.STRONG_NOISE),
     "motion": replace(_PLAIN, motion_probability=1.0),
-    "low": replace(_PLAIN, blur_mm=(1.0, 2.5)),
+    "low": replace(_PLAIN, blur_mm=artefacts.STRONG_BLUR_MM),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -240,6 +241,8 @@ def test_examples_repeat_and_have_the_patch_s_shape(brains, tumours):
             assert labels.shape == PATCH
             assert labels.dtype == torch.int64
             assert torch.equal(again[0], image) == augment
+        poor = labelled_source(replace(settings_, degraded_share=1.0), str(root))
+        assert not torch.equal(poor.training_example(seeded(0, 3))[0], again[0])
 
 
 def test_validation_examples_are_a_fixed_list(brains):

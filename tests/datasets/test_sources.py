@@ -123,6 +123,16 @@ def test_synthetic_images_replace_training_images_alone(scans):
                 assert torch.equal(*shown)
 
 
+def test_the_share_of_poor_images_reaches_every_set_of_scans(scans):
+    for settings in both_kinds(scans[0], degraded_share=1.0):
+        intact, poor = (
+            labelled_source(one, str(scans[0])).training_example(seeded(0, 0))
+            for one in (replace(settings, degraded_share=0.0), settings)
+        )
+        assert torch.equal(intact[1], poor[1])
+        assert not torch.equal(intact[0], poor[0])
+
+
 def test_about_the_share_asked_for_is_synthetic(tmp_path):
     write_hippocampus(tmp_path, {"train": 1, "validation": 1, "test": 1})
     base = DataSettings(kind="hippocampus", patch=(16, 24, 16), augment=False)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.imaging import augmentation
-from ddmseg.imaging.augmentation import augment, centre, relight
+from ddmseg.imaging.augmentation import augment, centre, degraded, relight
+from ddmseg.imaging.synthesis.artefacts import POOR, degrade
 
 CLASSES = 3
 SHAPE = (18, 22, 16)
@@ -165,6 +166,42 @@ def test_light_takes_an_empty_image_and_values_below_zero():
     for image in (torch.zeros(1, 8, 8, 8), torch.full((2, 8, 8, 8), -1.0)):
         for number in range(5):
             assert relight(image, seed(number)).isfinite().all()
+
+
+# Poor acquisitions
+
+
+def test_poor_images_come_as_often_as_asked_and_keep_what_is_not_a_scan():
+    image = torch.cat([relight(example()[0], seed(0)), example()[1][None].float()])
+    found = [degraded(image, 0.5, 1.0, seed(n)) for n in range(200)]
+    changed = [not torch.equal(one[0], image[0]) for one in found]
+    assert 0.4 < sum(changed) / len(changed) < 0.6
+    assert all(torch.equal(one[1], image[1]) for one in found)
+    assert all(one.shape == image.shape and one.isfinite().all() for one in found)
+
+
+def test_without_poor_images_nothing_is_drawn():
+    generator = seed(0)
+    image = example()[0]
+    assert degraded(image, 0.0, 1.0, generator) is image
+    assert torch.equal(generator.get_state(), seed(0).get_state())
+
+
+@pytest.mark.parametrize("kind", POOR)
+def test_each_kind_of_poor_image_takes_its_own_from_a_scan(kind):
+    image = relight(example()[0], seed(0))[0]
+    poor = degrade(image, kind, seed(1), spacing_mm=(1.0, 1.0, 1.0))
+    assert not torch.equal(image, poor)
+    rough = [(x[1:] - x[:-1]).abs().mean() for x in (image, poor)]
+    if kind != "motion":
+        assert (rough[1] < rough[0]) == (kind in ("thick", "low"))
+
+
+def test_a_slice_is_made_worse_as_a_volume_is():
+    flat = relight(example()[0], seed(0))[..., 6]
+    found = [degraded(flat, 1.0, 1.0, seed(n)) for n in range(20)]
+    assert all(one.shape == flat.shape and one.isfinite().all() for one in found)
+    assert sum(not torch.equal(one, flat) for one in found) >= 15  # thick slices may lie across
 
 
 # Cutting and padding

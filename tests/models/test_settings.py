@@ -180,6 +180,13 @@ OUT_OF_RANGE = [
     (DataSettings, "data", {"patch": ()}, "give one number for each axis"),
     (DataSettings, "data", {"t1_probability": 1.2}, "must be within 0 and 1"),
     (DataSettings, "data", {"skull_strip_probability": -0.1}, "must be within 0 and 1"),
+    (
+        DataSettings,
+        "data",
+        {"degraded_share": 0.5},
+        "it is for real scans, augmented; leave it out",
+    ),
+    (DataSettings, "data", {"degraded_share": 1.1}, "must be within 0 and 1"),
     (DataSettings, "data", {"synthetic_share": 1.1}, "must be within 0 and 1"),
     (DataSettings, "data", {"resample_mm": -1.0}, "must be at least 0"),
     (DataSettings, "data", {"synthetic_share": 0.5}, "label_maps has no scans; leave it out"),

@@ -24,15 +24,13 @@ from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.scan_encoding import prepare_scan
 from ddmseg.models.checkpoint import Card
-from ddmseg.randomness import draw_integer, draw_uniform, seeded
+from ddmseg.randomness import seeded
 from ddmseg_lab.made_up_heads import HEAD_MM, INTACT, KINDS
 from ddmseg_lab.scans import HEADS
 
 MADE_UP, DEVELOPMENT, TEST = "made-up", "development", "test"
 MALC_SPLITS = {DEVELOPMENT: "validation", TEST: "test"}
 DEGRADED = tuple(kind for kind in KINDS if kind != INTACT)
-MOTION_MM = 4.0
-"""Largest jump of the head, as in synthesis."""
 SEED = 993
 ROUNDS = 6
 """Pairs of made-up heads, intact and degraded, of each label map. One gives the bounds of a
@@ -117,18 +115,6 @@ def degraded(volume: Volume, kind: str, generator: Generator) -> Volume:
     """Return a scan as bad as a made-up head of this kind is, on its own grid."""
     if kind == INTACT:
         return volume
-    image, spacing = normalise(torch.from_numpy(volume.data.astype(np.float32))), volume.spacing_mm
-    law = KINDS[kind]
-    if kind == "thick":
-        axis = draw_integer(generator, 0, 3)
-        factor = draw_uniform(generator, *law.slice_thickness_mm) / spacing[axis]
-        image = artefacts.thicken_slices(image, axis=axis, factor=max(1.0, factor))
-    elif kind == "noise":
-        std = law.noise_std * draw_uniform(generator, 0.0, 1.0) ** 2
-        image = artefacts.add_noise(image, generator, std=std)
-    elif kind == "motion":
-        image = artefacts.add_motion(image, generator, largest_voxels=MOTION_MM / min(spacing))
-    else:
-        i, j, k = (draw_uniform(generator, *law.blur_mm) / s for s in spacing)
-        image = artefacts.blur(image, (i, j, k))
+    image = normalise(torch.from_numpy(volume.data.astype(np.float32)))
+    image = artefacts.degrade(image, kind, generator, spacing_mm=volume.spacing_mm)
     return replace(volume, data=image.numpy())

@@ -269,6 +269,7 @@ def test_split_needs_no_folder_but_examples_do(tmp_path):
         ({}, {"maps": "inter_intra"}, "model.contrasts: got 1; with data.maps inter_intra"),
         ({"contrasts": 2}, {"maps": "inter_intra"}, "there are 3"),
         ({"contrasts": 3}, {"maps": "inter_intra", "synthetic_share": 0.5}, "leave it out"),
+        ({"contrasts": 3}, {"maps": "inter_intra", "degraded_share": 0.5}, "leave it out"),
     ],
 )
 def test_settings_that_do_not_fit(model, data, message):

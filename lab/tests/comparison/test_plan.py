@@ -23,6 +23,7 @@ EQUAL_TERMS = NEVER | {
     "data.augment",
     "data.subjects",
     "data.synthetic_share",
+    "data.degraded_share",
     "data.normalisation",
     "data.bias_field",
     "data.resample_mm",

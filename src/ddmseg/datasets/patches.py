@@ -15,7 +15,7 @@ from ddmseg.datasets.source import Finish
 from ddmseg.datasets.split import SplitSource
 from ddmseg.datasets.subject import Example, Subject, without_file
 from ddmseg.errors import UsageError
-from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.imaging.augmentation import augment, centre, degraded
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import VALIDATION_SEED, draw_chance, draw_integer, seeded
@@ -79,16 +79,19 @@ class PatchSource(SplitSource, ABC):
         middle = draw_middle(subject.image, labels, patch, generator)
         if not self._settings.augment:
             return cut(subject.image, labels, patch, middle)
-        return augment(
+        scans = len(subject.image)
+        image, labels = augment(
             subject.image,
             labels,
             patch,
             len(self.labels),
             generator,
             middle=middle,
-            scans=len(subject.image),
+            scans=scans,
             mirrored=self.mirrored,
         )
+        share, spacing = self._settings.degraded_share, self._settings.spacing_mm
+        return degraded(image, share, spacing, generator, scans=scans), labels
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return patches at fixed places, spread evenly over the validation subjects."""

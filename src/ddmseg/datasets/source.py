@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.subject import Example, Subject
-from ddmseg.imaging.augmentation import augment, centre
+from ddmseg.imaging.augmentation import augment, centre, degraded
 from ddmseg.imaging.preprocess_variants import NORMALISATIONS
 from ddmseg.imaging.synthesis.regions import repaint
 from ddmseg.maths.case_scores import Score
@@ -133,7 +133,9 @@ def training_view(
             image = torch.from_numpy(NORMALISATIONS[settings.normalisation](painted.numpy()))
     if not settings.augment:
         return centre(image, labels, settings.patch)
-    return augment(image, labels, settings.patch, len(tissues), generator)
+    image, labels = augment(image, labels, settings.patch, len(tissues), generator)
+    share, spacing = settings.degraded_share, settings.spacing_mm
+    return degraded(image, share, spacing, generator), labels
 
 
 def padded(image: Tensor, labels: Tensor, multiple: int = 8) -> Example:

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ddmseg.imaging.synthesis.artefacts import POOR, degrade
+from ddmseg.randomness import draw_chance, draw_integer
+
 ROTATION_DEG = 15.0
 SCALING = 0.15
 SHIFT_VOXELS = 3.0
@@ -142,6 +145,28 @@ def relight(image: Tensor, generator: Generator) -> Tensor:
         pool = F.avg_pool3d if dims == 3 else F.avg_pool2d
         image = pool(image[None], 3, stride=1, padding=1)[0]
     return image + torch.randn(image.shape, generator=generator) * (0.06 * u[5])
+
+
+def degraded(
+    image: Tensor, share: float, spacing_mm: float, generator: Generator, *, scans: int = 1
+) -> Tensor:
+    """Return an image that is, by chance, one of a poor acquisition.
+
+    Args:
+        image: normalised, ``c i j k`` or ``c i j``.
+        share: of the images that are made worse.
+        spacing_mm: voxel edge.
+        generator: on the CPU; nothing is drawn where the share is 0.
+        scans: how many channels, from the first, are scans.
+    """
+    if not share or not draw_chance(generator, share):
+        return image
+    kind = POOR[draw_integer(generator, 0, len(POOR))]
+    spacing = (spacing_mm,) * 3
+    # A slice is a volume of one voxel along its third axis.
+    volumes = image[:scans] if image.dim() == 4 else image[:scans, ..., None]
+    worse = torch.stack([degrade(v, kind, generator, spacing_mm=spacing) for v in volumes])
+    return torch.cat([worse.view_as(image[:scans]), image[scans:]])
 
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}

@@ -7,6 +7,7 @@ same shape; random ones draw first, then apply.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,17 @@ from ddmseg.imaging.synthesis.deform import upsample
 from ddmseg.randomness import draw_integer, draw_uniform
 
 Image3D = Float[Tensor, "i j k"]
+
+POOR = ("thick", "noise", "motion", "low")
+"""Ways in which an acquisition is poor, see ``degrade``."""
+THICK_MM = (3.0, 6.0)
+"""Range of the thickness of thick slices."""
+STRONG_NOISE = 0.25
+"""Largest standard deviation, where white matter is about 1 in a T1."""
+STRONG_BLUR_MM = (1.0, 2.5)
+"""Range of the standard deviation of the blur of a scan of low resolution."""
+MOTION_MM = 4.0
+"""Largest jump of the head."""
 
 
 def smooth_field(
@@ -103,6 +115,32 @@ def add_motion(image: Image3D, generator: torch.Generator, *, largest_voxels: fl
     turned = spectrum * torch.polar(torch.ones_like(phase), phase).view(view)
     moved_image: Tensor = torch.fft.ifft(turned, dim=axis)
     return moved_image.abs()
+
+
+def degrade(
+    image: Image3D, kind: str, generator: torch.Generator, *, spacing_mm: Sequence[float]
+) -> Image3D:
+    """Return a normalised image as a poor acquisition would have given it.
+
+    Args:
+        image: white matter about 1 in a T1.
+        kind: one of ``POOR``: slices of 3 to 6 mm along any axis, noise, a jump of the head, or
+            blur as of a low resolution.
+        generator: on the CPU.
+        spacing_mm: voxel edge along each axis.
+    """
+    if kind == "thick":
+        axis = draw_integer(generator, 0, 3)
+        factor = draw_uniform(generator, *THICK_MM) / spacing_mm[axis]
+        return thicken_slices(image, axis=axis, factor=max(1.0, factor))
+    if kind == "noise":
+        # Squared, because most scans have little noise.
+        std = STRONG_NOISE * draw_uniform(generator, 0.0, 1.0) ** 2
+        return add_noise(image, generator, std=std)
+    if kind == "motion":
+        return add_motion(image, generator, largest_voxels=MOTION_MM / min(spacing_mm))
+    i, j, k = (draw_uniform(generator, *STRONG_BLUR_MM) / edge for edge in spacing_mm)
+    return blur(image, (i, j, k))
 
 
 def stripped_brain(

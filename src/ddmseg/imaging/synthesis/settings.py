@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ddmseg.errors import SettingsError
+from ddmseg.imaging.synthesis.artefacts import THICK_MM
 from ddmseg.randomness import Range
 
 
@@ -53,7 +54,7 @@ class SynthesisSettings:
     noise_std: float = 0.07
     blur_mm: Range = (0.3, 1.3)
     thick_slice_probability: float = 0.15
-    slice_thickness_mm: Range = (3.0, 6.0)
+    slice_thickness_mm: Range = THICK_MM
     motion_probability: float = 0.04
     ghost_probability: float = 0.04
     clean_background_probability: float = 0.5

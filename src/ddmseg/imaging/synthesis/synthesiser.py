@@ -215,7 +215,9 @@ class LabelMapSynthesiser:
             image = artefacts.thicken_slices(image, axis=axis, factor=factor)
         image = artefacts.multiply_bias(image, generator, largest_std=settings.bias_std)
         if draw_chance(generator, settings.motion_probability):
-            image = artefacts.add_motion(image, generator, largest_voxels=4.0 / self.spacing_mm)
+            image = artefacts.add_motion(
+                image, generator, largest_voxels=artefacts.MOTION_MM / self.spacing_mm
+            )
         if draw_chance(generator, settings.ghost_probability):
             image = artefacts.add_ghosts(image, generator)
         # Squared, because averaging to the voxel size leaves most scans with little noise.

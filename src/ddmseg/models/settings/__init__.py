@@ -134,6 +134,7 @@ class Settings:
             ("data.augment", True),
             ("data.maps", "none"),
             ("data.synthetic_share", 0.0),
+            ("data.degraded_share", 0.0),
             ("training.start_from", ""),
         ):
             told = f"{adapter} has no such choice; leave it out"

@@ -11,6 +11,7 @@ LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (
     *("data.skull_strip_probability", "data.t1_probability"),
     *("data.brain_centred_probability", "data.synthetic_share"),
+    "data.degraded_share",
 )
 
 
@@ -29,6 +30,8 @@ class DataSettings:
             every third image; of label_maps alone.
         synthetic_share: of training examples, those whose image is painted from the
             subject's own label map, see ``imaging.synthesis.regions``.
+        degraded_share: of augmented training examples, those as of a poor acquisition: thick
+            slices, noise, motion or low resolution, see ``imaging.synthesis.artefacts.degrade``.
         maps: channels made of the scan: ``inter_intra`` adds the two of arXiv 2405.04974,
             see ``ddmseg_lab.comparison.inter_intra``.
         normalisation: of each scan, see ``imaging.preprocess_variants``.
@@ -47,6 +50,7 @@ class DataSettings:
     brain_centred_probability: float = 0.75
     lesions: bool = False
     synthetic_share: float = 0.0
+    degraded_share: float = 0.0
     maps: Literal["none", "inter_intra"] = "none"
     normalisation: Literal["robust", "z_score", "min_max", "percentiles"] = "robust"
     bias_field: bool = False
@@ -84,9 +88,13 @@ class DataSettings:
             require(self.kind not in why or left_out, self, f"data.{name}", why.get(self.kind, ""))
         synthetic = not self.lesions or self.kind == "label_maps"
         require(synthetic, self, "data.lesions", f"{self.kind} has labels of its own; leave it out")
-        alone = self.maps == "none" or not self.synthetic_share
+        scans = self.augment and self.kind != "label_maps"
+        told = "it is for real scans, augmented; leave it out"
+        require(scans or not self.degraded_share, self, "data.degraded_share", told)
         told = f"maps are of the real scan; with data.maps {self.maps} leave it out"
-        require(alone, self, "data.synthetic_share", told)
+        for name in ("synthetic_share", "degraded_share"):
+            alone = self.maps == "none" or not getattr(self, name)
+            require(alone, self, f"data.{name}", told)
 
 
 FOLDED_KINDS = ("ibsr18", "lpba40")
