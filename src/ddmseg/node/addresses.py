@@ -15,7 +15,6 @@ from ddmseg.errors import SettingsError, UsageError
 
 TITLE_LENGTH = 16
 MAX_PORT = 65_535
-
 _TITLE = re.compile(r"[ -\[\]-~]+")
 
 
@@ -33,11 +32,7 @@ class Peer:
 
 
 def parse_title(word: str, *, option: str) -> str:
-    """Return an AE title without the spaces around it.
-
-    Raises:
-        UsageError: when it is empty, too long or has characters that are not allowed.
-    """
+    """Return an AE title without the spaces around it; UsageError when it is none."""
     title = word.strip()
     if not _TITLE.fullmatch(title) or len(title) > TITLE_LENGTH:
         raise UsageError(
@@ -57,11 +52,7 @@ def parse_titles(words: str | None, *, option: str) -> tuple[str, ...]:
 
 
 def parse_peer(word: str, *, option: str) -> Peer:
-    """Return what ``TITLE@HOST:PORT`` means; an IPv6 address stands in brackets.
-
-    Raises:
-        UsageError: when a part is missing or wrong.
-    """
+    """Return what ``TITLE@HOST:PORT`` means, UsageError if nothing; IPv6 stands in brackets."""
     title, at, place = word.rpartition("@")
     host, colon, port = place.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
@@ -73,12 +64,10 @@ def parse_peer(word: str, *, option: str) -> Peer:
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files.
+    """PEM files: our certificate with its chain, its key, and whose certificates are believed.
 
-    Attributes:
-        certificate: ours, with the chain; None where nothing is encrypted.
-        authority: whose certificates are believed; as a server, None lets in whoever
-            connects, and as a client it means the authorities that the system knows.
+    Without an authority a server lets in whoever connects, and a client believes those that
+    the system knows. Files that cannot be used raise UsageError when they are loaded.
     """
 
     certificate: Path | None = None
@@ -90,11 +79,7 @@ class Certificates:
             raise SettingsError("tls: a certificate and its key belong together; give both")
 
     def server(self) -> ssl.SSLContext | None:
-        """Return how to take connections; None without a certificate.
-
-        Raises:
-            UsageError: when a file cannot be used.
-        """
+        """Return how to take connections; None without a certificate."""
         if self.certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -103,11 +88,7 @@ class Certificates:
         return self._load(context)
 
     def client(self) -> ssl.SSLContext:
-        """Return how to make connections: the other side's name is always checked.
-
-        Raises:
-            UsageError: when a file cannot be used.
-        """
+        """Return how to make connections: the other side's name is always checked."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.authority is None:
             context.load_default_certs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError, optional
@@ -15,9 +15,6 @@ from ddmseg.models.json_reader import read_json
 from ddmseg.node.spool import check_uid
 from ddmseg.outputs.names import DICOM_REPORT, DICOM_SEG, DICOM_VOLUMES, RECEIPT
 from ddmseg.review.results import CORRECTED
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 CORRECTED_SEG = "_desc-corrected_dseg.dcm"
 SERIES_NUMBER_STEP = 20_000
@@ -37,7 +34,7 @@ def files_to_send(result: Path, source: Path | None, *, form: SegForm = "binary"
         ScanError: when there is nothing to send, or the scan is not found.
         OutputError: when the new file cannot be written.
     """
-    correction = _beside(result, CORRECTED)
+    correction, target = _beside(result, CORRECTED), _beside(result, CORRECTED_SEG)
     if not correction.is_file():
         files = [_beside(result, suffix) for suffix in (DICOM_SEG, DICOM_VOLUMES, DICOM_REPORT)]
         there = [path for path in files if path.is_file()]
@@ -47,23 +44,21 @@ def files_to_send(result: Path, source: Path | None, *, form: SegForm = "binary"
                 "OUT/job-000001/series-004"
             )
         return there
-    target = _beside(result, CORRECTED_SEG)
-    if not _is_newer(target, correction):
+    if not (target.is_file() and target.stat().st_mtime_ns >= correction.stat().st_mtime_ns):
         if source is None:
             raise ScanError(
                 f"{result}: a correction, and no scan to refer to; name the spool or the DICOM "
                 "folder that holds it with --source"
             )
-        _write(target, correction, _source_series(result, source), form, _model(result))
+        series, labels = _source_series(result, source), read_label_map(correction)
+        with atomic_write(target, private=True) as partial:
+            write_dicom_seg(partial, labels, series, form=form, **_model(result))
+            _mark_corrected(partial)
     return [target]
 
 
 def _beside(result: Path, suffix: str) -> Path:
     return result.with_name(f"{result.name}{suffix}")
-
-
-def _is_newer(target: Path, correction: Path) -> bool:
-    return target.is_file() and target.stat().st_mtime_ns >= correction.stat().st_mtime_ns
 
 
 def _source_series(result: Path, source: Path) -> Series:
@@ -72,8 +67,7 @@ def _source_series(result: Path, source: Path) -> Series:
     # the images of one series lie in one folder of a spool, whose name is its UID
     folders = sorted(source.glob(f"jobs/*/images/*/{uid}")) if source.is_dir() else []
     # of several jobs with slices of one series the last has them all
-    found = list_series(folders[-1] if folders else source)
-    for series in found:
+    for series in list_series(folders[-1] if folders else source):
         if series.uid == uid:
             return series
     raise ScanError(
@@ -102,25 +96,15 @@ def _model(result: Path) -> dict[str, str]:
         return {"model": "unnamed", "weights_sha256": "unknown"}
 
 
-def _write(
-    target: Path, correction: Path, series: Series, form: SegForm, model: dict[str, str]
-) -> None:
-    labels = read_label_map(correction)
-    with atomic_write(target, private=True) as partial:
-        write_dicom_seg(partial, labels, series, form=form, **model)
-        with quiet():
-            dataset = optional("pydicom", "dicom").dcmread(partial)
-            _mark_corrected(dataset)
-            dataset.save_as(partial, enforce_file_format=True)
-
-
-def _mark_corrected(dataset: Dataset) -> None:
+def _mark_corrected(path: Path) -> None:
     """Mark that a person has had a hand in it.
 
     Source: DICOM PS3.3, C.8.20.4 (Segment Algorithm Type: SEMIAUTOMATIC).
     """
-    dataset.SeriesDescription = SERIES_DESCRIPTION
-    dataset.SeriesNumber = int(dataset.SeriesNumber) + SERIES_NUMBER_STEP
-    segment: Any
-    for segment in dataset.SegmentSequence:
-        segment.SegmentAlgorithmType = "SEMIAUTOMATIC"
+    with quiet():
+        dataset: Any = optional("pydicom", "dicom").dcmread(path)
+        dataset.SeriesDescription = SERIES_DESCRIPTION
+        dataset.SeriesNumber = int(dataset.SeriesNumber) + SERIES_NUMBER_STEP
+        for segment in dataset.SegmentSequence:
+            segment.SegmentAlgorithmType = "SEMIAUTOMATIC"
+        dataset.save_as(path, enforce_file_format=True)

@@ -17,13 +17,9 @@ from ddmseg.node.log import plain_reason
 
 @dataclass(frozen=True)
 class Backoff:
-    """Waits that double from try to try, up to a limit, each shortened at random.
+    """Waits that double from try to try, from the first on, never above the longest.
 
-    The random part keeps what failed together from coming back together.
-
-    Attributes:
-        first_seconds: before the second try, above 0.
-        longest_seconds: never more than this.
+    Each is shortened at random, which keeps what failed together from coming back together.
     """
 
     first_seconds: float = 10.0
@@ -37,9 +33,8 @@ class Backoff:
             )
 
     def seconds(self, failures: int, draw: float | None = None) -> float:
-        """Return the wait after so many failures in a row, at least 1.
-
-        It lies between half of its full length and all of it, by a ``draw`` from [0, 1).
+        """Return the wait after so many failures in a row, at least 1: by a ``draw`` from [0, 1)
+        between all of its full length and half of it.
         """
         # 2 ** 1000 is still a float; a power beyond that is not
         full = min(self.longest_seconds, self.first_seconds * 2.0 ** min(failures - 1, 1000))
@@ -75,9 +70,8 @@ class Delivery:
     ) -> None:
         self._queue, self._destinations, self._output = queue, destinations, output
         self._backoff, self._report = backoff, report
-        self._silent_until = {one.name: 0.0 for one in destinations}
-        self._silences = dict.fromkeys(self._silent_until, 0)
-        self._not_before: dict[tuple[int, str], float] = {}
+        self._silences: Counter[str] = Counter()
+        self._not_before: dict[tuple[int | None, str], float] = {}  # without a job: for all
         self._reached: set[tuple[int, str]] = set()
         self._unnoted: Counter[int] = Counter()
 
@@ -85,10 +79,8 @@ class Delivery:
         """Try the oldest job that is due at one place; return whether there was one.
 
         Waits are measured from here on and never by the time of day; a node that starts tries
-        everything at once.
-
-        Raises:
-            OutputError: when the state of a job cannot be written; others go first then.
+        everything at once. After an OutputError, when the state of a job cannot be written,
+        others go first.
         """
         due = self._queue.due("segmented")
         for job in sorted(due, key=lambda job: (self._unnoted[job.number], job.number)):
@@ -105,8 +97,8 @@ class Delivery:
         return False
 
     def _is_time(self, job: Job, destination: Destination) -> bool:
-        now, name = time.monotonic(), destination.name
-        return max(self._silent_until[name], self._not_before.get((job.number, name), now)) <= now
+        waits = [self._not_before.get((one, destination.name), 0.0) for one in (None, job.number)]
+        return max(waits) <= time.monotonic()
 
     def _end(self, job: Job) -> None:
         self._queue.end(job, "done")
@@ -114,11 +106,11 @@ class Delivery:
         self._report(f"{job.name}: done{held}")
 
     def _try(self, job: Job, destination: Destination) -> None:
-        start, place = time.perf_counter(), (job.number, destination.name)
-        files = [self._output / job.name / name for name in job.record.files]
+        start, name = time.perf_counter(), destination.name
+        files = [self._output / job.name / file for file in job.record.files]
         not_taken: list[Path] = []
         try:
-            if place not in self._reached:  # nor is it sent again when this cannot be noted
+            if (job.number, name) not in self._reached:  # nor again when this cannot be noted
                 not_taken = destination.send(files)
         except ScanError as error:
             # what was to be sent is gone: trying again would not bring it back
@@ -126,27 +118,24 @@ class Delivery:
             self._queue.end(job, "failed", reason=reason)
             self._report(f"{job.name}: not sent: {reason}")
         except Exception as error:
-            self._postpone(job, destination, error)
+            self._postpone(job, name, error)
         else:
-            self._reached.add(place)
-            self._silences[destination.name] = 0
-            reached = (*job.record.delivered, destination.name)
-            self._queue.update(job, delivered=reached, failures=0)
-            self._reached.discard(place)
-            seconds = time.perf_counter() - start
-            sent, without = len(files) - len(not_taken), not_taken_line(not_taken)
-            self._report(
-                f"{job.name}: {sent} files sent to {destination.name}, {seconds:.1f} s{without}"
-            )
+            self._reached.add((job.number, name))
+            self._silences[name] = 0
+            self._queue.update(job, delivered=(*job.record.delivered, name), failures=0)
+            self._reached.discard((job.number, name))
+            sent, seconds = len(files) - len(not_taken), time.perf_counter() - start
+            without = not_taken_line(not_taken)
+            self._report(f"{job.name}: {sent} files sent to {name}, {seconds:.1f} s{without}")
 
-    def _postpone(self, job: Job, destination: Destination, error: Exception) -> None:
-        name, failures = destination.name, job.record.failures + 1
+    def _postpone(self, job: Job, name: str, error: Exception) -> None:
+        failures = job.record.failures + 1
         wait = self._backoff.seconds(failures)
         if isinstance(error, UnreachableError):
             # one job asks for all of them, and their own waits do not grow
             self._silences[name] += 1
             wait = self._backoff.seconds(self._silences[name])
-            self._silent_until[name] = time.monotonic() + wait
+            self._not_before[None, name] = time.monotonic() + wait
         self._not_before[job.number, name] = time.monotonic() + wait
         reason = plain_reason(error) if isinstance(error, DdmsegError) else type(error).__name__
         self._report(f"{job.name}: {reason}; tried again in {wait:.0f} s")

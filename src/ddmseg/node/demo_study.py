@@ -23,18 +23,17 @@ from ddmseg.messages import say_error
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SOURCE = "ddmseg demo scan"
 """Seed of the UIDs: made again, the study is the same one, and nothing is done twice with it."""
+_UNKNOWN = (
+    "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
+    "ReferringPhysicianName", "Laterality", "PositionReferenceIndicator", "ScanOptions",
+    "EchoTime", "EchoTrainLength", "RepetitionTime", "InversionTime",
+)  # fmt: skip
 
 
 def write_demo_study(folder: Path) -> list[Path]:
     """Write the demo scan as DICOM files and return them in the order of the slices.
 
-    Args:
-        folder: made when it is missing; it must be empty.
-
-    Raises:
-        UsageError: when the folder is not empty.
-        OutputError: when the files cannot be written.
-        MissingExtraError: when pydicom is not installed.
+    The folder is made when it is missing; UsageError when it is not empty.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a new folder for the study")
@@ -52,28 +51,10 @@ def write_demo_study(folder: Path) -> list[Path]:
 
 
 def _slice(pixels: NDArray[np.uint16], affine: NDArray[np.float64], k: int) -> Any:
-    """One MR image.
+    """One MR image; of what is no pixel or place, what nobody knows stays empty.
 
     Source: DICOM PS3.3, A.4 (MR Image IOD), C.7.6.2 (image plane), C.7.6.3 (pixels).
     """
-    dataset = _description(k)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    directions = affine[:3, :3] / spacing
-    dataset.ImagePositionPatient = [*(affine[:3, 3] + k * affine[:3, 2])]
-    dataset.ImageOrientationPatient = [*directions[:, 0], *directions[:, 1]]
-    # rows lie apart along j, columns along i
-    dataset.PixelSpacing = [spacing[1], spacing[0]]
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = spacing[2]
-    dataset.Columns, dataset.Rows = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, 0
-    dataset.PixelData = pixels.T.astype("<u2").tobytes()
-    return dataset
-
-
-def _description(k: int) -> Any:
-    """What is known of the scan but its pixels and place; what nobody knows stays empty."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -81,11 +62,10 @@ def _description(k: int) -> Any:
         return generate_uid(entropy_srcs=[_SOURCE, what])
 
     dataset: Any = Dataset()
-    meta: Any = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta = meta
-    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = MRImageStorage
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = uid(f"image {k}")
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid(f"image {k}")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("study"), uid("series")
     dataset.FrameOfReferenceUID = uid("frame of reference")
     dataset.PatientName, dataset.PatientID = "Demo^Colin 27 average", "COLIN27"
@@ -95,21 +75,24 @@ def _description(k: int) -> Any:
     dataset.StudyDescription, dataset.SeriesDescription = "ddmseg demo", "T1 average of 27"
     dataset.ScanningSequence, dataset.SequenceVariant = "RM", "NONE"
     dataset.MRAcquisitionType = "3D"
-    for unknown in (
-        "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
-        "ReferringPhysicianName", "Laterality", "PositionReferenceIndicator", "ScanOptions",
-        "EchoTime", "EchoTrainLength", "RepetitionTime", "InversionTime",
-    ):  # fmt: skip
+    for unknown in _UNKNOWN:
         setattr(dataset, unknown, None)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = affine[:3, :3] / spacing
+    dataset.ImagePositionPatient = [*(affine[:3, 3] + k * affine[:3, 2])]
+    dataset.ImageOrientationPatient = [*directions[:, 0], *directions[:, 1]]
+    # rows lie apart along j, columns along i
+    dataset.PixelSpacing = [spacing[1], spacing[0]]
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = spacing[2]
+    dataset.set_pixel_data(pixels.T, "MONOCHROME2", 16, generate_instance_uid=False)
     return dataset
 
 
 def main(words: Sequence[str]) -> int:
     """Write the study into the folder that is named; return the exit code."""
-    if len(words) != 1:
-        say_error(UsageError("give one folder, such as: demo_study study"))
-        return 2
     try:
+        if len(words) != 1:
+            raise UsageError("give one folder, such as: demo_study study")
         written = write_demo_study(Path(words[0]))
     except DdmsegError as error:
         say_error(error)

@@ -8,6 +8,7 @@ Source: DICOM PS3.4, annex B (Storage, status codes in B.2.3); PS3.18, 10.5 (Sto
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -45,6 +46,7 @@ NOT_SUPPORTED = 0x0122
 MAX_ANSWER_BYTES = 1 << 20
 _CHUNK = 1 << 20
 _WARNINGS = (0xB000, 0xB006, 0xB007)
+_STORED = (200, 202)
 _BUSY = (408, 429, 500, 502, 503, 504)
 
 
@@ -67,10 +69,8 @@ class Destination(Protocol):
     def name(self) -> str: ...  # noqa: D102
 
     def send(self, files: Sequence[Path]) -> list[Path]:
-        """Send DICOM files; all but those returned are stored there when this returns.
-
-        Returns:
-            Files of a kind that it does not know and may do without (:data:`OPTIONAL`).
+        """Send DICOM files; all are stored there when this returns, but those returned: of a kind
+        that it does not know and may do without (:data:`OPTIONAL`).
 
         Raises:
             UnreachableError: when it does not answer.
@@ -99,9 +99,9 @@ class StoreDestination:
         association = self._associate(kinds)
         not_taken = []
         try:
-            for path, (storage, syntax) in zip(files, kinds, strict=True):
+            for path, (storage, _) in zip(files, kinds, strict=True):
                 try:
-                    _store(association, path, storage, syntax, self.name)
+                    _store(association, path, self.name)
                 except NotTakenError:
                     if storage not in OPTIONAL:
                         raise
@@ -127,17 +127,16 @@ class StoreDestination:
         association = entity.associate(
             self.peer.host, self.peer.port, ae_title=self.peer.title, tls_args=tls
         )
-        if not association.is_established:
-            _let_go(association)
+        if association.is_established:
+            return association
+        _let_go(association)
         if association.is_rejected:
             raise UnreachableError(
                 f"{self.name} refuses the association; have it know the title {self.title}"
             )
-        if not association.is_established and association.rejected_contexts:
+        if association.rejected_contexts:
             raise RefusedError(f"{self.name} takes none of the SOP classes of the results")
-        if not association.is_established:
-            raise UnreachableError(f"{self.name} does not answer")
-        return association
+        raise UnreachableError(f"{self.name} does not answer")
 
 
 def _let_go(association: Any) -> None:
@@ -159,7 +158,7 @@ def _meta(path: Path, *keywords: str) -> tuple[str, ...]:
         raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
 
 
-def _store(association: Any, path: Path, storage: str, syntax: str, name: str) -> None:
+def _store(association: Any, path: Path, name: str) -> None:
     try:
         answer = association.send_c_store(path)
     except ValueError as error:  # no context was accepted for it
@@ -213,52 +212,47 @@ class StowDestination:
             status, answer = self._post(path)
             if status in _BUSY:
                 raise UnreachableError(f"{self.name} cannot take it now (HTTP {status})")
-            stored = _stored(answer, uid) if status in (200, 202) else False
-            if stored is None:
+            stored, reason = _outcome(answer, uid)
+            if stored and status in _STORED:
+                continue
+            if stored is None and status in _STORED:
                 raise RefusedError(
                     f"{self.name} answers HTTP {status} and does not say in DICOM JSON that it has "
                     f"{path.name}, which counts as not sent; give the address of the DICOMweb "
                     "service, not of a page"
                 )
-            if not stored and not (storage in OPTIONAL and _not_supported(answer, uid)):
+            if storage not in OPTIONAL or reason != [NOT_SUPPORTED]:
                 raise RefusedError(f"{self.name} refuses {path.name} (HTTP {status})")
-            if not stored:
-                not_taken.append(path)
+            not_taken.append(path)
         return not_taken
 
     def _post(self, path: Path) -> tuple[int, bytes]:
         parts = urlsplit(self.url)
         boundary = secrets.token_hex(16)
         try:
-            body = _Multipart(path, boundary)
+            length, body = _multipart(path, boundary)
         except OSError as error:
             raise ScanError(f"{path.name}: the result to send is gone or damaged") from error
         headers = {
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-            "Content-Length": str(body.length),
+            "Content-Length": str(length),
             "Accept": "application/dicom+json",
         }
-        authorization = os.environ.get(AUTHORIZATION_VARIABLE)
-        if authorization:
+        if authorization := os.environ.get(AUTHORIZATION_VARIABLE):
             headers["Authorization"] = authorization
-        options: dict[str, Any] = {"port": parts.port, "timeout": ANSWER_SECONDS}
-        connection = (
-            http.client.HTTPConnection(str(parts.hostname), **options)
-            if parts.scheme == "http"
-            else http.client.HTTPSConnection(
-                str(parts.hostname), **options, context=self.encryption
-            )
-        )
+        kind: Any = http.client.HTTPConnection
+        if parts.scheme == "https":
+            kind = functools.partial(http.client.HTTPSConnection, context=self.encryption)
+        connection = kind(parts.hostname, parts.port, timeout=ANSWER_SECONDS)
         # each byte has its own time limit; this one is for all of them
         taken: list[Any] = []  # an answer that ends with its connection takes the socket from it
-        seconds = ANSWER_SECONDS + body.length / SLOWEST
-        most = threading.Timer(seconds, _cut, [connection, taken])
+        most = threading.Timer(ANSWER_SECONDS + length / SLOWEST, _cut, [connection, taken])
         most.daemon = True
         most.start()
         try:
             connection.connect()
             taken.append(connection.sock)
-            connection.request("POST", f"{parts.path.rstrip('/')}/studies", iter(body), headers)
+            connection.request("POST", f"{parts.path.rstrip('/')}/studies", body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
@@ -269,21 +263,19 @@ class StowDestination:
             connection.close()
 
 
-class _Multipart:
-    """One DICOM file as the body of a request, read while it is sent."""
+def _multipart(path: Path, boundary: str) -> tuple[int, Iterator[bytes]]:
+    """One DICOM file as the body of a request: its length, and what is read while it is sent."""
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
 
-    def __init__(self, path: Path, boundary: str) -> None:
-        self._path = path
-        self._head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self.length = len(self._head) + path.stat().st_size + len(self._tail)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._head
-        with self._path.open("rb") as stream:
+    def parts() -> Iterator[bytes]:
+        yield head
+        with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
-        yield self._tail
+        yield tail
+
+    return len(head) + path.stat().st_size + len(tail), parts()
 
 
 def _cut(connection: http.client.HTTPConnection, taken: Sequence[Any]) -> None:
@@ -293,36 +285,24 @@ def _cut(connection: http.client.HTTPConnection, taken: Sequence[Any]) -> None:
             stream.shutdown(socket.SHUT_RDWR)
 
 
-def _stored(answer: bytes, uid: str) -> bool | None:
-    """Return whether an instance was stored; None where the answer does not show it.
+def _outcome(answer: bytes, uid: str) -> tuple[bool | None, Any]:
+    """Whether an instance was stored, None where the answer does not show it; why it was not.
 
     Source: DICOM PS3.18, table 10.5.3-2 (Store Instances Response Module); annex F (JSON).
     """
     try:
         found = json.loads(answer)
         (dataset,) = found if isinstance(found, list) else [found]
-        if uid in _instances(dataset, FAILED_SEQUENCE):
-            return False
-        return True if uid in _instances(dataset, STORED_SEQUENCE) else None
+        if failed := _items(dataset, FAILED_SEQUENCE, uid):
+            return False, failed[0].get(FAILURE_REASON, {}).get("Value")
+        return (True if _items(dataset, STORED_SEQUENCE, uid) else None), None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-        return None
+        return None, None
 
 
-def _instances(dataset: dict[str, Any], sequence: str) -> list[str]:
+def _items(dataset: dict[str, Any], sequence: str, uid: str) -> list[dict[str, Any]]:
     items = dataset.get(sequence, {}).get("Value", [])
-    return [uid for item in items for uid in item[INSTANCE_UID]["Value"]]
-
-
-def _not_supported(answer: bytes, uid: str) -> bool:
-    """Return whether an instance was not stored because its SOP class is unknown there."""
-    try:
-        found = json.loads(answer)
-        (dataset,) = found if isinstance(found, list) else [found]
-        failed = dataset[FAILED_SEQUENCE]["Value"]
-        (reason,) = [one[FAILURE_REASON] for one in failed if uid in one[INSTANCE_UID]["Value"]]
-        return bool(reason["Value"] == [NOT_SUPPORTED])
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-        return False
+    return [item for item in items if uid in item[INSTANCE_UID]["Value"]]
 
 
 def make_destinations(
@@ -330,11 +310,7 @@ def make_destinations(
 ) -> list[Destination]:
     """Return the destinations that were named: a DICOM application, a DICOMweb service.
 
-    ``tls`` encrypts C-STORE too.
-
-    Raises:
-        UsageError: when the address of the service is wrong.
-        MissingExtraError: when pynetdicom is not installed.
+    ``tls`` encrypts C-STORE too. UsageError when the address of the service is wrong.
     """
     found: list[Destination] = []
     if send is not None:
