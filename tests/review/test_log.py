@@ -112,24 +112,24 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch) -> No
 def test_many_threads_lose_no_entry(tmp_path: Path) -> None:
     def write(name: int) -> None:
         log = ReviewLog(tmp_path)
-        for _ in range(5):
+        for _ in range(3):
             with log.locked():
                 log.append({"scan": str(name)})
 
-    threads = [threading.Thread(target=write, args=(name,)) for name in range(6)]
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     found = ReviewLog(tmp_path).verify()
-    assert (found.entries, found.problem) == (30, "")
+    assert (found.entries, found.problem) == (12, "")
 
 
 def test_two_programs_lose_no_entry(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from ddmseg.review.log import ReviewLog\n"
         "log = ReviewLog(Path(sys.argv[1]))\n"
-        "for _ in range(10):\n"
+        "for _ in range(5):\n"
         "    with log.locked():\n"
         "        log.append({'scan': sys.argv[2]})\n"
     )
@@ -141,7 +141,7 @@ def test_two_programs_lose_no_entry(tmp_path: Path) -> None:
     ]
     assert [process.wait() for process in running] == [0, 0]
     found = ReviewLog(tmp_path).verify()
-    assert (found.entries, found.problem) == (20, "")
+    assert (found.entries, found.problem) == (10, "")
 
 
 def test_a_lock_that_is_never_let_go_is_told(tmp_path: Path, monkeypatch) -> None:

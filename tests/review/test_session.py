@@ -155,7 +155,7 @@ def test_a_correction_is_saved_measured_and_logged(
     review: Review, folder: Path, worse: str
 ) -> None:
     original = (folder / f"worse{LABELS}").read_bytes()
-    entry = review.correct(worse, edited(review, worse), note="moved", seen=review.seen(worse))
+    entry = review.correct(worse, edited(review, worse), seen=review.seen(worse))
     assert (folder / f"worse{LABELS}").read_bytes() == original
     assert entry["edit"]["voxels_changed"] == 5
     assert entry["file"] == f"worse{CORRECTED}"

@@ -17,7 +17,7 @@ from ddmseg.atomic import write_bytes
 from ddmseg.errors import OutputError, Reason, ScanError, reason_code
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
-from ddmseg.imaging.nifti_guard import RawNifti, read_raw
+from ddmseg.imaging.nifti_guard import read_raw
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.review.files import STAGED, staging_place, sweep
@@ -42,82 +42,74 @@ def upload_limit(shape: tuple[int, int, int]) -> int:
 def read_correction(
     upload: Path, original: LabelMap, allowed: Collection[int]
 ) -> NDArray[np.integer]:
-    """Return the ids of a correction.
+    """Return the ids of a correction; nothing parses the file from outside before the guard has.
 
-    Nothing parses the file from outside before the guard has.
-
-    Raises:
-        ScanError: when it is damaged, on another grid, or holds an id but 0 and those allowed.
+    ScanError when it is damaged, on another grid, or holds an id but 0 and those allowed.
     """
     try:
         labels = read_label_map(upload, max_voxels=math.prod(original.shape))
     except ScanError as error:
-        raise ScanError(_of_the_correction(error, upload)) from error
+        said = str(error).replace(str(upload), UPLOADED)  # without the place where it lay
+        if coded := reason_code(error.args[0]):
+            said = Reason(said, coded["code"], {**coded["values"], "file": UPLOADED})
+        raise ScanError(said) from error
     if labels.shape != original.shape:
         given, wanted = (" x ".join(map(str, one.shape)) for one in (labels, original))
-        said = (
-            f"the correction has {given} voxels; the labels have {wanted}; "
-            "draw on the labels of this scan"
+        raise _unfit(
+            "has {given} voxels; the labels have {wanted}; draw on the labels of this scan",
+            "correction_shape",
+            given=given,
+            wanted=wanted,
         )
-        raise ScanError(Reason(said, "correction_shape", {"given": given, "wanted": wanted}))
     ours, theirs = (Grid(one.shape, one.affine) for one in (original, labels))
     if not ours.same_as(theirs, tolerance_mm=SAME_MM):
-        said = (
-            "the correction lies elsewhere in space (its affine is another one); "
-            "draw on the labels of this scan"
+        raise _unfit(
+            "lies elsewhere in space (its affine is another one); draw on the labels of this scan",
+            "correction_place",
         )
-        raise ScanError(Reason(said, "correction_place", {}))
-    strange = sorted(set(np.unique(labels.data).tolist()) - {0, *allowed})
-    if strange:
+    if strange := sorted(set(np.unique(labels.data).tolist()) - {0, *allowed}):
         known = ", ".join(map(str, sorted(allowed)))
-        said = f"the correction holds the label {strange[0]}; allowed are 0 and {known}"
-        values = {"label": strange[0], "allowed": known}
-        raise ScanError(Reason(said, "correction_label", values))
+        raise _unfit(
+            "holds the label {label}; allowed are 0 and {allowed}",
+            "correction_label",
+            label=strange[0],
+            allowed=known,
+        )
     return labels.data
 
 
-def _of_the_correction(error: ScanError, upload: Path) -> str:
-    """Return what is wrong with an upload, without the place where it lay for a moment."""
-    said, coded = str(error).replace(str(upload), UPLOADED), reason_code(error.args[0])
-    if coded is None:
-        return said
-    return Reason(said, coded["code"], {**coded["values"], "file": UPLOADED})
+def _unfit(sentence: str, code: str, **values: Any) -> ScanError:
+    return ScanError(Reason(f"{UPLOADED} {sentence}".format(**values), code, values))
 
 
 def corrected_bytes(result: ScanResult, labels: NDArray[np.integer]) -> bytes:
     """Return the file of a correction: header and type of the original, other voxels.
 
-    Raises:
-        ScanError: when the original cannot be read, or an id does not fit its type.
+    ScanError when the original cannot be read, or an id does not fit its type.
     """
     raw = read_raw(result.path(LABELS), volume=0)
-    largest = int(np.iinfo(raw.layout.dtype.str).max)
-    if int(labels.max(initial=0)) > largest:
-        said = (
-            f"the correction holds the label {int(labels.max())}; the type of the original ends "
-            f"at {largest}; choose another label"
+    layout, label = raw.layout, int(labels.max(initial=0))
+    largest = int(np.iinfo(layout.dtype.str).max)
+    if label > largest:
+        raise _unfit(
+            "holds the label {label}; the type of the original ends at {largest}; "
+            "choose another label",
+            "correction_type",
+            label=label,
+            largest=largest,
         )
-        values = {"label": int(labels.max()), "largest": largest}
-        raise ScanError(Reason(said, "correction_type", values))
-    voxels = labels.astype(raw.layout.dtype).tobytes(order="F")
+    length = 348 if layout.version == 1 else 540
+    # extensions say nothing of a correction and become zeros
+    header = raw.header[:length] + bytes(layout.offset - length)
     # no time and no name inside: the same labels give the same bytes
-    return gzip.compress(_header_block(raw) + voxels, _LEVEL, mtime=0)
-
-
-def _header_block(raw: RawNifti) -> bytes:
-    """Everything before the voxels; extensions say nothing of a correction and become zeros."""
-    length = 348 if raw.layout.version == 1 else 540
-    return raw.header[:length] + bytes(raw.layout.offset - length)
+    return gzip.compress(header + labels.astype(layout.dtype).tobytes(order="F"), _LEVEL, mtime=0)
 
 
 @contextlib.contextmanager
 def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
     """Write a correction where it waits for its line of the log; yield that place and its own.
 
-    Hold the lock of the log.
-
-    Raises:
-        OutputError: when it cannot be written.
+    Hold the lock of the log. OutputError when it cannot be written.
     """
     target = result.path(CORRECTED)
     place = staging_place(target)
@@ -145,8 +137,7 @@ def staged(result: ScanResult, data: bytes) -> Iterator[tuple[Path, Path]]:
 class StructureEdit:
     """One changed structure: the corrected mask against the original one.
 
-    ``dice`` is in [0, 1]; the two distances in mm are None where one of the masks is
-    empty, for then there is no surface to measure to.
+    The two distances are None where one of the masks is empty: there is no surface to measure to.
     """
 
     index: int
@@ -206,12 +197,8 @@ def shown_edit(entry: dict[str, Any]) -> dict[str, Any] | None:
         return None
     number = (int, float)
     kinds = {"int": (int,), "float": number, "str": (str,), "float | None": (*number, type(None))}
-    whole = all(
-        type(getattr(one, field.name)) in kinds[str(field.type)]
-        for one in structures
-        for field in fields(StructureEdit)
-    )
-    return asdict(found) if whole else None
+    cells = [(getattr(one, cell.name), cell) for one in structures for cell in fields(one)]
+    return asdict(found) if all(type(x) in kinds[str(cell.type)] for x, cell in cells) else None
 
 
 def _finite(value_mm: float) -> float | None:

@@ -36,12 +36,8 @@ _HEADROOM = 4.0
 
 def display_labels(labels: NDArray[np.integer], affine: NDArray[np.float64]) -> bytes:
     """Return label ids as NIfTI bytes, one byte a voxel when they fit."""
-    return _nifti(labels.astype(label_dtype(labels), copy=False), affine, intent=INTENT_LABEL)
-
-
-def label_dtype(labels: NDArray[np.integer]) -> np.dtype[Any]:
-    """Return the type in which ids are shown."""
-    return np.dtype("u1") if int(labels.max(initial=0)) <= 255 else np.dtype("<i4")
+    dtype = "u1" if int(labels.max(initial=0)) <= 255 else "<i4"
+    return _nifti(labels.astype(dtype, copy=False), affine, intent=INTENT_LABEL)
 
 
 def display_map(values: NDArray[np.float32], affine: NDArray[np.float64], *, top: float) -> bytes:
@@ -51,11 +47,9 @@ def display_map(values: NDArray[np.float32], affine: NDArray[np.float64], *, top
 
 
 def discrepancy_top(temperature: float) -> float:
-    """Return where the colour scale of the discrepancy ends, the same for all scans of a model.
-
-    It is twice the discrepancy at which a label is as probably wrong as right, where
-    exp(-D / sigma_D^2) = 1/2; so that lies in the middle of the scale, and at its end a label
-    is right once in four.
+    """Return where the colour scale of the discrepancy ends, the same for all scans of a model:
+    twice the discrepancy at which a label is as probably wrong as right, where
+    exp(-D / sigma_D^2) = 1/2.
     """
     return 2 * math.log(2) * temperature**2
 
@@ -107,10 +101,8 @@ def _nifti(
 class Frames:
     """The frames of a 4-D label map, kept small in memory so that stepping is quick.
 
-    Each must have the given shape; they take the affine of the labels they belong to.
-
-    Raises:
-        ScanError: when the file is damaged, of another shape, or holds too many frames.
+    They take the affine of the labels they belong to; ScanError when the file is damaged, its
+    frames are of another shape than given, or there are too many.
     """
 
     def __init__(
@@ -120,8 +112,8 @@ class Frames:
         most = max(math.prod(shape), SMALL_VOXELS)
         layout = read_raw(path, volume=0, max_voxels=most).layout
         if layout.volumes > MAX_FRAMES:
-            why, most = f"{layout.volumes} frames; at most {MAX_FRAMES} can be shown", MAX_FRAMES
-            known = {"frames": layout.volumes, "most": most}
+            why = f"{layout.volumes} frames; at most {MAX_FRAMES} can be shown"
+            known = {"frames": layout.volumes, "most": MAX_FRAMES}
             raise ScanError(about_file(path, why, "frames_many", **known))
         if layout.shape != shape or not np.issubdtype(layout.dtype, np.integer):
             why = "not label maps on the grid of the result"
@@ -147,11 +139,7 @@ class Frames:
 
 
 def frame_count(path: Path) -> int:
-    """Return how many 3-D volumes a NIfTI file says it holds.
-
-    Raises:
-        ScanError: when it is none.
-    """
+    """Return how many 3-D volumes a NIfTI file says it holds; ScanError when it is none."""
     try:
         return _layout(path).volumes
     except (OSError, EOFError, zlib.error) as error:
@@ -165,13 +153,10 @@ def _layout(path: Path) -> Layout:
 
 
 def check_label_size(path: Path, shape: Any) -> None:
-    """Refuse labels that would take far more memory than those of the scan, by the header alone.
+    """Raise ScanError for labels that would take far more memory than the scan, by their header.
 
     A header that cannot be read is left to whoever reads the file. The shape is that of the scan
     in the receipt; anything but a list of lengths counts as unknown.
-
-    Raises:
-        ScanError: when they are too large.
     """
     try:
         with path.open("rb") as file:

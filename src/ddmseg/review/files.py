@@ -45,11 +45,8 @@ def inside(folder: Path, name: str) -> Path | None:
 
 
 def plain_file(path: Path, flags: int) -> int:
-    """Open a file that is no link of any kind, neither to a name nor to a file of two names.
-
-    Raises:
-        ScanError: when it is one, or no file at all.
-        OSError: when it cannot be opened.
+    """Open a file that is no link of any kind, neither to a name nor to a file of two names;
+    ScanError when it is one, or no file at all.
     """
     if path.is_symlink():
         raise ScanError(linked(path))
@@ -73,11 +70,7 @@ def linked(path: Path) -> Reason:
 
 
 def found_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, "" where there is none.
-
-    Raises:
-        ScanError: when it cannot be read.
-    """
+    """Return the SHA-256 of a file, "" where there is none; ScanError when it cannot be read."""
     try:
         return file_sha256(path)
     except FileNotFoundError:
@@ -89,5 +82,6 @@ def found_sha256(path: Path) -> str:
 def unreadable(path: Path, error: OSError) -> Reason:
     """Return why a file cannot be read."""
     why = error.strerror or str(error)
-    advice = f"cannot be read ({why}); check its permissions"
-    return about_file(path, advice, "file_locked", why=why)
+    return about_file(
+        path, f"cannot be read ({why}); check its permissions", "file_locked", why=why
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import tempfile
@@ -29,10 +30,7 @@ def serve(
 ) -> None:
     """Serve the page until Ctrl-C; ``report`` gets the launch link, and the browser if asked for.
 
-    Port 0 takes a free one.
-
-    Raises:
-        UsageError: when the port is taken or not allowed.
+    Port 0 takes a free one; UsageError when the port is taken or not allowed.
     """
     import uvicorn
 
@@ -56,9 +54,9 @@ def serve(
         )
         link = f"http://{ADDRESS}:{chosen}/?token={token}"
         report(link)
-        with opening_page(link) if browser else contextlib.nullcontext() as page:
-            if page is not None:
-                webbrowser.open(page.as_uri())
+        with contextlib.ExitStack() as stack:
+            if browser:
+                webbrowser.open(stack.enter_context(opening_page(link)).as_uri())
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -82,15 +80,11 @@ def opening_page(link: str) -> Iterator[Path]:
 
 
 def _listening(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((ADDRESS, port))
+        return socket.create_server((ADDRESS, port))
     except (OSError, OverflowError) as error:
-        listener.close()
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        # the error's own text is about the socket
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no such port"
         raise UsageError(
             f"port: got {port} ({reason}); give a free one from 1024 to 65535, or 0 for any"
         ) from error
-    listener.listen()
-    return listener

@@ -45,19 +45,12 @@ _LOCK = ".review_log.lock"
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found out about a log.
+    """What was found out about a log."""
 
-    Attributes:
-        entries: lines that are as they were written, from the first on.
-        last_sha256: hash of the last of them.
-        problem: what is wrong first, with its line, or "" when nothing is.
-        doubt: what cannot be known without the key, or "".
-    """
-
-    entries: int
-    last_sha256: str
-    problem: str = ""
-    doubt: str = ""
+    entries: int  # lines that are as they were written, from the first on
+    last_sha256: str  # of the last of them
+    problem: str = ""  # what is wrong first, with its line
+    doubt: str = ""  # what cannot be known without the key
 
 
 class ReviewLog:
@@ -73,11 +66,8 @@ class ReviewLog:
     def locked(self) -> Iterator[None]:
         """Hold the log against every other writer, of this process or of another.
 
-        A decision that was interrupted is finished or taken back first.
-
-        Raises:
-            OutputError: when another one does not let go, or the folder is not writable.
-            MissingExtraError: when filelock is not installed.
+        A decision that was interrupted is finished or taken back first. OutputError when another
+        one does not let go, or the folder is not writable.
         """
         filelock = optional("filelock", "review")
         place = self.path.with_name(_LOCK)
@@ -112,10 +102,8 @@ class ReviewLog:
         Number, time, seal and the hash of the line before are added to what was decided, to the
         first line the notice too; the whole entry is returned. ``staged`` is a file that is
         written already (:func:`staging_place`) and the name that it gets with the line.
-
-        Raises:
-            OutputError: when the line cannot be written, or the log is not as it was left; all is
-                then as before.
+        OutputError when the line cannot be written, or the log is not as it was left; all is then
+        as before.
         """
         lines = self._lines()
         before = Head(len(lines), line_sha256(lines[-1]) if lines else FIRST)
@@ -146,12 +134,10 @@ class ReviewLog:
     def verify(self) -> Verification:
         """Check form, number, hash and seal of every line, then the heads.
 
-        Raises:
-            ScanError: when the log cannot be read.
+        ScanError when the log cannot be read.
         """
         *lines, torn = self._raw().split(b"\n")
-        previous = FIRST
-        found = []
+        previous, found = FIRST, []
         for number, line in enumerate(lines, start=1):
             try:
                 found.append(entry_of(line))
@@ -164,18 +150,14 @@ class ReviewLog:
         if torn:
             wrong = "cut off; the program or the machine stopped while it was written"
             return Verification(len(lines), previous, f"line {len(lines) + 1}: {wrong}")
-        problem = self._wrong_head(lines, found)
-        doubt = ""
-        if not problem:
-            problem, doubt = self.account.check(found)
+        wrong = self._wrong_head(lines, found)
+        problem, doubt = (wrong, "") if wrong else self.account.check(found)
         return Verification(len(lines), previous, problem, doubt)
 
     def _wrong_head(self, lines: list[bytes], entries: list[dict[str, Any]]) -> str:
-        kept = self.account.head()
         head, pending = self._head()
-        for one in (kept, head):
-            wrong = "" if one is None else one.missing_from(lines)
-            if wrong:
+        for one in (self.account.head(), head):
+            if one is not None and (wrong := one.missing_from(lines)):
                 return wrong
         if head is None:
             sealed = any("seal" in entry for entry in entries)
@@ -186,21 +168,21 @@ class ReviewLog:
         return ""
 
     def _whole(self, entry: dict[str, Any], before: Head) -> dict[str, Any]:
-        lost = None if before.entries else self._lost()
+        first: dict[str, Any] = {}
+        if not before.entries:
+            first = {"notice": NOTICE}
+            # a log that was here and is gone: the new one says so
+            heads = (self.account.head(), self._head()[0])
+            lost = [asdict(head) for head in heads if head is not None and head.entries]
+            first |= {"earlier_log": lost[0]} if lost else {}
         whole = {
             "entry": before.entries + 1,
             "time": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
-            **({} if before.entries else {"notice": NOTICE}),
-            **({} if lost is None else {"earlier_log": asdict(lost)}),
+            **first,
             **entry,
             "previous_sha256": before.last_sha256,
         }
         return self.account.sealed(whole)
-
-    def _lost(self) -> Head | None:
-        """The head of a log that was here and is gone: the new one says so in its first line."""
-        heads = (self.account.head(), self._head()[0])
-        return next((head for head in heads if head is not None and head.entries), None)
 
     def _raw(self) -> bytes:
         try:
@@ -212,11 +194,7 @@ class ReviewLog:
             raise ScanError(unreadable(self.path, error)) from error
 
     def _lines(self) -> list[bytes]:
-        """The lines to which one may be added.
-
-        Raises:
-            OutputError: when the log is not as this program or another one left it.
-        """
+        """The lines to which one may be added: those of a log that is as it was left."""
         *lines, torn = self._raw().split(b"\n")
         if torn:
             why = (
@@ -224,8 +202,7 @@ class ReviewLog:
                 "begin a new log, and keep the old one"
             )
             raise OutputError(about_file(self.path, why, "log_cut"))
-        wrong = self.verify().problem if lines else ""
-        if wrong:
+        if lines and (wrong := self.verify().problem):
             raise OutputError(self.changed(wrong))
         return lines
 
@@ -272,8 +249,8 @@ class ReviewLog:
                 # half a line would end the log for good
                 with contextlib.suppress(OSError):
                     file.truncate(before)
-                with contextlib.suppress(OSError):
-                    if not before:
+                if not before:
+                    with contextlib.suppress(OSError):
                         self.path.unlink()
                 raise
 
@@ -317,7 +294,5 @@ def _places(line: bytes, folder: Path) -> tuple[Path, Path] | None:
         entry = entry_of(line)
     except ValueError:
         return None
-    target = inside(folder, entry.get("file", ""))
-    if entry.get("action") != "correct" or target is None or not target.name:
-        return None
-    return staging_place(target), target
+    target = inside(folder, entry.get("file", "")) if entry.get("action") == "correct" else None
+    return (staging_place(target), target) if target is not None and target.name else None

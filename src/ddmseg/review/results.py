@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import math
 import re
-import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import Reason, ScanError, about_file, printable
-from ddmseg.models.json_reader import parse_json
+from ddmseg.models.json_reader import parse_json, read_bounded
 from ddmseg.outputs.names import RECEIPT, SAMPLES, STEPS
 from ddmseg.outputs.text import word_of
 
@@ -38,15 +38,10 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 @dataclass(frozen=True)
 class ScanResult:
-    """One scan that was segmented.
+    """One scan that was segmented."""
 
-    Attributes:
-        identifier: what addresses it; a hash of the name.
-        name: folders below the output folder and stem, with slashes.
-    """
-
-    identifier: str
-    name: str
+    identifier: str  # what addresses it; a hash of the name
+    name: str  # folders below the output folder and stem, with slashes
     folder: Path
     stem: str
 
@@ -82,25 +77,17 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was found out about a scan.
-
-    Attributes:
-        expected_dice: in [0, 1]; None when it is not known.
-        reasons: for the verdict, a sentence each.
-        reason_codes: the same as code and values, None where there is only the sentence.
-        steps: spent on each sample, 0 for the coarse head.
-        labels: ids that may occur, background left out.
-    """
+    """What was found out about a scan."""
 
     verdict: str
-    expected_dice: float | None
-    reasons: list[str]
-    steps: int
+    expected_dice: float | None  # in [0, 1]; None when it is not known
+    reasons: list[str]  # for the verdict, a sentence each
+    reason_codes: list[dict[str, Any] | None]  # None where there is only the sentence
+    steps: int  # spent on each sample, 0 for the coarse head
     samples: int
     volumes: list[VolumeRow]
-    labels: list[LabelRow]
+    labels: list[LabelRow]  # that may occur, background left out
     receipt: dict[str, Any]
-    reason_codes: list[dict[str, Any] | None] = field(default_factory=list)
 
     @property
     def worst_first(self) -> tuple[float, int]:
@@ -112,10 +99,8 @@ class Summary:
 def find_results(folder: Path) -> list[ScanResult]:
     """Return every scan with a receipt in the folder or below it, by name.
 
-    Hidden folders are left out, and so is what a link leads to outside of the folder.
-
-    Raises:
-        ScanError: when there is no such folder or no result in it.
+    Hidden folders are left out, and so is what a link leads to outside of the folder. ScanError
+    when there is no such folder or no result in it.
     """
     if not folder.is_dir():
         why = "no such folder; name the one that ddmseg segment wrote"
@@ -146,11 +131,7 @@ def _result(receipt: Path, folder: Path) -> ScanResult:
 
 
 def read_summary(result: ScanResult) -> Summary:
-    """Read quality, volumes, labels and receipt of a scan.
-
-    Raises:
-        ScanError: when a file is missing or damaged.
-    """
+    """Read quality, volumes, labels and receipt of a scan; ScanError when one is damaged."""
     quality = _read_json(result.path("_qc.json"))
     try:
         by_structure = quality.get("expected_dice_by_structure") or {}
@@ -159,20 +140,20 @@ def read_summary(result: ScanResult) -> Summary:
         verdict = str(quality["verdict"])
         if verdict not in VERDICTS:
             raise ValueError(f"verdict '{verdict}'")
+        reasons = quality["reasons"]
+        if not isinstance(reasons, list) or not all(isinstance(one, str) for one in reasons):
+            raise ValueError("reasons that are no sentences")
+        rows = _read_tsv(result.path("_volumes.tsv"))
         return Summary(
             verdict=verdict,
             expected_dice=_share(quality["expected_dice"]),
-            reasons=_sentences(quality["reasons"]),
+            reasons=reasons,
+            reason_codes=_codes(quality.get("reason_codes"), len(reasons)),
             steps=_count(quality["steps"]),
             samples=_count(quality["samples"]),
-            volumes=[
-                _volume(row, by_structure)
-                for row in _read_tsv(result.path("_volumes.tsv"))
-                if row["index"] != "0"
-            ],
+            volumes=[_volume(row, by_structure) for row in rows if row["index"] != "0"],
             labels=[_label(row) for row in _read_tsv(result.path(TABLE))],
             receipt=_read_json(result.path(RECEIPT)),
-            reason_codes=_codes(quality.get("reason_codes"), len(quality["reasons"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, csv.Error) as error:
         raise ScanError(damaged_result(result, error)) from error
@@ -185,12 +166,6 @@ def damaged_result(result: ScanResult, error: Exception) -> Reason:
     return Reason(sentence, "result_damaged", {"name": name, "why": why})
 
 
-def _sentences(found: Any) -> list[str]:
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError("reasons that are no sentences")
-    return found
-
-
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"'{value}' where a number of steps or samples is")
@@ -198,18 +173,16 @@ def _count(value: Any) -> int:
 
 
 def _codes(found: Any, count: int) -> list[dict[str, Any] | None]:
-    """Return a code for each reason; older results have none, and what is no code is left out."""
+    """A code for each reason; older results have none, and what is no code is left out."""
     if not isinstance(found, list) or len(found) != count:
         return [None] * count
     return [one if _is_code(one) else None for one in found]
 
 
 def _is_code(one: Any) -> bool:
-    return (
-        isinstance(one, dict)
-        and isinstance(one.get("code"), str)
-        and isinstance(one.get("values"), dict)
-    )
+    if not isinstance(one, dict):
+        return False
+    return isinstance(one.get("code"), str) and isinstance(one.get("values"), dict)
 
 
 def _share(value: Any) -> float | None:
@@ -222,57 +195,46 @@ def _share(value: Any) -> float | None:
 
 
 def _volume(row: dict[str, str], by_structure: dict[str, Any]) -> VolumeRow:
-    volume, low, high = (
-        float(row[key]) for key in ("volume_ml", "interval_low_ml", "interval_high_ml")
-    )
+    keys, name = ("volume_ml", "interval_low_ml", "interval_high_ml"), word_of(row["name"])
+    volume, low, high = (float(row[key]) for key in keys)
     if not all(map(math.isfinite, (volume, low, high))):
-        raise ValueError(f"volume of {row['name']}")
-    name = word_of(row["name"])
+        raise ValueError(f"volume of {name}")
     return VolumeRow(int(row["index"]), name, volume, low, high, _share(by_structure.get(name)))
 
 
 def _label(row: dict[str, str]) -> LabelRow:
-    colour = row["color"]
-    if not _COLOUR.fullmatch(colour):
-        raise ValueError(f"colour '{colour}'")
-    return LabelRow(int(row["index"]), word_of(row["name"]), colour)
+    if not _COLOUR.fullmatch(row["color"]):
+        raise ValueError(f"colour '{row['color']}'")
+    return LabelRow(int(row["index"]), word_of(row["name"]), row["color"])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = parse_json(_read_text(path))
-    except ValueError as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(value, dict):
-        raise _damaged(path, "no table of names")
-    return value
+    with _named(path):
+        value = parse_json(read_bounded(path, most_bytes=MAX_TEXT_BYTES))
+        if not isinstance(value, dict):
+            raise ValueError("no table of names")
+        return value
 
 
 def _read_tsv(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(_read_text(path).splitlines(), delimiter="\t"))
-    if len(rows) > MAX_ROWS:
-        raise _damaged(path, f"{len(rows)} rows")
-    return rows
+    with _named(path):
+        text = read_bounded(path, most_bytes=MAX_TEXT_BYTES).decode("utf-8")
+        rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+        if len(rows) > MAX_ROWS:
+            raise ValueError(f"{len(rows)} rows")
+        return rows
 
 
-def _read_text(path: Path) -> str:
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a text file into a sentence that begins with its path."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            # to open a pipe would wait for whoever writes to it
-            raise _damaged(path, "no plain file")
-        if status.st_size > MAX_TEXT_BYTES:
-            why = f"larger than {MAX_TEXT_BYTES} bytes; segment the scan again"
-            raise ScanError(about_file(path, why, "file_large", most=MAX_TEXT_BYTES))
-        return path.read_text(encoding="utf-8")
+        yield
     except OSError as error:
         why = error.strerror or str(error)
         sentence = f"cannot be read ({why}); segment the scan again"
         raise ScanError(about_file(path, sentence, "file_unreadable", why=why)) from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "not UTF-8 text") from error
-
-
-def _damaged(path: Path, why: str) -> ScanError:
-    sentence = f"damaged ({why}); segment the scan again"
-    return ScanError(about_file(path, sentence, "file_damaged", why=why))
+    except (ValueError, csv.Error) as error:
+        why = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        sentence = f"damaged ({why}); segment the scan again"
+        raise ScanError(about_file(path, sentence, "file_damaged", why=why)) from error

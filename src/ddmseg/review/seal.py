@@ -38,18 +38,16 @@ def line_of(entry: dict[str, Any]) -> bytes:
 
     Bytes of a file name that are no text are escapes, as JSON has them.
     """
-    text = json.dumps(
-        entry, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-    )
+    form: Any = {"ensure_ascii": False, "allow_nan": False, "sort_keys": True}
+    text = json.dumps(entry, separators=(",", ":"), **form)
     return text.encode("utf-8", "backslashreplace")
 
 
 def entry_of(line: bytes) -> dict[str, Any]:
     """Return the entry of a line.
 
-    Raises:
-        ValueError: what is wrong with it: no JSON object in its one form, or a value of a kind
-            that no entry has.
+    ValueError says what is wrong: no JSON object in its one form, or a value of a kind that no
+    entry has.
     """
     try:
         entry = parse_json(line)
@@ -137,19 +135,15 @@ class Account:
         with contextlib.suppress(OSError):
             if make and self._named is None and not path.exists():
                 _make_key(path)
-        try:
-            if not path.is_file():
-                return None
-            key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-        except (OSError, ValueError):
-            return None
-        return key if len(key) >= _KEY_BYTES else None
+        with contextlib.suppress(OSError, ValueError):
+            key = bytes.fromhex(path.read_text("ascii").strip() if path.is_file() else "")
+            return key if len(key) >= _KEY_BYTES else None
+        return None
 
     def trouble(self) -> str:
         """Make the key where there is none, and return why there is none still, or "".
 
-        Raises:
-            UsageError: when a key was named and is none.
+        UsageError when a key was named and is none.
         """
         if self.key(make=True) is not None:
             return ""

@@ -17,7 +17,6 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import h11
@@ -25,10 +24,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-if TYPE_CHECKING:
-    from uvicorn.config import Config
-    from uvicorn.server import ServerState
 
 READING = frozenset({"GET", "HEAD"})
 WRITING = frozenset({"POST"})
@@ -41,20 +36,12 @@ MOST_WAITING = 64
 BACKLOG = 64
 """Connections that are accepted at once; with those that wait far fewer than a process may have."""
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        # NiiVue carries its letters and colour bars inside itself, as data addresses
-        "img-src 'self' data: blob:",
-        "connect-src 'self' data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy: nothing but what this server sends, and no inline script or style."""
+"""Content-Security-Policy: nothing but what this server sends, and no inline script or style.
+NiiVue carries its letters and colour bars inside itself, as data addresses."""
 
 _HEADERS = {
     "content-security-policy": POLICY,
@@ -69,16 +56,12 @@ _HEADERS = {
 
 
 class Gate:
-    """Lets through to an application what may pass, and answers everything else with 4xx.
-
-    The port is the server's, the token that of the launch link.
-    """
+    """Lets through to an application what may pass, and answers everything else with 4xx."""
 
     def __init__(self, app: ASGIApp, *, port: int, token: str) -> None:
         self._app = app
         self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-        # None once it was traded
-        self._token: str | None = token
+        self._token: str | None = token  # None once it was traded
         # cookies are shared by all ports of a host, hence the port in the name
         self._cookie = f"ddmseg_review_{port}"
         self._session = secrets.token_urlsafe(32)
@@ -142,8 +125,7 @@ class Gate:
         return _same([v for k, _, v in pairs if k.strip() == self._cookie], self._session)
 
     def _refused_write(self, headers: Headers) -> Response | None:
-        # a foreign origin was refused already; here silence is refused, too
-        if "origin" not in headers:
+        if "origin" not in headers:  # a foreign one was refused already
             return _refused(403, "only the review page itself may write")
         length = headers.get("content-length", "")
         if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
@@ -181,9 +163,7 @@ def _refused(status: int, reason: str) -> Response:
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers[name] = value
+            MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
     return sending
@@ -195,18 +175,10 @@ class PatientProtocol(H11Protocol):
     waiting: dict[PatientProtocol, None]
     """Connections without a first request, the oldest first; shared by those of one server."""
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._deadline: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait; where too many do, let the oldest go."""
+        """Wait for a request; where too many do, let the oldest go."""
         super().connection_made(transport)
         self.waiting[self] = None
         self._wait()

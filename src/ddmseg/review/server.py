@@ -38,15 +38,14 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-_DIGEST = Field(pattern=r"^[0-9a-f]{64}$")
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LARGEST_DRAWN_ID = 255
 """NiiVue draws in one byte a voxel."""
 FADE_IN = {"ember": (0.12, 0.42), "glacier": (0.25, 0.5)}
 """Shares of each map's scale from which it begins to show, and from which it is opaque.
 
 The discrepancy is opaque where a label is more probably wrong than right, and clear up to half of
-that: a quarter would lay a veil over most of a brain (0.71 of the labelled voxels of the demo
-scan; half, 0.19). The entropy of the uncertainty is on a scale of its own.
+that: a quarter would lay a veil over most of a brain (0.71 of the labelled voxels of the demo).
 """
 MOST_OPAQUE = 235
 _DECISION_FIELDS = ("entry", "time", "action", "reviewer", "note", "edit")
@@ -65,7 +64,7 @@ class Decision(BaseModel, extra="forbid"):
     """What the page sends when a scan is accepted or rejected."""
 
     action: Literal["accept", "reject"]
-    seen: Annotated[str, _DIGEST]
+    seen: _Digest
     note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
 
 
@@ -75,7 +74,15 @@ def create_app(review: Review, *, port: int, token: str) -> Gate:
         title="ddmseg review", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.add_exception_handler(DdmsegError, _error_answer)
-    _add_page(app)
+
+    @app.api_route("/", methods=["GET", "HEAD"])
+    def page() -> Response:
+        return _static("index.html")
+
+    @app.api_route("/static/{name:path}", methods=["GET", "HEAD"])
+    def static(name: str) -> Response:
+        return _static(name)
+
     _add_table(app, review)
     _add_pictures(app, review)
     _add_decisions(app, review)
@@ -83,42 +90,26 @@ def create_app(review: Review, *, port: int, token: str) -> Gate:
 
 
 def _error_answer(request: Request, error: Exception) -> Response:
-    """One line for the page; the status shows whose fault it is."""
     statuses = {SupersededError: 409, UsageError: 404, ScanError: 422, OutputError: 507}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 500)
     return AsciiJson(problem_payload(error), status_code=status)
 
 
-def _add_page(app: FastAPI) -> None:
-    files = _static_files()
-
-    @app.api_route("/", methods=["GET", "HEAD"])
-    def page() -> Response:
-        return _static(files, "index.html")
-
-    @app.api_route("/static/{name:path}", methods=["GET", "HEAD"])
-    def static(name: str) -> Response:
-        return _static(files, name)
-
-
 @functools.cache
 def _static_files() -> dict[str, bytes]:
     """Everything the page needs, by its path: a name that is not listed leads nowhere."""
-    root = resources.files("ddmseg.review") / "static"
     found: dict[str, bytes] = {}
-    folders = [("", root)]
-    while folders:
-        place, folder = folders.pop()
-        for entry in folder.iterdir():
-            name = f"{place}{entry.name}"
-            if entry.is_dir():
-                folders.append((f"{name}/", entry))
-            elif PurePosixPath(name).suffix in _TYPES:
-                found[name] = entry.read_bytes()
+    entries = [("", resources.files("ddmseg.review") / "static")]
+    for place, entry in entries:
+        if entry.is_dir():
+            entries += [(f"{place}/{inner.name}".lstrip("/"), inner) for inner in entry.iterdir()]
+        elif PurePosixPath(place).suffix in _TYPES:
+            found[place] = entry.read_bytes()
     return found
 
 
-def _static(files: dict[str, bytes], name: str) -> Response:
+def _static(name: str) -> Response:
+    files = _static_files()
     if name not in files:
         raise HTTPException(404)
     return Response(files[name], media_type=_TYPES[PurePosixPath(name).suffix])
@@ -132,12 +123,9 @@ def _add_table(app: FastAPI, review: Review) -> None:
     @app.get("/api/scans")
     def scans() -> Response:
         rows, problems = review.rows(), review.problems
-        answer = {
-            "scans": [row_payload(row) for row in rows],
-            "problems": problems,
-            "problem_codes": [reason_code(problem) for problem in problems],
-        }
-        return AsciiJson(answer)
+        codes = [reason_code(problem) for problem in problems]
+        shown = [row_payload(row) for row in rows]
+        return AsciiJson({"scans": shown, "problems": problems, "problem_codes": codes})
 
     @app.get("/api/scans/{identifier}")
     def scan(identifier: str) -> Response:
@@ -183,7 +171,7 @@ def _add_decisions(app: FastAPI, review: Review) -> None:
         return AsciiJson(entry)
 
     @app.post("/api/scans/{identifier}/correction")
-    async def correct(identifier: str, request: Request, seen: Annotated[str, _DIGEST]) -> Response:
+    async def correct(identifier: str, request: Request, seen: _Digest) -> Response:
         labels = await run_in_threadpool(review.labels, identifier)
         _check_upload(request, NIFTI, upload_limit(labels.shape))
         upload = await _body(request)
@@ -218,26 +206,16 @@ def session_payload(review: Review) -> dict[str, Any]:
 
 def _scale(name: str) -> dict[str, list[int]]:
     """A colour scale as NiiVue wants it: a list for each channel."""
-    red, green, blue = colour_scale(name).T.tolist()
     # low values say nothing, and a veil of them over the air hides the scan
     begins, opaque = FADE_IN[name]
     opacity = np.clip((np.linspace(0.0, 1.0, 256) - begins) / (opaque - begins), 0.0, 1.0)
-    return {
-        "R": red,
-        "G": green,
-        "B": blue,
-        "A": np.rint(MOST_OPAQUE * opacity).astype(int).tolist(),
-        "I": list(range(256)),
-    }
+    alpha = np.rint(MOST_OPAQUE * opacity).astype(int).tolist()
+    colours = dict(zip("RGB", colour_scale(name).T.tolist(), strict=True))
+    return {**colours, "A": alpha, "I": list(range(256))}
 
 
 def problem_payload(error: Exception) -> dict[str, Any]:
-    """Return what went wrong as a sentence, and as a code with values where it has one.
-
-    >>> from ddmseg.errors import ScanError
-    >>> problem_payload(ScanError("it is odd"))
-    {'error': 'it is odd', 'code': None}
-    """
+    """Return what went wrong as a sentence, and as a code with values where it has one."""
     return {"error": str(error), "code": reason_code(error.args[0] if error.args else "")}
 
 

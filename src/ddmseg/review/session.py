@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,18 +40,8 @@ from ddmseg.quality.doubtful_regions import (
 )
 from ddmseg.quality.segmentation import Quality, Segmentation
 from ddmseg.quality.standing_out import standing_out
+from ddmseg.review import display
 from ddmseg.review.correction import corrected_bytes, edit_metrics, read_correction, staged
-from ddmseg.review.display import (
-    SMALL_VOXELS,
-    Frames,
-    check_label_size,
-    discrepancy_top,
-    display_labels,
-    display_map,
-    display_nothing,
-    display_scan,
-    frame_count,
-)
 from ddmseg.review.files import found_sha256
 from ddmseg.review.log import ReviewLog
 from ddmseg.review.results import (
@@ -80,15 +70,12 @@ class SupersededError(OutputError):
 
 @dataclass(frozen=True)
 class Row:
-    """A scan of the table, with the entries of its decisions, the newest last.
-
-    ``changed`` names labels that are not those of the newest decision, or "".
-    """
+    """A scan of the table, with the entries of its decisions, the newest last."""
 
     result: ScanResult
     summary: Summary
     decisions: list[dict[str, Any]]
-    changed: str = ""
+    changed: str = ""  # labels that are not those of the newest decision
 
 
 class Review:
@@ -97,9 +84,6 @@ class Review:
     The scans may lie in the folders ``scans`` or in the output folder itself. The name of the
     reviewer is written into each decision. Methods that take the identifier of a scan raise
     UsageError when there is none of it.
-
-    Raises:
-        ScanError: when the folder holds no result.
     """
 
     def __init__(self, folder: Path, *, scans: Sequence[Path] = (), reviewer: str = "") -> None:
@@ -108,32 +92,28 @@ class Review:
         self.log = ReviewLog(folder)
         self.log.settle()
         self.problems: list[str] = []
-        self._results = {result.identifier: result for result in find_results(folder)}
+        self._results = _found(folder)
         self._scan_cache = _Cache(2)
         self._frame_cache = _Cache(2)
         self._small_cache = _Cache(1000)
 
     def rows(self) -> list[Row]:
         """Return the table, worst first; what cannot be read goes to ``problems``."""
-        self._results = {result.identifier: result for result in find_results(self.folder)}
+        self._results = _found(self.folder)
         rows: list[Row] = []
         decisions, problems = self._read_log()
         for result in self._results.values():
             try:
-                row = self._row(result, decisions)
+                rows.append(self._row(result, decisions))
             except ScanError as error:
-                # not its text: its argument may carry a code
-                problems.append(error.args[0])
-                continue
-            # whatever else a damaged file brings up, it concerns one row
-            except Exception as error:
+                problems.append(error.args[0])  # not its text: its argument may carry a code
+            except Exception as error:  # whatever a damaged file brings up, it concerns one row
                 problems.append(damaged_result(result, error))
-                continue
-            if row.changed:
-                values = {"name": printable(result.name), "why": row.changed}
-                sentence = "{name}: {why}; look at them again".format(**values)
-                problems.append(Reason(sentence, "labels_changed", values))
-            rows.append(row)
+            else:
+                if why := rows[-1].changed:
+                    name = printable(result.name)
+                    sentence = f"{name}: {why}; look at them again"
+                    problems.append(Reason(sentence, "labels_changed", {"name": name, "why": why}))
         self.problems = problems
         return sorted(rows, key=lambda row: (row.summary.worst_first, row.result.name))
 
@@ -143,23 +123,21 @@ class Review:
 
     def result(self, identifier: str) -> ScanResult:
         """Return the files of one scan."""
-        if identifier not in self._results:
-            said = "no scan of that identifier; open the table again"
-            raise UsageError(Reason(said, "no_such_scan", {}))
-        return self._results[identifier]
+        if identifier in self._results:
+            return self._results[identifier]
+        said = "no scan of that identifier; open the table again"
+        raise UsageError(Reason(said, "no_such_scan", {}))
 
     def _row(self, result: ScanResult, decisions: dict[str, list[dict[str, Any]]]) -> Row:
         found = decisions.get(result.name, [])
-        if not found:
-            return Row(result, read_summary(result), [])
-        stamps = _stamp(result), _stamp(result, CORRECTED), found[-1].get("previous_sha256")
-        changed = self._small_cache.get(
-            (result.identifier, "decided", *stamps), lambda: wrong_file(self.folder, found[-1])
-        )
+        changed = ""
+        if found:
+            stamps = _stamp(result), _stamp(result, CORRECTED), found[-1].get("previous_sha256")
+            key = (result.identifier, "decided", *stamps)
+            changed = self._small_cache.get(key, lambda: wrong_file(self.folder, found[-1]))
         return Row(result, read_summary(result), found, changed)
 
     def _read_log(self) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-        """Return the decisions on each scan, and what is wrong with the log."""
         found: dict[str, list[dict[str, Any]]] = {}
         try:
             wrong = self.log.verify().problem
@@ -180,36 +158,35 @@ class Review:
         return self._scan_cache.get((identifier, *stamps), find)
 
     def labels(self, identifier: str, *, corrected: bool = False) -> LabelMap:
-        """Return the original labels, or the corrected ones.
-
-        Raises:
-            ScanError: when the file is missing or damaged, or far larger than the scan.
+        """Return the original labels, or the corrected ones; ScanError when they are damaged, or
+        far larger than the scan.
         """
         result = self.result(identifier)
         path = result.path(CORRECTED if corrected else LABELS)
         stated = read_summary(result).receipt.get("input")
-        check_label_size(path, stated.get("shape") if isinstance(stated, dict) else None)
+        display.check_label_size(path, stated.get("shape") if isinstance(stated, dict) else None)
         return read_label_map(path)
 
     def scan_bytes(self, identifier: str) -> bytes:
         """Return the scan for the viewer, black where it was not found."""
         scan = self.source_scan(identifier)
         if scan is not None:
-            return display_scan(scan)
+            return display.display_scan(scan)
         labels = self.labels(identifier)
-        return display_nothing(labels.shape, labels.affine)
+        return display.display_nothing(labels.shape, labels.affine)
 
     def label_bytes(self, identifier: str, *, corrected: bool = False) -> bytes:
         """Return labels for the viewer."""
         labels = self.labels(identifier, corrected=corrected)
-        return display_labels(labels.data, labels.affine)
+        return display.display_labels(labels.data, labels.affine)
 
     def map_bytes(self, identifier: str, kind: str) -> bytes:
         """Return the discrepancy or the uncertainty for the viewer; UsageError for other kinds."""
         values, labels = self._map(identifier, kind)
-        uncertain = kind == "uncertainty"
-        top = 1.0 if uncertain else discrepancy_top(self._temperature(identifier))
-        return display_map(values, labels.affine, top=top)
+        top = 1.0
+        if kind == "discrepancy":
+            top = display.discrepancy_top(self._temperature(identifier))
+        return display.display_map(values, labels.affine, top=top)
 
     def _map(self, identifier: str, kind: str) -> tuple[NDArray[np.float32], LabelMap]:
         if kind not in MAPS:
@@ -217,7 +194,7 @@ class Review:
         path = self.result(identifier).path(MAPS[kind])
         labels = self.labels(identifier)
         # the largest that can fit, so that another one is refused before it takes memory
-        raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, SMALL_VOXELS))
+        raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, display.SMALL_VOXELS))
         if raw.voxels.shape != labels.shape:
             why = "not on the grid of the labels; segment the scan again"
             raise ScanError(about_file(path, why, "other_grid"))
@@ -227,7 +204,7 @@ class Review:
         """Return how many samples and steps there are to look at, 0 without a trace."""
         result = self.result(identifier)
         return {
-            kind: frame_count(result.path(suffix)) if result.has(suffix) else 0
+            kind: display.frame_count(result.path(suffix)) if result.has(suffix) else 0
             for kind, suffix in FRAMES.items()
         }
 
@@ -237,9 +214,9 @@ class Review:
             raise UsageError(f"frames: got '{kind}'; allowed are {', '.join(FRAMES)}")
         result = self.result(identifier)
 
-        def load() -> Frames:
+        def load() -> display.Frames:
             labels = self.labels(identifier)
-            return Frames(result.path(FRAMES[kind]), labels.shape, labels.affine)
+            return display.Frames(result.path(FRAMES[kind]), labels.shape, labels.affine)
 
         return self._frame_cache.get((identifier, kind, _stamp(result)), load).frame(place)
 
@@ -252,8 +229,7 @@ class Review:
 
         def find() -> list[DoubtfulRegion]:
             values, labels = self._map(identifier, kind)
-            grid = Grid(labels.shape, labels.affine)
-            card = self._card(identifier)
+            grid, card = Grid(labels.shape, labels.affine), self._card(identifier)
             usual = card.calibration.get("standing_out") if card is not None else None
             sigma_D = self._temperature(identifier)
             if kind == "discrepancy" and usual:
@@ -294,27 +270,20 @@ class Review:
     def thumbnail(self, identifier: str) -> bytes:
         """Return a PNG: outlines in three planes and the discrepancy."""
         key = (identifier, "thumbnail", _stamp(self.result(identifier)))
-        return self._small_cache.get(key, lambda: self._draw_thumbnail(identifier))
 
-    def _draw_thumbnail(self, identifier: str) -> bytes:
-        discrepancy, labels = self._map(identifier, "discrepancy")
-        scan = self.source_scan(identifier)
-        black = np.zeros(labels.shape, np.float32)
-        segmentation = Segmentation(
-            scan=scan or Volume(black, labels.affine, "scan"),
-            labels=labels,
-            uncertainty=black,
-            discrepancy=discrepancy,
-            volumes=[],
-            quality=Quality("warn", 0.0, {}, [], 0, 0),
-            receipt={},
-        )
-        return report_thumbnail(segmentation, height=THUMBNAIL_HEIGHT)
+        def draw() -> bytes:
+            discrepancy, labels = self._map(identifier, "discrepancy")
+            black = np.zeros(labels.shape, np.float32)
+            scan = self.source_scan(identifier) or Volume(black, labels.affine, "scan")
+            quality = Quality("warn", 0.0, {}, [], 0, 0)
+            shown = Segmentation(scan, labels, black, discrepancy, [], quality, {})
+            return report_thumbnail(shown, height=THUMBNAIL_HEIGHT)
+
+        return self._small_cache.get(key, draw)
 
     def seen(self, identifier: str) -> str:
         """Return the hash of the labels that count now: the corrected ones where there are any."""
-        result = self.result(identifier)
-        return found_sha256(result.path(CORRECTED if result.has(CORRECTED) else LABELS))
+        return found_sha256(_counting(self.result(identifier)))
 
     def decide(self, identifier: str, action: str, *, note: str = "", seen: str) -> dict[str, Any]:
         """Accept or reject the labels that were looked at; return the entry of the log.
@@ -330,26 +299,22 @@ class Review:
         result = self.result(identifier)
         if action not in ACTIONS:
             raise UsageError(f"action: got '{action}'; allowed are {', '.join(ACTIONS)}")
-        _check_note(note)
+        if len(note) > MAX_NOTE:
+            said = f"note: got {len(note)} characters; at most {MAX_NOTE} are kept"
+            raise UsageError(Reason(said, "note_long", {"length": len(note), "most": MAX_NOTE}))
         with self.log.locked():
             self._check_seen(identifier, seen)
-            file = result.path(CORRECTED if result.has(CORRECTED) else LABELS)
-            return self.log.append(self._entry(result, action, file, seen, note))
+            return self.log.append(self._entry(result, action, _counting(result), seen, note))
 
-    def correct(
-        self, identifier: str, upload: bytes, *, note: str = "", seen: str
-    ) -> dict[str, Any]:
-        """Save a correction beside the original; return the entry with what was changed.
-
-        The upload is a NIfTI file as it came; note and ``seen`` are those of :meth:`decide`.
+    def correct(self, identifier: str, upload: bytes, *, seen: str) -> dict[str, Any]:
+        """Save an uploaded NIfTI file beside the original; return the entry with what was changed.
 
         Raises:
             ScanError: when the upload is no correction of these labels.
-            SupersededError: when another correction was saved since.
+            SupersededError: when the labels have changed since they were ``seen``.
             OutputError: when it cannot be written.
         """
         result = self.result(identifier)
-        _check_note(note)
         original = self.labels(identifier)
         names = {row.index: row.name for row in read_summary(result).labels}
         with tempfile.TemporaryDirectory(prefix="ddmseg-review-") as folder:
@@ -362,7 +327,7 @@ class Review:
             self._check_seen(identifier, seen)
             with staged(result, data) as places:
                 digest = hashlib.sha256(data).hexdigest()
-                entry = self._entry(result, "correct", places[1], digest, note)
+                entry = self._entry(result, "correct", places[1], digest)
                 return self.log.append({**entry, "edit": asdict(metrics)}, staged=places)
 
     def _check_seen(self, identifier: str, seen: str) -> None:
@@ -374,7 +339,7 @@ class Review:
             raise SupersededError(Reason(said, "superseded", {}))
 
     def _entry(
-        self, result: ScanResult, action: str, file: Path, digest: str, note: str
+        self, result: ScanResult, action: str, file: Path, digest: str, note: str = ""
     ) -> dict[str, Any]:
         return {
             "scan": result.name,
@@ -387,10 +352,12 @@ class Review:
         }
 
 
-def _check_note(note: str) -> None:
-    if len(note) > MAX_NOTE:
-        said = f"note: got {len(note)} characters; at most {MAX_NOTE} are kept"
-        raise UsageError(Reason(said, "note_long", {"length": len(note), "most": MAX_NOTE}))
+def _found(folder: Path) -> dict[str, ScanResult]:
+    return {result.identifier: result for result in find_results(folder)}
+
+
+def _counting(result: ScanResult) -> Path:
+    return result.path(CORRECTED if result.has(CORRECTED) else LABELS)
 
 
 def _stamp(result: ScanResult, suffix: str = LABELS) -> tuple[int, ...]:
@@ -417,5 +384,4 @@ class _Cache:
             self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
-            value: T = self._kept[key]
-            return value
+            return cast("T", self._kept[key])

@@ -19,10 +19,8 @@ def verify_review(folder: Path) -> Verification:
 
     A decision that was interrupted is finished or taken back first. The labels of the newest
     decision on a scan, and those it was made from, must be as they were; so must the newest
-    correction of each scan, and no correction may lie there that the log does not know.
-
-    Raises:
-        ScanError: when the log or a file cannot be read.
+    correction of each scan, and no correction may lie there that the log does not know. ScanError
+    when the log or a file cannot be read.
     """
     log = ReviewLog(folder)
     log.settle()
@@ -33,14 +31,12 @@ def verify_review(folder: Path) -> Verification:
 
 
 def _wrong_labels(folder: Path, entries: Sequence[dict[str, Any]]) -> str:
-    """Return which labels are not those that were decided on, with the line, or ""."""
     counts = [
         *{e.get("file", ""): e for e in entries if e.get("action") == "correct"}.values(),
         *{e["scan"]: e for e in entries if "scan" in e}.values(),
     ]
     for entry in sorted(counts, key=lambda one: int(one.get("entry", 0))):
-        wrong = wrong_file(folder, entry)
-        if wrong:
+        if wrong := wrong_file(folder, entry):
             return f"line {entry.get('entry')}: {wrong}"
     return ""
 
@@ -52,11 +48,9 @@ def wrong_file(folder: Path, entry: dict[str, Any]) -> str:
     for file, digest in ((name, "file_sha256"), (original, "original_sha256")):
         if not file or digest not in entry:
             continue
-        place = inside(folder, file)
-        if place is None:
+        if (place := inside(folder, file)) is None:
             return f"{file} is not in this folder"
-        found = found_sha256(place)
-        if not found:
+        if not (found := found_sha256(place)):
             return f"{file} is missing"
         if found != entry[digest]:
             return f"{file} was changed after it was {done}"
