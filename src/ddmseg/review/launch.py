@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 import tempfile
@@ -80,11 +79,15 @@ def opening_page(link: str) -> Iterator[Path]:
 
 
 def _listening(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((ADDRESS, port))
+        listener.bind((ADDRESS, port))
     except (OSError, OverflowError) as error:
-        # the error's own text is about the socket
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no such port"
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
         raise UsageError(
             f"port: got {port} ({reason}); give a free one from 1024 to 65535, or 0 for any"
         ) from error
+    listener.listen()
+    return listener
