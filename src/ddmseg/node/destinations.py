@@ -179,10 +179,7 @@ def _store(association: Any, path: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class StowDestination:
-    """A DICOMweb service that takes STOW-RS, such as ``https://pacs.example/dicom-web``.
-
-    ``/studies`` is added to the address; https uses ``encryption``.
-    """
+    """A DICOMweb service that takes STOW-RS; ``/studies`` is added to the address."""
 
     url: str
     encryption: SSLContext | None = None
@@ -253,8 +250,8 @@ class StowDestination:
             connection.connect()
             taken.append(connection.sock)
             connection.request("POST", f"{parts.path.rstrip('/')}/studies", body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(MAX_ANSWER_BYTES)
+            with connection.getresponse() as answer:
+                return answer.status, answer.read(MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UnreachableError(f"{self.name} does not answer ({reason})") from error
