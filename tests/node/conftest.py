@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,17 @@ import pytest
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.node.spool import Quota, Spool
 from dicom_files import affine_of, rotation, save, slice_datasets
-from dicom_network import Orthanc, wait_for
+from dicom_network import Orthanc, program, wait_for
 from dicom_spool import Clock
 from toy_head import head_voxels
 
 AFFINE = affine_of(rotation(0.2, -0.1, 0.3), (6, 6, 6), (-70, -80, -60))
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no disk: no test cuts its power, and those that watch it watch the calls."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +129,12 @@ def make_node(tmp_path: Path, segmenter) -> Iterator[Callable[..., RunningNode]]
     for node in made:
         if hasattr(node, "_stop"):
             node.stop()
+
+
+@pytest.fixture
+def scanner() -> None:
+    """Skip a test whose scanner is not installed, before it starts a node."""
+    program("storescu")
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ class Deaf(list[str]):
             raise FULL
 
 
+@pytest.mark.usefixtures("scanner")
 def test_studies_are_segmented_without_a_log(make_node, study) -> None:
     node = make_node()
     node.lines = Deaf()

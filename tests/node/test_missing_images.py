@@ -162,6 +162,7 @@ def test_the_wait_must_not_be_negative() -> None:
         Quota(wait_hours=-1)
 
 
+@pytest.mark.usefixtures("scanner")
 def test_a_node_holds_and_then_segments_the_whole(make_node, study) -> None:
     node = make_node(quota=Quota(objects=15)).start()
     assert storescu(node.port, study).stderr.count("Refused: OutOfResources") == 7
@@ -179,6 +180,7 @@ def test_a_node_holds_and_then_segments_the_whole(make_node, study) -> None:
     assert not any(re.search(f"job-000002|{re.escape(PATIENT)}|1\\.2\\.8", x) for x in node.lines)
 
 
+@pytest.mark.usefixtures("scanner")
 def test_a_node_gives_up(make_node, study) -> None:
     node = make_node(quota=Quota(objects=15, wait_hours=0)).start()
     storescu(node.port, study)

@@ -129,7 +129,7 @@ def test_dripping_peers_do_not_shut_the_node(listen, study, begin) -> None:
 
 
 def test_who_brings_images_is_not_sent_away(listen, study) -> None:
-    listener = listen(associations=1, patience_seconds=0.3)
+    listener = listen(associations=1, patience_seconds=10.0)
     entity = AE("SCANNER")
     entity.add_requested_context(MR)
     good = entity.associate("127.0.0.1", listener.port, ae_title="DDMSEG")

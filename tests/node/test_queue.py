@@ -122,6 +122,7 @@ def test_what_came_again_or_is_gone_is_not_tried_again(open_spool, study, clock)
     assert spool.retry_failed() == []
 
 
+@pytest.mark.usefixtures("scanner")
 def test_a_node_tries_failed_jobs_again_once_it_is_told_to(make_node, study, segmenter) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise KeyError("Doe^Jane")

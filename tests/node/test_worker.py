@@ -230,6 +230,7 @@ def test_a_full_disk_of_results_waits(
 
 
 @pytest.mark.parametrize("place", ["the disk", "pydicom"])
+@pytest.mark.usefixtures("scanner")
 def test_a_full_disk_is_told_in_one_line_and_then_everything_is_done(
     make_node, study, monkeypatch, place
 ) -> None:

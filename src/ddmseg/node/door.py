@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 WAIT_SECONDS = 15.0
@@ -28,20 +28,14 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(eq=False)
 class Connection:
-    """A connection that has a slot: its socket, the peer's address without port, and since when.
-
-    Attributes:
-        useful: when it last brought something; None while it has not.
-        held: bytes of messages that are not yet taken care of.
-        refused: whether it has no slot, and is only to hear so.
-    """
+    """A connection that has a slot: its socket, the peer's address without port."""
 
     request: Any
     address: str
-    start: float
-    useful: float | None = None
-    held: int = 0
-    refused: bool = False
+    refused: bool = False  # it has no slot, and is only to hear so
+    start: float = field(default_factory=time.monotonic)
+    useful: float | None = None  # when it last brought something
+    held: int = 0  # bytes of messages that are not yet taken care of
     _counted: int = 0
 
     def brought(self) -> None:
@@ -91,8 +85,7 @@ class Door:
     def enter(self, request: Any, address: str) -> None:
         """Wait for a slot; where none can be had the connection is marked as refused.
 
-        Raises:
-            OSError: when the door is closed.
+        OSError when the door is closed.
         """
         ticket, deadline = object(), time.monotonic() + WAIT_SECONDS
         with self._lock:
@@ -102,25 +95,17 @@ class Door:
                 with self._lock:
                     if self._closed:
                         raise OSError("the node ends")
-                    if self._is_next(ticket):
-                        self._let_in(request, address)
+                    entitled = self._is_next(ticket)
+                    if entitled or not self._make_room(address) or time.monotonic() > deadline:
+                        self._inside[request] = Connection(request, address, not entitled)
                         return
-                    hope = self._make_room(address)
-                if not hope or time.monotonic() > deadline:
-                    break
                 time.sleep(_LOOK_SECONDS)
-            with self._lock:
-                self._let_in(request, address, refused=True)
         finally:
             with self._lock:
                 self._waiting.remove((ticket, address))
 
     def connection(self, request: Any) -> Connection:
-        """Return the connection of a socket.
-
-        Raises:
-            OSError: when it has lost its slot meanwhile.
-        """
+        """Return the connection of a socket; OSError when it has lost its slot meanwhile."""
         with self._lock:
             if request not in self._inside:
                 raise OSError("the connection was closed")
@@ -152,9 +137,6 @@ class Door:
             for connection in self._inside.values():
                 connection.cut()
 
-    def _let_in(self, request: Any, address: str, *, refused: bool = False) -> None:
-        self._inside[request] = Connection(request, address, time.monotonic(), refused=refused)
-
     def _with_slots(self) -> list[Connection]:
         return [one for one in self._inside.values() if not one.refused]
 
@@ -170,18 +152,15 @@ class Door:
         """End a connection that brings nothing, if need be; return whether waiting may help."""
         if self._has_room(address):
             return True
-        rivals = self._rivals(address)
+        inside = self._with_slots()
+        own = [one for one in inside if one.address == address]
+        # those who hold the slots that it lacks: its own where it has all it may have
+        rivals = own if len(own) >= self._slots else inside
         useless = [one for one in rivals if one.idle_seconds() > self._patience]
         if useless:
             numbers = Counter(one.address for one in rivals)
             self._evict(max(useless, key=lambda one: (numbers[one.address], one.idle_seconds())))
         return bool(useless) or any(one.useful is None for one in rivals)
-
-    def _rivals(self, address: str) -> list[Connection]:
-        """Those who hold the slots that an address lacks: its own where it has all it may have."""
-        inside = self._with_slots()
-        own = [one for one in inside if one.address == address]
-        return own if len(own) >= self._slots else inside
 
     def _evict(self, connection: Connection) -> None:
         del self._inside[connection.request]

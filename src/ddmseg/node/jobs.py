@@ -16,17 +16,17 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddmseg.atomic import sync_folder, write_bytes
 from ddmseg.errors import OutputError
 
 State = Literal["waiting", "segmented", "done", "failed"]
-STATES = ("waiting", "segmented", "done", "failed")
-OPEN_STATES = ("waiting", "segmented")
+STATES = get_args(State)
+OPEN_STATES: tuple[State, ...] = ("waiting", "segmented")
 STATE_FILE = "job.json"
 DAMAGED_FILE = "job.json.damaged"
 CLOCK_FILE = "clock"
@@ -38,11 +38,10 @@ _NUMBER = re.compile(r"\d{6,}")
 
 
 class RunningClock:
-    """Seconds that the nodes of a spool have run, all runs together.
+    """Seconds that the nodes of a spool have run, all runs together; ``path`` keeps them.
 
     What is kept for days is measured by it. A clock of the machine that is set forward, or is
-    wrong at a start, then removes nothing, and one that is set back holds nothing up. The file
-    at ``path`` outlives the program; absent or damaged, counting begins anew.
+    wrong at a start, then removes nothing, and one that is set back holds nothing up.
     """
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
@@ -63,52 +62,36 @@ class RunningClock:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a job; all that its file holds. No patient and no UID.
+    """What is known of a job; all that its file holds. No patient and no UID."""
 
-    Attributes:
-        state: ``waiting`` for the segmentation, ``segmented`` and to be sent, ``done``
-            or ``failed``.
-        starts: how often the segmentation was begun.
-        series: number of the series that was taken, as the scanner counts.
-        files: names of the results to send.
-        delivered: names of the destinations that have them.
-        failures: tries that failed in a row, in this state.
-        ended: when it was done or failed, by the clock of the spool.
-        missing: images that were refused for lack of room and never came.
-    """
-
-    state: State = "waiting"
+    state: State = "waiting"  # for the segmentation; "segmented" waits to be sent
     instances: int = 0
-    starts: int = 0
-    series: int | None = None
+    starts: int = 0  # how often the segmentation was begun
+    series: int | None = None  # number of the one that was taken, as the scanner counts
     stem: str = ""
     verdict: str = ""
-    files: tuple[str, ...] = ()
-    delivered: tuple[str, ...] = ()
-    failures: int = 0
-    ended: float = 0.0
+    files: tuple[str, ...] = ()  # names of the results to send
+    delivered: tuple[str, ...] = ()  # names of the destinations that have them
+    failures: int = 0  # tries that failed in a row, in this state
+    ended: float = 0.0  # when it was done or failed, by the clock of the spool
     reason: str = ""
-    missing: int = 0
+    missing: int = 0  # images that were refused for lack of room and never came
 
     def __post_init__(self) -> None:
         counts = (self.instances, self.starts, self.failures, self.missing)
         texts = (self.stem, self.verdict, self.reason, *self.files, *self.delivered)
         sound = (
             self.state in STATES
-            and all(_is_whole(count) and count >= 0 for count in counts)
-            and (self.series is None or _is_whole(self.series))
+            and all(type(count) is int and count >= 0 for count in counts)
+            and type(self.series) in (int, type(None))
             and all(isinstance(text, str) for text in texts)
             # they are sent, so they must lie in the folder of the job
             and all(re.fullmatch(r"[^/\\\0]+\.dcm", name) for name in self.files)
-            and isinstance(self.ended, float | int)
+            and type(self.ended) in (int, float)
             and math.isfinite(self.ended)
         )
         if not sound:
             raise ValueError("not the state of a job")
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
 
 
 @dataclass(frozen=True)
@@ -139,12 +122,8 @@ class JobQueue:
 
     What is asked at every image or ten times a second comes from memory, however many old jobs
     there are. Methods that change a job raise OutputError when its state cannot be written; the
-    job stays as it was. ``now`` is a clock in seconds that only runs forward.
-
-    Attributes:
-        clock: how long the spool has been in use; jobs have ended by it.
-        mended: numbers of the jobs whose state was damaged.
-        trouble: a line for each of them.
+    job stays as it was. ``now`` is a clock in seconds that only runs forward; ``mended`` holds
+    the numbers of the jobs whose state was damaged, ``trouble`` a line for each.
     """
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -158,35 +137,34 @@ class JobQueue:
         self._holding: defaultdict[str, set[int]] = defaultdict(set)
         self._last = 0
         for place in sorted(folder.iterdir()):
-            if not _NUMBER.fullmatch(place.name):
-                continue
-            if place.is_dir() and (job := self._read(place)):
-                self._know(job)
-            if place.exists():  # and was no job that had only been begun
-                self._last = max(self._last, int(place.name))
+            if _NUMBER.fullmatch(place.name):
+                if place.is_dir():
+                    self._read(place)
+                if place.exists():  # and was no job that had only been begun
+                    self._last = max(self._last, int(place.name))
 
     def all(self) -> list[Job]:
         """Return every job, the oldest first."""
+        return self._of(self._jobs)
+
+    def _of(self, numbers: Iterable[int]) -> list[Job]:
         with self._lock:
-            return [self._jobs[number] for number in sorted(self._jobs)]
+            return [self._jobs[number] for number in sorted(numbers)]
 
     def due(self, state: State) -> list[Job]:
         """Return the jobs that wait for the segmentation, or to be sent, the oldest first."""
-        with self._lock:
-            jobs = [self._jobs[number] for number in sorted(self._open)]
-        return [job for job in jobs if job.record.state == state]
+        return [job for job in self._of(self._open) if job.record.state == state]
 
     def holding(self, study_uid: str) -> list[Job]:
         """Return the jobs that hold images of a study, the oldest first."""
-        with self._lock:
-            jobs = [self._jobs[number] for number in sorted(self._holding.get(study_uid, ()))]
+        jobs = self._of(self._holding.get(study_uid, ()))
         return [job for job in jobs if (job.images / study_uid).is_dir()]
 
     def kept(self) -> list[Job]:
         """Return the jobs that still have images, the oldest first."""
         with self._lock:
             numbers = set().union(*self._holding.values())
-            return [self._jobs[number] for number in sorted(numbers)]
+        return self._of(numbers)
 
     def studies(self) -> set[str]:
         """Return the studies that any job holds images of."""
@@ -212,9 +190,8 @@ class JobQueue:
                 # from here on it is a job, even if its first state is never written
                 study.replace(images / study.name)
             except OSError as error:
-                raise OutputError(
-                    f"cannot make a job: {error.strerror or error}; it is tried again"
-                ) from error
+                why = error.strerror or error
+                raise OutputError(f"cannot make a job: {why}; it is tried again") from error
             with contextlib.suppress(OSError):  # until it is there the images are in the old one
                 for parent in (images, study.parent):
                     sync_folder(parent)
@@ -225,19 +202,14 @@ class JobQueue:
     def update(self, job: Job, **changes: Any) -> Job:
         """Change fields of a job's record, on the disk first; return the job as it is now."""
         with self._lock:
-            record = replace(self._jobs[job.number].record, **changes)
-            _write_record(job.folder, record)
-            changed = replace(job, record=record)
+            changed = replace(job, record=replace(self._jobs[job.number].record, **changes))
+            _write_record(job.folder, changed.record)
             self._know(changed)
             return changed
 
     def end(self, job: Job, state: Literal["done", "failed"], **changes: Any) -> Job:
         """End a job now; return it as it is then."""
         return self.update(job, state=state, ended=self.clock(), **changes)
-
-    def revive(self, job: Job) -> Job:
-        """Have a failed job wait as if it had never been begun; return it as it is now."""
-        return self.update(job, state="waiting", starts=0, failures=0, ended=0.0, reason="")
 
     def drop_images(self, job: Job) -> None:
         """Remove the images of a job; its state stays, so that its number is not used again."""
@@ -250,31 +222,27 @@ class JobQueue:
                     del self._holding[study]
 
     def _know(self, job: Job, *studies: str) -> None:
-        """Keep in memory where a job stands."""
         self._jobs[job.number] = job
         (self._open.add if job.record.state in OPEN_STATES else self._open.discard)(job.number)
         for study in studies:
             self._holding[study].add(job.number)
 
-    def _read(self, folder: Path) -> Job | None:
-        """A job as its folder shows it; None where the program ended before it had images."""
+    def _read(self, folder: Path) -> None:
+        """Know a job as its folder shows it; remove it where it never came to have images."""
         state, number = folder / STATE_FILE, int(folder.name)
         record, studies = None, Job(number, folder, Record()).studies()
         if state.is_file():
             record = _read_record(state) or self._mend(folder, studies)
         if record is None and not studies:
             shutil.rmtree(folder, ignore_errors=True)
-            return None
+            return
         if record is None:
             record = Record(instances=_count(folder / IMAGES))
         elif studies and record.ended > self.clock():  # by another clock, so it counts from now
             record = replace(record, ended=self.clock())
             with contextlib.suppress(OutputError):
                 _write_record(folder, record)
-        job = Job(number, folder, record)
-        for study in studies:
-            self._holding[study].add(number)
-        return job
+        self._know(Job(number, folder, record), *studies)
 
     def _mend(self, folder: Path, studies: list[str]) -> Record:
         """Put a damaged state aside; return the one that takes its place."""
@@ -313,5 +281,5 @@ def _read_record(path: Path) -> Record | None:
         for name in ("files", "delivered"):
             values[name] = tuple(values.get(name, ()))
         return Record(**values)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -17,13 +17,12 @@ from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.events import Event
-from pynetdicom.transport import ThreadedAssociationServer
 
 from ddmseg.errors import OutputError, UsageError
 from ddmseg.node.door import Door
@@ -33,25 +32,22 @@ from ddmseg.node.spool import Spool
 
 VERIFICATION = "1.2.840.10008.1.1"
 MR_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image
+    uid.MRImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
 )
-CAPTURE_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image, single and multi-frame
-    "1.2.840.10008.5.1.4.1.1.7.1",
-    "1.2.840.10008.5.1.4.1.1.7.2",
-    "1.2.840.10008.5.1.4.1.1.7.3",
-    "1.2.840.10008.5.1.4.1.1.7.4",
+CAPTURE_CLASSES = tuple(
+    f"{uid.SecondaryCaptureImageStorage}{multi_frame}"
+    for multi_frame in ("", ".1", ".2", ".3", ".4")
 )
 """Pictures among the scans of an examination. They are refused one by one: to refuse the
 whole class when the association is made would have many senders stop there."""
 COMPRESSED = (
-    "1.2.840.10008.1.2.5",  # RLE
-    "1.2.840.10008.1.2.4.57",  # JPEG lossless
-    "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000
+    uid.RLELossless,
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
 )
 """Transfer syntaxes without loss, taken where a decoder is installed. Deflated files are
 not: hardly any sender has them, and they are the only ones that grow when they are read."""
@@ -76,13 +72,10 @@ class _Tally:
 
 
 class Listener:
-    """A server that puts what arrives into a spool.
+    """A server that puts what arrives into a spool; UsageError when it cannot listen there.
 
     Port 0 takes a free one; no ``allowed`` AE titles admit all. ``report`` gets a line for each
     association, without anything about patients.
-
-    Raises:
-        UsageError: when the address cannot be listened on.
     """
 
     def __init__(
@@ -102,8 +95,25 @@ class Listener:
         self._lock = threading.Lock()
         limits = limits or Limits()
         self._door = Door(limits.associations, limits.patience_seconds)
-        entity = _entity(title, allowed, limits)
-        self._server = self._listening(entity, (address, port), limits, encryption)
+        handlers: list[Any] = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_CONN_CLOSE, self._closed),
+        ]
+        try:
+            self._server: Any = _entity(title, allowed, limits).make_server(
+                (address, port),
+                ssl_context=encryption,
+                evt_handlers=handlers,
+                server_class=server_class(limits, self._door),
+                request_handler=handler_class(limits, self._door),
+            )
+        except (OSError, OverflowError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no such address or port"
+            raise UsageError(
+                f"port: cannot listen on {address} port {port} ({reason}); give another "
+                "--port (0 for any free one) or --address"
+            ) from error
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True
@@ -128,32 +138,7 @@ class Listener:
         self._server.shutdown()
         self._thread.join()
 
-    def _listening(
-        self, entity: AE, place: tuple[str, int], limits: Limits, encryption: SSLContext | None
-    ) -> ThreadedAssociationServer:
-        handlers: list[Any] = [
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_REJECTED, self._rejected),
-            (evt.EVT_CONN_CLOSE, self._closed),
-        ]
-        try:
-            server: ThreadedAssociationServer = entity.make_server(
-                place,
-                ssl_context=encryption,
-                evt_handlers=handlers,
-                server_class=server_class(limits, self._door),
-                request_handler=handler_class(limits, self._door),
-            )
-        except (OSError, OverflowError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no such address or port"
-            raise UsageError(
-                f"port: cannot listen on {place[0]} port {place[1]} ({reason}); give another "
-                "--port (0 for any free one) or --address"
-            ) from error
-        return server
-
     def _store(self, event: Event) -> int:
-        """Answer a C-STORE request."""
         try:
             status, reason = self._keep(event)
         except OutputError as error:
@@ -164,12 +149,11 @@ class Listener:
             tally = self._tallies.setdefault(event.assoc, _Tally())
             if reason:
                 tally.refused, tally.reason = tally.refused + 1, reason
-            elif status == SUCCESS:
-                tally.stored += 1
-        if status == SUCCESS:
-            stream: Any = event.assoc.dul.socket
-            with contextlib.suppress(OSError):  # it has lost its slot just now
-                self._door.connection(stream.socket).brought()
+                return status
+            tally.stored += 1
+        stream: Any = event.assoc.dul.socket
+        with contextlib.suppress(OSError):  # it has lost its slot just now
+            self._door.connection(stream.socket).brought()
         return status
 
     def _keep(self, event: Event) -> tuple[int, str]:
@@ -195,13 +179,13 @@ class Listener:
             tally = self._tallies.pop(event.assoc, None)
         if tally is None:
             return
-        parts = [f"{tally.stored} images received"]
+        line = f"{tally.stored} images received"
         if tally.repeated:
-            parts.append(f"{tally.repeated} of them had come before")
+            line += f", {tally.repeated} of them had come before"
         if tally.refused:
-            parts.append(f"{tally.refused} refused ({tally.reason})")
+            line += f", {tally.refused} refused ({tally.reason})"
         seconds = time.monotonic() - tally.start
-        self._report(f"{', '.join(parts)}, {seconds:.1f} s, from {_shown(event.assoc)}")
+        self._report(f"{line}, {seconds:.1f} s, from {_shown(event.assoc)}")
 
 
 def _shown(association: Association) -> str:
@@ -220,7 +204,7 @@ def _entity(title: str, allowed: Sequence[str], limits: Limits) -> AE:
     entity.acse_timeout = HANDSHAKE_SECONDS
     entity.network_timeout = entity.dimse_timeout = limits.idle_seconds
     readable = [one for one in COMPRESSED if get_decoder(one).is_available]
-    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+    plain = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
     syntaxes = [str(syntax) for syntax in (*plain, *readable)]
     entity.add_supported_context(VERIFICATION)
     for storage in (*MR_CLASSES, *CAPTURE_CLASSES):

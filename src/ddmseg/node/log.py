@@ -24,14 +24,10 @@ _UID = re.compile(r"\d+(?:\.\d+){4,}")
 
 
 class Log:
-    """Hands lines to a thread of its own, which writes them.
+    """Hands lines to a thread of its own, which writes them; ``write`` may raise or never return.
 
     The disk of a log can be full, its terminal gone, or nobody may read the pipe behind it. What
-    the node has acknowledged is segmented all the same, and the log reports how many lines it
-    lacks.
-
-    Args:
-        write: writes one line, and may raise or never return.
+    the node has acknowledged is segmented all the same, and the log says how many lines it lacks.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -59,18 +55,15 @@ class Log:
                 if self._lost:
                     self._write(f"{self._lost} lines of this log could not be written")
                     self._lost = 0
-                self._write_plain(line)
+                try:
+                    self._write(line)
+                except UnicodeError:  # a terminal that does not know the characters of a path
+                    self._write(line.encode("ascii", "backslashreplace").decode("ascii"))
             except Exception as error:
                 self._lost += 1
                 if self._lost == 1:  # it may be the log alone that is broken
                     with contextlib.suppress(Exception):
                         say(f"warning: cannot write the log: {plain_reason(error)}; going on")
-
-    def _write_plain(self, line: str) -> None:
-        try:
-            self._write(line)
-        except UnicodeError:  # a terminal that does not know the characters of a path
-            self._write(line.encode("ascii", "backslashreplace").decode("ascii"))
 
 
 @contextlib.contextmanager
@@ -80,21 +73,20 @@ def silent_libraries() -> Iterator[None]:
     ``ddmseg.imaging.dicom.file.quiet`` does so for one thread and one call; here
     several threads run at once, so the silence has to last as long as the node.
     """
-    loggers = [logging.getLogger(name) for name in LIBRARIES]
-    before = [logger.level for logger in loggers]
+    before = {name: logging.getLogger(name).level for name in LIBRARIES}
     hook = threading.excepthook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
+        for name in before:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         # the traceback of a library's thread may quote what was received
         threading.excepthook = lambda arguments: None
         try:
             yield
         finally:
             threading.excepthook = hook
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
 
 
 def plain_reason(error: BaseException, *folders: Path) -> str:
@@ -109,10 +101,8 @@ def plain_reason(error: BaseException, *folders: Path) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     text = reason_of(error)
-    expected = isinstance(error, DdmsegError) or (
-        isinstance(error, MemoryError | RuntimeError) and not text.startswith("unexpected")
-    )
-    if not expected:
+    known = isinstance(error, MemoryError | RuntimeError) and not text.startswith("unexpected")
+    if not (known or isinstance(error, DdmsegError)):
         return f"unexpected {type(error).__name__}"
     for folder in folders:
         text = text.replace(f"{folder}/", "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 SUFFIX = ".dcm"
@@ -38,33 +38,32 @@ class MissingImages:
 
     def note(self, study: str, place: Path) -> None:
         """Remember an image that was refused; ``place`` is series and image."""
-        if sum(map(len, self._missing.values())) >= MOST_IMAGES:
+        name, most = place.as_posix(), sum(map(len, self._missing.values())) >= MOST_IMAGES
+        if most or name in self._missing.get(study, ()):
             return
-        missing = self._missing.setdefault(study, set())
-        if place.as_posix() in missing:
-            return
-        missing.add(place.as_posix())
+        self._missing.setdefault(study, set()).add(name)
         with contextlib.suppress(OSError), (self._folder / study).open("a") as stream:
-            stream.write(f"{place.as_posix()}\n")
+            stream.write(f"{name}\n")
             stream.flush()
             os.fsync(stream.fileno())
         self._touch(study)
 
     def came(self, study: str, place: Path) -> None:
         """Note that an image of a study is here now, missing before or not."""
-        if study not in self._missing:
-            return
-        self._touch(study)
-        self._missing[study].discard(place.as_posix())
-        if not self._missing[study]:
-            self.forget(study)
+        if study in self._missing:
+            self._touch(study)
+            self._missing[study].discard(place.as_posix())
+            self._forget_whole(study)
 
     def drop(self, here: Callable[[str, str], bool]) -> None:
         """Take images off the list that are ``here``, asked by study and place."""
         for study, places in list(self._missing.items()):
             self._missing[study] = {place for place in places if not here(study, place)}
-            if not self._missing[study]:
-                self.forget(study)
+            self._forget_whole(study)
+
+    def _forget_whole(self, study: str) -> None:
+        if not self._missing[study]:
+            self.forget(study)
 
     def missing(self, study: str) -> int:
         """Return how many images of a study were refused and have not come since."""
@@ -80,11 +79,6 @@ class MissingImages:
         self._changed.pop(study, None)
         with contextlib.suppress(OSError):
             (self._folder / study).unlink()
-
-    def forget_all(self, before: float, *, but: Collection[str]) -> None:
-        """Forget the studies of which nothing was heard since, but for some."""
-        for study in set(self.over(before)) - set(but):
-            self.forget(study)
 
     def _touch(self, study: str) -> None:
         """Note when something was last heard of a study: in the file too, for the next run."""

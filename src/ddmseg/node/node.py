@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
@@ -12,6 +13,7 @@ from ssl import SSLContext
 from ddmseg.errors import DdmsegError, SettingsError
 from ddmseg.node.delivery import Backoff, Delivery
 from ddmseg.node.destinations import Destination
+from ddmseg.node.jobs import OPEN_STATES
 from ddmseg.node.listener import Listener
 from ddmseg.node.log import Log, plain_reason, silent_libraries
 from ddmseg.node.server import Limits
@@ -33,28 +35,20 @@ class NodeError(DdmsegError):
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """How a node is reached and what it keeps.
-
-    Attributes:
-        port: to listen on; 0 takes a free one.
-        allowed: AE titles that may send; empty for all.
-        quiet_seconds: an examination is complete when nothing came for so long.
-        encryption: TLS for what arrives; None for none.
-        retry_failed: try jobs again that have failed for good, once, at the start.
-    """
+    """How a node is reached and what it keeps."""
 
     spool: Path
     title: str = "DDMSEG"
     address: str = "127.0.0.1"
-    port: int = 0
-    allowed: tuple[str, ...] = ()
-    quiet_seconds: float = 30.0
+    port: int = 0  # a free one
+    allowed: tuple[str, ...] = ()  # AE titles that may send; empty for all
+    quiet_seconds: float = 30.0  # an examination is complete when nothing came for so long
     destinations: tuple[Destination, ...] = ()
-    encryption: SSLContext | None = None
+    encryption: SSLContext | None = None  # of what arrives
     limits: Limits = field(default_factory=Limits)
     quota: Quota = field(default_factory=Quota)
     backoff: Backoff = field(default_factory=Backoff)
-    retry_failed: bool = False
+    retry_failed: bool = False  # jobs that have failed for good, once, at the start
 
     def __post_init__(self) -> None:
         if not self.quiet_seconds > 0:
@@ -74,25 +68,20 @@ def run_node(
         DdmsegError: when the spool or the port cannot be used.
         NodeError: when a part of the node has ended before ``stop`` was set.
     """
-    log = Log(report)
-    try:
-        with silent_libraries():
-            spool = Spool(settings.spool, settings.quota)
-            try:
-                _serve(spool, settings, work, stop, log)
-            finally:
-                spool.close()
-    finally:
-        log.close()
+    with (
+        closing(Log(report)) as log,
+        silent_libraries(),
+        closing(Spool(settings.spool, settings.quota)) as spool,
+    ):
+        _serve(spool, settings, work, stop, log)
 
 
 def _serve(
     spool: Spool, settings: NodeSettings, work: Work, stop: threading.Event, report: Log
 ) -> None:
     worker = Worker(spool.queue, work, stop=stop, report=report)
-    delivery = Delivery(
-        spool.queue, settings.destinations, work.output, backoff=settings.backoff, report=report
-    )
+    places, backoff = settings.destinations, settings.backoff
+    delivery = Delivery(spool.queue, places, work.output, backoff=backoff, report=report)
     listener = Listener(
         spool,
         title=settings.title,
@@ -105,18 +94,23 @@ def _serve(
     )
     keeper = _Keeper(spool, listener, settings.quiet_seconds, report)
     steps = {"queue": keeper.step, "segmentation": worker.step, "sending": delivery.step}
-    threads = [_Loop(what, step, settings.backoff, stop, report) for what, step in steps.items()]
+    threads = [_Loop(what, step, backoff, stop, report) for what, step in steps.items()]
     try:
         for line in spool.trouble:
             report(line)
         if settings.retry_failed:
             names = ", ".join(job.name for job in spool.retry_failed())
             report(f"failed jobs are tried again: {names or 'none has its images still'}")
-        report(_opening(settings, listener.port, spool))
+        tls = ", TLS" if settings.encryption else ""
+        unfinished = sum(len(spool.queue.due(state)) for state in OPEN_STATES) + spool.receiving
+        report(
+            f"listening on {settings.address} port {listener.port} as {settings.title}{tls}; "
+            f"{unfinished} jobs to finish; research use, not for diagnosis"
+        )
         for thread in threads:
             thread.start()
         while not stop.wait(WATCH_SECONDS):
-            _check_running(listener, threads)
+            _check_running(listener, threads, stop)
     finally:
         stop.set()
         listener.stop()
@@ -126,29 +120,16 @@ def _serve(
         report("ended; what is unfinished is taken up at the next start")
 
 
-def _check_running(listener: Listener, threads: Sequence[_Loop]) -> None:
-    """Make sure that no part has ended: images would be taken, and nothing would become of them.
-
-    Raises:
-        NodeError: when one has.
-    """
+def _check_running(listener: Listener, threads: Sequence[_Loop], stop: threading.Event) -> None:
+    """Make sure that no part has ended: images would be taken, and nothing would become of them."""
     ended = [f"{one.name} ({one.reason})" for one in threads if not one.is_alive()]
     if not listener.is_alive():
         ended.append("listening")
-    if ended:
+    if ended and not stop.is_set():
         raise NodeError(
             f"ended unexpectedly: {', '.join(ended)}; nothing that was received is lost: start "
             "the node again"
         )
-
-
-def _opening(settings: NodeSettings, port: int, spool: Spool) -> str:
-    open_jobs = len(spool.queue.due("waiting")) + len(spool.queue.due("segmented"))
-    tls = ", TLS" if settings.encryption else ""
-    return (
-        f"listening on {settings.address} port {port} as {settings.title}{tls}; "
-        f"{open_jobs + spool.receiving} jobs to finish; research use, not for diagnosis"
-    )
 
 
 class _Keeper:
@@ -160,7 +141,6 @@ class _Keeper:
         self._cleaned = -CLEAN_SECONDS
 
     def step(self) -> bool:
-        """Do what is due."""
         still_open = self._listener.open_studies()
         for job in self._spool.close_quiet(self._quiet_seconds, still_open=still_open):
             self._report(f"{job.name}: complete, {job.record.instances} images")
@@ -184,11 +164,7 @@ class _Keeper:
 
 
 class _Loop(threading.Thread):
-    """Repeats a step until the end; a step that fails is tried again, later and later.
-
-    Attributes:
-        reason: why the thread has ended, where it should not have.
-    """
+    """Repeats a step until the end; a step that fails is tried again, later and later."""
 
     def __init__(
         self, what: str, step: Callable[[], bool], backoff: Backoff, stop: threading.Event, log: Log
@@ -196,10 +172,9 @@ class _Loop(threading.Thread):
         super().__init__(name=what, daemon=True)
         self._step, self._backoff = step, backoff
         self._stop_event, self._report = stop, log
-        self.reason = "no reason"
+        self.reason = "no reason"  # why the thread has ended, where it should not have
 
     def run(self) -> None:
-        """Repeat, and keep the reason when even that ends."""
         try:
             self._repeat()
         except BaseException as error:  # a library that ends the thread

@@ -42,29 +42,21 @@ _CHUNK = 1 << 16
 class Limits:
     """What connections may use.
 
-    Attributes:
-        pdu_bytes: length of a protocol data unit, at least 4096.
-        object_megabytes: of one image, at least 1.
-        associations: at once from one address, at least 1; from all, twice as many.
-        idle_seconds: after which a silent connection is closed; a message may take so long,
-            and a second more for each 16 kB of it.
-        pdu_seconds: that a protocol data unit may take from its first byte on, and likewise.
-        patience_seconds: for which a connection may bring nothing while others wait.
+    A silent connection is closed after ``idle_seconds``. A message may take so long, and a unit
+    ``pdu_seconds`` from its first byte on, and a second more for each 16 kB.
     """
 
-    pdu_bytes: int = 131_072
-    object_megabytes: int = 512
-    associations: int = 8
+    pdu_bytes: int = 131_072  # length of a protocol data unit
+    object_megabytes: int = 512  # of one image
+    associations: int = 8  # at once from one address; from all, twice as many
     idle_seconds: float = 60.0
     pdu_seconds: float = 30.0
-    patience_seconds: float = 5.0
+    patience_seconds: float = 5.0  # for which one may bring nothing while others wait
 
     def __post_init__(self) -> None:
         for name, least in (("pdu_bytes", 4096), ("object_megabytes", 1), ("associations", 1)):
-            if getattr(self, name) < least:
-                raise SettingsError(
-                    f"{name}: got {getattr(self, name)}; it must be at least {least}"
-                )
+            if (given := getattr(self, name)) < least:
+                raise SettingsError(f"{name}: got {given}; it must be at least {least}")
 
 
 def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
@@ -75,7 +67,6 @@ def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
         daemon_threads = True
 
         def verify_request(self, request: Any, client_address: Any) -> bool:
-            """Return whether one more connection is taken, association or not."""
             return door.knock(client_address[0])
 
         def get_request(self) -> tuple[socket.socket, Any]:
@@ -97,7 +88,6 @@ def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
             super().finish_request(request, client_address)
 
         def shutdown_request(self, request: Any) -> None:
-            """Close a connection and give its slot back."""
             door.leave(request)
             super().shutdown_request(request)
 
@@ -105,7 +95,6 @@ def server_class(limits: Limits, door: Door) -> type[ThreadedAssociationServer]:
             """Log nothing: a connection that fails is its peer's affair."""
 
         def shutdown(self) -> None:
-            """Stop taking connections and end those there are."""
             TCPServer.shutdown(self)
             self.server_close()
             door.close()
@@ -184,10 +173,10 @@ class _Reader:
         """Bytes in memory for the message; checks them and what all have together."""
         dimse = self._association.dimse
         message: Any = dimse.message  # the one that is being received
-        command = 0 if message is None else _size(message.encoded_command_set)
-        content = 0 if message is None else _size(message.data_set)
-        waiting = [getattr(one, "DataSet", None) for _, one in list(dimse.msg_queue.queue)]
-        queued = sum(map(_size, waiting))
+        command = _size(getattr(message, "encoded_command_set", None))
+        content = _size(getattr(message, "data_set", None))
+        waiting = list(dimse.msg_queue.queue)
+        queued = sum(_size(getattr(one, "DataSet", None)) for _, one in waiting)
         most = self._limits.object_megabytes << 20
         if (
             count > self._longest

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 UID_LENGTH = 64
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-
 START_BYTES = 1 << 20
 """Of an image that is not kept, in which its UIDs are looked for; they stand at the beginning."""
 UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -45,20 +44,12 @@ UID_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 @dataclass(frozen=True)
 class Quota:
-    """How much a spool may hold.
+    """How much a spool may hold, and for how long; gigabytes and objects are above 0."""
 
-    Attributes:
-        gigabytes: of all images together, above 0.
-        objects: number of files, at least 1.
-        keep_days: how long the images of a job that has ended are kept, at least 0.
-        wait_hours: how long an examination waits for images that there was no room for,
-            at least 0.
-    """
-
-    gigabytes: float = 50.0
-    objects: int = 200_000
-    keep_days: float = 7.0
-    wait_hours: float = 24.0
+    gigabytes: float = 50.0  # of all images together
+    objects: int = 200_000  # files
+    keep_days: float = 7.0  # for the images of a job that has ended
+    wait_hours: float = 24.0  # for images that there was no room for
 
     def __post_init__(self) -> None:
         if not (self.gigabytes > 0 and self.objects >= 1 and self.keep_days >= 0):
@@ -87,10 +78,9 @@ class Held:
 
 
 def check_uid(uid: str) -> str:
-    """Return a UID that is safe as the name of a file.
+    """Return a UID that is safe as the name of a file; ScanError when it is none.
 
-    Raises:
-        ScanError: when it is none. Source: DICOM PS3.5, 9.1 (digits and points, 64 at most).
+    Source: DICOM PS3.5, 9.1 (digits and points, 64 at most).
     """
     if not _UID.fullmatch(uid) or len(uid) > UID_LENGTH:
         raise ScanError("a UID is absent or not made of digits and points; the image is refused")
@@ -101,14 +91,8 @@ class Spool:
     """The folder that holds all that arrives, and its jobs; one program per folder.
 
     Methods that write raise OutputError when the disk does not allow it. ``now`` is a clock in
-    seconds that only runs forward.
-
-    Attributes:
-        trouble: a line for each thing that was found damaged.
-
-    Raises:
-        UsageError: when another node uses the folder.
-        OutputError: when it cannot be written.
+    seconds that only runs forward; ``trouble`` has a line for each thing that was found damaged.
+    UsageError when another node uses the folder.
     """
 
     def __init__(
@@ -137,10 +121,7 @@ class Spool:
         self._hold_mended()
 
     def _take_up(self) -> list[str]:
-        """Go on with what the last run left; return a line for each thing that is odd.
-
-        What is whole and has not got its name may have been acknowledged, so it gets it now.
-        """
+        """Go on with what the last run left; return a line for each thing that is odd."""
         unnamed = [path for path in self._incoming.glob("*.dcm") if path.is_file()]
         odd = [line for path in unnamed if (line := self._name_again(path))]
         for study in self._incoming.iterdir():
@@ -152,17 +133,18 @@ class Spool:
         return odd
 
     def _name_again(self, path: Path) -> str:
-        """Move a whole file to where its UIDs say, and remove another; return a line if neither."""
+        """Move a whole file to where its UIDs say, since it may have been acknowledged, and remove
+        another; return a line if neither.
+        """
         size = path.stat().st_size
         try:
             dataset, pixels = read_header_elements(path, UID_KEYWORDS, told="an image")
-            study, series, image = _uids(dataset)
-            whole = pixels.ended
+            place, whole = _place(dataset), pixels.ended
         except ScanError:
             whole = False
         try:
             # what is not whole was never acknowledged: that takes its name
-            kept = whole and self._move_in(path, study, Path(study, series, f"{image}.dcm"))
+            kept = whole and self._move_in(path, place)
         except OutputError as error:
             return f"an image that came before stays without its name: {error}"
         if not kept:
@@ -194,9 +176,7 @@ class Spool:
     def store(self, parts: Sequence[bytes | memoryview], size: int, *, image_uid: str) -> Arrival:
         """Keep one DICOM file of ``size`` bytes; one that is here already is left as it is.
 
-        Args:
-            size: of all of them, in bytes.
-            image_uid: SOP Instance UID that the sender gave.
+        ``image_uid`` is the SOP Instance UID that the sender gave.
 
         Raises:
             OutputError: when the quota is used up or the disk is full; until the image comes
@@ -218,11 +198,11 @@ class Spool:
         try:
             with atomic_write(arrived) as partial, partial.open("wb") as stream:
                 stream.writelines(parts)
-            study, series, image = _uids(read_dataset(arrived, UID_KEYWORDS))
-            if image != image_uid:
+            place = _place(read_dataset(arrived, UID_KEYWORDS))
+            if place.stem != image_uid:
                 raise ScanError("its SOP Instance UID is not the one it was sent under")
-            kept = self._move_in(arrived, study, Path(study, series, f"{image}.dcm"))
-            return Arrival(study, kept)
+            kept = self._move_in(arrived, place)
+            return Arrival(place.parts[0], kept)
         finally:
             if not kept:
                 arrived.unlink(missing_ok=True)
@@ -232,17 +212,15 @@ class Spool:
         """Remember an image that there was no room for; return its study if it is here already."""
         start = b"".join(bytes(part[:START_BYTES]) for part in parts)
         try:
-            study, series, image = _uids(read_start(start, UID_KEYWORDS, told="an image"))
+            place = _place(read_start(start, UID_KEYWORDS, told="an image"))
         except ScanError:
             return None  # no image of any examination
-        place = Path(series, f"{image}.dcm")
+        study = place.parts[0]
         with self._lock:
-            if (self._incoming / study / place).exists() or self._done_before(
-                study, Path(study, place)
-            ):
+            if self._is_kept(place):
                 return study
-            if image == image_uid:
-                self._missing.note(study, place)
+            if place.stem == image_uid:
+                self._missing.note(study, place.relative_to(study))
                 if study in self._last:
                     self._last[study] = self._now()
         return None
@@ -251,15 +229,21 @@ class Spool:
         homes = (self._incoming, *(job.images for job in self.queue.holding(study)))
         return any((home / study / place).exists() for home in homes)
 
-    def _move_in(self, arrived: Path, study: str, place: Path) -> bool:
+    def _is_kept(self, place: Path) -> bool:
+        """Whether an image is here; what failed counts as never done, and may come again."""
+        jobs = self.queue.holding(place.parts[0])
+        homes = [job.images for job in jobs if job.record.state != "failed"]
+        return any((home / place).exists() for home in (self._incoming, *homes))
+
+    def _move_in(self, arrived: Path, place: Path) -> bool:
         """Give a file its name; return False when that image is here already."""
+        study, target = place.parts[0], self._incoming / place
         with self._lock:
-            if study in self._last:
+            kept = self._is_kept(place)
+            if not kept or study in self._last:
                 self._last[study] = self._now()
-            if (self._incoming / place).exists() or self._done_before(study, place):
+            if kept:
                 return False
-            self._last[study] = self._now()
-            target = self._incoming / place
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 arrived.replace(target)
@@ -272,19 +256,10 @@ class Spool:
             self._missing.came(study, place.relative_to(study))
             return True
 
-    def _done_before(self, study: str, place: Path) -> bool:
-        """Whether a job has the image; what failed counts as never done, and may come again."""
-        return any(
-            (job.images / place).exists()
-            for job in self.queue.holding(study)
-            if job.record.state != "failed"
-        )
-
     def close_quiet(self, quiet_seconds: float, *, still_open: Collection[str] = ()) -> list[Job]:
         """Make jobs of the examinations of which nothing came for so long; return them.
 
-        Not of those that are held, because images of them were refused for lack of room, nor of
-        those ``still_open``: somebody is sending them, however slowly.
+        Not of those that are held, nor of those ``still_open``: somebody is sending them.
         """
         with self._lock:
             jobs: list[Job] = []
@@ -330,19 +305,15 @@ class Spool:
                     f"{missing} more were refused for lack of room and did not come within "
                     f"{self.quota.wait_hours:g} h; make room and send the study again"
                 )
-                fields = {"state": "failed", "ended": now, "reason": reason, "missing": missing}
-                jobs.append(self.queue.add(study, count, **fields))
+                record = {"state": "failed", "ended": now, "reason": reason, "missing": missing}
+                jobs.append(self.queue.add(study, count, **record))
                 del self._last[uid]
                 self._reported.pop(uid, None)
             return jobs
 
     def _quiet(self, quiet_seconds: float, still_open: Collection[str]) -> list[str]:
-        """The studies of which nothing came for so long."""
-        return [
-            study
-            for study, last in self._last.items()
-            if self._now() - last >= quiet_seconds and study not in still_open
-        ]
+        since = self._now() - quiet_seconds
+        return [study for study, x in self._last.items() if x <= since and study not in still_open]
 
     def _complete(self, study: Path) -> int:
         """Add the slices of these series that came with an earlier job; return how many.
@@ -368,20 +339,16 @@ class Spool:
         Not those whose images are gone, and not those whose study has come again since:
         that is a job of its own.
         """
-        kept = self.queue.kept()
-        last = {study: job.number for job in kept for study in job.studies()}
-        again = [
-            job
-            for job in kept
+        last = {study: job for job in self.queue.kept() for study in job.studies()}
+        again = {
+            job.number: job
+            for study, job in last.items()
             # of a part of an examination nothing may come: it is to be sent again
-            if job.record.state == "failed"
-            and not job.record.missing
-            and any(
-                last[study] == job.number and not (self._incoming / study).exists()
-                for study in job.studies()
-            )
-        ]
-        return [self.queue.revive(job) for job in again]
+            if job.record.state == "failed" and not job.record.missing
+            if not (self._incoming / study).exists()
+        }
+        anew = {"state": "waiting", "starts": 0, "failures": 0, "ended": 0.0, "reason": ""}
+        return [self.queue.update(again[number], **anew) for number in sorted(again)]
 
     def remove_old(self) -> int:
         """Remove the images of jobs that ended too long ago; return of how many jobs."""
@@ -394,7 +361,8 @@ class Spool:
                 self._release(*gone)
                 removed += 1
         with self._lock:
-            self._missing.forget_all(limit, but={*self._last, *self.queue.studies()})
+            for study in {*self._missing.over(limit)} - self._last.keys() - self.queue.studies():
+                self._missing.forget(study)
         with contextlib.suppress(OutputError):  # a minute is lost when the node is killed then
             self.queue.clock.save()
         return removed
@@ -402,10 +370,8 @@ class Spool:
     def _reserve(self, size: int) -> None:
         """Count a file before it is written, so that many at once cannot exceed the quota."""
         with self._lock:
-            if (
-                self._bytes + size > self.quota.gigabytes * 1e9
-                or self._objects >= self.quota.objects
-            ):
+            room = self.quota.gigabytes * 1e9 - self._bytes
+            if size > room or self._objects >= self.quota.objects:
                 raise OutputError(
                     f"the spool is full ({self._objects} objects, {self._bytes / 1e9:.1f} GB); "
                     "finished jobs are removed in time, or allow more with --spool-gb or "
@@ -430,15 +396,14 @@ def _own(folder: Path) -> BaseFileLock:
     return lock
 
 
-def _uids(dataset: Dataset) -> list[str]:
-    """UIDs of study, series and image, each safe to be a name."""
+def _place(dataset: Dataset) -> Path:
     with quiet():
         found = [str(value(dataset, keyword) or "") for keyword in UID_KEYWORDS]
-    return [check_uid(uid) for uid in found]
+    study, series, image = map(check_uid, found)
+    return Path(study, series, f"{image}.dcm")
 
 
 def _measure(folder: Path) -> tuple[int, int]:
-    """Bytes and number of the images in a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*.dcm") if path.is_file()]
     return sum(sizes), len(sizes)
 
