@@ -36,8 +36,6 @@ class AutoEncoder(nn.Module):
     a voxel and not on how much air is in view.
 
     Args:
-        dims: 2 or 3.
-        contrasts: channels of the image.
         widths: channels at half of the grid, a quarter, ...
         code: numbers that are kept of each block of ``multiple`` voxels a side.
     """
@@ -69,15 +67,7 @@ class AutoEncoder(nn.Module):
 
 
 class DiscrepancyMaps(nn.Module):
-    """Both ensembles; a call makes the maps of an image.
-
-    Args:
-        dims: 2 or 3.
-        contrasts: channels of the image.
-        members: of each ensemble, at least 2, for the members to differ.
-        widths: of each auto-encoder.
-        code: of each auto-encoder.
-    """
+    """Both ensembles of at least 2 members each; a call makes the maps of an image."""
 
     scale: Tensor
 
@@ -92,14 +82,12 @@ class DiscrepancyMaps(nn.Module):
     ) -> None:
         super().__init__()
         self.dims = dims
-
-        def ensemble() -> nn.ModuleList:
-            return nn.ModuleList(
+        self.of_all, self.of_normal = (
+            nn.ModuleList(
                 AutoEncoder(dims, contrasts, widths=widths, code=code) for _ in range(members)
             )
-
-        self.of_all = ensemble()
-        self.of_normal = ensemble()
+            for _ in range(2)
+        )
         self.multiple: int = 2 ** len(widths)
         self.register_buffer("scale", torch.ones(2))
 

@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.subject import Subject
@@ -37,23 +37,16 @@ from ddmseg.models.settings import DataSettings
 from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.randomness import seeded
-from ddmseg_lab.comparison.auto_encoder import AutoEncoder, DiscrepancyMaps
+from ddmseg_lab.comparison.auto_encoder import DiscrepancyMaps
 
+SLICES_AT_ONCE = 16
 FILE = "auto_encoders.safetensors"
 """Beside the weights of the network that sees the maps."""
-SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the ensembles are trained: plain Adam on the mean squared error.
-
-    Attributes:
-        steps: of each auto-encoder.
-        batch: slices a step.
-        learning_rate: constant.
-        seed: of weights and draws; member n of ensemble e has its own stream.
-    """
+    """How each auto-encoder is trained: plain Adam on the mean squared error of slices."""
 
     steps: int = 300
     batch: int = 8
@@ -67,29 +60,27 @@ def train_maps(
     shape: tuple[int, int],
     recipe: Recipe | None = None,
 ) -> DiscrepancyMaps:
-    """Train both ensembles on slices of subjects.
+    """Train both ensembles on slices of training subjects.
 
     Args:
-        subjects: of training, and no others.
         sought: classes that a normal slice holds nothing of.
         shape: of the slices, cut about the middle of each; a multiple of 8.
-        recipe: how.
     """
     recipe = recipe or Recipe()
     slices, normal = training_slices(subjects, sought, shape)
-    if not 2 <= int(normal.sum()) < len(slices):
+    count = int(normal.sum())
+    if not 2 <= count < len(slices):
         raise ScanError(
-            f"data.maps: {int(normal.sum())} of {len(slices)} training slices hold nothing of "
+            f"data.maps: {count} of {len(slices)} training slices hold nothing of "
             "what is sought; inter_intra needs at least 2 of each kind, so give more subjects"
         )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)
         maps = DiscrepancyMaps(2, slices.shape[1])
-    for kind, (ensemble, seen) in enumerate(
-        ((maps.of_all, slices), (maps.of_normal, slices[normal]))
-    ):
+    ensembles = (maps.of_all, slices), (maps.of_normal, slices[normal])
+    for kind, (ensemble, seen) in enumerate(ensembles):
         for number, member in enumerate(ensemble):
-            assert isinstance(member, AutoEncoder)
+            # each member has its own stream of draws
             _train_one(member, seen, recipe, stream=2 * number + kind)
     maps.eval().requires_grad_(False)
     maps.scale.copy_(_size_of_maps(maps, slices))
@@ -114,7 +105,7 @@ def training_slices(
     return torch.stack(slices), torch.tensor(normal)
 
 
-def _train_one(network: AutoEncoder, slices: Tensor, recipe: Recipe, *, stream: int) -> None:
+def _train_one(network: nn.Module, slices: Tensor, recipe: Recipe, *, stream: int) -> None:
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     for step in range(recipe.steps):
         generator = seeded(recipe.seed + stream, step)
@@ -145,32 +136,29 @@ def subject_maps(maps: DiscrepancyMaps, subject: Subject) -> Tensor:
     whole = image.shape[2:]
     slices = torch.stack([padded(one, one[0], maps.multiple)[0] for one in image])
     made = torch.cat([maps(part) for part in torch.split(slices, SLICES_AT_ONCE)])
-    for axis, n in enumerate(whole, start=2):
-        made = made.narrow(axis, (made.shape[axis] - n) // 2, n)
     result = torch.zeros(2, *subject.labels.shape)
-    result[(slice(None), *box)] = made.movedim(0, 1 + subject.slice_axis)
+    result[(slice(None), *box)] = uncentred(made, whole).movedim(0, 1 + subject.slice_axis)
     return result
 
 
 def signal_box(image: Tensor) -> tuple[slice, ...]:
     """Return the smallest box of ``c i j k`` outside which all is 0; all of it when nothing is."""
-    found = image.ne(0).any(0)
-    box = []
-    for axis in range(found.dim()):
-        others = tuple(other for other in range(found.dim()) if other != axis)
-        hits = found.any(dim=others).nonzero().flatten()
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if len(hits) else slice(None))
-    return tuple(box)
+    places = image.ne(0).any(0).nonzero()
+    if not len(places):
+        return (slice(None),) * (image.dim() - 1)
+    low, high = places.amin(0).tolist(), places.amax(0).tolist()
+    return tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Ensembles as they lie on disk.
+def uncentred(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo the even padding of ``centre`` on the last axes, as many as the shape has."""
+    for axis, n in enumerate(shape, start=x.dim() - len(shape)):
+        x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
+    return x
 
-    Attributes:
-        maps: in eval mode.
-        seconds: that their training took.
-    """
+
+class Kept(NamedTuple):
+    """Ensembles in eval mode, and the seconds that their training took."""
 
     maps: DiscrepancyMaps
     seconds: float
@@ -179,14 +167,7 @@ class Kept:
 def keep_maps(
     folder: Path, settings: DataSettings, subjects: Iterable[Subject], sought: Sequence[int]
 ) -> Kept:
-    """Return a folder's ensembles, trained first unless they are of these settings.
-
-    Args:
-        folder: of the run.
-        settings: of its data.
-        subjects: of training; not read when the ensembles are there.
-        sought: see :func:`train_maps`.
-    """
+    """Return the ensembles of a run's folder, trained first unless they are of these settings."""
     path = folder / FILE
     if path.is_file() and _is_of(load_state(path)[1], settings):
         return load_maps(folder, settings)
@@ -218,7 +199,6 @@ def load_maps(folder: Path, settings: DataSettings) -> Kept:
 
 
 def _is_of(numbers: dict[str, Any], settings: DataSettings) -> bool:
-    """Say whether ensembles were trained with these settings of the data and this recipe."""
     try:
         stored = without_retired({"data": numbers["data"]})["data"]
         there = settings_from_dict(DataSettings, stored)

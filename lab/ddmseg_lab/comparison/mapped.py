@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,26 +17,20 @@ from ddmseg_lab.comparison.inter_intra import Kept, keep_maps, load_maps, subjec
 
 
 def row_source(
-    settings: DataSettings,
-    root: str | None = None,
-    *,
-    run_folder: Path | None = None,
+    settings: DataSettings, root: str | None = None, *, run_folder: Path | None = None,
     training: bool = False,
-) -> LabelledSource:
+) -> LabelledSource:  # fmt: skip
     """Open the data of a row, with the maps where ``data.maps`` asks for them.
 
     Args:
-        settings: of the data.
         root: folder of the data sets, None for the environment's.
         run_folder: where the weights of the run lie, and with them the auto-encoders of
             ``data.maps``. None where no example is drawn.
-        training: the run is being trained: make there what is missing.
+        training: make there what is missing.
     """
     if settings.maps == "none":
         return labelled_source(settings, root)
-    open_plain = partial(labelled_source, replace(settings, maps="none"), root)
-    finish = WithMaps(settings, open_plain, run_folder, train=training)
-    return labelled_source(settings, root, finish=finish)
+    return labelled_source(settings, root, finish=WithMaps(settings, root, run_folder, training))
 
 
 class WithMaps:
@@ -46,26 +38,12 @@ class WithMaps:
 
     The auto-encoders lie with the weights of the run, so that another process makes the
     same maps. They are looked for, and trained when need be, at the first subject.
-
-    Args:
-        settings: of the data.
-        plain: opens the same source without maps.
-        folder: of the run; None where no example is ever drawn.
-        train: train the auto-encoders when the folder has none of these settings.
     """
 
     def __init__(
-        self,
-        settings: DataSettings,
-        plain: Callable[[], LabelledSource],
-        folder: Path | None,
-        *,
-        train: bool,
+        self, settings: DataSettings, root: str | None, folder: Path | None, train: bool
     ) -> None:
-        self._settings = settings
-        self._plain = plain
-        self._folder = folder
-        self._train = train
+        self._settings, self._root, self._folder, self._train = settings, root, folder, train
         self._kept = Once(self._find)
 
     @property
@@ -93,6 +71,5 @@ class WithMaps:
             )
         if not self._train:
             return load_maps(self._folder, self._settings)
-        source = self._plain()
-        subjects: Iterable[Subject] = source.subjects("train")
-        return keep_maps(self._folder, self._settings, subjects, source.sought)
+        plain = labelled_source(replace(self._settings, maps="none"), self._root)
+        return keep_maps(self._folder, self._settings, plain.subjects("train"), plain.sought)
