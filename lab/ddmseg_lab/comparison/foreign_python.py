@@ -6,15 +6,21 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from ddmseg.errors import UsageError
+from ddmseg.models.checkpoint import replace_file
+from ddmseg_lab.comparison.nnunet.driver import PROGRESS
 
 DRIVER = Path(__file__).parent / "peers" / "driver.py"
 """Tells versions in any Python: it needs nothing but the standard library."""
 OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 """Variables that mean this process's Python and no other."""
+Listener = Callable[[dict[str, Any]], None]
+"""Takes what one line of progress says."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,7 @@ def _made(folder: str, *installs: str) -> str:
 
 
 SAMSEG = Tool(
-    "samseg",
-    "SAMSEG",
-    ("samseg", "surfa", "numpy"),
+    *("samseg", "SAMSEG", ("samseg", "surfa", "numpy")),
     _made("peers", "samseg nibabel 'numpy<2'"),
     "--samseg-python",
 )
@@ -66,9 +70,7 @@ DEEPBET = Tool(
     "deepbet", "deepbet (brain alone)", ("deepbet", "torch", "numpy"), _made("deepbet", "deepbet")
 )
 NNUNET = Tool(
-    "nnunet",
-    "nnU-Net",
-    ("nnunetv2", "torch", "numpy"),
+    *("nnunet", "nnU-Net", ("nnunetv2", "torch", "numpy")),
     _made("nnunet", "torch==2.13.0", "nnunetv2 torch==2.13.0"),
     "--nnunet-python",
 )
@@ -81,10 +83,8 @@ def find_python(tool: Tool, named: str | None = None) -> str | None:
         UsageError: when the program that was named is not there.
     """
     wanted = named or os.environ.get(tool.variable)
-    if not wanted:
-        return None
-    found = shutil.which(wanted)
-    if found is None:
+    found = shutil.which(wanted) if wanted else None
+    if wanted and found is None:
         raise UsageError(
             f"{tool.title}: got the Python '{wanted}', which cannot be run; {tool.advice}"
         )
@@ -109,13 +109,10 @@ def read_versions(tool: Tool, python: str) -> dict[str, str]:
     Raises:
         UsageError: when that Python does not start or lacks a package.
     """
+    words = [python, str(DRIVER), "versions", *tool.packages]
     try:
         done = subprocess.run(
-            [python, str(DRIVER), "versions", *tool.packages],
-            env=foreign_environment(1),
-            capture_output=True,
-            text=True,
-            check=True,
+            words, env=foreign_environment(1), capture_output=True, text=True, check=True
         )
         found: dict[str, str | None] = json.loads(done.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
@@ -130,23 +127,55 @@ def read_versions(tool: Tool, python: str) -> dict[str, str]:
 
 def foreign_environment(threads: int) -> dict[str, str]:
     """Return this process's environment, fit for another Python and for so many threads."""
-    environment = {name: value for name, value in os.environ.items() if name not in OURS}
-    return environment | _settings(threads)
+    environment = own_environment(threads)
+    return {name: value for name, value in environment.items() if name not in OURS}
 
 
 def own_environment(threads: int) -> dict[str, str]:
-    """Return this process's environment for so many threads."""
-    return {**os.environ, **_settings(threads)}
-
-
-def _settings(threads: int) -> dict[str, str]:
-    """Return what holds in both; 0 threads leave the choice to the tool."""
+    """Return this process's environment for so many threads; 0 leaves them to the tool."""
     limited = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     return {
+        **os.environ,
         "PYTHONSAFEPATH": "1",  # the driver's folder holds modules that are not for it
         "PYTHONUNBUFFERED": "1",  # the last line of the log is then the last thing said
         **{name: str(threads) for name in limited if threads},
     }
+
+
+def run_driver(
+    words: list[str], job: Mapping[str, Any], folder: Path, environment: Mapping[str, str],
+    log: IO[str], listener: Listener | None = None,
+) -> tuple[int, Path]:  # fmt: skip
+    """Run ``PYTHON DRIVER WORD`` on a job; return its exit code and the file of its result.
+
+    The job lies in ``job.json`` in the folder, the result beside it in ``WORD.json``. Lines of
+    progress go to the listener, all others to the log.
+    """
+    result, asked = folder / f"{words[-1]}.json", folder / "job.json"
+    result.unlink(missing_ok=True)  # of an earlier run: not to be taken for this one's
+    replace_file(asked, described(job).encode())
+    with subprocess.Popen(
+        [*words, str(asked)], env=dict(environment), errors="replace",
+        encoding="utf-8", stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if not line.startswith(PROGRESS):
+                    log.write(line)
+                    log.flush()
+                elif listener is not None:
+                    listener(json.loads(line.removeprefix(PROGRESS)))
+        except BaseException:  # Ctrl-C too: nobody would read on
+            process.terminate()
+            raise
+    return process.returncode, result
+
+
+def described(job: Mapping[str, Any]) -> str:
+    """Return a job as its file holds it."""
+    return json.dumps(dict(job), indent=1) + "\n"
 
 
 def last_line(log: Path) -> str:

@@ -21,8 +21,6 @@ class TableSettings:
     """What a table shows.
 
     Attributes:
-        title: heading of the table.
-        rows: names of the row files, in order.
         references: rows that every other row is tested against.
         folds: splits tested one after the other; empty for the data set's one split.
         note: what a reader must know before comparing.
@@ -42,11 +40,6 @@ class TableSettings:
     asked_dice: float = 0.0
     asked_pair: str = ""
     asked_loss: float = 0.002
-
-    @property
-    def contrast_pairs(self) -> list[tuple[str, str]]:
-        """Rows of each contrast, first and second."""
-        return [self.pair(contrast) for contrast in self.contrasts]
 
     @staticmethod
     def pair(words: str) -> tuple[str, str]:
@@ -78,6 +71,11 @@ class Plan:
         """Names of the folds, at least one."""
         return self.table.fold_names
 
+    def lenders(self, row: str) -> tuple[str, ...]:
+        """Return the rows whose weights a row uses, none when it has its own."""
+        own = self.rows[row].row
+        return own.members or ((own.weights_of,) if own.weights_of else ())
+
     def settings(self, row: str, fold: str) -> Settings:
         """Return the settings of one row in one fold."""
         if row not in self.rows:
@@ -101,7 +99,7 @@ def read_plan(folder: Path) -> Plan:
     table = read_table(folder)
     rows = {name: read_settings(folder / f"{name}.toml") for name in table.rows}
     named = [("references", one) for one in table.references]
-    named += [("contrasts", one) for pair in table.contrast_pairs for one in pair]
+    named += [("contrasts", one) for pair in map(table.pair, table.contrasts) for one in pair]
     named += [("asked_pair", one) for one in table.pair(table.asked_pair) if table.asked_pair]
     for name, settings in rows.items():
         named += [(f"{name}: row.members", one) for one in settings.row.members]
@@ -113,16 +111,16 @@ def read_plan(folder: Path) -> Plan:
                 f"{folder / TABLE_FILE}: {place}: got '{one}'{did_you_mean(one, rows)}; "
                 f"allowed are {', '.join(rows)}"
             )
-    for name, settings in rows.items():
-        for member in (settings.row.weights_of, *settings.row.members):
-            other = rows[member].row if member else None
-            if other is not None and (other.weights_of or other.members or other.adapter):
+    plan = Plan(folder, table, rows)
+    for name in rows:
+        for member in plan.lenders(name):
+            other = rows[member].row
+            if other.weights_of or other.members or other.adapter:
                 raise SettingsError(
                     f"{name}: '{member}' has no weights of its own; name one that has"
                 )
-            if member:
-                _check_images(name, settings, member, rows[member])
-    return Plan(folder, table, rows)
+            _check_images(name, rows[name], member, rows[member])
+    return plan
 
 
 def _check_images(name: str, settings: Settings, member: str, other: Settings) -> None:

@@ -12,8 +12,9 @@ import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +33,10 @@ from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
+from ddmseg_lab.comparison.inter_intra import SLICES_AT_ONCE as SLICES_AT_ONCE
+from ddmseg_lab.comparison.inter_intra import uncentred as uncentred
 from ddmseg_lab.comparison.mapped import row_source
 
-SLICES_AT_ONCE = 16
 MULTIPLE = 8
 """Grids are padded to this at least."""
 
@@ -49,21 +51,15 @@ class Member:
 
 @torch.inference_mode()
 def predict(members: Sequence[Member], subject: Subject, generator: Generator) -> Tensor:
-    """Return class indices (``i j k``) by the mean probability of the members.
+    """Return class indices (``i j k``) by the mean probability of members in eval mode.
 
-    They lie on the grid of the subject's truth.
-
-    Args:
-        members: one or more networks in eval mode.
-        subject: image on its own grid or that of the networks.
-        generator: on the CPU; fixes all samples.
+    They lie on the grid of the subject's truth. The generator, on the CPU, fixes all samples.
     """
     shares = [_probabilities(member, subject, generator) for member in members]
     return subject.answer(torch.stack(shares).mean(0))
 
 
 def _probabilities(member: Member, subject: Subject, generator: Generator) -> Tensor:
-    """Return ``k i j k``."""
     network = member.network
     multiple = max(network.multiple, MULTIPLE)
     if network.dims == 3:
@@ -100,31 +96,13 @@ def class_probabilities(member: Member, image: Tensor, generator: Generator) -> 
     if not isinstance(network, DiscrepancyDiffusionSegmenter) or network.denoiser is None:
         return F.softmax(network(image), dim=1)
     own = settings.sampling
-    sampler = MaskSampler(
-        network,
-        network.encode(image),
-        make_schedule(settings.loss.schedule, settings.loss.schedule_shift),
-        Guidance(own.guidance, own.guidance_scale, settings.loss.temperature),
-    )
+    guidance = Guidance(own.guidance, own.guidance_scale, settings.loss.temperature)
+    schedule = make_schedule(settings.loss.schedule, settings.loss.schedule_shift)
     return sampled_answer(
-        sampler,
-        algorithm=own.sampler,
-        steps=own.steps,
-        samples=own.samples,
-        temperature=own.temperature,
-        coarse_share=own.coarse_share,
-        generator=generator,
-    ).probabilities
-
-
-def uncentred(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo the even padding of ``centre`` on the last axes, as many as the shape has."""
-    for axis, n in enumerate(shape, start=x.dim() - len(shape)):
-        x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
-    return x
-
-
-BYTES_PER_KILOBYTE = 1024
+        MaskSampler(network, network.encode(image), schedule, guidance),
+        algorithm=own.sampler, steps=own.steps, samples=own.samples,
+        temperature=own.temperature, coarse_share=own.coarse_share, generator=generator,
+    ).probabilities  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,10 +110,8 @@ class RowResult:
     """What testing a row found.
 
     Attributes:
-        scores: one a subject and structure.
         seconds_a_scan: median over subjects, reading left out.
         peak_memory_mb: resident, in 1e6 bytes; None where the system does not tell.
-        parameters: of all networks together.
         preparation_seconds: that training what the data need took, such as auto-encoders.
     """
 
@@ -144,6 +120,21 @@ class RowResult:
     peak_memory_mb: float | None
     parameters: int
     preparation_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A row trained and tested; what its record is made of, under the names it has there."""
+
+    result: RowResult
+    trained_steps: int
+    samples_seen: int
+    validation_dice: float | None
+    train_seconds: float
+    threads: int
+    curve: Path | None
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def score_apart(
@@ -163,7 +154,6 @@ def score_row(
     Args:
         weights: of each member; what the data need lies beside the first.
         settings: of each member as JSON; the first says which data.
-        data: folder of the data sets, None for the environment's.
         threads: of torch, 0 for its own choice.
     """
     _forget_peak()
@@ -180,13 +170,9 @@ def score_row(
         seconds.append(working_seconds() - start + subject.channel_seconds)
         scores += source.score(subject, found)
     parameters = sum(p.numel() for m in members for p in m.network.parameters())
-    return RowResult(
-        scores,
-        statistics.median(seconds),
-        _peak_memory_mb(),
-        parameters + source.finish.parameters,
-        source.finish.train_seconds,
-    )
+    parameters += source.finish.parameters
+    middle, spent = statistics.median(seconds), source.finish.train_seconds
+    return RowResult(scores, middle, _peak_memory_mb(), parameters, spent)
 
 
 def _forget_peak() -> None:
@@ -204,4 +190,4 @@ def _peak_memory_mb() -> float | None:
         return None
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return kilobytes * BYTES_PER_KILOBYTE / 1e6
+    return kilobytes * 1024 / 1e6

@@ -30,9 +30,6 @@ class Record:
     """One row in one fold: names, resolved settings, what it was made of and what it cost.
 
     Attributes:
-        split: subjects of training, validation and test.
-        commit: of the code, ``unknown`` outside a checkout, with ``+`` when it was changed.
-        parameters: of all networks.
         trained_steps: of the weights chosen; 0 when nothing was trained for this row.
         samples_seen: training examples drawn until the last step.
         validation_dice: score that chose the weights, a Dice where samples do not differ.

@@ -27,14 +27,9 @@ class Unfinished(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training.
+    """A finished training: its best weights, the score and steps that chose them, its seconds.
 
-    Attributes:
-        weights: the best ones.
-        best: validation score that chose them, see ``ddmseg.training.validation``.
-        best_step: steps they were trained for.
-        steps: of the whole training.
-        seconds: of work, see :func:`ddmseg.models.device.working_seconds`.
+    Seconds are of work, see :func:`ddmseg.models.device.working_seconds`.
     """
 
     weights: Path
@@ -45,14 +40,9 @@ class Run:
 
 
 def trained_run(
-    settings: Settings,
-    folder: Path,
-    others: Path,
-    data: str | None,
-    *,
-    max_minutes: float,
+    settings: Settings, folder: Path, others: Path, data: str | None, *, max_minutes: float,
     report: Report | None = None,
-) -> Run:
+) -> Run:  # fmt: skip
     """Return a finished training, after doing what is left of it.
 
     Args:
@@ -65,7 +55,7 @@ def trained_run(
         report: called after each step.
     """
     resumable = _same_training(folder, settings)
-    if not (resumable and _finished(folder, settings)):
+    if not (resumable and is_finished(folder, settings)):
         found = next(_finished_twins(settings, others), None)
         if found is not None:
             return _read_run(found)
@@ -93,7 +83,7 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
 
 def _finished_twins(settings: Settings, others: Path) -> Iterator[Path]:
     for path in sorted(others.glob(f"**/{SETTINGS_FILE}")):
-        if _same_training(path.parent, settings) and _finished(path.parent, settings):
+        if _same_training(path.parent, settings) and is_finished(path.parent, settings):
             yield path.parent
 
 
@@ -107,17 +97,8 @@ def _same_training(folder: Path, settings: Settings) -> bool:
     return reads_as({**there, "name": "", "row": {}}, nameless)
 
 
-def _finished(folder: Path, settings: Settings) -> bool:
-    return is_finished(folder, settings)
-
-
 def _read_run(folder: Path) -> Run:
     _, numbers = load_state(folder / STATE_FILE)
+    best, steps, seconds = float(numbers["best"]), int(numbers["step"]), float(numbers["seconds"])
     card = json.loads((folder / "best.json").read_text(encoding="utf-8"))
-    return Run(
-        folder / "best.safetensors",
-        float(numbers["best"]),
-        int(card["trained_steps"]),
-        int(numbers["step"]),
-        float(numbers["seconds"]),
-    )
+    return Run(folder / "best.safetensors", best, int(card["trained_steps"]), steps, seconds)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.scores import MEAN, Summary, per_patient, summarise
+from ddmseg.evaluation.scores import MEAN, per_patient, summarise
 from ddmseg.maths.case_scores import Score
 from ddmseg_lab.comparison.plan import TableSettings
-from ddmseg_lab.comparison.record import Record, read_late_rise, read_record
+from ddmseg_lab.comparison.record import CURVE_FILE, Record, read_late_rise, read_record
 from ddmseg_lab.statistics import PairedTest, compare_to
 
 CONVERGED = 0.002
@@ -22,92 +22,70 @@ MOST_COLUMNS = 12
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of the table.
+class TableRow:
+    """A row that has been run in all folds.
 
     Attributes:
-        row: its name.
-        title: what it is called.
-        summary: ``{structure: {metric: summary}}`` over all patients.
-        against: paired tests of the mean Dice, by reference; none against itself.
+        dice: mean Dice of each patient.
+        diffusion: whether its network has any.
+        curves: learning curve of each fold that left one.
         late_rise: of the validation score over the last third of the training, mean over folds;
             None where a row has no training of its own.
-        parameters: of all its networks.
-        train_seconds: of all folds together.
-        seconds_a_scan: median over folds of the folds' medians.
-        peak_memory_mb: the largest of the folds.
+        ours: whether its network is f^I with or without what diffuses.
+        records: of the folds.
+        against: paired tests of the mean Dice, by reference; none against itself.
     """
 
-    row: str
     title: str
-    summary: dict[str, dict[str, Summary]]
-    against: dict[str, PairedTest]
-    late_rise: float | None
-    parameters: int
-    train_seconds: float
-    seconds_a_scan: float
-    peak_memory_mb: float | None
-
-    def mean(self, structure: str, metric: str) -> Summary:
-        """Return one cell."""
-        return self.summary[structure][metric]
+    dice: dict[str, float]
+    diffusion: bool
+    curves: list[Path]
+    late_rise: float | None = None
+    ours: bool = True
+    records: Sequence[Record] = ()
+    scores: Sequence[Score] = ()
+    against: dict[str, PairedTest] = field(default_factory=dict)
 
 
-def read_row(
-    results: Path, row: str, folds: Sequence[str]
-) -> tuple[list[Record], list[Score]] | None:
-    """Return the records and scores of all folds of a row, or None when one is missing."""
-    found = [read_record(results / row / fold) for fold in folds]
-    whole = [one for one in found if one is not None]
-    if len(whole) < len(folds):
-        return None
-    return [record for record, _ in whole], [score for _, scores in whole for score in scores]
-
-
-def build_table(table: TableSettings, results: Path) -> list[Line]:
-    """Return a line for each row that has been run in all folds, in the table's order.
-
-    Args:
-        table: which rows, folds and references.
-        results: folder of the table's records.
-    """
-    rows = {}
+def build_table(table: TableSettings, results: Path) -> dict[str, TableRow]:
+    """Return each row that has been run in all folds, in the table's order, by name."""
+    rows: dict[str, TableRow] = {}
     for name in table.rows:
-        found = read_row(results, name, table.fold_names)
-        if found is not None:
-            rows[name] = found
-    dice = {name: per_patient(scores, "dice") for name, (_, scores) in rows.items()}
-    _check_patients(dice)
-    rises = {name: row_late_rise(results, name, table.fold_names) for name in rows}
-    tests = {}
-    for one in table.references:
-        if one in dice:
-            fair = [name for name in dice if of_equal_standing(rises[one], rises[name])]
-            tests[one] = _tests(one, {name: dice[name] for name in fair})
-    lines = []
-    for name, (records, scores) in rows.items():
-        memory = [r.peak_memory_mb for r in records if r.peak_memory_mb is not None]
-        lines.append(
-            Line(
-                row=name,
-                title=records[0].settings["row"]["title"] or name,
-                summary=summarise(scores),
-                against={ref: found[name] for ref, found in tests.items() if name in found},
-                late_rise=rises[name],
-                parameters=records[0].parameters,
-                train_seconds=sum(record.train_seconds for record in records),
-                seconds_a_scan=statistics.median(record.seconds_a_scan for record in records),
-                peak_memory_mb=max(memory) if memory else None,
+        row = _read_row([results / name / fold for fold in table.fold_names], name)
+        if row is None:
+            continue
+        first = next(iter(rows), name)
+        if rows and set(row.dice) != set(rows[first].dice):
+            raise UsageError(
+                f"{name}: was tested on other patients than {first}; run both again with "
+                "the same data"
             )
-        )
-    return lines
+        rows[name] = row
+    for reference in table.references:
+        if reference in rows:
+            for name, test in _tests(reference, rows).items():
+                rows[name].against[reference] = test
+    return rows
 
 
-def row_late_rise(results: Path, row: str, folds: Sequence[str]) -> float | None:
-    """Return what the last third of a row's training brought, mean over its folds."""
-    rises = [read_late_rise(results / row / fold) for fold in folds]
-    found = [rise for rise in rises if rise is not None]
-    return statistics.mean(found) if found else None
+def _read_row(folders: Sequence[Path], name: str) -> TableRow | None:
+    found = [one for one in map(read_record, folders) if one is not None]
+    if len(found) < len(folders):
+        return None
+    records = [record for record, _ in found]
+    scores = [score for _, scores in found for score in scores]
+    rises = [rise for rise in map(read_late_rise, folders) if rise is not None]
+    row, model = records[0].settings["row"], records[0].settings["model"]
+    return TableRow(
+        row["title"] or name,
+        per_patient(scores, "dice"),
+        bool(model["diffusion"]),
+        [path for folder in folders if (path := folder / CURVE_FILE).is_file()],
+        statistics.mean(rises) if rises else None,
+        model["architecture"] == "ddm" and not row["adapter"],
+        records,
+        scores,
+    )
 
 
 def of_equal_standing(one: float | None, other: float | None) -> bool:
@@ -118,65 +96,61 @@ def of_equal_standing(one: float | None, other: float | None) -> bool:
     return one is None or other is None or (one > CONVERGED) == (other > CONVERGED)
 
 
-def _check_patients(dice: dict[str, dict[str, float]]) -> None:
-    names = list(dice)
-    for name in names[1:]:
-        if set(dice[name]) != set(dice[names[0]]):
-            raise UsageError(
-                f"{name}: was tested on other patients than {names[0]}; run both again with "
-                "the same data"
-            )
-
-
-def _tests(reference: str, dice: dict[str, dict[str, float]]) -> dict[str, PairedTest]:
-    """Paired Wilcoxon tests of every other row, Holm-corrected over them."""
-    patients = sorted(dice[reference])
-    others = {name: [d[p] for p in patients] for name, d in dice.items() if name != reference}
+def _tests(reference: str, rows: Mapping[str, TableRow]) -> dict[str, PairedTest]:
+    """Paired Wilcoxon tests of every other row of equal standing, Holm-corrected over them."""
+    base = rows[reference]
+    patients = sorted(base.dice)
+    others = {
+        name: [row.dice[p] for p in patients]
+        for name, row in rows.items()
+        if name != reference and of_equal_standing(base.late_rise, row.late_rise)
+    }
     if len(patients) < 2 or not others:
         return {}
-    return compare_to([dice[reference][p] for p in patients], others)
+    return compare_to([base.dice[p] for p in patients], others)
 
 
-def markdown(lines: Sequence[Line], references: Sequence[str]) -> str:
+HEADS = (
+    *("volume similarity", "parameters, M", "training, core min", "late rise"),
+    *("core s a scan", "memory, MB"),
+)
+
+
+def markdown(rows: Mapping[str, TableRow], references: Sequence[str]) -> str:
     """Return the table as Markdown, one line a row; many structures as their mean alone."""
-    if not lines:
+    if not rows:
         return "_No row has been run._"
-    structures = [name for name in lines[0].summary if name != MEAN]
+    first = next(iter(rows.values()))
+    structures = list(dict.fromkeys(score.structure for score in first.scores))
     if len(structures) > MOST_COLUMNS:
         structures = []
     heads = ["row", *[f"Dice {name}" for name in structures], "Dice mean (95%)", "HD95, mm"]
-    heads += [
-        "volume similarity",
-        "parameters, M",
-        "training, core min",
-        "late rise",
-        "core s a scan",
-        "memory, MB",
-    ]
-    heads += [f"difference to {ref} (p, Holm)" for ref in references]
-    rows = [_cells(line, structures, references) for line in lines]
-    body = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
-    return "\n".join(body)
+    heads += [*HEADS, *(f"difference to {ref} (p, Holm)" for ref in references)]
+    lines = [heads, ["---"] * len(heads)]
+    lines += [_cells(row, structures, references) for row in rows.values()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _cells(line: Line, structures: Sequence[str], references: Sequence[str]) -> list[str]:
-    whole = line.mean(MEAN, "dice").interval
-    distance = line.mean(MEAN, "hd95_mm")
+def _cells(row: TableRow, structures: Sequence[str], references: Sequence[str]) -> list[str]:
+    summary = summarise(row.scores)
+    whole, distance = summary[MEAN]["dice"].interval, summary[MEAN]["hd95_mm"]
     missed = f" ({distance.infinite} missed)" if distance.infinite else ""
-    cells = [line.title]
-    cells += [f"{line.mean(name, 'dice').interval.mean:.3f}" for name in structures]
-    cells.append(f"{whole.mean:.3f} ({_limits(whole.low, whole.high)})")
-    cells.append(f"{distance.interval.mean:.2f}{missed}")
-    cells.append(f"{line.mean(MEAN, 'volume_similarity').interval.mean:.3f}")
-    cells.append(f"{line.parameters / 1e6:.2f}")
-    cells.append(f"{line.train_seconds / 60:.1f}")
-    cells.append(_rise_words(line.late_rise))
-    cells.append(f"{line.seconds_a_scan:.2f}")
-    cells.append("unknown" if line.peak_memory_mb is None else f"{line.peak_memory_mb:.0f}")
-    for reference in references:
-        test = line.against.get(reference)
-        cells.append("" if test is None else f"{test.difference:+.4f} ({test.p_holm:.2g})")
-    return cells
+    seconds = statistics.median(record.seconds_a_scan for record in row.records)
+    memory = [r.peak_memory_mb for r in row.records if r.peak_memory_mb is not None]
+    tests = [row.against.get(reference) for reference in references]
+    return [
+        row.title,
+        *(f"{summary[name]['dice'].interval.mean:.3f}" for name in structures),
+        f"{whole.mean:.3f} ({_limits(whole.low, whole.high)})",
+        f"{distance.interval.mean:.2f}{missed}",
+        f"{summary[MEAN]['volume_similarity'].interval.mean:.3f}",
+        f"{row.records[0].parameters / 1e6:.2f}",
+        f"{sum(record.train_seconds for record in row.records) / 60:.1f}",
+        _rise_words(row.late_rise),
+        f"{seconds:.2f}",
+        f"{max(memory):.0f}" if memory else "unknown",
+        *("" if one is None else f"{one.difference:+.4f} ({one.p_holm:.2g})" for one in tests),
+    ]
 
 
 def _rise_words(rise: float | None) -> str:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddmseg.evaluation.scores import per_patient
 from ddmseg.maths.statistics import Interval, bootstrap_interval
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
-from ddmseg_lab.comparison.record import CURVE_FILE
 from ddmseg_lab.comparison.table import (
     CONVERGED,
-    Line,
+    TableRow,
     build_table,
     markdown,
     of_equal_standing,
-    read_row,
-    row_late_rise,
 )
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Claim, Section, Target, picture
@@ -50,27 +46,6 @@ TICKS = 6
 """Between ticks of an axis, at most."""
 
 
-@dataclass(frozen=True)
-class ShownRow:
-    """A row that has been run.
-
-    Attributes:
-        title: of the row.
-        dice: mean Dice of each patient.
-        diffusion: whether its network has any.
-        curves: learning curve of each fold that left one.
-        late_rise: see ``table.Line``.
-        ours: whether its network is f^I with or without what diffuses.
-    """
-
-    title: str
-    dice: dict[str, float]
-    diffusion: bool
-    curves: list[Path]
-    late_rise: float | None = None
-    ours: bool = True
-
-
 def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
     """Yield each table below ``results / kind`` that was begun, with its folder."""
     for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}")):
@@ -83,16 +58,15 @@ def table_chapters(results: Path) -> list[Section]:
     for kind in KINDS:
         for folder, table in tables_of(results, kind):
             command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
-            body = [table.note.strip(), *_table_and_words(table, folder)]
-            rows = shown_rows(table, folder)
-            body += differences_text(table, rows)
-            body = [part for part in body if part]
+            rows = build_table(table, folder)
+            body = [table.note.strip(), *_table_and_words(table, rows)]
+            body = [part for part in (*body, *differences_text(table, rows)) if part]
             claims = list(asked_of(table, rows))
             chapters.append(Section(f"{kind}_{folder.name}", table.title, command, body, claims))
     return chapters
 
 
-def asked_of(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[Claim]:
+def asked_of(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[Claim]:
     """Yield what a table was asked to show, of rows that have converged."""
     done = {n: r for n, r in rows.items() if r.late_rise is not None and r.late_rise <= CONVERGED}
     about = table.title.partition(":")[0]
@@ -108,8 +82,7 @@ def asked_of(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[Cla
         target = Target(what, -table.asked_loss, digits=4)
         lost = None
         if one is not None and other is not None:
-            differences = [one.dice[patient] - other.dice[patient] for patient in one.dice]
-            lost = asdict(mean_interval(differences))
+            lost = asdict(mean_interval(list(_less(one, other).values())))
         yield Claim(target, lost)
 
 
@@ -117,7 +90,7 @@ def study_tables(results: Path) -> dict[str, str]:
     """Return the text of a page for each study that trains and has a row, by its name."""
     pages = {}
     for folder, table in tables_of(results, KIND):
-        rows = shown_rows(table, folder)
+        rows = build_table(table, folder)
         if not rows:
             continue
         parts = [
@@ -126,7 +99,7 @@ def study_tables(results: Path) -> dict[str, str]:
             table.note.strip(),
             f"```\nddmseg study {folder.name} --data DATA\n```",
             *(picture(name, table.title) for name in picture_names(folder.name)),
-            *_table_and_words(table, folder),
+            *_table_and_words(table, rows),
             "## What was found",
             *differences_text(table, rows),
         ]
@@ -134,9 +107,8 @@ def study_tables(results: Path) -> dict[str, str]:
     return pages
 
 
-def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
+def _table_and_words(table: TableSettings, rows: Mapping[str, TableRow]) -> list[str]:
     """Return the table, how to read it and what is missing from it."""
-    lines: list[Line] = build_table(table, folder)
     words = (
         f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
         "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
@@ -146,14 +118,13 @@ def _table_and_words(table: TableSettings, folder: Path) -> list[str]:
         f"above {CONVERGED} the row has not converged. Rows that have are not tested against rows "
         "that have not."
     )
-    run = {line.row for line in lines}
-    missing = [name for name in table.rows if name not in run]
+    missing = [name for name in table.rows if name not in rows]
     if missing:
         words += f" Not run yet: {', '.join(missing)}."
-    return [markdown(lines, table.references), words]
+    return [markdown(rows, table.references), words]
 
 
-def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+def differences_text(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[str]:
     """Yield a paragraph for each reference of a table, then its contrasts."""
     for reference in table.references:
         if reference not in rows:
@@ -172,19 +143,16 @@ def differences_text(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iter
     yield from _contrasts(table, rows)
 
 
-def _contrasts(table: TableSettings, rows: Mapping[str, ShownRow]) -> Iterator[str]:
+def _contrasts(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[str]:
     """Compare the pairs that the table names, Holm-corrected over them."""
-    pairs = [pair for pair in table.contrast_pairs if set(pair) <= set(rows)]
+    pairs = [pair for pair in map(table.pair, table.contrasts) if set(pair) <= set(rows)]
     if not pairs:
         return
-    patients = rows[pairs[0][0]].dice
     differences = {
-        f"{rows[one].title} − {rows[other].title}": {
-            patient: rows[one].dice[patient] - rows[other].dice[patient] for patient in patients
-        }
+        f"{rows[one].title} − {rows[other].title}": _less(rows[one], rows[other])
         for one, other in pairs
     }
-    found = compare_sets(dict.fromkeys(patients, 0.0), differences)
+    found = compare_sets(dict.fromkeys(rows[pairs[0][0]].dice, 0.0), differences)
     yield "Pairs of rows, mean Dice of the first less that of the second on the same patients:"
     body = [[name, difference_words(one)] for name, one in found.items()]
     yield page_table(["pair", "difference"], body)
@@ -200,7 +168,7 @@ def draw_tables(results: Path, folder: Path) -> list[Path]:
     """Draw each study that trains and has a row; return the files."""
     drawn = []
     for place, table in tables_of(results, KIND):
-        rows = shown_rows(table, place)
+        rows = build_table(table, place)
         if not rows:
             continue
         figures = [dice_of_rows(rows, table.references[:1])]
@@ -211,28 +179,7 @@ def draw_tables(results: Path, folder: Path) -> list[Path]:
     return drawn
 
 
-def shown_rows(table: TableSettings, folder: Path) -> dict[str, ShownRow]:
-    """Return the rows that have been run in all folds, in the table's order."""
-    rows = {}
-    for name in table.rows:
-        found = read_row(folder, name, table.fold_names)
-        if found is None:
-            continue
-        records, scores = found
-        settings = records[0].settings
-        curves = [folder / name / fold / CURVE_FILE for fold in table.fold_names]
-        rows[name] = ShownRow(
-            settings["row"]["title"] or name,
-            per_patient(scores, "dice"),
-            bool(settings["model"]["diffusion"]),
-            [path for path in curves if path.is_file()],
-            row_late_rise(folder, name, table.fold_names),
-            settings["model"]["architecture"] == "ddm" and not settings["row"]["adapter"],
-        )
-    return rows
-
-
-def dice_of_rows(rows: Mapping[str, ShownRow], references: Sequence[str]) -> Figure:
+def dice_of_rows(rows: Mapping[str, TableRow], references: Sequence[str]) -> Figure:
     """Mean Dice of each row, and its difference from the reference on the same patients.
 
     The intervals on the left are wide because patients differ; what rows differ by is
@@ -246,12 +193,8 @@ def dice_of_rows(rows: Mapping[str, ShownRow], references: Sequence[str]) -> Fig
     axes.set_yticks(places, [row.title for row in rows.values()], fontsize=8)
     axes.set_xlabel("mean Dice, with 95% interval over patients", fontsize=8)
     if reference is not None:
-        right, base = figure.axes[1], rows[reference].dice
-        others = [
-            mean_interval([row.dice[one] - base[one] for one in base if one in row.dice])
-            for row in rows.values()
-        ]
-        _bars(right, places, others)
+        right, base = figure.axes[1], rows[reference]
+        _bars(right, places, [mean_interval(list(_less(r, base).values())) for r in rows.values()])
         right.axvline(0, color="black", linewidth=0.7)
         right.set_yticks(places, [""] * len(places))
         words = textwrap.fill(f"difference from: {rows[reference].title}", LABEL_WIDTH)
@@ -259,7 +202,7 @@ def dice_of_rows(rows: Mapping[str, ShownRow], references: Sequence[str]) -> Fig
     return figure
 
 
-def learning_curves(rows: Sequence[ShownRow]) -> Figure:
+def learning_curves(rows: Sequence[TableRow]) -> Figure:
     """Validation Dice and losses over the steps, one line a row and fold.
 
     The loss of the coarse head is the one that both networks have.
@@ -296,6 +239,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if len(values) < 2:
         return Interval(values[0], values[0], values[0], 1, 0.95)
     return bootstrap_interval(values)
+
+
+def _less(row: TableRow, base: TableRow) -> dict[str, float]:
+    """Dice of a row less that of another on the same patients."""
+    return {patient: row.dice[patient] - dice for patient, dice in base.dice.items()}
 
 
 def _bars(axes: Axes, places: Sequence[float], found: Sequence[Interval]) -> None:

@@ -8,8 +8,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +18,17 @@ from ddmseg.models.device import find_device
 from ddmseg.models.settings import Settings
 from ddmseg.training.precision import find_precision
 from ddmseg.training.trainer import Progress
-from ddmseg_lab.comparison.foreign_python import NNUNET, read_versions
+from ddmseg_lab.comparison.foreign_python import NNUNET, Listener, read_versions
 from ddmseg_lab.comparison.nnunet.raw_data import NnunetFolder, read_predictions, write_raw_data
-from ddmseg_lab.comparison.nnunet.stages import (
-    OWN_ITERATIONS,
-    Listener,
-    Schedule,
-    cut_schedule,
-    run_stage,
-)
+from ddmseg_lab.comparison.nnunet.stages import OWN_ITERATIONS, Schedule, cut_schedule, run_stage
 from ddmseg_lab.comparison.plan import OF_IMAGES
-from ddmseg_lab.comparison.predict import RowResult
+from ddmseg_lab.comparison.predict import RowResult, Tested
+from ddmseg_lab.comparison.runs import Report, Unfinished
 
 FOLDER = "nnunet"
 """Of all that nnU-Net leaves, below the row's own."""
 BEGUN_FILE = "begun.json"
 CURVE_FILE = "curve.csv"
-
-
-@dataclass(frozen=True)
-class NnunetTraining:
-    """How far a training came; what its record is made of, under the names it has there.
-
-    Attributes:
-        step: iterations done.
-        best: highest smoothed pseudo Dice, which chose the weights of ``best_step``.
-        seconds: of training and validating, planning left out.
-    """
-
-    step: int
-    schedule: Schedule
-    best: float
-    best_step: int
-    seconds: float
-    parameters: int
-    threads: int
-    curve: Path
-    versions: dict[str, str]
-    notes: dict[str, Any]
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to train."""
-        return self.step >= self.schedule.iterations
 
 
 class NnunetRow:
@@ -80,58 +46,32 @@ class NnunetRow:
         self.versions = read_versions(NNUNET, python)
         self._python = python
         self._source = labelled_source(settings.data, data)
-        kind = settings.data.kind
-        self._folder = NnunetFolder(folder / FOLDER, f"Dataset001_{kind}")
+        self._folder = NnunetFolder(folder / FOLDER, f"Dataset001_{settings.data.kind}")
 
-    def train(
-        self, *, max_minutes: float = math.inf, report: Callable[[Progress], None] | None = None
-    ) -> NnunetTraining:
-        """Do what is left of preparing and training, at least one epoch."""
+    def run(self, name: str, *, max_minutes: float, report: Report | None = None) -> Tested:
+        """Do what is left of preparing and training, at least one epoch; then test.
+
+        Raises:
+            Unfinished: when the time was over before the training, with the row's name.
+        """
         deadline = time.monotonic() + 60 * max_minutes
-        plan = self._prepared()
-        schedule = self._schedule(plan)
+        plan, training = self._prepared(), self.settings.training
+        schedule = cut_schedule(training.steps * training.batch, plan["batch"])
         found = self._left_by("train")
         if found is None or found["step"] < schedule.iterations:
-            left = max(deadline - time.monotonic(), 0.0) / 60
-            job = {
-                "epochs": schedule.epochs,
-                "validation_iterations": schedule.validation_iterations,
-                "precision": self._precision(),
-                "minutes": None if math.isinf(left) else left,
-            }
-
-            def forward(now: dict[str, Any]) -> None:
-                if report is not None:
-                    report(Progress(now["step"], now["steps"], now["loss"], None))
-
-            found = self._run("train", job, forward)
-        curve = self._folder.path / CURVE_FILE
-        _write_curve(curve, found["curve"])
-        kept = ("step", "best", "best_step", "seconds", "parameters", "threads")
-        return NnunetTraining(
-            **{name: found[name] for name in kept},
-            schedule=schedule,
-            curve=curve,
-            versions=self.versions,
-            notes=self._notes(plan, schedule, found),
-        )
-
-    def test(self) -> RowResult:
-        """Predict and score the test subjects with the best weights."""
-        found = self._run("predict", {})
-        scores: list[Score] = []
-        for subject, labels in read_predictions(self._source, self._folder):
-            scores += score_case(
-                subject.identifier,
-                labels,
-                subject.labels.numpy(),
-                self._source.structures,
-                spacing_mm=subject.spacing_mm,
-            )
-        trained = self._left_by("train")
-        assert trained is not None, "trained before it is tested"
-        return RowResult(
-            scores, found["seconds_a_scan"], found["peak_memory_mb"], trained["parameters"]
+            found = self._train(schedule, deadline, report)
+        if found["step"] < schedule.iterations:
+            raise Unfinished(f"{name}: iteration {found['step']} of {schedule.iterations}")
+        return Tested(
+            self._test(found["parameters"]),
+            trained_steps=found["best_step"],
+            samples_seen=schedule.examples,
+            validation_dice=found["best"],
+            train_seconds=found["seconds"],
+            threads=found["threads"],
+            curve=_write_curve(self._folder.path / CURVE_FILE, found["curve"]),
+            versions={"nnunetv2": self.versions["nnunetv2"]},
+            notes={"nnunet": self._notes(plan, schedule, found)},
         )
 
     def _prepared(self) -> dict[str, Any]:
@@ -161,15 +101,36 @@ class NnunetRow:
         plain: dict[str, Any] = json.loads(json.dumps(identity))
         return plain
 
-    def _schedule(self, plan: dict[str, Any]) -> Schedule:
-        training = self.settings.training
-        return cut_schedule(training.steps * training.batch, plan["batch"])
-
-    def _precision(self) -> str:
-        """Return that of the training so far, or what this machine is faster at."""
+    def _train(self, schedule: Schedule, deadline: float, report: Report | None) -> dict[str, Any]:
+        left = max(deadline - time.monotonic(), 0.0) / 60
+        # the precision of the training so far, or what this machine is faster at
         before = (self._left_by("train") or {}).get("precision")
         training = self.settings.training
-        return find_precision(training.precision, find_device(training.device), before=before)
+        job = {
+            "epochs": schedule.epochs,
+            "validation_iterations": schedule.validation_iterations,
+            "precision": find_precision(
+                training.precision, find_device(training.device), before=before
+            ),
+            "minutes": None if math.isinf(left) else left,
+        }
+
+        def forward(now: dict[str, Any]) -> None:
+            if report is not None:
+                report(Progress(now["step"], now["steps"], now["loss"], None))
+
+        return self._run("train", job, forward)
+
+    def _test(self, parameters: int) -> RowResult:
+        """Predict and score the test subjects with the best weights."""
+        found = self._run("predict", {})
+        scores: list[Score] = []
+        for subject, labels in read_predictions(self._source, self._folder):
+            scores += score_case(
+                subject.identifier, labels, subject.labels.numpy(), self._source.structures,
+                spacing_mm=subject.spacing_mm,
+            )  # fmt: skip
+        return RowResult(scores, found["seconds_a_scan"], found["peak_memory_mb"], parameters)
 
     def _run(
         self, stage: str, more: dict[str, Any], listener: Listener | None = None
@@ -198,27 +159,26 @@ class NnunetRow:
         self, plan: dict[str, Any], schedule: Schedule, found: dict[str, Any]
     ) -> dict[str, Any]:
         return {
-            "nnunet": {
-                "configuration": self.settings.row.configuration,
-                "versions": self.versions,
-                "plan": {name: value for name, value in plan.items() if name != "seconds"},
-                "planning_seconds": plan["seconds"],
-                "iterations": schedule.iterations,
-                "iterations_uncut": OWN_ITERATIONS,
-                "epochs": len(schedule.epochs),
-                "validation_iterations_an_epoch": schedule.validation_iterations,
-                "device": found["device"],
-                "precision": found["precision"],
-                "selection": "checkpoint_best: highest smoothed pseudo Dice on patches of the "
-                "validation subjects",
-                "test_time": "tiles that share half, weighted, mirrored along every axis",
-            }
+            "configuration": self.settings.row.configuration,
+            "versions": self.versions,
+            "plan": {name: value for name, value in plan.items() if name != "seconds"},
+            "planning_seconds": plan["seconds"],
+            "iterations": schedule.iterations,
+            "iterations_uncut": OWN_ITERATIONS,
+            "epochs": len(schedule.epochs),
+            "validation_iterations_an_epoch": schedule.validation_iterations,
+            "device": found["device"],
+            "precision": found["precision"],
+            "selection": "checkpoint_best: highest smoothed pseudo Dice on patches of the "
+            "validation subjects",
+            "test_time": "tiles that share half, weighted, mirrored along every axis",
         }
 
 
-def _write_curve(path: Path, epochs: list[dict[str, float]]) -> None:
+def _write_curve(path: Path, epochs: list[dict[str, float]]) -> Path:
     text = io.StringIO()
     table = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
     table.writeheader()
     table.writerows({name: f"{value:.6g}" for name, value in epoch.items()} for epoch in epochs)
     replace_file(path, text.getvalue().encode())
+    return path

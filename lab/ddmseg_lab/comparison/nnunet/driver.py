@@ -41,9 +41,6 @@ def main(words: list[str]) -> None:
     replace_text(path.with_name(f"{stage}.json"), json.dumps(result, indent=1))
 
 
-# Planning and preprocessing
-
-
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
     """Have nnU-Net look at the data, plan and preprocess; return what it planned."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
@@ -82,15 +79,7 @@ def plans_of(job: dict[str, Any]) -> Any:
     """Return nnU-Net's manager of the plans it made."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    return PlansManager(str(preprocessed(job) / f"{PLANS}.json"))
-
-
-def preprocessed(job: dict[str, Any]) -> Path:
-    """Return the folder of the preprocessed data set."""
-    return Path(os.environ[PREPROCESSED], job["dataset"])
-
-
-# Training
+    return PlansManager(str(Path(os.environ[PREPROCESSED], job["dataset"], f"{PLANS}.json")))
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +105,8 @@ def make_trainer(job: dict[str, Any]) -> Any:
 
     set_threads(job)
     plans = {**plans_of(job).plans, "continue_training": False}  # asked for; concerns its logs
-    dataset = json.loads((preprocessed(job) / "dataset.json").read_text(encoding="utf-8"))
+    described = Path(os.environ[PREPROCESSED], job["dataset"], "dataset.json")
+    dataset = json.loads(described.read_text(encoding="utf-8"))
     trainer = nnUNetTrainer(plans, job["configuration"], FOLD, dataset, torch.device(device(job)))
     trainer.num_epochs = len(job["epochs"])
     trainer.save_every = NEVER  # `keep` does it
@@ -161,7 +151,10 @@ def run_epoch(trainer: Any, job: dict[str, Any]) -> None:
     losses = []
     for number in range(epochs[epoch]):
         losses.append(trainer.train_step(next(trainer.dataloader_train)))
-        tell(sum(epochs[:epoch]) + number + 1, sum(epochs), float(losses[-1]["loss"]))
+        step, loss = sum(epochs[:epoch]) + number + 1, float(losses[-1]["loss"])
+        line = json.dumps({"step": step, "steps": sum(epochs), "loss": loss})
+        sys.stdout.write(f"{PROGRESS}{line}\n")  # at once: print may write the end apart
+        sys.stdout.flush()
     trainer.on_train_epoch_end(losses)
     with torch.no_grad():
         trainer.on_validation_epoch_start()
@@ -218,16 +211,6 @@ def summary(trainer: Any, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tell(step: int, steps: int, loss: float) -> None:
-    """Print one line of progress."""
-    line = json.dumps({"step": step, "steps": steps, "loss": loss})
-    sys.stdout.write(f"{PROGRESS}{line}\n")  # at once: print may write the end apart
-    sys.stdout.flush()
-
-
-# Prediction
-
-
 def predict(job: dict[str, Any]) -> dict[str, Any]:
     """Predict every image of ``imagesTs`` with the best weights and nnU-Net's defaults."""
     predictor = make_predictor(job)
@@ -255,40 +238,13 @@ def make_predictor(job: dict[str, Any]) -> Any:
     """Return nnU-Net's predictor with the best weights: tiles by half, mirrored, weighted."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
     set_threads(job)
-    plans = plans_of(job)
-    dataset = json.loads((preprocessed(job) / "dataset.json").read_text(encoding="utf-8"))
-    chosen = plans.get_configuration(job["configuration"])
-    network = nnUNetTrainer.build_network_architecture(
-        plans,
-        chosen,
-        determine_num_input_channels(plans, chosen, dataset),
-        plans.get_label_manager(dataset).num_segmentation_heads,
-        enable_deep_supervision=False,
-    )
-    run = f"{nnUNetTrainer.__name__}__{PLANS}__{job['configuration']}"
-    path = Path(os.environ[RESULTS], job["dataset"], run, f"fold_{FOLD}", BEST)
-    # Written by this file in the training stage; holds more than tensors.
-    kept = torch.load(path, map_location="cpu", weights_only=False)
-    place = torch.device(device(job))
-    network.load_state_dict(kept["network_weights"])
-    predictor = nnUNetPredictor(device=place, allow_tqdm=False)
-    predictor.manual_initialization(
-        network.to(place),
-        plans,
-        chosen,
-        [kept["network_weights"]],
-        dataset,
-        nnUNetTrainer.__name__,
-        kept["inference_allowed_mirroring_axes"],
-    )
+    predictor = nnUNetPredictor(device=torch.device(device(job)), allow_tqdm=False)
+    run = f"nnUNetTrainer__{PLANS}__{job['configuration']}"
+    path = Path(os.environ[RESULTS], job["dataset"], run)
+    predictor.initialize_from_trained_model_folder(str(path), (FOLD,), BEST)
     return predictor
-
-
-# The process
 
 
 def device(job: dict[str, Any]) -> str:

@@ -28,12 +28,7 @@ CONTRAST = "MRI"
 
 @dataclass(frozen=True)
 class NnunetFolder:
-    """Where one row keeps what nnU-Net reads and writes.
-
-    Attributes:
-        path: of the row.
-        dataset: name of the data set, after nnU-Net's pattern.
-    """
+    """Where one row keeps what nnU-Net reads and writes of a data set, named as it wants."""
 
     path: Path
     dataset: str
@@ -68,24 +63,23 @@ def write_raw_data(source: LabelledSource, folder: NnunetFolder) -> None:
     contrasts = 0
     for split in ("train", "validation"):
         for subject in source.subjects(split):
-            contrasts = _write_image(subject, folder.raw / "imagesTr")
-            labels = LabelMap(_integers(subject), _affine(subject), subject.identifier)
+            contrasts = len(_write_image(subject, folder.raw / "imagesTr"))
+            labels = subject.labels.numpy().astype(np.uint8)
+            like = _volume(subject, 0)
             path = folder.raw / "labelsTr" / f"{subject.identifier}{ENDING}"
-            write_label_map(path, labels, _volume(subject, 0))
+            write_label_map(path, LabelMap(labels, like.affine, like.name), like)
     for subject in source.subjects("test"):
         _write_image(subject, folder.raw / "imagesTs")
     names = source.split()
     # nnU-Net reads any number of folds; the row has this one.
     _write_json(folder.split, [{"train": names["train"], "val": names["validation"]}])
-    _write_json(
-        folder.raw / "dataset.json",
-        {
-            "channel_names": {str(n): CONTRAST for n in range(contrasts)},
-            "labels": {"background": 0, **{name: k for k, name in source.structures.items()}},
-            "numTraining": len(names["train"]) + len(names["validation"]),
-            "file_ending": ENDING,
-        },
-    )
+    described = {
+        "channel_names": {str(n): CONTRAST for n in range(contrasts)},
+        "labels": {"background": 0, **{name: k for k, name in source.structures.items()}},
+        "numTraining": len(names["train"]) + len(names["validation"]),
+        "file_ending": ENDING,
+    }
+    _write_json(folder.raw / "dataset.json", described)
 
 
 def read_predictions(
@@ -105,27 +99,20 @@ def read_predictions(
         yield subject, found
 
 
-def _write_image(subject: Subject, folder: Path) -> int:
-    """Write a file for each contrast and return how many."""
-    contrasts = len(subject.image)
-    for number in range(contrasts):
+def _write_image(subject: Subject, folder: Path) -> list[Path]:
+    """Write a file for each contrast."""
+    written = []
+    for number in range(len(subject.image)):
         like = _volume(subject, number)
-        path = folder / f"{subject.identifier}_{number:04d}{ENDING}"
-        write_map(path, like.data, like, description="for nnU-Net")
-    return contrasts
+        written.append(folder / f"{subject.identifier}_{number:04d}{ENDING}")
+        write_map(written[-1], like.data, like, description="for nnU-Net")
+    return written
 
 
 def _volume(subject: Subject, contrast: int) -> Volume:
-    return Volume(subject.image[contrast].numpy(), _affine(subject), subject.identifier)
-
-
-def _integers(subject: Subject) -> NDArray[Any]:
-    return subject.labels.numpy().astype(np.uint8)
-
-
-def _affine(subject: Subject) -> NDArray[np.float64]:
-    """Spacing alone: nnU-Net takes nothing else from the affine."""
-    return np.diag([*subject.spacing_mm, 1.0])
+    """Return a contrast; of the affine nnU-Net takes nothing but the spacing."""
+    affine = np.diag([*subject.spacing_mm, 1.0])
+    return Volume(subject.image[contrast].numpy(), affine, subject.identifier)
 
 
 def _write_json(path: Path, content: object) -> None:

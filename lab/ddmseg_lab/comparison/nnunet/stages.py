@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ddmseg.errors import TrainingError
-from ddmseg.models.checkpoint import replace_file
-from ddmseg_lab.comparison.foreign_python import foreign_environment, last_line
-from ddmseg_lab.comparison.nnunet.driver import PROGRESS
+from ddmseg_lab.comparison.foreign_python import (
+    Listener,
+    foreign_environment,
+    last_line,
+    run_driver,
+)
 
 ITERATIONS_PER_EPOCH = 10
 """nnU-Net's own 250 would be one epoch or none; its learning rate falls once per epoch."""
@@ -28,24 +30,15 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
-"""What ``inference.memory`` does for the other rows, for a training yet to start.
+"""What ``keep_freed_memory`` does for the other rows, for a training yet to start.
 
 Source: mallopt(3), environment variables.
 """
 
-Listener = Callable[[dict[str, Any]], None]
-"""Takes what one line of progress says."""
-
 
 @dataclass(frozen=True)
 class Schedule:
-    """A training cut short.
-
-    Attributes:
-        batch: examples per iteration, as nnU-Net planned it.
-        epochs: iterations of each epoch.
-        validation_iterations: batches that each epoch is validated on.
-    """
+    """A training cut short: iterations of each epoch, and batches that each is validated on."""
 
     batch: int
     epochs: tuple[int, ...]
@@ -79,33 +72,26 @@ def cut_schedule(examples: int, batch: int) -> Schedule:
 
 
 def run_stage(
-    python: str,
-    stage: str,
-    job: Mapping[str, Any],
-    folder: Path,
-    variables: Mapping[str, str],
+    python: str, stage: str, job: Mapping[str, Any], folder: Path, variables: Mapping[str, str],
     listener: Listener | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Run a stage of the driver, ``prepare``, ``train`` or ``predict``; return what it found.
 
-    What nnU-Net prints goes to ``nnunet.log`` in the folder of the row; lines of progress go to
-    the listener.
+    What nnU-Net prints goes to ``nnunet.log`` in the folder of the row.
 
     Raises:
         TrainingError: when the stage fails.
     """
-    result, threads = folder / f"{stage}.json", int(job["threads"])
-    result.unlink(missing_ok=True)
-    replace_file(folder / "job.json", (json.dumps(dict(job), indent=1) + "\n").encode())
+    threads, path = int(job["threads"]), folder / LOG_FILE
     environment = foreign_environment(threads) | {"nnUNet_compile": "F", "nnUNet_n_proc_DA": "1"}
     environment |= variables
     if threads:
         environment["nnUNet_def_n_proc"] = str(threads)
     if stage == "train":
         environment |= KEEP_FREED_MEMORY
-    words, path = [python, str(DRIVER), stage, str(folder / "job.json")], folder / LOG_FILE
+    words = [python, str(DRIVER), stage]
     with path.open("a", encoding="utf-8", errors="replace") as log:
-        code = _run(words, environment, log, listener)
+        code, result = run_driver(words, job, folder, environment, log, listener)
     if code != 0 or not result.is_file():
         raise TrainingError(
             f"nnU-Net: {stage} ended with code {code} ({last_line(path)}); {path} has the whole "
@@ -113,29 +99,3 @@ def run_stage(
         )
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return found
-
-
-def _run(
-    words: list[str], environment: dict[str, str], log: IO[str], listener: Listener | None
-) -> int:
-    """Run a program to its end; progress goes to the listener, all other lines to the log."""
-    with subprocess.Popen(
-        words,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if not line.startswith(PROGRESS):
-                    log.write(line)
-                    log.flush()
-                elif listener is not None:
-                    listener(json.loads(line.removeprefix(PROGRESS)))
-        except BaseException:  # Ctrl-C too: nobody would read on
-            process.terminate()
-            raise
-    return process.returncode

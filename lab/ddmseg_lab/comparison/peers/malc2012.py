@@ -71,15 +71,11 @@ class Method:
     """One row of the table.
 
     Attributes:
-        name: in the files.
-        program: of the driver.
         job: what the driver is given beside scan, labels and threads.
         structures: brings its labels to FreeSurfer's ids of this protocol; None where it
             gives tissues.
         tool: whose Python it needs; None for ddmseg's own.
-        python: that runs it here.
         version: of the tool, or a checksum of the weights: which results are its.
-        packages: versions for the record.
     """
 
     name: str
@@ -94,24 +90,16 @@ class Method:
 
 def all_methods(model: str) -> list[Method]:
     """Return the rows in order."""
+    jobs = {f"ddmseg_{mode}": {"model": model, "mode": mode} for mode in ("fast", "auto")}
     return [
-        *(
-            Method(
-                f"ddmseg_{mode}", "ddmseg", {"model": model, "mode": mode}, lambda ids: ids, None
-            )
-            for mode in ("fast", "auto")
-        ),
+        *(Method(name, "ddmseg", job, lambda ids: ids, None) for name, job in jobs.items()),
         Method("atropos", ATROPOS.program, {}, None, ATROPOS),
         Method("samseg", SAMSEG.program, {}, samseg_structures, SAMSEG),
     ]
 
 
 def ready_methods(arguments: Arguments, card: Card) -> list[Method]:
-    """Return the methods asked for that can be run here; say which have no Python.
-
-    Raises:
-        UsageError: for an unknown method, or a Python that was named and does not do.
-    """
+    """Return the methods asked for that can be run here; say which have no Python."""
     known = {method.name: method for method in all_methods(arguments.model)}
     unknown = [name for name in arguments.methods if name not in known]
     if unknown:
@@ -158,14 +146,9 @@ def measure(method: Method, case: Case, arguments: Arguments) -> dict[str, Any]:
     environment = own_environment if method.tool is None else foreign_environment
     cost = run_scan(method.python, method.program, job, folder, environment(arguments.threads))
     scores = score(method, read_label_map(labels), HEADS.drawn(case))
-    return {
-        WEIGHTS: method.version,
-        "method": method.name,
-        "case": case.identifier,
-        "person": case.group,
-        **scores,
-        **{name: cost[name] for name in COSTS},
-    }
+    named = {WEIGHTS: method.version, "method": method.name}
+    of = {"case": case.identifier, "person": case.group}
+    return {**named, **of, **scores, **{name: cost[name] for name in COSTS}}
 
 
 def score(method: Method, found: LabelMap, drawn: LabelMap) -> dict[str, float]:
@@ -185,8 +168,12 @@ def run(arguments: Arguments) -> None:
     card = load_weights(model_path(arguments.model))[1]
     ready = ready_methods(arguments, card)
     path = arguments.output / TABLE
-    if arguments.fresh:
-        _forget(path, ready, arguments.work)
+    if arguments.fresh:  # of the methods at hand alone
+        names = {one.name for one in ready}
+        for name in names:
+            shutil.rmtree(arguments.work / name, ignore_errors=True)
+        kept = [row for row in read_rows(path) if row["method"] not in names]
+        RawTable(path, COLUMNS, (), fresh=True).add(kept)
     listed = HEADS.cases("test", arguments.data)
     failed = []
     for one in ready:
@@ -226,15 +213,6 @@ def _sum_up(arguments: Arguments, ready: Sequence[Method], card: Card, scans: in
     found = summarise(known_rows(folder / TABLE, ready))
     summary = {"packages": {**before, **packages}, "scans": scans, **found}
     arguments.write_summary(NAME, {"ddm": card}, summary, seed=SAMPLING_SEED)
-
-
-def _forget(path: Path, ready: Sequence[Method], work: Path) -> None:
-    """Drop rows and label maps of the methods at hand."""
-    names = {one.name for one in ready}
-    for name in names:
-        shutil.rmtree(work / name, ignore_errors=True)
-    kept = [row for row in read_rows(path) if row["method"] not in names]
-    RawTable(path, COLUMNS, (), fresh=True).add(kept)
 
 
 if __name__ == "__main__":

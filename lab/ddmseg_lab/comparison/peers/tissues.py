@@ -70,11 +70,9 @@ def tissues_of(ids: Ids) -> NDArray[np.int32]:
 
 
 def tissue_dice(found: Ids, truth: Ids) -> dict[str, float]:
-    """Return the Dice of each tissue: over all voxels, and as ``NAME_drawn`` where the truth
-    has a tissue at all.
+    """Return the Dice of each tissue, and as ``NAME_drawn`` where the truth has any tissue.
 
-    The second leaves out what the protocol does not draw, such as the fluid in the sulci,
-    which to a classifier of tissues is CSF like any other.
+    The second leaves out what the protocol does not draw, such as the fluid in the sulci.
     """
     scores = {}
     drawn = truth > 0

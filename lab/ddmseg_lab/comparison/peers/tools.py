@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.errors import ScanError, UsageError, did_you_mean
 from ddmseg.imaging.nifti import read_label_map
-from ddmseg.models.checkpoint import replace_file
-from ddmseg_lab.bench.peers import PeerOutcome
+from ddmseg_lab.bench.workbench import PeerOutcome
 from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     DEEPBET,
@@ -27,10 +25,12 @@ from ddmseg_lab.comparison.foreign_python import (
     NNUNET,
     SAMSEG,
     Tool,
+    described,
     foreign_environment,
     last_line,
     read_versions,
     require_python,
+    run_driver,
 )
 from ddmseg_lab.comparison.peers.tissues import samseg_structures
 from ddmseg_lab.scans import Ids
@@ -55,18 +55,13 @@ def run_scan(
     Raises:
         ScanError: when the program fails or leaves no labels.
     """
-    described = json.dumps(dict(job), indent=1) + "\n"
     result, asked, log_path = (folder / n for n in (f"{program}.json", "job.json", "log.txt"))
     labels = Path(job["labels"])
-    same = asked.is_file() and asked.read_text(encoding="utf-8") == described
+    same = asked.is_file() and asked.read_text(encoding="utf-8") == described(job)
     if not (same and result.is_file() and labels.is_file()):
-        result.unlink(missing_ok=True)
-        replace_file(asked, described.encode())
         with log_path.open("w", encoding="utf-8") as log:
-            words = [python, str(DRIVER), program, str(asked)]
-            code = subprocess.run(
-                words, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, check=False
-            ).returncode
+            words = [python, str(DRIVER), program]
+            code, _ = run_driver(words, job, folder, environment, log)
         if code != 0 or not result.is_file() or not labels.is_file():
             raise ScanError(f"{program} ended with code {code} ({last_line(log_path)})")
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
@@ -75,12 +70,10 @@ def run_scan(
 
 @dataclass(frozen=True)
 class SideTool:
-    """A tool that is installed here, see ``ddmseg_lab.bench.peers.Peer``.
+    """A tool that is installed here, see ``ddmseg_lab.bench.workbench.Peer``.
 
     Attributes:
-        tool: which one.
-        python: with which.
-        version: of the tool.
+        python: with which it runs.
         job: what the driver is told beside scan, labels and threads.
     """
 
@@ -130,7 +123,7 @@ def _find(name: str) -> SideTool:
 
 def _nnunet_model() -> str:
     named = os.environ.get(MODEL_VARIABLE, "")
-    if not (Path(named) / "plans.json").is_file() or not named:
+    if not named or not (Path(named) / "plans.json").is_file():
         raise UsageError(
             f"peers: nnU-Net has no weights of its own; train one and set {MODEL_VARIABLE} to its "
             "folder, which holds plans.json and fold_0"
