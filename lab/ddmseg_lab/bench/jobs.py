@@ -18,10 +18,9 @@ from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.models.checkpoint import Card, build_model, save_weights
 from ddmseg.models.settings import ModelSettings
 from ddmseg.models.settings_reader import settings_from_dict
-from ddmseg_lab.bench.peers import Peer
 from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
 from ddmseg_lab.bench.tiers import Tier
-from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Workbench, run_command
+from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Peer, Workbench, run_command
 
 START, TIER, STAGE, MEMORY, SCALING, PEER = (
     *("start", "tier", "stage", "memory", "scaling", "peer"),
@@ -86,72 +85,42 @@ class Job:
 
 
 def all_jobs(
-    bench: Workbench,
-    scans: Sequence[BenchScan],
-    tiers: Sequence[Tier],
-    *,
-    peers: Sequence[Peer] = (),
-    repeats: int,
-    scaling: bool,
-) -> list[Job]:
+    bench: Workbench, scans: Sequence[BenchScan], tiers: Sequence[Tier], *,
+    peers: Sequence[Peer] = (), repeats: int, scaling: bool,
+) -> list[Job]:  # fmt: skip
     """Return every measurement, quick ones first.
 
     Tiers and stages take turns, so that a machine which slows down does so for all of them.
     Other tools run once: theirs are minutes. Scaling is that of the first scan.
-
-    Args:
-        bench: runs them.
-        scans: at least one.
-        tiers: of ddmseg.
-        peers: other tools.
-        repeats: of each, at least 1.
-        scaling: whether to measure it.
     """
-    jobs = [*_start_jobs(repeats)]
+    jobs = [
+        Job(START, name, partial(run_command, command), repeat=repeat)
+        for repeat in range(repeats)
+        for name, command in COMMANDS.items()
+    ]
     for scan in scans:
-        jobs += _turns(bench, scan, tiers, repeats)
+        for repeat in range(repeats):
+            jobs += [
+                Job(TIER, t.name, partial(bench.run_tier, scan, t), scan.name, repeat=repeat)
+                for t in tiers
+            ]
+            jobs += [
+                Job(STAGE, name, partial(bench.run_stage, scan, name), scan.name, repeat=repeat)
+                for name in STAGES
+            ]
         jobs += [
             Job(MEMORY, tier.name, partial(bench.run_fresh, [scan.path], tier.options), scan.name)
             for tier in tiers
         ]
-    if scaling:
-        jobs += _scaling_jobs(bench, scans[0], min(repeats, MOST_SCALING_REPEATS))
+    for repeat in range(min(repeats, MOST_SCALING_REPEATS) if scaling else 0):
+        for point in points(scans[0]):
+            run = partial(point.measure, bench, scans[0], memory=repeat == 0)
+            jobs.append(Job(SCALING, point.series, run, scans[0].name, point.at, repeat))
     jobs += [
         Job(PEER, peer.name, partial(bench.run_peer, scan, peer), scan.name, peer.version)
         for scan in scans
         for peer in peers
     ]
-    return jobs
-
-
-def _start_jobs(repeats: int) -> list[Job]:
-    return [
-        Job(START, name, partial(run_command, command), repeat=repeat)
-        for repeat in range(repeats)
-        for name, command in COMMANDS.items()
-    ]
-
-
-def _turns(bench: Workbench, scan: BenchScan, tiers: Sequence[Tier], repeats: int) -> list[Job]:
-    jobs = []
-    for repeat in range(repeats):
-        jobs += [
-            Job(TIER, t.name, partial(bench.run_tier, scan, t), scan.name, repeat=repeat)
-            for t in tiers
-        ]
-        jobs += [
-            Job(STAGE, name, partial(bench.run_stage, scan, name), scan.name, repeat=repeat)
-            for name in STAGES
-        ]
-    return jobs
-
-
-def _scaling_jobs(bench: Workbench, scan: BenchScan, repeats: int) -> list[Job]:
-    jobs = []
-    for repeat in range(repeats):
-        for point in points(scan):
-            run: Callable[[], Costs] = partial(point.measure, bench, scan, memory=repeat == 0)
-            jobs.append(Job(SCALING, point.series, run, scan.name, point.at, repeat))
     return jobs
 
 
@@ -164,28 +133,23 @@ class Point:
         at: the size.
         options: fields of ``SegmentOptions``.
         factor: of the scan's voxels.
-        fresh: whether the time, too, is that of a process of its own.
     """
 
     series: str
     at: int
     options: Mapping[str, Any] = field(default_factory=dict)
     factor: float = 1.0
-    fresh: bool = False
 
     def measure(self, bench: Workbench, scan: BenchScan, *, memory: bool) -> Costs:
-        """Measure once.
-
-        Args:
-            bench: runs it.
-            scan: to begin with.
-            memory: whether to measure peak memory, too, in a process of its own.
+        """Measure once; peak memory, if it is asked for, in a process of its own.
 
         Raises:
             DdmsegError: when the model or the process fails.
         """
-        paths, model = self._paths(scan, bench.folder), self._model(bench.card, bench.folder)
-        if self.fresh:
+        paths, model = self._paths(scan, bench.folder), None
+        if self.series == "structures":
+            model = str(untrained(bench.card, self.at, bench.folder))
+        if self.series == "scans":  # their time, too, is that of a process of its own
             return bench.run_fresh(paths, self.options, model)
         costs = bench.run_options(paths[0], self.options, model)
         if memory:
@@ -208,23 +172,18 @@ class Point:
             return named
         return [scan.path]
 
-    def _model(self, card: Card, folder: Path) -> str | None:
-        return str(untrained(card, self.at, folder)) if self.series == "structures" else None
-
 
 def points(scan: BenchScan) -> list[Point]:
     """Return every size of every series, in order."""
-    sampled = {"mode": "diffusion"}
+    fast, sampled = {"mode": "fast"}, {"mode": "diffusion"}
     untaught = {**sampled, "steps": 2, "samples": 1, "raw": True}
+    sizes = {factor: math.prod(refined_shape(scan.shape, factor)) for factor in VOXEL_FACTORS}
     return [
-        *(
-            Point("voxels", math.prod(refined_shape(scan.shape, f)), {"mode": "fast"}, factor=f)
-            for f in VOXEL_FACTORS
-        ),
+        *(Point("voxels", size, fast, factor) for factor, size in sizes.items()),
         *(Point("steps", n, {**sampled, "steps": n, "samples": 1}) for n in STEPS),
         *(Point("samples", n, {**sampled, "steps": 10, "samples": n}) for n in SAMPLES),
         *(Point("structures", n, untaught) for n in STRUCTURES),
-        *(Point("scans", n, {"mode": "fast"}, fresh=True) for n in SCANS),
+        *(Point("scans", n, fast) for n in SCANS),
     ]
 
 

@@ -26,12 +26,9 @@ NOT_INHERITED = ("DDMSEG_MONITOR",)
 
 @dataclass(frozen=True)
 class ProcessCosts:
-    """What a command cost, from its start to its end.
+    """What a command cost, from its start to its end; NaN where the system does not tell.
 
-    Attributes:
-        seconds: on the wall.
-        processor_seconds: of all its threads; NaN where the system does not tell.
-        peak_memory_gb: largest resident memory in GB (1e9 bytes); NaN where not told.
+    Memory is the largest resident one in GB (1e9 bytes).
     """
 
     seconds: float

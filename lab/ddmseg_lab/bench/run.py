@@ -12,11 +12,10 @@ from typing import Any
 from ddmseg.errors import DdmsegError, OutputError, SettingsError
 from ddmseg.inference.options import SegmentOptions
 from ddmseg_lab.bench.jobs import FIGURES, KEYS, Job, all_jobs
-from ddmseg_lab.bench.peers import Peer
-from ddmseg_lab.bench.scans import BenchScan, find_bench_scans
+from ddmseg_lab.bench.scans import find_bench_scans
 from ddmseg_lab.bench.summary import summarise
-from ddmseg_lab.bench.tiers import FULL_DRAW, Tier, choose_tiers
-from ddmseg_lab.bench.workbench import Workbench
+from ddmseg_lab.bench.tiers import FULL_DRAW, choose_tiers
+from ddmseg_lab.bench.workbench import Peer, Workbench
 from ddmseg_lab.folders import RESULTS
 from ddmseg_lab.provenance import commit, describe_machine, describe_model, measured_with
 from ddmseg_lab.table import WEIGHTS, RawTable, write_summary
@@ -30,20 +29,7 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure.
-
-    Attributes:
-        scans: NIfTI files; none takes the whole head of the package.
-        output: folder for rows and summary.
-        tiers: names; none takes all that can be run here.
-        repeats: of each measurement, at least 1.
-        peers: other tools.
-        scaling: whether to make scans, steps and so on larger.
-        model: name of a shipped model, or path of its weights.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: of the processor; None is torch's choice.
-        fresh: measure everything anew.
-    """
+    """What to measure, as the options of the command say."""
 
     scans: tuple[Path, ...] = ()
     output: Path = RESULTS
@@ -57,21 +43,14 @@ class BenchPlan:
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise SettingsError(f"repeats: got {self.repeats}; it must be at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise SettingsError(f"threads: got {self.threads}; it must be at least 1")
+        for name, value in (("repeats", self.repeats), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{name}: got {value}; it must be at least 1")
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What a run left.
-
-    Attributes:
-        summary: as in ``bench.json``.
-        files: written.
-        problems: one line for each measurement that failed.
-    """
+    """What a run left: its summary, files, and a line for each measurement that failed."""
 
     summary: dict[str, Any]
     files: list[Path]
@@ -96,25 +75,25 @@ def run_bench(plan: BenchPlan, report: Report | None = None) -> BenchResult:
         tiers = choose_tiers(plan.tiers)
         scans = find_bench_scans(plan.scans)
         identity = measured_with(bench.card, bench.device.type)
-        table = _open_table(plan, identity)
+        path = plan.output / TABLE
+        try:
+            table = RawTable(path, COLUMNS, [identity], fresh=plan.fresh)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path}: {error.strerror or error}; choose another folder"
+            ) from error
         jobs = all_jobs(
             bench, scans, tiers, peers=plan.peers, repeats=plan.repeats, scaling=plan.scaling
         )
         problems = _measure(jobs, table, identity, report)
-        summary = _add_up(plan, bench, scans, tiers, table)
-    path = plan.output / SUMMARY
-    write_summary(path, summary, seed=SegmentOptions.seed)
-    return BenchResult(summary, [table.path, path], problems)
-
-
-def _open_table(plan: BenchPlan, identity: str) -> RawTable:
-    path = plan.output / TABLE
-    try:
-        return RawTable(path, COLUMNS, [identity], fresh=plan.fresh)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose another folder"
-        ) from error
+        summary = {
+            "machine": {**describe_machine(), "device": bench.device.type},
+            "models": {"ddm": describe_model(bench.card)},
+            "full": {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples},
+            **summarise(table.rows, scans, tiers, plan.peers),
+        }
+    write_summary(plan.output / SUMMARY, summary, seed=SegmentOptions.seed)
+    return BenchResult(summary, [path, plan.output / SUMMARY], problems)
 
 
 def _measure(
@@ -135,18 +114,3 @@ def _measure(
         row = {name: figures.get(name, math.nan) for name in FIGURES}
         table.add([{WEIGHTS: identity, **job.key, **row}])
     return problems
-
-
-def _add_up(
-    plan: BenchPlan,
-    bench: Workbench,
-    scans: Sequence[BenchScan],
-    tiers: Sequence[Tier],
-    table: RawTable,
-) -> dict[str, Any]:
-    return {
-        "machine": {**describe_machine(), "device": bench.device.type},
-        "models": {"ddm": describe_model(bench.card)},
-        "full": {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples},
-        **summarise(table.rows, scans, tiers, plan.peers),
-    }

@@ -24,21 +24,12 @@ DEMO = "demo head"
 class BenchScan:
     """One scan to measure on.
 
-    Attributes:
-        name: in the records: file names may tell of a patient, so it is a hash of the voxels.
-        path: of its file.
-        shape: in voxels.
+    File names may tell of a patient, so its name in the records is a hash of the voxels.
     """
 
     name: str
     path: Path
     shape: Shape3
-
-    @property
-    def voxels(self) -> int:
-        """How many it has."""
-        i, j, k = self.shape
-        return i * j * k
 
 
 def demo_head() -> Path:
@@ -87,12 +78,7 @@ def refined_shape(shape: Shape3, factor: float) -> Shape3:
 
 
 def refined(scan: Volume, factor: float) -> Volume:
-    """Return the same head with about ``factor`` times as many voxels, finer or coarser.
-
-    Args:
-        scan: to resample.
-        factor: of the number of voxels, above 0.
-    """
+    """Return the same head with about ``factor`` times as many voxels, finer or coarser."""
     shape = refined_shape(scan.shape, factor)
     scale = np.divide(scan.shape, shape)
     offset = (scale - 1) / 2  # the outer faces of both grids coincide

@@ -19,10 +19,9 @@ from ddmseg_lab.bench.jobs import (
     START,
     TIER,
 )
-from ddmseg_lab.bench.peers import Peer
 from ddmseg_lab.bench.scans import DEMO, BenchScan
 from ddmseg_lab.bench.tiers import FAST, Tier
-from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES
+from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS, STAGES, Peer
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.page import (
     NO_FIGURE,
@@ -41,8 +40,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIMES = ("seconds", "processor_seconds")
-GROWING = ("seconds", "denoise_seconds", "peak_memory_gb")
-"""Figures whose growth is fitted."""
+COUNTED = {
+    "seconds": ("seconds", BLUE),
+    "denoise_seconds": ("of denoising", GREY),
+    "peak_memory_gb": ("peak GB", ORANGE),
+}
+"""Figures whose growth is fitted: words and colour of each."""
 
 Rows = Sequence[Mapping[str, str]]
 Figures = dict[str, dict[str, float]]
@@ -52,14 +55,7 @@ Figures = dict[str, dict[str, float]]
 def summarise(
     rows: Rows, scans: Sequence[BenchScan], tiers: Sequence[Tier], peers: Sequence[Peer] = ()
 ) -> dict[str, Any]:
-    """Return figures and ratios of each scan, of start-up and of scaling.
-
-    Args:
-        rows: of one model on one machine.
-        scans: to tell of, the first one that of scaling.
-        tiers: to tell of.
-        peers: the same.
-    """
+    """Return figures and ratios of each scan, of start-up and of the first scan's scaling."""
     return {
         "start": {name: figures_of(_select(rows, part=START, name=name)) for name in COMMANDS},
         "scans": {scan.name: _scan(rows, scan, tiers, peers) for scan in scans},
@@ -79,21 +75,12 @@ def figures_of(rows: Rows) -> Figures:
 
 def median_range(values: Sequence[float]) -> dict[str, float]:
     """Return median, lowest, highest and number of repeated measurements."""
-    return {
-        "median": float(np.median(values)),
-        "low": min(values),
-        "high": max(values),
-        "n": len(values),
-    }
+    low, high = min(values), max(values)
+    return {"median": float(np.median(values)), "low": low, "high": high, "n": len(values)}
 
 
 def ratios(figures: Figures, reference: Figures) -> dict[str, float]:
-    """Return how many times the reference's median time each takes, where both are known.
-
-    Args:
-        figures: to compare.
-        reference: with times above 0; others give no ratio.
-    """
+    """Return how many times the reference's median time each takes, where both are known."""
     return {
         name: figures[name]["median"] / reference[name]["median"]
         for name in TIMES
@@ -112,12 +99,12 @@ def _scan(
         if "peak_memory_gb" in fresh:
             figures["peak_memory_gb"] = fresh["peak_memory_gb"]
     of |= {p.name: figures_of(_select(own, part=PEER, name=p.name, at=p.version)) for p in peers}
-    titles = {tier.name: tier.title for tier in tiers} | {p.name: p.title for p in peers}
-    versions = {peer.name: peer.version for peer in peers}
+    titles = {one.name: one.title for one in (*tiers, *peers)}
+    versions = {peer.name: {"version": peer.version} for peer in peers}
     lines = {
         name: {
             "title": titles[name],
-            **({"version": versions[name]} if name in versions else {}),
+            **versions.get(name, {}),
             **figures,
             "over_fast": ratios(figures, of.get(FAST, {})),
             "over_one_pass": ratios(figures, stages[PLAIN_PASS]),
@@ -125,6 +112,9 @@ def _scan(
         for name, figures in of.items()
         if figures
     }
+    # what encoding and 50 sample-steps together take of one plain pass
+    parts = [ratios(stages[name], stages[PLAIN_PASS]) for name in (ENCODING, SAMPLE_STEPS)]
+    both = {name: sum(p[name] for p in parts) for name in TIMES if all(name in p for p in parts)}
     return {
         "shape": list(scan.shape),
         "methods": lines,
@@ -133,14 +123,8 @@ def _scan(
             for name, figures in stages.items()
             if figures
         },
-        "sampling_over_one_pass": _sampling_over_one_pass(stages),
+        "sampling_over_one_pass": both,
     }
-
-
-def _sampling_over_one_pass(stages: Mapping[str, Figures]) -> dict[str, float]:
-    """Return what encoding and 50 sample-steps together take of one plain pass."""
-    parts = [ratios(stages[name], stages[PLAIN_PASS]) for name in (ENCODING, SAMPLE_STEPS)]
-    return {name: sum(p[name] for p in parts) for name in TIMES if all(name in p for p in parts)}
 
 
 def _scaling(rows: Rows) -> dict[str, Any]:
@@ -148,20 +132,15 @@ def _scaling(rows: Rows) -> dict[str, Any]:
     for series in SERIES:
         own = _select(rows, name=series)
         sizes = sorted({int(row["at"]) for row in own})
-        lines = [{"at": at, **figures_of(_select(own, at=at))} for at in sizes]
+        lines: list[dict[str, Any]] = [{"at": n, **figures_of(_select(own, at=n))} for n in sizes]
+        fits = {}
+        for name in COUNTED:
+            known = [(line["at"], line[name]["median"]) for line in lines if name in line]
+            if len(known) > 1:
+                fits[name] = fit_power_law(*zip(*known, strict=True))._asdict()
         if lines:
-            found[series] = {"points": lines, "exponents": _fitted(lines)}
+            found[series] = {"points": lines, "exponents": fits}
     return found
-
-
-def _fitted(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Fit the medians of each figure against the size."""
-    fits = {}
-    for name in GROWING:
-        known = [(line["at"], line[name]["median"]) for line in lines if name in line]
-        if len(known) > 1:
-            fits[name] = fit_power_law(*zip(*known, strict=True))._asdict()
-    return fits
 
 
 def _select(rows: Rows, **wanted: object) -> Rows:
@@ -212,7 +191,6 @@ MOST_SAMPLING = 3.0
 """Most that 50 sample-steps may take of one plain pass of the encoder."""
 MOST_START = 0.3
 PICTURE = "bench_scaling.png"
-COUNTED = {"seconds": "seconds", "denoise_seconds": "of denoising", "peak_memory_gb": "peak GB"}
 
 
 def body(found: Summary) -> list[str]:
@@ -252,8 +230,7 @@ def _methods(scan: Summary) -> str:
     rows = [
         [
             " ".join(filter(None, (one["title"], one.get("version", "")))),
-            _cell(one, "seconds", 2),
-            _cell(one, "processor_seconds", 2),
+            *(_cell(one, time, 2) for time in TIMES),
             _ratio(one["over_fast"]),
             _ratio(one["over_one_pass"]),
             _cell(one, "peak_memory_gb", 2),
@@ -267,12 +244,7 @@ def _methods(scan: Summary) -> str:
 
 def _stages(scan: Summary) -> str:
     rows = [
-        [
-            name,
-            _cell(one, "seconds", 3),
-            _cell(one, "processor_seconds", 3),
-            _ratio(one["over_one_pass"]),
-        ]
+        [name, *(_cell(one, time, 3) for time in TIMES), _ratio(one["over_one_pass"])]
         for name, one in scan["stages"].items()
     ]
     together = scan["sampling_over_one_pass"]
@@ -291,7 +263,7 @@ def _exponents(found: Summary) -> str:
         sizes = [point["at"] for point in one["points"]]
         fits = [one["exponents"].get(name) for name in COUNTED]
         rows.append([series, f"{min(sizes)} to {max(sizes)}", *map(_exponent, fits)])
-    return table(["grows", "sizes", *COUNTED.values()], rows)
+    return table(["grows", "sizes", *(words for words, _ in COUNTED.values())], rows)
 
 
 def _exponent(fit: Summary | None) -> str:
@@ -317,17 +289,12 @@ def claims(found: Summary) -> list[Claim]:
     """Seconds and memory of each tier, what samples cost, and how soon the command starts."""
     scan = found.get("scans", {}).get(DEMO, {})
     methods, start = scan.get("methods", {}), found.get("start", {})
-    peaks = [
-        methods[name]["peak_memory_gb"]["median"]
-        for name in SECONDS
-        if "peak_memory_gb" in methods.get(name, {})
-    ]
+    tiers = {name: methods.get(name, {}) for name in SECONDS}
+    peaks = [one["peak_memory_gb"]["median"] for one in tiers.values() if "peak_memory_gb" in one]
     return [
         *(
-            Claim(
-                at_most(f"side by side, {name}", bound, " s"), methods.get(name, {}).get("seconds")
-            )
-            for name, bound in SECONDS.items()
+            Claim(at_most(f"side by side, {name}", SECONDS[name], " s"), one.get("seconds"))
+            for name, one in tiers.items()
         ),
         Claim(at_most("side by side, peak memory", MOST_GB, " GB"), max(peaks, default=None)),
         Claim(
@@ -341,13 +308,6 @@ def claims(found: Summary) -> list[Claim]:
     ]
 
 
-LINES = {
-    "seconds": (BLUE, "seconds"),
-    "denoise_seconds": (GREY, "of denoising"),
-    "peak_memory_gb": (ORANGE, "peak GB"),
-}
-
-
 def scaling_figure(found: Summary) -> Figure | None:
     """Draw a panel for each series: medians, and the fitted power laws; None without series."""
     series = found["scaling"]
@@ -355,7 +315,7 @@ def scaling_figure(found: Summary) -> Figure | None:
         return None
     figure, _ = new_figure(2.6 * len(series), 3.2, panels=len(series))
     for axes, (name, one) in zip(figure.axes, series.items(), strict=True):
-        for figure_name, (colour, words) in LINES.items():
+        for figure_name, (words, colour) in COUNTED.items():
             _draw(axes, one, figure_name, colour, words)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -387,10 +347,6 @@ def _draw(axes: Axes, one: Summary, name: str, colour: str, words: str) -> None:
 
 
 CHAPTER = Chapter(
-    "Side by side",
-    "python -m ddmseg bench --threads 2",
-    "bench",
-    body,
-    claims,
+    *("Side by side", "python -m ddmseg bench --threads 2", "bench", body, claims),
     {PICTURE: scaling_figure},
 )

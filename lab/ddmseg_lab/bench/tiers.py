@@ -16,13 +16,7 @@ FAST, AUTO, FULL = "fast", "auto", "diffusion"
 
 @dataclass(frozen=True)
 class Tier:
-    """One way to segment a scan.
-
-    Attributes:
-        name: as typed after ``--tiers``.
-        title: as a reader calls it.
-        options: fields of ``SegmentOptions`` that differ from their defaults.
-    """
+    """One way to segment a scan, with the ``SegmentOptions`` that differ from their defaults."""
 
     name: str
     title: str
@@ -40,21 +34,15 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
 
 _FULL_OPTIONS = {"mode": "diffusion", "steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
 TIERS: dict[str, Tier] = {
-    tier.name: tier
-    for tier in (
-        Tier(FAST, "fast", {"mode": "fast"}),
-        Tier(AUTO, "auto"),
-        Tier(FULL, f"diffusion, {FULL_DRAW}", _FULL_OPTIONS),
-    )
+    FAST: Tier(FAST, "fast", {"mode": "fast"}),
+    AUTO: Tier(AUTO, "auto"),
+    FULL: Tier(FULL, f"diffusion, {FULL_DRAW}", _FULL_OPTIONS),
 }
 """By name, in the order of the tables."""
 
 
 def choose_tiers(names: Sequence[str]) -> list[Tier]:
     """Return the tiers of these names, all without a name.
-
-    Args:
-        names: as typed.
 
     Raises:
         UsageError: for an unknown tier.

@@ -7,9 +7,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +19,13 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.inference.budget import Draw
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.scan_encoding import EncodedScan
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg_lab.bench.peers import Ids, Peer
 from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.bench.scans import BenchScan
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier, option_words
+from ddmseg_lab.scans import Ids, mean_dice
 
 T = TypeVar("T")
 Costs = dict[str, float]
@@ -39,6 +39,41 @@ ENCODING = "encoding"
 SAMPLE_STEPS = "50 sample-steps"
 SAMPLE_STEPS_DRAW = Draw(steps=10, samples=5)
 STAGES = (PLAIN_PASS, ENCODING, SAMPLE_STEPS)
+
+
+@dataclass(frozen=True)
+class PeerOutcome:
+    """What another tool did with one scan.
+
+    Attributes:
+        costs: ``seconds`` and ``processor_seconds`` from reading to writing, after loading,
+            and ``peak_memory_gb`` of its process.
+        labels: FreeSurfer ids on the scan's grid; None where it gives none.
+        shared: ids that both it and ddmseg draw.
+    """
+
+    costs: Mapping[str, float]
+    labels: Ids | None = None
+    shared: tuple[int, ...] = ()
+
+
+class Peer(Protocol):
+    """Another tool, ready to run here; rows of another version of it are measured anew."""
+
+    @property
+    def name(self) -> str:
+        """As typed after ``--peers``."""
+
+    @property
+    def title(self) -> str:
+        """As a reader calls it."""
+
+    @property
+    def version(self) -> str:
+        """Of the tool."""
+
+    def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
+        """Segment a scan in a process of its own, with labels and logs in an empty folder."""
 
 
 class Workbench:
@@ -64,7 +99,7 @@ class Workbench:
         self._segmenters: dict[str, Segmenter] = {}
         self._warm: set[tuple[str, str]] = set()
         self._full: tuple[str, Ids] | None = None
-        self._stages: tuple[str, NetworkStages] | None = None
+        self._stages: tuple[str, dict[str, Callable[[], object]]] | None = None
         self.card = self.segmenter().card
 
     def segmenter(self, model: str | None = None) -> Segmenter:
@@ -90,7 +125,7 @@ class Workbench:
             self._segment(scan.path, tier.options)
             self._warm.add((scan.name, tier.name))
         costs, result = self._segment(scan.path, tier.options)
-        return {**costs, "dice": mean_dice(result.labels.data, full)}
+        return {**costs, "dice": agreement(result.labels.data, full)}
 
     def run_options(
         self, path: Path, options: Mapping[str, Any], model: str | None = None
@@ -124,10 +159,10 @@ class Workbench:
         return {**costs, "denoise_seconds": float(denoise)}, result
 
     def run_stage(self, scan: BenchScan, name: str) -> Costs:
-        """Time one part of the network; NaN where the scan as a whole does not pass it."""
+        """Time one part of the network; nothing where the scan as a whole does not pass it."""
         if self._stages is None or self._stages[0] != scan.name:
-            self._stages = (scan.name, NetworkStages(self.segmenter(), scan.path))
-        work = self._stages[1].work(name)
+            self._stages = (scan.name, network_stages(self.segmenter(), scan.path))
+        work = self._stages[1].get(name)
         if work is None:
             return {}
         if (scan.name, name) not in self._warm:
@@ -136,10 +171,7 @@ class Workbench:
         return timed(work, self.device)[0]
 
     def run_fresh(
-        self,
-        paths: Sequence[Path],
-        options: Mapping[str, Any],
-        model: str | None = None,
+        self, paths: Sequence[Path], options: Mapping[str, Any], model: str | None = None
     ) -> Costs:
         """Run ``ddmseg segment`` in a process of its own, start-up and loading included.
 
@@ -151,8 +183,7 @@ class Workbench:
         if self._threads is not None:
             chosen.append(f"--threads={self._threads}")
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
-            scans = map(str, paths)
-            return run_command([*PROGRAM, "segment", *scans, "-o", folder, *chosen])
+            return run_command([*PROGRAM, "segment", *map(str, paths), "-o", folder, *chosen])
 
     def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
         """Segment a scan with another tool.
@@ -167,82 +198,42 @@ class Workbench:
             return dict(found.costs)
         full = self.full(scan)
         reference = np.where(np.isin(full, found.shared), full, 0)
-        return {**found.costs, "dice": mean_dice(found.labels, reference)}
+        return {**found.costs, "dice": agreement(found.labels, reference)}
 
 
-class NetworkStages:
-    """What is timed of the network on one scan.
+def network_stages(segmenter: Segmenter, path: Path) -> dict[str, Callable[[], object]]:
+    """Return what to time of the network; nothing for a scan that is searched before it is cut."""
+    options, own = SegmentOptions(mode="fast"), segmenter.model_stages
+    begun = segmenter.prepare(read_volume(path), options, silent)
+    if begun.prepared is None:
+        return {}
+    image = torch.from_numpy(begun.prepared.image)[None, None]
 
-    Args:
-        segmenter: of the model.
-        path: of the scan.
+    def encode() -> Any:
+        return own.encode(begun, own.plan_memory(begun), cached=False)
 
-    Raises:
-        ScanError: when the scan cannot be read.
-    """
-
-    def __init__(self, segmenter: Segmenter, path: Path) -> None:
-        self._segmenter = segmenter
-        self._options = SegmentOptions(mode="fast")
-        self._begun = segmenter.prepare(read_volume(path), self._options, silent)
-
-    def work(self, name: str) -> Callable[[], object] | None:
-        """Return what to time; None where the scan is searched before it is prepared.
-
-        Args:
-            name: one of ``STAGES``.
-        """
-        if self._begun.prepared is None:
-            return None
-        return {
-            PLAIN_PASS: self._plain_pass,
-            ENCODING: self._encode,
-            SAMPLE_STEPS: self._sample,
-        }[name]
-
-    @torch.inference_mode()
-    def _plain_pass(self) -> object:
-        assert self._begun.prepared is not None
-        image = torch.from_numpy(self._begun.prepared.image)[None, None]
-        own = self._segmenter.model_stages
-        return own.model.encode(image.to(own.device))
-
-    @torch.inference_mode()
-    def _encode(self) -> EncodedScan:
-        memory = self._segmenter.model_stages.plan_memory(self._begun)
-        return self._segmenter.model_stages.encode(self._begun, memory, cached=False)
-
-    @torch.inference_mode()
-    def _sample(self) -> object:
-        draw = self._segmenter.model_stages.answering.draw
-        return draw(self._encoded, self._options, silent, SAMPLE_STEPS_DRAW)
-
-    @cached_property
-    def _encoded(self) -> EncodedScan:
-        return self._encode()
+    encoded = cache(encode)
+    works: dict[str, Callable[[], object]] = {
+        PLAIN_PASS: lambda: own.model.encode(image.to(own.device)),
+        ENCODING: encode,
+        SAMPLE_STEPS: lambda: own.answering.draw(encoded(), options, silent, SAMPLE_STEPS_DRAW),
+    }
+    return {name: torch.inference_mode()(work) for name, work in works.items()}
 
 
 def run_command(command: Sequence[str]) -> Costs:
     """Run a command in a process of its own; raises ScanError when it ends with an error."""
-    return dict(vars(measure_command(command)))
+    return asdict(measure_command(command))
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:
-    """Run something; return its seconds on the wall and of the processor, and its result.
-
-    Args:
-        work: to run.
-        device: whose work is waited for.
-    """
+    """Run something; return its seconds on the wall and of the processor, and its result."""
     _wait(device)
     wall, processor = time.perf_counter(), time.process_time()
     result = work()
     _wait(device)
-    costs = {
-        "seconds": time.perf_counter() - wall,
-        "processor_seconds": time.process_time() - processor,
-    }
-    return costs, result
+    seconds = time.perf_counter() - wall
+    return {"seconds": seconds, "processor_seconds": time.process_time() - processor}, result
 
 
 def _wait(device: torch.device) -> None:
@@ -252,15 +243,8 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def mean_dice(found: Ids, reference: Ids) -> float:
-    """Return the mean Dice over the structures that either label map has, in [0, 1].
-
-    Background is left out; NaN where neither has any structure. Counting all structures in
-    one pass takes a fraction of the time of one mask after the other.
-
-    Args:
-        found: structure of each voxel, 0 for background, none below 0.
-        reference: the same of another answer.
+def agreement(found: Ids, reference: Ids) -> float:
+    """Return the mean Dice over the structures that either label map has; NaN without any.
 
     Raises:
         ScanError: when the shapes differ.
@@ -270,13 +254,8 @@ def mean_dice(found: Ids, reference: Ids) -> float:
             f"labels: shapes {found.shape} and {reference.shape} differ; only label maps of one "
             "scan can be compared"
         )
-    most = int(max(found.max(initial=0), reference.max(initial=0))) + 1
-    a, b = (np.bincount(x.ravel(), minlength=most)[1:] for x in (found, reference))
-    both = np.bincount(found[found == reference].ravel(), minlength=most)[1:]
-    there = a + b > 0
-    if not there.any():
-        return math.nan
-    return float(np.mean(2 * both[there] / (a + b)[there]))
+    structures = [index for index in np.union1d(found, reference).tolist() if index]
+    return mean_dice(found, reference, structures) if structures else math.nan
 
 
 def silent(stage: str, fraction: float) -> None:

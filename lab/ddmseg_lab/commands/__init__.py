@@ -21,16 +21,12 @@ ABLATE = _command(
     "lab/configs/ablate/hippocampus --data DATA",
 )
 STUDY = _command(
-    "study",
-    "answer one question about trained weights, with a page",
-    "temperature --data DATA",
+    "study", "answer one question about trained weights, with a page", "temperature --data DATA"
 )
 BENCH = _command(
     "bench", "measure seconds and memory on this machine, beside other tools", "--threads 2"
 )
 REPORT = _command("report", "write the page of results from the raw files", "")
 DOSSIER = _command(
-    "dossier",
-    "write model cards, requirements and a bill of materials",
-    "-o dossier",
+    "dossier", "write model cards, requirements and a bill of materials", "-o dossier"
 )

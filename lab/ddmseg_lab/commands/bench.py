@@ -56,9 +56,6 @@ def run(arguments: Arguments) -> int:
 
     Returns:
         0 when all is measured, 1 when a measurement failed.
-
-    Raises:
-        DdmsegError: when nothing can be done at all: wrong model, tier, tool, scan or output.
     """
     from ddmseg.cli.progress import progress_bar
     from ddmseg.models.available_memory import keep_freed_memory
@@ -101,21 +98,13 @@ def _names(listed: str) -> tuple[str, ...]:
 
 def _table(scan: str, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the lines that show one scan's methods, medians only."""
-    header = ["", "seconds", "processor s", "of fast", "peak GB", "Dice with diffusion"]
-    rows = [[scan, *header[1:]]]
+    rows = [[scan, "seconds", "processor s", "of fast", "peak GB", "Dice with diffusion"]]
     for figures in methods.values():
         ratio = figures["over_fast"].get("processor_seconds")
-        rows.append(
-            [
-                figures["title"],
-                _shown(figures, "seconds", 2),
-                _shown(figures, "processor_seconds", 2),
-                "" if ratio is None else f"{ratio:.2f}",
-                _shown(figures, "peak_memory_gb", 2),
-                _shown(figures, "dice", 4),
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+        found = [_shown(figures, name, 2) for name in ("seconds", "processor_seconds")]
+        found += ["" if ratio is None else f"{ratio:.2f}", _shown(figures, "peak_memory_gb", 2)]
+        rows.append([figures["title"], *found, _shown(figures, "dice", 4)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
         for row in rows

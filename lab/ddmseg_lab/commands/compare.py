@@ -13,9 +13,5 @@ class Arguments(TableArguments):
 
 
 def run(arguments: Arguments) -> int:
-    """Run the rows that are missing and print the table.
-
-    Raises:
-        DdmsegError: when the table cannot be read.
-    """
+    """Run the rows that are missing and print the table."""
     return run_table(arguments, "compare")

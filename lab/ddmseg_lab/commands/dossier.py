@@ -36,20 +36,11 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Write the documents and say which files were made.
-
-    Raises:
-        DdmsegError: when a record is damaged, a package is missing or a place cannot be written.
-    """
+    """Write the documents and say which files were made."""
     from ddmseg_lab.dossier.dossier import write_dossier
 
-    for path in write_dossier(
-        arguments.results,
-        arguments.output,
-        docs=arguments.docs,
-        lab_docs=arguments.lab_docs,
-        tests=arguments.tests,
-        overwrite=arguments.overwrite,
-    ):
+    options = vars(arguments)
+    places = {name: options[name] for name in ("docs", "lab_docs", "tests", "overwrite")}
+    for path in write_dossier(arguments.results, arguments.output, **places):
         print(path)
     return 0

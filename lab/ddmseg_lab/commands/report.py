@@ -20,11 +20,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Write the page and say which files were made.
-
-    Raises:
-        DdmsegError: when the folder is not there or a file in it is damaged.
-    """
+    """Write the page and say which files were made."""
     from ddmseg_lab.results_page import write_results_page
 
     for path in write_results_page(arguments.results, arguments.docs):

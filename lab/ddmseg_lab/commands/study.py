@@ -51,9 +51,6 @@ def run(arguments: Arguments) -> int:
 
     Returns:
         0 when all is done, 1 when a subject or a row failed or time was over.
-
-    Raises:
-        DdmsegError: when the study, the model or the data are not there.
     """
     if arguments.list:
         print("\n".join(_listed(arguments.configs)))

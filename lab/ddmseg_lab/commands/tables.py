@@ -63,9 +63,6 @@ def run_table(arguments: TableArguments, kind: str) -> int:
 
     Returns:
         0 when all rows asked for stand, 1 when one failed or time was over.
-
-    Raises:
-        DdmsegError: when the table cannot be read.
     """
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg_lab.comparison.plan import read_plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from ddmseg import __version__
 from ddmseg.imaging.labels import structure
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.zoo import SUFFIX
-from ddmseg_lab.dossier.figures import Figure, Measured, figures, shipped_table
+from ddmseg_lab.dossier.figures import Measured, figures, shipped_table
 from ddmseg_lab.dossier.records import NOT_RUN, JunitRun
 from ddmseg_lab.page import INTERVALS, NOT_MEASURED, Target
 
@@ -49,24 +49,14 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def bullets(items: Sequence[str]) -> str:
+def bullets(items: Iterable[str]) -> str:
     """Return a Markdown list."""
     return "\n".join(f"- {' '.join(item.split())}" for item in items)
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """Something that is wrong, missing or easily misunderstood.
-
-    Attributes:
-        id: such as ``A-01``.
-        what: happens.
-        affected: whom or what it touches.
-        do: what to do.
-        source: page and heading that tells more.
-        figures: names of what was measured of it.
-        models: whose card points here.
-    """
+    """Something that is wrong, missing or easily misunderstood, as ``anomalies.toml`` has it."""
 
     id: str
     what: str
@@ -89,13 +79,13 @@ def anomalies_document(read: Read) -> str:
         f"{len(found)} anomalies that are known. What nobody has noticed yet is not among them."
     ]
     for one in found:
-        lines = [
+        lines = (
             f"**What happens.** {one.what}",
             f"**Who is affected.** {one.affected}",
             f"**What to do.** {one.do}",
             *(_figure_words(read(name)) for name in one.figures),
             f"More: `{one.source}`",
-        ]
+        )
         parts += [f"## {one.id}", bullets(lines)]
     return document("Known anomalies", parts)
 
@@ -116,15 +106,7 @@ _SOURCE = (
 
 @dataclass(frozen=True)
 class Places:
-    """Where answers can lie.
-
-    Attributes:
-        docs: folder of the documentation.
-        lab_docs: folder of the laboratory's pages.
-        results: folder of the records.
-        cards: of the shipped models.
-        dossier: names of the documents that are written together.
-    """
+    """Where answers can lie: folders, cards of models, documents that are written together."""
 
     docs: Path
     lab_docs: Path
@@ -165,13 +147,14 @@ def checklist_document(places: Places) -> str:
         states[state] += 1
         shown = f"**{state}**" if state == NOT_ANSWERED else state
         body.append([str(item["number"]), item["section"], item["asks"], shown, answer])
-    told = ", ".join(
-        f"{states[state]} {state}" for state in ("answered", "answered in part", NOT_ANSWERED)
-    )
+    told = _counted(states, ("answered", "answered in part", NOT_ANSWERED))
     header = ["item", "section", "it asks", "it is", "where, and what is lacking"]
-    return document(
-        "Checklist of reporting", [_SOURCE, f"{len(body)} items: {told}.", rows(header, body)]
-    )
+    parts = [_SOURCE, f"{len(body)} items: {told}.", rows(header, body)]
+    return document("Checklist of reporting", parts)
+
+
+def _counted(counts: Mapping[str, int], states: Sequence[str]) -> str:
+    return ", ".join(f"{counts[state]} {state}" for state in states)
 
 
 def _answer(item: Mapping[str, Any], places: Places) -> tuple[str, str]:
@@ -216,7 +199,12 @@ class Requirement:
 
 def requirements(run: JunitRun, read: Read) -> list[Requirement]:
     """Return every requirement with its proofs."""
-    return [_requirement(row, run, read) for row in shipped_table("requirements")["requirement"]]
+    found = []
+    for row in shipped_table("requirements")["requirement"]:
+        proofs = [_test_proof(test, run) for test in row.get("tests", ())]
+        proofs += [_figure_proof(bound, read) for bound in row.get("figures", ())]
+        found.append(Requirement(row["id"], row["text"], proofs))
+    return found
 
 
 def requirements_document(found: Sequence[Requirement], run: JunitRun) -> str:
@@ -227,23 +215,16 @@ def requirements_document(found: Sequence[Requirement], run: JunitRun) -> str:
         for proof in one.proofs:
             body.append([one.identifier, *told, proof.name, proof.result])
             told = ["", ""]  # once is enough
-    counts = Counter(one.state for one in found)
-    summary = ", ".join(f"{counts[state]} {state}" for state in ("met", "not met", "open"))
-    return document(
-        "Requirements, tests and results",
-        [
-            f"{len(found)} requirements: {summary}. *Open* means that a proof was not run, was "
-            "skipped or was not measured; it is no way of having been met.",
-            _source(run),
-            rows(["", "requirement", "it is", "proof", "result"], body),
-            bullets(
-                [
-                    "Tests are named as pytest names them; a file stands for all tests in it.",
-                    "Figures are judged by their mean; the interval stands beside it.",
-                ]
-            ),
-        ],
-    )
+    summary = _counted(Counter(one.state for one in found), ("met", "not met", "open"))
+    parts = [
+        f"{len(found)} requirements: {summary}. *Open* means that a proof was not run, was "
+        "skipped or was not measured; it is no way of having been met.",
+        _source(run),
+        rows(["", "requirement", "it is", "proof", "result"], body),
+        "- Tests are named as pytest names them; a file stands for all tests in it.\n"
+        "- Figures are judged by their mean; the interval stands beside it.",
+    ]
+    return document("Requirements, tests and results", parts)
 
 
 def _source(run: JunitRun) -> str:
@@ -253,12 +234,6 @@ def _source(run: JunitRun) -> str:
     return (
         f"Results of tests: `{run.source}`{when}, {len(run.cases)} tests, SHA-256 `{run.sha256}`."
     )
-
-
-def _requirement(row: Mapping[str, Any], run: JunitRun, read: Read) -> Requirement:
-    proofs = [_test_proof(test, run) for test in row.get("tests", ())]
-    proofs += [_figure_proof(bound, read) for bound in row.get("figures", ())]
-    return Requirement(row["id"], row["text"], proofs)
 
 
 def _test_proof(test: str, run: JunitRun) -> Proof:
@@ -274,40 +249,24 @@ def _test_proof(test: str, run: JunitRun) -> Proof:
 
 def _figure_proof(bound: Mapping[str, Any], read: Read) -> Proof:
     measured = read(bound["figure"])
-    target = _target(measured.figure, bound)
-    name = f"{measured.figure.what}: {target.shown} (`results/{measured.figure.record}`)"
+    figure, at_least = measured.figure, "at_least" in bound
+    most = bound["at_least" if at_least else "at_most"]
+    target = Target(figure.what, most, at_least, figure.unit, figure.digits)
+    name = f"{figure.what}: {target.shown} (`results/{figure.record}`)"
     if measured.value is None:
         return Proof(name, f"{NOT_MEASURED} ({measured.why})", "open")
     value = float(measured.value["mean"])
-    holds = value >= target.bound if target.at_least else value <= target.bound
-    result = f"{measured.shown}: {target.verdict(value)}"
-    return Proof(name, result, "met" if holds else "not met")
-
-
-def _target(figure: Figure, bound: Mapping[str, Any]) -> Target:
-    at_least = "at_least" in bound
-    return Target(
-        figure.what,
-        bound["at_least" if at_least else "at_most"],
-        at_least=at_least,
-        unit=figure.unit,
-        digits=figure.digits,
-    )
+    holds = value >= most if at_least else value <= most
+    return Proof(name, f"{measured.shown}: {target.verdict(value)}", "met" if holds else "not met")
 
 
 NOT_STATED = "Not stated."
 
 
 def model_cards_document(cards: Sequence[Card], read: Read) -> str:
-    """Return the cards of all models, one chapter a model.
-
-    Args:
-        cards: of the weights.
-        read: from the name of a figure to what was measured.
-    """
-    parts = [
-        f"{len(cards)} files of weights ship: {', '.join(f'`{card.name}`' for card in cards)}."
-    ]
+    """Return the cards of all models, one chapter a model."""
+    names = ", ".join(f"`{card.name}`" for card in cards)
+    parts = [f"{len(cards)} files of weights ship: {names}."]
     for card in cards:
         parts += _chapter(card, read)
     return document("Model cards", parts)
@@ -321,17 +280,19 @@ def _chapter(card: Card, read: Read) -> Iterator[str]:
         yield f"### {title}"
         yield bullets(known.get(key) or [NOT_STATED])
     yield "### Training data and licence"
-    yield rows(
-        ["", ""], [["data", card.data or NOT_STATED], ["licence", card.licence or NOT_STATED]]
-    )
+    told = {"data": card.data, "licence": card.licence}
+    yield rows(["", ""], [[name, text or NOT_STATED] for name, text in told.items()])
     yield "### Measured"
     yield _measured(card, read)
     yield "### While training"
     yield _validation(card)
     yield "### Known limits"
-    yield bullets([*(known.get("limits") or [NOT_STATED]), *_pointers(card)])
+    pointers = [one for one in anomalies() if card.name in one.models]
+    told_there = [f"{one.id} in anomalies.md: {one.what}" for one in pointers]
+    yield bullets([*(known.get("limits") or [NOT_STATED]), *told_there])
     yield "### Settings"
-    yield rows(["setting", "value"], [[f"`{name}`", value] for name, value in _flat(card.settings)])
+    settings = [[f"`{name}`", _shown(value)] for name, value in _flat(card.settings)]
+    yield rows(["setting", "value"], settings)
 
 
 def _what_it_is(card: Card) -> str:
@@ -360,7 +321,11 @@ def _measured(card: Card, read: Read) -> str:
 
 
 def _validation(card: Card) -> str:
-    scores = [[f"`{name}`", f"{value:.3f}"] for name, value in _flat_numbers(card.scores)]
+    scores = [
+        [f"`{name}`", f"{value:.3f}"]
+        for name, value in _flat(card.scores)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
     if not scores:
         return f"{NOT_MEASURED.capitalize()}."
     cases = card.settings["training"].get("validation_cases", "an unknown number of")
@@ -371,25 +336,14 @@ def _validation(card: Card) -> str:
     )
 
 
-def _pointers(card: Card) -> Iterator[str]:
-    for one in anomalies():
-        if card.name in one.models:
-            yield f"{one.id} in anomalies.md: {one.what}"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every setting with the sections that lead to it."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{prefix}{name}", shown
+            yield f"{prefix}{name}", value
 
 
-def _flat_numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in scores.items():
-        if isinstance(value, Mapping):
-            yield from _flat_numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{name}", float(value)
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -29,55 +28,50 @@ DOCUMENTS = {
 
 
 def write_dossier(
-    results: Path,
-    output: Path,
-    *,
-    docs: Path,
-    lab_docs: Path,
-    tests: Path | None = None,
+    results: Path, output: Path, *, docs: Path, lab_docs: Path, tests: Path | None = None,
     overwrite: bool = False,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Write every document and return the files, the index last.
 
     Nothing is written before all of it is made.
 
     Args:
         results: folder that the measuring commands wrote to.
-        output: folder for the documents; made when it is missing.
         docs: folder of the documentation, which the checklist points into.
         lab_docs: folder of the laboratory's pages, which it points into, too.
         tests: JUnit XML file of a run of the tests; None for none.
         overwrite: replace the documents of an earlier run.
     """
-    _check_folder(output, overwrite=overwrite)
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; the documents need a folder: name another place")
+    existing = [output / name for name in (*DOCUMENTS, INDEX) if (output / name).exists()]
+    if existing and not overwrite:
+        raise OutputError(
+            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
+        )
     records = Records(results)
     run = JunitRun() if tests is None else read_junit(tests)
-    cards = _intact_cards()
-    read = _reader(records, cards)
+    by_name = _intact_cards()
+    cards, known = list(by_name.values()), figures()
+
+    @cache
+    def read(name: str) -> Measured:
+        return measure(known[name], records, by_name)
+
     made = datetime.now(UTC).replace(microsecond=0)
-    places = documents.Places(docs, lab_docs, results, list(cards.values()), list(DOCUMENTS))
+    places = documents.Places(docs, lab_docs, results, cards, list(DOCUMENTS))
     texts = {
-        "model_card.md": documents.model_cards_document(list(cards.values()), read),
+        "model_card.md": documents.model_cards_document(cards, read),
         "checklist.md": documents.checklist_document(places),
         "requirements.md": documents.requirements_document(documents.requirements(run, read), run),
         "anomalies.md": documents.anomalies_document(read),
-        "sbom.json": sbom_json(list(cards.values()), made=made),
+        "sbom.json": sbom_json(cards, made=made),
     }
     texts[INDEX] = _index(records, run, made)
     for name, text in texts.items():
         with atomic_write(output / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     return [output / name for name in texts]
-
-
-def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; the documents need a folder: name another place")
-    existing = [folder / name for name in (*DOCUMENTS, INDEX) if (folder / name).exists()]
-    if existing and not overwrite:
-        raise OutputError(
-            f"{existing[0]} exists already; pass --overwrite to replace it, or name another folder"
-        )
 
 
 def _intact_cards() -> dict[str, Card]:
@@ -91,16 +85,6 @@ def _intact_cards() -> dict[str, Card]:
     return cards
 
 
-def _reader(records: Records, cards: Mapping[str, Card]) -> Callable[[str], Measured]:
-    known = figures()
-
-    @cache
-    def read(name: str) -> Measured:
-        return measure(known[name], records, cards)
-
-    return read
-
-
 def _index(records: Records, run: JunitRun, made: datetime) -> str:
     """Return the list of documents and of what they were made of."""
     sources = [
@@ -109,13 +93,11 @@ def _index(records: Records, run: JunitRun, made: datetime) -> str:
     if run.source:
         sources.append([f"`{run.source}` (tests)", f"`{run.sha256}`"])
     listed = [[f"[{name}]({name})", what] for name, what in DOCUMENTS.items()]
-    return document(
-        "Dossier",
-        [
-            f"Made on {made:%Y-%m-%d at %H:%M} UTC.",
-            rows(["document", "content"], listed),
-            "## Made of",
-            "Every figure was read from one of these files; without its file it is *not measured*.",
-            rows(["file", "SHA-256"], sources) if sources else "No record was found.",
-        ],
-    )
+    parts = [
+        f"Made on {made:%Y-%m-%d at %H:%M} UTC.",
+        rows(["document", "content"], listed),
+        "## Made of",
+        "Every figure was read from one of these files; without its file it is *not measured*.",
+        rows(["file", "SHA-256"], sources) if sources else "No record was found.",
+    ]
+    return document("Dossier", parts)

@@ -30,10 +30,9 @@ def shipped_table(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that a document may show.
+    """A figure that a document may show, as ``figures.toml`` names it.
 
     Attributes:
-        name: in ``figures.toml``.
         what: it is, in words.
         record: file below the results.
         path: names that lead to the figure in it.
@@ -62,10 +61,7 @@ class Figure:
 class Measured:
     """A figure with what its record says of it.
 
-    Attributes:
-        figure: which.
-        value: mean with ``low``, ``high`` and ``n``, None when it was not measured.
-        why: it has none.
+    Its value is a mean with ``low``, ``high`` and ``n``, or None and why it was not measured.
     """
 
     figure: Figure
@@ -100,23 +96,23 @@ def _figure(name: str, row: Mapping[str, Any]) -> Figure:
 
 
 def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
-    """Read a figure from its record.
+    """Read a figure from its record; that of a study is computed from the study's rows.
 
     It is refused where the record is missing, was measured with other weights than those
     that ship, or lacks the raw table that it was summed from.
     """
-    if figure.study:
-        return _measure_goal(figure, records, cards)
-    found = records.summary(figure.record)
-    if found is None:
-        return Measured(figure, None, f"no {figure.record}")
-    weights = set(_weights(found))
-    why = _other_weights(figure, weights, cards)
-    if not why and figure.raw:
-        rows = records.weights_of_rows(figure.raw)
-        why = f"no {figure.raw}" if rows is None else _other_weights(figure, rows, cards)
+    found = None if figure.study else records.summary(figure.record)
+    why = ""
+    if not figure.study:
+        named = None if found is None else set(_weights(found))
+        why = _why_not(figure, figure.record, named, cards)
+    table = figure.record if figure.study else figure.raw
+    if table and not why:
+        why = _why_not(figure, table, records.weights_of_rows(table), cards)
     if why:
         return Measured(figure, None, why)
+    if figure.study:
+        return _as_measured(figure, _goal_of(figure, records, cards))
     value: Any = found
     for step in figure.path:
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -125,19 +121,14 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
     return _as_measured(figure, value)
 
 
-def _measure_goal(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:
+def _goal_of(figure: Figure, records: Records, cards: Mapping[str, Card]) -> dict[str, Any]:
     """Compute the figure that a study aims at from its rows of the weights that ship."""
-    named = records.weights_of_rows(figure.record)
-    why = f"no {figure.record}" if named is None else _other_weights(figure, named, cards)
-    if why:
-        return Measured(figure, None, why)
     study = STUDIES[figure.study]
     assert study.goal is not None
     raw = RawFile(records.folder / figure.record, study.words, study.numbers)
     found = study.goal.measured(raw.rows(cards[figure.model].checksum[:LETTERS]))
     # without bad scans, or without good ones, there is nothing to tell apart
-    told = {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
-    return _as_measured(figure, told)
+    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
 
 
 def _weights(found: Any) -> Iterator[str]:
@@ -150,8 +141,10 @@ def _weights(found: Any) -> Iterator[str]:
                 yield from _weights(inner)
 
 
-def _other_weights(figure: Figure, named: set[str], cards: Mapping[str, Card]) -> str:
-    """Return why weights that are named somewhere are not those that ship, "" if they are."""
+def _why_not(figure: Figure, file: str, named: set[str] | None, cards: Mapping[str, Card]) -> str:
+    """Return why a file's weights are not those that ship, "" if they are."""
+    if named is None:
+        return f"no {file}"
     if not figure.model:
         return ""
     if figure.model not in cards:
@@ -170,14 +163,13 @@ def _as_measured(figure: Figure, value: Any) -> Measured:
     mean = next((table[name] for name in _MEANS if name in table), None)
     if mean is None:
         return Measured(figure, None, f"{figure.record} has no value for it")
-    bounds = [table.get("low"), table.get("high")]
-    for number in (mean, *bounds):
+    low, high = table.get("low"), table.get("high")
+    for number in (mean, low, high):
         if number is not None and not _is_number(number):
             raise UsageError(
                 f"{figure.record}: {' / '.join(figure.path)}: got {str(number)[:40]!r}, which is "
                 "no number; measure again, or take the file away"
             )
-    low, high = bounds
     return Measured(figure, {"mean": mean, "low": low, "high": high, "n": table.get("n")})
 
 

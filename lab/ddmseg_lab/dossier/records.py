@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -20,10 +21,7 @@ MAX_BYTES = 256 << 20
 
 
 class Records:
-    """What was measured.
-
-    Args:
-        folder: that the measuring commands wrote to.
+    """What was measured: the folder that the measuring commands wrote to.
 
     Attributes:
         used: SHA-256 of each file that was read, by its name below the folder.
@@ -37,41 +35,29 @@ class Records:
         self.folder = folder
         self.used: dict[str, str] = {}
 
-    def has(self, name: str) -> bool:
-        """Say whether a file is there."""
-        return (self.folder / name).is_file()
-
     def summary(self, name: str) -> dict[str, Any] | None:
         """Return a record, None where there is none."""
-        path = self.folder / name
-        if not self._take(name):
-            return None
-        try:
-            found = read_json(path, most_bytes=MAX_BYTES)
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-        if not isinstance(found, dict):
-            raise _damaged(path, ValueError("no table of names"))
-        return found
+        found = self._read(name, partial(read_json, most_bytes=MAX_BYTES))
+        if found is None or isinstance(found, dict):
+            return found
+        raise _damaged(self.folder / name, "no table of names")
 
     def weights_of_rows(self, name: str) -> set[str] | None:
         """Return which weights a raw table has rows of, None where there is no table."""
-        path = self.folder / name
-        if not self._take(name):
-            return None
-        try:
-            return {row[WEIGHTS] for row in read_rows(path) if row.get(WEIGHTS)}
-        except (OSError, ValueError, csv.Error) as error:
-            raise _damaged(path, error) from error
+        rows = self._read(name, read_rows)
+        return None if rows is None else {row[WEIGHTS] for row in rows if row.get(WEIGHTS)}
 
-    def _take(self, name: str) -> bool:
-        """Note that a file is used; return whether it is there."""
+    def _read(self, name: str, reader: Callable[[Path], Any]) -> Any:
+        """Note that a file is used and read it; None where there is none."""
         path = self.folder / name
         if not path.is_file():
-            return False
+            return None
         if name not in self.used:
             self.used[name] = hash_of(path)
-        return True
+        try:
+            return reader(path)
+        except (OSError, ValueError, csv.Error) as error:
+            raise _damaged(path, error) from error
 
 
 def hash_of(path: Path) -> str:
@@ -85,7 +71,7 @@ def hash_of(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _damaged(path: Path, error: Exception) -> UsageError:
+def _damaged(path: Path, error: object) -> UsageError:
     return UsageError(f"{path}: damaged record ({error}); measure again, or take the file away")
 
 
@@ -95,12 +81,9 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class JunitCase:
-    """One test as it went.
+    """One test as it went; errors count as failed.
 
-    Attributes:
-        place: module and class with dots, such as ``tests.imaging.test_nifti``.
-        name: with its parameters in brackets.
-        outcome: errors count as failed.
+    Its place is module and class with dots, its name has the parameters in brackets.
     """
 
     place: str
@@ -110,14 +93,7 @@ class JunitCase:
 
 @dataclass(frozen=True)
 class JunitRun:
-    """One run of tests; without a file nothing was run.
-
-    Attributes:
-        cases: every test of the run.
-        source: name of the file, "" for none.
-        sha256: of the file.
-        time: when it was run, as the file says.
-    """
+    """One run of tests, from a file of this name and hash; without one nothing was run."""
 
     cases: Sequence[JunitCase] = ()
     source: str = ""
@@ -158,17 +134,14 @@ def read_junit(path: Path) -> JunitRun:
         raise UsageError(f"{path}: no XML ({error}); run the tests again") from error
     if root.tag not in ("testsuites", "testsuite"):
         raise UsageError(f"{path}: holds <{root.tag}>; give the file that pytest --junitxml wrote")
-    suites = list(root.iter("testsuite"))
     cases = [_case(element) for element in root.iter("testcase")]
-    time = next((suite.get("timestamp", "") for suite in suites), "")
+    time = next((suite.get("timestamp", "") for suite in root.iter("testsuite")), "")
     return JunitRun(cases, path.name, sha256, time)
 
 
 def _case(element: ElementTree.Element) -> JunitCase:
     tags = {child.tag for child in element}
-    outcome: Outcome = "passed"
+    outcome: Outcome = "skipped" if "skipped" in tags else "passed"
     if tags & {"failure", "error"}:
         outcome = "failed"
-    elif "skipped" in tags:
-        outcome = "skipped"
     return JunitCase(element.get("classname", ""), element.get("name", ""), outcome)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 NAME = "ddmseg"
+LICENCE = "Apache-2.0"
+"""Of ddmseg's own code."""
 NOT_RUNTIME = frozenset({"dev"})
 """Extras of those who work on ddmseg, not with it."""
 Need = tuple[str, frozenset[str]]
@@ -31,29 +32,46 @@ Need = tuple[str, frozenset[str]]
 _LONGEST_LICENCE = 64
 
 
-@dataclass(frozen=True)
-class Package:
-    """One installed package.
+def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
+    """Return the bill of materials of this installation as CycloneDX 1.6 JSON.
 
-    Attributes:
-        name: normalised, as package indexes write it.
-        version: installed.
-        licence: as its metadata say, "" when they do not.
-        spdx: whether that is an SPDX expression.
-        needs: names of the packages it needs, and has, here.
-        optional: whether only an extra of ddmseg needs it.
+    Args:
+        cards: of the shipped weights.
+        made: now, with its time zone.
     """
+    from cyclonedx.model import Property
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output import make_outputter
+    from cyclonedx.schema import OutputFormat, SchemaVersion
+    from packageurl import PackageURL
 
-    name: str
-    version: str
-    licence: str
-    spdx: bool
-    needs: tuple[str, ...]
-    optional: bool
+    root = Component(
+        name=NAME,
+        version=__version__,
+        type=ComponentType.APPLICATION,
+        bom_ref=NAME,
+        description=NOTICE,
+        licenses=_licences(LICENCE, spdx=True),
+        purl=PackageURL("pypi", None, NAME, __version__),
+    )
+    direct, installed, required = _installed()
+    libraries = {n: _library(n, one, n not in required) for n, one in sorted(installed.items())}
+    notice = Property(name="ddmseg:use", value=NOTICE)
+    bom = Bom(metadata=BomMetaData(component=root, timestamp=made, properties=[notice]))
+    shipped = [*(_weights(card) for card in cards), *_bundled()]
+    for component in (*libraries.values(), *shipped):
+        bom.components.add(component)
+    bom.register_dependency(root, [*(libraries[name] for name in direct), *shipped])
+    for name, one in sorted(installed.items()):
+        needs = {need for need, _ in _needs(one, frozenset())} & set(libraries)
+        bom.register_dependency(libraries[name], [libraries[need] for need in sorted(needs)])
+    writer = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
+    return writer.output_as_string(indent=1) + "\n"
 
 
-def installed_packages() -> tuple[tuple[str, ...], list[Package]]:
-    """Return what ddmseg itself needs, and all packages that follow from it, by name.
+def _installed() -> tuple[list[str], Mapping[str, metadata.Distribution], set[str]]:
+    """Return what ddmseg itself needs, all that follows from it, and what no extra brings.
 
     Extras count as far as their packages are installed.
     """
@@ -66,13 +84,9 @@ def installed_packages() -> tuple[tuple[str, ...], list[Package]]:
         ) from error
     extras = [e for e in own.metadata.get_all("Provides-Extra") or [] if e not in NOT_RUNTIME]
     core = _needs(own, frozenset())
-    every_need = core | _needs(own, frozenset(extras))
-    required, every = _closure(core), _closure(every_need)
-    packages = [
-        _package(distribution, every, optional=name not in required)
-        for name, distribution in sorted(every.items())
-    ]
-    return tuple(sorted(name for name, _ in every_need if name in every)), packages
+    wanted = core | _needs(own, frozenset(extras))
+    every = _closure(wanted)
+    return sorted(name for name, _ in wanted if name in every), every, set(_closure(core))
 
 
 def _closure(needs: Iterable[Need]) -> dict[str, metadata.Distribution]:
@@ -97,7 +111,7 @@ def _closure(needs: Iterable[Need]) -> dict[str, metadata.Distribution]:
 def _needs(distribution: metadata.Distribution, extras: frozenset[str]) -> set[Need]:
     """Return what a package needs on this system, with these extras of it."""
     return {
-        (normalised(requirement.name), frozenset(requirement.extras))
+        (str(canonicalize_name(requirement.name)), frozenset(requirement.extras))
         for requirement in _requirements(distribution)
         if requirement.marker is None
         or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
@@ -110,27 +124,6 @@ def _requirements(distribution: metadata.Distribution) -> Iterator[Requirement]:
             yield Requirement(text)
         except InvalidRequirement:
             continue  # written by an older tool; pip would not have followed it either
-
-
-def normalised(name: str) -> str:
-    """Return a package's name as indexes compare it.
-
-    >>> normalised("Jinja2.Ext_x")
-    'jinja2-ext-x'
-    """
-    return str(canonicalize_name(name))
-
-
-def _package(
-    distribution: metadata.Distribution,
-    installed: Mapping[str, metadata.Distribution],
-    *,
-    optional: bool,
-) -> Package:
-    licence, spdx = _licence(distribution)
-    needs = {name for name, _ in _needs(distribution, frozenset()) if name in installed}
-    name = normalised(distribution.metadata["Name"])
-    return Package(name, distribution.version, licence, spdx, tuple(sorted(needs)), optional)
 
 
 def _licence(distribution: metadata.Distribution) -> tuple[str, bool]:
@@ -148,64 +141,19 @@ def _licence(distribution: metadata.Distribution) -> tuple[str, bool]:
     return "; ".join(kind.rpartition(" :: ")[2] for kind in kinds), False
 
 
-LICENCE = "Apache-2.0"
-"""Of ddmseg's own code."""
-
-
-def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
-    """Return the bill of materials of this installation as CycloneDX 1.6 JSON.
-
-    Args:
-        cards: of the shipped weights.
-        made: now, with its time zone.
-    """
-    from cyclonedx.model import Property
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.output import make_outputter
-    from cyclonedx.schema import OutputFormat, SchemaVersion
-
-    direct, packages = installed_packages()
-    root = _root()
-    notice = Property(name="ddmseg:use", value=NOTICE)
-    bom = Bom(metadata=BomMetaData(component=root, timestamp=made, properties=[notice]))
-    libraries = {package.name: _library(package) for package in packages}
-    shipped = [*(_weights(card) for card in cards), *_bundled()]
-    for component in (*libraries.values(), *shipped):
-        bom.components.add(component)
-    bom.register_dependency(root, [*(libraries[name] for name in direct), *shipped])
-    for package in packages:
-        bom.register_dependency(libraries[package.name], [libraries[n] for n in package.needs])
-    writer = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
-    return writer.output_as_string(indent=1) + "\n"
-
-
-def _root() -> Component:
-    from cyclonedx.model.component import Component, ComponentType
-    from packageurl import PackageURL
-
-    return Component(
-        name=NAME,
-        version=__version__,
-        type=ComponentType.APPLICATION,
-        bom_ref=NAME,
-        description=NOTICE,
-        licenses=_licences(LICENCE, spdx=True),
-        purl=PackageURL("pypi", None, NAME, __version__),
-    )
-
-
-def _library(package: Package) -> Component:
+def _library(name: str, distribution: metadata.Distribution, optional: bool) -> Component:
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
     from packageurl import PackageURL
 
+    licence, spdx = _licence(distribution)
     return Component(
-        name=package.name,
-        version=package.version,
+        name=name,
+        version=distribution.version,
         type=ComponentType.LIBRARY,
-        bom_ref=f"pypi/{package.name}",
-        scope=ComponentScope.OPTIONAL if package.optional else ComponentScope.REQUIRED,
-        licenses=_licences(package.licence, spdx=package.spdx),
-        purl=PackageURL("pypi", None, package.name, package.version),
+        bom_ref=f"pypi/{name}",
+        scope=ComponentScope.OPTIONAL if optional else ComponentScope.REQUIRED,
+        licenses=_licences(licence, spdx=spdx),
+        purl=PackageURL("pypi", None, name, distribution.version),
     )
 
 
