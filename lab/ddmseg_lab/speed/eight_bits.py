@@ -77,7 +77,6 @@ def calibrate(
     """Return the range of what enters each convolution, by the layer's name.
 
     Args:
-        model: in eval mode.
         images: of the kind it is for (``b c *grid``).
         tail: share of values cut off at each end, in [0, 0.5).
     """
@@ -152,8 +151,8 @@ def _rounded_input(graph: GraphProto, node: NodeProto, name: str, bounds: Range)
     scale = max(high - low, 1e-8) / 255
     zero = round(-low / scale)
     labels = [f"{name}.input_{part}" for part in ("scale", "zero", "rounded", "value")]
-    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), labels[0]))
-    graph.initializer.append(numpy_helper.from_array(np.array(zero, np.uint8), labels[1]))
+    for value, label in zip((np.float32(scale), np.uint8(zero)), labels, strict=False):
+        graph.initializer.append(numpy_helper.from_array(np.array(value), label))
     steps = helper.make_node("QuantizeLinear", [node.input[0], *labels[:2]], [labels[2]])
     back = helper.make_node("DequantizeLinear", [labels[2], *labels[:2]], [labels[3]])
     node.input[0] = labels[3]

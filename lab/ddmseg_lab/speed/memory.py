@@ -57,11 +57,8 @@ def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
         words = ["segment", *map(str, scans), "-o", folder, "--no-cache"]
         words.append(f"--model={DEFAULT_MODEL}")
         peak = measure_command([*PROGRAM, *words, *options]).peak_memory_gb
-        receipts = sorted(Path(folder).glob("*_receipt.json"))
-        estimated = max(
-            json.loads(path.read_text(encoding="utf-8"))["memory"]["estimated_gb"]
-            for path in receipts
-        )
+        receipts = [path.read_text("utf-8") for path in Path(folder).glob("*_receipt.json")]
+        estimated = max(json.loads(text)["memory"]["estimated_gb"] for text in receipts)
     return {
         "heads": len(scans),
         "estimated_gb": estimated,

@@ -110,25 +110,14 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a scan truly shows.
-
-    Attributes:
-        ids: FreeSurfer id of each voxel of the scan.
-        structures: ids that are scored.
-        prepared: the scan on the model's grid, and how to undo that.
-    """
+    """What a scan truly shows: FreeSurfer ids of its voxels, and which of them are scored."""
 
     ids: NDArray[np.int32]
     structures: tuple[int, ...]
     prepared: Prepared
 
     def scores(self, encoding: Encoding, labels: tuple[int, ...]) -> dict[str, float]:
-        """Return Dice and ECE of what the coarse head says.
-
-        Args:
-            encoding: of the prepared scan.
-            labels: FreeSurfer id of each class.
-        """
+        """Return Dice and ECE of what the coarse head says; labels are the ids of its classes."""
         on_grid = torch.softmax(encoding.coarse_logits, dim=1)[0]
         p = self.prepared.probabilities_to_input(on_grid)
         named = np.asarray(labels)[p.argmax(-1)]
@@ -152,13 +141,8 @@ def find_scan(
 ) -> MeasuredScan:
     """Read the scan to measure on and bring it to the model's grid.
 
-    Args:
-        card: of the weights.
-        scan: a file; None takes a development scan of MALC2012, or the demo scan where no
-            data sets are at hand.
-        labels: its label map of FreeSurfer ids, on the scan's grid.
-        data: folder of the data sets.
-        multiple: of which each side of the grid must be one.
+    Without one it is a development scan of MALC2012, or the demo scan where no data sets are at
+    hand.
 
     Raises:
         UsageError: for labels without a scan.
@@ -179,11 +163,7 @@ def find_scan(
 
 
 def truth_of(card: Card, prepared: Prepared, ids: NDArray[Any]) -> Truth:
-    """Return the truth of a scan; scored is what it shows and the model draws.
-
-    Raises:
-        UsageError: when the label map is not on the scan's grid.
-    """
+    """Return the truth of a scan; scored is what it shows and the model draws."""
     if ids.shape != prepared.input_grid.shape:
         raise UsageError(
             f"labels: got a label map of shape {ids.shape}; the scan has "
@@ -298,12 +278,8 @@ def run(arguments: Arguments) -> None:
     data = data_at_hand(arguments.data)
     scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
     bench = Bench(model, card, scan, arguments.repeats)
-    table = RawTable(
-        arguments.output / "quantisation.tsv",
-        COLUMNS,
-        [short_checksum(card)],
-        fresh=arguments.fresh,
-    )
+    path, weights = arguments.output / "quantisation.tsv", [short_checksum(card)]
+    table = RawTable(path, COLUMNS, weights, fresh=arguments.fresh)
     for row in rows(bench, table, arguments.groups):
         table.add([row])
     summary = summarise(bench, table.select(scan=scan.name))
@@ -357,7 +333,7 @@ Row = Mapping[str, str]
 def body(found: Summary) -> list[str]:
     """Every engine, every group of layers in eight bits, and all together."""
     cells = [
-        [row["engine"], row["eight_bit"], *(_cell(row, *one) for one in SHOWN.items())]
+        [row["engine"], row["eight_bit"], *(_cell(row, n, d) for n, (_, d) in SHOWN.items())]
         for row in found["rows"]
     ]
     head = ["engine", "in eight bits", *(heading for heading, _ in SHOWN.values())]
@@ -367,11 +343,12 @@ def body(found: Summary) -> list[str]:
 def _words(found: Summary) -> str:
     grid = "×".join(map(str, found["grid"]))
     runs, older = found["repeats"], any(map(is_older, models_of(found)))
+    labelled = any(not math.isnan(_number(row, "ece")) for row in found["rows"])
     return (
         f"{machine_words(found)} {weights_words(found)} "
         + "**These are not the weights that ship now.** " * older
         + f"Scan: {found['scan']}, {grid} voxels for the model"
-        + (", without manual labels. " if not _any(found["rows"], "ece") else ". ")
+        + (". " if labelled else ", without manual labels. ")
         + f"Median of {runs} run{'s' * (runs != 1)}. What was offered had in eight bits "
         f"{_offered(found)}."
     )
@@ -386,13 +363,9 @@ def _number(row: Row, name: str) -> float:
     return float(row.get(name) or math.nan)
 
 
-def _any(rows: Sequence[Row], name: str) -> bool:
-    return any(not math.isnan(_number(row, name)) for row in rows)
-
-
-def _cell(row: Row, name: str, shape: tuple[str, int]) -> str:
+def _cell(row: Row, name: str, digits: int) -> str:
     value = _number(row, name)
-    return NO_FIGURE if math.isnan(value) else f"{value:.{shape[1]}f}"
+    return NO_FIGURE if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def claims(found: Summary) -> list[Claim]:
@@ -402,26 +375,18 @@ def claims(found: Summary) -> list[Claim]:
     engines = [r for r in rows if r["eight_bit"] == NOTHING and r["engine"] != TORCH]
     torch = next((r for r in rows if r["eight_bit"] == NOTHING and r["engine"] == TORCH), {})
     eight = next((r for r in rows if r["eight_bit"] == offered), {})
-    least = min((_number(row, "labels_as_torch") for row in engines), default=None)
-    change = max((_number(row, "probability_change") for row in engines), default=None)
+    least = min((_number(row, "labels_as_torch") for row in engines), default=math.nan)
+    change = max((_number(row, "probability_change") for row in engines), default=math.nan)
     more = _number(eight, "ece") - _number(torch, "ece")
     over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
-    return [
-        Claim(Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS), least),
-        Claim(
-            at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4), change
-        ),
-        Claim(
-            Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE),
-            _or_none(_number(eight, "dice")),
-        ),
-        Claim(at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4), _or_none(more)),
-        Claim(at_most(f"{OFFERED}: seconds over torch's", 1.0), _or_none(over)),
-    ]
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    found_of = {
+        Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS): least,
+        at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4): change,
+        Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE): _number(eight, "dice"),
+        at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4): more,
+        at_most(f"{OFFERED}: seconds over torch's", 1.0): over,
+    }
+    return [Claim(t, None if math.isnan(value) else value) for t, value in found_of.items()]
 
 
 CHAPTER = Chapter("Engines and eight bits", COMMAND, "quantisation", body, claims)

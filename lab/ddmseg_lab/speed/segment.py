@@ -175,17 +175,11 @@ def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dic
         "model": describe_model(segmenter.card),
         **grids,
         "seconds": figures,
-        **_ratios(figures),
+        "step_over_encode": figures["denoising step"]["median"] / figures["encode"]["median"],
         "peak_memory_gb": {
             mode: bench.run_fresh([path], MODES[mode])["peak_memory_gb"] for mode in MODES
         },
     }
-
-
-def _ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return a denoising step over an encoding."""
-    step, encode = (figures[stage]["median"] for stage in ("denoising step", "encode"))
-    return {"step_over_encode": step / encode}
 
 
 def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
@@ -230,19 +224,15 @@ def body(found: Summary) -> list[str]:
     def cell(scan: Summary, stage: str) -> str:
         return with_interval(scan["seconds"][stage]) if stage in scan["seconds"] else "–"
 
+    sizes = {"voxels": "shape", "model's grid": "model_grid", "cut to": "cropped_grid"}
     rows = [
-        ["voxels", *("×".join(map(str, scan["shape"])) for scan in scans.values())],
-        ["model's grid", *("×".join(map(str, scan["model_grid"])) for scan in scans.values())],
-        ["cut to", *("×".join(map(str, scan["cropped_grid"])) for scan in scans.values())],
-        *([f"{stage}, s", *(cell(scan, stage) for scan in scans.values())] for stage in stages),
-        *(
-            [
-                f"peak memory, {mode}, GB",
-                *(f"{scan['peak_memory_gb'][mode]:.2f}" for scan in scans.values()),
-            ]
-            for mode in ("fast", "diffusion")
-        ),
+        [words, *("×".join(map(str, scan[name])) for scan in scans.values())]
+        for words, name in sizes.items()
     ]
+    rows += [[f"{stage}, s", *(cell(scan, stage) for scan in scans.values())] for stage in stages]
+    for mode in ("fast", "diffusion"):
+        peaks = [f"{scan['peak_memory_gb'][mode]:.2f}" for scan in scans.values()]
+        rows.append([f"peak memory, {mode}, GB", *peaks])
     return [
         f"{machine_words(found)} Seconds after loading, median (and range) of several runs; *fast* "
         f"and *diffusion* ({found['steps']} steps, {found['samples']} samples) are from reading "
@@ -270,13 +260,8 @@ def claims(found: Summary) -> list[Claim]:
     return wanted
 
 
-CHAPTER = Chapter(
-    "Speed and memory",
-    "python -m ddmseg_lab.speed.segment --data DATA --threads 2",
-    "speed_segment",
-    body,
-    claims,
-)
+COMMAND = "python -m ddmseg_lab.speed.segment --data DATA --threads 2"
+CHAPTER = Chapter("Speed and memory", COMMAND, "speed_segment", body, claims)
 
 
 if __name__ == "__main__":

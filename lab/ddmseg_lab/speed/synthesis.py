@@ -26,15 +26,7 @@ from ddmseg.models.settings import Settings, read_settings
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
-from ddmseg_lab.page import (
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    machine_words,
-    table,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, Target, machine_words, table, with_interval
 from ddmseg_lab.study import describe_machine, run_command, say
 from ddmseg_lab.table import write_summary
 
@@ -147,16 +139,11 @@ def run(arguments: Arguments) -> None:
 
 def body(found: Summary) -> list[str]:
     """Whether synthesis keeps up with training."""
-    rows = [
-        [
-            "×".join(map(str, found["patch"])) + f" at {found['spacing_mm']:g} mm",
-            _milliseconds(found["patch_seconds"]),
-            str(found["batch"]),
-            _milliseconds(found["step_seconds"]),
-        ]
-    ]
+    patch = "×".join(map(str, found["patch"])) + f" at {found['spacing_mm']:g} mm"
+    times = [_milliseconds(found[name]) for name in ("patch_seconds", "step_seconds")]
     header = ["patch", "ms a synthetic patch", "patches a step", "ms a training step"]
-    return [f"{machine_words(found)} Median (and range).", table(header, rows)]
+    row = [patch, times[0], str(found["batch"]), times[1]]
+    return [f"{machine_words(found)} Median (and range).", table(header, [row])]
 
 
 def claims(found: Summary) -> list[Claim]:
@@ -170,13 +157,8 @@ def _milliseconds(seconds: Summary) -> str:
     return with_interval(scaled, 0)
 
 
-CHAPTER = Chapter(
-    "Synthesis",
-    "python -m ddmseg_lab.speed.synthesis --data DATA --threads 2",
-    "speed_synthesis",
-    body,
-    claims,
-)
+COMMAND = "python -m ddmseg_lab.speed.synthesis --data DATA --threads 2"
+CHAPTER = Chapter("Synthesis", COMMAND, "speed_synthesis", body, claims)
 
 
 if __name__ == "__main__":
