@@ -14,7 +14,7 @@ from ddmseg.imaging.volume import Volume
 from ddmseg.maths.metrics import dice
 from ddmseg_lab.bench.scans import DEMO, find_bench_scans, padded_head, refined
 from ddmseg_lab.bench.summary import fit_power_law
-from ddmseg_lab.bench.workbench import mean_dice
+from ddmseg_lab.bench.workbench import agreement
 
 SIZES = [1, 2, 5, 10, 50]
 
@@ -71,20 +71,20 @@ def test_mean_dice_is_that_of_each_structure():
     a, b = (generator.choice([0, 2, 17, 53], (6, 7, 5)) for _ in range(2))
     b[b == 53] = 41  # two structures that only one of them has
     each = [dice(a == i, b == i) for i in (2, 17, 41, 53)]
-    assert mean_dice(a, b) == pytest.approx(np.mean(each))
-    assert mean_dice(a, b) == mean_dice(b, a)
-    assert mean_dice(a, a) == 1.0
+    assert agreement(a, b) == pytest.approx(np.mean(each))
+    assert agreement(a, b) == agreement(b, a)
+    assert agreement(a, a) == 1.0
 
 
 def test_nothing_agrees_with_nothing_in_no_way():
     empty = np.zeros((2, 2, 2), np.int32)
-    assert math.isnan(mean_dice(empty, empty))
-    assert mean_dice(empty, empty + 3) == 0.0
+    assert math.isnan(agreement(empty, empty))
+    assert agreement(empty, empty + 3) == 0.0
 
 
 def test_label_maps_of_other_grids_are_refused():
     with pytest.raises(ScanError, match=r"shapes \(2,\) and \(3,\) differ"):
-        mean_dice(np.zeros(2, int), np.zeros(3, int))
+        agreement(np.zeros(2, int), np.zeros(3, int))
 
 
 @pytest.fixture
@@ -124,4 +124,4 @@ def test_padding_keeps_every_voxel_in_its_place(ramp):
 
 def test_without_a_name_the_demo_head_is_measured():
     (scan,) = find_bench_scans([])
-    assert (scan.name, scan.voxels) == (DEMO, 181 * 217 * 181)
+    assert (scan.name, scan.shape) == (DEMO, (181, 217, 181))

@@ -13,10 +13,10 @@ from ddmseg.errors import ScanError
 from ddmseg.inference.budget import Draw
 from ddmseg_lab.bench import jobs, workbench
 from ddmseg_lab.bench import run as running
-from ddmseg_lab.bench.peers import PeerOutcome
 from ddmseg_lab.bench.process import ProcessCosts
 from ddmseg_lab.bench.run import BenchPlan, run_bench
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
+from ddmseg_lab.bench.workbench import PeerOutcome
 from ddmseg_lab.table import read_rows
 from toy_head import everything_in, write_head
 

@@ -10,8 +10,8 @@ import pytest
 from ddmseg.errors import SettingsError
 from ddmseg_lab.comparison.plan import TableSettings, read_plan
 from ddmseg_lab.comparison.record import read_late_rise
-from ddmseg_lab.comparison.table import of_equal_standing
-from ddmseg_lab.comparison.table_page import ShownRow, asked_of, differences_text
+from ddmseg_lab.comparison.table import TableRow, of_equal_standing
+from ddmseg_lab.comparison.table_page import asked_of, differences_text
 
 PATIENTS = [f"p{n:02d}" for n in range(20)]
 
@@ -19,7 +19,7 @@ PATIENTS = [f"p{n:02d}" for n in range(20)]
 def row(title, shift):
     """Patients differ; this row is better than another by the shift and a little chance."""
     dice = {p: 0.8 + 0.004 * n + shift + 0.0003 * ((7 * n) % 5 - 2) for n, p in enumerate(PATIENTS)}
-    return ShownRow(title, dice, True, [])
+    return TableRow(title, dice, True, [])
 
 
 def table(**changes):

@@ -13,14 +13,13 @@ from ddmseg.maths.case_scores import Score
 from ddmseg.models.settings import ModelSettings, RowSettings, Settings, TrainingSettings
 from ddmseg_lab.comparison.plan import TABLE_FILE, read_table
 from ddmseg_lab.comparison.record import Record, write_record
+from ddmseg_lab.comparison.table import TableRow, build_table
 from ddmseg_lab.comparison.table_page import (
-    ShownRow,
     dice_of_rows,
     draw_tables,
     learning_curves,
     mean_interval,
     picture_names,
-    shown_rows,
     table_chapters,
 )
 from ddmseg_lab.results_page import write_results_page
@@ -65,7 +64,7 @@ def write_table(results: Path, name: str, rows: dict[str, float], *, kind: str =
 
 def test_rows_that_have_been_run_are_shown_in_order(tmp_path):
     folder = write_table(tmp_path, "schedule", {"ddm_b": 0.7, "ddm_a": 0.8, "plain": 0.6})
-    rows = shown_rows(read_table(folder / "."), folder)
+    rows = build_table(read_table(folder / "."), folder)
     assert list(rows) == ["ddm_b", "ddm_a", "plain"]
     assert rows["ddm_a"].title == "Row ddm_a"
     assert np.mean(list(rows["ddm_a"].dice.values())) == pytest.approx(0.8)
@@ -82,8 +81,8 @@ def points(axes) -> list[tuple[float, float]]:
 def test_the_picture_shows_means_and_differences():
     dice = {f"case_{i}": 0.8 + 0.01 * i for i in range(5)}
     rows = {
-        "a": ShownRow("A", dice, True, []),
-        "b": ShownRow("B", {case: value - 0.1 for case, value in dice.items()}, True, []),
+        "a": TableRow("A", dice, True, []),
+        "b": TableRow("B", {case: value - 0.1 for case, value in dice.items()}, True, []),
     }
     figure = dice_of_rows(rows, ["a"])
     left, right = figure.axes
@@ -100,7 +99,7 @@ def test_one_patient_has_no_interval():
 
 def test_curves_are_one_line_a_row(tmp_path):
     folder = write_table(tmp_path, "convergence", {"ddm_0": 0.7, "ddm_1": 0.8, "plain_0": 0.6})
-    rows = shown_rows(read_table(folder), folder)
+    rows = build_table(read_table(folder), folder)
     dice, coarse, others = learning_curves(list(rows.values())).axes
     drawn = [line for line in dice.lines if len(line.get_xdata())]
     assert [line.get_ydata()[-1] for line in drawn] == [0.7, 0.8, 0.6]

@@ -152,7 +152,7 @@ def test_the_table_takes_the_row_as_any_other(table):
     plan, places = table
     run_row(plan, "nnunet", "test", places)
     lines = build_table(plan.table, places.results)
-    assert [line.title for line in lines] == ["nnU-Net"]
+    assert [line.title for line in lines.values()] == ["nnU-Net"]
     assert "| nnU-Net | 1.000 | 1.000 |" in markdown(lines, ())
 
 
