@@ -24,10 +24,7 @@ import torch
 
 from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.imaging.preprocess import Prepared, within
-from ddmseg.inference.scan_encoding import (
-    encode_image,
-    prepare_scan,
-)
+from ddmseg.inference.scan_encoding import encode_image, prepare_scan
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.image_encoder import Encoding
@@ -38,15 +35,7 @@ from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS
 from ddmseg_lab.bench.workbench import Workbench
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.page import (
-    Chapter,
-    Claim,
-    Summary,
-    at_most,
-    machine_words,
-    table,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, at_most, machine_words, table, with_interval
 from ddmseg_lab.scans import CROPS
 from ddmseg_lab.study import (
     SAMPLING_SEED,

@@ -51,7 +51,7 @@ def test_a_measured_run_leaves_no_trace_in_the_monitor(monkeypatch):
 
 def test_the_machine_is_described_without_names():
     assert set(describe_machine()) == {
-        *("processor", "threads", "system", "python", "torch", "instructions"),
+        *("processor", "threads", "system", "python", "torch", "instructions")
     }
 
 

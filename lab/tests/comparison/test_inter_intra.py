@@ -145,9 +145,7 @@ def test_maps_lie_on_the_subject_s_grid_slice_by_slice(trained, axis):
     assert not found.requires_grad
     kept = one.image.movedim(1 + axis, 0)[5:6]
     alone = replace(
-        one,
-        image=kept.movedim(0, 1 + axis).contiguous(),
-        labels=one.labels.narrow(axis, 5, 1),
+        one, image=kept.movedim(0, 1 + axis).contiguous(), labels=one.labels.narrow(axis, 5, 1)
     )
     here = found.narrow(1 + axis, 5, 1)
     torch.testing.assert_close(subject_maps(trained, alone), here, rtol=1e-4, atol=1e-5)
@@ -275,9 +273,7 @@ def test_split_needs_no_folder_but_examples_do(tmp_path):
 def test_settings_that_do_not_fit(model, data, message):
     with pytest.raises(SettingsError, match=message):
         Settings(
-            name="x",
-            model=ModelSettings(**model),
-            data=DataSettings(kind="hippocampus", **data),
+            name="x", model=ModelSettings(**model), data=DataSettings(kind="hippocampus", **data)
         )
 
 

@@ -40,12 +40,7 @@ STUDIED = {
     "schedule": {"loss.schedule", "loss.schedule_shift", "model.input_scale"},
     "lambda": {"loss.diffusion_weight", "loss.temperature", "sampling.temperature"},
     "training_size": {"data.subjects", "data.synthetic_share", *DDM_OR_PLAIN},
-    "preprocessing": {
-        "data.augment",
-        "data.normalisation",
-        "data.bias_field",
-        "data.resample_mm",
-    },
+    "preprocessing": {"data.augment", "data.normalisation", "data.bias_field", "data.resample_mm"},
     "convergence": {"training.seed", *DDM_OR_PLAIN},
 }
 """All that the rows of a study may differ in, beside name and title."""

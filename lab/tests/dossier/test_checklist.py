@@ -86,10 +86,7 @@ def test_the_pages_of_this_project_answer_what_is_said(root, cards, places):
     if not (root / "lab" / "docs" / "results.md").is_file():
         pytest.skip("the documentation of this project is not here")
     own = replace(
-        places,
-        docs=root / "docs",
-        lab_docs=root / "lab" / "docs",
-        results=root / "lab" / "results",
+        places, docs=root / "docs", lab_docs=root / "lab" / "docs", results=root / "lab" / "results"
     )
     wanted = {where for item in ITEMS for where in item.get("where", ())}
     gone = {where for where in wanted if not own.holds(where)}

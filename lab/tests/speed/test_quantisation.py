@@ -18,13 +18,7 @@ from ddmseg.models.export.agreement import check_image
 from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.speed import quantisation
-from ddmseg_lab.speed.quantisation import (
-    MeasuredScan,
-    Truth,
-    differences,
-    find_scan,
-    truth_of,
-)
+from ddmseg_lab.speed.quantisation import MeasuredScan, Truth, differences, find_scan, truth_of
 from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg_lab.table import RawTable
 from installed import need
@@ -61,9 +55,7 @@ def test_differences_are_those_counted_by_hand(bench) -> None:
     other = logits.clone()
     other[:, :, 4] = logits[:, :, 0]  # one more of sixteen slabs
     found = differences(
-        bench.model,
-        replace(encoding, coarse=logits),
-        replace(encoding, coarse=other),
+        bench.model, replace(encoding, coarse=logits), replace(encoding, coarse=other)
     )
     assert found["labels_as_torch"] == pytest.approx(15 / 16)
     first, second = 2 * 11 / (12 + 11), 2 * 4 / (4 + 5)

@@ -34,7 +34,7 @@ def test_a_stopwatch_keeps_every_run_of_a_stage():
 
 def test_the_machine_is_described_without_names():
     assert set(describe_machine()) == {
-        *("processor", "threads", "system", "python", "torch", "instructions"),
+        *("processor", "threads", "system", "python", "torch", "instructions")
     }
 
 

@@ -102,8 +102,7 @@ def test_deepbet_is_loaded_before_and_run_within_the_time(scan, tmp_path, monkey
 def test_nnunet_predicts_with_its_best_weights(scan, monkeypatch):
     told = []
     files = SimpleNamespace(
-        read_images=lambda paths: (paths, "properties"),
-        write_seg=lambda *words: told.append(words),
+        read_images=lambda paths: (paths, "properties"), write_seg=lambda *words: told.append(words)
     )
 
     class Predictor:
