@@ -49,12 +49,6 @@ def test_a_measured_run_leaves_no_trace_in_the_monitor(monkeypatch):
     measure_command(python("import os; assert 'DDMSEG_MONITOR' not in os.environ"))
 
 
-def test_the_machine_is_described_without_names():
-    assert set(describe_machine()) == {
-        *("processor", "threads", "system", "python", "torch", "instructions")
-    }
-
-
 def test_rows_of_other_weights_devices_or_threads_are_told_apart(monkeypatch):
     card = Card("toy", (0, 2), {}, checksum="a" * 64)
     ours = measured_with(card, "cpu")

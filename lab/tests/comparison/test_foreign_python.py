@@ -9,7 +9,7 @@ import pytest
 
 from ddmseg.errors import ScanError, UsageError
 from ddmseg_lab.comparison.foreign_python import (
-    ATROPOS,
+    NNUNET,
     SAMSEG,
     find_python,
     foreign_environment,
@@ -18,12 +18,12 @@ from ddmseg_lab.comparison.foreign_python import (
 )
 from ddmseg_lab.comparison.peers.tools import run_scan
 
-TOOLS = pytest.mark.parametrize("tool", [SAMSEG, ATROPOS], ids=["samseg", "atropos"])
+TOOLS = pytest.mark.parametrize("tool", [SAMSEG, NNUNET], ids=["samseg", "nnunet"])
 
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-    for tool in (SAMSEG, ATROPOS):
+    for tool in (SAMSEG, NNUNET):
         monkeypatch.delenv(tool.variable, raising=False)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -62,17 +62,45 @@ ROWS = {
 TABLE = f'title = "t"\nrows = {json.dumps(list(ROWS))}\nreferences = ["ddm"]\n'
 
 
-@pytest.fixture
-def table(tmp_path, monkeypatch):
-    """A plan of four rows on six crops, and where it writes."""
-    monkeypatch.setattr(Curve, "_draw", lambda self: None)  # takes longer than all the rest
-    monkeypatch.setattr(row_module, "score_apart", score_row)
-    folder = tmp_path / "toy"
-    folder.mkdir()
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Curve, "_draw", lambda self: None)  # takes longer than all the rest
+        patch.setattr(row_module, "score_apart", score_row)
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A plan of four rows on six crops, two of which have been run."""
+    root = tmp_path_factory.mktemp("rows")
+    write_plan(root)
+    write_hippocampus(root / "data", {"train": 2, "validation": 1, "test": 3})
+    for name in ("plain", "ddm"):
+        run_row(read_plan(root / "toy"), name, "test", places_in(root, root / "data"))
+    return root
+
+
+def write_plan(root):
+    (root / "toy").mkdir()
     for name, text in {"table": TABLE, "terms": TERMS, **ROWS}.items():
-        (folder / f"{name}.toml").write_text(text)
-    write_hippocampus(tmp_path / "data", {"train": 2, "validation": 1, "test": 3})
-    return read_plan(folder), places_in(tmp_path, tmp_path / "data")
+        (root / "toy" / f"{name}.toml").write_text(text)
+
+
+@pytest.fixture
+def table(root, tmp_path):
+    """A copy of the plan, and where it writes: nothing has been run."""
+    write_plan(tmp_path)
+    return read_plan(tmp_path / "toy"), places_in(tmp_path, root / "data")
+
+
+@pytest.fixture
+def run(root, table):
+    """The same with the records and weights of ``plain`` and ``ddm``."""
+    _, places = table
+    for folder in ("results", "work"):
+        shutil.copytree(root / folder, places.others.parent / folder)
+    return table
 
 
 def places_in(folder, data):
@@ -80,11 +108,9 @@ def places_in(folder, data):
     return Places(folder / "results", work / "compare" / "toy", work, str(data))
 
 
-def test_a_row_leaves_all_that_is_needed_to_believe_it(table):
-    plan, places = table
-    record = run_row(plan, "ddm", "test", places)
+def test_a_row_leaves_all_that_is_needed_to_believe_it(run):
+    _, places = run
     found, scores = read_record(places.results / "ddm" / "test")
-    assert found == record
     assert found.settings["training"]["steps"] == 4
     assert len(found.split["test"]) == 3
     assert not set(found.split["train"]) & set(found.split["test"])
@@ -96,13 +122,11 @@ def test_a_row_leaves_all_that_is_needed_to_believe_it(table):
     assert (places.results / "ddm" / "test" / "curve.csv").is_file()
     kept = {path.name for path in (places.results / "ddm" / "test").iterdir()}
     assert kept == {"run.json", "scores.tsv", "curve.csv"}  # small text alone
-    assert str(places.work) not in (places.results / "ddm" / "test" / "run.json").read_text()
 
 
-def test_a_row_that_stands_is_known(table):
-    plan, places = table
-    assert not is_done(plan, "plain", "test", places)
-    run_row(plan, "plain", "test", places)
+def test_a_row_that_stands_is_known(run):
+    plan, places = run
+    assert not is_done(plan, "one_step", "test", places)
     assert is_done(plan, "plain", "test", places)
     text = (places.results / "plain" / "test" / "run.json").read_text()
     changed = text.replace('"steps": 4', '"steps": 5')
@@ -111,23 +135,18 @@ def test_a_row_that_stands_is_known(table):
     assert not is_done(plan, "plain", "test", places)  # of other settings
 
 
-def test_stopped_and_resumed_is_the_same_row(table):
+def test_stopped_and_resumed_is_the_same_row(root, table):
     plan, places = table
     with pytest.raises(Unfinished, match="step 1 of 4"):
         run_row(plan, "ddm", "test", places, max_minutes=0)
     resumed = run_row(plan, "ddm", "test", places)
-    again = places_in(plan.folder / "again", places.data)
-    whole = run_row(plan, "ddm", "test", again)
+    whole, scores = read_record(root / "results" / "ddm" / "test")
     assert resumed.validation_dice == whole.validation_dice
-    for name in ("ddm",):
-        a = read_record(places.results / name / "test")
-        b = read_record(again.results / name / "test")
-        assert a[1] == b[1]
+    assert read_record(places.results / "ddm" / "test") == (resumed, scores)
 
 
-def test_a_record_from_before_a_setting_existed_still_stands(table):
-    plan, places = table
-    run_row(plan, "plain", "test", places)
+def test_a_record_from_before_a_setting_existed_still_stands(run):
+    plan, places = run
     for path in (
         places.results / "plain" / "test" / "run.json",
         places.work / "plain" / "test" / "settings.json",
@@ -151,10 +170,9 @@ maps = "inter_intra"
 """
 
 
-def test_a_row_with_maps_keeps_its_auto_encoders_with_its_weights(table, monkeypatch):
+def test_a_row_with_maps_keeps_its_auto_encoders_with_its_weights(run, monkeypatch):
     monkeypatch.setattr(inter_intra, "Recipe", lambda: Recipe(steps=3, batch=4))
-    plan, places = table
-    run_row(plan, "ddm", "test", places)
+    plan, places = run
     (plan.folder / "table.toml").write_text(TABLE.replace('"both"', '"both", "maps"'))
     (plan.folder / "maps.toml").write_text(MAPS)
     plan = read_plan(plan.folder)
@@ -176,35 +194,31 @@ def test_a_row_with_maps_keeps_its_auto_encoders_with_its_weights(table, monkeyp
     assert score_row(weights, [json.dumps(record.settings)], places.data, 1).scores == scores
 
 
-def test_borrowed_weights_are_not_trained_again(table, monkeypatch):
-    plan, places = table
-    run_row(plan, "ddm", "test", places)
+def test_borrowed_weights_are_not_trained_again(run, monkeypatch):
+    plan, places = run
     monkeypatch.setattr(runs, "Trainer", None)  # any training would fail
     borrowed = run_row(plan, "one_step", "test", places)
     assert borrowed.samples_seen == 0
     assert borrowed.settings["sampling"]["steps"] == 1
 
 
-def test_an_equal_training_of_another_table_is_not_repeated(table, monkeypatch):
-    plan, places = table
-    first = run_row(plan, "ddm", "test", places)
+def test_an_equal_training_of_another_table_is_not_repeated(run, monkeypatch):
+    plan, places = run
+    first, scores = read_record(places.results / "ddm" / "test")
     monkeypatch.setattr(runs, "Trainer", None)  # any training would fail
     elsewhere = replace(places, results=places.results / "b", work=places.others / "ablate" / "toy")
     (plan.folder / "ddm.toml").write_text('extends = "terms.toml"\nname = "full"\n')
     again = run_row(read_plan(plan.folder), "ddm", "test", elsewhere)
     assert (again.train_seconds, again.samples_seen) == (first.train_seconds, first.samples_seen)
     assert (elsewhere.results / "ddm" / "test" / "curve.csv").is_file()
-    assert (
-        read_record(elsewhere.results / "ddm" / "test")[1]
-        == (read_record(places.results / "ddm" / "test")[1])
-    )
+    assert read_record(elsewhere.results / "ddm" / "test")[1] == scores
     (plan.folder / "ddm.toml").write_text('extends = "terms.toml"\n[training]\nseed = 1\n')
     with pytest.raises(TypeError):  # another training
         run_row(read_plan(plan.folder), "ddm", "test", elsewhere)
 
 
-def test_a_row_does_not_stand_when_its_lender_has_changed(table):
-    plan, places = table
+def test_a_row_does_not_stand_when_its_lender_has_changed(run):
+    plan, places = run
     for row in ("one_step", "both"):
         run_row(plan, row, "test", places)
         assert is_done(plan, row, "test", places)
@@ -214,18 +228,16 @@ def test_a_row_does_not_stand_when_its_lender_has_changed(table):
     assert not is_done(changed, "both", "test", places)
 
 
-def test_an_ensemble_answers_by_the_mean_of_its_members(table):
-    plan, places = table
+def test_an_ensemble_answers_by_the_mean_of_its_members(run):
+    plan, places = run
     both = run_row(plan, "both", "test", places)
-    ddm, plain = (run_row(plan, name, "test", places) for name in ("ddm", "plain"))
+    ddm, plain = (read_record(places.results / name / "test")[0] for name in ("ddm", "plain"))
     assert both.parameters == ddm.parameters + plain.parameters
     assert both.train_seconds == pytest.approx(ddm.train_seconds + plain.train_seconds, abs=0.11)
 
 
-def test_the_table_compares_patient_by_patient(table):
-    plan, places = table
-    for name in ("plain", "ddm"):
-        run_row(plan, name, "test", places)
+def test_the_table_compares_patient_by_patient(run):
+    plan, places = run
     lines = build_table(plan.table, places.results)
     assert list(lines) == ["plain", "ddm"]  # the others have not been run
     plain, ddm = lines.values()
@@ -241,10 +253,8 @@ def test_the_table_compares_patient_by_patient(table):
     assert rows[0].startswith("| Plain |")
 
 
-def test_rows_of_other_patients_do_not_mix(table):
-    plan, places = table
-    for name in ("plain", "ddm"):
-        run_row(plan, name, "test", places)
+def test_rows_of_other_patients_do_not_mix(run):
+    plan, places = run
     path = places.results / "ddm" / "test" / "scores.tsv"
     path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
     with pytest.raises(UsageError, match="other patients"):
@@ -260,9 +270,8 @@ def test_a_damaged_record_is_named(table):
         is_done(plan, "ddm", "test", places)
 
 
-def test_scoring_apart_equals_scoring_here(table):
-    plan, places = table
-    run_row(plan, "plain", "test", places)
+def test_scoring_apart_equals_scoring_here(run):
+    _, places = run
     weights = [places.work / "plain" / "test" / "best.safetensors"]
     settings = [json.dumps(read_record(places.results / "plain" / "test")[0].settings)]
     apart = score_apart(weights, settings, places.data, 1)
@@ -285,8 +294,7 @@ class Threshold(BaselineSegmenter):
         return 20 * torch.cat([0.5 - image, image - 0.5], dim=1)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+@pytest.mark.parametrize(("dims", "slice_axis"), [(2, 0), (2, 1), (2, 2), (3, 1)])
 def test_answers_lie_where_the_image_says(dims, slice_axis):
     image = torch.rand(1, 13, 21, 10, generator=torch.Generator().manual_seed(0))
     subject = Subject("s", image, torch.zeros(13, 21, 10).long(), (1.0, 1.0, 1.0), slice_axis)
@@ -294,7 +302,7 @@ def test_answers_lie_where_the_image_says(dims, slice_axis):
     assert torch.equal(found, (image[0] > 0.5).long())
 
 
-@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+@pytest.mark.parametrize("slice_axis", [0, 2])
 def test_air_around_a_head_changes_no_slice(slice_axis):
     """A network that normalises over the grid must not see how much air a scan has."""
     head = 0.2 + torch.rand(1, 9, 10, 11, generator=torch.Generator().manual_seed(0))
@@ -345,23 +353,20 @@ def test_samples_follow_the_generator(dims):
     assert math.prod(one.shape) > 0
 
 
-def test_results_folder_is_free_of_paths(table):
-    plan, places = table
-    run_row(plan, "plain", "test", places)
-    for path in Path(places.results).rglob("*"):
+def test_results_folder_is_free_of_paths(root):
+    for path in (root / "results").rglob("*"):
         if path.is_file():
-            assert str(places.results.parent) not in path.read_text()
+            assert str(root) not in path.read_text()
 
 
-def test_the_chapter_is_made_of_the_results_alone(table):
-    plan, places = table
+def test_the_chapter_is_made_of_the_results_alone(run):
+    plan, places = run
     keep_table(plan, places)
-    run_row(plan, "plain", "test", places)
     folder = places.results.parent / "page" / "compare" / "toy"
     folder.parent.mkdir(parents=True)
     places.results.rename(folder)
     (section,) = table_chapters(folder.parents[1])
     text = section.markdown()
     assert "| Plain |" in text
-    assert "Not run yet: ddm, one_step, both." in text
+    assert "Not run yet: one_step, both." in text
     assert "ddmseg compare lab/configs/compare/toy" in text

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.errors import TrainingError, UsageError
-from ddmseg_lab.comparison.foreign_python import NNUNET, find_python, read_versions, require_python
-from ddmseg_lab.comparison.nnunet.stages import OWN_ITERATIONS, cut_schedule, run_stage
+from ddmseg_lab.comparison.foreign_python import NNUNET, require_python
+from ddmseg_lab.comparison.nnunet.stages import cut_schedule, run_stage
 from fake_nnunet import make_python
 
 JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "precision": "single", "minutes": None}
@@ -22,15 +22,6 @@ def nothing_named(monkeypatch):
     monkeypatch.delenv("FAKE_NNUNET", raising=False)
 
 
-def test_the_option_wins_over_the_variable(tmp_path, monkeypatch):
-    python = make_python(tmp_path)
-    assert find_python(NNUNET, python) == python
-    monkeypatch.setenv(NNUNET.variable, python)
-    assert find_python(NNUNET) == python
-    with pytest.raises(UsageError, match="got the Python 'none-such', which cannot be run"):
-        find_python(NNUNET, "none-such")
-
-
 def test_without_one_the_error_says_how_to_make_it():
     with pytest.raises(UsageError) as caught:
         require_python(NNUNET)
@@ -40,16 +31,6 @@ def test_without_one_the_error_says_how_to_make_it():
         assert needed in text
     assert NNUNET.variable in text
     assert text.index("install torch") < text.index("install nnunetv2")
-
-
-def test_versions(tmp_path, monkeypatch):
-    python = make_python(tmp_path)
-    assert read_versions(NNUNET, python)["nnunetv2"] == "9.9"
-    monkeypatch.setenv("FAKE_NNUNET", "no-nnunetv2")
-    with pytest.raises(UsageError, match=r"has no nnunetv2; make one with: python -m venv"):
-        read_versions(NNUNET, python)
-    with pytest.raises(UsageError, match="/bin/false is no Python that works"):
-        read_versions(NNUNET, "/bin/false")
 
 
 def test_progress_is_told_and_the_rest_logged(tmp_path):
@@ -131,10 +112,6 @@ def test_what_does_not_divide_is_left_out():
 def test_fewer_examples_than_a_batch_are_one_iteration():
     assert cut_schedule(2, 6).epochs == (1,)
     assert cut_schedule(19, 1).epochs == (19,)
-
-
-def test_nnunets_own_length_is_far_away():
-    assert OWN_ITERATIONS == 250_000
 
 
 @given(st.integers(1, 100_000), st.integers(1, 200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -56,10 +57,11 @@ def save(path: Path, *values: int, affine: np.ndarray = AFFINE, grey: bool = Fal
     nibabel.save(nibabel.Nifti1Image(labels, affine), path)
 
 
-@pytest.fixture
-def python(tmp_path, monkeypatch) -> str:
-    """One program that stands for every Python, ddmseg's too, and its answers beside it."""
-    program = tmp_path / "fake" / "python"
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """One program that stands for every Python, ddmseg's too, its answers, and the data."""
+    root = tmp_path_factory.mktemp("malc2012")
+    program = root / "fake" / "python"
     program.parent.mkdir()
     program.write_text(FAKE)
     program.chmod(0o755)
@@ -68,31 +70,50 @@ def python(tmp_path, monkeypatch) -> str:
     save(program.with_name("atropos.nii.gz"), 0, 1, 2, 3, grey=True)
     save(program.with_name("samseg.nii.gz"), 0, CHOROID_PLEXUS, *FREESURFER[1:])
     save(program.with_name("shifted-atropos.nii.gz"), 0, 1, 2, 3, affine=np.eye(4))
-    for tool in (SAMSEG, ATROPOS):
-        monkeypatch.delenv(tool.variable, raising=False)
-    monkeypatch.setenv("FAKE_CALLS", str(tmp_path / "calls"))
-    monkeypatch.setattr(bench.sys, "executable", str(program))
-    return str(program)
-
-
-@pytest.fixture
-def data(tmp_path) -> str:
-    folder = tmp_path / "data" / "malc2012"
+    folder = root / "data" / "malc2012"
     folder.mkdir(parents=True)
     for case in CASES:
         save(folder / f"{case}_SS.nii.gz", 0, 1, 2, 3)
         save(folder / f"{case}_glm.nii.gz", 0, *PROTOCOL)
-    return str(tmp_path / "data")
+    return root
 
 
-@pytest.fixture
-def arguments(python, data, tmp_path):
+def patched(patch, root: Path, folder: Path):
+    """Set what the program needs; return what makes arguments that write below a folder."""
+    program = str(root / "fake" / "python")
+    for tool in (SAMSEG, ATROPOS):
+        patch.delenv(tool.variable, raising=False)
+    patch.setenv("FAKE_CALLS", str(folder / "calls"))
+    patch.setattr(bench.sys, "executable", program)
+
     def make(**changes: object) -> bench.Arguments:
-        named = {"samseg_python": python, "ants_python": python}
-        folders = {"data": data, "output": tmp_path / "results", "work": tmp_path / "work"}
+        named = {"samseg_python": program, "ants_python": program, "data": str(root / "data")}
+        folders = {"output": folder / "results", "work": folder / "work"}
         return bench.Arguments(**{**named, **folders, **changes})
 
     return make
+
+
+@pytest.fixture
+def arguments(root, tmp_path, monkeypatch):
+    return patched(monkeypatch, root, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory) -> Path:
+    """The folder of a run of everything."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        bench.run(patched(patch, root, folder)(threads=3))
+    return folder
+
+
+@pytest.fixture
+def measured(whole, arguments, tmp_path):
+    """Arguments of a folder in which everything has been measured."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    assert len(calls(tmp_path)) == 12
+    return arguments
 
 
 def calls(tmp_path: Path) -> list[str]:
@@ -106,10 +127,8 @@ def rows_of(arguments) -> list[dict[str, str]]:
     return read_rows(arguments.output / bench.TABLE)
 
 
-def test_every_method_has_a_row_a_scan(arguments, tmp_path, capsys):
-    chosen = arguments(threads=3)
-    bench.run(chosen)
-    rows = rows_of(chosen)
+def test_every_method_has_a_row_a_scan(whole):
+    rows = read_rows(whole / "results" / bench.TABLE)
     assert [row["case"] for row in rows] == ["1000", "1003", "1023"] * 4
     assert {row["person"] for row in rows} == {"1000", "1003"}
     assert {row["threads"] for row in rows} == {"3"}
@@ -120,8 +139,7 @@ def test_every_method_has_a_row_a_scan(arguments, tmp_path, capsys):
     assert float(by_name["atropos"]["white"]) == pytest.approx(2 * 4 / (4 + 8), abs=1e-5)
     assert math.isnan(float(by_name["atropos"]["structures"]))
     assert by_name["samseg"]["weights"] == "samseg 9.9"
-    assert "1023  atropos       1.000  0.667  0.667  nan  2 s" in capsys.readouterr().out
-    found = read_summary(chosen.output / bench.SUMMARY)
+    found = read_summary(whole / "results" / bench.SUMMARY)
     assert found["scans"] == 3
     assert found["methods"]["samseg"]["persons"] == 2
     assert found["packages"]["atropos"] == {"python": "3", "antspyx": "9.9", "numpy": "9.9"}
@@ -129,9 +147,8 @@ def test_every_method_has_a_row_a_scan(arguments, tmp_path, capsys):
     assert found["tests"]["white"]["atropos"]["n"] == 2
 
 
-def test_a_second_run_has_nothing_to_do_and_a_new_version_has(arguments, tmp_path, monkeypatch):
-    bench.run(arguments())
-    assert len(calls(tmp_path)) == 12
+def test_a_second_run_has_nothing_to_do_and_a_new_version_has(measured, tmp_path, monkeypatch):
+    arguments = measured
     bench.run(arguments())
     assert calls(tmp_path) == []
     monkeypatch.setenv("FAKE_VERSION", "10")
@@ -142,26 +159,27 @@ def test_a_second_run_has_nothing_to_do_and_a_new_version_has(arguments, tmp_pat
     assert ("atropos", "antspyx 9.9") in versions
 
 
-def test_what_is_lost_of_the_table_is_scored_again_but_not_run_again(arguments, tmp_path):
-    bench.run(arguments())
-    before = rows_of(arguments())
-    calls(tmp_path)
-    (arguments().output / bench.TABLE).unlink()
-    bench.run(arguments())
+def test_what_is_lost_of_the_table_is_scored_again_but_not_run_again(arguments, tmp_path, capsys):
+    chosen = arguments(methods=("ddmseg_fast", "atropos"))
+    bench.run(chosen)
+    assert "1023  atropos       1.000  0.667  0.667  nan  2 s" in capsys.readouterr().out
+    before = rows_of(chosen)
+    assert len(calls(tmp_path)) == 6
+    (chosen.output / bench.TABLE).unlink()
+    bench.run(chosen)
     assert calls(tmp_path) == []
     assert rows_of(arguments()) == before
 
 
-def test_fresh_is_for_the_methods_asked_for(arguments, tmp_path):
-    bench.run(arguments())
-    calls(tmp_path)
+def test_fresh_is_for_the_methods_asked_for(measured, tmp_path):
+    arguments = measured
     bench.run(arguments(methods=("ddmseg_fast",), fresh=True))
     assert calls(tmp_path) == [f"ddmseg fast {case}" for case in ("1000", "1003", "1023")]
     assert len(rows_of(arguments())) == 12
 
 
-def test_rows_of_a_tool_that_is_not_at_hand_stay(arguments, capsys):
-    bench.run(arguments())
+def test_rows_of_a_tool_that_is_not_at_hand_stay(measured, capsys):
+    arguments = measured
     bench.run(arguments(samseg_python=None))
     out = capsys.readouterr().out
     assert "SAMSEG left out: it needs a Python of its own; make one with: python -m venv" in out
