@@ -18,9 +18,10 @@ from ddmseg.imaging.nifti import read_volume, write_map
 from ddmseg.models.checkpoint import Card, build_model, save_weights
 from ddmseg.models.settings import ModelSettings
 from ddmseg.models.settings_reader import settings_from_dict
+from ddmseg_lab.bench import process
 from ddmseg_lab.bench.scans import BenchScan, refined, refined_shape
 from ddmseg_lab.bench.tiers import Tier
-from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Peer, Workbench, run_command
+from ddmseg_lab.bench.workbench import PROGRAM, STAGES, Costs, Peer, Workbench
 
 START, TIER, STAGE, MEMORY, SCALING, PEER = (
     *("start", "tier", "stage", "memory", "scaling", "peer"),
@@ -94,7 +95,7 @@ def all_jobs(
     Other tools run once: theirs are minutes. Scaling is that of the first scan.
     """
     jobs = [
-        Job(START, name, partial(run_command, command), repeat=repeat)
+        Job(START, name, partial(process.measure_command, command), repeat=repeat)
         for repeat in range(repeats)
         for name, command in COMMANDS.items()
     ]

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -24,20 +23,11 @@ NOT_INHERITED = ("DDMSEG_MONITOR",)
 """Variables that would have a measured run leave traces."""
 
 
-@dataclass(frozen=True)
-class ProcessCosts:
-    """What a command cost, from its start to its end; NaN where the system does not tell.
-
-    Memory is the largest resident one in GB (1e9 bytes).
-    """
-
-    seconds: float
-    processor_seconds: float
-    peak_memory_gb: float
-
-
-def measure_command(command: Sequence[str]) -> ProcessCosts:
+def measure_command(command: Sequence[str]) -> dict[str, float]:
     """Run a command to its end, its output thrown away, and return what it cost.
+
+    That is ``seconds`` on the wall, ``processor_seconds`` of all its threads and
+    ``peak_memory_gb``, the largest resident memory (1e9 bytes); NaN where not told.
 
     Raises:
         ScanError: when it ends with another exit code than 0; has its last line.
@@ -52,7 +42,7 @@ def measure_command(command: Sequence[str]) -> ProcessCosts:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         told = lines[-1] if lines else "it said nothing"
         raise ScanError(f"a process ended with code {done.returncode}: {told}")
-    return ProcessCosts(**{name: float(value) for name, value in json.loads(done.stdout).items()})
+    return {name: float(value) for name, value in json.loads(done.stdout).items()}
 
 
 def _measure(command: Sequence[str]) -> tuple[int, dict[str, float]]:

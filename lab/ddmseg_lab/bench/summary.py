@@ -199,7 +199,8 @@ def body(found: Summary) -> list[str]:
     for name, scan in found["scans"].items():
         size = "×".join(map(str, scan["shape"]))
         parts += [f"## {name[:1].upper()}{name[1:]}, {size} voxels", _methods(scan), _stages(scan)]
-    parts.append(_start(found))
+    rows = [[f"`{name}`", _cell(one, "seconds", 3)] for name, one in found["start"].items()]
+    parts.append(table(["start-up", "s"], rows))
     if found["scaling"]:
         parts += [SCALING_WORDS, _exponents(found), picture(PICTURE, "seconds and memory by size")]
     return parts
@@ -250,11 +251,6 @@ def _stages(scan: Summary) -> str:
     together = scan["sampling_over_one_pass"]
     rows.append(["encoding and 50 sample-steps", NO_FIGURE, NO_FIGURE, _ratio(together)])
     return table(["part of the network", "s", "processor s", "of one plain pass"], rows)
-
-
-def _start(found: Summary) -> str:
-    rows = [[f"`{name}`", _cell(one, "seconds", 3)] for name, one in found["start"].items()]
-    return table(["start-up", "s"], rows)
 
 
 def _exponents(found: Summary) -> str:

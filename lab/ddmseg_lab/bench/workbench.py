@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,7 +22,7 @@ from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.outputs.write import write_outputs
 from ddmseg.quality.segmentation import Segmentation
-from ddmseg_lab.bench.process import measure_command
+from ddmseg_lab.bench import process
 from ddmseg_lab.bench.scans import BenchScan
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier, option_words
 from ddmseg_lab.scans import Ids, mean_dice
@@ -183,7 +183,8 @@ class Workbench:
         if self._threads is not None:
             chosen.append(f"--threads={self._threads}")
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
-            return run_command([*PROGRAM, "segment", *map(str, paths), "-o", folder, *chosen])
+            words = [*PROGRAM, "segment", *map(str, paths), "-o", folder, *chosen]
+            return process.measure_command(words)
 
     def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
         """Segment a scan with another tool.
@@ -219,11 +220,6 @@ def network_stages(segmenter: Segmenter, path: Path) -> dict[str, Callable[[], o
         SAMPLE_STEPS: lambda: own.answering.draw(encoded(), options, silent, SAMPLE_STEPS_DRAW),
     }
     return {name: torch.inference_mode()(work) for name, work in works.items()}
-
-
-def run_command(command: Sequence[str]) -> Costs:
-    """Run a command in a process of its own; raises ScanError when it ends with an error."""
-    return asdict(measure_command(command))
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[Costs, T]:

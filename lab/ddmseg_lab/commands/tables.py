@@ -66,7 +66,7 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     """
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg_lab.comparison.plan import read_plan
-    from ddmseg_lab.comparison.row import Places, keep_table
+    from ddmseg_lab.comparison.row import Places, is_done, keep_table
     from ddmseg_lab.comparison.table import build_table, markdown
 
     if arguments.max_minutes is not None and not arguments.max_minutes > 0:
@@ -87,24 +87,17 @@ def run_table(arguments: TableArguments, kind: str) -> int:
     if not arguments.show:
         keep_freed_memory()
         keep_table(plan, places)
-        _report_recorded(plan, rows, places)
+        done = [row for row in rows if all(is_done(plan, row, fold, places) for fold in plan.folds)]
+        if done:  # nobody should wait in vain
+            print(
+                f"recorded already: {', '.join(done)}; to run them again, name an empty folder "
+                "with --results and another with --work",
+                file=sys.stderr,
+            )
         code = _run_rows(plan, rows or tuple(plan.rows), places, arguments.max_minutes)
     print(f"# {plan.table.title}\n")
     print(markdown(build_table(plan.table, places.results), plan.table.references))
     return code
-
-
-def _report_recorded(plan: Plan, rows: tuple[str, ...], places: Places) -> None:
-    """Report rows asked for by name that have been run: nobody should wait in vain."""
-    from ddmseg_lab.comparison.row import is_done
-
-    done = [row for row in rows if all(is_done(plan, row, fold, places) for fold in plan.folds)]
-    if done:
-        print(
-            f"recorded already: {', '.join(done)}; to run them again, name an empty folder with "
-            "--results and another with --work",
-            file=sys.stderr,
-        )
 
 
 def _run_rows(plan: Plan, rows: tuple[str, ...], places: Places, max_minutes: float | None) -> int:

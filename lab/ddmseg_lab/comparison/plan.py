@@ -119,16 +119,11 @@ def read_plan(folder: Path) -> Plan:
                 raise SettingsError(
                     f"{name}: '{member}' has no weights of its own; name one that has"
                 )
-            _check_images(name, rows[name], member, rows[member])
+            for setting in OF_IMAGES:  # no network may see other images than it was trained on
+                here, there = (getattr(rows[one].data, setting) for one in (name, member))
+                if here != there:
+                    raise SettingsError(
+                        f"{name}: data.{setting}: got {here}; '{member}', whose weights it uses, "
+                        f"has {there}: make both equal"
+                    )
     return plan
-
-
-def _check_images(name: str, settings: Settings, member: str, other: Settings) -> None:
-    """Refuse a row that would show a network other images than it was trained on."""
-    for setting in OF_IMAGES:
-        here, there = getattr(settings.data, setting), getattr(other.data, setting)
-        if here != there:
-            raise SettingsError(
-                f"{name}: data.{setting}: got {here}; '{member}', whose weights it uses, has "
-                f"{there}: make both equal"
-            )

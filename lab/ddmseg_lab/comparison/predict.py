@@ -36,6 +36,7 @@ from ddmseg.randomness import seeded
 from ddmseg_lab.comparison.inter_intra import SLICES_AT_ONCE as SLICES_AT_ONCE
 from ddmseg_lab.comparison.inter_intra import uncentred as uncentred
 from ddmseg_lab.comparison.mapped import row_source
+from ddmseg_lab.comparison.nnunet.driver import peak_memory_mb
 
 MULTIPLE = 8
 """Grids are padded to this at least."""
@@ -156,7 +157,8 @@ def score_row(
         settings: of each member as JSON; the first says which data.
         threads: of torch, 0 for its own choice.
     """
-    _forget_peak()
+    if sys.platform == "linux":  # forget the peak of the parent process; proc(5), clear_refs
+        Path("/proc/self/clear_refs").write_text("5")
     if threads:
         torch.set_num_threads(threads)
     read = [settings_from_dict(Settings, json.loads(text)) for text in settings]
@@ -172,22 +174,4 @@ def score_row(
     parameters = sum(p.numel() for m in members for p in m.network.parameters())
     parameters += source.finish.parameters
     middle, spent = statistics.median(seconds), source.finish.train_seconds
-    return RowResult(scores, middle, _peak_memory_mb(), parameters, spent)
-
-
-def _forget_peak() -> None:
-    """Have the system forget the peak that came with the parent process (Linux).
-
-    Source: proc(5), clear_refs with 5.
-    """
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mb() -> float | None:
-    """Source: proc(5), VmHWM of status."""
-    if sys.platform != "linux":
-        return None
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return kilobytes * 1024 / 1e6
+    return RowResult(scores, middle, peak_memory_mb(), parameters, spent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def trained_run(
     """
     resumable = _same_training(folder, settings)
     if not (resumable and is_finished(folder, settings)):
-        found = next(_finished_twins(settings, others), None)
-        if found is not None:
-            return _read_run(found)
+        for path in sorted(others.glob(f"**/{SETTINGS_FILE}")):
+            if _same_training(path.parent, settings) and is_finished(path.parent, settings):
+                return _read_run(path.parent)
         source = row_source(settings.data, data, run_folder=folder, training=True)
         trainer = Trainer(settings, source, folder, resume=resumable)
         trainer.run(max_minutes=max(max_minutes, 0), report=report)
@@ -79,12 +79,6 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     """Return settings as JSON gives them back: lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(settings_to_dict(settings)))
     return plain
-
-
-def _finished_twins(settings: Settings, others: Path) -> Iterator[Path]:
-    for path in sorted(others.glob(f"**/{SETTINGS_FILE}")):
-        if _same_training(path.parent, settings) and is_finished(path.parent, settings):
-            yield path.parent
 
 
 def _same_training(folder: Path, settings: Settings) -> bool:

@@ -137,27 +137,19 @@ def _cells(row: TableRow, structures: Sequence[str], references: Sequence[str]) 
     missed = f" ({distance.infinite} missed)" if distance.infinite else ""
     seconds = statistics.median(record.seconds_a_scan for record in row.records)
     memory = [r.peak_memory_mb for r in row.records if r.peak_memory_mb is not None]
+    early = " (not converged)" if (row.late_rise or 0.0) > CONVERGED else ""
+    limits = "one patient" if math.isnan(whole.low) else f"{whole.low:.3f} to {whole.high:.3f}"
     tests = [row.against.get(reference) for reference in references]
     return [
         row.title,
         *(f"{summary[name]['dice'].interval.mean:.3f}" for name in structures),
-        f"{whole.mean:.3f} ({_limits(whole.low, whole.high)})",
+        f"{whole.mean:.3f} ({limits})",
         f"{distance.interval.mean:.2f}{missed}",
         f"{summary[MEAN]['volume_similarity'].interval.mean:.3f}",
         f"{row.records[0].parameters / 1e6:.2f}",
         f"{sum(record.train_seconds for record in row.records) / 60:.1f}",
-        _rise_words(row.late_rise),
+        "" if row.late_rise is None else f"{row.late_rise:+.4f}{early}",
         f"{seconds:.2f}",
         f"{max(memory):.0f}" if memory else "unknown",
         *("" if one is None else f"{one.difference:+.4f} ({one.p_holm:.2g})" for one in tests),
     ]
-
-
-def _rise_words(rise: float | None) -> str:
-    if rise is None:
-        return ""
-    return f"{rise:+.4f}" + (" (not converged)" if rise > CONVERGED else "")
-
-
-def _limits(low: float, high: float) -> str:
-    return "one patient" if math.isnan(low) else f"{low:.3f} to {high:.3f}"

@@ -86,13 +86,11 @@ class Measured:
 
 def figures() -> dict[str, Figure]:
     """Return every figure by name."""
-    return {name: _figure(name, row) for name, row in shipped_table("figures").items()}
-
-
-def _figure(name: str, row: Mapping[str, Any]) -> Figure:
-    if "study" in row:
-        return Figure(name, record=f"study/{row['study']}/{RAW_FILE}", **row)
-    return Figure(name, **{**row, "path": tuple(row["path"])})
+    found = {}
+    for name, row in shipped_table("figures").items():
+        where = {"record": f"study/{row['study']}/{RAW_FILE}"} if "study" in row else {}
+        found[name] = Figure(name, **{**row, **where, "path": tuple(row.get("path", ()))})
+    return found
 
 
 def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Measured:

@@ -134,14 +134,12 @@ def read_junit(path: Path) -> JunitRun:
         raise UsageError(f"{path}: no XML ({error}); run the tests again") from error
     if root.tag not in ("testsuites", "testsuite"):
         raise UsageError(f"{path}: holds <{root.tag}>; give the file that pytest --junitxml wrote")
-    cases = [_case(element) for element in root.iter("testcase")]
+    cases = []
+    for element in root.iter("testcase"):
+        tags = {child.tag for child in element}
+        outcome: Outcome = "skipped" if "skipped" in tags else "passed"
+        if tags & {"failure", "error"}:
+            outcome = "failed"
+        cases.append(JunitCase(element.get("classname", ""), element.get("name", ""), outcome))
     time = next((suite.get("timestamp", "") for suite in root.iter("testsuite")), "")
     return JunitRun(cases, path.name, sha256, time)
-
-
-def _case(element: ElementTree.Element) -> JunitCase:
-    tags = {child.tag for child in element}
-    outcome: Outcome = "skipped" if "skipped" in tags else "passed"
-    if tags & {"failure", "error"}:
-        outcome = "failed"
-    return JunitCase(element.get("classname", ""), element.get("name", ""), outcome)

@@ -123,7 +123,9 @@ def quantise(
     import onnx
 
     model: ModelProto = onnx.load_from_string(graph)
-    chosen = {name: bounds for name, bounds in ranges.items() if not _is_kept(name, keep)}
+    groups = {name: layer_group(name) for name in ranges}
+    kept = {n for n, group in groups.items() if {group, group.partition(".")[0]} & set(keep)}
+    chosen = {name: bounds for name, bounds in ranges.items() if name not in kept}
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -136,11 +138,6 @@ def quantise(
     model.graph.node.extend(nodes)
     data: bytes = model.SerializeToString()
     return data
-
-
-def _is_kept(name: str, keep: Sequence[str]) -> bool:
-    group = layer_group(name)
-    return group in keep or group.partition(".")[0] in keep
 
 
 def _rounded_input(graph: GraphProto, node: NodeProto, name: str, bounds: Range) -> list[NodeProto]:

@@ -56,7 +56,7 @@ def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = ["segment", *map(str, scans), "-o", folder, "--no-cache"]
         words.append(f"--model={DEFAULT_MODEL}")
-        peak = measure_command([*PROGRAM, *words, *options]).peak_memory_gb
+        peak = measure_command([*PROGRAM, *words, *options])["peak_memory_gb"]
         receipts = [path.read_text("utf-8") for path in Path(folder).glob("*_receipt.json")]
         estimated = max(json.loads(text)["memory"]["estimated_gb"] for text in receipts)
     return {

@@ -12,9 +12,8 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.inference.budget import Draw
-from ddmseg_lab.bench import jobs, workbench
+from ddmseg_lab.bench import jobs, process, workbench
 from ddmseg_lab.bench import run as running
-from ddmseg_lab.bench.process import ProcessCosts
 from ddmseg_lab.bench.run import BenchPlan, run_bench
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
 from ddmseg_lab.bench.workbench import PeerOutcome
@@ -39,9 +38,9 @@ def commands(monkeypatch) -> list[list[str]]:
 
     def measure(command):
         seen.append(list(command))
-        return ProcessCosts(1.0, 2.0, 0.5)
+        return {"seconds": 1.0, "processor_seconds": 2.0, "peak_memory_gb": 0.5}
 
-    monkeypatch.setattr(workbench, "measure_command", measure)
+    monkeypatch.setattr(process, "measure_command", measure)
     return seen
 
 

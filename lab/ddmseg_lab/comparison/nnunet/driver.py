@@ -38,7 +38,9 @@ def main(words: list[str]) -> None:
     stage, path = words[0], Path(words[1])
     job = json.loads(path.read_text(encoding="utf-8"))
     result = {"prepare": prepare, "train": train, "predict": predict}[stage](job)
-    replace_text(path.with_name(f"{stage}.json"), json.dumps(result, indent=1))
+    draft = path.with_name(f".{stage}.json.part")
+    draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    os.replace(draft, path.with_name(f"{stage}.json"))
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -100,20 +102,19 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 
 def make_trainer(job: dict[str, Any]) -> Any:
     """Return nnU-Net's own trainer, its length cut, at the epoch that comes next."""
-    import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    set_threads(job)
+    device = place(job)
     plans = {**plans_of(job).plans, "continue_training": False}  # asked for; concerns its logs
     described = Path(os.environ[PREPROCESSED], job["dataset"], "dataset.json")
     dataset = json.loads(described.read_text(encoding="utf-8"))
-    trainer = nnUNetTrainer(plans, job["configuration"], FOLD, dataset, torch.device(device(job)))
+    trainer = nnUNetTrainer(plans, job["configuration"], FOLD, dataset, device)
     trainer.num_epochs = len(job["epochs"])
     trainer.save_every = NEVER  # `keep` does it
     trainer.logger.plot_progress_png = lambda folder: None  # takes seconds an epoch
     reseed(job["seed"], 0)
     trainer.initialize()
-    if job["precision"] == "half" and device(job) == "cpu":
+    if job["precision"] == "half" and device.type == "cpu":
         compute_in_half(trainer.network)
     latest = Path(trainer.output_folder, LATEST)
     if latest.is_file():
@@ -213,7 +214,14 @@ def summary(trainer: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:
     """Predict every image of ``imagesTs`` with the best weights and nnU-Net's defaults."""
-    predictor = make_predictor(job)
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    device = place(job)
+    # tiles by half, mirrored, weighted
+    predictor = nnUNetPredictor(device=device, allow_tqdm=False)
+    run = f"nnUNetTrainer__{PLANS}__{job['configuration']}"
+    trained = Path(os.environ[RESULTS], job["dataset"], run)
+    predictor.initialize_from_trained_model_folder(str(trained), (FOLD,), BEST)
     reader = predictor.plans_manager.image_reader_writer_class()
     ending = predictor.dataset_json["file_ending"]
     contrasts = len(predictor.dataset_json["channel_names"])
@@ -221,7 +229,7 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
     out = Path(os.environ[RESULTS], job["dataset"], "predictions")
     out.mkdir(parents=True, exist_ok=True)
     # As for ddmseg's networks: seconds of work, not of waiting for other processes.
-    clock = time.process_time if device(job) == "cpu" else time.perf_counter
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds = []
     for first in sorted(folder.glob(f"*_0000{ending}")):
         name = first.name.removesuffix(f"_0000{ending}")
@@ -234,34 +242,15 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds_a_scan": statistics.median(seconds), "peak_memory_mb": peak_memory_mb()}
 
 
-def make_predictor(job: dict[str, Any]) -> Any:
-    """Return nnU-Net's predictor with the best weights: tiles by half, mirrored, weighted."""
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    set_threads(job)
-    predictor = nnUNetPredictor(device=torch.device(device(job)), allow_tqdm=False)
-    run = f"nnUNetTrainer__{PLANS}__{job['configuration']}"
-    path = Path(os.environ[RESULTS], job["dataset"], run)
-    predictor.initialize_from_trained_model_folder(str(path), (FOLD,), BEST)
-    return predictor
-
-
-def device(job: dict[str, Any]) -> str:
-    """Return cpu or cuda."""
-    import torch
-
-    if job["device"] != "auto":
-        return str(job["device"])
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def set_threads(job: dict[str, Any]) -> None:
-    """Set the threads of torch, unless the choice is left to it."""
+def place(job: dict[str, Any]) -> Any:
+    """Set the threads of torch, unless the choice is left to it; return where to compute."""
     import torch
 
     if job["threads"]:
         torch.set_num_threads(job["threads"])
+    if job["device"] != "auto":
+        return torch.device(job["device"])
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def reseed(seed: int, epoch: int) -> None:
@@ -284,13 +273,6 @@ def peak_memory_mb() -> float | None:
         return None
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file beside its place, then rename it there."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,11 @@ def main(words: list[str]) -> None:
         return
     tool, path = words[0], Path(words[1]).absolute()
     job = json.loads(path.read_text(encoding="utf-8"))
-    tools = {"samseg": samseg, "atropos": atropos, "deepbet": deepbet, "nnunet": nnunet}
-    load = {**tools, "ddmseg": ddmseg}[tool]
-    replace_text(path.with_name(f"{tool}.json"), json.dumps(timed(load, job), indent=1))
+    tools = (samseg, atropos, deepbet, nnunet, ddmseg)
+    load = {one.__name__: one for one in tools}[tool]
+    draft = path.with_name(f".{tool}.json.part")
+    draft.write_text(json.dumps(timed(load, job), indent=1) + "\n", encoding="utf-8")
+    os.replace(draft, path.with_name(f"{tool}.json"))
 
 
 def versions(packages: list[str]) -> dict[str, str | None]:
@@ -180,13 +182,6 @@ def peak_memory_gb() -> float:
         kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
         return kib * 1024 / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file beside its place, then rename it there."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 if __name__ == "__main__":

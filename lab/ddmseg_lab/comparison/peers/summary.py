@@ -114,6 +114,16 @@ TERMS = (
 )
 
 
+COSTS = (
+    "Median (and range) over the scans, each in a process of "
+    "its own. *Processor s* counts all threads from reading the scan to the label map "
+    "written; *of loading* comes before, once a process: Python, imports and, for ddmseg, "
+    "weights. Where wall seconds with one thread exceed processor seconds, the machine was "
+    "busy with other work, and only the processor seconds can be compared; even these grow "
+    "somewhat when caches and memory are shared."
+)
+
+
 def body(found: Summary) -> list[str]:
     """Dice and cost of ddmseg, SAMSEG and Atropos on the same scans."""
     shown = {name: words for name, words in METHODS.items() if name in found["methods"]}
@@ -124,7 +134,7 @@ def body(found: Summary) -> list[str]:
         *_test_table(found, shown),
         TERMS,
         _costs(found, shown),
-        _cost_words(found),
+        f"{found['machine']['processor']}. {COSTS}",
     ]
 
 
@@ -202,17 +212,6 @@ def _costs(found: Summary, shown: dict[str, str]) -> str:
         rows.append([words, *times, threads, f"{memory:.2f}"])
     header = ["a scan", "processor s", "of loading", "wall s", "threads", "peak memory, GB"]
     return table(header, rows)
-
-
-def _cost_words(found: Summary) -> str:
-    return (
-        f"{found['machine']['processor']}. Median (and range) over the scans, each in a process of "
-        "its own. *Processor s* counts all threads from reading the scan to the label map "
-        "written; *of loading* comes before, once a process: Python, imports and, for ddmseg, "
-        "weights. Where wall seconds with one thread exceed processor seconds, the machine was "
-        "busy with other work, and only the processor seconds can be compared; even these grow "
-        "somewhat when caches and memory are shared."
-    )
 
 
 CHAPTER = Chapter(

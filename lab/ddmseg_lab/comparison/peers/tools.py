@@ -116,16 +116,12 @@ def _find(name: str) -> SideTool:
             f"peers: got '{name}'{did_you_mean(name, TOOLS)}; allowed are {', '.join(TOOLS)}"
         )
     tool = TOOLS[name]
-    job = {"model": _nnunet_model()} if tool is NNUNET else {}
-    python = require_python(tool)
-    return SideTool(tool, python, read_versions(tool, python)[tool.packages[0]], job)
-
-
-def _nnunet_model() -> str:
-    named = os.environ.get(MODEL_VARIABLE, "")
-    if not named or not (Path(named) / "plans.json").is_file():
+    model = os.environ.get(MODEL_VARIABLE, "")
+    if tool is NNUNET and not (model and (Path(model) / "plans.json").is_file()):
         raise UsageError(
             f"peers: nnU-Net has no weights of its own; train one and set {MODEL_VARIABLE} to its "
             "folder, which holds plans.json and fold_0"
         )
-    return str(Path(named).absolute())
+    job = {"model": str(Path(model).absolute())} if tool is NNUNET else {}
+    python = require_python(tool)
+    return SideTool(tool, python, read_versions(tool, python)[tool.packages[0]], job)
