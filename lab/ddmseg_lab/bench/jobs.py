@@ -57,15 +57,12 @@ SCANS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement.
+    """One measurement of a part.
 
     Attributes:
-        part: what kind it is.
         name: of the tier, stage, command, series or tool.
         run: measures it and returns its figures by column; what is missing was not measured.
-        scan: name of the scan.
         at: size, or version of a tool.
-        repeat: counted from 0.
     """
 
     part: str
@@ -127,14 +124,7 @@ def all_jobs(
 
 @dataclass(frozen=True)
 class Point:
-    """One size of one series.
-
-    Attributes:
-        series: key of ``SERIES``.
-        at: the size.
-        options: fields of ``SegmentOptions``.
-        factor: of the scan's voxels.
-    """
+    """One size of one of the ``SERIES``, with the options of its runs."""
 
     series: str
     at: int
@@ -142,11 +132,7 @@ class Point:
     factor: float = 1.0
 
     def measure(self, bench: Workbench, scan: BenchScan, *, memory: bool) -> Costs:
-        """Measure once; peak memory, if it is asked for, in a process of its own.
-
-        Raises:
-            DdmsegError: when the model or the process fails.
-        """
+        """Measure once; peak memory, if it is asked for, in a process of its own."""
         paths, model = self._paths(scan, bench.folder), None
         if self.series == "structures":
             model = str(untrained(bench.card, self.at, bench.folder))
@@ -192,9 +178,6 @@ def untrained(card: Card, structures: int, folder: Path) -> Path:
     """Write the model's architecture with random weights for so many structures.
 
     Its labels say nothing; its seconds and its memory do, as far as they depend on sizes.
-
-    Returns:
-        The path of the weights.
     """
     settings = settings_from_dict(ModelSettings, card.settings["model"])
     path = folder / f"untrained{structures}.safetensors"

@@ -48,11 +48,7 @@ def development_brain(data: str) -> tuple[Path, NDArray[np.int32]]:
 
 
 def find_bench_scans(paths: Iterable[Path]) -> list[BenchScan]:
-    """Return each different scan once; the whole head of the package where none is named.
-
-    Raises:
-        ScanError: when one cannot be read.
-    """
+    """Return each different scan once; the whole head of the package where none is named."""
     named = list(paths)
     found: dict[str, BenchScan] = {}
     for path in named or [demo_head()]:

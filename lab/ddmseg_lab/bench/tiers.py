@@ -42,11 +42,7 @@ TIERS: dict[str, Tier] = {
 
 
 def choose_tiers(names: Sequence[str]) -> list[Tier]:
-    """Return the tiers of these names, all without a name.
-
-    Raises:
-        UsageError: for an unknown tier.
-    """
+    """Return the tiers of these names, all without a name; an unknown one is refused."""
     for name in names:
         if name not in TIERS:
             raise UsageError(

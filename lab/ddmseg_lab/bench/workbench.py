@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,23 +57,18 @@ class PeerOutcome:
     shared: tuple[int, ...] = ()
 
 
-class Peer(Protocol):
-    """Another tool, ready to run here; rows of another version of it are measured anew."""
+@dataclass(frozen=True)
+class Peer:
+    """Another tool, ready to run here; rows of another version of it are measured anew.
 
-    @property
-    def name(self) -> str:
-        """As typed after ``--peers``."""
+    ``segment(scan, folder, threads)`` runs it in a process of its own, with labels and logs in
+    an empty folder; it raises ScanError when the tool fails.
+    """
 
-    @property
-    def title(self) -> str:
-        """As a reader calls it."""
-
-    @property
-    def version(self) -> str:
-        """Of the tool."""
-
-    def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
-        """Segment a scan in a process of its own, with labels and logs in an empty folder."""
+    name: str
+    title: str
+    version: str
+    segment: Callable[[Path, Path, int], PeerOutcome]
 
 
 class Workbench:
@@ -82,11 +77,7 @@ class Workbench:
     Args:
         model: name of a shipped model, or path of its weights.
         folder: for files made on the way.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: of the processor; None is torch's choice.
-
-    Raises:
-        DdmsegError: when the model cannot be loaded.
     """
 
     def __init__(
@@ -173,11 +164,7 @@ class Workbench:
     def run_fresh(
         self, paths: Sequence[Path], options: Mapping[str, Any], model: str | None = None
     ) -> Costs:
-        """Run ``ddmseg segment`` in a process of its own, start-up and loading included.
-
-        Raises:
-            ScanError: when it ends with an error.
-        """
+        """Run ``ddmseg segment`` in a process of its own, start-up and loading included."""
         chosen = ["--model", model or self.model, "--device", self.device.type, "--no-cache"]
         chosen += option_words(options)
         if self._threads is not None:
@@ -187,11 +174,7 @@ class Workbench:
             return process.measure_command(words)
 
     def run_peer(self, scan: BenchScan, peer: Peer) -> Costs:
-        """Segment a scan with another tool.
-
-        Raises:
-            ScanError: when it fails.
-        """
+        """Segment a scan with another tool."""
         with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder:
             threads = self._threads or torch.get_num_threads()
             found = peer.segment(scan.path, Path(folder), threads)

@@ -64,18 +64,10 @@ def run(arguments: Arguments) -> int:
     from ddmseg_lab.comparison.peers.tools import find_peers
 
     model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
-    plan = BenchPlan(
-        scans=arguments.scans,
-        output=arguments.output,
-        tiers=_names(arguments.tiers),
-        repeats=arguments.repeats,
-        peers=find_peers(_names(arguments.peers)),
-        scaling=not arguments.no_scaling,
-        model=arguments.model,
-        device=arguments.device,
-        threads=arguments.threads,
-        fresh=arguments.fresh,
-    )
+    tiers, peers = _names(arguments.tiers), find_peers(_names(arguments.peers))
+    same = ("scans", "output", "repeats", "model", "device", "threads", "fresh")
+    given = {name: getattr(arguments, name) for name in same}
+    plan = BenchPlan(tiers=tiers, peers=peers, scaling=not arguments.no_scaling, **given)
     keep_freed_memory()
     with progress_bar(1.0) as bar:
 

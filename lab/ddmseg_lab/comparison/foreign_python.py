@@ -77,11 +77,7 @@ NNUNET = Tool(
 
 
 def find_python(tool: Tool, named: str | None = None) -> str | None:
-    """Return the Python that is named, or the one of the tool's variable; None for neither.
-
-    Raises:
-        UsageError: when the program that was named is not there.
-    """
+    """Return the Python that is named, or the one of the tool's variable; None for neither."""
     wanted = named or os.environ.get(tool.variable)
     found = shutil.which(wanted) if wanted else None
     if wanted and found is None:
@@ -92,11 +88,7 @@ def find_python(tool: Tool, named: str | None = None) -> str | None:
 
 
 def require_python(tool: Tool, named: str | None = None) -> str:
-    """Return the tool's Python.
-
-    Raises:
-        UsageError: when there is none.
-    """
+    """Return the tool's Python; one that is not there is a UsageError with the way to make it."""
     found = find_python(tool, named)
     if found is None:
         raise UsageError(f"{tool.title}: it needs a Python of its own; {tool.advice}")

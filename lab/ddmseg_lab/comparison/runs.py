@@ -46,13 +46,9 @@ def trained_run(
     """Return a finished training, after doing what is left of it.
 
     Args:
-        settings: of the row in its fold.
-        folder: of the run.
         others: folder whose runs, at any depth, are used instead when one of them is
             finished and had the same settings: a training repeats itself exactly.
         data: folder of the data sets, None for the environment's.
-        max_minutes: for training.
-        report: called after each step.
     """
     resumable = _same_training(folder, settings)
     if not (resumable and is_finished(folder, settings)):

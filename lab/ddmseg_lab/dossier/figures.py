@@ -33,7 +33,6 @@ class Figure:
     """A figure that a document may show, as ``figures.toml`` names it.
 
     Attributes:
-        what: it is, in words.
         record: file below the results.
         path: names that lead to the figure in it.
         study: whose goal it is, "" for none; it is computed from the study's rows, which are

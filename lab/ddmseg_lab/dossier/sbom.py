@@ -33,12 +33,7 @@ _LONGEST_LICENCE = 64
 
 
 def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
-    """Return the bill of materials of this installation as CycloneDX 1.6 JSON.
-
-    Args:
-        cards: of the shipped weights.
-        made: now, with its time zone.
-    """
+    """Return the bill of materials of this installation, made now, as CycloneDX 1.6 JSON."""
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType

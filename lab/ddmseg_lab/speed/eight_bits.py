@@ -45,11 +45,7 @@ _GROUP = re.compile(r"^encoder\.(?P<part>[a-z]+)(?:\.(?P<number>\d+))?")
 
 
 def calibration_images(model: DiscrepancyDiffusionSegmenter, card: Card) -> list[Tensor]:
-    """Return tiles of the demo head on the model's grid, from corner to corner (``1 1 *tile``).
-
-    Raises:
-        UsageError: for a model that the demo head is no example of.
-    """
+    """Return tiles of the demo head on the model's grid, from corner to corner (``1 1 *tile``)."""
     if model.dims != 3 or model.image_encoder.channels != 1 or card.works_on_crops:
         raise UsageError(
             f"model: got {card.name}; eight bits are calibrated on the demo head, for models of "
@@ -116,7 +112,6 @@ def quantise(
     """Return a graph whose convolutions compute in eight bits.
 
     Args:
-        graph: of ``export_graph``.
         ranges: of :func:`calibrate` for the same model.
         keep: groups of layers that stay in 32 bits; ``up`` stands for ``up.0``, ``up.1`` ...
     """

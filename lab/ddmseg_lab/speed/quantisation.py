@@ -142,10 +142,7 @@ def find_scan(
     """Read the scan to measure on and bring it to the model's grid.
 
     Without one it is a development scan of MALC2012, or the demo scan where no data sets are at
-    hand.
-
-    Raises:
-        UsageError: for labels without a scan.
+    hand; labels without a scan are refused.
     """
     if labels is not None and scan is None:
         raise UsageError("labels: got a label map without its scan; name the scan with --scan")

@@ -32,13 +32,9 @@ CURVE_FILE = "curve.csv"
 
 
 class NnunetRow:
-    """One row in one fold.
+    """One row in one fold, by a Python that has nnunetv2.
 
-    Args:
-        settings: of the row.
-        folder: of its large files; nnU-Net's go to ``nnunet`` in it.
-        data: folder of the data sets, None for the environment's.
-        python: that has nnunetv2, see :func:`find_python`.
+    Its large files go to ``nnunet`` in the row's folder.
     """
 
     def __init__(self, settings: Settings, folder: Path, data: str | None, python: str) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.errors import ScanError, UsageError, did_you_mean
 from ddmseg.imaging.nifti import read_label_map
-from ddmseg_lab.bench.workbench import PeerOutcome
+from ddmseg_lab.bench.workbench import Peer, PeerOutcome
 from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     DEEPBET,
@@ -68,49 +68,26 @@ def run_scan(
     return found
 
 
-@dataclass(frozen=True)
-class SideTool:
-    """A tool that is installed here, see ``ddmseg_lab.bench.workbench.Peer``.
-
-    Attributes:
-        python: with which it runs.
-        job: what the driver is told beside scan, labels and threads.
-    """
-
-    tool: Tool
-    python: str
-    version: str
-    job: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """As typed after ``--peers``."""
-        return self.tool.program
-
-    @property
-    def title(self) -> str:
-        """As a reader calls it."""
-        return self.tool.title
-
-    def segment(self, scan: Path, folder: Path, threads: int) -> PeerOutcome:
-        """Segment a scan in a process of its own."""
-        labels = folder / "labels.nii.gz"
-        job = {"image": str(scan.absolute()), "labels": str(labels), "threads": threads}
-        environment = foreign_environment(threads)
-        cost = run_scan(self.python, self.name, {**job, **self.job}, folder, environment)
-        costs = {name: float(cost[name]) for name in COSTS}
-        if self.name not in STRUCTURES:
-            return PeerOutcome(costs)
-        ids = STRUCTURES[self.name](read_label_map(labels).data)
-        return PeerOutcome(costs, ids, tuple(EVALUATION_LABELS))
+def segment(
+    tool: Tool, python: str, job: Mapping[str, str], scan: Path, folder: Path, threads: int
+) -> PeerOutcome:
+    """Segment a scan with a tool; the driver is told the job beside scan, labels and threads."""
+    labels = folder / "labels.nii.gz"
+    whole = {"image": str(scan.absolute()), "labels": str(labels), "threads": threads, **job}
+    cost = run_scan(python, tool.program, whole, folder, foreign_environment(threads))
+    costs = {name: float(cost[name]) for name in COSTS}
+    if tool.program not in STRUCTURES:
+        return PeerOutcome(costs)
+    ids = STRUCTURES[tool.program](read_label_map(labels).data)
+    return PeerOutcome(costs, ids, tuple(EVALUATION_LABELS))
 
 
-def find_peers(names: Sequence[str]) -> tuple[SideTool, ...]:
+def find_peers(names: Sequence[str]) -> tuple[Peer, ...]:
     """Return the tools of these names, ready to run."""
     return tuple(_find(name) for name in dict.fromkeys(names))
 
 
-def _find(name: str) -> SideTool:
+def _find(name: str) -> Peer:
     if name not in TOOLS:
         raise UsageError(
             f"peers: got '{name}'{did_you_mean(name, TOOLS)}; allowed are {', '.join(TOOLS)}"
@@ -124,4 +101,5 @@ def _find(name: str) -> SideTool:
         )
     job = {"model": str(Path(model).absolute())} if tool is NNUNET else {}
     python = require_python(tool)
-    return SideTool(tool, python, read_versions(tool, python)[tool.packages[0]], job)
+    version = read_versions(tool, python)[tool.packages[0]]
+    return Peer(tool.program, tool.title, version, partial(segment, tool, python, job))

@@ -13,7 +13,7 @@ import pytest
 from ddmseg.errors import UsageError
 from ddmseg_lab.comparison.foreign_python import DEEPBET, NNUNET, SAMSEG
 from ddmseg_lab.comparison.peers import driver, tools
-from ddmseg_lab.comparison.peers.tools import MODEL_VARIABLE, SideTool, find_peers
+from ddmseg_lab.comparison.peers.tools import MODEL_VARIABLE, find_peers, segment
 
 COST = {"seconds": 5, "processor_seconds": 9, "loading_processor_seconds": 1, "peak_memory_gb": 2}
 
@@ -42,7 +42,7 @@ def runs(monkeypatch) -> list[tuple]:
 
 
 def test_labels_come_as_structures_that_both_draw(scan, runs, tmp_path):
-    found = SideTool(SAMSEG, "python", "0.5").segment(scan, tmp_path, 2)
+    found = segment(SAMSEG, "python", {}, scan, tmp_path, 2)
     assert found.costs == {"seconds": 5.0, "processor_seconds": 9.0, "peak_memory_gb": 2.0}
     assert found.labels is not None
     assert np.unique(found.labels).tolist() == [0, 4]
@@ -53,10 +53,8 @@ def test_labels_come_as_structures_that_both_draw(scan, runs, tmp_path):
 
 
 def test_a_tool_without_structures_gives_costs_alone(scan, runs, tmp_path):
-    tool = SideTool(NNUNET, "python", "2.6", {"model": "trained"})
-    assert tool.segment(scan, tmp_path, 1).labels is None
+    assert segment(NNUNET, "python", {"model": "trained"}, scan, tmp_path, 1).labels is None
     assert runs[0][2]["model"] == "trained"
-    assert (tool.name, tool.title) == ("nnunet", "nnU-Net")
 
 
 def test_tools_are_found_by_their_variables(monkeypatch, tmp_path):
@@ -67,8 +65,10 @@ def test_tools_are_found_by_their_variables(monkeypatch, tmp_path):
     versions = {"samseg": "0.5", "nnunetv2": "2.6"}
     monkeypatch.setattr(tools, "read_versions", lambda tool, python: versions)
     samseg, nnunet = find_peers(["samseg", "nnunet", "samseg"])
-    assert (samseg.name, samseg.version, samseg.job) == ("samseg", "0.5", {})
-    assert (nnunet.version, nnunet.job) == ("2.6", {"model": str(tmp_path)})
+    assert (samseg.name, samseg.title, samseg.version) == ("samseg", "SAMSEG", "0.5")
+    assert nnunet.version == "2.6"
+    jobs = [peer.segment.args[2] for peer in (samseg, nnunet)]
+    assert jobs == [{}, {"model": str(tmp_path)}]
 
 
 def test_what_is_not_there_is_refused(monkeypatch):
