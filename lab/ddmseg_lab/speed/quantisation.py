@@ -41,22 +41,10 @@ from ddmseg.models.export.runtimes import FORMATS, load_encoder, require
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg_lab import page
 from ddmseg_lab.bench.scans import demo_head, development_brain
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.page import (
-    NO_FIGURE,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    at_most,
-    is_older,
-    machine_words,
-    models_of,
-    table,
-    weights_words,
-)
 from ddmseg_lab.scans import calibration_error, mean_dice
 from ddmseg_lab.speed.eight_bits import (
     KEPT_IN_FLOAT,
@@ -327,22 +315,22 @@ WORDS = (
 Row = Mapping[str, str]
 
 
-def body(found: Summary) -> list[str]:
+def body(found: page.Summary) -> list[str]:
     """Every engine, every group of layers in eight bits, and all together."""
     cells = [
         [row["engine"], row["eight_bit"], *(_cell(row, n, d) for n, (_, d) in SHOWN.items())]
         for row in found["rows"]
     ]
     head = ["engine", "in eight bits", *(heading for heading, _ in SHOWN.values())]
-    return [f"{_words(found)} {WORDS}", table(head, cells)]
+    return [f"{_words(found)} {WORDS}", page.table(head, cells)]
 
 
-def _words(found: Summary) -> str:
+def _words(found: page.Summary) -> str:
     grid = "×".join(map(str, found["grid"]))
-    runs, older = found["repeats"], any(map(is_older, models_of(found)))
+    runs, older = found["repeats"], any(map(page.is_older, page.models_of(found)))
     labelled = any(not math.isnan(_number(row, "ece")) for row in found["rows"])
     return (
-        f"{machine_words(found)} {weights_words(found)} "
+        f"{page.machine_words(found)} {page.weights_words(found)} "
         + "**These are not the weights that ship now.** " * older
         + f"Scan: {found['scan']}, {grid} voxels for the model"
         + (". " if labelled else ", without manual labels. ")
@@ -351,7 +339,7 @@ def _words(found: Summary) -> str:
     )
 
 
-def _offered(found: Summary) -> str:
+def _offered(found: page.Summary) -> str:
     return f"all but {', '.join(found['kept_in_float'])}"
 
 
@@ -362,10 +350,10 @@ def _number(row: Row, name: str) -> float:
 
 def _cell(row: Row, name: str, digits: int) -> str:
     value = _number(row, name)
-    return NO_FIGURE if math.isnan(value) else f"{value:.{digits}f}"
+    return page.NO_FIGURE if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def claims(found: Summary) -> list[Claim]:
+def claims(found: page.Summary) -> list[page.Claim]:
     """Engines in 32 bits by the worst of them, eight bits as they are offered."""
     rows: Sequence[Row] = found.get("rows", [])
     offered = _offered(found) if found else ""
@@ -377,16 +365,16 @@ def claims(found: Summary) -> list[Claim]:
     more = _number(eight, "ece") - _number(torch, "ece")
     over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
     found_of = {
-        Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS): least,
-        at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4): change,
-        Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE): _number(eight, "dice"),
-        at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4): more,
-        at_most(f"{OFFERED}: seconds over torch's", 1.0): over,
+        page.Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS): least,
+        page.at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4): change,
+        page.Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE): _number(eight, "dice"),
+        page.at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4): more,
+        page.at_most(f"{OFFERED}: seconds over torch's", 1.0): over,
     }
-    return [Claim(t, None if math.isnan(value) else value) for t, value in found_of.items()]
+    return [page.Claim(t, None if math.isnan(value) else value) for t, value in found_of.items()]
 
 
-CHAPTER = Chapter("Engines and eight bits", COMMAND, "quantisation", body, claims)
+CHAPTER = page.Chapter("Engines and eight bits", COMMAND, "quantisation", body, claims)
 
 
 if __name__ == "__main__":

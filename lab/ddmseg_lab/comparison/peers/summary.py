@@ -7,17 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
+from ddmseg_lab import page
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.comparison.peers.tissues import TISSUES
-from ddmseg_lab.page import (
-    INTERVALS,
-    NO_FIGURE,
-    Chapter,
-    Summary,
-    table,
-    weights_words,
-    with_interval,
-)
 from ddmseg_lab.statistics_text import mean_by_group, mean_interval, p_words, paired_tests
 from ddmseg_lab.table import numbers
 
@@ -124,7 +116,7 @@ COSTS = (
 )
 
 
-def body(found: Summary) -> list[str]:
+def body(found: page.Summary) -> list[str]:
     """Dice and cost of ddmseg, SAMSEG and Atropos on the same scans."""
     shown = {name: words for name, words in METHODS.items() if name in found["methods"]}
     return [
@@ -138,7 +130,7 @@ def body(found: Summary) -> list[str]:
     ]
 
 
-def _scans_words(found: Summary, shown: dict[str, str]) -> str:
+def _scans_words(found: page.Summary, shown: dict[str, str]) -> str:
     """Say how many scans each method has done, and with which versions."""
     methods, total = found["methods"], found["scans"]
     partly = [
@@ -160,24 +152,24 @@ def _scans_words(found: Summary, shown: dict[str, str]) -> str:
         for tool, packages in found["packages"].items()
         if tool in methods
     ]
-    sentences += [INTERVALS, weights_words(found)]
+    sentences += [page.INTERVALS, page.weights_words(found)]
     if versions:
         sentences.append(f"Versions: {'; '.join(versions)}.")
     return " ".join(sentences)
 
 
-def _accuracy(found: Summary, shown: dict[str, str]) -> str:
+def _accuracy(found: page.Summary, shown: dict[str, str]) -> str:
     columns = {**TISSUE_NAMES, STRUCTURES: "structures"}
     columns |= {f"{name}_drawn": f"{words} where drawn" for name, words in TISSUE_NAMES.items()}
     rows = []
     for name, words in shown.items():
         method = found["methods"][name]
-        dice = [with_interval(method["dice"][column]) for column in columns]
+        dice = [page.with_interval(method["dice"][column]) for column in columns]
         rows.append([words, str(method["scans"]), str(method["persons"]), *dice])
-    return table(["Dice", "scans", "persons", *columns.values()], rows)
+    return page.table(["Dice", "scans", "persons", *columns.values()], rows)
 
 
-def _test_table(found: Summary, shown: dict[str, str]) -> list[str]:
+def _test_table(found: page.Summary, shown: dict[str, str]) -> list[str]:
     """Return the table of differences from the reference, if there is anything to test."""
     columns = {**TISSUE_NAMES, STRUCTURES: "structures"}
     tests, reference = found["tests"], found["reference"]
@@ -192,29 +184,29 @@ def _test_table(found: Summary, shown: dict[str, str]) -> list[str]:
         f"Less {METHODS[reference]}, on the scans that both have done: mean difference, its "
         "interval and p of a two-sided Wilcoxon test over persons, Holm-corrected over the methods."
     )
-    return [words, table(["difference in Dice", *columns.values()], rows)]
+    return [words, page.table(["difference in Dice", *columns.values()], rows)]
 
 
-def _difference(test: Summary | None) -> str:
+def _difference(test: page.Summary | None) -> str:
     if test is None:
-        return NO_FIGURE
-    shown = with_interval({**test, "mean": test["difference"]})
+        return page.NO_FIGURE
+    shown = page.with_interval({**test, "mean": test["difference"]})
     return f"{shown}, {p_words(test['p_holm'])}, n {test['n']}"
 
 
-def _costs(found: Summary, shown: dict[str, str]) -> str:
+def _costs(found: page.Summary, shown: dict[str, str]) -> str:
     rows = []
     for name, words in shown.items():
         method = found["methods"][name]
         seconds = ("processor_seconds", "loading_processor_seconds", "seconds")
-        times = [with_interval(method[time], 1) for time in seconds]
+        times = [page.with_interval(method[time], 1) for time in seconds]
         threads, memory = ", ".join(map(str, method["threads"])), method["peak_memory_gb"]
         rows.append([words, *times, threads, f"{memory:.2f}"])
     header = ["a scan", "processor s", "of loading", "wall s", "threads", "peak memory, GB"]
-    return table(header, rows)
+    return page.table(header, rows)
 
 
-CHAPTER = Chapter(
+CHAPTER = page.Chapter(
     "Beside other tools: MALC2012",
     "python -m ddmseg_lab.comparison.peers.malc2012 --data DATA --samseg-python A --ants-python B",
     "peers_malc2012",
