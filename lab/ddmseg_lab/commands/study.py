@@ -119,13 +119,10 @@ def _folders(configs: Path) -> list[str]:
 
 def _listed(configs: Path) -> list[str]:
     """One line a study: its name and what it asks."""
-    from ddmseg.models.settings_reader import read_toml, settings_from_dict
-    from ddmseg_lab.comparison.plan import TableSettings
+    from ddmseg_lab.comparison.plan import read_table
     from ddmseg_lab.questions import STUDIES
 
     asked = {name: study.question for name, study in STUDIES.items()}
-    for name in _folders(configs):
-        table = settings_from_dict(TableSettings, read_toml(configs / name / TABLE_FILE))
-        asked[name] = table.title
+    asked |= {name: read_table(configs / name).title for name in _folders(configs)}
     width = max(map(len, asked))
     return [f"{name:<{width}}  {question}" for name, question in asked.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,19 +71,17 @@ def asked_of(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[Cla
     done = {n: r for n, r in rows.items() if r.late_rise is not None and r.late_rise <= CONVERGED}
     about = table.title.partition(":")[0]
     if table.asked_dice:
-        ours = [mean_interval(list(row.dice.values())) for row in done.values() if row.ours]
+        ours = [mean_interval(row.dice.values()) for row in done.values() if row.ours]
         best = max(ours, key=lambda one: one.mean, default=None)
         target = Target(f"{about}: mean Dice of our best row", table.asked_dice)
         yield Claim(target, None if best is None else asdict(best))
     if table.asked_pair:
         first, second = table.pair(table.asked_pair)
-        one, other = done.get(first), done.get(second)
         what = f"{about}: Dice of `{first}` less that of `{second}`"
-        target = Target(what, -table.asked_loss, digits=4)
         lost = None
-        if one is not None and other is not None:
-            lost = asdict(mean_interval(list(_less(one, other).values())))
-        yield Claim(target, lost)
+        if first in done and second in done:
+            lost = asdict(mean_interval(_less(done[first], done[second]).values()))
+        yield Claim(Target(what, -table.asked_loss, digits=4), lost)
 
 
 def study_tables(results: Path) -> dict[str, str]:
@@ -189,12 +187,12 @@ def dice_of_rows(rows: Mapping[str, TableRow], references: Sequence[str]) -> Fig
     panels = 1 if reference is None else 2
     figure, axes = new_figure(4.6 * panels + 1.6, 1.4 + 0.3 * len(rows), panels=panels)
     places = list(range(len(rows), 0, -1))
-    _bars(axes, places, [mean_interval(list(row.dice.values())) for row in rows.values()])
+    _bars(axes, places, [mean_interval(row.dice.values()) for row in rows.values()])
     axes.set_yticks(places, [row.title for row in rows.values()], fontsize=8)
     axes.set_xlabel("mean Dice, with 95% interval over patients", fontsize=8)
     if reference is not None:
         right, base = figure.axes[1], rows[reference]
-        _bars(right, places, [mean_interval(list(_less(r, base).values())) for r in rows.values()])
+        _bars(right, places, [mean_interval(_less(r, base).values()) for r in rows.values()])
         right.axvline(0, color="black", linewidth=0.7)
         right.set_yticks(places, [""] * len(places))
         words = textwrap.fill(f"difference from: {rows[reference].title}", LABEL_WIDTH)
@@ -219,11 +217,8 @@ def learning_curves(rows: Sequence[TableRow]) -> Figure:
             if row.diffusion:
                 _line(others, curve, "diffusion", colour=colour)
                 _line(others, curve, "discrepancy", colour=GREY)
-    for axes, name in zip(
-        figure.axes,
-        ("validation Dice", "loss of the coarse head", "diffusion (blue), discrepancy (grey)"),
-        strict=True,
-    ):
+    names = ("validation Dice", "loss of the coarse head", "diffusion (blue), discrepancy (grey)")
+    for axes, name in zip(figure.axes, names, strict=True):
         axes.set_xlabel("step")
         axes.set_title(name, fontsize=9)
     for axes in (coarse, others):
@@ -234,11 +229,10 @@ def learning_curves(rows: Sequence[TableRow]) -> Figure:
     return figure
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Iterable[float]) -> Interval:
     """Return the mean with its interval; of one patient the mean alone, without room."""
-    if len(values) < 2:
-        return Interval(values[0], values[0], values[0], 1, 0.95)
-    return bootstrap_interval(values)
+    found = list(values)
+    return bootstrap_interval(found) if len(found) > 1 else Interval(*found * 3, 1, 0.95)
 
 
 def _less(row: TableRow, base: TableRow) -> dict[str, float]:

@@ -78,35 +78,29 @@ class Method:
         version: of the tool, or a checksum of the weights: which results are its.
     """
 
-    name: str
     program: str
     job: dict[str, str]
     structures: Callable[[Ids], Ids] | None
-    tool: Tool | None
+    tool: Tool | None = None
+    name: str = ""
     python: str = ""
     version: str = ""
     packages: dict[str, str] = field(default_factory=dict)
 
 
-def all_methods(model: str) -> list[Method]:
-    """Return the rows in order."""
-    jobs = {f"ddmseg_{mode}": {"model": model, "mode": mode} for mode in ("fast", "auto")}
-    return [
-        *(Method(name, "ddmseg", job, lambda ids: ids, None) for name, job in jobs.items()),
-        Method("atropos", ATROPOS.program, {}, None, ATROPOS),
-        Method("samseg", SAMSEG.program, {}, samseg_structures, SAMSEG),
-    ]
-
-
 def ready_methods(arguments: Arguments, card: Card) -> list[Method]:
     """Return the methods asked for that can be run here; say which have no Python."""
-    known = {method.name: method for method in all_methods(arguments.model)}
+    jobs = {m: {"model": arguments.model, "mode": m} for m in ("fast", "auto")}
+    known = {f"ddmseg_{m}": Method("ddmseg", job, lambda ids: ids) for m, job in jobs.items()}
+    known["atropos"] = Method(ATROPOS.program, {}, None, ATROPOS)
+    known["samseg"] = Method(SAMSEG.program, {}, samseg_structures, SAMSEG)
     unknown = [name for name in arguments.methods if name not in known]
     if unknown:
         raise UsageError(f"--methods: got '{unknown[0]}'; choose from {', '.join(known)}")
     named = {SAMSEG: arguments.samseg_python, ATROPOS: arguments.ants_python}
     found = []
-    for method in (known[name] for name in arguments.methods or known):
+    for name in arguments.methods or known:
+        method = replace(known[name], name=name)
         tool = method.tool
         if tool is None:
             found.append(replace(method, python=sys.executable, version=short_checksum(card)))
