@@ -11,26 +11,35 @@ import pytest
 from ddmseg.errors import CheckpointError, OutputError, UsageError
 from ddmseg.models import zoo
 from ddmseg.models.manifest import write_manifest
+from ddmseg_lab.dossier import dossier
 from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
 from ddmseg_lab.dossier.figures import figures
+from ddmseg_lab.dossier.sbom import sbom_json
 
 JUNIT = """<testsuites><testsuite timestamp="2026-11-23T09:00:00">
 <testcase classname="tests.test_atomic" name="test_appears_complete">{}</testcase>
 </testsuite></testsuites>"""
 
 
+SBOMS: dict[tuple[str, ...], str] = {}
+"""By names of models: making one takes most of the time."""
+
+
 @pytest.fixture
-def write(installed, results, root, tmp_path):
+def write(installed, results, root, tmp_path, monkeypatch):
     """Write the documents; return the text of one, or of all of them by name."""
 
+    def sbom_once(cards, *, made):
+        names = tuple(card.name for card in cards)
+        if names not in SBOMS:
+            SBOMS[names] = sbom_json(cards, made=made)
+        return SBOMS[names]
+
+    monkeypatch.setattr(dossier, "sbom_json", sbom_once)
+
     def apply(name=None, **options):
-        options = {
-            "docs": root / "docs",
-            "lab_docs": root / "lab" / "docs",
-            "overwrite": True,
-            **options,
-        }
-        paths = write_dossier(results, tmp_path / "out", **options)
+        places = {"docs": root / "docs", "lab_docs": root / "lab" / "docs", "overwrite": True}
+        paths = write_dossier(results, tmp_path / "out", **{**places, **options})
         texts = {path.name: path.read_text(encoding="utf-8") for path in paths}
         return texts if name is None else texts[name]
 

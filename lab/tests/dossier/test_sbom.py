@@ -21,9 +21,15 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PACKAGE = Path(str(resources.files("ddmseg")))
 
 
+MADE: list[str] = []
+
+
 @pytest.fixture
 def text(installed, cards) -> str:
-    return sbom_json(list(cards.values()), made=NOW)
+    """Made once for all tests: it takes seconds."""
+    if not MADE:
+        MADE.append(sbom_json(list(cards.values()), made=NOW))
+    return MADE[0]
 
 
 @pytest.fixture
