@@ -114,7 +114,7 @@ def _by_networks(
             trained_run(own, folder, places.others, places.data, max_minutes=left, report=report)
         )
     # Members answer by their own settings; borrowed weights by the borrower's.
-    answering = trained.values() if settings.row.members else [settings] * len(runs)
+    answering = list(trained.values()) if settings.row.members else [settings] * len(runs)
     result = score_apart(
         [run.weights for run in runs],
         [json.dumps(plain_settings(one)) for one in answering],

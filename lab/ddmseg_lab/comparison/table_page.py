@@ -232,7 +232,9 @@ def learning_curves(rows: Sequence[TableRow]) -> Figure:
 def mean_interval(values: Iterable[float]) -> Interval:
     """Return the mean with its interval; of one patient the mean alone, without room."""
     found = list(values)
-    return bootstrap_interval(found) if len(found) > 1 else Interval(*found * 3, 1, 0.95)
+    if len(found) > 1:
+        return bootstrap_interval(found)
+    return Interval(found[0], found[0], found[0], 1, 0.95)
 
 
 def _less(row: TableRow, base: TableRow) -> dict[str, float]:

@@ -37,7 +37,7 @@ class Records:
 
     def summary(self, name: str) -> dict[str, Any] | None:
         """Return a record, None where there is none."""
-        found = self._read(name, partial(read_json, most_bytes=MAX_BYTES))
+        found: object = self._read(name, partial(read_json, most_bytes=MAX_BYTES))
         if found is None or isinstance(found, dict):
             return found
         raise _damaged(self.folder / name, "no table of names")
