@@ -18,7 +18,7 @@ Different here, because the data are:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,13 +132,20 @@ def _size_of_maps(maps: DiscrepancyMaps, slices: Tensor) -> Tensor:
 def subject_maps(maps: DiscrepancyMaps, subject: Subject) -> Tensor:
     """Return both maps of a subject (``2 i j k``), slice by slice; 0 outside its signal."""
     box = signal_box(subject.image)
-    image = subject.image[(slice(None), *box)].movedim(1 + subject.slice_axis, 0)
-    whole = image.shape[2:]
-    slices = torch.stack([padded(one, one[0], maps.multiple)[0] for one in image])
-    made = torch.cat([maps(part) for part in torch.split(slices, SLICES_AT_ONCE)])
+    image = subject.image[(slice(None), *box)]
     result = torch.zeros(2, *subject.labels.shape)
-    result[(slice(None), *box)] = uncentred(made, whole).movedim(0, 1 + subject.slice_axis)
+    result[(slice(None), *box)] = by_slices(image, subject.slice_axis, maps.multiple, maps)
     return result
+
+
+def by_slices(
+    image: Tensor, axis: int, multiple: int, compute: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what 2-D slices of an image across an axis become (``k i j k``), put together."""
+    slices = image.movedim(1 + axis, 0)
+    even = torch.stack([padded(one, one[0], multiple)[0] for one in slices])
+    made = torch.cat([compute(part) for part in torch.split(even, SLICES_AT_ONCE)])
+    return uncentred(made, slices.shape[2:]).movedim(0, 1 + axis)
 
 
 def signal_box(image: Tensor) -> tuple[slice, ...]:

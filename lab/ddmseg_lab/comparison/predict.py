@@ -22,7 +22,6 @@ from torch import Generator, Tensor
 
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.subject import Subject, box_around
-from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.case_scores import Score
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Network, load_network
@@ -34,6 +33,7 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg_lab.comparison.inter_intra import SLICES_AT_ONCE as SLICES_AT_ONCE
+from ddmseg_lab.comparison.inter_intra import by_slices
 from ddmseg_lab.comparison.inter_intra import uncentred as uncentred
 from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.nnunet.driver import peak_memory_mb
@@ -70,25 +70,16 @@ def _probabilities(member: Member, subject: Subject, generator: Generator) -> Te
     # Slices are trained on inside the brain; normalisation over the grid would see other means
     # in slices that are mostly air.
     box = box_around(subject.image[0] > subject.image[0].min())
-    p = _by_slices(member, subject.image[(slice(None), *box)], subject.slice_axis, generator)
+    image = subject.image[(slice(None), *box)]
+
+    def compute(part: Tensor) -> Tensor:
+        return class_probabilities(member, part, generator)
+
+    p = by_slices(image, subject.slice_axis, multiple, compute)
     whole = torch.zeros(len(p), *subject.labels.shape)
     whole[0] = 1.0  # where there is nothing, background is certain
     whole[(slice(None), *box)] = p
     return whole
-
-
-def _by_slices(member: Member, image: Tensor, axis: int, generator: Generator) -> Tensor:
-    """Return ``k i j k`` of an image cut across an axis."""
-    multiple = max(member.network.multiple, MULTIPLE)
-    slices = image.movedim(1 + axis, 0)
-    whole = slices.shape[2:]
-    shape = tuple(-(-n // multiple) * multiple for n in whole)
-    slices = torch.stack([centre(one, one[0], shape)[0] for one in slices])
-    parts = [
-        class_probabilities(member, part, generator) for part in torch.split(slices, SLICES_AT_ONCE)
-    ]
-    p = uncentred(torch.cat(parts).movedim(0, 1), (len(slices), *whole))
-    return p.movedim(1, 1 + axis)
 
 
 def class_probabilities(member: Member, image: Tensor, generator: Generator) -> Tensor:

@@ -74,14 +74,8 @@ class TimedSource:
 
 def short_run(settings: Settings, steps: int) -> Settings:
     """Return settings of a run that ends before it validates and draws when asked."""
-    loop = replace(
-        settings.training,
-        steps=steps + WARM_UP + 1,
-        validate_every=steps + WARM_UP + 2,
-        validation_cases=1,
-        workers=0,
-        device="cpu",
-    )
+    ends = {"steps": steps + WARM_UP + 1, "validate_every": steps + WARM_UP + 2}
+    loop = replace(settings.training, **ends, validation_cases=1, workers=0, device="cpu")
     return replace(settings, training=loop)
 
 
@@ -123,10 +117,8 @@ def run(arguments: Arguments) -> None:
     steps = time_training(settings, source, arguments.steps)
     patches = source.seconds[WARM_UP * settings.training.batch :]
     figures = summarise(patches, steps, settings.training.batch)
-    say(
-        f"patch {1000 * figures['patch_seconds']['median']:.0f} ms, "
-        f"step {1000 * figures['step_seconds']['median']:.0f} ms"
-    )
+    patch, step = (1000 * figures[f"{name}_seconds"]["median"] for name in ("patch", "step"))
+    say(f"patch {patch:.0f} ms, step {step:.0f} ms")
     summary = {
         "machine": describe_machine(),
         "config": arguments.config.stem,

@@ -83,7 +83,7 @@ METHODS = {
 }
 """How a reader calls the methods, in the order of the tables."""
 TISSUE_NAMES = {"csf": "CSF", "grey": "grey matter", "white": "white matter"}
-STRUCTURES = "structures"
+SCORED = {**TISSUE_NAMES, "structures": "structures"}
 PROTOCOL = (
     "Tissues are those of the challenge's table of labels. *CSF* is the ventricles (lateral with "
     "inferior horns, third, fourth); *grey matter* is the cortex of cerebrum and cerebellum, "
@@ -104,8 +104,6 @@ TERMS = (
     "ddmseg and SAMSEG draw as FreeSurfer does; none of the three is tuned to this protocol, and "
     "ddmseg was trained on none of these scans."
 )
-
-
 COSTS = (
     "Median (and range) over the scans, each in a process of "
     "its own. *Processor s* counts all threads from reading the scan to the label map "
@@ -159,7 +157,7 @@ def _scans_words(found: page.Summary, shown: dict[str, str]) -> str:
 
 
 def _accuracy(found: page.Summary, shown: dict[str, str]) -> str:
-    columns = {**TISSUE_NAMES, STRUCTURES: "structures"}
+    columns = {**SCORED}
     columns |= {f"{name}_drawn": f"{words} where drawn" for name, words in TISSUE_NAMES.items()}
     rows = []
     for name, words in shown.items():
@@ -171,12 +169,11 @@ def _accuracy(found: page.Summary, shown: dict[str, str]) -> str:
 
 def _test_table(found: page.Summary, shown: dict[str, str]) -> list[str]:
     """Return the table of differences from the reference, if there is anything to test."""
-    columns = {**TISSUE_NAMES, STRUCTURES: "structures"}
     tests, reference = found["tests"], found["reference"]
     rows = [
-        [words, *(_difference(tests[column].get(name)) for column in columns)]
+        [words, *(_difference(tests[column].get(name)) for column in SCORED)]
         for name, words in shown.items()
-        if any(name in tests[column] for column in columns)
+        if any(name in tests[column] for column in SCORED)
     ]
     if not rows:
         return []
@@ -184,7 +181,7 @@ def _test_table(found: page.Summary, shown: dict[str, str]) -> list[str]:
         f"Less {METHODS[reference]}, on the scans that both have done: mean difference, its "
         "interval and p of a two-sided Wilcoxon test over persons, Holm-corrected over the methods."
     )
-    return [words, page.table(["difference in Dice", *columns.values()], rows)]
+    return [words, page.table(["difference in Dice", *SCORED.values()], rows)]
 
 
 def _difference(test: page.Summary | None) -> str:
