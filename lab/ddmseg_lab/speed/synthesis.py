@@ -74,8 +74,10 @@ class TimedSource:
 
 def short_run(settings: Settings, steps: int) -> Settings:
     """Return settings of a run that ends before it validates and draws when asked."""
-    ends = {"steps": steps + WARM_UP + 1, "validate_every": steps + WARM_UP + 2}
-    loop = replace(settings.training, **ends, validation_cases=1, workers=0, device="cpu")
+    loop = replace(
+        settings.training, steps=steps + WARM_UP + 1, validate_every=steps + WARM_UP + 2,
+        validation_cases=1, workers=0, device="cpu",
+    )  # fmt: skip
     return replace(settings, training=loop)
 
 
