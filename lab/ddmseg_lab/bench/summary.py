@@ -99,7 +99,7 @@ def _scan(
         if "peak_memory_gb" in fresh:
             figures["peak_memory_gb"] = fresh["peak_memory_gb"]
     of |= {p.name: figures_of(_select(own, part=PEER, name=p.name, at=p.version)) for p in peers}
-    titles = {one.name: one.title for one in (*tiers, *peers)}
+    titles = {tier.name: tier.title for tier in tiers} | {p.name: p.title for p in peers}
     versions = {peer.name: {"version": peer.version} for peer in peers}
     lines = {
         name: {

@@ -52,11 +52,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Measure what is missing and print the table.
-
-    Returns:
-        0 when all is measured, 1 when a measurement failed.
-    """
+    """Measure what is missing and print the table; return 1 when a measurement failed, else 0."""
     from ddmseg.cli.progress import progress_bar
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.models.zoo import model_path

@@ -49,8 +49,7 @@ class Arguments(TableOptions):
 def run(arguments: Arguments) -> int:
     """Measure what is missing and write the page, or run the rows of a folder.
 
-    Returns:
-        0 when all is done, 1 when a subject or a row failed or time was over.
+    The exit code is 0 when all is done, 1 when a subject or a row failed or time was over.
     """
     if arguments.list:
         print("\n".join(_listed(arguments.configs)))

@@ -61,8 +61,7 @@ class TableArguments(TableOptions):
 def run_table(arguments: TableArguments, kind: str) -> int:
     """Run the missing rows of a table of a kind, then print it as Markdown.
 
-    Returns:
-        0 when all rows asked for stand, 1 when one failed or time was over.
+    The exit code is 0 when all rows asked for stand, 1 when one failed or time was over.
     """
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg_lab.comparison.plan import read_plan

@@ -6,8 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentScope, ComponentType
+from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -18,9 +25,6 @@ from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.documents import NOTICE
 from ddmseg_lab.dossier.figures import shipped_table
 from ddmseg_lab.dossier.records import hash_of
-
-if TYPE_CHECKING:
-    from cyclonedx.model.component import Component
 
 NAME = "ddmseg"
 LICENCE = "Apache-2.0"
@@ -34,13 +38,6 @@ _LONGEST_LICENCE = 64
 
 def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
     """Return the bill of materials of this installation, made now, as CycloneDX 1.6 JSON."""
-    from cyclonedx.model import Property
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output import make_outputter
-    from cyclonedx.schema import OutputFormat, SchemaVersion
-    from packageurl import PackageURL
-
     root = Component(
         name=NAME,
         version=__version__,
@@ -137,9 +134,6 @@ def _licence(distribution: metadata.Distribution) -> tuple[str, bool]:
 
 
 def _library(name: str, distribution: metadata.Distribution, optional: bool) -> Component:
-    from cyclonedx.model.component import Component, ComponentScope, ComponentType
-    from packageurl import PackageURL
-
     licence, spdx = _licence(distribution)
     return Component(
         name=name,
@@ -153,8 +147,6 @@ def _library(name: str, distribution: metadata.Distribution, optional: bool) -> 
 
 
 def _weights(card: Card) -> Component:
-    from cyclonedx.model.component import Component, ComponentType
-
     return Component(
         name=f"weights/{card.name}{zoo.SUFFIX}",
         version=card.checksum[:12],
@@ -167,9 +159,6 @@ def _weights(card: Card) -> Component:
 
 
 def _bundled() -> Iterator[Component]:
-    from cyclonedx.model.component import Component, ComponentType
-    from packageurl import PackageURL
-
     package = Path(str(resources.files("ddmseg")))
     for row in shipped_table("bundled")["file"]:
         purl = row.get("purl")
@@ -186,8 +175,6 @@ def _bundled() -> Iterator[Component]:
 
 
 def _hash(path: Path) -> list[Any]:
-    from cyclonedx.model import HashAlgorithm, HashType
-
     if not path.is_file():
         raise OutputError(f"{path}: belongs to ddmseg but is gone; install ddmseg again")
     return [HashType(alg=HashAlgorithm.SHA_256, content=hash_of(path))]
@@ -195,8 +182,6 @@ def _hash(path: Path) -> list[Any]:
 
 def _licences(told: str, *, spdx: bool) -> list[Any]:
     """Return a licence as CycloneDX wants it; none where nothing was told."""
-    from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
-
     if not told:
         return []
     return [LicenseExpression(told) if spdx else DisjunctiveLicense(name=told)]
