@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from ddmseg.maths.samplers import ddim, ddpm, dpm_solver_pp_2m
-from ddmseg.maths.schedule import CosineSchedule, LinearSchedule, Schedule, ShiftedSchedule
+from ddmseg.maths.schedule import Schedule, make_schedule
 
 diffusers = pytest.importorskip("diffusers")
 
 TRAINING_STEPS = 1000
 STEPS = 20
 SHAPE = (2, 3, 4, 5)
-SCHEDULES = [LinearSchedule(), ShiftedSchedule(CosineSchedule(), -2.0)]
+SCHEDULES = [make_schedule("linear"), make_schedule(shift=-2.0)]
 TIMES = 1 - torch.arange(STEPS, dtype=torch.float64) / STEPS
 
 
@@ -35,7 +35,7 @@ def start() -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
 
 
-def theirs(kind: str, schedule: Schedule, generator: torch.Generator, **options) -> list[Tensor]:
+def theirs(kind: str, schedule: Schedule, generator: torch.Generator) -> list[Tensor]:
     """Every x_t of diffusers, and its result."""
     settings = {"clip_sample": False} if kind != "DPMSolverMultistepScheduler" else {}
     scheduler = getattr(diffusers, kind)(
@@ -50,18 +50,18 @@ def theirs(kind: str, schedule: Schedule, generator: torch.Generator, **options)
     for step in scheduler.timesteps:
         path.append(x_t)
         x_0 = network(x_t, (step + 1) / TRAINING_STEPS)
-        x_t = scheduler.step(x_0, step, x_t, generator=generator, **options).prev_sample
+        x_t = scheduler.step(x_0, step, x_t, generator=generator).prev_sample
     return [*path, x_t]
 
 
-def ours(sampler, schedule: Schedule, generator: torch.Generator, **options) -> list[Tensor]:
+def ours(sampler, schedule: Schedule, generator: torch.Generator) -> list[Tensor]:
     path = []
 
     def watched(x_t: Tensor, t: Tensor) -> Tensor:
         path.append(x_t)
         return network(x_t, t)
 
-    out = sampler(watched, start(), schedule=schedule, times=TIMES, generator=generator, **options)
+    out = sampler(watched, start(), schedule=schedule, times=TIMES, generator=generator)
     return [*path, out]
 
 
@@ -72,11 +72,10 @@ def assert_same_path(a: list[Tensor], b: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_ddim_takes_the_steps_of_diffusers(schedule, eta):
-    generators = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
-    reference = theirs("DDIMScheduler", schedule, generators[0], eta=eta)
-    assert_same_path(ours(ddim, schedule, generators[1], eta=eta), reference)
+def test_ddim_takes_the_steps_of_diffusers(schedule):
+    generator = torch.Generator()
+    reference = theirs("DDIMScheduler", schedule, generator)
+    assert_same_path(ours(ddim, schedule, generator), reference)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

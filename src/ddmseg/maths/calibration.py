@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from ddmseg.errors import CheckpointError, SettingsError
+from ddmseg.errors import SettingsError
 
 Fractions = Sequence[float | int] | NDArray[Any]
 """Dice values, one a result, in [0, 1]."""
+Array = NDArray[np.float64]
 
 _EDGE = 1e-4  # keeps the logarithms finite at 0 and 1
 _SMALLEST_SLOPE = 0.05  # below, the map would be flat and tell nothing apart
@@ -49,18 +50,14 @@ class DiceCalibration:
     c: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a map that would not keep the order."""
         if not (self.a > 0 and self.b > 0 and math.isfinite(self.a + self.b + self.c)):
             raise SettingsError(
                 f"calibration: got a={self.a:g}, b={self.b:g}, c={self.c:g}; "
                 "a and b must be above 0 and all finite, so fit it anew"
             )
 
-    def __call__(self, expected: float | int | NDArray[Any]) -> NDArray[np.float64]:
-        """Return the calibrated value, in [0, 1]; NaN stays NaN.
-
-        The result is a 0-d array for a number.
-        """
+    def __call__(self, expected: float | int | NDArray[Any]) -> Array:
+        """Return the calibrated value, in [0, 1], of a number as a 0-d array; NaN stays NaN."""
         x = np.clip(np.asarray(expected, dtype=np.float64), _EDGE, 1 - _EDGE)
         return np.asarray(expit(self.a * np.log(x) - self.b * np.log1p(-x) + self.c))
 
@@ -70,27 +67,12 @@ class DiceCalibration:
 
     def as_dict(self) -> dict[str, float]:
         """Return the three numbers, ready for a card in JSON."""
-        return {name: float(value) for name, value in asdict(self).items()}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> DiceCalibration:
-        """Read what ``as_dict`` wrote.
-
-        Raises:
-            CheckpointError: when a number is missing, unknown or not a number.
-        """
-        names = [field.name for field in fields(cls)]
-        if sorted(numbers) != names or not all(
-            isinstance(v, float | int) and not isinstance(v, bool) for v in numbers.values()
-        ):
-            raise CheckpointError(
-                f"calibration: got {dict(numbers)}; the card must hold the numbers "
-                f"{', '.join(names)}, so export the model again"
-            )
-        try:
-            return cls(**{name: float(numbers[name]) for name in names})
-        except SettingsError as error:
-            raise CheckpointError(str(error)) from None
+        """Read what ``as_dict`` wrote, of a card that was checked as it was read."""
+        return cls(**numbers)
 
 
 def fit_calibration(expected: Fractions, true: Fractions) -> DiceCalibration:
@@ -100,15 +82,14 @@ def fit_calibration(expected: Fractions, true: Fractions) -> DiceCalibration:
     where the data do not, such as when all are equal.
 
     Raises:
-        SettingsError: when the numbers of values differ, are fewer than two, or lie
-            outside [0, 1].
+        SettingsError: for other than two or more pairs in [0, 1].
     """
     x, y = _checked(expected, true)
     x = np.clip(x, _EDGE, 1 - _EDGE)
     design = np.stack([np.log(x), -np.log1p(-x), np.ones_like(x)], axis=1)
     identity = np.array([1.0, 1.0, 0.0])
 
-    def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(w: Array) -> tuple[float, Array]:
         z = design @ w
         cross_entropy = np.logaddexp(0, z) - y * z
         pull = w - identity
@@ -121,9 +102,7 @@ def fit_calibration(expected: Fractions, true: Fractions) -> DiceCalibration:
     return DiceCalibration(*found.x.tolist())
 
 
-def _checked(
-    expected: Fractions, true: Fractions
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked(expected: Fractions, true: Fractions) -> tuple[Array, Array]:
     x, y = np.asarray(expected, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise SettingsError(
@@ -136,22 +115,16 @@ def _checked(
         raise SettingsError(f"calibration: got {len(x)} results; at least 2 are needed")
     for name, values in (("expected", x), ("true", y)):
         if values.min() < 0 or values.max() > 1:
-            raise SettingsError(
-                f"{name}: got {values.min():g} to {values.max():g}; Dice must lie in [0, 1]"
-            )
+            told = f"{name}: got {values.min():g} to {values.max():g}"
+            raise SettingsError(f"{told}; Dice must lie in [0, 1]")
     return x, y
 
 
 def conformal_bound(scores: Sequence[float] | NDArray[Any], coverage: float) -> float:
     """Return the score below which that of a new case lies with at least this probability.
 
-    Holds for whatever the scores are, as long as the new case is drawn like the others.
-
-    Args:
-        coverage: in (0, 1).
-
-    Returns:
-        The ceil((n + 1) coverage)-th smallest score; infinite when the cases are too few.
+    Holds for whatever the scores are, as long as the new case is drawn like the others. It is the
+    ceil((n + 1) coverage)-th smallest score; infinite when the cases are too few.
 
     Source: split conformal prediction, Vovk, Gammerman and Shafer 2005; Lei et al. 2018,
     arXiv 1604.04173, theorem 2.2.

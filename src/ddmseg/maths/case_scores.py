@@ -20,13 +20,7 @@ class Score:
 
     Attributes:
         case: the patient, or the scan where a patient has several.
-        dice: overlap, 0 to 1.
-        hausdorff_mm: largest distance between the surfaces, in mm.
-        hd95_mm: 95th percentile of the surface distances, in mm.
-        volume_similarity: 0 to 1, wherever the volumes lie.
-        surface_dice: share of both surfaces within 1 mm of the other, 0 to 1.
-        truth_ml: volume in the truth, in ml.
-        prediction_ml: volume in the prediction, in ml.
+        dice: and the other metrics, as in ``metrics.StructureScore``, surface Dice within 1 mm.
     """
 
     case: str
@@ -49,15 +43,10 @@ def score_case(
     *,
     spacing_mm: Sequence[float],
 ) -> list[Score]:
-    """Score one patient, a row each structure in the order given.
+    """Score one patient, a row each structure in the order given; errors as of ``metrics``.
 
     Args:
         structures: names by label id; ids are above 0.
-        spacing_mm: voxel spacing along each axis.
-
-    Raises:
-        ScanError: when the shapes differ.
-        SettingsError: when the spacing or an id is out of its range.
     """
     rows = evaluate_labels(
         prediction,

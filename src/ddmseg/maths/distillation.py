@@ -42,26 +42,16 @@ SMALLEST_PROBABILITY = 1e-8
 
 
 def walk_times(steps: int) -> Tensor:
-    """Return the times of a walk of ``steps``, decreasing from 1, and 0 where it ends.
-
-    Those above 0 are the sampler's, so the walk of half as many steps takes every other one.
-
-    Raises:
-        SettingsError: for fewer than one step.
-    """
+    """Return the sampler's times of ``steps``, at least 1, and 0 where the walk ends."""
     return torch.cat([time_grid(steps), torch.zeros(1, dtype=torch.float64)])
 
 
 def ode_step(x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, *, schedule: Schedule) -> Tensor:
-    """Follow the ODE from t to s with the clean mask held; at s = 0 that mask is returned.
+    """Follow the ODE from t in (0, 1] to s in [0, t) with the clean mask held.
 
-    Args:
-        t: 0-d, in (0, 1].
-        s: 0-d, in [0, t).
+    At s = 0 that mask is returned.
     """
-    if s == 0:
-        return x_0
-    return Jump.between(t, s, schedule).along(x_t, x_0)
+    return x_0 if s == 0 else Jump.between(t, s, schedule).along(x_t, x_0)
 
 
 def first_share(t: Tensor, m: Tensor, s: Tensor, *, schedule: Schedule) -> float:
@@ -107,9 +97,6 @@ def consistency_target(later: Callable[[], Answer], arrived: Answer, s: Tensor) 
 def halvings(teacher_steps: int, student_steps: int) -> list[int]:
     """Return the steps of each student when every one halves those of its teacher.
 
-    Raises:
-        SettingsError: when no number of halvings leads from the one to the other.
-
     >>> halvings(8, 1)
     [4, 2, 1]
     """
@@ -141,11 +128,9 @@ def softened(probabilities: ClassMap, *, temperature: float) -> ClassMap:
 def divergence(logits: ClassMap, target: ClassMap, *, temperature: float = 1.0) -> Tensor:
     """Return the mean Kullback-Leibler divergence of a student from its teacher, at least 0.
 
-    It is the cross-entropy less the teacher's own entropy, so 0 means that they agree.
-
     Args:
-        temperature: by which they were, and the student's are here; the loss is multiplied
-            by its square, so that the gradient keeps its size.
+        temperature: by which both are softened; the loss is multiplied by its square, so
+            that the gradient keeps its size.
 
     Source: Hinton et al. 2015, section 2.1.
     """

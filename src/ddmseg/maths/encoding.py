@@ -68,16 +68,10 @@ class MaskEncoding:
         return self.scale * torch.tanh(logits / 2)
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """Return logits of the classes, of which logits of the channels tell apart.
+        """Return logits of the classes (``b k *grid``) of those that a channel is +b.
 
         The probability of a class is the product of those of its bits, over the codes
         that stand for a class.
-
-        Args:
-            logits: that a channel is +b (``b m *grid``).
-
-        Returns:
-            ``b k *grid``; a softmax makes probabilities of them.
         """
         bits = self.codebook.to(logits) / (2 * self.scale)
         return F.linear(logits.movedim(1, -1), bits).movedim(-1, 1)

@@ -7,6 +7,7 @@ the push is what keeps the embeddings from collapsing to constants.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -118,12 +119,9 @@ def code_cross_entropy(logits: Tensor, code: Tensor) -> Tensor:
 def class_fractions(labels: Labels, classes: int, stride: int) -> ClassFractions:
     """Return how much of each class lies in each block of ``stride`` voxels a side."""
     dims = labels.dim() - 1
-    blocks = labels
-    for axis in range(dims, 0, -1):
-        blocks = torch.unflatten(blocks, axis, (-1, stride))
-    inner = [2 * axis for axis in range(1, dims + 1)]
-    outer = [2 * axis - 1 for axis in range(1, dims + 1)]
-    blocks = blocks.permute(0, *inner, *outer).flatten(1, dims)
-    shape = (labels.shape[0], classes, *blocks.shape[2:])
-    share = torch.full(blocks.shape, 1 / stride**dims, device=labels.device)
-    return torch.zeros(shape, device=labels.device).scatter_add(1, blocks, share)
+    shape = (len(labels), classes, *(n // stride for n in labels.shape[1:]))
+    share = torch.zeros(shape, device=labels.device)
+    for place in itertools.product(range(stride), repeat=dims):
+        there = labels[(slice(None), *(slice(start, None, stride) for start in place))]
+        share.scatter_(1, there[:, None], 1 / stride**dims, reduce="add")
+    return share

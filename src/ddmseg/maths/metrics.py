@@ -40,6 +40,7 @@ from torch import Tensor
 from ddmseg.errors import ScanError, SettingsError
 
 Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
 MaskLike = NDArray[Any] | Tensor
 """A mask or label map: a NumPy array or a tensor on any device."""
 
@@ -51,8 +52,8 @@ Spacing = Sequence[float | int]
 class SurfaceDistances:
     """Distance in mm of each surface voxel to the nearest one of the other mask."""
 
-    to_truth: NDArray[np.float64]
-    to_prediction: NDArray[np.float64]
+    to_truth: Points
+    to_prediction: Points
 
     @property
     def hausdorff_mm(self) -> float:
@@ -65,25 +66,27 @@ class SurfaceDistances:
         return self.percentile_mm(95.0)
 
     @property
+    def both(self) -> Points:
+        """Those of both surfaces together."""
+        return np.concatenate([self.to_truth, self.to_prediction])
+
+    @property
     def mean_mm(self) -> float:
         """Mean over the voxels of both surfaces together."""
-        both = np.concatenate([self.to_truth, self.to_prediction])
-        return float(both.mean()) if both.size else math.nan
+        return float(self.both.mean()) if self.both.size else math.nan
 
     def percentile_mm(self, percent: float) -> float:
         """Percentile of each direction; the larger of the two."""
-        directions = (self.to_truth, self.to_prediction)
-        if not any(d.size for d in directions):
-            return math.nan
-        if not all(d.size for d in directions):
+        directions = [d for d in (self.to_truth, self.to_prediction) if d.size]
+        if len(directions) == 1:
             return math.inf
-        return max(float(np.percentile(d, percent)) for d in directions)
+        return max((float(np.percentile(d, percent)) for d in directions), default=math.nan)
 
     def surface_dice(self, tolerance_mm: float | int) -> float:
         """Share of both surfaces within the tolerance of the other, in [0, 1]."""
-        both = np.concatenate([self.to_truth, self.to_prediction])
         # Distances are roots of sums; a tolerance that equals one must not lose to rounding.
-        return float((both <= tolerance_mm + 1e-9).mean()) if both.size else math.nan
+        within = self.both <= tolerance_mm + 1e-9
+        return float(within.mean()) if within.size else math.nan
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,7 @@ def volume_similarity(prediction: MaskLike, truth: MaskLike) -> float:
 def surface_distances(
     prediction: MaskLike, truth: MaskLike, *, spacing_mm: Spacing
 ) -> SurfaceDistances:
-    """Measure both surfaces against each other.
-
-    Raises:
-        ScanError: when the shapes differ.
-        SettingsError: when the spacing does not fit or is not above 0.
-    """
+    """Measure both surfaces against each other; errors as of :func:`evaluate_labels`."""
     A, B = _masks(prediction, truth)
     spacing = _checked_spacing(spacing_mm, A.ndim)
     box = find_objects((A | B).astype(np.uint8), max_label=1)[0]
@@ -152,18 +150,16 @@ def evaluate_labels(
     """
     A, B = _arrays(prediction, truth)
     spacing = _checked_spacing(spacing_mm, A.ndim)
-    _check_tolerance(tolerance_mm)
+    if not tolerance_mm >= 0:
+        raise SettingsError(f"tolerance_mm: got {tolerance_mm:g}; it must not be negative")
     if any(label < 1 for label in labels):
         raise SettingsError(f"labels: got {min(labels)}; ids must be above 0 (0 is background)")
-    boxes = _boxes(A, B, labels)
-    return [
-        _score(label, A[box] == label, B[box] == label, spacing, tolerance_mm)
-        for label, box in ((label, boxes[label]) for label in labels)
-    ]
+    rows = zip(labels, _boxes(A, B, labels), strict=True)
+    return [_score(k, A[box] == k, B[box] == k, spacing, tolerance_mm) for k, box in rows]
 
 
 def _score(
-    label: int, A: Mask, B: Mask, spacing: NDArray[np.float64], tolerance_mm: float | int
+    label: int, A: Mask, B: Mask, spacing: Points, tolerance_mm: float | int
 ) -> StructureScore:
     distances = surface_distances(A, B, spacing_mm=spacing.tolist())
     voxel_ml = float(np.prod(spacing)) / 1000.0
@@ -180,48 +176,42 @@ def _score(
     )
 
 
-def _boxes(A: NDArray[Any], B: NDArray[Any], wanted: Sequence[int]) -> dict[int, tuple[slice, ...]]:
+def _boxes(A: NDArray[Any], B: NDArray[Any], wanted: Sequence[int]) -> list[tuple[slice, ...]]:
     """Find the smallest box that holds each wanted label in either map.
 
     Labels become 1, 2, ... first, since ids run to five digits and ``find_objects``
     keeps a slot for each number up to the largest.
     """
     if not wanted:
-        return {}
-    codes = np.unique(np.asarray(wanted, dtype=np.int64))
+        return []
+    codes, places = np.unique(np.asarray(wanted, dtype=np.int64), return_inverse=True)
     found: list[list[Any]] = []
     for labels in (A, B):
         rank = np.searchsorted(codes, labels).clip(max=len(codes) - 1)
-        known = codes[rank] == labels
-        found.append(find_objects(np.where(known, rank + 1, 0), max_label=len(codes)))
-    boxes = {}
-    for code, a, b in zip(codes.tolist(), *found, strict=True):
-        if a is None or b is None:
-            boxes[code] = a or b or (slice(0, 0),) * A.ndim
-            continue
-        boxes[code] = tuple(
-            slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
-        )
-    return boxes
+        places_of = np.where(codes[rank] == labels, rank + 1, 0)
+        found.append(find_objects(places_of, max_label=len(codes)))
+    boxes = [_hull(a or b or (slice(0, 0),) * A.ndim, b or a) for a, b in zip(*found, strict=True)]
+    return [boxes[place] for place in places.tolist()]
+
+
+def _hull(a: tuple[slice, ...], b: tuple[slice, ...] | None) -> tuple[slice, ...]:
+    pairs = zip(a, b or a, strict=True)
+    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in pairs)
 
 
 def _surface(mask: Mask) -> Mask:
-    if mask.size == 0:
-        return mask
-    surface: Mask = mask & ~binary_erosion(mask)
-    return surface
+    return np.asarray(mask & ~binary_erosion(mask)) if mask.size else mask
 
 
-def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nearest(points: Points, others: Points) -> Points:
     """Distance of each point to the nearest of the others; infinite when there is none.
 
     A tree of the surface voxels is faster than a distance transform of the box and does
     not grow with the empty space between two far apart pieces.
     """
-    if len(points) == 0 or len(others) == 0:
+    if not len(points) or not len(others):
         return np.full(len(points), np.inf)
-    distances: NDArray[np.float64] = cKDTree(others).query(points)[0]
-    return distances
+    return np.asarray(cKDTree(others).query(points)[0])
 
 
 def _count(mask: Mask) -> int:
@@ -233,10 +223,8 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _arrays(prediction: MaskLike, truth: MaskLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    A, B = (
-        m.detach().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m)
-        for m in (prediction, truth)
-    )
+    both = (prediction, truth)
+    A, B = (m.detach().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in both)
     if A.shape != B.shape:
         raise ScanError(
             f"prediction of shape {A.shape} and truth of shape {B.shape}; "
@@ -250,17 +238,10 @@ def _masks(prediction: MaskLike, truth: MaskLike) -> tuple[Mask, Mask]:
     return A.astype(bool), B.astype(bool)
 
 
-def _checked_spacing(spacing_mm: Spacing, dims: int) -> NDArray[np.float64]:
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
+def _checked_spacing(spacing_mm: Spacing, dims: int) -> Points:
+    spacing, told = np.asarray(spacing_mm, dtype=np.float64), f"spacing_mm: got {tuple(spacing_mm)}"
     if spacing.shape != (dims,):
-        raise SettingsError(
-            f"spacing_mm: got {tuple(spacing_mm)}; give {dims} numbers, one for each axis"
-        )
+        raise SettingsError(f"{told}; give {dims} numbers, one for each axis")
     if not ((spacing > 0) & np.isfinite(spacing)).all():
-        raise SettingsError(f"spacing_mm: got {tuple(spacing_mm)}; each must be above 0")
+        raise SettingsError(f"{told}; each must be above 0")
     return spacing
-
-
-def _check_tolerance(tolerance_mm: float | int) -> None:
-    if not tolerance_mm >= 0:
-        raise SettingsError(f"tolerance_mm: got {tolerance_mm:g}; it must not be negative")

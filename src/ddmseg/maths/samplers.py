@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ddmseg.errors import SettingsError, did_you_mean
 from ddmseg.maths.schedule import Schedule
@@ -30,34 +29,6 @@ CleanPredictor = Callable[[Tensor, Tensor], Tensor]
 
 LAST_TIME = 1e-3
 """End of the interval that steps divide, in (0, 1)."""
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """What every sampler looks like."""
-
-    def __call__(
-        self,
-        clean: CleanPredictor,
-        x_T: Tensor,
-        *,
-        schedule: Schedule,
-        times: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Turn noise into a clean mask.
-
-        Args:
-            x_T: noise at ``times[0]``, any shape and floating dtype.
-            times: strictly decreasing, in (0, 1].
-
-        Returns:
-            The last clean mask, of the shape and dtype that ``clean`` returns.
-
-        Raises:
-            SettingsError: when ``times`` is empty, not decreasing or outside (0, 1].
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,16 +63,10 @@ class Jump:
         return (self.sigma_s / self.sigma_t) * x_t - self.alpha_s * torch.expm1(-self.h) * x_0
 
 
-def check_times(times: Tensor) -> Tensor:
-    """Return the times as float64 on the CPU, where reading one costs no device wait.
-
-    Raises:
-        SettingsError: when they are empty, not decreasing or outside (0, 1].
-    """
+def _checked(times: Tensor) -> Tensor:
+    """Return the times as float64 on the CPU, where reading one costs no device wait."""
     if times.ndim != 1 or times.numel() == 0:
-        raise SettingsError(
-            f"times: got shape {tuple(times.shape)}; give at least one time in a 1-d tensor"
-        )
+        raise SettingsError(f"times: got shape {tuple(times.shape)}; give times in a 1-d tensor")
     times = times.detach().to("cpu", torch.float64)
     inside = bool(((times > 0) & (times <= 1)).all())
     if not inside or bool((times.diff() >= 0).any()):
@@ -115,12 +80,9 @@ def check_times(times: Tensor) -> Tensor:
 def time_grid(steps: int) -> Tensor:
     """Return the times at which the network is asked: float64, decreasing from 1.
 
-    The interval from 1 to ``LAST_TIME`` is cut into ``steps`` equal parts and the network is
-    asked at the upper end of each ("trailing"): no evaluation is spent at the end, where
-    the noisy mask is as good as clean.
-
-    Raises:
-        SettingsError: for fewer than one step.
+    The interval from 1 to ``LAST_TIME`` is cut into ``steps`` equal parts, at least 1, and the
+    network is asked at the upper end of each ("trailing"): no evaluation is spent at the end,
+    where the noisy mask is as good as clean.
 
     Source: Lin et al. 2024, arXiv 2305.08891, table 2.
     """
@@ -129,14 +91,51 @@ def time_grid(steps: int) -> Tensor:
     return torch.linspace(1.0, LAST_TIME, steps + 1, dtype=torch.float64)[:-1]
 
 
-def ddpm(
-    clean: CleanPredictor,
-    x_T: Tensor,
-    *,
-    schedule: Schedule,
-    times: Tensor,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+Step = Callable[[Tensor, Tensor, Jump], Tensor]
+"""``step(x_t, x_0, jump)`` gives x_s."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Turns noise into a clean mask; algorithms differ in their steps.
+
+    Attributes:
+        begin: makes the step function of one run; its draws come from the generator.
+        most: times at which the network is asked at most, the others are not used; 0 takes all.
+    """
+
+    begin: Callable[[Generator | None], Step]
+    most: int = 0
+
+    def __call__(
+        self,
+        clean: CleanPredictor,
+        x_T: Tensor,
+        *,
+        schedule: Schedule,
+        times: Tensor,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Alternate network and step over the times; return the last clean mask as it came.
+
+        Args:
+            x_T: noise at ``times[0]``, any shape and floating dtype.
+            times: strictly decreasing, in (0, 1].
+
+        Raises:
+            SettingsError: when ``times`` is empty, not decreasing or outside (0, 1].
+        """
+        times = _checked(times[: self.most or None])
+        x_t, step = x_T, self.begin(generator)
+        for i, t in enumerate(times):
+            x_0 = clean(x_t, t.to(x_t))  # the network sees the time in its own dtype and place
+            if i + 1 < len(times):
+                x_t = step(x_t, x_0, Jump.between(t, times[i + 1], schedule))
+        return x_0
+
+
+@Sampler
+def ddpm(generator: Generator | None) -> Step:
     """Ancestral sampling: draw x_s from the posterior q(x_s | x_t, x_0).
 
     Source: Ho et al. 2020, eqs. 6-7, with the posterior ("small") variance.
@@ -148,44 +147,20 @@ def ddpm(
         mean = keep * x_t + jump.alpha_s * jump.fresh * x_0
         return mean + jump.sigma_s * jump.fresh.sqrt() * _noise_like(x_t, generator)
 
-    return _walk(clean, x_T, step, schedule, times)
+    return step
 
 
-def ddim(
-    clean: CleanPredictor,
-    x_T: Tensor,
-    *,
-    schedule: Schedule,
-    times: Tensor,
-    generator: torch.Generator | None = None,
-    eta: float = 0.0,
-) -> Tensor:
-    """Implicit sampling; ``eta`` in [0, 1] goes from the ODE (0) to ancestral sampling (1).
+@Sampler
+def ddim(generator: Generator | None) -> Step:
+    """Implicit sampling along the ODE (eta = 0): draws nothing.
 
-    Source: Song, Meng and Ermon 2021, eqs. 12 and 16.
+    Source: Song, Meng and Ermon 2021, eq. 12.
     """
-    if not 0 <= eta <= 1:
-        raise SettingsError(f"eta: got {eta:g}; it must lie in [0, 1]")
-
-    def step(x_t: Tensor, x_0: Tensor, jump: Jump) -> Tensor:
-        if eta == 0:
-            return jump.along(x_t, x_0)
-        fresh = eta**2 * jump.fresh  # share of the noise at s that is drawn anew
-        eps = (x_t - jump.alpha_t * x_0) / jump.sigma_t
-        x_s = jump.alpha_s * x_0 + jump.sigma_s * (1 - fresh).sqrt() * eps
-        return x_s + jump.sigma_s * fresh.sqrt() * _noise_like(x_t, generator)
-
-    return _walk(clean, x_T, step, schedule, times)
+    return lambda x_t, x_0, jump: jump.along(x_t, x_0)
 
 
-def dpm_solver_pp_2m(
-    clean: CleanPredictor,
-    x_T: Tensor,
-    *,
-    schedule: Schedule,
-    times: Tensor,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+@Sampler
+def dpm_solver_pp_2m(generator: Generator | None) -> Step:
     """DPM-Solver++(2M): second order from one evaluation a step, by remembering the last.
 
     Source: Lu et al. 2022, arXiv 2211.01095, algorithm 2.
@@ -201,36 +176,16 @@ def dpm_solver_pp_2m(
         last = (x_0, jump.h)
         return jump.along(x_t, forward)
 
-    return _walk(clean, x_T, step, schedule, times)
+    return step
 
 
-def one_step(
-    clean: CleanPredictor,
-    x_T: Tensor,
-    *,
-    schedule: Schedule,
-    times: Tensor,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Ask the network once, at the first of ``times``; the others are not used."""
-    return ddim(clean, x_T, schedule=schedule, times=times[:1])
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "dpm": dpm_solver_pp_2m,
-    "one-step": one_step,
-}
+one_step = Sampler(ddim.begin, most=1)
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpm": dpm_solver_pp_2m, "one-step": one_step}
 """The samplers by the name that ``--sampler`` takes."""
 
 
 def find_sampler(name: str) -> Sampler:
-    """Return the sampler with this name.
-
-    Raises:
-        SettingsError: when there is none.
-    """
+    """Return the sampler with this name, or raise a SettingsError."""
     if name not in SAMPLERS:
         raise SettingsError(
             f"sampler: got '{name}'{did_you_mean(name, SAMPLERS)}; "
@@ -239,24 +194,7 @@ def find_sampler(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
-def _walk(
-    clean: CleanPredictor,
-    x_T: Tensor,
-    step: Callable[[Tensor, Tensor, Jump], Tensor],
-    schedule: Schedule,
-    times: Tensor,
-) -> Tensor:
-    """Alternate network and step over the times; return the last clean mask."""
-    times = check_times(times)
-    x_t = x_T
-    for i, t in enumerate(times):
-        x_0 = clean(x_t, t.to(x_t))  # the network sees the time in its own dtype and place
-        if i + 1 < len(times):
-            x_t = step(x_t, x_0, Jump.between(t, times[i + 1], schedule))
-    return x_0
-
-
-def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _noise_like(x: Tensor, generator: Generator | None) -> Tensor:
     """Draw where the generator lives, so that one seed means one result on any device."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)

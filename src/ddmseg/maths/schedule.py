@@ -5,7 +5,7 @@
     lambda(t) = log(alpha^2 / sigma^2), the log-SNR            (Kingma et al. 2021, eq. 3)
 
 Time runs from 0 (clean) to 1 (noise). Every schedule is given by its log-SNR,
-from which alpha, sigma and beta follow.
+from which alpha and sigma follow.
 
 Source: Song et al. 2021, arXiv 2011.13456; Nichol and Dhariwal 2021, arXiv
 2102.09672 (cosine); Hoogeboom et al. 2023, arXiv 2301.11093 (shift).
@@ -14,7 +14,6 @@ Source: Song et al. 2021, arXiv 2011.13456; Nichol and Dhariwal 2021, arXiv
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -24,18 +23,52 @@ from ddmseg.errors import SettingsError, did_you_mean
 
 # Beyond this log-SNR float32 cannot tell alpha (or sigma) from 1.
 LOG_SNR_LIMIT = 18.0
+BETA_MIN, BETA_MAX = 0.1, 20.0
+"""Ends of the linear schedule."""
 
 
-class Schedule(ABC):
-    """What a schedule answers for any time t in [0, 1]; alpha and sigma follow from log-SNR."""
+def _cut(log_snr: Tensor) -> Tensor:
+    return log_snr.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 
-    @abstractmethod
+
+def _linear(t: Tensor) -> Tensor:
+    """beta(t) rises linearly. Source: Song et al. 2021, eq. 32."""
+    log_alpha_squared = -0.5 * t**2 * (BETA_MAX - BETA_MIN) - t * BETA_MIN
+    # alpha^2 / (1 - alpha^2); expm1 keeps the small differences near t = 0.
+    log_sigma_squared = torch.log((-torch.expm1(log_alpha_squared)).clamp_min(1e-12))
+    return _cut(log_alpha_squared - log_sigma_squared)
+
+
+def _cosine(t: Tensor) -> Tensor:
+    """alpha(t) = cos(pi t / 2).
+
+    Source: Nichol and Dhariwal 2021, eq. 17, with offset 0 as in Kingma and Gao
+    2023 (arXiv 2303.00848, table 1).
+    """
+    angle = (0.5 * math.pi * t).clamp(1e-7, 0.5 * math.pi - 1e-7)
+    return _cut(-2 * torch.log(torch.tan(angle)))
+
+
+_LOG_SNR = {"linear": _linear, "cosine": _cosine}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A named schedule whose log-SNR is moved by ``shift``.
+
+    A negative shift spends more of the time in strong noise. Scaling a mask by b
+    is the same as a shift of 2 log b.
+
+    Source: Hoogeboom et al. 2023, eq. 2 (shift).
+    """
+
+    name: str = "cosine"
+    shift: float = 0.0
+
     def log_snr(self, t: Tensor) -> Tensor:
-        """Return lambda(t), decreasing in t, within +-``LOG_SNR_LIMIT``."""
-
-    @abstractmethod
-    def beta(self, t: Tensor) -> Tensor:
-        """Return the rate beta(t) >= 0 of the SDE."""
+        """Return lambda(t) for t in [0, 1], decreasing in t, within +-``LOG_SNR_LIMIT``."""
+        base = _LOG_SNR[self.name](t)
+        return _cut(base + self.shift) if self.shift else base
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return the weight of the clean mask, in (0, 1]."""
@@ -46,91 +79,18 @@ class Schedule(ABC):
         return torch.sigmoid(-self.log_snr(t)).sqrt()
 
 
-@dataclass(frozen=True)
-class LinearSchedule(Schedule):
-    """beta(t) rises linearly from ``beta_min`` to ``beta_max``.
-
-    Source: Song et al. 2021, eq. 32.
-    """
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """Return log alpha^2 - log sigma^2 of the integrated rate."""
-        log_alpha_squared = -0.5 * t**2 * (self.beta_max - self.beta_min) - t * self.beta_min
-        # alpha^2 / (1 - alpha^2); expm1 keeps the small differences near t = 0.
-        log_sigma_squared = torch.log((-torch.expm1(log_alpha_squared)).clamp_min(1e-12))
-        return (log_alpha_squared - log_sigma_squared).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
-
-    def beta(self, t: Tensor) -> Tensor:
-        """Return the straight line."""
-        return self.beta_min + t * (self.beta_max - self.beta_min)
-
-
-@dataclass(frozen=True)
-class CosineSchedule(Schedule):
-    """alpha(t) = cos(pi t / 2).
-
-    Source: Nichol and Dhariwal 2021, eq. 17, with offset 0 as in Kingma and Gao
-    2023 (arXiv 2303.00848, table 1); the ends are cut at ``LOG_SNR_LIMIT``.
-    """
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """Return -2 log tan(pi t / 2)."""
-        angle = (0.5 * math.pi * t).clamp(1e-7, 0.5 * math.pi - 1e-7)
-        return (-2 * torch.log(torch.tan(angle))).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
-
-    def beta(self, t: Tensor) -> Tensor:
-        """Return pi tan(pi t / 2), cut at the end."""
-        # The rate of the uncut schedule is infinite at t = 1.
-        angle = (0.5 * math.pi * t).clamp(0.0, 0.5 * math.pi - math.exp(-LOG_SNR_LIMIT / 2))
-        return math.pi * torch.tan(angle)
-
-
-@dataclass(frozen=True)
-class ShiftedSchedule(Schedule):
-    """Another schedule with its log-SNR moved by ``shift``.
-
-    A negative shift spends more of the time in strong noise. Scaling a mask by b
-    is the same as a shift of 2 log b.
-
-    Source: Hoogeboom et al. 2023, eq. 2.
-    """
-
-    base: LinearSchedule | CosineSchedule
-    shift: float = 0.0
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """Return the base's log-SNR plus the shift."""
-        moved = self.base.log_snr(t) + self.shift
-        return moved.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
-
-    def beta(self, t: Tensor) -> Tensor:
-        """Return the base's rate, rescaled to the moved noise level."""
-        # beta = -lambda' sigma^2, and the shift leaves lambda' as it is.
-        return self.base.beta(t) * (self.sigma(t) / self.base.sigma(t)) ** 2
-
-
-_SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
-
-
 def make_schedule(name: str = "cosine", shift: float = 0.0) -> Schedule:
-    """Return the schedule called ``name``, its log-SNR moved by ``shift``.
-
-    Raises:
-        SettingsError: for an unknown name.
+    """Return the schedule called ``name``, moved by ``shift``, or raise a SettingsError.
 
     >>> make_schedule("cosine", shift=-2.0)
-    ShiftedSchedule(base=CosineSchedule(), shift=-2.0)
+    Schedule(name='cosine', shift=-2.0)
     """
-    if name not in _SCHEDULES:
+    if name not in _LOG_SNR:
         raise SettingsError(
-            f"schedule: got '{name}'; allowed are {', '.join(_SCHEDULES)}"
-            f"{did_you_mean(name, _SCHEDULES)}"
+            f"schedule: got '{name}'; allowed are {', '.join(_LOG_SNR)}"
+            f"{did_you_mean(name, _LOG_SNR)}"
         )
-    base = _SCHEDULES[name]()
-    return ShiftedSchedule(base, shift) if shift else base
+    return Schedule(name, shift)
 
 
 def _like(values: Tensor, x: Tensor) -> Tensor:

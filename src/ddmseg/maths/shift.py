@@ -10,8 +10,7 @@ always, and a correction for their number (Bonferroni) is far too strict. The al
 p-values is compared with the smallest found when the same scans are dealt out at random to
 window and reference. Whole scans move, so their statistics keep their correlations,
 whatever these are. Without shift all deals are equally likely, which makes the rate exact
-for any sample size: it rests on no asymptotics and no independence of the statistics, but
-on the independence of the *scans*.
+for any sample size if the *scans* are independent.
 
 Once there is an alarm, the false discovery rate among the statistics named is controlled by
 Benjamini-Hochberg. That is proven for statistics that hang together positively; for others
@@ -103,8 +102,12 @@ def find_shifts(
     """
     if permutations < 19:
         raise SettingsError(f"permutations: got {permutations}; it must be at least 19")
-    _check_size("window", int(window.sum()), SMALLEST_WINDOW)
-    _check_size("reference", int((~window).sum()), SMALLEST_REFERENCE)
+    n = int(window.sum())
+    sizes = {"window": (n, SMALLEST_WINDOW), "reference": (len(window) - n, SMALLEST_REFERENCE)}
+    for name, (count, least) in sizes.items():
+        if count < least:
+            told = f"{name}: {count} scan{'s' * (count != 1)}; at least {least} are needed"
+            raise SettingsError(told)
     tests: list[_Test] = [
         *(_NumberTest(name, values, window) for name, values in numbers.items()),
         *(_CategoryTest(name, codes, window) for name, codes in categories.items()),
@@ -149,8 +152,7 @@ def population_stability(reference: NDArray[Any], window: NDArray[Any]) -> Float
     0.0
     """
     a, b = ((x + 0.5) / (x.sum(-1, keepdims=True) + 0.5 * x.shape[-1]) for x in (window, reference))
-    index: Floats = np.asarray(((a - b) * np.log(a / b)).sum(-1))
-    return index
+    return np.asarray(((a - b) * np.log(a / b)).sum(-1))
 
 
 def change_point(values: Floats) -> int:
@@ -183,8 +185,7 @@ def _explained(y: Floats) -> Floats:
     first = np.arange(1, len(z))
     if total == 0:
         return np.zeros(len(first))
-    between: Floats = np.cumsum(z)[:-1] ** 2 * len(z) / (first * (len(z) - first))
-    return between / total
+    return np.asarray(np.cumsum(z)[:-1] ** 2 * len(z) / (first * (len(z) - first)) / total)
 
 
 class _Test:
@@ -328,28 +329,11 @@ def _shifts(tests: list[_Test], scores: Floats, ks: Floats, psi: Floats) -> list
     p_family = (scores.min(1)[:, None] <= scores[0]).mean(0)
     q = stats.false_discovery_control(p, method="bh")
     limits = np.quantile(psi, 1 - ALARM_LEVEL, axis=0)
+    told = np.stack([ks[0], psi[0], limits, p, p_family, q], axis=1).tolist()
     return [
-        Shift(
-            name=test.name,
-            kind=test.kind,
-            n_reference=test.n_reference,
-            n_window=test.n_window,
-            ks=float(ks[0, k]),
-            psi=float(psi[0, k]),
-            psi_limit=float(limits[k]),
-            p=float(p[k]),
-            p_family=float(p_family[k]),
-            q=float(q[k]),
-        )
-        for k, test in enumerate(tests)
+        Shift(test.name, test.kind, test.n_reference, test.n_window, *figures)
+        for test, figures in zip(tests, told, strict=True)
     ]
-
-
-def _check_size(name: str, count: int, least: int) -> None:
-    if count < least:
-        raise SettingsError(
-            f"{name}: {count} scan{'s' * (count != 1)}; at least {least} are needed"
-        )
 
 
 RIDGE = 0.1
@@ -387,11 +371,8 @@ def reference_distances(features: Floats, reference: NDArray[np.bool_]) -> Float
     inverse = np.linalg.inv(scatter + RIDGE * (m[..., None] - 1) * np.eye(d))
     pulled = np.einsum("rde,re->rd", inverse, mu)
     # (x - mu)^T A^-1 (x - mu) of all vectors and references by matrix products
-    quadratic = (
-        inverse.reshape(r, d * d) @ products.T - 2 * pulled @ x.T + (pulled * mu).sum(1)[:, None]
-    )
-    quadratic = np.maximum(quadratic, 0.0)
+    quadratic = inverse.reshape(r, d * d) @ products.T - 2 * pulled @ x.T
+    quadratic = np.maximum(quadratic + (pulled * mu).sum(1)[:, None], 0.0)
     factor = m / (m - 1)
     left_out = factor**2 * (m - 2) * quadratic / np.maximum(1 - factor * quadratic, 1e-12)
-    distances: Floats = np.sqrt(np.where(reference, left_out, (m - 1) * quadratic))
-    return distances
+    return np.asarray(np.sqrt(np.where(reference, left_out, (m - 1) * quadratic)))

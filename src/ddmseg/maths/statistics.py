@@ -46,8 +46,7 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the mean over patients with its bootstrap interval (BCa).
 
-    When the values are all equal the interval is that one value.  Equal input and seed
-    give equal output.
+    When the values are all equal the interval is that one value.
 
     Args:
         values: one number a patient, at least two that are not NaN.
@@ -80,7 +79,8 @@ def _bootstrap(
 ) -> tuple[float, float]:
     interval = stats.bootstrap(
         (x,),
-        _rounded_mean,
+        # Without its last digits: draws of equal patients in another order must tie.
+        lambda x, axis=-1: np.round(np.mean(x, axis=axis), 12),
         confidence_level=level,
         n_resamples=resamples,
         method=method,
@@ -89,11 +89,6 @@ def _bootstrap(
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
-
-
-def _rounded_mean(x: NDArray[np.float64], axis: int = -1) -> Any:
-    """The mean without its last digits: draws of equal patients in another order must tie."""
-    return np.round(np.mean(x, axis=axis), 12)
 
 
 def checked_sample(values: Values, purpose: str) -> NDArray[np.float64]:

@@ -16,11 +16,7 @@ from ddmseg.types import ClassMap, VoxelMap
 
 
 def entropy(probabilities: ClassMap) -> VoxelMap:
-    """Return the entropy at each voxel in units of log K: 0 is certain, 1 is no idea.
-
-    Raises:
-        SettingsError: for fewer than two classes.
-    """
+    """Return the entropy at each voxel in units of log K, K >= 2: 0 is certain, 1 is no idea."""
     classes = probabilities.shape[1]
     if classes < 2:
         raise SettingsError(f"probabilities: got {classes} class; entropy needs at least 2")
@@ -33,10 +29,7 @@ def entropy(probabilities: ClassMap) -> VoxelMap:
 def auroc(score: Tensor, positive: Tensor) -> float:
     """Return the probability that a positive scores above a negative, ties counting half.
 
-    NaN when either kind is missing.  Every element counts; none is drawn.
-
-    Args:
-        positive: True where it should be high, such as wrong voxels; the same shape.
+    NaN when either kind is missing. Positive are those that should be high, such as wrong voxels.
 
     Raises:
         SettingsError: when the shapes differ or a score is NaN.
