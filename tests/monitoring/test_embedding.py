@@ -11,6 +11,7 @@ import torch
 from ddmseg.inference.scan_encoding import mean_features
 from ddmseg.monitoring.compare import feature_table
 from ddmseg.monitoring.statistics import feature_columns
+from ddmseg.networks.blocks import unfold
 from ddmseg.networks.image_encoder import Encoding
 from toys import tiny_model
 
@@ -29,11 +30,11 @@ def test_the_mean_is_over_the_coarse_foreground(dims: int) -> None:
     labels[(0, *(5,) * dims)] = 2
     found = mean_features(encoding, labels)
     assert found is not None
-    np.testing.assert_allclose(found, encoding.image_features[spot].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found, unfold(encoding.embedding)[spot].numpy(), rtol=1e-6)
     everywhere = mean_features(encoding, labels + 1)
     grid = tuple(range(1, dims + 1))
     np.testing.assert_allclose(
-        everywhere, encoding.image_features[0].mean(grid).numpy(), rtol=1e-4, atol=1e-6
+        everywhere, unfold(encoding.embedding)[0].mean(grid).numpy(), rtol=1e-4, atol=1e-6
     )
 
 

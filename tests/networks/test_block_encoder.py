@@ -52,7 +52,7 @@ def test_what_it_leaves_has_the_shapes_that_all_encoders_leave(dims):
     encoding = model.encode(image(dims))
     assert model.multiple == 4
     assert encoding.coarse_logits.shape == (1, 3, *(16,) * dims)
-    assert encoding.image_features.shape == (1, 2, *(16,) * dims)
+    assert unfold(encoding.embedding).shape == (1, 2, *(16,) * dims)
     assert [x.shape[2] for x in encoding.pyramid] == [8, 4]
     assert encoding.stem.shape == (1, 2**dims, *(8,) * dims)
     assert encoding.stem_stride == 2

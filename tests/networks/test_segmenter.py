@@ -12,6 +12,7 @@ import ddmseg.networks
 from ddmseg.errors import SettingsError
 from ddmseg.maths.discrepancy import discrepancy_map
 from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks.blocks import unfold
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from toys import tiny_model
@@ -104,8 +105,8 @@ def test_the_discrepancy_map_is_the_distance_of_the_embeddings(dims):
     model = tiny_model(dims=dims)
     encoding, mask = model.encode(images(dims, items=2)), labels(dims, 3, items=2)
     found = model.discrepancy_map(encoding, mask)
-    z_mask = model.segmentation_encoder.features(model.mask_encoding.of_labels(mask))
-    torch.testing.assert_close(found, discrepancy_map(encoding.image_features, z_mask))
+    z_mask = unfold(model.segmentation_encoder(model.mask_encoding.of_labels(mask)))
+    torch.testing.assert_close(found, discrepancy_map(unfold(encoding.embedding), z_mask))
     assert found.shape == (2, 1, *(GRID,) * dims)
 
 

@@ -9,6 +9,7 @@ al. 2019; Oktay et al. 2018, arXiv 1804.03999; Hatamizadeh et al. 2022, arXiv 21
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -33,11 +34,8 @@ class BaselineSegmenter(nn.Module):
         classes: labels, background included.
         widths: channels, finest level first; UNETR takes the first as its feature size and
             the last as the width of its tokens.
-        patch: size of training patches; UNETR takes no other and slides it as a window.
-
-    Raises:
-        SettingsError: for a patch that UNETR cannot cut into tokens.
-        MissingExtraError: without MONAI.
+        patch: size of training patches; UNETR takes no other, slides it as a window and cuts it
+            into tokens.
     """
 
     denoiser: None = None
@@ -56,44 +54,36 @@ class BaselineSegmenter(nn.Module):
         self.dims = dims
         self.classes = classes
         self.window = tuple(patch) if name == "unetr" else None
-        self.network: nn.Module = _network(
-            name, dims, channels, classes, tuple(widths), tuple(patch)
-        )
+        image = {"spatial_dims": dims, "in_channels": channels}
+        self.network: nn.Module = _network(name, classes, tuple(widths), tuple(patch), **image)
         # UNETR slides its window over any size.
         self.multiple: int = 1 if self.window else 2 ** (len(widths) - 1)
 
     def forward(self, image: Image) -> ClassMap:
         """Return logits on the image grid."""
         if self.window is None or tuple(image.shape[2:]) == self.window:
-            logits: ClassMap = self.network(image)
-            return logits
+            return cast(ClassMap, self.network(image))
         from monai.inferers.utils import sliding_window_inference
 
-        slid = sliding_window_inference(
-            image, self.window, 1, self.network, overlap=OVERLAP, mode="gaussian"
-        )
-        return cast(ClassMap, slid)
+        how: dict[str, Any] = {"overlap": OVERLAP, "mode": "gaussian"}
+        return cast(ClassMap, sliding_window_inference(image, self.window, 1, self.network, **how))
 
 
 def _network(
-    name: BaselineName,
-    dims: int,
-    channels: int,
-    classes: int,
-    widths: tuple[int, ...],
-    patch: tuple[int, ...],
+    name: BaselineName, classes: int, widths: tuple[int, ...], patch: tuple[int, ...], **image: int
 ) -> Any:
-    nets = _monai()
-    common: dict[str, Any] = {
-        "spatial_dims": dims,
-        "in_channels": channels,
-        "out_channels": classes,
-    }
-    if name != "unetr":
-        strides = (2,) * (len(widths) - 1)
-        if name == "attention_unet":
-            return nets.AttentionUnet(channels=widths, strides=strides, **common)
-        return nets.UNet(channels=widths, strides=strides, num_res_units=2, **common)
+    try:
+        # Takes seconds: only for a network that needs it.
+        nets: Any = importlib.import_module("monai.networks.nets")
+    except ImportError as error:
+        raise MissingExtraError("monai", "train") from error
+    common: dict[str, Any] = {"out_channels": classes, **image}
+    levels: dict[str, Any] = {"channels": widths, "strides": (2,) * (len(widths) - 1)}
+    if name == "attention_unet":
+        return nets.AttentionUnet(**levels, **common)
+    if name == "unet":
+        return nets.UNet(num_res_units=2, **levels, **common)
+    dims = image["spatial_dims"]
     if len(patch) != dims or any(size % PATCH_VOXELS for size in patch):
         raise SettingsError(
             f"data.patch: got {patch}; unetr needs {dims} numbers that are multiples of "
@@ -101,12 +91,3 @@ def _network(
         )
     sizes = {"feature_size": widths[0], "hidden_size": widths[-1], "mlp_dim": 2 * widths[-1]}
     return nets.UNETR(img_size=patch, num_heads=4, **sizes, **common)
-
-
-def _monai() -> Any:
-    """Import MONAI, which takes seconds, only for a network that needs it."""
-    try:
-        from monai.networks import nets
-    except ImportError as error:
-        raise MissingExtraError("monai", "train") from error
-    return nets

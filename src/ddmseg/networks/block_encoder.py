@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +33,6 @@ class BlockEncoder(FeatureEncoder):
     """A residual U-Net whose finest grid is half the image's.
 
     Args:
-        dims: 2 or 3.
-        classes: labels, background included.
         blocks: residual blocks at each of these on the way down; one number for all.
     """
 
@@ -61,7 +58,7 @@ class BlockEncoder(FeatureEncoder):
         pairs = list(itertools.pairwise(widths))
         self.enter = ConvolutionBlock(dims, self.stem_width, widths[0])
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualBlock(dims, w) for _ in range(count))
+            nn.Sequential(*[ResidualBlock(dims, w) for _ in range(count)])
             for w, count in zip(widths, counts, strict=True)
         )
         self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
@@ -78,13 +75,9 @@ class BlockEncoder(FeatureEncoder):
         for number, level in enumerate(self.levels):
             if number:
                 x = self.down[number - 1](x)
-            for block in cast(nn.ModuleList, level):
-                x = block(x)
+            x = level(x)
             skips.append(x)
-        pyramid = [skips.pop()]
-        for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
-            pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
-        return stem, tuple(reversed(pyramid))
+        return stem, self._climbed(skips)
 
     @torch.no_grad()
     def decided(self, stem: Tensor, pyramid: tuple[Tensor, ...]) -> Encoding:
@@ -105,7 +98,3 @@ class BlockEncoder(FeatureEncoder):
             said = torch.unflatten(self.head.logits(x)[0].movedim(0, -1), -1, (self.block, -1))
             slabs.append((said[..., 1:].amax(-1) > said[..., 0]).any(-1))
         return torch.cat(slabs)
-
-    def fine_head(self, dims: int, channels: int, classes: int) -> BlockHead:
-        """Make a head that decides the voxels of each block."""
-        return BlockHead(dims, channels, self.stem_width, classes)

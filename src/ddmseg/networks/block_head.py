@@ -55,8 +55,6 @@ class BlockHead(nn.Module):
     def probabilities(self, coarse: Tensor, stem: Tensor, joined: Joined | None = None) -> ClassMap:
         """Return the class probabilities of all voxels (``b classes *grid``), without gradient.
 
-        Slab by slab: the logits of a whole head are never there at once.
-
         Args:
             joined: changes the logits of a slab (``b *grid classes``) that begins at that place.
         """
@@ -67,13 +65,10 @@ class BlockHead(nn.Module):
         return self._whole(coarse, stem, finish)
 
     def _whole(self, coarse: Tensor, stem: Tensor, finish: Joined) -> ClassMap:
-        """Return what is made of the logits of all voxels.
+        """Return what ``finish`` makes of the logits of all voxels, the classes last.
 
         Slab by slab, each written to its place: unfolding all at once would hold what is the
         largest array of a scan twice.
-
-        Args:
-            finish: from logits of a slab, the classes last, to what is kept of them.
         """
         sides = coarse.shape[2:]
         dims, whole = len(sides), coarse.new_empty(0)
@@ -93,15 +88,8 @@ class BlockHead(nn.Module):
 
 def _blocks_of(voxels: Tensor, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return the flat block of each flat voxel, and its place within the block."""
-    block, place = torch.zeros_like(voxels), torch.zeros_like(voxels)
-    rest, block_size, place_size = voxels, 1, 1
-    for n in reversed(blocks):
-        along = rest % (2 * n)
-        rest = rest // (2 * n)
-        block += block_size * (along // 2)
-        place += place_size * (along % 2)
-        block_size, place_size = block_size * n, 2 * place_size
-    return block, place
+    along = torch.unravel_index(voxels, [2 * n for n in blocks])
+    return _flat([x // 2 for x in along], blocks), _flat([x % 2 for x in along], [2] * len(blocks))
 
 
 def voxels_of_blocks(blocks: Tensor, grid: Sequence[int]) -> Tensor:
@@ -110,11 +98,15 @@ def voxels_of_blocks(blocks: Tensor, grid: Sequence[int]) -> Tensor:
     Args:
         blocks: places on half the image grid, flattened (``n``).
     """
-    voxels = torch.zeros_like(blocks)[:, None]
-    rest, size = blocks, 1
-    for n in reversed(grid):
-        along = 2 * (rest % n)[:, None] + torch.arange(2, device=blocks.device)
-        rest = rest // n
-        voxels = (size * along[:, :, None] + voxels[:, None, :]).flatten(1)
-        size *= 2 * n
-    return voxels.flatten()
+    along = torch.unravel_index(blocks, list(grid))
+    corners = torch.cartesian_prod(*[torch.arange(2, device=blocks.device)] * len(grid)).T
+    voxels = [2 * x[:, None] + corner for x, corner in zip(along, corners, strict=True)]
+    return _flat(voxels, [2 * n for n in grid]).flatten()
+
+
+def _flat(along: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
+    """Return places on a flattened grid, of those along each of its axes."""
+    place = along[0]
+    for x, n in zip(along[1:], sides[1:], strict=True):
+        place = place * n + x
+    return place

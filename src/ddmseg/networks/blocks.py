@@ -7,8 +7,9 @@ resampling by factor 2 a reshape with such a map instead of an interpolation.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,20 +79,16 @@ def fold(x: Tensor, factor: int = 2) -> Tensor:
     y = x.movedim(1, -1)
     for axis in range(dims, 0, -1):
         y = torch.unflatten(y, axis, (-1, factor))
-    outer = [2 * axis - 1 for axis in range(1, dims + 1)]
-    inner = [2 * axis for axis in range(1, dims + 1)]
-    y = y.permute(0, *outer, *inner, -1).flatten(dims + 1)
-    return y.movedim(-1, 1)
+    y = y.permute(0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), -1)
+    return y.flatten(dims + 1).movedim(-1, 1)
 
 
 def unfold(x: Tensor, factor: int = 2) -> Tensor:
     """Spread the channels over blocks of ``factor`` voxels a side; undoes :func:`fold`."""
     dims = x.dim() - 2
     y = torch.unflatten(x.movedim(1, -1), -1, (factor,) * dims + (-1,))
-    order = [0]
-    for axis in range(1, dims + 1):
-        order += [axis, dims + axis]
-    y = y.permute(*order, -1)
+    pairs = ((axis, dims + axis) for axis in range(1, dims + 1))
+    y = y.permute(0, *itertools.chain.from_iterable(pairs), -1)
     for axis in range(1, dims + 1):
         y = y.flatten(axis, axis + 1)
     return y.movedim(-1, 1)
@@ -121,8 +118,7 @@ def block_means(x: Tensor) -> Tensor:
     for axis in range(2, 2 + dims):
         pairs = torch.unflatten(x, axis, (-1, 2))
         x = pairs.select(axis + 1, 0) + pairs.select(axis + 1, 1)
-    means: Tensor = x / 2**dims
-    return means
+    return cast(Tensor, x / 2**dims)
 
 
 def at_voxels(x: Tensor, voxels: Tensor) -> Tensor:
@@ -148,8 +144,7 @@ class Coarsen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``b channels_out *(grid / 2)``."""
-        mixed: Tensor = self.mix(fold(x))
-        return mixed
+        return cast(Tensor, self.mix(fold(x)))
 
 
 class Refine(nn.Module):
@@ -178,10 +173,6 @@ class ConvolutionBlock(nn.Module):
         """Return ``b channels_out *grid``."""
         return F.leaky_relu(self.norm(self.convolution(x)), 0.01)
 
-    def fold_statistics(self) -> None:
-        """Put batch normalisation, where there is one, into the convolution."""
-        self.convolution, self.norm = folded(self.convolution, self.norm)
-
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside an identity, optionally modulated by a vector.
@@ -209,26 +200,15 @@ class ResidualBlock(nn.Module):
             y = y * (1 + gain.reshape(*gain.shape, *room)) + shift.reshape(*shift.shape, *room)
         return F.leaky_relu(x + y, 0.01)
 
-    def fold_statistics(self) -> None:
-        """Put the second batch normalisation, where there is one, into its convolution."""
-        self.second, self.norm = folded(self.second, self.norm)
-
-
-def folded(convolution: Any, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Return a convolution that normalises by running statistics itself, and what is left to do.
-
-    Both come back as they are where the normalisation is of another kind.
-    """
-    if not isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
-        return convolution, norm
-    return fuse_conv_bn_eval(convolution, norm), nn.Identity()
-
 
 def fold_statistics(network: nn.Module) -> None:
     """Fold all batch normalisations of a network in eval mode into its convolutions."""
     for layer in list(network.modules()):
-        if isinstance(layer, (ConvolutionBlock, ResidualBlock)):
-            layer.fold_statistics()
+        name = {ConvolutionBlock: "convolution", ResidualBlock: "second"}.get(type(layer))
+        if name and isinstance(layer.norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            convolution: Any = getattr(layer, name)
+            setattr(layer, name, fuse_conv_bn_eval(convolution, layer.norm))
+            layer.norm = nn.Identity()
 
 
 class TimeEmbedding(nn.Module):
@@ -248,5 +228,4 @@ class TimeEmbedding(nn.Module):
         steps = torch.arange(self.frequencies, device=log_snr.device, dtype=torch.float32)
         rates = torch.exp(-math.log(100.0) * steps / self.frequencies)
         angles = log_snr.float()[:, None] * rates
-        mixed: Tensor = self.mix(torch.cat([angles.sin(), angles.cos()], dim=1))
-        return mixed
+        return cast(Tensor, self.mix(torch.cat([angles.sin(), angles.cos()], dim=1)))

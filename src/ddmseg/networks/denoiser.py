@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmseg.networks.block_head import BlockHead
 from ddmseg.networks.blocks import (
     Coarsen,
     ConvolutionBlock,
@@ -64,12 +63,12 @@ class Conditions:
         blind: whether this is the unconditional branch, which must not see the image.
     """
 
-    half: Tensor | None
-    quarter: Tensor | None
-    tokens: Tensor | None
     stem: Tensor
-    prior: Float[Tensor, "b c *mask_grid"] | None
-    fine_prior: ClassMap | None
+    half: Tensor | None = None
+    quarter: Tensor | None = None
+    tokens: Tensor | None = None
+    prior: Float[Tensor, "b c *mask_grid"] | None = None
+    fine_prior: ClassMap | None = None
     embedding: Tensor | None = None
     blind: bool = False
     decided: bool = False
@@ -90,15 +89,7 @@ class Conditions:
 
     def without_image(self) -> Conditions:
         """The conditions of the unconditional branch of classifier-free guidance."""
-        return Conditions(
-            half=None,
-            quarter=None,
-            tokens=None,
-            stem=torch.zeros_like(self.stem),
-            prior=None,
-            fine_prior=None,
-            blind=True,
-        )
+        return Conditions(torch.zeros_like(self.stem), blind=True)
 
 
 class CrossAttention(nn.Module):
@@ -194,18 +185,7 @@ class Denoiser(nn.Module):
         self.step_head = Pointwise(width, classes) if mask_stride == 2 else None
         self.fine_head = FineHead(dims, width, image_widths[0], classes, blocks=0)
         if corrects:
-            self._begin_at_zero()
-
-    def _begin_at_zero(self) -> None:
-        """Say what the coarse head says, before training.
-
-        Not where there is no coarse head to start from: then a zero start kept rare
-        classes at nothing for a thousand steps (docs/decisions.md).
-        """
-        for head in (self.step_head, self.fine_head.logits):
-            if head is not None:
-                nn.init.zeros_(head.weight)
-                nn.init.zeros_(head.bias)
+            begin_at_zero(self.step_head, self.fine_head.logits)
 
     def conditions(self, encoding: Encoding, *, coarse_prior: bool = True) -> Conditions:
         """Project the image features once, for all steps and samples."""
@@ -218,12 +198,12 @@ class Denoiser(nn.Module):
             prior = fine_prior if self.mask_stride == 1 else pooled_logits(fine_prior)
         stem = encoding.stem
         return Conditions(
-            half=self.see_half(encoding.pyramid[0]) if seen else None,
-            quarter=self.see_quarter(encoding.pyramid[1]) if seen else None,
-            tokens=self.attend.tokens(encoding.pyramid[-1]) if attends else None,
-            stem=torch.zeros_like(stem) if self.conditioning == "none" else stem,
-            prior=prior,
-            fine_prior=fine_prior,
+            torch.zeros_like(stem) if self.conditioning == "none" else stem,
+            self.see_half(encoding.pyramid[0]) if seen else None,
+            self.see_quarter(encoding.pyramid[1]) if seen else None,
+            self.attend.tokens(encoding.pyramid[-1]) if attends else None,
+            prior,
+            fine_prior,
         )
 
     def forward(
@@ -240,7 +220,6 @@ class Denoiser(nn.Module):
         The output is logits of the clean mask, or for a model that is trained so, the noise.
 
         Args:
-            conditions: of :meth:`conditions`; one scan may serve a batch of samples.
             D: folded discrepancy map of the estimate so far, for that conditioning.
             add_prior: whether the output is added to the coarse logits, where there are any.
         """
@@ -264,29 +243,30 @@ class Denoiser(nn.Module):
         hidden = self.joined(x + self.up(y))
         if not add_prior:
             return self.fine_head(hidden, conditions.stem), hidden
-        return self._step_logits(hidden, conditions), hidden
-
-    def _step_logits(self, hidden: Tensor, conditions: Conditions) -> ClassMap:
         if self.step_head is None:
-            return self.fine_logits(hidden, conditions)
+            return fine_logits(self.fine_head, hidden, conditions), hidden
         logits: Tensor = self.step_head(hidden)
-        return logits if conditions.prior is None else logits + conditions.prior
+        return logits if conditions.prior is None else logits + conditions.prior, hidden
 
-    def fine_logits(
-        self, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
-    ) -> ClassMap:
-        """Return class logits on the image grid, see :func:`fine_logits`."""
-        return fine_logits(self.fine_head, hidden, conditions, voxels)
+
+def begin_at_zero(*heads: nn.Linear | None) -> None:
+    """Have heads say what the coarse head says, before training.
+
+    Not where there is no coarse head to start from: then a zero start kept rare
+    classes at nothing for a thousand steps (docs/decisions.md).
+    """
+    for head in heads:
+        if head is not None:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
 
 def fine_logits(
-    head: FineHead | BlockHead, hidden: Tensor, conditions: Conditions, voxels: Tensor | None
+    head: nn.Module, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
 ) -> ClassMap:
     """Return class logits on the image grid, from the hidden features of the last step.
 
-    Args:
-        conditions: with the prior on the image grid, or at ``voxels``.
-        voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
+    With ``voxels``, places on the flattened grid (``n``) that the prior is of, logits ``b k n``.
     """
     logits: Tensor = head(hidden, conditions.stem, voxels)
     prior = conditions.prior_logits

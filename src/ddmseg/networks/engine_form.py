@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,8 @@ from ddmseg.networks.blocks import Coarsen, Pointwise, Refine
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import Normalisation
 
-CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
-    2: nn.ConvTranspose2d,
-    3: nn.ConvTranspose3d,
-}
+CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 class EngineForm(nn.Module):
@@ -50,7 +47,8 @@ class EngineForm(nn.Module):
 
     def layers(self) -> dict[str, nn.Module]:
         """Every convolution by its name, in the order of the network's parts."""
-        return {name: layer for name, layer in self.named_modules() if is_convolution(layer)}
+        kinds: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), *TRANSPOSED.values())
+        return {name: layer for name, layer in self.named_modules() if isinstance(layer, kinds)}
 
 
 def output_names(levels: int) -> tuple[str, ...]:
@@ -67,11 +65,6 @@ def encoding_of(parts: list[Tensor]) -> Encoding:
     return Encoding(stem, tuple(pyramid), embedding, coarse_logits)
 
 
-def is_convolution(layer: nn.Module) -> bool:
-    """Say whether a layer of the form is a convolution or a transposed one."""
-    return isinstance(layer, (*CONVOLUTIONS.values(), *TRANSPOSED.values()))
-
-
 class DoubledGrid(nn.Module):
     """A map to the voxels of each block as a transposed convolution.
 
@@ -84,11 +77,10 @@ class DoubledGrid(nn.Module):
         block = (2,) * dims
         channels_out = outputs // 2**dims
         self.convolution = TRANSPOSED[dims](channels_in, channels_out, 2, 2, bias=False)
-        axes = list(range(dims))
         weight = layer.weight.detach().reshape(*block, channels_out, channels_in)
         bias = layer.bias.detach().reshape(*block, channels_out)
-        with torch.no_grad():
-            self.convolution.weight.copy_(weight.permute(dims + 1, dims, *axes))
+        weight = weight.permute(dims + 1, dims, *range(dims))
+        self.convolution.load_state_dict({"weight": weight})
         self.register_buffer("bias", bias.movedim(-1, 0)[None].contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,8 +98,7 @@ class WholeHead(nn.Module):
 
     def forward(self, coarse: Tensor, stem: Tensor) -> Tensor:
         """Return ``b classes *(grid * 2)``."""
-        logits: Tensor = self.logits(torch.cat([coarse, stem], dim=1))
-        return logits
+        return cast(Tensor, self.logits(torch.cat([coarse, stem], dim=1)))
 
 
 class InstanceNormalisation(nn.Module):
@@ -120,9 +111,8 @@ class InstanceNormalisation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor shaped like x."""
         # Not by way of nn.functional, which refuses a grid of one voxel.
-        return torch.instance_norm(
-            x, self.weight, self.bias, None, None, True, 0.0, self.eps, False
-        )
+        learnt = (self.weight, self.bias)
+        return torch.instance_norm(x, *learnt, None, None, True, 0.0, self.eps, False)
 
 
 def _rewritten(network: Any, dims: int) -> Any:
@@ -150,12 +140,9 @@ def _pointwise(layer: Pointwise, dims: int) -> nn.Module:
     return _filled(CONVOLUTIONS[dims](channels_in, channels_out, 1), weight, layer.bias)
 
 
-def _filled(convolution: Any, weight: Tensor, bias: Tensor) -> nn.Module:
-    with torch.no_grad():
-        convolution.weight.copy_(weight)
-        convolution.bias.copy_(bias)
-    layer: nn.Module = convolution
-    return layer
+def _filled(convolution: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
+    convolution.load_state_dict({"weight": weight, "bias": bias})
+    return convolution
 
 
 _FORMS: dict[type[nn.Module], Callable[[Any, int], nn.Module]] = {

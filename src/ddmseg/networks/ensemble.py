@@ -119,7 +119,8 @@ def sampled_answer(
         if number and go_on is not None and not go_on(number):
             break
         p = sampler.decide(sampler=algorithm, steps=steps, generator=generator, observe=count)
-        labels.append(_whole_labels(sampler, p))
+        winning, there = _indices(p), sampler.uncertain
+        labels.append(winning if there is None else there.whole_labels(winning))
         discrepancies.append(sampler.discrepancy(labels[-1].long()))
         volumes.append(p.sum(dim=tuple(range(2, p.dim())))[0])
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
@@ -139,17 +140,9 @@ def sampled_answer(
 def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap:
     """Return the mean of the samples joined with the coarse head, on the whole grid."""
     there = sampler.uncertain
-    if there is None:
-        coarse = sampler.encoding.coarse_probabilities
-        return mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
-    mean = mean.mul_(1 - coarse_share).add_(there.of_coarse, alpha=coarse_share)
-    return there.probabilities(mean)
-
-
-def _whole_labels(sampler: MaskSampler, p: Tensor) -> Tensor:
-    """Return the winning classes of a sample on the whole grid."""
-    labels = _indices(p)
-    return labels if sampler.uncertain is None else sampler.uncertain.whole_labels(labels)
+    coarse = sampler.encoding.coarse_probabilities if there is None else there.of_coarse
+    mean = mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
+    return mean if there is None else there.probabilities(mean)
 
 
 def _indices(p: ClassMap) -> Tensor:

@@ -10,7 +10,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +26,9 @@ from ddmseg.networks.blocks import (
     channels_last,
     class_probabilities,
     log_probabilities,
-    unfold,
 )
 from ddmseg.networks.normalisation import Normalisation
-from ddmseg.types import ClassMap, Features, Image
+from ddmseg.types import ClassMap, Image
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Encoding:
     Attributes:
         stem: features for the last, fine decision, on the image grid or a coarser one.
         embedding: z_I, folded: the channels of each 2-voxel block side by side on
-            half the grid. Use :attr:`image_features` for the voxelwise form.
+            half the grid.
         coarse: what the coarse head says, on the image grid: logits, or the probabilities
             that they stand for. A whole head of 33 classes has room for one of them.
         decided: whether these are probabilities.
@@ -68,11 +66,6 @@ class Encoding:
         return int(self.coarse.shape[2] // self.stem.shape[2])
 
     @property
-    def image_features(self) -> Features:
-        """z_I on the image grid."""
-        return unfold(self.embedding)
-
-    @property
     def block_features(self) -> Tensor:
         """Mean of z_I over 2-voxel blocks (``b d *half the grid``)."""
         rows = self.embedding.movedim(1, -1)
@@ -83,7 +76,7 @@ class Encoding:
 class FineHead(nn.Module):
     """From half the grid to logits on the image grid, with the stem's help."""
 
-    def __init__(self, dims: int, channels: int, stem: int, classes: int, blocks: int) -> None:
+    def __init__(self, dims: int, channels: int, stem: int, classes: int, blocks: int = 0) -> None:
         super().__init__()
         self.refine = Refine(dims, channels, stem)
         self.norm = Normalisation(stem)
@@ -91,10 +84,7 @@ class FineHead(nn.Module):
         self.logits = Pointwise(stem, classes)
 
     def forward(self, coarse: Tensor, stem: Tensor, voxels: Tensor | None = None) -> ClassMap:
-        """Return ``b classes *grid``; items of ``coarse`` may share one ``stem``.
-
-        With ``voxels``, places on the flattened grid, ``b classes n``.
-        """
+        """Return ``b classes *grid``, or ``b classes n`` of flat voxels; items may share a stem."""
         fine = self.blocks(F.leaky_relu(self.norm(self.refine(coarse) + stem), 0.01))
         logits: ClassMap = self.logits(fine if voxels is None else at_voxels(fine, voxels))
         return logits
@@ -113,6 +103,8 @@ class FeatureEncoder(nn.Module, ABC):
     pyramid_widths: tuple[int, ...]
     stem_width: int
     stem_stride: int
+    up: nn.ModuleList
+    joined: nn.ModuleList
     embed: Pointwise
     head: FineHead | BlockHead
 
@@ -120,9 +112,16 @@ class FeatureEncoder(nn.Module, ABC):
     def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the stem and the feature pyramid, the finest first."""
 
-    @abstractmethod
+    def _climbed(self, skips: list[Tensor]) -> tuple[Tensor, ...]:
+        """Return the feature pyramid of what each level left on the way down."""
+        pyramid = [skips.pop()]
+        for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
+            pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
+        return tuple(reversed(pyramid))
+
     def fine_head(self, dims: int, channels: int, classes: int) -> FineHead | BlockHead:
         """Make another head, from so many channels on half the grid to logits of voxels."""
+        return type(self.head)(dims, channels, self.stem_width, classes)
 
     def forward(self, image: Image) -> Encoding:
         """Encode an image whose grid is a multiple of ``multiple`` on each axis."""
@@ -166,8 +165,6 @@ class ImageEncoder(FeatureEncoder):
     """A residual U-Net whose heavy part works on half the grid.
 
     Args:
-        dims: 2 or 3.
-        classes: labels, background included.
         widths: channels at the image grid, at half of it, at a quarter, ...
     """
 
@@ -193,7 +190,7 @@ class ImageEncoder(FeatureEncoder):
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(Coarsen(dims, a, b) for a, b in pairs)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualBlock(dims, w) for _ in range(blocks)) for w in widths[1:]
+            nn.Sequential(*[ResidualBlock(dims, w) for _ in range(blocks)]) for w in widths[1:]
         )
         self.up = nn.ModuleList(Refine(dims, b, a) for a, b in pairs[1:])
         self.joined = nn.ModuleList(ResidualBlock(dims, a) for a, _ in pairs[1:])
@@ -201,20 +198,12 @@ class ImageEncoder(FeatureEncoder):
         self.head = FineHead(dims, widths[1], widths[0], classes, fine_blocks)
 
     def features(self, image: Image) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return features on the image grid and the pyramid, the finest first."""
+        """Return features on the image grid and the feature pyramid, the finest first."""
         stem = self.stem(channels_last(image))
         skips = []
         x = stem
         for down, level in zip(self.down, self.levels, strict=True):
             x = down(x)
-            for block in cast(nn.ModuleList, level):
-                x = block(x)
+            x = level(x)
             skips.append(x)
-        pyramid = [skips.pop()]
-        for up, joined in zip(reversed(self.up), reversed(self.joined), strict=True):
-            pyramid.append(joined(up(pyramid[-1]) + skips.pop()))
-        return stem, tuple(reversed(pyramid))
-
-    def fine_head(self, dims: int, channels: int, classes: int) -> FineHead:
-        """Make a head that decides on the image grid."""
-        return FineHead(dims, channels, self.stem_width, classes, blocks=0)
+        return stem, self._climbed(skips)

@@ -23,25 +23,19 @@ from ddmseg.networks.blocks import (
     block_means,
     channels_last,
 )
-from ddmseg.networks.denoiser import Conditions, fine_logits
+from ddmseg.networks.denoiser import Conditions, begin_at_zero
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder
 from ddmseg.networks.normalisation import Normalisation
-from ddmseg.types import ClassMap, Mask, PerItem
+from ddmseg.types import Mask, PerItem
 
 
 class LightDenoiser(nn.Module):
-    """Pointwise on the mask's grid, one residual block on half of it.
+    """Pointwise on the mask's grid, half the image grid, and one residual block on half of that.
 
     Its output is logits of the code's bits (``b m *mask grid``), see ``MaskEncoding``. In
     sampling, the discrepancy is computed anew when the estimate has moved by more than
     ``estimate_tolerance`` of a clean mask's size, mean over voxels and channels, and where the
     coarse head is sure no sample is asked (``trusts_coarse_head``).
-
-    The mask lives on half the image grid.
-
-    Args:
-        dims: 2 or 3.
-        corrects: whether the output begins at zero, a correction of the coarse head.
     """
 
     conditioning = "discrepancy"
@@ -72,9 +66,7 @@ class LightDenoiser(nn.Module):
         self.step_head = Pointwise(width, channels)
         self.fine_head = encoder.fine_head(dims, width, classes)
         if corrects:
-            for head in (self.step_head, self.fine_head.logits):
-                nn.init.zeros_(head.weight)
-                nn.init.zeros_(head.bias)
+            begin_at_zero(self.step_head, self.fine_head.logits)
 
     def conditions(self, encoding: Encoding, *, coarse_prior: bool = True) -> Conditions:
         """Project the image features once, for all steps and samples."""
@@ -85,10 +77,9 @@ class LightDenoiser(nn.Module):
             expected = block_means(encoding.coarse_probabilities.detach())
             prior = self.mask_encoding.logits_of(self.mask_encoding.of_probabilities(expected))
         return Conditions(
-            half=self.see_half(encoding.pyramid[0]),
-            quarter=self.see_quarter(encoding.pyramid[1]),
-            tokens=None,
-            stem=encoding.stem,
+            encoding.stem,
+            self.see_half(encoding.pyramid[0]),
+            self.see_quarter(encoding.pyramid[1]),
             prior=prior,
             fine_prior=fine_prior,
             embedding=encoding.block_features,
@@ -104,12 +95,9 @@ class LightDenoiser(nn.Module):
         *,
         add_prior: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Return logits of the code on the mask's grid, and hidden features.
+        """Return logits of the code on the mask's grid, and hidden features, as ``Denoiser`` does.
 
-        Args:
-            conditions: of :meth:`conditions`; one scan may serve a batch of samples.
-            D: discrepancy of the estimate so far, one channel on the mask's grid.
-            add_prior: whether the output is added to the coarse head's.
+        D has one channel.
         """
         if D is None:
             raise ValueError("conditioning by discrepancy needs the discrepancy map")
@@ -126,9 +114,3 @@ class LightDenoiser(nn.Module):
         if add_prior and conditions.prior is not None:
             said = said + conditions.prior
         return said, hidden
-
-    def fine_logits(
-        self, hidden: Tensor, conditions: Conditions, voxels: Tensor | None = None
-    ) -> ClassMap:
-        """Return class logits on the image grid, see ``denoiser.fine_logits``."""
-        return fine_logits(self.fine_head, hidden, conditions, voxels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,8 @@ class Normalisation(nn.GroupNorm):
         if not ours or torch.compiler.is_compiling():
             # Not by way of nn.functional, which refuses a grid of one voxel.
             return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
-        normalised: Tensor = _EachChannel.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.bias, self.eps
-        )
-        return normalised
+        arguments = (input, self.weight, self.bias, self.eps)
+        return cast(Tensor, _EachChannel.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class EachVoxel(nn.LayerNorm):
@@ -49,33 +47,24 @@ class EachVoxel(nn.LayerNorm):
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
-BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
-    2: nn.BatchNorm2d,
-    3: nn.BatchNorm3d,
-}
+BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MOMENTUM = 0.02
 """Of the running statistics: one patch a step is a small batch."""
 
 
-def use_batch_statistics(network: nn.Module, dims: int) -> None:
-    """Put batch normalisation in the place of every :class:`Normalisation` of a network.
-
-    Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
-    """
-    _replace(network, lambda layer: BATCH_NORMS[dims](layer.num_channels, momentum=MOMENTUM))
+def batch_statistics(channels: int, dims: int) -> nn.Module:
+    """Make batch normalisation. Source: Ioffe and Szegedy 2015, arXiv 1502.03167."""
+    make: type[nn.Module] = BATCH_NORMS[dims]
+    return make(channels, momentum=MOMENTUM)
 
 
-def use_channels_of_each_voxel(network: nn.Module) -> None:
-    """Put :class:`EachVoxel` in the place of every :class:`Normalisation` of a network."""
-    _replace(network, lambda layer: EachVoxel(layer.num_channels))
-
-
-def _replace(network: nn.Module, make: Callable[[Normalisation], nn.Module]) -> None:
+def normalise_with(network: nn.Module, make: Callable[[int], nn.Module]) -> None:
+    """Put what is made of a number of channels in the place of every :class:`Normalisation`."""
     for name, layer in network.named_children():
         if isinstance(layer, Normalisation):
-            setattr(network, name, make(layer))
+            setattr(network, name, make(layer.num_channels))
         else:
-            _replace(layer, make)
+            normalise_with(layer, make)
 
 
 class _EachChannel(torch.autograd.Function):

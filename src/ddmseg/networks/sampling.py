@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -48,11 +48,7 @@ probabilities on the mask's grid; whoever does not ask does not pay for them."""
 
 
 class MaskSampler:
-    """Samples masks of one encoded scan; the image side is prepared once.
-
-    Args:
-        encoding: what its image encoder left.
-    """
+    """Samples masks of one encoded scan; the image side is prepared once."""
 
     def __init__(
         self,
@@ -82,22 +78,9 @@ class MaskSampler:
             return None
         return UncertainVoxels.of(self.encoding.coarse_probabilities)
 
-    def __call__(
-        self,
-        *,
-        sampler: str = "ddim",
-        steps: int = 10,
-        generator: Generator | None = None,
-        observe: Observer | None = None,
-    ) -> ClassMap:
-        """Draw one mask an item; return its class probabilities on the image grid.
-
-        Args:
-            sampler: name in ``maths.samplers.SAMPLERS``.
-            steps: evaluations of the denoiser, at least 1.
-            generator: on the CPU; fixes the noise.
-        """
-        p = self.decide(sampler=sampler, steps=steps, generator=generator, observe=observe)
+    def __call__(self, **options: Any) -> ClassMap:
+        """Draw one mask an item as :meth:`decide` does; return it on the whole image grid."""
+        p = self.decide(**options)
         return p if self.uncertain is None else self.uncertain.probabilities(p)
 
     def decide(
@@ -108,43 +91,36 @@ class MaskSampler:
         generator: Generator | None = None,
         observe: Observer | None = None,
     ) -> Tensor:
-        """Draw one mask; return its class probabilities at the voxels that samples decide.
+        """Draw one mask an item; return its class probabilities.
 
-        Arguments as above. ``1 k n``, or as above where all are.
+        They are of the voxels that samples decide (``1 k n``), or of the image grid where that
+        is all of it.
+
+        Args:
+            sampler: name in ``maths.samplers.SAMPLERS``.
+            steps: evaluations of the denoiser, at least 1.
+            generator: on the CPU; fixes the noise.
         """
-        like = self.first_estimate
+        like, times = self.first_estimate, time_grid(steps)
         # In the layout that the network computes in, or every step would mix two.
         x_T = channels_last(torch.randn(like.shape, generator=generator).to(like.device))
         walk = _Walk(self, observe)
-        find_sampler(sampler)(
-            walk.clean,
-            x_T,
-            schedule=self.schedule,
-            times=time_grid(steps),
-            generator=generator,
-        )
+        draw = find_sampler(sampler)
+        draw(walk.clean, x_T, schedule=self.schedule, times=times, generator=generator)
         return walk.probabilities()
 
-    def decoded(self, hidden: Tensor) -> ClassMap:
-        """Return class logits of the voxels that samples decide, of a last step's features."""
-        if self.uncertain is None:
-            return self.model.decode(hidden, self.conditions)
-        return self.model.decode(hidden, self._conditions_there, self.uncertain.voxels)
-
     @cached_property
-    def _conditions_there(self) -> Conditions:
-        """The conditions, with the prior of the uncertain voxels alone."""
-        assert self.uncertain is not None
-        return self.conditions.at_voxels(self.uncertain.voxels)
+    def decoding(self) -> tuple[Conditions, Tensor | None]:
+        """Conditions to decode a last step's features with, and the voxels to decide."""
+        if self.uncertain is None:
+            return self.conditions, None
+        return self.conditions.at_voxels(self.uncertain.voxels), self.uncertain.voxels
 
     def discrepancy(self, labels: Tensor) -> Tensor:
-        """Return the mean discrepancy of a drawn mask with the image, 0-d.
+        """Return the mean discrepancy of a drawn mask (``b *grid``) with the image, 0-d.
 
         Where the denoiser compares on the mask's grid, so does this: a fraction of the cost
         of :meth:`DiscrepancyDiffusionSegmenter.discrepancy_map`.
-
-        Args:
-            labels: class indices (``b *grid``).
         """
         embedding = self.conditions.embedding
         if embedding is None:
@@ -173,17 +149,13 @@ class _Walk:
             free, _ = self._predict(x_t, log_snr, owner.conditions.without_image())
             self.logits = self.logits + owner.guidance.scale * (self.logits - free)
         if self.observe is not None:
-            self.observe(self.steps, partial(self._step_probabilities, self.logits))
+            said, head = self.logits, model.output_head
+            self.observe(self.steps, lambda: class_probabilities(head.class_logits(said)))
         self.steps += 1
         self.estimate = self._guided(model.output_head.estimate(self.logits), x_t, t)
         return self.estimate
 
-    def _step_probabilities(self, said: Tensor) -> ClassMap:
-        return class_probabilities(self.owner.model.output_head.class_logits(said))
-
-    def _predict(
-        self, x_t: Mask, log_snr: Tensor, conditions: Conditions
-    ) -> tuple[ClassMap, Tensor]:
+    def _predict(self, x_t: Mask, log_snr: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
         owner = self.owner
         D = self._discrepancy_of_estimate(conditions)
         return owner.model.denoise(x_t, log_snr, conditions, owner.encoding, self.estimate, D)
@@ -192,15 +164,14 @@ class _Walk:
         """Return D of the estimate; the last one where the estimate has hardly moved since."""
         owner, model = self.owner, self.owner.model
         tolerance = 0.0 if model.denoiser is None else model.denoiser.estimate_tolerance
-        # The unconditional branch of classifier-free guidance sees none, and leaves none behind.
-        if conditions.blind or not tolerance:
-            return model.seen_discrepancy(conditions, owner.encoding, self.estimate)
-        if self._seen is not None:
+        if tolerance and not conditions.blind and self._seen is not None:
             before, D = self._seen
             if (self.estimate - before).abs().mean() < tolerance * model.mask_encoding.scale:
                 return D
         D = model.seen_discrepancy(conditions, owner.encoding, self.estimate)
-        self._seen = (self.estimate, D)
+        # The unconditional branch of classifier-free guidance sees none, and leaves none behind.
+        if not conditions.blind:
+            self._seen = (self.estimate, D)
         return D
 
     def _guided(self, x_0: Mask, x_t: Mask, t: Tensor) -> Mask:
@@ -209,7 +180,9 @@ class _Walk:
         if guidance.kind == "energy":
             pull = self._energy_pull(x_0)
         elif guidance.kind == "classifier":
-            log_p = torch.log_softmax(_on_mask_grid(owner), dim=1)
+            coarse = owner.encoding.coarse_logits
+            coarse = coarse if owner.model.mask_stride == 1 else pooled_logits(coarse)
+            log_p = torch.log_softmax(coarse, dim=1)
             # Only differences of the classes count: without this every channel is pushed up.
             log_p = log_p - log_p.mean(dim=1, keepdim=True)
             pull = owner.model.mask_encoding.of_probabilities(log_p)
@@ -236,15 +209,7 @@ class _Walk:
         """Class probabilities of the last step, on the image grid."""
         if self.logits is None or self.hidden is None:
             raise ValueError("the sampler never asked the network")
-        model = self.owner.model
-        logits = self.logits
+        model, logits = self.owner.model, self.logits
         if model.mask_stride > 1:
-            logits = self.owner.decoded(self.hidden)
+            logits = model.decode(self.hidden, *self.owner.decoding)
         return class_probabilities(logits)
-
-
-def _on_mask_grid(owner: MaskSampler) -> ClassMap:
-    """Coarse logits where the mask lives, also when they are no prior."""
-    if owner.model.mask_stride == 1:
-        return owner.encoding.coarse_logits
-    return pooled_logits(owner.encoding.coarse_logits)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddmseg.networks.blocks import ConvolutionBlock, Pointwise, channels_last, fold, unfold
-from ddmseg.types import Features, Mask
+from ddmseg.networks.blocks import ConvolutionBlock, Pointwise, channels_last, fold
+from ddmseg.types import Mask
 
 
 class SegmentationEncoder(nn.Module):
@@ -16,9 +16,6 @@ class SegmentationEncoder(nn.Module):
     It sees the mask alone: what it says of a voxel is compared with what the image
     says. It works on half the grid and leaves the features folded, like
     ``Encoding.embedding``.
-
-    Args:
-        dims: 2 or 3.
     """
 
     def __init__(self, dims: int, channels: int, *, width: int = 16, embedding: int = 8) -> None:
@@ -33,9 +30,7 @@ class SegmentationEncoder(nn.Module):
     def forward(self, mask: Mask, *, stride: int = 1) -> Tensor:
         """Return z_S folded: ``b (block d) *(half the image grid)``.
 
-        Args:
-            mask: encoded mask on the image grid, or with ``stride=2`` on half of it.
-            stride: image voxels a mask voxel is wide, 1 or 2.
+        With ``stride=2`` of a mask on half the image grid.
         """
         if stride == 1:
             return self._embedded(channels_last(fold(mask)), self.coarsen.weight, self.embed.weight)
@@ -59,16 +54,13 @@ class SegmentationEncoder(nn.Module):
         return z.movedim(-1, 1)
 
     def _split_embedding(self) -> tuple[Tensor, Tensor]:
-        """Return the weights that meet the surroundings, and those that meet the own code."""
-        around, own = torch.split(self.embed.weight, [self.width, self.coarsen.in_features], dim=1)
-        return around, own
+        return self.embed.weight[:, : self.width], self.embed.weight[:, self.width :]
 
     def _mean(self, weight: Tensor) -> Tensor:
-        """Return the mean over the voxels of a block that outputs belong to."""
+        """Mean over the voxels of a block that outputs belong to."""
         return torch.unflatten(weight, 0, (self.voxels_in_block, -1)).mean(dim=0)
 
     def _embedded(self, mask: Tensor, coarsen: Tensor, embed: Tensor) -> Tensor:
-        """Return z_S of a mask on half the grid, with these weights."""
         rows = mask.movedim(1, -1)
         inner = F.linear(rows, coarsen, self.coarsen.bias).movedim(-1, 1)
         # The voxel's own code beside its surroundings: the former decides most.
@@ -76,18 +68,8 @@ class SegmentationEncoder(nn.Module):
         return F.linear(both, embed, self.embed.bias).movedim(-1, 1)
 
     def _of_blocks(self, weight: Tensor) -> Tensor:
-        """Return weights of one code in place of those of the block's copies of it."""
-        copies: Tensor = torch.unflatten(weight, 1, (self.voxels_in_block, -1))
-        return copies.sum(dim=1)
-
-    def features(self, mask: Mask) -> Features:
-        """Return z_S on the grid of the mask, which is the image grid."""
-        return unfold(self.forward(mask))
-
-
-def discrepancy(embedding_image: Tensor, embedding_mask: Tensor) -> Tensor:
-    """Return D of two embeddings on one grid, in one channel: their squared distance."""
-    return (embedding_image - embedding_mask).square().movedim(1, -1).sum(dim=-1)[:, None]
+        """Weights of one code in place of those of the block's copies of it."""
+        return torch.unflatten(weight, 1, (self.voxels_in_block, -1)).sum(dim=1)
 
 
 def folded_discrepancy(embedding_image: Tensor, embedding_mask: Tensor, dims: int) -> Tensor:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from ddmseg.errors import SettingsError
+from ddmseg.maths.discrepancy import discrepancy_map
 from ddmseg.maths.encoding import ONE_HOT_LIMIT, MaskEncoding
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import block_means, unfold
-from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser
+from ddmseg.networks.denoiser import Conditioning, Conditions, Denoiser, fine_logits
 from ddmseg.networks.image_encoder import Encoding, FeatureEncoder, ImageEncoder
 from ddmseg.networks.light_denoiser import LightDenoiser
-from ddmseg.networks.normalisation import use_batch_statistics, use_channels_of_each_voxel
-from ddmseg.networks.output_head import ClassOutput, CodeOutput, OutputHead
-from ddmseg.networks.segmentation_encoder import (
-    SegmentationEncoder,
-    discrepancy,
-    folded_discrepancy,
-)
+from ddmseg.networks.normalisation import EachVoxel, batch_statistics, normalise_with
+from ddmseg.networks.output_head import OutputHead
+from ddmseg.networks.segmentation_encoder import SegmentationEncoder, folded_discrepancy
 from ddmseg.networks.views import Mirrored, Views
 from ddmseg.types import ClassMap, Image, Mask, PerItem, VoxelMap
 
@@ -84,7 +82,11 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         normalisation: Literal["instance", "batch"] = "instance",
     ) -> None:
         super().__init__()
-        _check_target(target, classes)
+        if target == "noise" and classes > ONE_HOT_LIMIT:
+            raise SettingsError(
+                f"target: got noise with {classes} classes; at most {ONE_HOT_LIMIT} are one-hot "
+                "masks whose noise can be predicted"
+            )
         self.dims = dims
         self.classes = classes
         self.mask_stride = mask_stride
@@ -100,7 +102,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             )
         )
         light = denoiser_form == "light"
-        self.output_head: OutputHead = (CodeOutput if light else ClassOutput)(self.mask_encoding)
+        self.output_head = OutputHead(self.mask_encoding, light)
         self.segmentation_encoder: SegmentationEncoder | None = None
         self.denoiser: Denoiser | LightDenoiser | None = None
         self.views: Views | Mirrored | None = None
@@ -108,38 +110,22 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             self.segmentation_encoder = SegmentationEncoder(
                 dims, self.mask_encoding.channels, width=mask_width, embedding=embedding
             )
+            corrects = coarse_prior or target == "noise"
+            shape: dict[str, Any] = {"width": denoiser_width, "corrects": corrects}
             self.denoiser = (
-                self._light_denoiser(denoiser_width)
+                LightDenoiser(dims, self.mask_encoding, self.image_encoder, **shape)
                 if light
-                else self._full_denoiser(widths, denoiser_width, conditioning)
+                else Denoiser(
+                    *(dims, classes, self.mask_encoding.channels, widths),
+                    mask_stride=mask_stride,
+                    conditioning=conditioning,
+                    **shape,
+                )
             )
         if encoder_form == "block" or normalisation == "batch":
-            use_batch_statistics(self.image_encoder, dims)
+            normalise_with(self.image_encoder, partial(batch_statistics, dims=dims))
             # What is left beside f^I; none of it may depend on what else is in view either.
-            use_channels_of_each_voxel(self)
-
-    def _light_denoiser(self, width: int) -> LightDenoiser:
-        return LightDenoiser(
-            self.dims,
-            self.mask_encoding,
-            self.image_encoder,
-            width=width,
-            corrects=self.coarse_prior,
-        )
-
-    def _full_denoiser(
-        self, widths: Sequence[int], width: int, conditioning: Conditioning
-    ) -> Denoiser:
-        return Denoiser(
-            self.dims,
-            self.classes,
-            self.mask_encoding.channels,
-            widths,
-            width=width,
-            mask_stride=self.mask_stride,
-            conditioning=conditioning,
-            corrects=self.coarse_prior or self.target == "noise",
-        )
+            normalise_with(self, EachVoxel)
 
     @property
     def multiple(self) -> int:
@@ -154,8 +140,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Run f^I, once a scan; with views, and without gradient, all looks of them."""
         if self.views is not None and not torch.is_grad_enabled():
             return self.views.encode(image)
-        encoding: Encoding = self.image_encoder(image)
-        return encoding
+        return cast(Encoding, self.image_encoder(image))
 
     def conditions(self, encoding: Encoding) -> Conditions:
         """Prepare what every denoising step of this scan reuses."""
@@ -173,17 +158,16 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         """Return the denoiser's bare output and hidden features; see :meth:`denoise`."""
         if D is None:
             D = self.seen_discrepancy(conditions, encoding, estimate)
-        output: tuple[Tensor, Tensor] = self._denoiser(
-            x_t, log_snr, conditions, D, add_prior=self.target == "clean"
-        )
-        return output
+        add_prior = self.target == "clean"
+        said = self._denoiser(x_t, log_snr, conditions, D, add_prior=add_prior)
+        return cast(tuple[Tensor, Tensor], said)
 
     def seen_discrepancy(
         self, conditions: Conditions, encoding: Encoding, estimate: Mask
     ) -> Tensor | None:
         """Return D as the denoiser sees it, zeros where it must not know of the image.
 
-        None where the denoiser sees none; arguments as of :meth:`denoise`.
+        None where the denoiser sees none.
         """
         if not self._denoiser.sees_discrepancy:
             return None
@@ -191,7 +175,7 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
             if conditions.blind or conditions.embedding is None:
                 return torch.zeros_like(estimate[:, :1])
             z_mask = self._segmentation_encoder.block_features(estimate)
-            return discrepancy(conditions.embedding, z_mask)
+            return discrepancy_map(conditions.embedding, z_mask)
         D = self.folded_discrepancy(encoding, estimate, stride=self.mask_stride)
         return torch.zeros_like(D) if conditions.blind else D
 
@@ -205,9 +189,6 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         D: Tensor | None = None,
     ) -> tuple[ClassMap, Tensor]:
         """Predict the clean mask once.
-
-        Args:
-            D: of :meth:`seen_discrepancy`; None has it computed.
 
         Returns:
             What it says on the mask's grid, for :attr:`output_head`, and hidden features for
@@ -243,10 +224,9 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
     ) -> ClassMap:
         """Return logits on the image grid, from the last step's hidden features.
 
-        Args:
-            voxels: places on the flattened grid (``n``) to decide; the logits are ``b k n``.
+        With ``voxels``, places on the flattened grid (``n``), logits of these alone (``b k n``).
         """
-        return self._denoiser.fine_logits(hidden, conditions, voxels)
+        return fine_logits(self._denoiser.fine_head, hidden, conditions, voxels)
 
     def folded_discrepancy(self, encoding: Encoding, mask: Mask, *, stride: int = 1) -> Tensor:
         """Return D of an encoded mask, folded: 2-voxel blocks in the channels."""
@@ -272,13 +252,9 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         return unfold(torch.cat(slabs, dim=2))
 
     def block_discrepancy(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """Return D of a label map (``b *grid``) on half its grid, in one channel.
-
-        Args:
-            embedding: z_I averaged over the blocks, see ``Encoding.block_features``.
-        """
+        """Return D of a label map (``b *grid``) in one channel on half its grid."""
         mask = block_means(self.mask_encoding.of_labels(labels))
-        return discrepancy(embedding, self._segmentation_encoder.block_features(mask))
+        return discrepancy_map(embedding, self._segmentation_encoder.block_features(mask))
 
     @property
     def _segmentation_encoder(self) -> SegmentationEncoder:
@@ -291,16 +267,3 @@ class DiscrepancyDiffusionSegmenter(nn.Module):
         if self.denoiser is None:
             raise ValueError("the plain network has no denoiser")
         return self.denoiser
-
-
-def _check_target(target: str, classes: int) -> None:
-    """Refuse to predict the noise of masks in binary code.
-
-    Raises:
-        SettingsError: when there are too many classes for one-hot masks.
-    """
-    if target == "noise" and classes > ONE_HOT_LIMIT:
-        raise SettingsError(
-            f"target: got noise with {classes} classes; at most {ONE_HOT_LIMIT} are one-hot "
-            "masks whose noise can be predicted"
-        )

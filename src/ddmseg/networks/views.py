@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -99,8 +100,7 @@ class Mirrored:
         stem, pyramid = self.encoder.features(image.flip(LEFT_RIGHT))
         other = self.encoder.head(pyramid[0], stem).flip(LEFT_RIGHT)[:, list(self.exchange)]
         joined = channels_last((straight.coarse + other) / 2)
-        found: Encoding = replace(straight, coarse=joined)
-        return found
+        return cast(Encoding, replace(straight, coarse=joined))
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ class Views:
 
     def encode(self, image: Image) -> Encoding:
         """Return the encoding of a 3-D image, decided by all looks."""
-        found: Encoding = self.encoding(self.own.look(image), self.look_wide(image))
-        return found
+        return self.encoding(self.own.look(image), self.look_wide(image))
 
     @torch.no_grad()
     def encoding(self, own: Look, wide: Look | None) -> Encoding:
@@ -137,34 +136,29 @@ class Views:
         head, more = self.own.head.to(own.beside.device), None
         if self.wide is not None and wide is not None:
             whole = self.wide.head.to(own.beside.device)(wide.pyramid[0], wide.beside)
-            more = _Finer(whole.movedim(1, -1))
+            more = partial(_finer, whole.movedim(1, -1))
         said = head.probabilities(own.pyramid[0], own.beside, more)
         plain = self.own.encoder.completed(self.own.stem(own), own.pyramid, logits=said)
         return replace(plain, decided=True)
 
 
-class _Finer:
-    """Logits on twice as fine a grid, slab by slab: linear between the voxels."""
+def _finer(logits: Tensor, said: Tensor, start: int) -> Tensor:
+    """Return the mean of a slab's logits and those on half its grid, linear between the voxels.
 
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits  # b *grid k
-
-    def __call__(self, said: Tensor, start: int) -> Tensor:
-        """Return the mean with others, whose first place is ``start`` on the first axis.
-
-        Args:
-            said: ``b *grid k``, on the finer grid.
-        """
-        last = self.logits.shape[1] - 1
-        planes = []
-        for place in range(start, start + said.shape[1]):
-            here, there = place // 2, place // 2 + (1 if place % 2 else -1)
-            pair = (self.logits[:, here], self.logits[:, min(max(there, 0), last)])
-            planes.append(torch.lerp(*pair, FAR).movedim(-1, 1))
-        flat = torch.cat(planes)
-        finer = F.interpolate(flat, scale_factor=2, mode="bilinear").movedim(1, -1)
-        shaped = torch.unflatten(finer, 0, (len(planes), -1)).transpose(0, 1)
-        return said.add_(shaped).mul_(0.5)
+    Args:
+        logits: on half the grid (``b *grid k``).
+        said: of the slab (``b *grid k``), whose first place on the first axis is ``start``.
+    """
+    last = logits.shape[1] - 1
+    planes = []
+    for place in range(start, start + said.shape[1]):
+        here, there = place // 2, place // 2 + (1 if place % 2 else -1)
+        pair = (logits[:, here], logits[:, min(max(there, 0), last)])
+        planes.append(torch.lerp(*pair, FAR).movedim(-1, 1))
+    flat = torch.cat(planes)
+    finer = F.interpolate(flat, scale_factor=2, mode="bilinear").movedim(1, -1)
+    shaped = torch.unflatten(finer, 0, (len(planes), -1)).transpose(0, 1)
+    return said.add_(shaped).mul_(0.5)
 
 
 def _for_both(head: BlockHead, exchange: Sequence[int]) -> BlockHead:
