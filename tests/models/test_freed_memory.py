@@ -56,14 +56,6 @@ def test_freed_memory_is_used_again_without_fresh_pages() -> None:
     assert faults("keep") * 4 < faults("as-is")
 
 
-@pytest.mark.skipif(not GNU, reason="only the GNU C library has these settings")
-def test_it_says_that_it_took_effect() -> None:
-    words = [sys.executable, "-c"]
-    code = "from ddmseg.models.available_memory import keep_freed_memory as k; print(k())"
-    done = subprocess.run([*words, code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
-
-
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Musl:
         def mallopt(self, name: int, value: int) -> int:

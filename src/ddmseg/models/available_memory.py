@@ -18,10 +18,9 @@ def memory_for_this_process() -> int | None:
     The least of what the system has to spare and of what control groups (containers,
     batch systems) and the shell's limit (``ulimit -v``) allow; None where nothing tells.
     """
-    own = _own_bytes()
     told = (_system_spare(), _limit_spare(), *_group_spares())
     spare = [found for found in told if found is not None]
-    return max(min(spare), 0) + own if spare else None
+    return max(min(spare), 0) + _pages(1) if spare else None
 
 
 def _system_spare() -> int | None:
@@ -54,11 +53,6 @@ def _limit_spare() -> int | None:
     return None if most == resource.RLIM_INFINITY else most - _pages(0)
 
 
-def _own_bytes() -> int:
-    """Bytes that this process holds in memory."""
-    return _pages(1)
-
-
 def _pages(column: int) -> int:
     """Bytes of one column of /proc/self/statm: 0 the address space, 1 what is in memory."""
     try:
@@ -78,60 +72,41 @@ def _group_spares() -> list[int | None]:
     except OSError:
         return []
     spares: list[int | None] = []
-    for row in rows:
-        if len(row) != 3:
-            continue
-        _, controllers, path = row
+    for controllers, path in (row[1:] for row in rows if len(row) == 3):
         if not controllers:
-            spares += _spares_up(_GROUPS, path, "memory.max", "memory.current", "inactive_file")
+            root, names = _GROUPS, ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
+            root = _GROUPS / "memory"
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            spares += _spares_up(_GROUPS / "memory", path, *names)
+        else:
+            continue
+        # In a container the group's own path may be missing: then the root stands for it.
+        group = root / path.strip("/")
+        levels = (level for level in (group, *group.parents) if level.is_relative_to(root))
+        spares += [_spare_of(level, *names) for level in levels]
     return spares
 
 
-def _spares_up(root: Path, path: str, limit: str, used: str, cached: str) -> list[int | None]:
-    """Return what is left in a group and in each one above it.
-
-    In a container the group's own path may be missing: then the root stands for it.
-    """
-    group = root / path.strip("/")
-    levels = [level for level in (group, *group.parents) if level.is_relative_to(root)]
-    return [_spare_of(level, limit, used, cached) for level in levels]
-
-
 def _spare_of(level: Path, limit: str, used: str, cached: str) -> int | None:
-    most, now = _number(level / limit), _number(level / used)
-    if most is None or now is None:
-        return None
-    return most - now + _reclaimable(level / "memory.stat", cached)
-
-
-def _number(file: Path) -> int | None:
-    """Return the number in a file; None for none, or for the word ``max``."""
+    """What is left in one group; None without a limit, which reads ``max``."""
     try:
-        return int(file.read_text())
+        spare = int((level / limit).read_text()) - int((level / used).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _reclaimable(statistics: Path, name: str) -> int:
-    """Bytes of files in memory that the kernel drops before it lets anybody starve."""
-    try:
-        rows = dict(line.split() for line in statistics.read_text().splitlines())
-        return int(rows.get(name, "0"))
+    try:  # files in memory that the kernel drops before it lets anybody starve
+        rows = (level / "memory.stat").read_text().splitlines()
+        return spare + int(dict(line.split() for line in rows).get(cached, "0"))
     except (OSError, ValueError):
-        return 0
+        return spare
 
 
-# Source: malloc.h of the GNU C library, parameters of mallopt(3).
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_MAX = -4
-_M_ARENA_MAX = -8
-
-_NEVER_TRIM = 2**31 - 1
-_GROW_BY = 256 * 2**20
+_MALLOPT = {
+    -4: 0,  # M_MMAP_MAX: nothing straight from the kernel, all from the heap
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: never
+    -2: 256 * 2**20,  # M_TOP_PAD: grow by so many bytes
+    -8: 1,  # M_ARENA_MAX: one heap for all threads
+}
+"""Source: malloc.h of the GNU C library, parameters of mallopt(3)."""
 
 
 def keep_freed_memory() -> bool:
@@ -146,22 +121,9 @@ def keep_freed_memory() -> bool:
         Whether it took effect: only the GNU C library knows these settings; with
         any other nothing happens.
     """
-    library = _gnu_c_library()
-    if library is None:
-        return False
-    settings = (
-        (_M_MMAP_MAX, 0),  # nothing straight from the kernel: all from the heap
-        (_M_TRIM_THRESHOLD, _NEVER_TRIM),
-        (_M_TOP_PAD, _GROW_BY),
-        (_M_ARENA_MAX, 1),
-    )
-    return all([library.mallopt(name, value) == 1 for name, value in settings])
-
-
-def _gnu_c_library() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(None)
         _ = library.gnu_get_libc_version  # musl has a mallopt of no effect, but not this
     except (OSError, AttributeError, TypeError):
-        return None
-    return library
+        return False
+    return all([library.mallopt(name, value) == 1 for name, value in _MALLOPT.items()])

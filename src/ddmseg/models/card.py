@@ -80,11 +80,10 @@ class Card:
     def views(self) -> str:
         """What its coarse head looks at beside the scan as it is; empty for nothing."""
         own = self.settings.get("sampling", {})
-        mirrored = ["the mirrored scan"] if own.get("mirrored") else []
-        wide = [f"both by {own['wide']} on half the grid"] if own.get("wide") else []
-        if wide and not mirrored:
-            wide = [f"the scan by {own['wide']} on half the grid"]
-        return ", ".join([*mirrored, *wide])
+        looks = ["the mirrored scan"] if own.get("mirrored") else []
+        if own.get("wide"):
+            looks.append(f"{'both' if looks else 'the scan'} by {own['wide']} on half the grid")
+        return ", ".join(looks)
 
     def as_text(self) -> str:
         """Return the text of its file."""
@@ -171,12 +170,18 @@ def read_card(path: Path) -> Card:
     return replace(card, digest=digest)
 
 
-def card_from(raw: Any) -> Card:
-    """Return the card that plain values describe.
+def card_of(name: str) -> Card:
+    """Return the card of a shipped model, or of a file of weights.
 
     Raises:
-        SettingsError: when a value is unknown, missing, of a wrong type or out of its range.
+        UsageError: when no model is called so.
+        CheckpointError: when its card is missing or damaged.
     """
+    return read_card(model_path(name).with_suffix(".json"))
+
+
+def card_from(raw: Any) -> Card:
+    """Return the card that plain values describe, or raise a SettingsError."""
     if not isinstance(raw, dict):
         raise SettingsError("no table of names")
     card = settings_from_dict(Card, raw)
@@ -202,24 +207,16 @@ def _check_labels(labels: tuple[int, ...]) -> None:
     _require(2 <= len(labels) <= MOST_CLASSES, "labels", f"give 2 to {MOST_CLASSES} ids")
     _require(labels[0] == 0, "labels", "the first must be background, 0")
     _require(len(set(labels)) == len(labels), "labels", "each id may occur once")
-    _require(
-        all(0 <= index <= HIGHEST_ID for index in labels),
-        "labels",
-        "an id has 31 bits",
-    )
+    _require(0 <= min(labels) <= max(labels) <= HIGHEST_ID, "labels", "an id has 31 bits")
 
 
 def _check_calibration(card: Card) -> None:
     """Refuse figures by which nothing can be judged."""
-    known = {entry.name for entry in dataclasses.fields(_Calibration)}
-    told = settings_from_dict(
-        _Calibration,
-        {name: value for name, value in card.calibration.items() if name in known},
-        prefix="calibration.",
-    )
-    _require(
-        set(told.always_present) <= set(card.labels), "calibration.always_present", "unknown ids"
-    )
+    names = [entry.name for entry in dataclasses.fields(_Calibration)]
+    given = {name: card.calibration[name] for name in names if name in card.calibration}
+    told = settings_from_dict(_Calibration, given, prefix="calibration.")
+    known = set(told.always_present) <= set(card.labels)
+    _require(known, "calibration.always_present", "unknown ids")
     for curve in (told.expected_dice, told.structure_dice):
         _require(curve is None or min(curve.a, curve.b) > 0, "calibration", "a curve must rise")
     for name in ("volume_bounds", "volume_ratios", "asymmetry_ratios"):
@@ -250,9 +247,8 @@ def _check_range(told: _TrainingRange) -> None:
     _require(len(features.mean) == len(features.deviation), place, "as many means as deviations")
     _require(min(features.deviation, default=0) >= 0, place, "deviations must be at least 0")
     for name, bounds in told.intensities.items():
-        _require(
-            len(bounds) == 2 and bounds[0] <= bounds[1], f"{place}.{name}", "give low and high"
-        )
+        fits = len(bounds) == 2 and bounds[0] <= bounds[1]
+        _require(fits, f"{place}.{name}", "give low and high")
 
 
 HEAD_KINDS = ("label_maps", "lpba40")
@@ -262,12 +258,7 @@ HEAD_KINDS = ("label_maps", "lpba40")
 def require_one_pass(kind: str, encoder_form: str) -> None:
     """Refuse an encoder that measures what is in view for scans larger than its patches.
 
-    Args:
-        kind: of the data, as in ``data.kind``.
-        encoder_form: as in ``model.encoder_form``.
-
-    Raises:
-        SettingsError: for whole heads without blocks.
+    These are whole heads (``data.kind``) without blocks (``model.encoder_form``).
     """
     if kind in HEAD_KINDS and encoder_form != "block":
         raise SettingsError(
@@ -289,11 +280,9 @@ LARGEST_CROP_MM = 80.0
 def trained_on(name: str) -> Trained:
     """Return what a shipped model, or one of a file of weights, was trained on.
 
-    Raises:
-        UsageError: when no model is called so.
-        CheckpointError: when its card is missing or damaged.
+    Errors as of :func:`card_of`.
     """
-    return of_card(read_card(model_path(name).with_suffix(".json")))
+    return of_card(card_of(name))
 
 
 def of_card(card: Card) -> Trained:

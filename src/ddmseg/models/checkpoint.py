@@ -47,24 +47,16 @@ def build_network(settings: Settings, classes: int) -> Network:
     model = settings.model
     if model.architecture == "ddm":
         return build_model(model, classes)
-    return BaselineSegmenter(
-        model.architecture,
-        model.dims,
-        model.contrasts,
-        classes,
-        widths=model.widths,
-        patch=settings.data.patch,
-    )
+    shape = {"widths": model.widths, "patch": settings.data.patch}
+    return BaselineSegmenter(model.architecture, model.dims, model.contrasts, classes, **shape)
 
 
 def build_model(settings: ModelSettings, classes: int) -> DiscrepancyDiffusionSegmenter:
     """Make our network as the settings describe it, with fresh weights."""
-    sizes = {
-        name: value
-        for name, value in settings_to_dict(settings).items()
-        if name not in ("architecture", "dims", "contrasts")
-    }
-    model = DiscrepancyDiffusionSegmenter(settings.dims, settings.contrasts, classes, **sizes)
+    sizes = settings_to_dict(settings)
+    del sizes["architecture"]
+    image = sizes.pop("dims"), sizes.pop("contrasts")
+    model = DiscrepancyDiffusionSegmenter(*image, classes, **sizes)
     form = torch.channels_last if settings.dims == 2 else torch.channels_last_3d
     return model.to(memory_format=form)  # type: ignore[call-overload, no-any-return]
 
@@ -74,9 +66,7 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
 
     The card gets the checksum of the weights, and of those that it looks through beside. At
     every moment, before and after a power cut too, the old pair or the new one can be loaded.
-
-    Raises:
-        OutputError: when they cannot be written; the old ones stay.
+    An OutputError leaves the old ones.
     """
     from safetensors.torch import save
 
@@ -97,12 +87,7 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
 
 
 def copy_weights(source: Path, target: Path) -> None:
-    """Copy weights and card as they are, as safely as :func:`save_weights` writes them.
-
-    Raises:
-        CheckpointError: when they cannot be loaded.
-        OutputError: when they cannot be written.
-    """
+    """Copy weights and card as they are, as safely as :func:`save_weights` writes them."""
     data, card, _ = _read_pair(source)
     _replace_pair(target, data, card.as_text().encode())
 
@@ -119,11 +104,7 @@ def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
 
 
 def _read_pair(path: Path) -> tuple[bytes, Card, Settings]:
-    """Read weights, the card that fits them, and its settings.
-
-    Raises:
-        CheckpointError: when one is missing or there is no such card.
-    """
+    """Read weights, the card that fits them, and its settings."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; weights need a .json card beside them")
     card_path = path.with_suffix(".json")
@@ -152,23 +133,14 @@ def _settings_of(card: Card, path: Path) -> Settings:
 
 
 def load_weights(path: Path) -> tuple[DiscrepancyDiffusionSegmenter, Card]:
-    """Read weights of our model and their card, with the views that it names.
-
-    Raises:
-        CheckpointError: when a file is missing, damaged or of a baseline.
-    """
+    """Read weights of our model and their card, with the views that it names."""
     model, card = _load_ours(path)
     model.views = views_of(model, card, _load_ours)
     return model, card
 
 
 def check_views(model: Network, card: Card) -> None:
-    """Refuse views that weights with these settings and labels could not be given.
-
-    Raises:
-        UsageError: when no model is called as the wide one is.
-        CheckpointError: when it does not fit.
-    """
+    """Refuse views that weights with these settings and labels could not be given."""
     if isinstance(model, DiscrepancyDiffusionSegmenter):
         wide = checksum_of_wide(card.settings["sampling"]["wide"])
         views_of(model, replace(card, wide=wide), _load_ours)
@@ -208,11 +180,7 @@ def _fitting(path: Path) -> Iterator[None]:
 
 
 def _check_size(path: Path, settings: Settings, classes: int) -> None:
-    """Refuse a file far from the size that its card asks for, before memory is taken.
-
-    Raises:
-        CheckpointError: with both sizes.
-    """
+    """Refuse a file far from the size that its card asks for, before memory is taken."""
     with _fitting(path), torch.device("meta"):  # shapes alone
         state = build_network(settings, classes).state_dict()
         needed = sum(w.numel() * w.element_size() for w in state.values())
@@ -222,14 +190,7 @@ def _check_size(path: Path, settings: Settings, classes: int) -> None:
 
 
 def _filled(model: Network, data: bytes, *, half: bool) -> Network:
-    """Put the tensors of a safetensors file in a network.
-
-    Args:
-        half: whether its card says that weights are stored in half precision.
-
-    Raises:
-        ValueError: when a number is not finite, or not of the kind that the network has.
-    """
+    """Put the tensors of a safetensors file, stored in half precision or not, in a network."""
     from safetensors.torch import load
 
     tensors, own = load(data), model.state_dict()
@@ -248,10 +209,7 @@ def adopt_weights(model: Network, path: Path) -> list[str]:
     """Copy what fits from a weights file into a network; return the names taken.
 
     A tensor fits when name and shape are equal, so that a network of other classes or a
-    wider embedding still begins with the encoder of the old one.
-
-    Raises:
-        CheckpointError: when the file is not usable or nothing of it fits.
+    wider embedding still begins with the encoder of the old one. A CheckpointError when none does.
     """
     source = load_network(path)[0].state_dict()
     own = model.state_dict()
@@ -278,17 +236,11 @@ def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) 
     """Write a resumable training state: tensors, and plain numbers as metadata.
 
     The metadata hold the checksum of the file, which is made with zeros in its place.
-
-    Raises:
-        OutputError: when it cannot be written; an older one stays.
+    An OutputError leaves an older state.
     """
     from safetensors.torch import save
 
-    meta = {
-        "format": STATE_FORMAT,
-        "numbers": json.dumps(numbers),
-        "sha256": _NO_SUM.decode(),
-    }
+    meta = {"format": STATE_FORMAT, "numbers": json.dumps(numbers), "sha256": _NO_SUM.decode()}
     flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     data = save(flat, metadata=meta)
     checksum = hashlib.sha256(data).hexdigest().encode()
@@ -316,12 +268,10 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if (meta.get("format"), bool(told)) in ((STATE_FORMAT, True), (UNCHECKED_FORMAT, False)):
             return load(data), json.loads(meta["numbers"])
     except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: damaged training state ({error}); start without --resume"
-        ) from error
-    raise CheckpointError(
-        f"{path}: not a training state of format {STATE_FORMAT}; start without --resume"
-    )
+        why = f"{path}: damaged training state ({error}); start without --resume"
+        raise CheckpointError(why) from error
+    why = f"{path}: not a training state of format {STATE_FORMAT}"
+    raise CheckpointError(f"{why}; start without --resume")
 
 
 def _metadata(data: bytes) -> dict[str, str]:
@@ -343,9 +293,5 @@ def sweep(folder: Path) -> None:
 
 
 def state_numbers(path: Path) -> dict[str, Any]:
-    """Return the plain numbers of a training state, without its tensors.
-
-    Raises:
-        CheckpointError: as :func:`load_state`.
-    """
+    """Return the plain numbers of a training state, without its tensors."""
     return load_state(path)[1]

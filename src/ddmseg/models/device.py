@@ -19,12 +19,7 @@ def find_device(name: str, *, setting: str = "device") -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     ``auto`` takes a CUDA device or else the CPU: Apple's GPU is taken when it is named.
-
-    Args:
-        setting: what an error calls it.
-
-    Raises:
-        UsageError: for another name, or when there is no such GPU.
+    A UsageError, which calls it ``setting``, for another name or where there is no such GPU.
     """
     import torch
 
@@ -36,10 +31,8 @@ def find_device(name: str, *, setting: str = "device") -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    missing = (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name, True):
         raise UsageError(f"{setting}: no {_GPUS[name]} is here; use cpu or auto")
     return torch.device(name)
 

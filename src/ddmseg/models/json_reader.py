@@ -14,12 +14,7 @@ DEEPEST = 32
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        OSError: when it cannot be read.
-        ValueError: for anything else that is wrong with it, see :func:`parse_json`.
-    """
+    """Return what a JSON file holds; errors as of :func:`read_bounded` and :func:`parse_json`."""
     return parse_json(read_bounded(path, most_bytes=most_bytes))
 
 
@@ -62,22 +57,15 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def check_depth(found: Any) -> None:
-    """Refuse what is nested deeper than ``DEEPEST``: whoever walks through it would fail.
-
-    Raises:
-        ValueError: when it is.
-    """
+    """Refuse what is nested deeper than ``DEEPEST``: whoever walks through it would fail."""
     level = [found]
     for _ in range(DEEPEST + 1):
-        inner = [x.values() if isinstance(x, dict) else x for x in level if _holds(x)]
+        holders = [x for x in level if isinstance(x, dict | list)]
+        inner = [x.values() if isinstance(x, dict) else x for x in holders]
         level = [x for values in inner for x in values]
         if not level:
             return
     raise ValueError(f"nested deeper than {DEEPEST}")
-
-
-def _holds(value: Any) -> bool:
-    return isinstance(value, dict | list)
 
 
 def _finite(text: str) -> float:

@@ -33,25 +33,17 @@ def manifest_of(folder: Path) -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
-    """Return what a folder's manifest says, by file name.
-
-    Raises:
-        CheckpointError: when it is missing or damaged.
-    """
+    """Return what a folder's manifest says, by file name; a CheckpointError without one."""
     path = folder / FILE
     try:
         lines = read_bounded(path).decode("ascii").splitlines()
-        return {name: digest for digest, name in (_parts(line) for line in lines)}
+        return {name: digest for digest, name in map(_parts, lines)}
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); install ddmseg again") from error
 
 
 def check_shipped(path: Path, digest: str) -> None:
-    """Refuse a card or weights file of the package that is not as it shipped; others pass.
-
-    Raises:
-        CheckpointError: when its hash is not that of the manifest.
-    """
+    """Refuse a card or weights file of the package that is not as it shipped; others pass."""
     folder = zoo.weights_folder()
     if path.parent.resolve() != folder.resolve():
         return

@@ -21,6 +21,7 @@ from ddmseg.models.json_reader import check_depth, read_bounded
 S = TypeVar("S")
 
 EXTENDS = "extends"
+_ENGLISH = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 MOST_BYTES = 1 << 16
 """Of a settings file."""
 LONGEST_LINE = 1000
@@ -37,11 +38,7 @@ LONGEST = 200
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the values of a TOML file, those of the file it extends filled in.
-
-    Raises:
-        SettingsError: a file is missing, not TOML, or extends itself.
-    """
+    """Return the values of a TOML file, those of the file it extends filled in."""
     try:
         return _read_chain(path)
     except RecursionError:  # of tables within tables, and nothing else here calls itself
@@ -164,14 +161,10 @@ def _checked_plain(value: Any, hint: Any, name: str) -> Any:
     if hint is float and whole:
         return float(value)
     if not isinstance(value, hint) or (hint is int and not whole):
-        raise SettingsError(f"{name}: got {shown(value)}; it must be {_english(hint)}")
+        raise SettingsError(f"{name}: got {shown(value)}; it must be {_ENGLISH[hint]}")
     if hint is float and not math.isfinite(value):
         raise SettingsError(f"{name}: got {value}; it must be a finite number")
     return value
-
-
-def _english(hint: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
@@ -180,11 +173,7 @@ def settings_to_dict(settings: Any) -> dict[str, Any]:
 
 
 def require(ok: bool, settings: object, name: str, allowed: str) -> None:
-    """Refuse ``table.name`` of the settings, or of that table of them, unless ``ok``.
-
-    Raises:
-        SettingsError: names the setting, what came and what is allowed.
-    """
+    """Refuse ``table.name`` of the settings, or of that table of them, unless ``ok``."""
     if not ok:
         came = value_of(settings, name)
         told = shown(came) if came == "" or len(str(came)) > LONGEST else came
@@ -198,19 +187,19 @@ def value_of(settings: object, name: str) -> Any:
 
 
 def require_least(least: int, settings: object, *names: str) -> None:
-    """Refuse each ``table.name`` below a number; errors as of :func:`require`."""
+    """Refuse each ``table.name`` below a number."""
     for name in names:
         ok = value_of(settings, name) >= least
         require(ok, settings, name, f"must be at least {least}")
 
 
 def require_above_0(settings: object, *names: str) -> None:
-    """Refuse each ``table.name`` unless above 0; errors as of :func:`require`."""
+    """Refuse each ``table.name`` unless above 0."""
     for name in names:
         require(value_of(settings, name) > 0, settings, name, "must be above 0")
 
 
 def require_share(settings: object, *names: str) -> None:
-    """Refuse each ``table.name`` outside [0, 1]; errors as of :func:`require`."""
+    """Refuse each ``table.name`` outside [0, 1]."""
     for name in names:
         require(0 <= value_of(settings, name) <= 1, settings, name, "must be within 0 and 1")

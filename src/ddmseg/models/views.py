@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddmseg.errors import CheckpointError, UsageError
 from ddmseg.imaging.labels import on_other_side
-from ddmseg.models.card import Card, read_card
+from ddmseg.models.card import Card, card_of
 from ddmseg.models.settings import SamplingSettings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
@@ -44,13 +44,8 @@ def views_of(
 
 
 def checksum_of_wide(name: str) -> str:
-    """Return the checksum of the weights that ``sampling.wide`` names; empty for none.
-
-    Raises:
-        UsageError: when no model is called so.
-        CheckpointError: when its card is missing or damaged.
-    """
-    return read_card(model_path(name).with_suffix(".json")).checksum if name else ""
+    """Return the checksum of the weights that ``sampling.wide`` names; empty for none."""
+    return card_of(name).checksum if name else ""
 
 
 def _wide_encoder(name: str, card: Card, load: Load) -> BlockEncoder:

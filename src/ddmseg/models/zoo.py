@@ -11,7 +11,7 @@ from ddmseg.errors import CheckpointError, UsageError, did_you_mean
 from ddmseg.imaging.source_file import file_sha256
 
 if TYPE_CHECKING:
-    from ddmseg.models.checkpoint import Card
+    from ddmseg.models.card import Card
 
 DEFAULT_MODEL = "anatomy"
 SUFFIX = ".safetensors"
@@ -55,24 +55,16 @@ def model_path(name: str) -> Path:
 
 
 def shipped_cards() -> list[Card]:
-    """Return the cards of all shipped models, as :func:`model_names` has them.
-
-    Raises:
-        CheckpointError: when a card is missing or damaged.
-    """
-    from ddmseg.models.checkpoint import read_card
+    """Return the cards of all shipped models, as :func:`model_names` has them."""
+    from ddmseg.models.card import read_card
 
     folder = weights_folder()
     return [read_card(folder / f"{name}.json") for name in model_names()]
 
 
 def is_intact(path: Path) -> bool:
-    """Return whether a weights file has the checksum that its card gives.
-
-    Raises:
-        CheckpointError: when weights or card cannot be read.
-    """
-    from ddmseg.models.checkpoint import read_card
+    """Return whether a weights file has the checksum that its card gives."""
+    from ddmseg.models.card import read_card
 
     card = read_card(path.with_suffix(".json"))
     try:

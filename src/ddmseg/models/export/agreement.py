@@ -40,11 +40,8 @@ class Agreement:
     @property
     def suffices(self) -> bool:
         """Whether it is what rounding alone explains."""
-        return (
-            self.labels >= LEAST_LABELS
-            and self.probability <= MOST_PROBABILITY
-            and self.features <= MOST_PROBABILITY
-        )
+        difference = max(self.probability, self.features)
+        return self.labels >= LEAST_LABELS and difference <= MOST_PROBABILITY
 
     def __str__(self) -> str:
         return (

@@ -36,14 +36,12 @@ def export_files(
     Args:
         weights: file of the model, its card beside it.
         folder: made when it is missing.
-        format: ``onnx`` or ``openvino``.
 
     Returns:
         The files, and how far the graph agrees with torch.
 
     Raises:
         UsageError: when packages are missing or the graph does not compute what torch does.
-        OutputError: when a file cannot be written.
     """
     require(format)
     model, card = load_weights(weights)
@@ -66,11 +64,7 @@ def export_files(
 
 
 def check_graph(format: str, model: DiscrepancyDiffusionSegmenter, graph: bytes) -> Agreement:
-    """Compute a graph in the runtime of its format and return how far it agrees with torch.
-
-    Raises:
-        UsageError: when that is not enough.
-    """
+    """Compute a graph in the runtime of its format; refuse one that is far from torch."""
     try:
         agreement = check(model, load_encoder(format, graph))
     except Exception as error:  # each runtime has errors of its own

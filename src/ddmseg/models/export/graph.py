@@ -19,14 +19,11 @@ INPUT = "image"
 
 
 def export_graph(model: DiscrepancyDiffusionSegmenter) -> bytes:
-    """Return f^I of a model as an ONNX file.
+    """Return f^I of a model as an ONNX file, or raise a UsageError.
 
     Input ``image`` (``b c *grid``, each side a multiple of ``model.multiple``); outputs
     ``stem``, ``embedding``, ``coarse_logits``, ``pyramid0`` ..., channels last. Takes
     some seconds.
-
-    Raises:
-        UsageError: when the network cannot be written as a graph.
     """
     encoder = model.image_encoder
     axes = range(model.dims)

@@ -5,6 +5,7 @@ Neither is given a folder to write to nor asked to report anything to anybody.
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from ddmseg.networks.engine_form import encoding_of
 from ddmseg.networks.image_encoder import Encoding
 
 Array = NDArray[np.float32]
+Runtime = Callable[[Array], list[Array]]
+"""Returns all outputs of a graph."""
 
 
 def import_openvino() -> Any:
@@ -44,52 +47,43 @@ def import_openvino() -> Any:
     return openvino
 
 
-class OnnxRuntime:
+def _onnx_runtime(graph: bytes) -> Runtime:
     """ONNX Runtime with as many threads as torch."""
+    import onnxruntime
 
-    def __init__(self, graph: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors alone
-        # threads that wait sleep, as torch's do: see ddmseg/__init__.py
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
-
-    def __call__(self, image: Array) -> list[Array]:
-        """Return all outputs of the graph."""
-        return list(self._session.run(None, {INPUT: image}))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    # threads that wait sleep, as torch's do: see ddmseg/__init__.py
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(graph, options, providers=providers)
+    return lambda image: list(session.run(None, {INPUT: image}))
 
 
-class OpenVino:
+def _openvino(graph: bytes) -> Runtime:
     """OpenVINO with as many threads as torch; it compiles anew when the shape changes."""
+    core = import_openvino().Core()
+    model = core.read_model(io.BytesIO(graph))
+    settings = {
+        # of itself it would compute in bfloat16 where the processor can
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+    }
 
-    def __init__(self, graph: bytes) -> None:
-        self._core = import_openvino().Core()
-        self._graph = self._core.read_model(io.BytesIO(graph))
-        self._request: tuple[tuple[int, ...], Any] | None = None
+    @functools.lru_cache(maxsize=1)
+    def request(shape: tuple[int, ...]) -> Any:
+        # with shapes left open it is slower, and version 2026.4 gave NaN now and then
+        fixed = model.clone()
+        fixed.reshape(list(shape))
+        return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
-    def __call__(self, image: Array) -> list[Array]:
-        """Return all outputs of the graph."""
-        if self._request is None or self._request[0] != image.shape:
-            self._request = (image.shape, self._compiled(image.shape))
-        outputs = self._request[1].infer({INPUT: image}, share_inputs=True)
+    def run(image: Array) -> list[Array]:
+        outputs = request(image.shape).infer({INPUT: image}, share_inputs=True)
         return [outputs[place] for place in range(len(outputs))]
 
-    def _compiled(self, shape: tuple[int, ...]) -> Any:
-        # with shapes left open it is slower, and version 2026.4 gave NaN now and then
-        fixed = self._graph.clone()
-        fixed.reshape(list(shape))
-        settings = {
-            # of itself it would compute in bfloat16 where the processor can
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "NUM_STREAMS": 1,
-        }
-        return self._core.compile_model(fixed, "CPU", settings).create_infer_request()
+    return run
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ class ExportFormat:
     package: str
     needs: tuple[str, ...]
     suffixes: tuple[str, ...]
-    load: Callable[[bytes], Callable[[Array], list[Array]]]
+    load: Callable[[bytes], Runtime]
 
     @property
     def version(self) -> str:
@@ -113,23 +107,16 @@ class ExportFormat:
         return metadata.version(self.package)
 
 
+_GRAPH = ("onnx", "onnxscript")
 FORMATS = {
-    "onnx": ExportFormat(
-        "onnxruntime", ("onnx", "onnxscript", "onnxruntime"), (".onnx",), OnnxRuntime
-    ),
-    "openvino": ExportFormat(
-        "openvino", ("onnx", "onnxscript", "openvino"), (".xml", ".bin"), OpenVino
-    ),
+    "onnx": ExportFormat("onnxruntime", (*_GRAPH, "onnxruntime"), (".onnx",), _onnx_runtime),
+    "openvino": ExportFormat("openvino", (*_GRAPH, "openvino"), (".xml", ".bin"), _openvino),
 }
 """By name, which is that of the extra with all it needs, too."""
 
 
 def require(format: str) -> None:
-    """Make sure that all that a format needs is installed.
-
-    Raises:
-        MissingExtraError: with the install line, for the first package that is not.
-    """
+    """Make sure that all that a format needs is installed, or name what to install."""
     for module in FORMATS[format].needs:
         if util.find_spec(module) is None:
             raise MissingExtraError(module, format)

@@ -95,7 +95,6 @@ class Settings:
         self._check_adapter()
 
     def _check_target(self) -> None:
-        """Refuse noise as the target where it would not lead to the truth."""
         recycled = self.loss.recycling_clean_end or self.loss.recycling_noise_end
         told = (
             "where the mask is recycled, the noise in it does not lead to the truth; set "
@@ -104,7 +103,6 @@ class Settings:
         require(self.model.target == "clean" or not recycled, self, "model.target", told)
 
     def _check_patches(self) -> None:
-        """Refuse a network that does not take the patches of LPBA40 or BraTS."""
         kind, model = self.data.kind, self.model
         if kind in CONTRASTS_OF:
             for name, wanted in (("contrasts", CONTRASTS_OF[kind]), ("dims", 3)):
@@ -112,15 +110,12 @@ class Settings:
                 require(getattr(model, name) == wanted, self, f"model.{name}", told)
 
     def _check_views(self) -> None:
-        """Refuse looks that an encoder cannot take."""
         model, sampling = self.model, self.sampling
         fits = not sampling.mirrored or (model.architecture, model.dims) == ("ddm", 3)
         told = "it is for a ddm in 3-D; set model.dims to 3, or leave it out"
         require(fits, self, "sampling.mirrored", told)
         fits = not sampling.wide or (model.encoder_form, model.dims) == ("block", 3)
-        told = (
-            'it is for a ddm in 3-D on blocks; set model.encoder_form to "block", or leave it out'
-        )
+        told = 'it is for a ddm in 3-D on blocks; set model.encoder_form to "block" or leave it out'
         require(fits, self, "sampling.wide", told)
 
     def _check_adapter(self) -> None:
@@ -142,11 +137,7 @@ class Settings:
 
 
 def read_settings(path: Path) -> Settings:
-    """Read a run's TOML file; unknown keys and wrong types stop with the place named.
-
-    Raises:
-        SettingsError: file missing or not TOML, a key unknown, a value not allowed.
-    """
+    """Read a run's TOML file; what is unknown or not allowed stops with the place named."""
     raw = read_toml(path)
     raw.setdefault("name", path.stem)
     return settings_from_dict(Settings, raw)

@@ -65,14 +65,12 @@ class DataSettings:
         axes = len(self.patch)
         require(axes in (2, 3), self, "data.patch", "give one number for each axis")
         cut = self.kind in PATCH_KINDS
-        require(
-            not cut or axes == 3, self, "data.patch", f"{self.kind} is cut in patches of three axes"
-        )
+        told = f"{self.kind} is cut in patches of three axes"
+        require(not cut or axes == 3, self, "data.patch", told)
         fits = all(p > 0 and p % 8 == 0 for p in self.patch)
         require(fits, self, "data.patch", "each must be a multiple of 8 above 0")
 
     def _check_fold(self) -> None:
-        """Refuse a fold where there is none, and one that LPBA40 has not."""
         folded = self.kind in FOLDED_KINDS or not self.fold
         require(folded, self, "data.fold", f"{self.kind} has one split; leave it out")
         known = self.kind != "lpba40" or self.fold in ("", *LPBA40_FOLDS)

@@ -56,15 +56,12 @@ class ModelSettings:
         require_above_0(self, "model.input_scale")
 
     def _check_diffusion(self) -> None:
-        """Refuse a denoiser that cannot be."""
         clean = self.target == "clean" or self.mask_stride == 1
         told = "noise is predicted on the image grid alone; set model.mask_stride to 1"
         require(clean, self, "model.target", told)
         coarse = self.mask_stride == 2 and self.conditioning == "discrepancy"
-        told = (
-            "it is for a mask on half the grid, conditioned by discrepancy; set "
-            "model.mask_stride to 2"
-        )
+        half = "it is for a mask on half the grid, conditioned by discrepancy"
+        told = f"{half}; set model.mask_stride to 2"
         require(self.denoiser_form == "full" or coarse, self, "model.denoiser_form", told)
         told = f"model.architecture {self.architecture} has no diffusion; set it to false"
         require(self.architecture == "ddm" or not self.diffusion, self, "model.diffusion", told)
@@ -73,7 +70,6 @@ class ModelSettings:
         require(even, self, "model.denoiser_width", told)
 
     def _check_blocks(self) -> None:
-        """Refuse what an encoder on half the grid cannot be."""
         block, counts = self.encoder_form == "block", self.level_blocks
         light = not self.diffusion or self.denoiser_form == "light"
         told = 'it is for a ddm; set model.denoiser_form to "light" and model.mask_stride to 2'

@@ -17,14 +17,7 @@ RETIRED: dict[str, dict[str, Any]] = {
 
 
 def without_retired(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings without the keys that are gone.
-
-    Args:
-        stored: settings as a card or a record has them, table by table.
-
-    Raises:
-        SettingsError: when one of the keys held a value that did something.
-    """
+    """Return stored settings without the keys that are gone, none of which may do anything."""
     kept = dict(stored)
     for table, keys in RETIRED.items():
         if not isinstance(kept.get(table), Mapping):

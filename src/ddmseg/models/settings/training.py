@@ -112,7 +112,6 @@ class DistillationSettings:
         return self.method != "soft_labels"
 
     def __post_init__(self) -> None:
-        """Refuse values out of range, and those that a method has no use for."""
         require_least(1, self, "distillation.teacher_steps")
         require_least(0, self, "distillation.teacher_samples")
         require_above_0(self, "distillation.temperature")
