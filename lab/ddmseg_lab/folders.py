@@ -17,14 +17,10 @@ def _home() -> Path:
 HOME = _home()
 RESULTS = HOME / "results"
 """Raw rows and summaries; what was measured with the same weights is not repeated."""
-DOCS = HOME / "docs"
-"""The page of results, a page per question and their pictures."""
-CONFIGS = HOME / "configs"
-"""Settings of tables and studies."""
-PRODUCT_DOCS = HOME.parent / "docs"
-"""Pages of the product."""
-RECIPES = HOME.parent / "configs"
-"""Settings that the shipped models were trained with."""
+DOCS = HOME / "docs"  # the page of results, a page per question and their pictures
+CONFIGS = HOME / "configs"  # settings of tables and studies
+PRODUCT_DOCS = HOME.parent / "docs"  # pages of the product
+RECIPES = HOME.parent / "configs"  # settings that the shipped models were trained with
 
 Output = Annotated[Path, arg(aliases=("-o",), metavar="DIR", help_behavior_hint="(lab/results)")]
 """Option that says where a measurement goes; its default is RESULTS."""

@@ -22,18 +22,10 @@ WRITTEN = ("lab/results", "lab/docs", "docs")
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:
-    """Return commit, versions and seed of a record.
-
-    Args:
-        seed: that the noise was drawn from; None where there is none, or where each
-            subject has its own.
-    """
+    """Return commit, versions and seed (None where each subject has its own) of a record."""
     found = versions()
-    return {
-        "commit": commit(),
-        **{name: found[name] for name in ("ddmseg", "torch", "python")},
-        "seed": seed,
-    }
+    named = {name: found[name] for name in ("ddmseg", "torch", "python")}
+    return {"commit": commit(), **named, "seed": seed}
 
 
 def versions() -> dict[str, str]:
@@ -49,25 +41,17 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """Return the commit of the code that runs, see :func:`commit_of`.
-
-    It is asked once a process: the code was loaded at the start, whatever is committed while
-    a long run goes on.
-    """
+    """Return the commit of the code that runs, as it was when first asked."""
     return commit_of(Path(__file__).parent)
 
 
 def commit_of(folder: Path) -> str:
-    """Return the commit of a checkout, with ``+`` when its code was changed since.
-
-    Args:
-        folder: anywhere in the checkout; outside of any, ``unknown`` is returned.
-    """
+    """Return a checkout's commit, ``+`` behind it when code was changed since; else ``unknown``."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        call = ["git", *words]
+        done = subprocess.run(call, cwd=folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
     try:
         others = [f":(exclude,top){folder}" for folder in WRITTEN]
@@ -102,11 +86,7 @@ def describe_model(card: Card) -> dict[str, Any]:
 
 
 def measured_with(card: Card, device: str) -> str:
-    """Return what timings belong to: the weights, and a hash of device, machine and version.
-
-    Rows with another such word are of other weights, or came about elsewhere or with
-    another number of threads, and must not be averaged with these.
-    """
+    """Return what timings belong to: the weights, and a hash of device, machine and version."""
     place = (__version__, device, sorted(describe_machine().items()))
     return f"{card.checksum[:12]}-{hashlib.sha256(repr(place).encode()).hexdigest()[:8]}"
 

@@ -35,8 +35,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     *(memory.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER, monitor_alarms.CHAPTER),
 )
 """In the order of the page; each is made of one summary."""
-NAMES = tuple(chapter.record for chapter in CHAPTERS)
-"""Of the summaries."""
+NAMES = tuple(chapter.record for chapter in CHAPTERS)  # of the summaries
 STUDIES: dict[str, Study] = {
     study.name: study for study in (TEMPERATURE, STEPS, DISCREPANCY, SAMPLES, ROBUSTNESS)
 }

@@ -19,25 +19,19 @@ from ddmseg.imaging.volume import LabelMap
 from ddmseg.maths.metrics import dice
 from ddmseg_lab.statistics import expected_calibration_error
 
-Ids = NDArray[np.integer[Any]]
-"""FreeSurfer ids on the grid of a file."""
+Ids = NDArray[np.integer[Any]]  # FreeSurfer ids on the grid of a file
 
 
 @dataclass(frozen=True)
 class ScanSet:
-    """Scans with a truth, and what of it is scored.
-
-    Attributes:
-        name: of the data set.
-        list_cases: finds its scans in a folder of data sets.
-        freesurfer_ids: of the labels that were drawn.
-        structures: FreeSurfer ids that both protocols draw.
-    """
+    """Scans with a truth, and what of it is scored."""
 
     name: str
     list_cases: Callable[[str | None], list[Case]]
     freesurfer_ids: Callable[[Ids], Ids]
+    """Of the labels that were drawn."""
     structures: tuple[int, ...]
+    """FreeSurfer ids that both protocols draw."""
 
     def cases(self, split: str, data: str | None, count: int | None = None) -> list[Case]:
         """Return the scans of a split, at most so many."""
@@ -88,11 +82,7 @@ def calibration_error(
 
     The background that both agree on would hide everything else.
 
-    Args:
-        p: class probabilities (``i j k class``).
-        ids: FreeSurfer id of each class.
-        truth: FreeSurfer ids.
-        structures: ids that are scored.
+    ``p`` is ``i j k class``, ``ids`` the FreeSurfer id of each class.
     """
     named = np.asarray(ids)[p.argmax(-1)]
     judged = np.isin(named, structures) | np.isin(truth, structures)

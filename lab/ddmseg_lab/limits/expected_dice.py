@@ -11,6 +11,7 @@ it. Then come ``make manifest``, ``python -m ddmseg_lab.limits.usual_dice`` and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -76,11 +77,8 @@ def run(options: ModelOptions) -> None:
     whole = fit_calibration([one.expected for one in judged], [one.true for one in judged])
     single = [pair for one in judged for pair in one.structures]
     each = fit_calibration([expected for expected, _ in single], [true for _, true in single])
-    maps = {
-        "expected_dice": whole.as_dict(),
-        "structure_dice": each.as_dict(),
-        "masks": len(judged),
-    }
+    maps: dict[str, Any] = {"expected_dice": whole.as_dict(), "structure_dice": each.as_dict()}
+    maps["masks"] = len(judged)
     save_weights(model, replace(card, calibration={**card.calibration, **maps}), path)
 
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ddmseg.atomic import atomic_write
 from ddmseg.datasets import hippocampus, label_maps
+from ddmseg.datasets.case import Case
 from ddmseg.datasets.split import split_cases
 from ddmseg.imaging.labels import (
     ANATOMY_LABELS,
@@ -29,12 +30,10 @@ from ddmseg.imaging.nifti import read_label_map
 DEVIATIONS = 4.0
 LEAST_LOG_RATIO = 0.15
 """White matter's sides differ by 2%: so tight a limit would complain of any tilt."""
-LEFT_OUT = frozenset({24})
-"""CSF around the brain ends where a brain mask cuts it."""
+LEFT_OUT = frozenset({24})  # CSF around the brain ends where a brain mask cuts it
 TABLE = Path(str(files("ddmseg"))) / "imaging" / "protocols" / "plausible_volumes.tsv"
 
-Volumes = dict[int, list[float]]
-"""By FreeSurfer id, in ml, one a subject."""
+Volumes = dict[int, list[float]]  # by FreeSurfer id, in ml, one a subject
 
 
 def main() -> None:
@@ -67,29 +66,25 @@ def plausible_rows(volumes: Volumes) -> Iterator[list[str]]:
 def head_volumes(data: str | None) -> Volumes:
     """Return what the label maps hold, in the structures that the model learns."""
     target = {label.index: label.target for label in generation_labels()}
-    found: Volumes = {index: [] for index in ANATOMY_LABELS[1:] if index not in LEFT_OUT}
-    for case in label_maps.list_cases(data):
-        assert case.labels is not None
-        labels = read_label_map(case.labels)
-        _count(remap(labels.data, target), _voxel_ml(labels.affine), found)
-    return found
+    learned = [index for index in ANATOMY_LABELS[1:] if index not in LEFT_OUT]
+    return _volumes(label_maps.list_cases(data), target, learned)
 
 
 def crop_volumes(data: str | None) -> Volumes:
     """Return head and body of each training crop."""
-    protocol = dict(enumerate(HIPPOCAMPUS_LABELS))
-    found: Volumes = {index: [] for index in HIPPOCAMPUS_LABELS[1:]}
-    for case in split_cases(hippocampus.list_cases(data), "hippocampus").require("train"):
-        assert case.labels is not None
+    cases = split_cases(hippocampus.list_cases(data), "hippocampus").require("train")
+    return _volumes(cases, dict(enumerate(HIPPOCAMPUS_LABELS)), HIPPOCAMPUS_LABELS[1:])
+
+
+def _volumes(cases: Sequence[Case], target: dict[int, int], indices: Sequence[int]) -> Volumes:
+    found: Volumes = {index: [] for index in indices}
+    for case in cases:
+        assert case.labels is not None  # as all of these have
         labels = read_label_map(case.labels)
-        _count(remap(labels.data, protocol), _voxel_ml(labels.affine), found)
+        counts = np.bincount(remap(labels.data, target).ravel(), minlength=max(found) + 1)
+        for index, volumes in found.items():
+            volumes.append(float(counts[index]) * _voxel_ml(labels.affine))
     return found
-
-
-def _count(labels: np.ndarray, voxel_ml: float, found: Volumes) -> None:
-    counts = np.bincount(labels.ravel(), minlength=max(found) + 1)
-    for index, volumes in found.items():
-        volumes.append(float(counts[index]) * voxel_ml)
 
 
 def _voxel_ml(affine: np.ndarray) -> float:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.source import padded
@@ -43,38 +42,27 @@ from ddmseg_lab.study import ModelOptions, run_command, say
 
 HEAD_MM = (160.0, 208.0, 160.0)
 """Size of a synthesised head: the whole brain with what surrounds it."""
-ROUNDING_MM = 0.5
-"""Slices of the thickest that were synthesised may measure so much more."""
-SYNTHESISED = 60
-"""Heads synthesised."""
-AUGMENTED = 200
-"""Augmented training crops."""
+ROUNDING_MM = 0.5  # slices of the thickest that were synthesised may measure so much more
+SYNTHESISED = 60  # heads synthesised
+AUGMENTED = 200  # augmented training crops
 SEED = 7
 
 
 def of_examples(
     model: DiscrepancyDiffusionSegmenter, card: Card, examples: Iterable[Example]
 ) -> Iterator[Profile]:
-    """Yield what each example looks like that the model copes with.
-
-    Args:
-        model: in eval mode.
-        card: of its weights, with what is usual.
-        examples: normalised images (``c *grid``) with class indices (``*grid``).
-    """
+    """Yield what each normalised image (``c *grid``) looks like that the model copes with."""
     least = Limits.of(card).fails
     for image, truth in examples:
         encoding = model.encode(image[None])
         classes = encoding.coarse_logits.argmax(1)
         features = mean_features(encoding, classes)
         classes = classes[0]
-        if features is not None and _mean_dice(classes, truth, model.classes) >= least:
+        if (
+            features is not None
+            and float(true_dice(classes, truth, model.classes)[0].nanmean()) >= least
+        ):
             yield Profile(intensity_statistics(card, image[0].numpy(), classes.numpy()), features)
-
-
-def _mean_dice(classes: Tensor, truth: Tensor, count: int) -> float:
-    dice, _ = true_dice(classes, truth, count)
-    return float(dice.nanmean())
 
 
 def of_real_heads(arguments: ModelOptions) -> Iterator[Profile]:
@@ -98,10 +86,7 @@ def synthesised_heads(arguments: ModelOptions, data: DataSettings, multiple: int
 def of_real_crops(
     arguments: ModelOptions, model: DiscrepancyDiffusionSegmenter, card: Card, data: DataSettings
 ) -> tuple[list[Profile], float]:
-    """Return what crops of training and validation look like, and their longest voxel edge.
-
-    Augmented training crops follow, with their true labels and without features.
-    """
+    """Return what crops look like, and the longest voxel edge; augmented ones lack features."""
     source = HippocampusSource(data, arguments.data)
     splits = [source.subjects(name, arguments.cases) for name in ("train", "validation")]
     subjects = [subject for split in splits for subject in split]

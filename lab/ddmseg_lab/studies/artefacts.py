@@ -33,27 +33,16 @@ Image3D = Float[Tensor, "c i j k"]
 Apply = Callable[[Image3D, float, Generator, int], Image3D]
 """``apply(image, strength, generator, slice_axis)`` gives the worse image."""
 
-LEVELS = 5
-"""Levels of each artefact above 0, which is the image as it is."""
-MOVES = 4
-"""How often the head moves while k-space is read."""
-VOXELS_PER_DEGREE = 0.5
-"""A pose turned by so many degrees is shifted by this times as many voxels."""
-CENTRE_SHARE = 0.02
-"""Of the lines, in the middle of k-space, that ghosting leaves alone."""
+LEVELS = 5  # levels of each artefact above 0, which is the image as it is
+MOVES = 4  # how often the head moves while k-space is read
+VOXELS_PER_DEGREE = 0.5  # a pose turned by so many degrees is shifted by this times as many voxels
+CENTRE_SHARE = 0.02  # of the lines, in the middle of k-space, that ghosting leaves alone
 SPIKES = 3
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One artefact.
-
-    Attributes:
-        title: in tables.
-        strengths: of the levels 1 to 5, rising.
-        unit: what the strengths are.
-        apply: makes it.
-    """
+    """One artefact, with its strengths at the levels 1 to 5."""
 
     title: str
     strengths: tuple[float, ...]
@@ -64,14 +53,9 @@ class Artefact:
 def degrade(
     image: Image3D, name: str, level: int, generator: Generator, *, slice_axis: int = 1
 ) -> Image3D:
-    """Return the image with one artefact; level 0 is an equal image.
+    """Return the image, normalised to about [0, 1], with one artefact; level 0 is an equal image.
 
-    Args:
-        image: normalised to about [0, 1].
-        name: in :data:`ARTEFACTS`.
-        level: 0 to 5.
-        generator: on the CPU; equal ones give equal patterns at every level.
-        slice_axis: spatial axis that slices are stacked along.
+    Equal generators give equal patterns at every level. Slices are stacked along ``slice_axis``.
     """
     if name not in ARTEFACTS:
         raise SettingsError(
@@ -144,9 +128,8 @@ def spikes(image: Image3D, share: float, generator: Generator, slice_axis: int) 
     for _ in range(SPIKES):
         sides = torch.where(torch.rand(3, generator=generator) < 0.5, -1, 1)
         reach = 0.1 + 0.3 * torch.rand(3, generator=generator)
-        at = [
-            int(n * (0.5 + float(r))) for n, r in zip(image.shape[1:], sides * reach, strict=True)
-        ]
+        away = sides * reach
+        at = [int(n * (0.5 + float(r))) for n, r in zip(image.shape[1:], away, strict=True)]
         places.append(tuple(at))
     peak = torch.fft.fftn(image, dim=(1, 2, 3)).abs().max()
     height = math.log(share * float(peak))
@@ -200,7 +183,6 @@ def _posed(image: Image3D, degrees: Tensor, shift: Tensor) -> Image3D:
 
 
 def _spectrum(image: Image3D, axis: int) -> Tensor:
-    """Lines of k-space along one axis, the lowest frequency in the middle."""
     spectrum: Tensor = torch.fft.fftshift(torch.fft.fft(image, dim=axis), dim=axis)
     return spectrum
 

@@ -39,12 +39,9 @@ WHITE, GREY, VENTRICLES = (2, 41), (3, 42), (4, 43)
 SIDES = ((2, 3, 10, 11, 12, 13, 17, 18, 26, 28), (41, 42, 49, 50, 51, 52, 53, 54, 58, 60))
 """Cerebrum left and right, without ventricles."""
 LEFT_VENTRICLES = (4, 5)
-FOLDS_MM = 3.0
-"""Half the width of the folds that count as part of the hemisphere around them."""
-IRREGULAR = 0.2
-"""Standard deviation of a border, in radii."""
-BORDER_MM = 0.7
-"""Standard deviation of the Gaussian that gives a border partial volumes."""
+FOLDS_MM = 3.0  # half the width of the folds that count as part of the hemisphere around them
+IRREGULAR = 0.2  # standard deviation of a border, in radii
+BORDER_MM = 0.7  # standard deviation of the Gaussian that gives a border partial volumes
 RIM_MM = 3.0
 SEED = 4711
 
@@ -54,25 +51,19 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan as it will be measured.
-
-    Attributes:
-        set: painted, real or test.
-        head: name of what was scanned.
-        person: two scans of one person have one.
-        kind: what is in it, or the contrast.
-        ml: to paint; 0 for nothing.
-        path: of the file that it is made of.
-        number: of the head, which fixes what is drawn.
-    """
+    """One scan as it will be measured."""
 
     set: str
     head: str
     person: str
+    """Two scans of one person have one."""
     kind: str
+    """What is in it, or the contrast."""
     ml: float
+    """To paint; 0 for nothing."""
     path: Path
     number: int = 0
+    """Of the head, which fixes what is drawn."""
 
 
 def scans(data: str | None, *, test: bool = False) -> Iterator[Scan]:
@@ -96,11 +87,7 @@ def scans(data: str | None, *, test: bool = False) -> Iterator[Scan]:
 
 
 def opened(scan: Scan, label: Callable[[Volume], Ids]) -> Volume:
-    """Read a scan and paint into it what it should hold.
-
-    Args:
-        label: gives the FreeSurfer ids of an intact head, which say where to paint.
-    """
+    """Read a scan and paint into it what it should hold; ``label`` says where an intact head is."""
     if scan.path.suffix == ".zip":
         return read_series(list_series(scan.path)[0])
     volume = read_volume(scan.path)
@@ -147,13 +134,9 @@ def hemisphere(labels: Ids, side: int, spacing_mm: tuple[float, ...]) -> Mask:
 def paint(
     volume: Volume, labels: Ids, kind: str, ml: float, generator: Generator
 ) -> tuple[Volume, Mask]:
-    """Return the scan with a mass, a ring-enhancing mass or a cavity, and where it is.
+    """Return the scan with so many ml of a mass, a ring-enhancing mass or a cavity, and where.
 
-    Args:
-        labels: FreeSurfer ids of the intact scan.
-        kind: one of :data:`KINDS`.
-        ml: volume of what is painted.
-        generator: draws place, shape, intensity and texture.
+    Place, shape, intensity and texture are drawn; labels are FreeSurfer ids of the intact scan.
     """
     spacing, box = volume.spacing_mm, _around(labels)
     image, own = volume.data[box].astype(np.float32), labels[box]
@@ -190,16 +173,11 @@ def emptied(volume: Volume, labels: Ids) -> Volume:
 
 
 def _around(labels: Ids) -> tuple[slice, ...]:
-    """Return the box of the labels with a margin, in which alone anything is computed."""
     return tuple(slice(max(0, one.start - 5), one.stop + 5) for one in labelled_box(labels))
 
 
 def _grown(
-    inside: Mask,
-    white: Mask,
-    voxels: int,
-    spacing_mm: tuple[float, ...],
-    generator: Generator,
+    inside: Mask, white: Mask, voxels: int, spacing_mm: tuple[float, ...], generator: Generator
 ) -> Mask:
     """Return an irregular ellipsoid around a place in white matter, cut where the side ends."""
     radius = float(0.75 / np.pi * voxels * np.prod(spacing_mm)) ** (1 / 3)  # of a ball
@@ -221,7 +199,6 @@ def _grown(
 def _smooth(
     shape: tuple[int, ...], sigma_mm: float, spacing_mm: tuple[float, ...], generator: Generator
 ) -> Image:
-    """Return smooth noise of mean 0 and standard deviation 1 (``*grid``)."""
     white = torch.randn(shape, generator=generator).numpy()
     noise = ndimage.gaussian_filter(white, sigma_mm / np.asarray(spacing_mm))
     return np.asarray(noise / noise.std(), dtype=np.float32)
