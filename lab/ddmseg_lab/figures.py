@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddmseg.errors import MissingExtraError
 from ddmseg.maths.statistics import Interval
@@ -49,24 +49,11 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
-    """Lengths of the intervals below and above the mean; None when there are none."""
-    if any(row["low"] is None or row["high"] is None for row in rows):
-        return None
-    return _lengths([(row["mean"], row["low"], row["high"]) for row in rows])
-
-
 def interval_bars(found: Sequence[Interval]) -> list[list[float]]:
     """Lengths of intervals below and above the mean, 0 without limits."""
-    return _lengths([(one.mean, one.low, one.high) for one in found])
-
-
-def _lengths(limits: Sequence[tuple[float, float, float]]) -> list[list[float]]:
     # max leaves NaN out only as its second argument.
-    return [
-        [max(0.0, mean - low) for mean, low, _ in limits],
-        [max(0.0, high - mean) for mean, _, high in limits],
-    ]
+    low = [max(0.0, one.mean - one.low) for one in found]
+    return [low, [max(0.0, one.high - one.mean) for one in found]]
 
 
 def line_with_bars(
@@ -84,3 +71,10 @@ def name_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> Non
     """Put these names and no others along the x axis."""
     axes.set_xticks(list(places), list(names))
     axes.minorticks_off()
+
+
+def name_places(axes: Axes, names: Sequence[str], fontsize: float | None = None) -> list[int]:
+    """Put names along the y axis, the first on top, and return their places."""
+    places = list(range(len(names), 0, -1))
+    axes.set_yticks(places, names, fontsize=fontsize)
+    return places

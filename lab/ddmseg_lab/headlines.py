@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ddmseg_lab.figures import BLUE, ORANGE
-from ddmseg_lab.page import Claim, Summaries, Target, at_most, models_of, picture, table
+from ddmseg_lab.page import Claim, Summaries, Target, inner, models_of, picture, table
 from ddmseg_lab.statistics_text import counted
 from ddmseg_lab.studies import hippocampus
 from ddmseg_lab.studies.anatomy import ALL, ASKED, dice_bars
@@ -18,8 +18,7 @@ from ddmseg_lab.studies.anatomy import ALL, ASKED, dice_bars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FURTHER = ("anatomy_fast",)
-"""Records that have no page of their own and that a headline rests on."""
+FURTHER = ("anatomy_fast",)  # records that have no page of their own and that a headline rests on
 MODELS = {"anatomy": "`anatomy`, the default", "anatomy_fast": "`anatomy_fast`"}
 """Records of the same measurement, and the model that each is of."""
 TEST = ("splits", "test", "fast")
@@ -30,14 +29,10 @@ CAPTION = "Dice of each group of structures on the MALC2012 test scans"
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure.
+    """One figure: the target, the record it is read from, names that lead to it there, the page.
 
-    Attributes:
-        target: what it is, and what was aimed at; ``{model}`` and ``{threads}`` are the record's.
-        record: that it is read from.
-        path: names that lead to it there.
-        page: of that record, without ending.
-        over: another record: the figure is the mean here as a share of the mean there.
+    ``{model}`` and ``{threads}`` in the target are the record's. ``over`` names another record:
+    the figure is then the mean here as a share of the mean there.
     """
 
     target: Target
@@ -50,96 +45,77 @@ class Headline:
         """Return the target beside the figure; beside nothing without a record of it."""
         record = summaries.get(self.record)
         models = [f"`{model['name']}`" for model in models_of(record or {})]
-        threads = counted((record or {}).get("machine", {}).get("threads", 1), "thread")
+        threads = counted(inner(record, "machine", "threads") or 1, "thread")
         what = self.target.what.format(model=next(iter(models), "the model"), threads=threads)
         return Claim(replace(self.target, what=what), self._measured(summaries))
 
     def _measured(self, summaries: Summaries) -> Any:
-        found = _inner(summaries.get(self.record), self.path)
         if not self.over:
-            return found
-        there = _inner(summaries.get(self.over), self.path)
-        means = [_inner(one, ["mean"]) for one in (found, there)]
-        return None if None in means else means[0] / means[1]
+            return inner(summaries.get(self.record), *self.path)
+        here, there = (
+            inner(summaries.get(name), *self.path, "mean") for name in (self.record, self.over)
+        )
+        return None if None in (here, there) else here / there
 
 
-def _inner(record: Any, path: Sequence[str]) -> Any:
-    """Follow names into a record; None where they lead nowhere."""
-    for name in path:
-        record = record.get(name) if isinstance(record, dict) else None
-    return record
+def _figure(
+    what: str, bound: float, record: str, *path: str, page: str = "", over: str = "", **more: Any
+) -> Headline:
+    return Headline(Target(what, bound, **more), record, path, page or record, over)
 
 
 def _of_both(what: str, bounds: tuple[float, float], *path: str, **more: Any) -> list[Headline]:
     """Return the same figure of the default and of the fast model, on the test scans."""
     return [
-        Headline(Target(f"{title}: {what}", bound, **more), record, (*TEST, *path), "anatomy")
+        _figure(f"{title}: {what}", bound, record, *TEST, *path, page="anatomy", **more)
         for (record, title), bound in zip(MODELS.items(), bounds, strict=True)
     ]
 
 
+_MOST: dict[str, Any] = {"at_least": False, "digits": 2}
+_SECONDS = "seconds from file to report, whole head, {threads}"
+_SHARE = "`anatomy_fast`: share of the Dice of `anatomy`"
+_PARTS = "`hippocampus`: mean Dice of both parts, test crops"
+_CORRUPTED = "{model}: the same, corrupted masks among them"
 QUESTIONS: dict[str, list[Headline]] = {
     "How good are labels of real scans that no training has seen?": [
         *_of_both("mean Dice, MALC2012 test scans", (ASKED[ALL], 0.75), "groups", ALL),
-        Headline(
-            Target("`anatomy_fast`: share of the Dice of `anatomy`", 0.96),
-            "anatomy_fast",
-            (*TEST, "groups", ALL),
-            "anatomy",
-            over="anatomy",
-        ),
+        _figure(_SHARE, 0.96, "anatomy_fast", *TEST, "groups", ALL, page="anatomy", over="anatomy"),
     ],
     "And the hippocampus?": [
-        Headline(
-            Target("`hippocampus`: mean Dice of both parts, test crops", 0.89),
-            "hippocampus",
-            ("methods", hippocampus.REFERENCE, "dice"),
-            "hippocampus",
-        )
+        _figure(_PARTS, 0.89, "hippocampus", "methods", hippocampus.REFERENCE, "dice")
     ],
     "How long does a head take, and how much memory?": [
         *(
-            Headline(
-                at_most(
-                    f"{title}: seconds from file to report, whole head, {{threads}}", bound, " s"
-                ),
-                "speed_segment",
-                ("scans", scan, "seconds", "fast"),
-                "speed_segment",
+            _figure(
+                f"{MODELS[name]}: {_SECONDS}", bound, "speed_segment",
+                *("scans", scan, "seconds", "fast"), unit=" s", **_MOST,
             )
-            for title, scan, bound in zip(
-                MODELS.values(),
-                ("whole head, default model", "whole head"),
-                (5.0, 2.0),
-                strict=True,
+            for name, scan, bound in (
+                ("anatomy", "whole head, default model", 5.0),
+                ("anatomy_fast", "whole head", 2.0),
             )
         ),
-        Headline(
-            at_most("{model}: peak memory of a whole head", 2.5, " GB"),
-            "memory",
-            ("runs", "whole head, fast", "peak_gb"),
-            "memory",
+        _figure(
+            "{model}: peak memory of a whole head", 2.5, "memory",
+            *("runs", "whole head, fast", "peak_gb"), unit=" GB", **_MOST,
         ),
     ],
     "Does the expected Dice tell the true one?": [
         *_of_both("error of it, test scans", (0.05, 0.05), "expected_dice_error", at_least=False),
-        Headline(
-            at_most("{model}: the same, corrupted masks among them", 0.05, digits=3),
-            "discrepancy_anatomy",
-            ("sets", "malc2012", "mae_calibrated"),
-            "discrepancy_anatomy",
+        _figure(
+            _CORRUPTED, 0.05, "discrepancy_anatomy", "sets", "malc2012", "mae_calibrated",
+            at_least=False,
         ),
     ],
     "Do 95% intervals hold the true volume?": [
         *_of_both("share of volumes drawn by hand in theirs", (0.95, 0.95), "covered"),
-        Headline(
-            Target("{model}: the same of made-up degraded heads", 0.93),
-            "volumes",
-            ("degraded", "scaled", "coverage"),
-            "volumes",
+        _figure(
+            "{model}: the same of made-up degraded heads", 0.93,
+            *("volumes", "degraded", "scaled", "coverage"),
         ),
     ],
-}
+}  # fmt: skip
 WORDS = (
     "Intervals are 95% bootstrap intervals over patients; those of seconds are the range. Figures "
     "are of `--mode fast` on the CPU of one machine; those of `hippocampus` of 10 steps and 8 "
@@ -161,7 +137,7 @@ def headlines(summaries: Summaries) -> list[str]:
 
 def _both(summaries: Summaries) -> dict[str, Any]:
     """Return Dice by group of both models; empty unless both were measured."""
-    found = {name: _inner(summaries.get(name), (*TEST, "groups")) for name in MODELS}
+    found = {name: inner(summaries.get(name), *TEST, "groups") for name in MODELS}
     return found if all(found.values()) else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,21 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOT_MEASURED = "not measured"
-NO_FIGURE = "–"
-"""Where a table has no figure, such as the promise of a network that makes none."""
+NO_FIGURE = "–"  # where a table has no figure, such as the promise of a network that makes none
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure should be.
-
-    Attributes:
-        what: the figure, in words.
-        bound: the least or the most it may be.
-        at_least: whether the bound is the least.
-        unit: written behind numbers.
-        digits: after the point.
-    """
+    """What a figure, named in words, should be: at least or at most the bound."""
 
     what: str
     bound: float
@@ -42,15 +34,14 @@ class Target:
 
     def number(self, value: float) -> str:
         """Return a number with the target's digits and unit."""
-        return f"{value:.{self.digits}f}{self.unit}".replace("-", "−")
+        return number(value, self.digits) + self.unit
 
     def verdict(self, value: float) -> str:
         """Say whether the target was reached, and by how much."""
         room = value - self.bound if self.at_least else self.bound - value
-        words = f"{self.number(abs(room))}"
-        if room >= 0:
-            return f"reached, {words} to spare" if room > 0 else "reached, just"
-        return f"**missed by {words}**"
+        if room < 0:
+            return f"**missed by {self.number(-room)}**"
+        return f"reached, {self.number(room)} to spare" if room > 0 else "reached, just"
 
 
 def at_most(what: str, bound: float, unit: str = "", *, digits: int = 2) -> Target:
@@ -69,8 +60,7 @@ class Claim:
     def value(self) -> float | None:
         """The one number that is compared with the bound."""
         if isinstance(self.measured, Mapping):
-            value = self.measured.get("mean", self.measured.get("median"))
-            return None if value is None else float(value)
+            return middle_of(self.measured)
         return self.measured
 
     def row(self) -> list[str]:
@@ -78,25 +68,28 @@ class Claim:
         target, value = self.target, self.value
         if value is None:
             return [target.what, target.shown, NOT_MEASURED, NOT_MEASURED]
-        shown = (
-            with_interval(self.measured, target.digits, target.unit)
-            if isinstance(self.measured, Mapping)
-            else target.number(value)
-        )
+        measured = self.measured if isinstance(self.measured, Mapping) else {"mean": value}
+        shown = with_interval(measured, target.digits, target.unit)
         return [target.what, target.shown, shown, target.verdict(value)]
+
+
+def claim(what: str, bound: float, found: Any, *path: str, **more: Any) -> Claim:
+    """Return a target beside what names lead to in a summary; ``more`` is of :class:`Target`."""
+    return Claim(Target(what, bound, **more), inner(found, *path))
+
+
+def inner(found: Any, *path: str) -> Any:
+    """Follow names into a summary; None where they lead nowhere."""
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 @dataclass(frozen=True)
 class Section:
     """One page: which command measured it, what was promised, what came out.
 
-    Attributes:
-        name: of the page's file, without ending.
-        title: heading.
-        command: that measures it.
-        body: paragraphs, tables and links to pictures.
-        claims: targets beside what was measured.
-        measured: whether there is anything to show.
+    ``name`` is that of the page's file, without ending.
     """
 
     name: str
@@ -119,8 +112,7 @@ class Section:
         return "\n\n".join([*parts, *self.body]) + "\n"
 
 
-CLAIM_HEADS = ("figure", "target", "measured", "outcome")
-"""Of a table of claims."""
+CLAIM_HEADS = ("figure", "target", "measured", "outcome")  # of a table of claims
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -137,21 +129,35 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([first, f"|{'|'.join(marks)}|", *rest])
 
 
+def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a number with a real minus, a dash for NaN.
+
+    >>> number(-0.0123, 3), number(float("inf"), 1), number(0.5, 1, sign=True)
+    ('−0.012', '∞', '+0.5')
+    """
+    if math.isnan(value):
+        return NO_FIGURE
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def middle_of(measured: Mapping[str, Any]) -> float | None:
+    """Return mean or median of a figure in a summary."""
+    found: float | None = measured.get("mean", measured.get("median"))
+    return found
+
+
 def with_interval(measured: Mapping[str, Any] | None, digits: int = 3, unit: str = "") -> str:
     """Return ``0.912 (0.905 to 0.918)``; the mean alone when there is no interval."""
     if measured is None:
         return NOT_MEASURED
-    value = measured.get("mean", measured.get("median"))
-    if value is None:
+    if (value := middle_of(measured)) is None:
         return NO_FIGURE
-
-    def number(x: float) -> str:
-        return f"{x:.{digits}f}".replace("-", "−")
-
     low, high = measured.get("low"), measured.get("high")
-    shown = number(value)
+    shown = number(value, digits)
     if low is not None and high is not None:
-        shown += f" ({number(low)} to {number(high)})"
+        shown += f" ({number(low, digits)} to {number(high, digits)})"
     missed = f", {measured['infinite']} missed" if measured.get("infinite") else ""
     return f"{shown}{unit}{missed}"
 
@@ -170,24 +176,17 @@ def picture(name: str, words: str, *, up: str = "../") -> str:
     return f"![{words}]({up}images/{name})"
 
 
-Summary = Mapping[str, Any]
-"""What a measuring command wrote."""
+Summary = Mapping[str, Any]  # what a measuring command wrote
 
-Summaries = Mapping[str, Summary | None]
-"""By file name without ending; None where there is no file."""
+Summaries = Mapping[str, Summary | None]  # by file name without ending; None where there is no file
 
 
 @dataclass(frozen=True)
 class Chapter:
     """A page of one measurement, made of its summary.
 
-    Attributes:
-        title: heading.
-        command: that measures it.
-        record: name of its summary and of its page, without ending.
-        body: paragraphs, tables and links to pictures, from the summary.
-        claims: targets beside what the summary holds, or beside nothing when it is empty.
-        pictures: draws each picture from the summary, by file name; None where there is none yet.
+    ``record`` names summary and page, without ending. Of an empty summary, claims are beside
+    nothing. Pictures are by file name; None where there is none yet.
     """
 
     title: str
@@ -235,6 +234,16 @@ def weights_words(found: Summary) -> str:
         for model in models_of(found)
     ]
     return f"Weights: {', '.join(named)}."
+
+
+def command_of(module: str, options: str = "--data DATA") -> str:
+    """Return what is typed to measure."""
+    return f"python -m {module} {options}".strip()
+
+
+def basis(found: Summary, words: str = "") -> str:
+    """Name the weights that were measured, and what intervals are; with words in between."""
+    return " ".join(filter(None, (weights_words(found), words, INTERVALS)))
 
 
 ORIGINS = (

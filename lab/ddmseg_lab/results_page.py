@@ -30,16 +30,9 @@ the data sets. What was aimed at is in the column *target*, reached or not."""
 
 
 def write_results_page(results: Path, docs: Path) -> list[Path]:
-    """Write ``results.md``, the pages it links and all pictures; return the files.
-
-    Args:
-        results: folder that the measuring commands wrote to.
-        docs: folder for ``results.md``, ``studies/`` and ``images/``.
-    """
-    pages = write_text(results, docs)
-    images = docs / "images"
-    drawn = draw_all(read_summaries(results), images)
-    return [*pages, *drawn, *draw_tables(results, images)]
+    """Write ``results.md``, the pages it links and all pictures; return the files."""
+    pages, images = write_text(results, docs), docs / "images"
+    return [*pages, *draw_all(read_summaries(results), images), *draw_tables(results, images)]
 
 
 def write_text(results: Path, docs: Path) -> list[Path]:
@@ -94,10 +87,7 @@ def results_page(summaries: Summaries, sections: Sequence[Section]) -> str:
 
 
 def studies(results: Path, docs: Path, known: Container[str] = ()) -> list[Section]:
-    """Return what pages of studies there are beside the known ones, with targets where they have.
-
-    A study whose target was never measured is listed, too.
-    """
+    """Return pages of studies beside the known ones, and studies with a target but no page yet."""
     titles = {page.stem: _title(page) for page in sorted((docs / "studies").glob("*.md"))}
     titles |= {n: f"Study: {n}" for n, study in STUDIES.items() if study.goal and n not in titles}
     found = []

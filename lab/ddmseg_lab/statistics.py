@@ -11,8 +11,9 @@ Sources: Gal 2016, thesis, section 3.3 (mutual information); Kohl et al. 2018, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,28 +27,12 @@ from ddmseg.maths.statistics import Values, checked_sample
 from ddmseg.maths.uncertainty import entropy, flat_pair
 from ddmseg.types import PerItem, VoxelMap
 
+# Class probabilities of each sample, class indices of each sample and of each reference
 Samples = Float[Tensor, "s b k *grid"]
-"""Class probabilities of each sample."""
-
 LabelSamples = Int64[Tensor, "s b *grid"]
-"""Class indices of each sample."""
-
-
 References = Int64[Tensor, "r b *grid"]
-"""Class indices of each reference, such as one a rater."""
 
-
-@dataclass(frozen=True)
-class RiskCoverage:
-    """Mean loss of the most certain share of the cases, for each share.
-
-    ``coverage`` rises from 1/n to 1; ``risk`` is the mean loss of that share; ``area`` the
-    mean risk (AURC): lower is better, the mean loss is what chance gives.
-    """
-
-    coverage: Tensor
-    risk: Tensor
-    area: float
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -64,26 +49,17 @@ class PairedTest:
     n: int
 
 
-def sample_entropy(samples: Samples) -> VoxelMap:
-    """Return the entropy of the samples' mean, in [0, 1]: all the doubt there is."""
-    return entropy(samples.mean(dim=0))
-
-
 def mutual_information(samples: Samples) -> VoxelMap:
     """Return the part of the entropy that is disagreement between samples, in [0, 1].
 
     H of the mean minus the mean of H, in units of log K; 0 when all samples agree.
     """
     within = torch.stack([entropy(p) for p in samples]).mean(dim=0)
-    return (sample_entropy(samples) - within).clamp(0, 1)
+    return (entropy(samples.mean(dim=0)) - within).clamp(0, 1)
 
 
 def pairwise_disagreement(samples: LabelSamples, *, classes: int) -> PerItem:
-    """Return the mean of 1 - IoU over all pairs of different samples, in [0, 1].
-
-    Raises:
-        SettingsError: for fewer than two samples.
-    """
+    """Return the mean of 1 - IoU over all pairs of different samples, in [0, 1]."""
     count = samples.shape[0]
     if count < 2:
         raise SettingsError(f"samples: got {count}; disagreement needs at least 2")
@@ -112,18 +88,8 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, *, bins: int
 
     The bins are equally wide and weighed by what they hold; NaN for no element.
 
-    Args:
-        confidence: in [0, 1], any shape.
-        correct: whether each was right, of the same shape.
-        bins: at least 1.
-
-    Raises:
-        SettingsError: when an argument is out of its range.
-
     Source: Guo et al. 2017, eq. 3.
     """
-    if bins < 1:
-        raise SettingsError(f"bins: got {bins}; it must be at least 1")
     confidence, correct = flat_pair(confidence, correct)
     if confidence.numel() == 0:
         return math.nan
@@ -139,13 +105,11 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, *, bins: int
     return float(gap.abs().sum() / confidence.numel())
 
 
-def risk_coverage(uncertainty: Tensor, loss: Tensor) -> RiskCoverage:
-    """Return the risk that is left when only the most certain cases are kept.
+def risk_coverage_area(uncertainty: Tensor, loss: Tensor) -> float:
+    """Return the mean risk (AURC); the risk is the mean loss of the most certain 1, 2, ... cases.
 
-    Cases of equal uncertainty count with their mean loss, so that their order does not.
-
-    Raises:
-        SettingsError: when there is no case, the shapes differ or a value is NaN.
+    Lower is better; the mean loss is what chance gives. Cases of equal uncertainty count with
+    their mean loss, so that their order does not.
     """
     uncertainty, loss = flat_pair(uncertainty, loss)
     n = loss.numel()
@@ -156,8 +120,7 @@ def risk_coverage(uncertainty: Tensor, loss: Tensor) -> RiskCoverage:
     shared.index_add_(0, group, loss.double())
     ordered = torch.repeat_interleave(shared / counts, counts)  # groups come sorted
     kept = torch.arange(1, n + 1, dtype=torch.float64, device=loss.device)
-    risk = ordered.cumsum(0) / kept
-    return RiskCoverage(kept / n, risk, float(risk.mean()))
+    return float((ordered.cumsum(0) / kept).mean())
 
 
 def _mean_distance(A: LabelSamples, B: References, classes: int) -> PerItem:
@@ -184,10 +147,7 @@ def _distance(a: Tensor, b: Tensor, classes: int) -> Tensor:
 def wilcoxon(values: Values, reference: Values) -> float:
     """Return the two-sided p-value of a paired signed-rank test.
 
-    A patient with NaN in either is left out.  Equal values throughout give 1.
-
-    Raises:
-        SettingsError: for fewer than two patients or unequal numbers of them.
+    A patient with NaN in either is left out. Equal values throughout give 1.
 
     Source: Wilcoxon 1945; ties with zero difference kept as in Pratt 1959.
     """
@@ -201,12 +161,6 @@ def wilcoxon(values: Values, reference: Values) -> float:
 
 def holm(p_values: Values) -> list[float]:
     """Return p-values corrected for their number, in the order given.
-
-    Each is multiplied by how many are not smaller, never falls below one that came
-    before it in size, and is at most 1.  An empty list stays empty.
-
-    Raises:
-        SettingsError: for a p-value outside [0, 1].
 
     Source: Holm 1979, Scandinavian Journal of Statistics 6:65-70.
 
@@ -223,12 +177,8 @@ def holm(p_values: Values) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def compare_to(reference: Values, methods: Mapping[str, Values]) -> dict[str, PairedTest]:
-    """Test each method against one reference, Holm-corrected over all of them.
-
-    Raises:
-        SettingsError: as ``wilcoxon`` does.
-    """
+def compare_to(reference: Values, methods: Mapping[Name, Values]) -> dict[Name, PairedTest]:
+    """Test each method against one reference, Holm-corrected over all of them."""
     p = {name: wilcoxon(values, reference) for name, values in methods.items()}
     rows = {}
     for (name, values), corrected in zip(methods.items(), holm(list(p.values())), strict=True):
@@ -244,12 +194,6 @@ def equivalence(
 
     The larger p-value of two one-sided Wilcoxon signed-rank tests, of differences above -margin
     and below margin; Holm-corrected over the methods.
-
-    Args:
-        margin: largest difference that does not matter, above 0.
-
-    Raises:
-        SettingsError: as ``wilcoxon`` does.
 
     Source: Schuirmann 1987; with signed ranks Wellek 2010, Testing Statistical Hypotheses of
     Equivalence and Noninferiority, section 5.2.
@@ -268,9 +212,6 @@ def pearson(x: Values, y: Values) -> float:
     """Return the correlation coefficient r in [-1, 1]; NaN when either never varies.
 
     A patient with NaN in either is left out.
-
-    Raises:
-        SettingsError: for fewer than two patients or unequal numbers of them.
     """
     a, b = (v - v.mean() for v in _pairs(x, y, "correlation"))
     size = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
@@ -278,7 +219,6 @@ def pearson(x: Values, y: Values) -> float:
 
 
 def _pairs(x: Values, y: Values, purpose: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two numbers a patient, patients with NaN left out."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise SettingsError(

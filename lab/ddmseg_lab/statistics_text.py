@@ -13,33 +13,29 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
-from ddmseg_lab.page import NO_FIGURE, p_value
-from ddmseg_lab.statistics import compare_to, equivalence
-from ddmseg_lab.table import SUBJECT, Cell, Rows
+from ddmseg.maths.uncertainty import auroc
+from ddmseg_lab.page import number, p_value
+from ddmseg_lab.statistics import compare_to, equivalence, pearson
+from ddmseg_lab.table import SUBJECT, Cell, Rows, numbers
 
-ALPHA = 0.05
-"""Holm-corrected p-value from which a difference counts as found."""
-RESAMPLES = 2000
-"""Draws of the bootstrap over groups, for figures that are no mean."""
-SIGMA_D = "\N{GREEK SMALL LETTER SIGMA}_D"
-"""The temperature, as pages write it."""
+ALPHA = 0.05  # Holm-corrected p-value from which a difference counts as found
+RESAMPLES = 2000  # draws of the bootstrap over groups, for figures that are no mean
+SIGMA_D = "\N{GREEK SMALL LETTER SIGMA}_D"  # the temperature, as pages write it
 
-Pairs = NDArray[np.float64]
-"""A column per quantity, one row per mask."""
+Pairs = NDArray[np.float64]  # a column per quantity, one row per mask
 Kind = TypeVar("Kind", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One condition against a reference on the same patients.
+    """One condition less a reference on the same patients.
 
-    Attributes:
-        difference: condition less reference, mean over patients.
-        p_holm: of the paired Wilcoxon test, corrected for all conditions; NaN for one patient.
+    ``p_holm`` is of the paired Wilcoxon test, corrected for all conditions; NaN for one patient.
     """
 
     difference: Interval
@@ -67,26 +63,33 @@ def mean_interval(values: Sequence[float]) -> dict[str, Any]:
     counted under ``infinite`` and left out too. One patient has no interval.
     """
     one = interval(values)
-    found = {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
     missed = sum(math.isinf(value) for value in values)
-    return {**found, "infinite": missed} if missed else found
+    return {**as_dict(one), **({"infinite": missed} if missed else {})}
+
+
+def as_dict(one: Interval) -> dict[str, Any]:
+    """Return an interval as summaries have it."""
+    return {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+
+
+def over_persons(
+    rows: Sequence[Mapping[str, str]], values: str | Sequence[float]
+) -> dict[str, Any]:
+    """Return mean and interval over persons of a column, or of a value for each row."""
+    each = numbers(rows, values) if isinstance(values, str) else values
+    return mean_interval(mean_by_group(each, [row["person"] for row in rows]))
 
 
 def paired_tests(
     reference: Sequence[float], methods: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, Any]]:
-    """Return each method minus the reference on the same patients.
-
-    Mean difference with its bootstrap interval and the two-sided Wilcoxon p-value,
-    Holm-corrected over all methods given. Nothing can be tested with one patient.
-    """
+    """Return each method less the reference, see ``compare_to``; nothing of one patient."""
     if len(reference) < SMALLEST_SAMPLE:
         return {}
-    tests = compare_to(reference, methods)
     found = {}
-    for name, values in methods.items():
-        one = interval((np.asarray(values) - np.asarray(reference)).tolist())
-        found[name] = {**asdict(tests[name]), "low": one.low, "high": one.high}
+    for name, test in compare_to(reference, methods).items():
+        one = interval((np.asarray(methods[name]) - np.asarray(reference)).tolist())
+        found[name] = {**asdict(test), "low": one.low, "high": one.high}
     return found
 
 
@@ -112,21 +115,26 @@ def group_interval(
     """
     of = np.asarray(groups)
     members = [np.flatnonzero(of == group) for group in sorted(set(groups))]
-    found = {"mean": math.nan, "low": math.nan, "high": math.nan, "n": len(members)}
-    if members:
-        found["mean"] = statistic(rows)
-    if len(members) < SMALLEST_SAMPLE:
-        return found
+    drawn: list[float] = []
     generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
+    for _ in range(RESAMPLES if len(members) >= SMALLEST_SAMPLE else 0):
         chosen = generator.integers(len(members), size=len(members))
         drawn.append(statistic(rows[np.concatenate([members[i] for i in chosen])]))
-    finite = [value for value in drawn if math.isfinite(value)]
-    if not finite:
-        return found
-    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return {**found, "low": float(low), "high": float(high)}
+    finite = [value for value in drawn if math.isfinite(value)] or [math.nan]
+    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]).tolist()
+    mean = statistic(rows) if members else math.nan
+    return {"mean": mean, "low": low, "high": high, "n": len(members)}
+
+
+def auroc_of(pairs: Pairs, threshold: float = 0.0) -> float:
+    """Return the AUROC of the first column for a second one above the threshold."""
+    score, value = (torch.from_numpy(np.ascontiguousarray(x)) for x in pairs.T)
+    return auroc(score, value > threshold)
+
+
+def r_of(pairs: Pairs) -> float:
+    """Return the correlation of two columns, NaN of a single row."""
+    return pearson(pairs[:, 0], pairs[:, 1]) if len(pairs) > 1 else math.nan
 
 
 def exact_share(hits: int, n: int) -> Interval:
@@ -163,6 +171,15 @@ def compare(rows: Rows, column: str, by: str, reference: Cell) -> dict[Cell, Com
     return compare_sets(sets.pop(reference, {}), sets)
 
 
+def gains(
+    rows: Rows, column: str, by: str, kinds: Sequence[Cell], reference: Cell
+) -> list[Interval]:
+    """Return the difference of each condition from the reference, whose own is 0."""
+    found = compare(rows, column, by, reference)
+    nothing = Interval(0.0, math.nan, math.nan, len(rows.subjects), LEVEL)
+    return [found[kind].difference if kind in found else nothing for kind in kinds]
+
+
 def compare_sets(
     reference: Mapping[str, float], others: Mapping[Kind, Mapping[str, float]]
 ) -> dict[Kind, Comparison]:
@@ -180,9 +197,8 @@ def compare_sets(
         for kind, line in lines.items()
     }
     tested = {k: line for k, line in lines.items() if differences[k].n >= SMALLEST_SAMPLE}
-    names = {str(place): kind for place, kind in enumerate(tested)}
-    tests = compare_to(base, {name: tested[kind] for name, kind in names.items()})
-    p_values = {kind: tests[name].p_holm for name, kind in names.items()}
+    tests = compare_to(base, tested)
+    p_values = {kind: test.p_holm for kind, test in tests.items()}
     return {k: Comparison(differences[k], p_values.get(k, math.nan)) for k in others}
 
 
@@ -192,26 +208,11 @@ def shown(found: Interval, digits: int = 3, *, sign: bool = False) -> str:
     >>> shown(Interval(0.1, -0.05, 0.2, 9, 0.95), 2, sign=True)
     '+0.10 (−0.05 to +0.20)'
     """
-    if math.isnan(found.mean):
-        return NO_FIGURE
     text = number(found.mean, digits, sign=sign)
-    if math.isnan(found.low):
+    if math.isnan(found.mean) or math.isnan(found.low):
         return text
     low, high = (number(limit, digits, sign=sign) for limit in (found.low, found.high))
     return f"{text} ({low} to {high})"
-
-
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """Return a number with a real minus, a dash for NaN.
-
-    >>> number(-0.0123, 3), number(float("inf"), 1), number(0.5, 1, sign=True)
-    ('−0.012', '∞', '+0.5')
-    """
-    if math.isnan(value):
-        return NO_FIGURE
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
 def p_words(p: float) -> str:
@@ -234,14 +235,11 @@ def least_words(p: float) -> str:
     return p_words(p) if p >= 0.9995 else f"{p_words(p)} or more"
 
 
-def difference_words(found: Comparison, digits: int = 4) -> str:
-    """Return a difference with its interval and p-value."""
+def difference_words(found: Comparison | None, digits: int = 4) -> str:
+    """Return a difference with its interval and p-value; ``reference`` for none."""
+    if found is None:
+        return "reference"
     return f"{shown(found.difference, digits, sign=True)}, {p_words(found.p_holm)}"
-
-
-def comparison_cell(found: Comparison | None, digits: int = 4) -> str:
-    """Return a cell of a table: difference, interval and p; ``reference`` for none."""
-    return "reference" if found is None else difference_words(found, digits)
 
 
 def against_words(
@@ -292,12 +290,9 @@ def equivalence_words(
     margin: float,
     name: str,
 ) -> str:
-    """Return a sentence on what equals the reference but for the margin; empty for none.
+    """Return a sentence on what equals the reference, called ``name``, but for the margin.
 
-    Args:
-        reference: values by patient.
-        others: the same of each condition, by its name.
-        name: of the reference.
+    Values are by patient. Empty where nothing does.
     """
     patients = list(reference)
     lines = {k: [values.get(p, math.nan) for p in patients] for k, values in others.items()}

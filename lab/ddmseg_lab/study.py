@@ -61,14 +61,9 @@ if TYPE_CHECKING:
     from torch import Generator
 
 T = TypeVar("T")
-SAMPLING_SEED = SegmentOptions.seed
-"""Of the noise of samples, where a command does not choose another."""
-SEED = 0
-"""Of all noise of a :class:`Study`; subject number n draws from ``seeded(SEED, n)``."""
+SAMPLING_SEED = SegmentOptions.seed  # of the noise of samples
+SEED = 0  # of all noise of a :class:`Study`; subject number n draws from ``seeded(SEED, n)``
 RAW_FILE, RECORD_FILE = "raw.tsv", "run.json"
-
-
-# Pages made of a summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +121,7 @@ def run_command(options: type[T], run: Callable[[T], None], *, description: str)
 
 
 def data_at_hand(data: str | None) -> str | None:
-    """Return the folder of the data sets: the one named, else what DDMSEG_DATA says, else None.
-
-    For commands that also measure what comes with the package, and can do without the rest.
-    """
+    """Return the folder of the data sets: the one named, else what DDMSEG_DATA says, else None."""
     return data or os.environ.get(DATA_VARIABLE) or None
 
 
@@ -141,9 +133,6 @@ def say(line: str) -> None:
 def short_checksum(card: Card) -> str:
     """Return enough of the weights' checksum to tell models apart."""
     return card.checksum[:LETTERS]
-
-
-# Pages made of raw rows
 
 
 @dataclass(frozen=True)
@@ -160,27 +149,14 @@ class Trained:
 
         A missed structure counts as Dice 0 and is left out of the distance.
         """
-        scores = score_case(
-            subject.identifier,
-            labels,
-            subject.labels.numpy(),
-            self.source.structures,
-            spacing_mm=subject.spacing_mm,
-        )
-        found = {
-            name: per_patient(scores, name)[subject.identifier] for name in ("dice", "hd95_mm")
-        }
+        name, truth, spacing = subject.identifier, subject.labels.numpy(), subject.spacing_mm
+        scores = score_case(name, labels, truth, self.source.structures, spacing_mm=spacing)
+        found = {metric: per_patient(scores, metric)[name] for metric in ("dice", "hd95_mm")}
         return {**found, "missed": float(sum(score.hd95_mm == float("inf") for score in scores))}
 
 
 def open_model(name: str, data: str | None) -> Trained:
-    """Load a model, by name or path, and the scans it is for.
-
-    Raises:
-        UsageError: for an unknown model or one whose data have no test scans.
-        CheckpointError: when the weights are damaged or have no diffusion.
-        ScanError: when the data are not there.
-    """
+    """Load a model with diffusion, by name or path, and the test scans it is for."""
     path = model_path(name)
     model, card = load_weights(path)
     if model.denoiser is None:
@@ -191,8 +167,7 @@ def open_model(name: str, data: str | None) -> Trained:
 
 Measure = Callable[[Trained, Subject, int], Iterator[Row]]
 """``measure(trained, subject, number)`` yields the rows of one subject."""
-Report = Callable[[int, int], None]
-"""Gets how many subjects are done, of how many."""
+Report = Callable[[int, int], None]  # gets how many subjects are done, of how many
 
 
 @dataclass(frozen=True)
@@ -205,40 +180,25 @@ class Goal:
 
 @dataclass(frozen=True)
 class Study:
-    """One question and how it is answered.
-
-    Attributes:
-        name: as it is typed.
-        question: in one line.
-        words: columns of the rows that hold words, the conditions.
-        numbers: columns that hold numbers; NaN where there is nothing to measure.
-        measure: makes the rows of a subject.
-        page: says in Markdown what the rows show.
-        draw: draws it.
-        caption: of the picture.
-        inches: width and height of the picture.
-        settings: what the rows depend on beside the weights; when it changes, they are old.
-        goal: what was aimed at, None for nothing.
-    """
+    """One question and how it is answered, from the rows of each subject to page and picture."""
 
     name: str
     question: str
     words: tuple[str, ...]
+    """Columns of the rows that hold words, the conditions."""
     numbers: tuple[str, ...]
+    """Columns that hold numbers; NaN where there is nothing to measure."""
     measure: Measure
     page: Callable[[Rows], str]
     draw: Callable[[Rows, Figure], None]
     caption: str
     inches: tuple[float, float] = (9.0, 3.8)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the rows depend on beside the weights; when it changes, they are old."""
     goal: Goal | None = None
 
     def raw(self, results: Path) -> RawFile:
-        """Open the rows of the study below a folder of results.
-
-        Raises:
-            UsageError: when the file there is of another kind.
-        """
+        """Open the rows of the study below a folder of results."""
         return RawFile(results / "study" / self.name / RAW_FILE, self.words, self.numbers)
 
     def record(self, results: Path) -> Path:
@@ -261,20 +221,16 @@ def measure_study(
 ) -> list[str]:
     """Measure the test subjects that have no rows yet, the first ``cases`` or all.
 
-    Rows measured with other settings of the study are dropped first.
-
-    Returns:
-        One line for each subject that could not be measured.
-
-    Raises:
-        UsageError: when files in the way are damaged.
-        OutputError: when rows cannot be written.
+    Rows measured with other settings of the study are dropped first. Returns one line for each
+    subject that could not be measured.
     """
     if cases is not None and cases < 1:
         raise UsageError(f"cases: got {cases}; it must be at least 1")
     weights = short_checksum(trained.card)
     raw = study.raw(results)
-    settings = _plain_settings(study, trained)
+    sampling = settings_to_dict(trained.settings.sampling)
+    kept = {"study": dict(study.settings), "sampling": sampling, "seed": SEED}
+    settings = json.loads(json.dumps(kept))  # as they come back from the file
     before = read_records(study.record(results)).get(weights)
     if before is None or before.get("settings") != settings:
         raw.forget(weights)
@@ -300,14 +256,6 @@ def measure_study(
     return problems
 
 
-def _plain_settings(study: Study, trained: Trained) -> dict[str, Any]:
-    """Return what the rows depend on beside the weights, as JSON gives it back."""
-    sampling = settings_to_dict(trained.settings.sampling)
-    kept = {"study": dict(study.settings), "sampling": sampling, "seed": SEED}
-    plain: dict[str, Any] = json.loads(json.dumps(kept))
-    return plain
-
-
 def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "study": study.name,
@@ -324,12 +272,7 @@ def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[st
 
 
 def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Path, str]:
-    """Write page and picture from the rows that there are; return the page's path and text.
-
-    Raises:
-        UsageError: when nothing has been measured with these weights.
-        MissingExtraError: without matplotlib.
-    """
+    """Write page and picture from the rows that there are; return the page's path and text."""
     rows = study.raw(results).rows(short_checksum(card))
     if not len(rows):
         raise UsageError(

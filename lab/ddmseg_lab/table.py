@@ -20,26 +20,17 @@ from ddmseg_lab.provenance import provenance
 
 WEIGHTS, SUBJECT = "weights", "subject"
 """Columns that tell which weights a row was measured with, and on whom."""
-LETTERS = 12
-"""Of the weights' checksum in a row: enough to tell models apart."""
-DIGITS = 6
-"""Of a number in a row; more would be noise."""
+LETTERS = 12  # of the weights' checksum in a row: enough to tell models apart
+DIGITS = 6  # of a number in a row; more would be noise
 Cell = str | float | int
-Row = dict[str, Cell]
-"""One subject and condition: columns by name."""
+Row = dict[str, Cell]  # one subject and condition: columns by name
 
 
 class RawTable:
     """Tab-separated rows, written as soon as they come.
 
-    Rows of an earlier run are kept when they were measured with the weights at hand and
-    have the same columns; all others are dropped, so that one table is of one model.
-
-    Args:
-        path: of the ``.tsv`` file; its folder is made.
-        columns: names, ``weights`` among them.
-        weights: checksums of the weights at hand.
-        fresh: drop all earlier rows.
+    Rows of an earlier run are kept, unless ``fresh``, when they were measured with the weights at
+    hand and have the same columns, ``weights`` among them; all others are dropped.
     """
 
     def __init__(
@@ -47,9 +38,9 @@ class RawTable:
     ) -> None:
         self.path = path
         self.columns = tuple(columns)
-        known = set(weights)
-        earlier = [] if fresh else read_rows(path)
-        self.rows = [row for row in earlier if tuple(row) == self.columns and row[WEIGHTS] in known]
+        known = () if fresh else set(weights)
+        kept = (row for row in read_rows(path) if tuple(row) == self.columns)
+        self.rows = [row for row in kept if row[WEIGHTS] in known]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rewrite()
 
@@ -64,16 +55,12 @@ class RawTable:
 
     def add(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append rows that belong together: after a crash all of them are there or none."""
-        new = [{name: text(row[name]) for name in self.columns} for row in rows]
-        self.rows += new
+        self.rows += [{name: text(row[name]) for name in self.columns} for row in rows]
         self._rewrite()
 
     def _rewrite(self) -> None:
-        with (
-            atomic_write(self.path) as draft,
-            draft.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns, delimiter="\t", lineterminator="\n")
+        with atomic_write(self.path) as draft, draft.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, self.columns, delimiter="\t", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
 
@@ -99,8 +86,7 @@ def text(value: object) -> str:
 def write_summary(path: Path, summary: Mapping[str, Any], *, seed: int | None = None) -> None:
     """Write figures as JSON, rounded to what they are good for; NaN becomes null.
 
-    Beside them stands under ``provenance`` what code added them up, and the seed that noise
-    was drawn from. Rows that an earlier run left may be of an earlier commit.
+    ``provenance`` is of the code that added them up; an earlier run may have left rows.
     """
     whole = {**summary, "provenance": provenance(seed)}
     replace_file(path, (json.dumps(_plain(whole), indent=1, allow_nan=False) + "\n").encode())
@@ -143,9 +129,8 @@ class Rows:
 
     def known(self, *columns: str) -> Rows:
         """Return the rows in which none of these numbers is NaN."""
-        return Rows(
-            tuple(row for row in self.rows if not any(math.isnan(float(row[c])) for c in columns))
-        )
+        known = (r for r in self.rows if not any(math.isnan(float(r[c])) for c in columns))
+        return Rows(tuple(known))
 
     def kinds(self, column: str) -> list[Cell]:
         """Return the different values of a column, in the order they first come."""
@@ -176,13 +161,7 @@ class Rows:
 class RawFile:
     """The rows of one study, of any number of models, each keyed by its weights.
 
-    Args:
-        path: of the ``.tsv`` file.
-        words: columns that hold words.
-        numbers: columns that hold numbers.
-
-    Raises:
-        UsageError: when a file there has other columns or a cell is no number.
+    A file with other columns or a cell that is no number is refused with a UsageError.
     """
 
     def __init__(self, path: Path, words: Sequence[str], numbers: Sequence[str]) -> None:
@@ -239,11 +218,7 @@ class RawFile:
 
 
 def read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """Return a study's records of all models by their weights; none when there is no file.
-
-    Raises:
-        UsageError: when the file is damaged.
-    """
+    """Return a study's records of all models by their weights; none when there is no file."""
     if not path.is_file():
         return {}
     try:

@@ -22,20 +22,20 @@ from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.figures import BLUE, ORANGE, error_bars, new_figure
+from ddmseg_lab.figures import BLUE, ORANGE, name_places, new_figure
 from ddmseg_lab.page import (
-    INTERVALS,
     Chapter,
     Claim,
     Summary,
-    Target,
+    basis,
+    claim,
+    command_of,
     picture,
     table,
-    weights_words,
     with_interval,
 )
 from ddmseg_lab.scans import HEADS, Ids, structure_dice
-from ddmseg_lab.statistics_text import mean_by_group, mean_interval
+from ddmseg_lab.statistics_text import mean_by_group, over_persons
 from ddmseg_lab.study import SAMPLING_SEED, ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import numbers
 
@@ -86,13 +86,9 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
     result = segmenter(case.images[0], **MODES[mode])
     seconds = time.perf_counter() - start
     shared = {
-        "weights": short_checksum(segmenter.card),
-        "case": case.identifier,
-        "person": case.group,
-        "split": split,
-        "mode": mode,
-        "expected_dice": result.quality.expected_dice,
-        "seconds": seconds,
+        **{"weights": short_checksum(segmenter.card), "case": case.identifier},
+        **{"person": case.group, "split": split, "mode": mode},
+        **{"expected_dice": result.quality.expected_dice, "seconds": seconds},
     }
     scores = structure_dice(result.labels.data, truth, HEADS.structures)
     inside = covered(result.volumes, truth, drawn.voxel_ml)
@@ -104,44 +100,36 @@ def measure(segmenter: Segmenter, case: Case, split: str, mode: str) -> list[dic
     ]
 
 
-def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
+Rows = list[dict[str, str]]
+
+
+def summarise(rows: Rows) -> dict[str, Any]:
     """Return intervals over persons for each group and structure, from rows of one mode."""
-    structures = {}
-    for index in EVALUATION_LABELS:
-        of = [row for row in rows if row["index"] == str(index)]
-        means = mean_by_group(numbers(of, "dice"), [row["person"] for row in of])
-        structures[structure(index).name] = mean_interval(means)
-    scans = {row["case"]: row for row in rows}
+    scans = list({row["case"]: row for row in sorted(rows, key=lambda row: row["case"])}.values())
+    promised, true = numbers(scans, "expected_dice"), _by_scan(rows, "dice")
+    error = [abs(a - b) for a, b in zip(promised, true, strict=True)]
     return {
         "scans": len(scans),
-        "groups": {name: _group_interval(rows, ids) for name, ids in GROUPS.items()},
-        "structures": structures,
-        "expected_dice_error": _promise_error(rows),
-        "covered": _group_interval(rows, EVALUATION_LABELS, "covered"),
-        "seconds": median_range(numbers(scans.values(), "seconds")),
+        "groups": {name: _of_structures(rows, ids) for name, ids in GROUPS.items()},
+        "structures": {
+            structure(index).name: _of_structures(rows, (index,)) for index in EVALUATION_LABELS
+        },
+        "expected_dice_error": over_persons(scans, error),
+        "covered": _of_structures(rows, EVALUATION_LABELS, "covered"),
+        "seconds": median_range(numbers(scans, "seconds")),
     }
 
 
-def _group_interval(
-    rows: list[dict[str, str]], ids: tuple[int, ...], column: str = "dice"
-) -> dict[str, Any]:
+def _by_scan(rows: Rows, column: str) -> list[float]:
+    """Return the mean over structures of each scan, in order of names."""
+    return mean_by_group(numbers(rows, column), [row["case"] for row in rows])
+
+
+def _of_structures(rows: Rows, ids: tuple[int, ...], column: str = "dice") -> dict[str, Any]:
     """Average the structures of each scan, then the scans of each person."""
-    known = {str(index) for index in ids}
-    of = [row for row in rows if row["index"] in known]
-    cases = sorted({row["case"] for row in of})
-    person = {row["case"]: row["person"] for row in of}
-    each = mean_by_group(numbers(of, column), [row["case"] for row in of])
-    return mean_interval(mean_by_group(each, [person[case] for case in cases]))
-
-
-def _promise_error(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """How far the expected Dice of each scan is from its true mean."""
-    cases = sorted({row["case"] for row in rows})
-    each = mean_by_group(numbers(rows, "dice"), [row["case"] for row in rows])
-    scans = {row["case"]: row for row in rows}
-    promised = numbers([scans[case] for case in cases], "expected_dice")
-    error = [abs(a - b) for a, b in zip(promised, each, strict=True)]
-    return mean_interval(mean_by_group(error, [scans[case]["person"] for case in cases]))
+    of = [row for row in rows if int(row["index"]) in ids]
+    scans = {row["case"]: row for row in sorted(of, key=lambda row: row["case"])}
+    return over_persons(list(scans.values()), _by_scan(of, column))
 
 
 def run(options: ModelOptions) -> None:
@@ -158,9 +146,7 @@ def run(options: ModelOptions) -> None:
                     table.add(measure(segmenter, case, split, mode))
         wanted = {case.identifier for case in cases}
         rows = [row for row in table.select(split=split) if row["case"] in wanted]
-        splits[split] = {
-            mode: summarise([row for row in rows if row["mode"] == mode]) for mode in MODES
-        }
+        splits[split] = {m: summarise([row for row in rows if row["mode"] == m]) for m in MODES}
     summary = {"steps": STEPS, "samples": SAMPLES, "splits": splits}
     options.write_summary(record, {"ddm": segmenter.card}, summary, seed=SAMPLING_SEED)
 
@@ -179,29 +165,30 @@ ASKED = {
 def body(found: Summary) -> list[str]:
     """Dice on MALC2012, development and test scans apart."""
     splits = found["splits"]
-    columns = [(split, mode) for split in splits for mode in splits[split]]
+    columns = {f"{split}, {mode}": of[mode] for split, of in splits.items() for mode in of}
     groups = list(splits["test"]["fast"]["groups"])
     rows = [
-        [group, *(with_interval(splits[s][m]["groups"][group]) for s, m in columns)]
+        [group, *(with_interval(one["groups"][group]) for one in columns.values())]
         for group in groups
     ]
     for title, key in (
         ("error of the expected Dice", "expected_dice_error"),
         ("share of volumes drawn by hand in their 95% intervals", "covered"),
     ):
-        rows.append([title, *(with_interval(splits[s][m].get(key)) for s, m in columns)])
-    medians = [f"{splits[s][m]['seconds']['median']:.1f}" for s, m in columns]
+        rows.append([title, *(with_interval(one.get(key)) for one in columns.values())])
+    medians = [f"{one['seconds']['median']:.1f}" for one in columns.values()]
     rows.append(["seconds a scan, median", *medians])
-    persons = {s: splits[s]["fast"]["groups"][groups[0]]["n"] for s in splits}
     counts = "; ".join(
-        f"{split}: {splits[split]['fast']['scans']} scans, {persons[split]} persons"
-        for split in splits
+        f"{split}: {of['fast']['scans']} scans, {of['fast']['groups'][groups[0]]['n']} persons"
+        for split, of in splits.items()
+    )
+    words = (
+        "Mean Dice of the structures that both protocols draw, on each scan's own grid; two scans "
+        "of one person count as one."
     )
     return [
-        f"Scans that no training has seen ({counts}). {weights_words(found)} Mean Dice of the "
-        "structures that both protocols draw, on each scan's own grid; two scans of one person "
-        f"count as one. {INTERVALS}",
-        table(["structures", *(f"{split}, {mode}" for split, mode in columns)], rows),
+        f"Scans that no training has seen ({counts}). {basis(found, words)}",
+        table(["structures", *columns], rows),
         picture(PICTURE, "Dice of each structure on the MALC2012 test scans"),
         "Scans: OASIS (Marcus et al. 2007). Labels: Neuromorphometrics, Inc., of the MICCAI "
         "2012 challenge, CC BY-NC.",
@@ -210,9 +197,9 @@ def body(found: Summary) -> list[str]:
 
 def claims(found: Summary) -> list[Claim]:
     """Mean Dice of all structures and of groups of them on the test scans, mode fast."""
-    groups = found.get("splits", {}).get("test", {}).get("fast", {}).get("groups", {})
+    path = ("splits", "test", "fast", "groups")
     return [
-        Claim(Target(f"anatomy, MALC2012 test scans, {group}", bound), groups.get(group))
+        claim(f"anatomy, MALC2012 test scans, {group}", bound, found, *path, group)
         for group, bound in ASKED.items()
     ]
 
@@ -221,28 +208,23 @@ def anatomy_dice(found: Summary) -> Figure:
     """Dice of each structure on the test scans, in both modes."""
     modes = found["splits"]["test"]
     colours = {"diffusion": BLUE, "fast": ORANGE}
-    return dice_bars(
-        {mode: (colour, modes[mode]["structures"]) for mode, colour in colours.items()}, (6.8, 8.0)
-    )
+    shown = {mode: (colour, modes[mode]["structures"]) for mode, colour in colours.items()}
+    return dice_bars(shown, (6.8, 8.0))
 
 
 def dice_bars(shown: Mapping[str, tuple[str, Summary]], inches: tuple[float, float]) -> Figure:
-    """Draw the Dice of the same structures for two things, with intervals.
-
-    Args:
-        shown: colour, and measured Dice by structure, of each of the two.
-        inches: width and height.
-    """
+    """Draw the Dice of the same structures for two things, each with its colour and intervals."""
     figure, axes = new_figure(*inches)
     for offset, (label, (colour, measured)) in zip((0.2, -0.2), shown.items(), strict=True):
-        names, rows = list(measured), list(measured.values())
-        places = [len(names) - i + offset for i in range(len(names))]
+        places = [place + offset for place in name_places(axes, list(measured), fontsize=8)]
+        rows = list(measured.values())
+        known = all(row["low"] is not None for row in rows)
+        bars = [[abs(row[end] - row["mean"]) for row in rows] for end in ("low", "high") if known]
         axes.barh(
             places, [row["mean"] or 0.0 for row in rows], height=0.38, color=colour, label=label,
-            xerr=error_bars(rows), error_kw={"elinewidth": 0.8},
+            xerr=bars or None, error_kw={"elinewidth": 0.8},
         )  # fmt: skip
-    axes.set_yticks([len(names) - i for i in range(len(names))], names, fontsize=8)
-    axes.set_ylim(0.3, len(names) + 0.7)
+    axes.set_ylim(0.3, len(places) + 0.7)
     axes.set_xlim(0, 1)
     axes.set_xlabel("Dice, with 95% interval")
     axes.legend(fontsize=8, loc="lower left")
@@ -250,12 +232,7 @@ def dice_bars(shown: Mapping[str, tuple[str, Summary]], inches: tuple[float, flo
 
 
 CHAPTER = Chapter(
-    "Anatomy: MALC2012",
-    "python -m ddmseg_lab.studies.anatomy --data DATA",
-    "anatomy",
-    body,
-    claims,
-    {PICTURE: anatomy_dice},
+    "Anatomy: MALC2012", command_of(__name__), "anatomy", body, claims, {PICTURE: anatomy_dice}
 )
 
 

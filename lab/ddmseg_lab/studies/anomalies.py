@@ -19,14 +19,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import structure
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.segmenter import HEAD_MODEL, Segmenter
-from ddmseg.maths.uncertainty import auroc
 from ddmseg.models.card import Card
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
@@ -35,32 +33,13 @@ from ddmseg.quality.plausibility import MISSING_ML, UNLIKE_ML
 from ddmseg.quality.reasons import ANATOMY, reason_code
 from ddmseg.quality.segmentation import Segmentation
 from ddmseg.quality.standing_out import highest, measures, standing_out, usual_limits
+from ddmseg_lab import page
 from ddmseg_lab.figures import BLUE, GREY, new_figure
-from ddmseg_lab.page import (
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    picture,
-    table,
-    weights_words,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, claim, picture, table, with_interval
 from ddmseg_lab.scans import HEADS, Ids
-from ddmseg_lab.statistics_text import Pairs, exact_share, group_interval
-from ddmseg_lab.studies.painted_heads import (
-    EMPTIED,
-    INTACT,
-    KINDS,
-    PAINTED,
-    REAL,
-    SEED,
-    SIZES_ML,
-    TEST,
-    Scan,
-    opened,
-    scans,
-)
+from ddmseg_lab.statistics_text import auroc_of, exact_share, group_interval
+from ddmseg_lab.studies import painted_heads as heads
+from ddmseg_lab.studies.painted_heads import EMPTIED, INTACT, KINDS, PAINTED, REAL, SIZES_ML, TEST
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import numbers
 
@@ -111,27 +90,27 @@ class Judge:
         found = result.standing_out
         if person in self.usual:
             others = [one for p, seen in self.usual.items() if p != person for one in seen]
-            scan, ids = result.scan, result.labels.data
+            scan, ids, limits = result.scan, result.labels.data, usual_limits(others)
             grid = Grid(scan.shape, scan.affine)
-            limits = usual_limits(others)
             found = standing_out(result.discrepancy, scan.data, ids, limits, grid)
         assert found is not None  # cards of whole heads say what is usual
         return found.unlike_ml, found.unlike_index
 
 
-def measure(judge: Judge, scan: Scan, volume: Volume) -> dict[str, Any]:
+def key_of(scan: heads.Scan) -> dict[str, Any]:
+    """Return the columns that name a scan."""
+    return {name: value for name, value in vars(scan).items() if name in COLUMNS}
+
+
+def measure(judge: Judge, scan: heads.Scan, volume: Volume) -> dict[str, Any]:
     """Segment one scan and return its row."""
-    result = judge.segmenter(volume)
+    result, card = judge.segmenter(volume), judge.segmenter.card
     codes = [str(told["code"]) for r in result.quality.reasons if (told := reason_code(r))]
     ml, index = judge.unlike(result, scan.person)
-    card = judge.segmenter.card
-    say(
-        f"{card.name:<13}{scan.set:<8}{scan.head:<12}{scan.kind:<20}{scan.ml:>3g}{ml:8.2f}  {codes}"
-    )
+    named = f"{card.name:<13}{scan.set:<8}{scan.head:<12}{scan.kind:<20}{scan.ml:>3g}"
+    say(f"{named}{ml:8.2f}  {codes}")
     return {
-        "weights": short_checksum(card),
-        **{name: value for name, value in asdict(scan).items() if name in COLUMNS},
-        "unlike_ml": ml,
+        **{"weights": short_checksum(card), **key_of(scan), "unlike_ml": ml},
         "structure": structure(index).name if index else "",
         "missing_ml": missing_tissue(result.labels.data, result.scan.spacing_mm)[0],
         "reasons": " ".join(code for code in codes if code in ANATOMY),
@@ -144,9 +123,8 @@ def run(options: Arguments) -> None:
     table_ = options.raw_table(RECORD, COLUMNS, list(cards.values()))
     judges = {name: Judge(name, options.data) for name in options.models}
     painter, labels = Segmenter.load(HEAD_MODEL, device="cpu"), {}
-
-    for scan in list(scans(options.data, test=options.test))[: options.cases]:
-        key = {name: value for name, value in asdict(scan).items() if name in COLUMNS}
+    for scan in list(heads.scans(options.data, test=options.test))[: options.cases]:
+        key = key_of(scan)
         todo = [n for n in judges if not table_.has(weights=short_checksum(cards[n]), **key)]
 
         def label(volume: Volume, head: str = scan.head) -> Ids:
@@ -155,17 +133,16 @@ def run(options: Arguments) -> None:
             return labels[head]
 
         if todo:
-            volume = opened(scan, label)
+            volume = heads.opened(scan, label)
             table_.add([measure(judges[name], scan, volume) for name in todo])
-    options.write_summary(RECORD, cards, summarise(table_.rows, cards), seed=SEED)
+    options.write_summary(RECORD, cards, summarise(table_.rows, cards), seed=heads.SEED)
 
 
 def summarise(rows: Rows, cards: Mapping[str, Card]) -> dict[str, Any]:
     """Return, for each model, AUROCs of what was painted, and what intact and real scans get."""
     found = {}
     for name, card in cards.items():
-        own = [row for row in rows if row["weights"] == short_checksum(card)]
-        if own:
+        if own := [row for row in rows if row["weights"] == short_checksum(card)]:
             found[name] = _of_model(own)
     return {"limits_ml": LIMITS_ML, "results": found}
 
@@ -202,7 +179,6 @@ def scores(rows: Rows, columns: Sequence[str] = tuple(LIMITS_ML)) -> list[float]
 
 
 def _told(rows: Rows) -> dict[str, Any]:
-    """Return how many scans are told of, by the score and by any reason about the anatomy."""
     score = scores(rows)
     told = sum(one >= 1 for one in score)
     return {
@@ -217,15 +193,11 @@ def _told(rows: Rows) -> dict[str, Any]:
 def _painted(intact: Rows, painted: Rows) -> dict[str, Any]:
     """Return the same with AUROCs against intact heads; whole persons are drawn."""
 
-    def statistic(pairs: Pairs) -> float:
-        score, positive = (torch.from_numpy(np.ascontiguousarray(x)) for x in pairs.T)
-        return auroc(score, positive > 0)
-
     both = [*intact, *painted]
     is_painted = [0.0] * len(intact) + [1.0] * len(painted)
     persons = [row["person"] for row in both]
     measured = {
-        name: group_interval(statistic, np.stack([score, is_painted], axis=1), persons)
+        name: group_interval(auroc_of, np.stack([score, is_painted], axis=1), persons)
         for name, score in (("auroc", scores(both)), ("by_looks", scores(both, ["unlike_ml"])))
     }
     return {**_told(painted), **measured}
@@ -255,25 +227,27 @@ def _how(found: Summary) -> str:
         "other than pass, with the limits of the card. AUROC is against the intact heads, with a "
         "95% bootstrap interval over persons, which has no width where every draw of so few is "
         "perfect; *by looks alone* leaves missing tissue out. The rule for missing tissue was "
-        f"made on these heads and the training label maps. {weights_words(found)}"
+        f"made on these heads and the training label maps. {page.weights_words(found)}"
     )
 
 
 def _painted_table(of: Summary) -> str:
-    lines = [("intact", of["intact"])]
-    lines += [(f"{k}, {ml} ml", one) for k, by in of["painted"].items() for ml, one in by.items()]
-    if "test" in of:
-        lines.append(("MALC2012 test scans", of["test"]))
+    lines = _lines(of) | ({"MALC2012 test scans": of["test"]} if "test" in of else {})
     rows = [
         [
             *(what, f"{one['told']} of {len(one['scores'])}", f"{one['any_reason']}"),
             "{1:.2f} ({0:.2f} to {2:.2f})".format(*np.quantile(one["scores"], (0, 0.5, 1))),
             *(with_interval(one[name]) if name in one else "" for name in ("auroc", "by_looks")),
         ]
-        for what, one in lines
+        for what, one in lines.items()
     ]
     head = ["painted", "told", "any reason", "score, median (range)", "AUROC", "by looks alone"]
     return table(head, rows)
+
+
+def _lines(of: Summary) -> dict[str, Summary]:
+    painted = of["painted"].items()
+    return {"intact": of["intact"]} | {f"{k}, {ml} ml": by[ml] for k, by in painted for ml in by}
 
 
 def _real_table(of: Summary) -> str:
@@ -292,15 +266,13 @@ def claims(found: Summary) -> list[Claim]:
     """What is painted with 10 ml is seen, and at most one intact head of twenty is told of."""
     made = []
     for name in MODELS:
-        of = found.get("results", {}).get(name, {})
+        at = ("results", name)
         for kind in KINDS:
-            target = Target(f"`{name}`: AUROC of a painted {kind} of 10 ml", 0.95)
-            made.append(
-                Claim(target, of.get("painted", {}).get(kind, {}).get("10", {}).get("auroc"))
-            )
-        for key, what in (("intact", "intact heads"), ("test", "MALC2012 test scans")):
-            target = Target(f"`{name}`: share of {what} told of", 0.05, at_least=False)
-            made.append(Claim(target, of.get(key, {}).get("share")))
+            what = f"`{name}`: AUROC of a painted {kind} of 10 ml"
+            made.append(claim(what, 0.95, found, *at, "painted", kind, "10", "auroc"))
+        for key, of in (("intact", "intact heads"), ("test", "MALC2012 test scans")):
+            what = f"`{name}`: share of {of} told of"
+            made.append(claim(what, 0.05, found, *at, key, "share", at_least=False))
     return made
 
 
@@ -308,12 +280,7 @@ def figure(found: Summary) -> Figure:
     """Draw the score of every head, a panel for each model."""
     drawn, _ = new_figure(5.2 * len(found["results"]), 3.8, panels=len(found["results"]))
     for axes, (name, of) in zip(drawn.axes, found["results"].items(), strict=True):
-        lines = {"intact": of["intact"]["scores"]}
-        lines |= {
-            f"{k}, {ml} ml": one["scores"]
-            for k, by in of["painted"].items()
-            for ml, one in by.items()
-        }
+        lines = {what: one["scores"] for what, one in _lines(of).items()}
         for place, values in enumerate(reversed(lines.values())):
             axes.plot(values, [place] * len(values), "o", color=BLUE, markersize=4, alpha=0.6)
         axes.set_yticks(range(len(lines)), list(reversed(lines)), fontsize=8)
@@ -325,14 +292,8 @@ def figure(found: Summary) -> Figure:
     return drawn
 
 
-CHAPTER = Chapter(
-    "Pathology: does the verdict on the anatomy see it?",
-    "python -m ddmseg_lab.studies.anomalies --data DATA",
-    RECORD,
-    body,
-    claims,
-    {PICTURE: figure},
-)
+TITLE = "Pathology: does the verdict on the anatomy see it?"
+CHAPTER = Chapter(TITLE, page.command_of(__name__), RECORD, body, claims, {PICTURE: figure})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ goes on. ``--write-card`` then has intervals read off samples where these have w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,12 +32,14 @@ from ddmseg.quality.volumes import SAMPLE_BOUNDS
 from ddmseg.randomness import seeded
 from ddmseg.training.volume_calibration import bounds_by_spread
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.page import Chapter, Claim, Summary, Target, weights_words
+from ddmseg_lab.page import Chapter, Claim, Summary, command_of, weights_words
 from ddmseg_lab.scans import CROPS
+from ddmseg_lab.studies import volume_rivals
 from ddmseg_lab.studies.volume_contest import (
     CONDITIONS,
     DEGRADED,
     condition_scores,
+    interval_claims,
     score_table,
     winner,
 )
@@ -53,17 +56,13 @@ from ddmseg_lab.studies.volume_intervals import (
     fits,
     intervals,
 )
-from ddmseg_lab.studies.volume_rivals import EncodedHead, Rival, constant, samples, shipped, timed
+from ddmseg_lab.studies.volume_rivals import COLUMNS, EncodedHead, Rival, answers
 from ddmseg_lab.studies.volume_scans import DEGRADED as KINDS
 from ddmseg_lab.studies.volume_scans import SEED, degraded
-from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
-from ddmseg_lab.table import RawTable
+from ddmseg_lab.study import ModelOptions, run_command, say
+from ddmseg_lab.table import numbers
 
 RECORD = "crop_intervals"
-COLUMNS = (
-    *("weights", "set", "number", "name", "subject", "kind", "rival", "index"),
-    *("centre", "spread", "true", "effective", "seconds"),
-)
 VALIDATION, TEST = "validation", "test"
 SPLITS = (VALIDATION, TEST)
 DRAWN = 8
@@ -71,7 +70,7 @@ TITLES = {
     CONSTANT: "constant relative width",
     SOFT: "constant width around the soft volume",
     SHIPPED: "doubt by the discrepancy",
-    "samples": f"{DRAWN} samples of the diffusion",
+    SAMPLES: f"{DRAWN} samples of the diffusion",
     BOTH: "samples and discrepancy together",
 }
 
@@ -86,7 +85,7 @@ class Arguments(ModelOptions):
     """Write bounds by samples into the card beside the weights where samples win, else none."""
 
 
-RIVALS: Mapping[str, Rival] = {CONSTANT: constant, SHIPPED: shipped, "samples": samples}
+RIVALS = {name: volume_rivals.RIVALS[name] for name in (CONSTANT, SHIPPED, SAMPLES)}
 
 
 @torch.inference_mode()
@@ -101,33 +100,21 @@ def measure(
     """Ask rivals about one crop, intact and degraded; yield a row for each structure."""
     drawn = CROPS.drawn(case)
     counts = count_voxels(CROPS.freesurfer_ids(drawn.data))
-    spacing = float(card.settings["data"]["spacing_mm"])
-    per_voxel = drawn.voxel_ml * 1000 / spacing**3
+    per_voxel = drawn.voxel_ml * 1000 / float(card.settings["data"]["spacing_mm"]) ** 3
+    true = [counts.get(i, 0) * per_voxel if i else math.nan for i in card.labels]
     for place, kind in enumerate((INTACT, KINDS[number % len(KINDS)])):
-        at = 2 * number + place
-        scan = degraded(read_volume(case.images[0]), kind, seeded(SEED, at))
+        at = {"set": split, "number": 2 * number + place, "name": case.identifier}
+        scan = degraded(read_volume(case.images[0]), kind, seeded(SEED, 2 * number + place))
         image = prepare_scan(card, scan, multiple=model.multiple).image
-        head = EncodedHead(model, card, torch.from_numpy(image)[None, None], at)
-        for name, rival in rivals.items():
-            said = timed(rival, head)
-            for i, index in enumerate(card.labels):
-                if index:
-                    yield {
-                        **{"weights": short_checksum(card), "set": split, "number": at},
-                        **{"name": case.identifier, "subject": case.group, "kind": kind},
-                        **{"rival": name, "index": index},
-                        **{"centre": float(said.centre[i]), "spread": float(said.spread[i])},
-                        "true": counts.get(index, 0) * per_voxel,
-                        "effective": round(said.effective, 4),
-                        "seconds": round(said.seconds, 3),
-                    }
+        head = EncodedHead(model, card, torch.from_numpy(image)[None, None], 2 * number + place)
+        yield from answers(head, rivals, true, {**at, "subject": case.group, "kind": kind})
 
 
 def run(options: Arguments) -> None:
     """Ask every rival about every crop, then sum up."""
     path = model_path(options.model)
     model, card = load_weights(path)
-    table_: RawTable = options.raw_table(RECORD, COLUMNS, [card])
+    table_ = options.raw_table(RECORD, COLUMNS, [card])
     for split in SPLITS:
         for number, case in enumerate(CROPS.cases(split, options.data, options.cases)):
             if not table_.has(set=split, number=2 * number + 1):
@@ -147,30 +134,28 @@ def with_bounds(card: Card, rows: Sequence[Mapping[str, str]], winner: str) -> C
         kept[SAMPLE_BOUNDS] = {}
         for index in card.labels[1:]:
             of = said.where((said.set == VALIDATION) & (said.index == str(index)))
-            ratios = np.log(of.true / of.centre).tolist()
-            kept[SAMPLE_BOUNDS][structure(index).name] = bounds_by_spread(
-                ratios, of.spread.tolist()
-            )
+            bounds = bounds_by_spread(np.log(of.true / of.centre).tolist(), of.spread.tolist())
+            kept[SAMPLE_BOUNDS][structure(index).name] = bounds
     return replace(card, calibration=kept)
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return the scores of all rivals on test crops, and who wins on validation crops."""
-    answers = answers_of(rows)
+    said = answers_of(rows)
     kept: dict[str, list[Intervals]] = {}
-    for rival, said in answers.items():
-        by_structure = fits(rival, said.where(said.set == VALIDATION))
-        kept[rival] = [intervals(said.where(said.set == TEST), by_structure)]
-    best, validation = validation_winner(answers)
-    drawn = [row for row in rows if row["rival"] == "samples"]
+    for rival, one in said.items():
+        fitted = fits(rival, one.where(one.set == VALIDATION))
+        kept[rival] = [intervals(one.where(one.set == TEST), fitted)]
+    best, validation = validation_winner(said)
+    drawn = [row for row in rows if row["rival"] == SAMPLES]
+    ships = said[SHIPPED]
     return {
-        "crops": {s: len(set(answers[SHIPPED].subject[answers[SHIPPED].set == s])) for s in SPLITS},
+        "crops": {split: len(set(ships.subject[ships.set == split])) for split in SPLITS},
         "validation": validation,
         "winner": best,
         "conditions": condition_scores(kept),
-        "spread": _spread_and_error(answers["samples"]),
-        "seconds": float(np.median([float(row["seconds"]) for row in drawn])),
-        "effective": float(np.median([float(row["effective"]) for row in drawn])),
+        "spread": _spread_and_error(said[SAMPLES]),
+        **{name: float(np.median(numbers(drawn, name))) for name in ("seconds", "effective")},
     }
 
 
@@ -250,26 +235,12 @@ def _spread_words(found: Summary) -> str:
 
 def claims(found: Summary) -> list[Claim]:
     """The winner saves 15% on degraded crops at honest coverage, and loses nothing on intact."""
-    of = found.get("conditions", {})
-    winner = found.get("winner", "")
-    bad, good = (of.get(condition, {}).get(winner, {}) for condition in (DEGRADED, INTACT))
-    what, saved = "volumes, hippocampus crops", "interval score saved by the winner"
-    inside = bad.get("coverage")
-    return [
-        Claim(Target(f"{what}: {saved}, degraded", 0.15), bad.get("gained")),
-        Claim(Target(f"{what}: {saved}, intact", 0.0), good.get("gained")),
-        Claim(Target(f"{what}: coverage, degraded", 0.93), inside),
-        Claim(Target(f"{what}: coverage, degraded", 0.97, at_least=False), inside),
-    ]
+    made = interval_claims("hippocampus crops", found.get("conditions"), found.get("winner", ""))
+    return [made[0], *made[2:]]
 
 
-CHAPTER = Chapter(
-    "Volume intervals of the hippocampus",
-    "python -m ddmseg_lab.studies.crop_intervals --data DATA",
-    RECORD,
-    body,
-    claims,
-)
+TITLE = "Volume intervals of the hippocampus"
+CHAPTER = Chapter(TITLE, command_of(__name__), RECORD, body, claims)
 
 
 if __name__ == "__main__":

@@ -15,25 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.maths.statistics import Interval
 from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.randomness import seeded
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED
-from ddmseg_lab.page import table
-from ddmseg_lab.statistics import expected_calibration_error, pearson
+from ddmseg_lab.page import number, table
+from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg_lab.statistics_text import (
     SIGMA_D,
     against_words,
     compare,
     compare_sets,
-    comparison_cell,
     difference_words,
     interval,
-    number,
     over_patients,
     pooled,
+    r_of,
     shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject
@@ -51,8 +49,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LOWEST, HIGHEST, BINS = -5.0, 1.5, 26
 """Powers of ten between which D is counted, and in how many bins; the ends take what is beyond."""
 CONFIDENCE_BINS = 10
-FEW_VOXELS = 100
-"""A bin of fewer is left out of the picture."""
+FEW_VOXELS = 100  # a bin of fewer is left out of the picture
 CORRUPTION_SEED = SEED + 1
 SIDES = ("right", "wrong")
 
@@ -78,7 +75,6 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
 
 
 def _judged(encoded: EncodedSubject, mask: str, labels: Tensor, p: Tensor) -> Row:
-    """Compare what D says of a mask with what is true."""
     trained, truth = encoded.trained, encoded.subject.labels
     assessment = encoded.assess(p, labels)
     D = assessment.discrepancy[0, 0]
@@ -108,7 +104,6 @@ def _quantile(side: str, q: float) -> str:
 
 
 def _histogram(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Count D in bins of its logarithm."""
     powers = np.log10(np.maximum(values, 10.0**LOWEST))
     index = ((powers - LOWEST) / (HIGHEST - LOWEST) * BINS).astype(np.int64)
     return np.bincount(index.clip(0, BINS - 1), minlength=BINS)
@@ -129,7 +124,6 @@ def _packed(values: NDArray[np.float64] | NDArray[np.int64]) -> str:
 
 
 def _unpacked(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Sum packed cells."""
     table = np.array([cell.split() for cell in cells], dtype=np.float64)
     return np.asarray(table.sum(axis=0))
 
@@ -202,15 +196,10 @@ def _calibration(rows: Rows) -> Iterator[str]:
         body.append([mask, shown(over_patients(some, "ece"), 4), number(bias, 4, sign=True)])
     yield table(["mask", "ECE", "mean confidence less share of right voxels"], body)
     confidence, right, voxels = _curve(rows.among("mask", JUDGED))
-    lines = [
-        [
-            f"{low / CONFIDENCE_BINS:.1f} to {(low + 1) / CONFIDENCE_BINS:.1f}",
-            f"{n:.0f}",
-            number(c),
-            number(a),
-        ]
-        for low, (n, c, a) in enumerate(zip(voxels, confidence, right, strict=True))
-    ]
+    lines = []
+    for low, (n, c, a) in enumerate(zip(voxels, confidence, right, strict=True)):
+        between = f"{low / CONFIDENCE_BINS:.1f} to {(low + 1) / CONFIDENCE_BINS:.1f}"
+        lines.append([between, f"{n:.0f}", number(c), number(a)])
     yield table([f"exp(−D/{SIGMA_D}²)", "voxels", "mean", "share right"], lines)
     gap = _gap(confidence, right, voxels)
     if voxels[:-1].any():
@@ -246,10 +235,9 @@ def _expected(rows: Rows) -> Iterator[str]:
     body = []
     for name, masks in (("all masks", JUDGED), ("intact masks", INTACT)):
         some = rows.among("mask", masks).known("dice")
-        r = pooled(_pearson, some, ("expected", "dice"))
-        body.append(
-            [name, shown(r), *(shown(_error(some, c), 4) for c in ("expected_raw", "expected"))]
-        )
+        r = pooled(r_of, some, ("expected", "dice"))
+        gaps = (interval(list(_errors(some, c).values())) for c in ("expected_raw", "expected"))
+        body.append([name, shown(r), *(shown(gap, 4) for gap in gaps)])
     yield table(["", "r of expected and true", "mean error, raw", "mean error, calibrated"], body)
     some = rows.among("mask", JUDGED).known("dice")
     errors = {c: _errors(some, c) for c in ("expected_raw", "expected")}
@@ -270,14 +258,6 @@ def _errors(some: Rows, column: str) -> dict[str, float]:
     return Rows(tuple(gaps)).by_subject("gap")
 
 
-def _error(some: Rows, column: str) -> Interval:
-    return interval(list(_errors(some, column).values()))
-
-
-def _pearson(table: NDArray[np.float64]) -> float:
-    return pearson(table[:, 0], table[:, 1]) if len(table) > 1 else math.nan
-
-
 def _conditioning(rows: Rows) -> Iterator[str]:
     yield "## What that says of conditioning"
     if WITHHELD not in rows.kinds("mask"):
@@ -289,28 +269,23 @@ def _conditioning(rows: Rows) -> Iterator[str]:
         "The same samples once more, from the same noise, with the discrepancy map hidden from "
         "the denoiser (zeros in its place) at every step; nothing was trained anew."
     )
-    body = [
-        [
-            mask,
-            shown(over_patients(rows.where(mask=mask), "dice"), 4),
-            comparison_cell(tests.get(mask)),
-        ]
-        for mask in (SAMPLED, WITHHELD, COARSE)
-    ]
+    body = []
+    for mask in (SAMPLED, WITHHELD, COARSE):
+        mean = shown(over_patients(rows.where(mask=mask), "dice"), 4)
+        body.append([mask, mean, difference_words(tests.get(mask))])
     yield table(["mask", "Dice", "Dice less that without D"], body)
     test = {"D": tests[SAMPLED]}
     yield against_words(test, what="mean Dice", reference="sampling without D")
     found = over_patients(rows.where(mask=SAMPLED), "auroc").mean
     helped = tests[SAMPLED].found and tests[SAMPLED].difference.mean > 0
-    yield (
-        f"D tells a wrong voxel of the sampled mask from a right one with AUROC {number(found)}; "
-        + (
-            "the denoiser makes use of it."
-            if helped
-            else "the denoiser makes no use of it that is seen in the Dice: knowing where a mask "
-            "is doubtful does not say what is right there."
-        )
+    use = (
+        "the denoiser makes use of it."
+        if helped
+        else "the denoiser makes no use of it that is seen in the Dice: knowing where a mask "
+        "is doubtful does not say what is right there."
     )
+    words = "D tells a wrong voxel of the sampled mask from a right one with AUROC"
+    yield f"{words} {number(found)}; {use}"
 
 
 def draw(rows: Rows, figure: Figure) -> None:
@@ -322,16 +297,13 @@ def draw(rows: Rows, figure: Figure) -> None:
         some = rows.where(mask=mask)
         confidence, share, voxels = _curve(some)
         often = voxels >= FEW_VOXELS
-        middle.plot(
-            confidence[often], share[often], color=colour, marker="o", markersize=3, label=mask
-        )
+        x, y = confidence[often], share[often]
+        middle.plot(x, y, color=colour, marker="o", markersize=3, label=mask)
         right.scatter(some.numbers("expected"), some.numbers("dice"), s=9, color=colour, alpha=0.7)
-    middle.set_xlabel(r"exp(−D/$\sigma_D^2$)")
-    middle.set_ylabel("share of right voxels")
+    middle.set(xlabel=r"exp(−D/$\sigma_D^2$)", ylabel="share of right voxels")
     middle.legend(fontsize=8, frameon=False)
     right.plot([0, 1], [0, 1], color="black", linewidth=0.7)
-    right.set_xlabel("expected Dice, calibrated")
-    right.set_ylabel("true Dice")
+    right.set(xlabel="expected Dice, calibrated", ylabel="true Dice")
 
 
 def _draw_histogram(axes: Axes, rows: Rows) -> None:
@@ -341,9 +313,7 @@ def _draw_histogram(axes: Axes, rows: Rows) -> None:
             counts = _unpacked(rows.where(mask=mask).words(f"{side}_counts"))
             share = counts / max(counts.sum(), 1.0)
             axes.stairs(share, edges, color=colour, linestyle=style, label=f"{mask}, {side}")
-    axes.set_xscale("log")
-    axes.set_xlabel("D")
-    axes.set_ylabel("share of the voxels")
+    axes.set(xscale="log", xlabel="D", ylabel="share of the voxels")
     axes.legend(fontsize=8, frameon=False)
 
 
@@ -355,13 +325,7 @@ DISCREPANCY = Study(
     ),
     words=("mask", "right_counts", "wrong_counts", "reliability"),
     numbers=(
-        "dice",
-        "expected_raw",
-        "expected",
-        "auroc",
-        "auroc_entropy",
-        "ece",
-        "wrong_share",
+        *("dice", "expected_raw", "expected", "auroc", "auroc_entropy", "ece", "wrong_share"),
         *(_quantile(side, q) for side in SIDES for q in QUANTILES),
     ),
     measure=measure,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -32,8 +33,7 @@ class EncodedSubject:
         self.own = trained.settings.sampling
         loss = trained.settings.loss
         self._schedule = make_schedule(loss.schedule, loss.schedule_shift)
-        whole = subject.image if image is None else image
-        parts = self._parts(whole)
+        parts = self._parts(subject.image if image is None else image)
         self._encodings = [trained.model.encode(part) for part in parts]
         self._samplers: dict[tuple[Guidance, bool], list[MaskSampler]] = {}
 
@@ -63,28 +63,17 @@ class EncodedSubject:
         map is hidden from the denoiser; ``observe`` gets each step, batch by batch.
         """
         samplers = self._prepared(guidance or self.own_guidance, sees_discrepancy)
+        chosen: dict[str, Any] = {
+            "sampler": algorithm or self.own.sampler,
+            "steps": steps or self.own.steps,
+        }
         return self._joined(
-            [
-                sampler(
-                    sampler=algorithm or self.own.sampler,
-                    steps=steps or self.own.steps,
-                    generator=generator,
-                    observe=observe,
-                )
-                for sampler in samplers
-            ]
+            [one(**chosen, generator=generator, observe=observe) for one in samplers]
         )
 
-    def samples(
-        self,
-        generator: Generator,
-        count: int,
-        *,
-        algorithm: str | None = None,
-        steps: int | None = None,
-    ) -> list[Tensor]:
+    def samples(self, generator: Generator, count: int, **how: Any) -> list[Tensor]:
         """Draw several masks, one after the other."""
-        return [self.sample(generator, algorithm=algorithm, steps=steps) for _ in range(count)]
+        return [self.sample(generator, **how) for _ in range(count)]
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return D at each voxel of a mask of class indices (``i j k``)."""

@@ -12,10 +12,9 @@ on.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,41 +35,25 @@ from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, calibrate, try_masks
+from ddmseg_lab import page
+from ddmseg_lab import statistics_text as statistics
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
-from ddmseg_lab.page import (
-    INTERVALS,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    picture,
-    table,
-    weights_words,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, claim, inner, with_interval
 from ddmseg_lab.scans import CROPS, HEADS
-from ddmseg_lab.statistics import pearson
-from ddmseg_lab.statistics_text import (
-    Pairs,
-    group_interval,
-    mean_by_group,
-    mean_interval,
-    paired_tests,
-)
+from ddmseg_lab.statistics_text import group_interval, over_persons, r_of
 from ddmseg_lab.studies.judged_masks import Subject, measure_masks
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
-from ddmseg_lab.table import RawTable, numbers, text
+from ddmseg_lab.table import RawTable, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INTACT = ("coarse", "sampled")
-FITTED_CASES = 60
-"""Validation examples that the calibration was fitted on at most."""
-SYNTHETIC_CASES = 30
-"""Synthetic draws to report on, after those."""
+FITTED_CASES = 60  # validation examples that the calibration was fitted on at most
+SYNTHETIC_CASES = 30  # synthetic draws to report on, after those
 VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
 COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
+Rows = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,38 +75,30 @@ class Job:
     load: Callable[[], Subject]
 
 
-def hippocampus_jobs(data: str | None, cases: int | None) -> list[Job]:
-    """Return the test crops."""
-    return [
-        Job("test", case.identifier, case.group, number, partial(_crop, case))
-        for number, case in enumerate(CROPS.cases("test", data, cases))
-    ]
+def hippocampus_jobs(data: str | None, cases: int | None) -> Iterator[Job]:
+    """Yield the test crops."""
+    for number, case in enumerate(CROPS.cases("test", data, cases)):
+        yield Job("test", case.identifier, case.group, number, partial(_crop, case))
 
 
 def _crop(case: Case) -> Subject:
     return Subject.whole(*padded(*read_example(case)))
 
 
-def synthetic_jobs(card: Card, data: str | None, cases: int | None) -> list[Job]:
-    """Return draws of the validation label maps that follow those of the calibration."""
+def head_jobs(
+    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
+) -> Iterator[Job]:
+    """Yield draws of the validation label maps after those of the calibration, then MALC2012."""
     settings = settings_from_dict(Settings, card.settings)
     first = max(FITTED_CASES, card.calibration.get("masks", 0) // (2 + CORRUPTIONS_PER_CASE))
     count = SYNTHETIC_CASES if cases is None else cases
     examples = make_source(settings.data, data).validation_examples(first + count)[first:]
-    return [
-        Job("synthetic", f"draw_{i:03d}", f"draw_{i:03d}", i, partial(Subject.whole, *example))
-        for i, example in enumerate(examples, first)
-    ]
-
-
-def malc_jobs(
-    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
-) -> list[Job]:
-    """Return the development scans of MALC2012."""
-    return [
-        Job("malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case))
-        for i, case in enumerate(HEADS.cases("validation", data, cases))
-    ]
+    for i, example in enumerate(examples, first):
+        name = f"draw_{i:03d}"
+        yield Job("synthetic", name, name, i, partial(Subject.whole, *example))
+    for i, case in enumerate(HEADS.cases("validation", data, cases)):
+        load = partial(malc_subject, model, card, case)
+        yield Job("malc2012", case.identifier, case.group, i, load)
 
 
 def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -> Subject:
@@ -145,15 +120,6 @@ def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -
     return Subject(image, truth, torch.from_numpy(known), tuple(evaluated))
 
 
-def find_jobs(
-    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
-) -> list[Job]:
-    """Return the subjects that fit the model."""
-    if card.settings["data"]["kind"] == "hippocampus":
-        return hippocampus_jobs(data, cases)
-    return synthetic_jobs(card, data, cases) + malc_jobs(model, card, data, cases)
-
-
 def with_calibration(
     model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
 ) -> Card:
@@ -167,7 +133,7 @@ def with_calibration(
 
 
 def measure(
-    model: DiscrepancyDiffusionSegmenter, card: Card, jobs: Sequence[Job], table: RawTable
+    model: DiscrepancyDiffusionSegmenter, card: Card, jobs: Iterable[Job], table: RawTable
 ) -> None:
     """Measure the subjects that have not been measured."""
     for job in jobs:
@@ -179,93 +145,72 @@ def measure(
         say(f"{job.set}  {job.case}  true {found[0].true:.3f}  expected {found[0].expected:.3f}")
 
 
-def summarise(rows: list[dict[str, str]], calibration: DiceCalibration) -> dict[str, Any]:
+def summarise(rows: Rows, calibration: DiceCalibration) -> dict[str, Any]:
     """Return what the masks of one set add up to."""
-    persons = [row["person"] for row in rows]
     raw, true = np.array(numbers(rows, "expected")), np.array(numbers(rows, "true"))
     pairs = np.stack([calibration(raw), true], axis=1)
-    error = np.abs(pairs[:, 0] - true).tolist()
-    intact = np.array([row["kind"] in INTACT for row in rows])
-    intact_rows = [row for row in rows if row["kind"] in INTACT]
+    intact = [row for row in rows if row["kind"] in INTACT]
+    is_intact = [row["kind"] in INTACT for row in rows]
+    points = zip(rows, pairs.tolist(), raw, strict=True)
     return {
-        "subjects": len(set(persons)),
+        "subjects": len({row["person"] for row in rows}),
         "masks": len(rows),
-        "pearson_r": group_interval(_r, pairs, persons),
-        "pearson_r_intact": group_interval(
-            _r, pairs[intact], [row["person"] for row in intact_rows]
-        ),
-        "mae_raw": mean_interval(mean_by_group(np.abs(raw - true).tolist(), persons)),
-        "mae_calibrated": mean_interval(mean_by_group(error, persons)),
-        "true_dice": mean_interval(mean_by_group(true.tolist(), persons)),
+        "pearson_r": group_interval(r_of, pairs, [row["person"] for row in rows]),
+        "pearson_r_intact": group_interval(r_of, pairs[is_intact], [r["person"] for r in intact]),
+        "mae_raw": over_persons(rows, np.abs(raw - true).tolist()),
+        "mae_calibrated": over_persons(rows, np.abs(pairs[:, 0] - true).tolist()),
+        "true_dice": over_persons(rows, "true"),
         "detection": {kind: _detection(rows, kind) for kind in (*INTACT, "corrupted")},
-        "detection_intact": _compared(intact_rows),
+        "detection_intact": _compared(intact),
         "detection_all": _compared(rows),
-        "points": [
-            [row["kind"], *pair, float(x)]
-            for row, pair, x in zip(rows, pairs.tolist(), raw, strict=True)
-        ],
+        "points": [[row["kind"], *pair, float(x)] for row, pair, x in points],
     }
 
 
-def _r(pairs: Pairs) -> float:
-    return pearson(pairs[:, 0], pairs[:, 1]) if len(pairs) > 1 else math.nan
-
-
-def _by_person(rows: list[dict[str, str]], column: str) -> list[float]:
-    return mean_by_group(numbers(rows, column), [row["person"] for row in rows])
-
-
-def _detection(rows: list[dict[str, str]], kind: str) -> dict[str, Any]:
+def _detection(rows: Rows, kind: str) -> dict[str, Any]:
     of = [row for row in rows if row["kind"] == kind]
     names = ["auroc", "auroc_entropy", "ece"] + ["ece_softmax", "covered"] * (kind in INTACT)
-    return {name: mean_interval(_by_person(of, name)) for name in names}
+    return {name: over_persons(of, name) for name in names}
 
 
-def _compared(rows: list[dict[str, str]]) -> dict[str, Any]:
+def _compared(rows: Rows) -> dict[str, Any]:
     """D against the softmax entropy on the same masks, paired by person."""
-    D, entropy = _by_person(rows, "auroc"), _by_person(rows, "auroc_entropy")
+    persons = [row["person"] for row in rows]
+    D, entropy = (
+        statistics.mean_by_group(numbers(rows, c), persons) for c in ("auroc", "auroc_entropy")
+    )
     return {
-        "auroc": mean_interval(D),
-        "auroc_entropy": mean_interval(entropy),
-        "difference": paired_tests(entropy, {"auroc": D}).get("auroc"),
+        "auroc": statistics.mean_interval(D),
+        "auroc_entropy": statistics.mean_interval(entropy),
+        "difference": statistics.paired_tests(entropy, {"auroc": D}).get("auroc"),
     }
-
-
-def _in_jobs(table: RawTable, name: str, jobs: Sequence[Job]) -> Iterator[dict[str, str]]:
-    wanted = {text(job.case) for job in jobs}
-    return (row for row in table.select(set=name) if row["case"] in wanted)
 
 
 def run(options: Arguments) -> None:
-    """Measure, then sum up."""
+    """Measure, then sum up; weights of one's own take the record of their kind."""
     model, card = load_weights(model_path(options.model))
-    own = bool(card.calibration)
-    record = f"discrepancy_{_record_name(card)}"
+    own, data, cases = bool(card.calibration), options.data, options.cases
+    crops = card.settings["data"]["kind"] == "hippocampus"
+    heads = "anatomy_fast" if card.name == "anatomy_fast" else "anatomy"
+    record = f"discrepancy_{'hippocampus' if crops else heads}"
     table = options.raw_table(record, COLUMNS, [card])
-    card = with_calibration(model, card, options.data, options.cases)
-    jobs = find_jobs(model, card, options.data, options.cases)
+    card = with_calibration(model, card, data, cases)
+    jobs = list(hippocampus_jobs(data, cases) if crops else head_jobs(model, card, data, cases))
     measure(model, card, jobs, table)
     calibration = DiceCalibration.from_dict(card.calibration["expected_dice"])
-    sets = dict.fromkeys(job.set for job in jobs)
-    summary = {
-        "calibration": {**calibration.as_dict(), "from_card": own},
-        "sets": {one: summarise(list(_in_jobs(table, one, jobs)), calibration) for one in sets},
-    }
+    sets: dict[str, Any] = {}
+    for name in dict.fromkeys(job.set for job in jobs):
+        wanted = {job.case for job in jobs if job.set == name}
+        rows = [row for row in table.select(set=name) if row["case"] in wanted]
+        sets[name] = summarise(rows, calibration)
+    summary = {"calibration": {**calibration.as_dict(), "from_card": own}, "sets": sets}
     options.write_summary(record, {"ddm": card}, summary)
-
-
-def _record_name(card: Card) -> str:
-    """Return the model whose record this is; weights of one's own take that of their kind."""
-    if card.settings["data"]["kind"] == "hippocampus":
-        return "hippocampus"
-    return "anatomy_fast" if card.name == "anatomy_fast" else "anatomy"
 
 
 LEAST_R = {"hippocampus": 0.95, "anatomy": 0.85}
 """Least correlation of expected and true Dice that is aimed at."""
 PICTURE = "expected_dice_{model}.png"
-KINDS = {"coarse": ORANGE, "sampled": BLUE, "corrupted": GREY}
-"""Colours of the dots."""
+KINDS = {"coarse": ORANGE, "sampled": BLUE, "corrupted": GREY}  # colours of the dots
 SETS = {
     "test": "test crops",
     "synthetic": "synthetic scans",
@@ -277,80 +222,58 @@ def body(model: str, found: Summary) -> list[str]:
     """Expected against true Dice, and error detection, for one model."""
     sets = found["sets"]
     fitted = "in the card" if found["calibration"]["from_card"] else "fitted for this run"
+    words = f"Expected against true Dice of the {model} model's masks"
     return [
         "Masks: of the coarse head, sampled, and three corruptions of the sampled one (moved, "
         "another's, classes swapped, grown, shrunk, torn). The calibration is the one "
-        f"{fitted}, of validation subjects that are not among these. {weights_words(found)} "
-        f"{INTERVALS}",
-        table(["", *(SETS[one] for one in sets)], _rows(sets)),
-        picture(
-            PICTURE.format(model=model),
-            f"Expected against true Dice of the {model} model's masks",
-        ),
+        f"{fitted}, of validation subjects that are not among these. {page.basis(found)}",
+        page.table(["", *(SETS[one] for one in sets)], _rows(sets)),
+        page.picture(PICTURE.format(model=model), words),
     ]
 
 
 def claims(model: str, found: Summary) -> list[Claim]:
     """Expected Dice follows the true one, and D finds errors, on each set of a model."""
-    names = ("test",) if model == "hippocampus" else ("synthetic", "malc2012")
-    sets = found.get("sets", {})
-    return [claim for name in names for claim in _set_claims(model, name, sets.get(name, {}))]
+    made = []
+    for name in ("test",) if model == "hippocampus" else ("synthetic", "malc2012"):
+        one, where = inner(found, "sets", name), f"{model}, {SETS[name]}"
+        r, error = f"{where}: r of expected and true Dice", f"{where}: error of the expected Dice"
+        made.append(claim(r, LEAST_R[model], one, "pearson_r"))
+        made.append(claim(error, 0.05, one, "mae_calibrated", at_least=False))
+        for masks in ("all", "intact"):
+            what = f"{where}: AUROC of D, {masks} masks"
+            made.append(claim(what, 0.97, one, f"detection_{masks}", "auroc"))
+        for masks in ("all", "intact"):
+            test = inner(one, f"detection_{masks}", "difference")
+            less = test and {**test, "mean": test["difference"]}
+            made.append(claim(f"{where}: AUROC of D less the entropy's, {masks} masks", 0.0, less))
+    return made
 
 
-def _set_claims(model: str, name: str, one: Summary) -> list[Claim]:
-    where = f"{model}, {SETS[name]}"
-    error = Target(f"{where}: error of the expected Dice", 0.05, at_least=False)
-    detection = {f"{masks} masks": one.get(f"detection_{masks}", {}) for masks in ("all", "intact")}
-    return [
-        Claim(
-            Target(f"{where}: r of expected and true Dice", LEAST_R[model]), one.get("pearson_r")
-        ),
-        Claim(error, one.get("mae_calibrated")),
-        *(
-            Claim(Target(f"{where}: AUROC of D, {masks}", 0.97), found.get("auroc"))
-            for masks, found in detection.items()
-        ),
-        *(
-            Claim(Target(f"{where}: AUROC of D less the entropy's, {masks}", 0.0), _less(found))
-            for masks, found in detection.items()
-        ),
-    ]
-
-
-def _less(detection: Summary) -> dict[str, float] | None:
-    test = detection.get("difference")
-    return None if test is None else {**test, "mean": test["difference"]}
-
-
-_SHOWN: dict[str, tuple[tuple[str, ...], int]] = {
-    "Pearson r, all masks": (("pearson_r",), 3),
-    "Pearson r, intact masks alone": (("pearson_r_intact",), 3),
-    "mean absolute error, raw": (("mae_raw",), 3),
-    "mean absolute error, calibrated": (("mae_calibrated",), 3),
-    "AUROC of D, all masks": (("detection_all", "auroc"), 3),
-    "AUROC of the softmax entropy, all masks": (("detection_all", "auroc_entropy"), 3),
-    "AUROC of D, intact masks": (("detection_intact", "auroc"), 3),
-    "AUROC of the softmax entropy, intact masks": (("detection_intact", "auroc_entropy"), 3),
-    "ECE of exp(−D/σ²), sampled masks": (("detection", "sampled", "ece"), 4),
-    "ECE of exp(−D/σ²), corrupted masks": (("detection", "corrupted", "ece"), 4),
-    "ECE of the largest probability, sampled masks": (("detection", "sampled", "ece_softmax"), 4),
-    **{
-        f"share of true volumes in their 95% intervals, {kind} masks": (
-            ("detection", kind, "covered"), 3,
-        )
-        for kind in INTACT
-    },
-}  # fmt: skip
-"""Where the summary of a set has what is shown, and digits."""
+_SHOWN = {
+    "Pearson r, all masks": "pearson_r",
+    "Pearson r, intact masks alone": "pearson_r_intact",
+    "mean absolute error, raw": "mae_raw",
+    "mean absolute error, calibrated": "mae_calibrated",
+    "AUROC of D, all masks": "detection_all auroc",
+    "AUROC of the softmax entropy, all masks": "detection_all auroc_entropy",
+    "AUROC of D, intact masks": "detection_intact auroc",
+    "AUROC of the softmax entropy, intact masks": "detection_intact auroc_entropy",
+    "ECE of exp(−D/σ²), sampled masks": "detection sampled ece",
+    "ECE of exp(−D/σ²), corrupted masks": "detection corrupted ece",
+    "ECE of the largest probability, sampled masks": "detection sampled ece_softmax",
+    "share of true volumes in their 95% intervals, coarse masks": "detection coarse covered",
+    "share of true volumes in their 95% intervals, sampled masks": "detection sampled covered",
+}
+"""Where the summary of a set has what is shown."""
 
 
 def _rows(sets: Summary) -> list[list[str]]:
     rows = [[name, *(str(one[name]) for one in sets.values())] for name in ("subjects", "masks")]
-    for title, (steps, digits) in _SHOWN.items():
-        cells = [
-            reduce(lambda found, step: (found or {}).get(step), steps, one) for one in sets.values()
-        ]
-        rows.append([title, *(with_interval(cell, digits) for cell in cells)])
+    for title, path in _SHOWN.items():
+        digits = 4 if title.startswith("ECE") else 3
+        cells = (with_interval(inner(one, *path.split()), digits) for one in sets.values())
+        rows.append([title, *cells])
     return rows
 
 
@@ -375,7 +298,7 @@ def expected_dice(found: Summary) -> Figure:
 CHAPTERS = tuple(
     Chapter(
         f"Discrepancy as a judge: {model}",
-        f"python -m ddmseg_lab.studies.expected_dice --model {model} --data DATA",
+        page.command_of(__name__, f"--model {model} --data DATA"),
         f"discrepancy_{model}",
         partial(body, model),
         partial(claims, model),

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,20 +29,9 @@ from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
+from ddmseg_lab import page
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, name_ticks, new_figure
-from ddmseg_lab.page import (
-    INTERVALS,
-    NOT_MEASURED,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    p_value,
-    picture,
-    table,
-    weights_words,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, picture, table, with_interval
 from ddmseg_lab.scans import CROPS, Ids
 from ddmseg_lab.statistics_text import mean_interval, paired_tests
 from ddmseg_lab.study import SAMPLING_SEED, Options, run_command, say, short_checksum
@@ -74,8 +63,7 @@ Prediction = tuple[Ids, float]
 """Labels on the grid of the file, and the Dice that was expected (NaN: none was)."""
 
 
-@dataclass(frozen=True)
-class Method:
+class Method(NamedTuple):
     """One way to segment a file, and the card of the weights it uses."""
 
     card: Card
@@ -105,7 +93,6 @@ def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, M
 
 
 def _without_coarse(card: Card) -> Card:
-    """Return a card by which answers are of the samples alone."""
     sampling = {**card.settings["sampling"], "coarse_share": 0.0}
     return replace(card, settings={**card.settings, "sampling": sampling})
 
@@ -118,12 +105,9 @@ def plain_method(path: Path) -> Method:
 
     @torch.inference_mode()
     def segment(file: Path) -> Prediction:
-        prepared = prepare(
-            read_volume(file),
-            spacing_mm=card.settings["data"]["spacing_mm"],
-            multiple=model.multiple,
-            crop_to_head=False,
-        )
+        spacing, multiple = card.settings["data"]["spacing_mm"], model.multiple
+        scan = read_volume(file)
+        prepared = prepare(scan, spacing_mm=spacing, multiple=multiple, crop_to_head=False)
         p = torch.softmax(model(torch.from_numpy(prepared.image)[None, None]), dim=1)[0]
         return prepared.labels_to_input(p, card.labels), math.nan
 
@@ -139,8 +123,8 @@ def score(case: Case, prediction: Prediction) -> dict[str, float]:
     found: dict[str, float] = {"expected_dice": expected}
     for name, row in zip(STRUCTURES, rows, strict=True):
         found |= {f"{name}_dice": row.dice, f"{name}_hd95_mm": row.hd95_mm}
-    found["dice"] = float(np.mean([row.dice for row in rows]))
-    found["hd95_mm"] = float(np.mean([row.hd95_mm for row in rows]))
+    for metric in ("dice", "hd95_mm"):
+        found[metric] = float(np.mean([getattr(row, metric) for row in rows]))
     return found
 
 
@@ -198,10 +182,8 @@ def run(options: Arguments) -> None:
 
 
 PICTURE = "dice_by_steps.png"
-WORSE_BY = 0.003
-"""How much worse more steps may be than one: 0.3 points of Dice."""
-LOST_BY = 0.001
-"""How much Dice samples may cost against the coarse head."""
+WORSE_BY = 0.003  # how much worse more steps may be than one: 0.3 points of Dice
+LOST_BY = 0.001  # how much Dice samples may cost against the coarse head
 METHOD_NAMES = {
     "plain": "plain network, no diffusion",
     "fast": "`--mode fast`: coarse head of the DDM",
@@ -228,7 +210,7 @@ def body(found: Summary) -> list[str]:
     header.append("error of the expected Dice")
     return [
         f"{found['cases']} crops that no training has seen, each a patient, file to labels on "
-        f"the file's own grid. {weights_words(found)} {INTERVALS}",
+        f"the file's own grid. {basis(found)}",
         table(header, rows),
         f"Mean Dice less that of 10 steps and {SAMPLES} samples, on the same crops; two-sided "
         "Wilcoxon, Holm-corrected:",
@@ -245,31 +227,23 @@ def claims(found: Summary) -> list[Claim]:
     Of samples alone nothing is asked: one that may be the truth is no estimate of it.
     """
     against = found.get(f"against_{REFERENCE}", {})
-    ours = found.get("methods", {}).get(REFERENCE, {}).get("dice")
-    plain = against.get("plain")
-    better = Target("hippocampus, DDM less the plain network", 0.0)
-    kept = Target(f"hippocampus, {SAMPLES} samples less the coarse head", -LOST_BY, digits=4)
-    worse = Target("more steps less one step, joined: the worst of 5, 10, 50", -WORSE_BY, digits=4)
-    return [
-        Claim(Target(f"hippocampus, mean Dice (10 steps, {SAMPLES} samples)", 0.89), ours),
-        *([Claim(better, _reversed(plain))] if plain else []),
-        Claim(kept, _reversed(against.get("fast"))),
-        Claim(worse, _worst(found.get("joined_against_one_step"))),
-    ]
+    joined = found.get("joined_against_one_step", {}).values()
+    worst = min(joined, key=lambda one: float(one["difference"]), default=None)
+    less = worst and {**worst, "mean": worst["difference"]}
+    ours = f"hippocampus, mean Dice (10 steps, {SAMPLES} samples)"
+    made = [claim(ours, 0.89, found, "methods", REFERENCE, "dice")]
+    if plain := against.get("plain"):
+        made.append(claim("hippocampus, DDM less the plain network", 0.0, _reversed(plain)))
+    what, kept = f"hippocampus, {SAMPLES} samples less the coarse head", against.get("fast")
+    made.append(claim(what, -LOST_BY, _reversed(kept), digits=4))
+    what = "more steps less one step, joined: the worst of 5, 10, 50"
+    return [*made, claim(what, -WORSE_BY, less, digits=4)]
 
 
 def _reversed(test: Summary | None) -> dict[str, float] | None:
-    """Turn "plain less DDM" into "DDM less plain"."""
     if test is None:
         return None
     return {"mean": -test["difference"], "low": -test["high"], "high": -test["low"]}
-
-
-def _worst(tests: Summary | None) -> dict[str, float] | None:
-    if not tests:
-        return None
-    test = min(tests.values(), key=lambda one: float(one["difference"]))
-    return {"mean": test["difference"], "low": test["low"], "high": test["high"]}
 
 
 def _ordered(methods: Summary) -> list[tuple[str, Summary]]:
@@ -277,15 +251,12 @@ def _ordered(methods: Summary) -> list[tuple[str, Summary]]:
 
 
 def _tests(tests: Summary) -> str:
-    rows = [
-        [METHOD_NAMES[name], _difference(test), p_value(test["p_holm"])]
-        for name, test in _ordered(tests)
-    ]
-    return table(["method", "difference", "p"], rows) if rows else NOT_MEASURED
+    def cells(test: Summary) -> tuple[str, str]:
+        shown = with_interval({**test, "mean": test["difference"]}, 4)
+        return shown, page.p_value(test["p_holm"])
 
-
-def _difference(test: Summary) -> str:
-    return with_interval({**test, "mean": test["difference"]}, 4)
+    rows = [[METHOD_NAMES[name], *cells(test)] for name, test in _ordered(tests)]
+    return table(["method", "difference", "p"], rows) if rows else page.NOT_MEASURED
 
 
 def dice_by_steps(found: Summary) -> Figure:
@@ -296,13 +267,9 @@ def dice_by_steps(found: Summary) -> Figure:
     """
     figure, axes = new_figure(6.4, 4.4)
     methods = found["methods"]
+    both = f"{SAMPLES} samples and the coarse head"
     for pattern, tests, colour, name in (
-        (
-            f"ddm_{{}}x{SAMPLES}",
-            "joined_against_one_step",
-            BLUE,
-            f"{SAMPLES} samples and the coarse head",
-        ),
+        (f"ddm_{{}}x{SAMPLES}", "joined_against_one_step", BLUE, both),
         ("sample_{}", "single_against_one_step", ORANGE, "one sample alone"),
     ):
         named = [pattern.format(n) for n in STEPS]
@@ -312,10 +279,7 @@ def dice_by_steps(found: Summary) -> Figure:
             STEPS, dice, yerr=list(zip(*bars, strict=True)), color=colour, marker="o",
             markersize=4, capsize=3, label=name,
         )  # fmt: skip
-    for method, style, name in (
-        ("fast", "--", "coarse head"),
-        ("plain", ":", "plain network"),
-    ):
+    for method, style, name in (("fast", "--", "coarse head"), ("plain", ":", "plain network")):
         if method in methods:
             value = methods[method]["dice"]["mean"]
             axes.axhline(value, color=GREY, linestyle=style, label=name)
@@ -336,14 +300,8 @@ def _difference_bar(test: Summary | None) -> tuple[float, float]:
     return max(0.0, mean - test["low"]), max(0.0, test["high"] - mean)
 
 
-CHAPTER = Chapter(
-    "Hippocampus: test crops",
-    "python -m ddmseg_lab.studies.hippocampus --data DATA",
-    "hippocampus",
-    body,
-    claims,
-    {PICTURE: dice_by_steps},
-)
+TITLE, COMMAND = "Hippocampus: test crops", page.command_of(__name__)
+CHAPTER = Chapter(TITLE, COMMAND, "hippocampus", body, claims, {PICTURE: dice_by_steps})
 
 
 if __name__ == "__main__":

@@ -20,17 +20,8 @@ from ddmseg.imaging.nifti import read_label_map
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import dice
 from ddmseg_lab.comparison.peers.tissues import TISSUES
-from ddmseg_lab.page import (
-    INTERVALS,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    table,
-    weights_words,
-    with_interval,
-)
-from ddmseg_lab.statistics_text import interval
+from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, table, with_interval
+from ddmseg_lab.statistics_text import as_dict, interval
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 
 FLUID_AROUND = 24
@@ -67,18 +58,15 @@ def run(options: ModelOptions) -> None:
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return each tissue's mean over persons with its interval."""
-    found = {}
-    for name in NAMES.values():
-        mean = interval([float(row[name]) for row in rows])
-        found[name] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
-    return {"tissues": found}
+    values = {name: [float(row[name]) for row in rows] for name in NAMES.values()}
+    return {"tissues": {name: as_dict(interval(of)) for name, of in values.items()}}
 
 
 def body(found: Summary) -> list[str]:
     """Dice of each tissue."""
     words = (
         "Zero-shot: the weights have seen no scan of the set. Its labels are brought to the set's "
-        f"protocol, see the module. {weights_words(found)} {INTERVALS}"
+        f"protocol, see the module. {basis(found)}"
     )
     rows = [[TITLES[name], with_interval(one)] for name, one in found["tissues"].items()]
     return [words, table(["tissue", "Dice"], rows)]
@@ -87,9 +75,8 @@ def body(found: Summary) -> list[str]:
 def claims(found: Summary) -> list[Claim]:
     """What was aimed at."""
     aims = {"csf": 0.85, "grey": 0.90, "white": 0.89}
-    tissues = found.get("tissues", {})
     return [
-        Claim(Target(f"IBSR18 zero-shot: {TITLES[name]}", aim), tissues.get(name))
+        claim(f"IBSR18 zero-shot: {TITLES[name]}", aim, found, "tissues", name)
         for name, aim in aims.items()
     ]
 

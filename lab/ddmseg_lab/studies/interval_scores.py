@@ -23,8 +23,7 @@ from ddmseg.maths.calibration import conformal_bound
 from ddmseg.quality.volume_intervals import LEAST_SPREAD, MOST_SPREAD
 
 COVERAGE = 0.95
-Z = 1.959964
-"""Standard deviations that a normal variable keeps within with this probability."""
+Z = 1.959964  # standard deviations that a normal variable keeps within with this probability
 Numbers = NDArray[np.float64]
 
 
@@ -35,12 +34,9 @@ class Fit:
     The log of a volume is predicted as ``log centre + bias + shift s -+ factor s``, where s is
     the spread, ``MOST_SPREAD`` times ``base`` at most, plus ``base``.
 
-    Attributes:
-        bias: of the log, the same for all scans.
-        shift: of the log, in units of the spread.
-        factor: half the width of the interval, in units of the spread.
-        base: median spread, since that of a few answers is hardly known; 0 takes spreads as they
-            are.
+    ``bias`` is of the log, the same for all scans; shift and factor, half the width of the
+    interval, are in units of the spread. With a base of 0 spreads are taken as they are: else it
+    is the median spread, since that of a few answers is hardly known.
     """
 
     bias: float
@@ -67,14 +63,7 @@ def scale(spread: Numbers, base: float) -> Numbers:
 
 
 def fitted(ratios: Numbers, spread: Numbers) -> Fit:
-    """Fit the bias by the median, and one factor by split conformal prediction.
-
-    The base is the median spread.
-
-    Args:
-        ratios: log of true over found volume of each calibration scan.
-        spread: of each.
-    """
+    """Fit the bias by the median of logs of true over found volume, and one conformal factor."""
     bias, base = float(np.median(ratios)), max(float(np.median(spread)), LEAST_SPREAD)
     scores = np.abs(ratios - bias) / scale(spread, base)
     return Fit(bias, 0.0, conformal_bound(scores, COVERAGE), base)
@@ -96,13 +85,7 @@ def interval_score(low: Any, high: Any, true: Any) -> Any:
 
 
 def lognormal_crps(middle: Numbers, reach: Numbers, true: Numbers) -> Numbers:
-    """Return the CRPS of log-normal distributions; less is better, 0 is a sure hit.
-
-    Args:
-        middle: of the log.
-        reach: half the width of the 95% interval of the log, above 0.
-        true: above 0.
-    """
+    """Return the CRPS of log-normal distributions around ``exp(middle)``; less is better."""
     s = np.asarray(reach) / Z
     z = (np.log(true) - middle) / s
     mean = np.exp(middle + s**2 / 2)

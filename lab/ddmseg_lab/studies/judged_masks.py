@@ -26,20 +26,15 @@ from ddmseg_lab.statistics import expected_calibration_error
 
 @dataclass(frozen=True)
 class Subject:
-    """A normalised image (``c *grid``) on the model's grid, its classes, and what counts.
-
-    Attributes:
-        image: normalised.
-        truth: class of each voxel.
-        known: voxels at which the truth is known.
-        evaluated: foreground classes to score; voxels that a mask gives to another
-            foreground class are not judged. None scores all.
-    """
+    """A normalised image (``c *grid``) on the model's grid, its classes, and what counts."""
 
     image: Tensor
     truth: Tensor
     known: Tensor
+    """Voxels at which the truth is known."""
     evaluated: tuple[int, ...] | None = None
+    """Foreground classes to score, None for all; voxels that a mask gives to another foreground
+    class are not judged."""
 
     @classmethod
     def whole(cls, image: Tensor, truth: Tensor) -> Subject:
@@ -49,28 +44,24 @@ class Subject:
 
 @dataclass(frozen=True)
 class MaskScore:
-    """One mask: what was expected of it and what is true.
-
-    Attributes:
-        kind: ``coarse``, ``sampled`` or ``corrupted``.
-        expected: Dice expected from the discrepancy, not calibrated.
-        true: Dice against the truth, mean over the structures of mask or truth.
-        auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
-        auroc_entropy: the same of the softmax entropy of what was corrupted or not.
-        ece: calibration error of exp(-D / sigma_D^2) as the chance to be right.
-        ece_softmax: the same of the largest probability; NaN for corrupted masks.
-        covered: share of the structures whose true volume lies in its interval; NaN for
-            corrupted masks and where not all of the truth is known.
-    """
+    """One mask, coarse, sampled or corrupted: what was expected of it and what is true."""
 
     kind: str
     expected: float
+    """Dice expected from the discrepancy, not calibrated."""
     true: float
+    """Dice against the truth, mean over the structures of mask or truth."""
     auroc: float
+    """Of the discrepancy for wrong voxels; NaN when none is wrong."""
     auroc_entropy: float
+    """The same of the softmax entropy of what was corrupted or not."""
     ece: float
+    """Calibration error of exp(-D / sigma_D^2) as the chance to be right."""
     ece_softmax: float
+    """The same of the largest probability; NaN for corrupted masks."""
     covered: float
+    """Share of the structures whose true volume lies in its interval; NaN for corrupted masks and
+    where not all of the truth is known."""
 
 
 @torch.inference_mode()
@@ -96,7 +87,6 @@ def measure_masks(
 def _masks(
     model: DiscrepancyDiffusionSegmenter, card: Card, encoding: Encoding, number: int
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield kind, class indices and class probabilities."""
     coarse = coarse_answer(encoding).probabilities
     yield "coarse", coarse.argmax(1), coarse
     p = draw(model, card, encoding, seed=number).probabilities
@@ -116,10 +106,8 @@ def score_mask(
     """
     classes = p.shape[0]
     scored = torch.tensor(subject.evaluated or range(1, classes))
-    allowed = torch.zeros(classes, dtype=torch.bool)
-    allowed[0] = True
-    allowed[scored] = True
-    counts = subject.known & allowed[labels]
+    kept = torch.cat([torch.zeros(1, dtype=torch.int64), scored])
+    counts = subject.known & torch.isin(labels, kept)
     labels, p, D, right = labels[counts], p[:, counts], D[counts], right[counts]
     truth = subject.truth[counts]
     wrong = labels != truth
@@ -128,7 +116,7 @@ def score_mask(
     expected = expectation(labels, right, p)
     return MaskScore(
         kind=kind,
-        expected=_only(expected, scored).mean_dice,
+        expected=Expectation(*(of[kept] for of in vars(expected).values())).mean_dice,
         true=_mean_dice(labels, truth, scored, classes),
         auroc=auroc(D, wrong),
         auroc_entropy=auroc(entropy(p[None])[0, 0], wrong),
@@ -153,14 +141,6 @@ def _covered(card: Card, expected: Expectation, truth: Tensor) -> float:
         if row.volume_ml or true:
             inside.append(row.interval_low_ml <= true <= row.interval_high_ml)
     return sum(inside) / len(inside) if inside else math.nan
-
-
-def _only(expected: Expectation, scored: Tensor) -> Expectation:
-    """Keep the background, which no mean counts, and the classes to score."""
-    kept = torch.cat([torch.zeros(1, dtype=torch.int64), scored])
-    return Expectation(
-        expected.size[kept], expected.hits[kept], expected.missed[kept], expected.soft[kept]
-    )
 
 
 def _mean_dice(labels: Tensor, truth: Tensor, scored: Tensor, classes: int) -> float:

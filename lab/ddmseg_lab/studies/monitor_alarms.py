@@ -13,7 +13,6 @@ Power and the false discovery rate hardly depend on it. Writes ``results/monitor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ddmseg.maths.shift import ALARM_LEVEL, Shift, find_shifts, is_alarm, shifted
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.page import Chapter, Claim, Summary, Target, table
+from ddmseg_lab.page import Chapter, Claim, Summary, claim, table
 from ddmseg_lab.statistics_text import exact_share
 from ddmseg_lab.study import describe_machine, run_command, say
 from ddmseg_lab.table import write_summary
@@ -88,7 +87,7 @@ def draw_scans(count: int, generator: Generator) -> Scans:
     )
 
 
-def compare(window: int, generator: Generator, *, size_sd: float, permutations: int) -> list[Shift]:
+def compare(window: int, generator: Generator, size_sd: float, permutations: int) -> list[Shift]:
     """Simulate a reference and a window, four statistics of it shifted; compare them."""
     total = REFERENCE + window
     scans = draw_scans(total, generator)
@@ -117,10 +116,7 @@ def without_shift(arguments: Arguments, generator: Generator) -> dict[str, Any]:
     found: dict[str, Any] = {}
     alarms = naive = 0
     for window in WINDOWS:
-        runs = [
-            compare(window, generator, size_sd=0.0, permutations=arguments.permutations)
-            for _ in range(each)
-        ]
+        runs = [compare(window, generator, 0.0, arguments.permutations) for _ in range(each)]
         own = sum(map(is_alarm, runs))
         alarms += own
         naive += sum(any(shift.p <= ALARM_LEVEL for shift in run) for run in runs)
@@ -137,26 +133,23 @@ def without_shift(arguments: Arguments, generator: Generator) -> dict[str, Any]:
 
 def with_shift(arguments: Arguments, generator: Generator, size_sd: float) -> dict[str, Any]:
     """Count alarms, moved statistics that are named, and wrong names among all names."""
-    found = {}
+    found: dict[str, Any] = {}
     for window in WINDOWS:
-        runs = [
-            compare(window, generator, size_sd=size_sd, permutations=arguments.permutations)
-            for _ in range(arguments.shifts)
-        ]
+        deals, count = arguments.permutations, arguments.shifts
+        runs = [compare(window, generator, size_sd, deals) for _ in range(count)]
         names = [{shift.name for shift in shifted(run)} for run in runs]
         found[str(window)] = {
             "power": rate(sum(map(is_alarm, runs)), len(runs)),
             "named": float(np.mean([len(own & set(MOVED)) / len(MOVED) for own in names])),
             "false_discovery_rate": float(np.mean([_wrong_share(own) for own in names])),
         }
-        power = sum(map(is_alarm, runs)) / len(runs)
+        power = found[str(window)]["power"]["rate"]
         say(f"shift of {size_sd:g} SD, window {window}: power {power:.2f}")
     return found
 
 
-def _wrong_share(names: Sequence[str] | set[str]) -> float:
-    """Share of names that did not move; 0 without names."""
-    return sum(name not in MOVED for name in names) / max(len(names), 1)
+def _wrong_share(names: set[str]) -> float:
+    return len(names - set(MOVED)) / max(len(names), 1)
 
 
 def run(arguments: Arguments) -> None:
@@ -188,13 +181,12 @@ def body(found: Summary) -> list[str]:
 
 def claims(found: Summary) -> list[Claim]:
     """Few windows without shift raise an alarm."""
-    target = Target("monitor: windows without shift that raise an alarm", 0.05, at_least=False)
-    still = found.get("without_shift")
-    return [Claim(target, None if still is None else _as_mean(still["all"]))]
+    what, still = "monitor: windows without shift that raise an alarm", found.get("without_shift")
+    shown = still and {**still["all"], "mean": still["all"]["rate"]}
+    return [claim(what, 0.05, shown, at_least=False)]
 
 
 def _power(found: Summary) -> str:
-    """Alarms by size of the shift and of the window."""
     windows = sorted(found["without_shift"]["by_window"], key=int)
     rows = [["none", *(_share(found["without_shift"]["by_window"][n]) for n in windows)]]
     for shift, by_window in found["with_shift_sd"].items():
@@ -205,10 +197,6 @@ def _power(found: Summary) -> str:
 
 def _share(found: Summary) -> str:
     return f"{found['rate']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
-
-
-def _as_mean(found: Summary) -> dict[str, float]:
-    return {"mean": found["rate"], "low": found["low"], "high": found["high"]}
 
 
 CHAPTER = Chapter(

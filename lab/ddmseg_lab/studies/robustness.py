@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
@@ -16,21 +15,21 @@ from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
 from ddmseg.imaging.transforms import FillSlices
 from ddmseg.maths.statistics import Interval
-from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.assessment import judge
 from ddmseg.quality.limits import Limits
 from ddmseg.quality.plausibility import empty_slices
 from ddmseg.randomness import seeded
 from ddmseg_lab.figures import COLOURS, GREY, line_with_bars, name_ticks
-from ddmseg_lab.page import Target, table
+from ddmseg_lab.page import Target, number, table
 from ddmseg_lab.statistics_text import (
     Comparison,
+    Pairs,
+    auroc_of,
     compare_sets,
     counted,
     interval,
     least_words,
     listed,
-    number,
     over_patients,
     p_words,
     pooled,
@@ -46,12 +45,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INTACT = "intact"
-GOOD_DICE = 0.8
-"""A mask below it is one that quality control should notice."""
+GOOD_DICE = 0.8  # a mask below it is one that quality control should notice
 PATTERN_SEED = SEED + 2
 VERDICTS = ("pass", "warn", "fail")
-DODGE = 0.05
-"""Between lines of the picture, so that their bars do not hide each other."""
+DODGE = 0.05  # between lines of the picture, so that their bars do not hide each other
 Condition = tuple[str, int]
 
 
@@ -99,10 +96,8 @@ def page(rows: Rows) -> str:
     return "\n\n".join([*_losses(rows), *_quality(rows)])
 
 
-def _conditions(rows: Rows) -> list[Condition]:
-    """Artefacts that were measured, at all levels."""
-    names = [name for name in ARTEFACTS if name in rows.kinds("artefact")]
-    return [(name, level) for name in names for level in range(1, LEVELS + 1)]
+def _names(rows: Rows) -> list[str]:
+    return [name for name in ARTEFACTS if name in rows.kinds("artefact")]
 
 
 def relative_loss(rows: Rows, condition: Condition) -> dict[str, float]:
@@ -113,10 +108,10 @@ def relative_loss(rows: Rows, condition: Condition) -> dict[str, float]:
 
 
 def _tests(rows: Rows) -> dict[Condition, Comparison]:
-    """Dice of each condition against the intact scan, Holm-corrected over all of them."""
     values = {
         (name, level): rows.where(artefact=name, level=float(level)).by_subject("dice")
-        for name, level in _conditions(rows)
+        for name in _names(rows)
+        for level in _levels()
     }
     return compare_sets(rows.where(artefact=INTACT).by_subject("dice"), values)
 
@@ -129,11 +124,8 @@ def _losses(rows: Rows) -> Iterator[str]:
         "5 is the worst. Strengths are for intensities normalised to about 0 to 1."
     )
     body = []
-    for name in dict.fromkeys(name for name, _ in _conditions(rows)):
-        found = [
-            interval([100 * v for v in relative_loss(rows, (name, n)).values()]) for n in _levels()
-        ]
-        body.append([ARTEFACTS[name].title, *(shown(one, 1) for one in found)])
+    for name in _names(rows):
+        body.append([ARTEFACTS[name].title, *(shown(one, 1) for one in _percent_lost(rows, name))])
     yield table(["artefact", *(f"level {n}" for n in _levels())], body)
     body = [[one.title, one.unit, *(f"{s:g}" for s in one.strengths)] for one in ARTEFACTS.values()]
     yield table(["artefact", "strength is", *(f"level {n}" for n in _levels())], body)
@@ -142,6 +134,12 @@ def _losses(rows: Rows) -> Iterator[str]:
 
 def _levels() -> range:
     return range(1, LEVELS + 1)
+
+
+def _percent_lost(rows: Rows, name: str) -> list[Interval]:
+    """Return the relative loss at each level, in percent."""
+    losses = [relative_loss(rows, (name, n)).values() for n in _levels()]
+    return [interval([100 * v for v in one]) for one in losses]
 
 
 def _loss_words(rows: Rows) -> Iterator[str]:
@@ -161,7 +159,6 @@ def _loss_words(rows: Rows) -> Iterator[str]:
 
 
 def _artefact_words(name: str, tests: dict[Condition, Comparison]) -> str:
-    """One line of a list: the levels at which the Dice changes."""
     title = ARTEFACTS[name].title
     parts = []
     for word, sign in (("lower", -1), ("higher", 1)):
@@ -192,12 +189,11 @@ def _quality(rows: Rows) -> Iterator[str]:
     )
     known = rows.known("dice")
     body = []
-    for name in ("all", *dict.fromkeys(name for name, _ in _conditions(rows))):
+    for name in ("all", *_names(rows)):
         some = known if name == "all" else known.among("artefact", (INTACT, name))
         bad = sum(value < GOOD_DICE for value in some.numbers("dice"))
-        found = noticed(some)
         title = "all" if name == "all" else ARTEFACTS[name].title
-        body.append([title, f"{bad} of {len(some)}", shown(found)])
+        body.append([title, f"{bad} of {len(some)}", shown(noticed(some))])
     yield table(["scans", f"Dice below {GOOD_DICE}", "AUROC"], body)
     yield table(["Dice", *VERDICTS], _verdict_table(known))
     yield from _quality_words(known)
@@ -208,17 +204,13 @@ def noticed(rows: Rows) -> Interval:
     return pooled(_auroc_of_bad, rows, ("expected", "dice"))
 
 
-def _auroc_of_bad(table: NDArray[np.float64]) -> float:
-    bad = torch.from_numpy(np.ascontiguousarray(table[:, 1] < GOOD_DICE))
-    return auroc(torch.from_numpy(np.ascontiguousarray(1 - table[:, 0])), bad)
+def _auroc_of_bad(pairs: Pairs) -> float:
+    return auroc_of(np.stack([1 - pairs[:, 0], pairs[:, 1] < GOOD_DICE], axis=1))
 
 
 def _verdict_table(rows: Rows) -> list[list[str]]:
-    """Share of the verdicts by what the Dice really is, and by level."""
-    groups = {
-        f"{GOOD_DICE} or more": [r for r in rows.rows if float(r["dice"]) >= GOOD_DICE],
-        f"below {GOOD_DICE}": [r for r in rows.rows if float(r["dice"]) < GOOD_DICE],
-    }
+    good, bad = _good_and_bad(rows)
+    groups = {f"{GOOD_DICE} or more": good, f"below {GOOD_DICE}": bad}
     for level in range(LEVELS + 1):
         groups[f"any, level {level}"] = list(rows.where(level=float(level)).rows)
     body = []
@@ -229,9 +221,13 @@ def _verdict_table(rows: Rows) -> list[list[str]]:
     return body
 
 
-def _quality_words(rows: Rows) -> Iterator[str]:
-    bad = [row for row in rows.rows if float(row["dice"]) < GOOD_DICE]
+def _good_and_bad(rows: Rows) -> tuple[list[Row], list[Row]]:
     good = [row for row in rows.rows if float(row["dice"]) >= GOOD_DICE]
+    return good, [row for row in rows.rows if float(row["dice"]) < GOOD_DICE]
+
+
+def _quality_words(rows: Rows) -> Iterator[str]:
+    good, bad = _good_and_bad(rows)
     if not bad or not good:
         kind = "above" if good else "below"
         yield f"All scans lie {kind} {GOOD_DICE}, so that there is nothing to tell apart."
@@ -254,18 +250,10 @@ def draw(rows: Rows, figure: Figure) -> None:
     """Draw the relative loss over the level, and expected against true Dice."""
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     right.plot([0, 1], [0, 1], color="black", linewidth=0.7)
-    names = list(dict.fromkeys(name for name, _ in _conditions(rows)))
+    names = _names(rows)
     for place, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
-        found = [
-            interval([100 * v for v in relative_loss(rows, (name, n)).values()]) for n in _levels()
-        ]
-        line_with_bars(
-            left,
-            [n + DODGE * (place - 3.5) for n in _levels()],
-            found,
-            colour=colour,
-            label=ARTEFACTS[name].title,
-        )
+        places, title = [n + DODGE * (place - 3.5) for n in _levels()], ARTEFACTS[name].title
+        line_with_bars(left, places, _percent_lost(rows, name), colour=colour, label=title)
         some = rows.where(artefact=name)
         right.scatter(some.numbers("expected"), some.numbers("dice"), s=5, color=colour, alpha=0.6)
     left.axhline(0, color=GREY, linewidth=0.8)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,11 @@ from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.nifti_write import write_map
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.uncertainty import auroc
 from ddmseg.quality.reasons import reason_code
 from ddmseg.randomness import seeded
-from ddmseg_lab.page import (
-    INTERVALS,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    table,
-    weights_words,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, command_of, table, with_interval
 from ddmseg_lab.scans import HEADS, Ids, mean_dice
-from ddmseg_lab.statistics_text import Pairs, group_interval, mean_by_group, mean_interval
+from ddmseg_lab.statistics_text import auroc_of, group_interval, mean_by_group, mean_interval
 from ddmseg_lab.studies.artefacts import ARTEFACTS, degrade
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import numbers
@@ -49,9 +40,9 @@ from ddmseg_lab.table import numbers
 RECORD = "robustness_anatomy"
 INTACT = "intact"
 LEVELS = (1, 3, 5)
-LOSS = 0.05
-"""Dice lost against the intact scan from which on a scan is one to notice."""
+LOSS = 0.05  # Dice lost against the intact scan from which on a scan is one to notice
 PATTERN_SEED = 11
+BAD_RANKED = partial(auroc_of, threshold=LOSS)
 VERDICTS = ("pass", "warn", "fail")
 COLUMNS = (
     *("weights", "case", "person", "artefact", "level"),
@@ -91,12 +82,8 @@ def measure(
     dice = mean_dice(result.labels.data, truth, HEADS.structures)
     say(f"{case.identifier}  {artefact:<14} {level}  {dice:.3f}  {result.quality.verdict}")
     return {
-        "weights": short_checksum(segmenter.card),
-        "case": case.identifier,
-        "person": case.group,
-        "artefact": artefact,
-        "level": level,
-        "dice": dice,
+        **{"weights": short_checksum(segmenter.card), "case": case.identifier},
+        **{"person": case.group, "artefact": artefact, "level": level, "dice": dice},
         "expected_dice": result.quality.expected_dice,
         "verdict": result.quality.verdict,
         "reasons": " ".join(_codes(result.quality.reasons)),
@@ -119,15 +106,17 @@ def losses(rows: list[dict[str, str]]) -> list[float]:
 def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
     """Return losses by condition, verdicts by loss, and how well expected Dice ranks them."""
     lost = np.array(losses(rows))
-    persons = np.array([row["person"] for row in rows])
+    persons = [row["person"] for row in rows]
     by_condition: dict[str, dict[str, Any]] = {}
-    for artefact, level in conditions():
-        of = np.array([r["artefact"] == artefact and int(r["level"]) == level for r in rows])
-        if of.any() and artefact != INTACT:
-            means = mean_by_group(lost[of].tolist(), persons[of].tolist())
+    for artefact, level in list(conditions())[1:]:
+        named = (artefact, str(level))
+        if of := [i for i, r in enumerate(rows) if (r["artefact"], r["level"]) == named]:
+            means = mean_by_group(lost[of].tolist(), [persons[i] for i in of])
             by_condition.setdefault(artefact, {})[str(level)] = mean_interval(means)
-    expected = np.array(numbers(rows, "expected_dice"))
-    not_passed = np.array([row["verdict"] != "pass" for row in rows], dtype=np.float64)
+    scores = {
+        "auroc_expected_dice": 1 - np.array(numbers(rows, "expected_dice")),
+        "auroc_verdict": np.array([float(row["verdict"] != "pass") for row in rows]),
+    }
     return {
         "scans": len({row["case"] for row in rows}),
         "rows": len(rows),
@@ -135,30 +124,19 @@ def summarise(rows: list[dict[str, str]]) -> dict[str, Any]:
         "bad": int((lost > LOSS).sum()),
         "lost": by_condition,
         "verdicts": _verdicts(rows, lost),
-        "auroc_expected_dice": _ranks(1 - expected, lost, persons),
-        "auroc_verdict": _ranks(not_passed, lost, persons),
+        **{
+            name: group_interval(BAD_RANKED, np.stack([score, lost], axis=1), persons)
+            for name, score in scores.items()
+        },
     }
 
 
 def _verdicts(rows: list[dict[str, str]], lost: NDArray[np.float64]) -> dict[str, dict[str, int]]:
-    """Count verdicts of intact scans, of bad ones and of the others."""
     groups: dict[str, list[str]] = {"intact": [], "at most": [], "more": []}
     for row, loss in zip(rows, lost, strict=True):
         name = "intact" if row["artefact"] == INTACT else "more" if loss > LOSS else "at most"
         groups[name].append(row["verdict"])
     return {name: {v: found.count(v) for v in VERDICTS} for name, found in groups.items()}
-
-
-def _ranks(
-    score: NDArray[np.float64], lost: NDArray[np.float64], persons: NDArray[Any]
-) -> dict[str, Any]:
-    """Return the AUROC of a score for bad scans, with an interval over persons."""
-
-    def statistic(pairs: Pairs) -> float:
-        bad = torch.from_numpy(np.ascontiguousarray(pairs[:, 1] > LOSS))
-        return auroc(torch.from_numpy(np.ascontiguousarray(pairs[:, 0])), bad)
-
-    return group_interval(statistic, np.stack([score, lost], axis=1), persons.tolist())
 
 
 def run(options: ModelOptions) -> None:
@@ -187,15 +165,15 @@ def body(found: Summary) -> list[str]:
         f"differ; a scan is called bad when it lost more than {found['loss']:g} against the same "
         f"scan intact: {found['bad']} are. AUROC for these: expected Dice "
         f"{with_interval(found['auroc_expected_dice'])}, a verdict other than pass "
-        f"{with_interval(found['auroc_verdict'])}. {weights_words(found)} {INTERVALS}"
+        f"{with_interval(found['auroc_verdict'])}. {basis(found)}"
     )
     return [words, _loss_table(found), _verdict_table(found)]
 
 
 def claims(found: Summary) -> list[Claim]:
     """Expected Dice ranks scans that lost clearly before the others."""
-    target = Target("anatomy on bad scans: AUROC of the expected Dice for a clear loss", 0.9)
-    return [Claim(target, found.get("auroc_expected_dice"))]
+    what = "anatomy on bad scans: AUROC of the expected Dice for a clear loss"
+    return [claim(what, 0.9, found, "auroc_expected_dice")]
 
 
 def _loss_table(found: Summary) -> str:
@@ -216,13 +194,8 @@ def _verdict_table(found: Summary) -> str:
     return table(["scans", *next(iter(found["verdicts"].values()))], rows)
 
 
-CHAPTER = Chapter(
-    "Bad scans: anatomy",
-    "python -m ddmseg_lab.studies.robustness_anatomy --model anatomy --data DATA",
-    RECORD,
-    body,
-    claims,
-)
+COMMAND = command_of(__name__, "--model anatomy --data DATA")
+CHAPTER = Chapter("Bad scans: anatomy", COMMAND, RECORD, body, claims)
 
 
 if __name__ == "__main__":

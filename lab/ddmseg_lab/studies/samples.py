@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
@@ -19,23 +18,23 @@ from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.quality.quantities import structures
 from ddmseg.quality.volumes import Measured
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
-from ddmseg_lab.page import table
+from ddmseg_lab.page import number, table
 from ddmseg_lab.statistics import (
     expected_calibration_error,
     generalised_energy_distance,
     mutual_information,
     pairwise_disagreement,
-    risk_coverage,
+    risk_coverage_area,
 )
 from ddmseg_lab.statistics_text import (
+    Pairs,
     against_words,
     compare,
     compare_sets,
-    comparison_cell,
     counted,
+    difference_words,
     exact_share,
     listed,
-    number,
     over_patients,
     pooled,
     shown,
@@ -49,8 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTS = (1, 2, 4, 8, 16)
-DOUBT, VOLUME = "samples", "volume"
-"""Two kinds of rows: one a number of samples, one a structure."""
+DOUBT, VOLUME = "samples", "volume"  # two kinds of rows: one a number of samples, one a structure
 NOMINAL = LEVEL
 VOXEL_MM3 = 1000.0
 HEADS = {
@@ -89,6 +87,7 @@ def _judged(encoded: EncodedSubject, drawn: Sequence[Tensor]) -> Row:
     several = len(drawn) > 1
     classes = trained.model.classes
     split = mutual_information(torch.stack(list(drawn))[:, None])[0, 0] if several else None
+    apart = float(pairwise_disagreement(maps, classes=classes)[0]) if several else math.nan
     energy = generalised_energy_distance(maps, truth[None, None], classes=classes)
     return _row(
         DOUBT,
@@ -98,11 +97,9 @@ def _judged(encoded: EncodedSubject, drawn: Sequence[Tensor]) -> Row:
         ece=expected_calibration_error(mean.amax(0).clamp(0, 1), right),
         auroc_entropy=auroc(doubt, ~right),
         auroc_mi=math.nan if split is None else auroc(split, ~right),
-        aurc=risk_coverage(doubt, (~right).float()).area,
+        aurc=risk_coverage_area(doubt, (~right).float()),
         ged=float(energy[0]),
-        disagreement=float(pairwise_disagreement(maps, classes=classes)[0])
-        if several
-        else math.nan,
+        disagreement=apart,
         expected=encoded.assess(mean).expected_dice,
     )
 
@@ -146,22 +143,17 @@ def _counts(rows: Rows) -> Iterator[str]:
         "curve of voxels by entropy (share of wrong voxels, lower is better), generalised energy "
         "distance to the truth, and mean 1 − IoU of two samples."
     )
-    body = [
-        [
-            f"{count}",
-            *(
-                shown(over_patients(rows.where(samples=float(count)), c), d)
-                for c, (_, d) in HEADS.items()
-            ),
-        ]
-        for count in COUNTS
-    ]
+    body = []
+    for count in COUNTS:
+        some = rows.where(samples=float(count))
+        cells = (shown(over_patients(some, c), digits) for c, (_, digits) in HEADS.items())
+        body.append([f"{count}", *cells])
     yield table(["K", *(head for head, _ in HEADS.values())], body)
     yield f"Less K = {COUNTS[0]} on the same patients:"
     told = [c for c in HEADS if c not in ("auroc_mi", "disagreement")]
     tests = {c: compare(rows, c, "samples", float(COUNTS[0])) for c in told}
     body = [
-        [f"{count}", *(comparison_cell(tests[c].get(float(count)), HEADS[c][1]) for c in told)]
+        [f"{count}", *(difference_words(tests[c].get(float(count)), HEADS[c][1]) for c in told)]
         for count in COUNTS[1:]
     ]
     yield table(["K", *(HEADS[c][0] for c in told)], body)
@@ -175,14 +167,11 @@ def _counts(rows: Rows) -> Iterator[str]:
 
 
 def _doubts_words(rows: Rows) -> str:
-    """Whether disagreement between samples finds more than the entropy of their mean."""
     most = rows.where(samples=float(COUNTS[-1]))
-    test = compare_sets(
-        most.by_subject("auroc_entropy"), {"the mutual information": most.by_subject("auroc_mi")}
-    )
-    named = {str(name): one for name, one in test.items()}
+    values = {"the mutual information": most.by_subject("auroc_mi")}
+    test = compare_sets(most.by_subject("auroc_entropy"), values)
     return f"**Which doubt, at K = {COUNTS[-1]}.** " + against_words(
-        named, what="AUROC", reference="the entropy of the mean"
+        test, what="AUROC", reference="the entropy of the mean"
     )
 
 
@@ -211,15 +200,15 @@ def _cases(rows: Rows) -> Iterator[str]:
         yield "At no K is the order told from chance."
 
 
-def _area(table: NDArray[np.float64]) -> float:
+def _area(pairs: Pairs) -> float:
     """AURC of cases: columns are the confidence and the Dice."""
-    values = torch.from_numpy(np.ascontiguousarray(table))
-    return risk_coverage(-values[:, 0], 1 - values[:, 1]).area
+    values = torch.from_numpy(np.ascontiguousarray(pairs))
+    return risk_coverage_area(-values[:, 0], 1 - values[:, 1])
 
 
-def _gain(table: NDArray[np.float64]) -> float:
+def _gain(pairs: Pairs) -> float:
     """How far the AURC lies below the mean loss, which a random order has on average."""
-    return float(np.mean(1 - table[:, 1])) - _area(table)
+    return float(np.mean(1 - pairs[:, 1])) - _area(pairs)
 
 
 def _coverage(rows: Rows) -> Iterator[str]:
@@ -232,23 +221,17 @@ def _coverage(rows: Rows) -> Iterator[str]:
     body, words = [], []
     for structure in some.kinds("structure"):
         rows_here = some.where(structure=structure)
-        inside = _inside(rows_here)
-        found = exact_share(sum(inside), len(inside))
-        width = [
-            100 * (float(r["high_ml"]) - float(r["low_ml"])) / float(r["volume_ml"])
-            for r in rows_here.rows
-            if float(r["volume_ml"]) > 0
-        ]
-        median = float(np.median(width)) if width else math.nan
+        found_ml, low, high, truth = (np.array(rows_here.numbers(name)) for name in VOLUMES)
+        inside = (low <= truth) & (truth <= high)
+        found = exact_share(int(inside.sum()), len(inside))
+        there = found_ml > 0
+        width = 100 * (high - low)[there] / found_ml[there]
+        median = float(np.median(width)) if there.any() else math.nan
         body.append([str(structure), str(found.n), shown(found), number(median, 1)])
         words.append(_coverage_words(str(structure), found))
     heads = ["structure", "patients", "coverage", "median width, % of the volume"]
     yield table(heads, body)
     yield " ".join(words)
-
-
-def _inside(rows: Rows) -> list[bool]:
-    return [float(r["low_ml"]) <= float(r["truth_ml"]) <= float(r["high_ml"]) for r in rows.rows]
 
 
 def _coverage_words(structure: str, found: Interval) -> str:
@@ -281,15 +264,10 @@ def draw(rows: Rows, figure: Figure) -> None:
 
 
 def _draw_line(axes: Axes, rows: Rows, column: str, colour: str) -> None:
-    found = [(k, over_patients(rows.where(samples=float(k)), column)) for k in COUNTS]
-    known = [(k, one) for k, one in found if not math.isnan(one.mean)]
-    line_with_bars(
-        axes,
-        [k for k, _ in known],
-        [one for _, one in known],
-        colour=colour,
-        label=HEADS[column][0],
-    )
+    found = {k: over_patients(rows.where(samples=float(k)), column) for k in COUNTS}
+    known = {k: one for k, one in found.items() if not math.isnan(one.mean)}
+    label = HEADS[column][0]
+    line_with_bars(axes, list(known), list(known.values()), colour=colour, label=label)
 
 
 SAMPLES = Study(

@@ -12,7 +12,7 @@ over that of the steps, by least squares.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,16 +22,16 @@ from ddmseg.datasets.subject import Subject
 from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.statistics import Interval
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
-from ddmseg_lab.page import table
+from ddmseg_lab.page import number, table
 from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,
     compare,
-    comparison_cell,
     counted,
+    difference_words,
+    gains,
     interval,
     listed,
-    number,
     over_patients,
     shown,
 )
@@ -53,30 +53,24 @@ ERROR_SUBJECTS = 10
 """The reference needs a thousand steps a subject, so only the first so many have one."""
 FITTED = (5, 200)
 """Steps that the order is fitted on: fewer are not yet in the regime of small steps."""
-TOLERANCE = 0.005
-"""Half a Dice point."""
-FINE_ENOUGH = 0.1
-"""Of the smallest error, that halving the reference's steps may move it by."""
+TOLERANCE = 0.005  # half a Dice point
+FINE_ENOUGH = 0.1  # of the smallest error, that halving the reference's steps may move it by
 SINGLE, OWN = "one sample", "own settings"
 ERRORS = {"error": "final estimates", "path_error": "at the same time"}
 """Columns of errors, and what is compared."""
+_NO_ERRORS: Row = dict.fromkeys(ERRORS, math.nan)
 
 
 class Watch:
-    """Keeps the estimates of some steps.
+    """Keeps the estimates of some steps, numbered from 0, batch by batch."""
 
-    Args:
-        steps: numbers of the steps to keep, from 0.
-    """
-
-    def __init__(self, steps: Collection[int]) -> None:
-        self._wanted = frozenset(steps)
-        self.seen: dict[int, list[Tensor]] = {}
+    def __init__(self, steps: Iterable[int]) -> None:
+        self.seen: dict[int, list[Tensor]] = {step: [] for step in steps}
 
     def __call__(self, step: int, said: Callable[[], Tensor]) -> None:
         """Take the class probabilities of one batch."""
-        if step in self._wanted:
-            self.seen.setdefault(step, []).append(said())
+        if step in self.seen:
+            self.seen[step].append(said())
 
 
 def same_time(steps: int) -> int | None:
@@ -103,17 +97,16 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
             yield row
             if algorithm == "ddim":
                 joined = encoded.answer([p, *_others(encoded, number, steps)])
-                yield {**row, "answer": OWN, **_dice(encoded, joined), **_no_errors()}
+                yield {**row, "answer": OWN, "dice": _dice(encoded, joined), **_NO_ERRORS}
 
 
 def _row(
     encoded: EncodedSubject, number: int, algorithm: str, steps: int, fine: Watch | None
 ) -> tuple[Row, Tensor]:
-    """Draw one sample; return what is said of it, and it."""
     watch = Watch([steps - 1])
     p = encoded.sample(noise_of(number), algorithm=algorithm, steps=steps, observe=watch)
     row: Row = {"sampler": algorithm, "answer": SINGLE, "steps": float(steps)}
-    row |= {**_dice(encoded, p), **_no_errors()}
+    row |= {"dice": _dice(encoded, p), **_NO_ERRORS}
     if fine is not None:
         encoding, last = encoded.trained.model.mask_encoding, watch.seen[steps - 1]
         row["error"] = distance(encoding, last, fine.seen[FINE_STEPS - 1])
@@ -129,13 +122,8 @@ def _others(encoded: EncodedSubject, number: int, steps: int) -> list[Tensor]:
     return encoded.samples(generator, encoded.own.samples - 1, algorithm="ddim", steps=steps)
 
 
-def _dice(encoded: EncodedSubject, p: Tensor) -> Row:
-    scores = encoded.trained.score(encoded.subject, p.argmax(0).numpy())
-    return {"dice": scores["dice"]}
-
-
-def _no_errors() -> Row:
-    return dict.fromkeys(ERRORS, math.nan)
+def _dice(encoded: EncodedSubject, p: Tensor) -> float:
+    return encoded.trained.score(encoded.subject, p.argmax(0).numpy())["dice"]
 
 
 def distance(encoding: MaskEncoding, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
@@ -154,7 +142,6 @@ def page(rows: Rows) -> str:
 
 
 def _lines(rows: Rows) -> dict[str, Rows]:
-    """The conditions whose steps are varied, by name."""
     ladder = rows.among("steps", tuple(float(s) for s in LADDER))
     found = {
         f"{sampler}, one sample": ladder.where(sampler=sampler, answer=SINGLE)
@@ -179,7 +166,7 @@ def _dice_part(rows: Rows) -> Iterator[str]:
     ]
     yield table(["steps", *lines], body)
     yield f"The same, less that of {LADDER[-1]} steps on the same patients:"
-    body = [[str(s), *(comparison_cell(found.get(s)) for found in tests.values())] for s in LADDER]
+    body = [[str(s), *(difference_words(found.get(s)) for found in tests.values())] for s in LADDER]
     yield table(["steps", *lines], body)
     for name, found in tests.items():
         named = {counted(int(float(steps)), "step"): test for steps, test in found.items()}
@@ -301,7 +288,6 @@ def _order_words(rows: Rows, column: str) -> str:
 
 
 def _reference_words(rows: Rows) -> str:
-    """Whether the reference is fine enough for the smallest error."""
     half = over_patients(_errors(rows, REFERENCE, HALF_STEPS, "error"), "error")
     least = over_patients(_errors(rows, REFERENCE, LADDER[-1], "error"), "error").mean
     share = half.mean / least if least > 0 else math.nan
@@ -319,10 +305,8 @@ def draw(rows: Rows, figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     colours = dict(zip(_lines(rows), (BLUE, ORANGE, GREEN, GREY), strict=True))
     for name, some in _lines(rows).items():
-        found = compare(some, "dice", "steps", float(LADDER[-1]))
-        gains = [found[s].difference for s in LADDER[:-1]]
-        gains.append(Interval(0.0, math.nan, math.nan, len(some.subjects), 0.95))
-        line_with_bars(left, LADDER, gains, colour=colours[name], label=name)
+        found = gains(some, "dice", "steps", LADDER, float(LADDER[-1]))
+        line_with_bars(left, LADDER, found, colour=colours[name], label=name)
     left.axhspan(-TOLERANCE, TOLERANCE, color=GREY, alpha=0.15, linewidth=0)
     left.set_ylabel(f"Dice less that of {LADDER[-1]} steps")
     _draw_errors(right, rows)
@@ -336,13 +320,11 @@ def draw(rows: Rows, figure: Figure) -> None:
 def _draw_errors(axes: Axes, rows: Rows) -> None:
     for algorithm, colour in zip(PATHWISE, (BLUE, ORANGE), strict=True):
         for column, style in zip(ERRORS, ("-", "--"), strict=True):
-            found = [
-                (s, over_patients(_errors(rows, algorithm, s, column), column)) for s in LADDER
-            ]
-            drawn = [(s, one) for s, one in found if one.mean > 0]
+            found = {s: over_patients(_errors(rows, algorithm, s, column), column) for s in LADDER}
+            drawn = {s: one for s, one in found.items() if one.mean > 0}
             order = number(fitted_order(rows, algorithm, column).mean, 2)
             label = f"{algorithm}, {ERRORS[column]}, order {order}"
-            x, y = [s for s, _ in drawn], [one for _, one in drawn]
+            x, y = list(drawn), list(drawn.values())
             line_with_bars(axes, x, y, colour=colour, label=label, style=style)
     axes.set_yscale("log")
     axes.set_ylabel("distance from the reference (RMS)")

@@ -7,22 +7,22 @@ Letters: K samples, w_k their weights; 1 / sum w_k^2 is the effective number of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
-from ddmseg.maths.statistics import Interval
 from ddmseg.networks.sampling import Guidance
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
-from ddmseg_lab.page import table
+from ddmseg_lab.page import number, table
 from ddmseg_lab.statistics_text import (
     SIGMA_D,
+    Comparison,
     against_words,
     compare,
-    comparison_cell,
-    number,
+    difference_words,
+    gains,
     over_patients,
     shown,
 )
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 ENSEMBLE = 8
 """Samples that are weighted; more than usual, so that weights have something to choose from."""
 WEIGHT_TEMPERATURES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, math.inf)
-GUIDANCE_TEMPERATURES = (math.inf, 10.0, 3.0, 1.0, 0.3, 0.1)
-"""Infinity is no guidance."""
+GUIDANCE_TEMPERATURES = (math.inf, 10.0, 3.0, 1.0, 0.3, 0.1)  # infinity is no guidance
 FIRST, BEST = "first sample", "best sample by the truth"
 """What bounds the weights from below and above."""
 
@@ -59,9 +58,8 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
     yield {**singles[0], "part": FIRST}
     yield {**max(singles, key=lambda one: float(one["dice"])), "part": BEST}
     for temperature in GUIDANCE_TEMPERATURES:
-        guidance = Guidance()
-        if math.isfinite(temperature):
-            guidance = Guidance("energy", 1.0, temperature)
+        guided = math.isfinite(temperature)
+        guidance = Guidance("energy", 1.0, temperature) if guided else Guidance()
         p = encoded.sample(noise_of(number), guidance=guidance)
         yield row("guidance", temperature, 1.0, p)
 
@@ -83,17 +81,14 @@ def _weights(rows: Rows) -> Iterator[str]:
     lines = []
     for temperature in weighted.kinds("temperature"):
         some = weighted.where(temperature=temperature)
-        effective = over_patients(some, "effective_samples")
-        test = tests.get(temperature)
-        lines.append(
-            [*_cells(_name(temperature), some), shown(effective, 2), comparison_cell(test)]
-        )
+        effective = shown(over_patients(some, "effective_samples"), 2)
+        test = difference_words(tests.get(temperature))
+        lines.append([*_cells(_name(temperature), some), effective, test])
     for part in (FIRST, BEST):
         lines.append([*_cells(part, rows.where(part=part)), "1.00", ""])
     heads = [f"{SIGMA_D}", "Dice", "HD95, mm", "effective samples", "Dice less that of ∞"]
     yield table(heads, lines)
-    named = {f"{SIGMA_D} = {_name(t)}": test for t, test in tests.items()}
-    yield against_words(named, what="mean Dice", reference="the plain mean")
+    yield _tests_words(tests, "the plain mean")
     yield _choice_words(rows)
 
 
@@ -126,12 +121,16 @@ def _guidance(rows: Rows) -> Iterator[str]:
         f"{SIGMA_D} = ∞ is no guidance."
     )
     lines = [
-        [*_cells(_name(t), guided.where(temperature=t)), comparison_cell(tests.get(t))]
+        [*_cells(_name(t), guided.where(temperature=t)), difference_words(tests.get(t))]
         for t in guided.kinds("temperature")
     ]
     yield table([f"{SIGMA_D}", "Dice", "HD95, mm", "Dice less that of ∞"], lines)
+    yield _tests_words(tests, "sampling without guidance")
+
+
+def _tests_words(tests: dict[Cell, Comparison], reference: str) -> str:
     named = {f"{SIGMA_D} = {_name(t)}": test for t, test in tests.items()}
-    yield against_words(named, what="mean Dice", reference="sampling without guidance")
+    return against_words(named, what="mean Dice", reference=reference)
 
 
 def _cells(name: str, some: Rows) -> list[str]:
@@ -157,23 +156,13 @@ def draw(rows: Rows, figure: Figure) -> None:
     ):
         some = rows.where(part=part)
         temperatures = sorted(float(t) for t in some.kinds("temperature"))
-        found = [_gain(some, t) for t in temperatures]
+        found = gains(some, "dice", "temperature", temperatures, math.inf)
         line_with_bars(axes, range(len(found)), found, colour=colour, label=part)
         axes.axhline(0, color=GREY, linewidth=0.8)
         name_ticks(axes, range(len(found)), [_name(t) for t in temperatures])
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(r"$\sigma_D$")
     left.set_ylabel(r"Dice less that of $\sigma_D$ = ∞")
-
-
-def _gain(some: Rows, temperature: float) -> Interval:
-    """Difference from infinity: patients differ more among each other than temperatures do."""
-    pair: Sequence[Cell] = (temperature, math.inf)
-    if math.isinf(temperature):
-        return Interval(0.0, math.nan, math.nan, len(some.subjects), 0.95)
-    return compare(some.among("temperature", tuple(pair)), "dice", "temperature", math.inf)[
-        temperature
-    ].difference
 
 
 TEMPERATURE = Study(

@@ -25,19 +25,9 @@ from ddmseg.inference.segmenter import Segmenter
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import FULL as DIFFUSION
 from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
-from ddmseg_lab.page import (
-    INTERVALS,
-    NO_FIGURE,
-    Chapter,
-    Claim,
-    Summary,
-    Target,
-    table,
-    weights_words,
-    with_interval,
-)
+from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, table, with_interval
 from ddmseg_lab.scans import CROPS, HEADS, ScanSet
-from ddmseg_lab.statistics_text import group_interval, mean_by_group, mean_interval
+from ddmseg_lab.statistics_text import group_interval, over_persons
 from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, numbers
@@ -67,15 +57,7 @@ class Arguments(Options):
 
 @dataclass(frozen=True)
 class Trial:
-    """Scans that a model is tried on.
-
-    Attributes:
-        name: in the table.
-        model: name of the model.
-        scans: the set they are of.
-        cases: of it.
-        conditions: artefact and level of each run.
-    """
+    """Scans that a model is tried on, with artefact and level of each run."""
 
     name: str
     model: str
@@ -123,18 +105,13 @@ def measure(trial: Trial, tier: Tier, number: int, artefact: str, level: int) ->
         start = time.process_time()
         result = chosen(path, **tier.options)
         seconds = time.process_time() - start
+    quality = result.quality
     return {
-        "weights": short_checksum(chosen.card),
-        "set": trial.name,
-        "case": case.identifier,
-        "person": case.group,
-        "condition": f"{artefact} {level}",
-        "tier": tier.name,
+        **{"weights": short_checksum(chosen.card), "set": trial.name, "case": case.identifier},
+        **{"person": case.group, "condition": f"{artefact} {level}", "tier": tier.name},
         "dice": trial.scans.mean_dice(case, result.labels.data),
-        "expected_dice": result.quality.expected_dice,
-        "steps": result.quality.steps,
-        "samples": result.quality.samples,
-        "seconds": seconds,
+        **{"expected_dice": quality.expected_dice, "steps": quality.steps},
+        **{"samples": quality.samples, "seconds": seconds},
     }
 
 
@@ -156,18 +133,14 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     return {
         tier: {
             "runs": len(of),
-            "dice": _interval(numbers(of, "dice"), of),
+            "dice": over_persons(of, "dice"),
             "seconds": median_range(numbers(of, "seconds")),
             "sampled": sum(row["samples"] != "0" for row in of),
-            "lost": _interval(_differences(by_tier[UNOPTIMISED.name], of, "dice"), of),
+            "lost": over_persons(of, _differences(by_tier[UNOPTIMISED.name], of, "dice")),
             "gained_per_second": _gained(by_tier["fast"], of),
         }
         for tier, of in by_tier.items()
     }
-
-
-def _interval(values: list[float], rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    return mean_interval(mean_by_group(values, [row["person"] for row in rows]))
 
 
 def _differences(
@@ -209,9 +182,7 @@ def run(options: Arguments) -> None:
     options.write_summary("tiers", cards, summary)
 
 
-MOST = 0.01
-"""Of Dice, that a tier may lose."""
-WHAT = "{of}: what the tier that loses most loses"
+MOST = 0.01  # of Dice, that a tier may lose
 
 
 def body(found: Summary) -> list[str]:
@@ -224,7 +195,7 @@ def body(found: Summary) -> list[str]:
         "*Sampled* counts runs in which samples were drawn. *Gained a second* is the Dice that a "
         "tier gains over always-fast, for each further second of processor time. Degraded scans: "
         f"{', '.join(found['degraded']).replace('_', ' ')} (artefact and level, of 5). "
-        f"{weights_words(found)} {INTERVALS}"
+        f"{basis(found)}"
     )
     parts = [words]
     for of, by_tier in found["sets"].items():
@@ -234,35 +205,27 @@ def body(found: Summary) -> list[str]:
 
 def claims(found: Summary) -> list[Claim]:
     """The tier that loses most, of each set of scans."""
-    worst = {
-        of: max((tier["lost"] for tier in by_tier.values()), key=lambda lost: float(lost["mean"]))
-        for of, by_tier in found.get("sets", {"validation scans": {}}).items()
-        if by_tier
-    } or {"validation scans": None}
-    return [
-        Claim(Target(WHAT.format(of=of), MOST, at_least=False, digits=4), lost)
-        for of, lost in worst.items()
-    ]
+    sets = {of: by_tier for of, by_tier in found.get("sets", {}).items() if by_tier}
+    made = []
+    for of, by_tier in (sets or {"validation scans": {}}).items():
+        lost = [tier["lost"] for tier in by_tier.values()]
+        worst = max(lost, key=lambda one: float(one["mean"]), default=None)
+        what = f"{of}: what the tier that loses most loses"
+        made.append(claim(what, MOST, worst, at_least=False, digits=4))
+    return made
 
 
 def _table(titles: Summary, by_tier: Summary) -> str:
     rows = [
         [
-            titles[name],
-            with_interval(tier["dice"]),
-            with_interval(tier["lost"], 4),
-            f"{tier['sampled']} of {tier['runs']}",
-            f"{tier['seconds']['median']:.2f}",
-            _gain_words(tier["gained_per_second"]),
+            *(titles[name], with_interval(tier["dice"]), with_interval(tier["lost"], 4)),
+            *(f"{tier['sampled']} of {tier['runs']}", f"{tier['seconds']['median']:.2f}"),
+            with_interval(tier["gained_per_second"] or {}, 5),
         ]
         for name, tier in by_tier.items()
     ]
     heads = ["tier", "Dice", "lost", "sampled", "processor s, median", "gained a second"]
     return table(heads, rows)
-
-
-def _gain_words(gained: Summary | None) -> str:
-    return NO_FIGURE if gained is None else with_interval(gained, 5)
 
 
 CHAPTER = Chapter("Tiers", "python -m ddmseg_lab.studies.tiers --data DATA", "tiers", body, claims)

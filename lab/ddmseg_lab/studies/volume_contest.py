@@ -12,6 +12,7 @@ winner is chosen on degraded made-up heads and then measured on MALC2012.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg_lab.figures import COLOURS, GREY, new_figure
+from ddmseg_lab import page
+from ddmseg_lab.figures import COLOURS, GREY, name_places, new_figure
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.page import Chapter, Claim, Summary, Target, picture, table, weights_words
+from ddmseg_lab.page import Chapter, Claim, Summary, claim, inner, picture, table
 from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.statistics_text import Pairs, group_interval, listed
 from ddmseg_lab.studies.volume_heads import STEPS, heads_of, trained_rivals
@@ -47,7 +49,7 @@ from ddmseg_lab.studies.volume_intervals import (
     drawn_intervals,
     rescan_intervals,
 )
-from ddmseg_lab.studies.volume_rivals import PERTURBED, RIVALS, EncodedHead, Rival, timed
+from ddmseg_lab.studies.volume_rivals import COLUMNS, PERTURBED, RIVALS, EncodedHead, Rival, answers
 from ddmseg_lab.studies.volume_scans import (
     DEVELOPMENT,
     MADE_UP,
@@ -58,17 +60,13 @@ from ddmseg_lab.studies.volume_scans import (
     opened,
     scans,
 )
-from ddmseg_lab.study import Options, run_command, say, short_checksum
-from ddmseg_lab.table import RawTable
+from ddmseg_lab.study import Options, run_command, say
+from ddmseg_lab.table import numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD = "volume_contest"
-COLUMNS = (
-    *("weights", "set", "number", "name", "subject", "kind", "rival", "index"),
-    *("centre", "spread", "true", "effective", "seconds"),
-)
 TITLES = {
     CONSTANT: "constant relative width",
     SOFT: "constant width around the soft volume",
@@ -116,25 +114,14 @@ def measure(
     """Ask some rivals about one scan and yield a row for each and structure."""
     image, true = opened(scan, card, data, multiple=model.multiple)
     head = EncodedHead(model, card, image, OFFSETS[scan.set] + scan.number)
-    for name, rival in rivals.items():
-        said = timed(rival, head)
-        for place, index in enumerate(card.labels):
-            if index and not torch.isnan(true[place]):
-                yield {
-                    **{"weights": short_checksum(card), **vars(scan), "rival": name},
-                    **{"index": index, "true": float(true[place])},
-                    "centre": float(said.centre[place]),
-                    "spread": float(said.spread[place]),
-                    "effective": round(said.effective, 4),
-                    "seconds": round(said.seconds, 2),
-                }
+    yield from answers(head, rivals, [math.nan, *true.tolist()[1:]], vars(scan))
 
 
 def run(options: Arguments) -> None:
     """Ask every rival about every scan, then sum up."""
     model, card = load_weights(model_path(options.model))
     fold_statistics(model)
-    table_: RawTable = options.raw_table(RECORD, COLUMNS, [card])
+    table_ = options.raw_table(RECORD, COLUMNS, [card])
     rivals = dict(RIVALS)
     if options.trained:
         rivals.update(trained_rivals(heads_of(model, card, options.data, options.heads)))
@@ -153,29 +140,24 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     Raises:
         UsageError: when the made-up heads are too few to fit an interval.
     """
-    answers = answers_of(rows)
-    found: dict[str, Any] = {"scans": _counts(answers[SHIPPED]), "rivals": _costs(rows)}
-    kept: dict[str, dict[str, list[Intervals]]] = {}
-    for rival, said in answers.items():
-        kept.setdefault(MADE_UP, {})[rival] = list(
-            cross_fitted(rival, said.where(said.set == MADE_UP))
-        )
-        if (said.set == DEVELOPMENT).any() and (said.set == TEST).any():
-            protocol, drawn = drawn_intervals(rival, said)
-            kept.setdefault(TEST, {})[rival] = [drawn]
-            kept.setdefault(RESCAN, {})[rival] = [rescan_intervals(rival, said)]
+    said = answers_of(rows)
+    found: dict[str, Any] = {"scans": _counts(said[SHIPPED]), "rivals": _costs(rows)}
+    kept: dict[str, dict[str, list[Intervals]]] = {MADE_UP: {}, TEST: {}, RESCAN: {}}
+    for rival, one in said.items():
+        kept[MADE_UP][rival] = list(cross_fitted(rival, one.where(one.set == MADE_UP)))
+        if {DEVELOPMENT, TEST} <= set(one.set):
+            protocol, drawn = drawn_intervals(rival, one)
+            kept[TEST][rival], kept[RESCAN][rival] = [drawn], [rescan_intervals(rival, one)]
             found.setdefault("widened", {})[rival] = protocol.factor
-    found["sets"] = {name: condition_scores(by_rival) for name, by_rival in kept.items()}
+    found["sets"] = {name: condition_scores(by) for name, by in kept.items() if by}
     degraded = found["sets"][MADE_UP].get(DEGRADED)
     if not degraded:
         raise UsageError(
             f"cases: got {found['scans'][MADE_UP]['subjects']} label maps; a 95% interval is "
             "fitted on 19 heads of other maps, so take at least 11"
         )
-    found["steps"] = STEPS
-    found["winner"] = winner(degraded)
-    found["structures"] = {rival: _by_structure(parts) for rival, parts in kept[MADE_UP].items()}
-    return found
+    structures = {rival: _by_structure(parts) for rival, parts in kept[MADE_UP].items()}
+    return {**found, "steps": STEPS, "winner": winner(degraded), "structures": structures}
 
 
 def winner(scored: Mapping[str, Mapping[str, Any]]) -> str:
@@ -204,10 +186,8 @@ def _costs(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {SOFT: {"seconds": 0.0, "effective": 1.0}}
     for rival in dict.fromkeys(row["rival"] for row in rows):
         of = [row for row in rows if row["rival"] == rival]
-        found[rival] = {
-            column: float(np.median([float(row[column]) for row in of]))
-            for column in ("seconds", "effective")
-        }
+        costs = ("seconds", "effective")
+        found[rival] = {name: float(np.median(numbers(of, name))) for name in costs}
     if SAMPLES in found:
         both = found[SAMPLES]["seconds"] + found[SHIPPED]["seconds"]
         found[BOTH] = {**found[SAMPLES], "seconds": both}
@@ -223,21 +203,15 @@ def condition_scores(by_rival: Mapping[str, list[Intervals]]) -> dict[str, dict[
         lines = {rival: _by_scan(parts, condition) for rival, parts in by_rival.items()}
         if not len(lines[CONSTANT][1]):
             continue
-        plain, ships = (lines[name][0]["score"] for name in (CONSTANT, SHIPPED))
+        held_against = {"gained": CONSTANT, "gained_on_shipped": SHIPPED}
         found[condition] = {}
         for rival, (means, subjects) in lines.items():
-            gained, against = (
-                group_interval(_gained, np.stack([means["score"], other], axis=1), subjects)
-                for other in (plain, ships)
-            )
-            one = {name: float(values.mean()) for name, values in means.items()}
-            inside = means["coverage"][:, None]
-            found[condition][rival] = {
-                **one,
-                "coverage": group_interval(_mean, inside, subjects),
-                "gained": gained,
-                "gained_on_shipped": against,
-            }
+            one: dict[str, Any] = {name: float(values.mean()) for name, values in means.items()}
+            one["coverage"] = group_interval(_mean, means["coverage"][:, None], subjects)
+            for name, other in held_against.items():
+                pairs = np.stack([means["score"], lines[other][0]["score"]], axis=1)
+                one[name] = group_interval(_gained, pairs, subjects)
+            found[condition][rival] = one
     return found
 
 
@@ -250,7 +224,6 @@ def _gained(pairs: Pairs) -> float:
 
 
 def _by_scan(parts: Sequence[Intervals], condition: str) -> tuple[dict[str, Any], list[str]]:
-    """Return each scan's mean over structures, and its subject."""
     means: dict[str, list[float]] = {"score": [], "crps": [], "width": [], "coverage": []}
     subjects = []
     for part in parts:
@@ -266,7 +239,6 @@ def _by_scan(parts: Sequence[Intervals], condition: str) -> tuple[dict[str, Any]
 
 
 def _by_structure(parts: Sequence[Intervals]) -> dict[str, dict[str, float]]:
-    """Return the mean score and coverage of each structure on degraded heads."""
     found: dict[str, dict[str, float]] = {}
     for index in np.unique(np.concatenate([part.answers.index for part in parts])):
         values: dict[str, list[float]] = {"score": [], "coverage": [], "width": []}
@@ -316,7 +288,7 @@ def _how(found: Summary) -> str:
         "then scans: the *interval score* is the width plus 40 times what a volume lies outside, "
         "the CRPS takes the interval for that of a log-normal distribution; less is better. "
         "*Saved* is the share of the interval score against a constant relative width. Intervals "
-        f"are 95% bootstrap intervals over subjects. {weights_words(found)}"
+        f"are 95% bootstrap intervals over subjects. {page.weights_words(found)}"
     )
 
 
@@ -342,7 +314,6 @@ def _cuts(found: Summary) -> str:
 
 
 def _verdict(found: Summary) -> str:
-    """Say who wins, and whether anything should ship in the place of what does."""
     winner, parts = found["winner"], []
     for name, title in ((MADE_UP, "made-up heads"), (TEST, "MALC2012 test scans")):
         scored = found["sets"].get(name, {}).get(DEGRADED)
@@ -390,22 +361,24 @@ def _cost_table(found: Summary) -> str:
 
 def claims(found: Summary) -> list[Claim]:
     """The winner saves 15% on degraded scans at honest coverage, and loses nothing on intact."""
-    winner = found.get("winner", "")
     made = []
     for name, title in ((MADE_UP, "made-up heads"), (TEST, "MALC2012 test scans")):
-        of = found.get("sets", {}).get(name, {})
-        degraded, intact = (of.get(c, {}).get(winner, {}) for c in (DEGRADED, INTACT))
-        gained, inside = degraded.get("gained", {}), degraded.get("coverage")
-        for what, bound, measured in (
-            ("interval score saved by the winner, degraded", 0.15, degraded.get("gained")),
-            ("lower end of its interval", 0.0, gained.get("low")),
-            ("interval score saved by the winner, intact", 0.0, intact.get("gained")),
-            ("coverage, degraded", 0.93, inside),
-        ):
-            made.append(Claim(Target(f"volumes, {title}: {what}", bound), measured))
-        most = Target(f"volumes, {title}: coverage, degraded", 0.97, at_least=False)
-        made.append(Claim(most, inside))
+        made += interval_claims(title, inner(found, "sets", name), found.get("winner", ""))
     return made
+
+
+def interval_claims(title: str, conditions: Summary | None, winner: str) -> list[Claim]:
+    """Return what is asked of the winner on one set of scans."""
+    degraded, intact = (inner(conditions, one, winner) for one in (DEGRADED, INTACT))
+    what, share = f"volumes, {title}", f"volumes, {title}: coverage, degraded"
+    saved = f"{what}: interval score saved by the winner"
+    return [
+        claim(f"{saved}, degraded", 0.15, degraded, "gained"),
+        claim(f"{what}: lower end of its interval", 0.0, degraded, "gained", "low"),
+        claim(f"{saved}, intact", 0.0, intact, "gained"),
+        claim(share, 0.93, degraded, "coverage"),
+        claim(share, 0.97, degraded, "coverage", at_least=False),
+    ]
 
 
 def gained_figure(found: Summary) -> Figure:
@@ -415,13 +388,13 @@ def gained_figure(found: Summary) -> Figure:
     for axes, (name, of) in zip(figure.axes, sets.items(), strict=True):
         for offset, (condition, scored) in zip((0.15, -0.15), of.items(), strict=False):
             rivals = [rival for rival in scored if rival != CONSTANT]
+            colour = COLOURS[CONDITIONS.index(condition)]
             for place, rival in enumerate(rivals):
                 one, y = scored[rival]["gained"], len(rivals) - place + offset
-                colour = COLOURS[CONDITIONS.index(condition)]
                 axes.plot([one["low"], one["high"]], [y, y], color=colour, linewidth=1.2)
                 label = condition if place == 0 else None
                 axes.plot([one["mean"]], [y], "o", color=colour, markersize=5, label=label)
-            axes.set_yticks([len(rivals) - i for i in range(len(rivals))], rivals)
+            name_places(axes, rivals)
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.set_title(SETS[name], fontsize=9)
         axes.set_xlabel("share of the interval score saved", fontsize=9)
@@ -435,25 +408,18 @@ def structures_figure(found: Summary) -> Figure:
     rivals = list(dict.fromkeys((CONSTANT, SHIPPED, found["winner"])))
     names = sorted(found["structures"][CONSTANT])
     for rival, colour in zip(rivals, (GREY, *COLOURS), strict=False):
-        of = found["structures"][rival]
-        places = [len(names) - i for i in range(len(names))]
-        scores = [of[name]["score"] for name in names]
+        scores = [found["structures"][rival][name]["score"] for name in names]
+        places = name_places(axes, names, fontsize=8)
         axes.plot(scores, places, "o", color=colour, markersize=5, label=TITLES[rival])
-    axes.set_yticks([len(names) - i for i in range(len(names))], names, fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("interval score on degraded made-up heads, in units of the true volume")
     axes.legend(fontsize=8)
     return figure
 
 
-CHAPTER = Chapter(
-    "Volume intervals: a contest",
-    "python -m ddmseg_lab.studies.volume_contest --data DATA",
-    RECORD,
-    body,
-    claims,
-    {GAINED_PICTURE: gained_figure, STRUCTURES_PICTURE: structures_figure},
-)
+PICTURES = {GAINED_PICTURE: gained_figure, STRUCTURES_PICTURE: structures_figure}
+TITLE, COMMAND = "Volume intervals: a contest", page.command_of(__name__)
+CHAPTER = Chapter(TITLE, COMMAND, RECORD, body, claims, PICTURES)
 
 
 if __name__ == "__main__":

@@ -38,24 +38,18 @@ from ddmseg_lab.study import say
 
 STEPS = 1000
 LEARNING_RATE = 3e-3
-MOST_VOXELS = 16384
-"""Of a patch, drawn anew at each step."""
+MOST_VOXELS = 16384  # of a patch, drawn anew at each step
 WIDTH, DROPOUT, MEMBERS, RANK, DRAWN = 64, 0.2, 5, 8, 8
 """Hidden channels; share dropped; heads of the ensemble; rank of P; masks and w drawn per scan."""
-PLACES = 8
-"""Voxels of a block."""
+PLACES = 8  # voxels of a block
 SEED = 77
 
 
 class RowHead(nn.Module):
     """Logits of single voxels from the features of f^I at their places.
 
-    Args:
-        blocks: features on half the grid.
-        fine: the image of a block and the place in it, in numbers.
-        classes: labels, background included.
-        dropout: share of hidden channels that a mask takes away.
-        rank: of the covariance; 0 for none.
+    Its inputs are features on half the grid and ``fine`` numbers: the image of a block and the
+    place in it. ``dropout`` is the share of hidden channels that a mask takes away.
     """
 
     def __init__(
@@ -187,18 +181,14 @@ def heads_of(
 def trained_rivals(heads: Heads) -> Mapping[str, Rival]:
     """Return what each kind of head says of a scan."""
     return {
-        "dropout": partial(_dropout, heads["dropout"]),
+        "dropout": partial(_ensemble, DRAWN * [heads["dropout"]]),
         "ensemble": partial(_ensemble, [heads[f"member{n}"] for n in range(MEMBERS)]),
         "ssn": partial(_low_rank, heads["ssn"]),
     }
 
 
-def _dropout(net: RowHead, head: EncodedHead) -> Said:
-    asked = _Uncertain(head)
-    return joined([asked.counts(net(asked.rows, asked.generator)) for _ in range(DRAWN)])
-
-
 def _ensemble(nets: Sequence[RowHead], head: EncodedHead) -> Said:
+    """Ask several heads, or one several times under other masks."""
     asked = _Uncertain(head)
     return joined([asked.counts(net(asked.rows, asked.generator)) for net in nets])
 

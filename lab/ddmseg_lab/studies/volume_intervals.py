@@ -98,10 +98,10 @@ def answers_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Answers]:
 
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> Answers:
-    words = ("set", "number", "name", "subject", "kind", "index")
+    words = {n: np.array([r[n] for r in rows]) for n in (*KEY, "name", "subject", "kind")}
     numbers = {n: np.array([float(r[n]) for r in rows]) for n in ("true", "centre", "spread")}
     numbers["centre"] = np.maximum(numbers["centre"], 1.0)
-    return Answers(**{n: np.array([r[n] for r in rows]) for n in words}, **numbers)
+    return Answers(**words, **numbers)
 
 
 def fits(rival: str, calibration: Answers) -> dict[str, Fit]:
@@ -138,9 +138,7 @@ def cross_fitted(rival: str, answers: Answers) -> Iterator[Intervals]:
 class Protocol:
     """What volumes drawn by hand differ in from those of made-up heads, for one rival.
 
-    Attributes:
-        bias: of the log, by structure.
-        factor: that all intervals have to be widened by.
+    The bias is of the log, by structure; the factor widens all intervals.
     """
 
     bias: Mapping[str, float]

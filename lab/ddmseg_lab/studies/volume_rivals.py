@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,9 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.assessment import assess
 from ddmseg.quality.volume_intervals import Sizes
 from ddmseg.randomness import draw_uniform, seeded
+from ddmseg_lab.table import LETTERS
 
-PERTURBED = 3
-"""Perturbed copies of a scan beside the scan itself; each costs a pass of f^I."""
+PERTURBED = 3  # perturbed copies of a scan beside the scan itself; each costs a pass of f^I
 LOG_GAMMA, TURN_DEGREES, SCALING = 0.25, 5.0, 0.04
 """Largest change of the grey scale, largest turn about each axis, largest change of size."""
 SEED = 4211
@@ -41,30 +42,19 @@ SEED = 4211
 
 @dataclass(frozen=True)
 class Said:
-    """What a rival says of each class.
-
-    Attributes:
-        centre: voxels of the model grid.
-        spread: of the log volume, in units of the rival's own.
-        effective: answers that it counts for, after weighing; 1 for a single one.
-        seconds: that it took beyond one pass of f^I.
-    """
+    """What a rival says of each class: a volume, and the spread of its log in the rival's units."""
 
     centre: Tensor
+    """In voxels of the model grid."""
     spread: Tensor
     effective: float = 1.0
+    """Answers that it counts for, after weighing."""
     seconds: float = 0.0
+    """Beyond one pass of f^I."""
 
 
 class EncodedHead:
-    """A scan on the model grid, encoded once for all rivals.
-
-    Args:
-        model: in eval mode.
-        card: of its weights.
-        image: normalised (``1 1 *grid``).
-        number: fixes what is drawn.
-    """
+    """A scan on the model grid (``1 1 *grid``), encoded once; its number fixes what is drawn."""
 
     def __init__(
         self, model: DiscrepancyDiffusionSegmenter, card: Card, image: Tensor, number: int
@@ -84,7 +74,18 @@ class EncodedHead:
     @cached_property
     def drawn(self) -> Answer:
         """Samples, as many as the card says, joined with the coarse head."""
-        return drawn_answer(self)
+        loss = self.card.settings["loss"]
+        own = settings_from_dict(SamplingSettings, self.card.settings["sampling"])
+        schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
+        return sampled_answer(
+            MaskSampler(self.model, self.encoding, schedule),
+            algorithm=own.sampler,
+            steps=own.steps,
+            samples=own.samples,
+            temperature=own.temperature,
+            coarse_share=own.coarse_share,
+            generator=self.generator,
+        )
 
 
 def constant(head: EncodedHead) -> Said:
@@ -116,22 +117,6 @@ def samples(head: EncodedHead) -> Said:
     return joined(list(answer.sample_volumes), answer.weights.double())
 
 
-def drawn_answer(head: EncodedHead) -> Answer:
-    """Draw as many samples as the card says, by its settings."""
-    loss = head.card.settings["loss"]
-    own = settings_from_dict(SamplingSettings, head.card.settings["sampling"])
-    schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
-    return sampled_answer(
-        MaskSampler(head.model, head.encoding, schedule),
-        algorithm=own.sampler,
-        steps=own.steps,
-        samples=own.samples,
-        temperature=own.temperature,
-        coarse_share=own.coarse_share,
-        generator=head.generator,
-    )
-
-
 def perturbed(head: EncodedHead) -> Said:
     """Volumes by the coarse head of the scan and of perturbed copies of it."""
     counts = [voxels(head.encoding.coarse.argmax(1), len(head.card.labels))]
@@ -146,11 +131,7 @@ def perturbed(head: EncodedHead) -> Said:
 
 Rival = Callable[[EncodedHead], Said]
 RIVALS: Mapping[str, Rival] = {
-    "constant": constant,
-    "shipped": shipped,
-    "samples": samples,
-    "sampled": sampled,
-    "perturbed": perturbed,
+    one.__name__: one for one in (constant, shipped, samples, sampled, perturbed)
 }
 """Those that need no training."""
 
@@ -180,16 +161,38 @@ def timed(rival: Rival, head: EncodedHead) -> Said:
     head.encoding  # noqa: B018 (made when first asked for)
     start = time.perf_counter()
     said = rival(head)
-    seconds = time.perf_counter() - start
-    return Said(said.centre, said.spread, said.effective, seconds)
+    return replace(said, seconds=time.perf_counter() - start)
+
+
+COLUMNS = (
+    *("weights", "set", "number", "name", "subject", "kind", "rival", "index"),
+    *("centre", "spread", "true", "effective", "seconds"),
+)
+"""Of a table of answers."""
+
+
+def answers(
+    head: EncodedHead, rivals: Mapping[str, Rival], true: Sequence[float], at: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each rival and class of which the true voxels are known."""
+    for name, rival in rivals.items():
+        said = timed(rival, head)
+        for place, index in enumerate(head.card.labels):
+            if index and not math.isnan(true[place]):
+                yield {
+                    **{"weights": head.card.checksum[:LETTERS], **at, "rival": name},
+                    **{"index": index, "true": true[place]},
+                    "centre": float(said.centre[place]),
+                    "spread": float(said.spread[place]),
+                    "effective": round(said.effective, 4),
+                    "seconds": round(said.seconds, 3),
+                }
 
 
 def perturbation(image: Tensor, generator: Generator, *, mirrored: bool) -> tuple[Tensor, float]:
     """Return a perturbed copy of an image and the volume of its voxels, in voxels of the image.
 
-    Args:
-        image: ``1 1 i j k``, the first spatial axis from left to right.
-        mirrored: left and right exchanged, too.
+    The image is ``1 1 i j k``, the first spatial axis from left to right; mirrored exchanges these.
     """
     gamma = math.exp(draw_uniform(generator, -LOG_GAMMA, LOG_GAMMA))
     angles = [math.radians(draw_uniform(generator, -TURN_DEGREES, TURN_DEGREES)) for _ in range(3)]

@@ -27,7 +27,7 @@ from ddmseg.quality.volume_intervals import (
 )
 from ddmseg.training.volume_calibration import FEWEST_VOXELS, bounds
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.statistics_text import interval
+from ddmseg_lab.statistics_text import as_dict, interval
 from ddmseg_lab.studies.interval_scores import interval_score
 
 COUNTS = ("size", "hits", "missed", "soft")
@@ -103,11 +103,9 @@ def scored(rows: Rows, rules: Sequence[str]) -> Iterator[dict[str, Any]]:
                 ends_of = RULES[rule](cases.where(~here & clear))
                 for at in np.flatnonzero(here).tolist():
                     low, high = _interval(cases.sizes[at], ends_of)
-                    yield {
-                        **_score(low, high, math.exp(cases.true[at])),
-                        "rule": rule,
-                        **_of(listed[at]),
-                    }
+                    kind = INTACT if listed[at]["kind"] == INTACT else "degraded"
+                    scores = _score(low, high, math.exp(cases.true[at]))
+                    yield {**scores, "rule": rule, "subject": subject, "condition": kind}
 
 
 def _cases(listed: Rows) -> Cases:
@@ -134,17 +132,9 @@ def _interval(sizes: Sizes, ends_of: Callable[[Sizes], Ends]) -> Ends:
     return math.exp(low), math.exp(high)
 
 
-def _of(row: Mapping[str, str]) -> dict[str, str]:
-    return {"subject": row["subject"], "condition": INTACT if row["kind"] == INTACT else "degraded"}
-
-
 def _score(low: float, high: float, true: float) -> dict[str, float]:
-    """Return score, width and whether the truth lies inside, in units of the volume found."""
-    return {
-        "score": float(interval_score(low, high, true)),
-        "width": high - low,
-        "inside": low <= true <= high,
-    }
+    score = float(interval_score(low, high, true))
+    return {"score": score, "width": high - low, "inside": low <= true <= high}
 
 
 def summarise(rows: Rows) -> dict[str, Any]:
@@ -164,7 +154,6 @@ def _heads_in(rows: Rows) -> int:
 
 
 def _compared(rows: Rows, first: str, second: str) -> dict[str, Any]:
-    """Return what two rules score under each condition, and what the second one gains."""
     found = list(scored(rows, (first, second)))
     summary: dict[str, Any] = {}
     for condition in (INTACT, "degraded"):
@@ -182,5 +171,5 @@ def _compared(rows: Rows, first: str, second: str) -> dict[str, Any]:
                 "width": float(np.median([r["width"] for r in some])),
             }
         gained = interval([1 - means[second][s] / means[first][s] for s in means[second]])
-        told["gained"] = {name: getattr(gained, name) for name in ("mean", "low", "high", "n")}
+        told["gained"] = as_dict(gained)
     return summary

@@ -39,15 +39,7 @@ structure on some 40 heads, of which a 95% interval has to hold all: the worst o
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan on its own grid, before anything is computed.
-
-    Attributes:
-        set: made-up, development or test.
-        number: within the set; fixes what is drawn.
-        name: of the label map or of the file.
-        subject: two scans of one person have one.
-        kind: intact, or how it was degraded.
-    """
+    """One scan on its own grid, before anything is computed; its number fixes what is drawn."""
 
     set: str
     number: int
@@ -57,11 +49,7 @@ class Scan:
 
 
 def scans(data: str | None, count: int | None = None) -> Iterator[Scan]:
-    """Yield the scans of all sets, each intact and degraded.
-
-    Args:
-        count: names of each set to take at most.
-    """
+    """Yield the scans of all sets, each intact and degraded; of each at most ``count`` names."""
     cases = split_cases(list_cases(data), "label_maps")
     maps = [case.identifier for split in ("validation", "train") for case in cases.require(split)]
     named = [(name, name) for name in maps[:count]]

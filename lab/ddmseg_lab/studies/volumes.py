@@ -32,8 +32,9 @@ from ddmseg.quality.assessment import assess
 from ddmseg.quality.volumes import SAMPLE_BOUNDS, USUAL_WIDTH
 from ddmseg.training.calibration import draw
 from ddmseg.training.volume_calibration import SizedCase, sample_bounds, volume_bounds
+from ddmseg_lab import page
 from ddmseg_lab.made_up_heads import INTACT, ROUNDS, SEED, made_up_heads
-from ddmseg_lab.page import Chapter, Claim, Summary, Target, table, weights_words, with_interval
+from ddmseg_lab.page import Chapter, Claim, Summary, claim, table, with_interval
 from ddmseg_lab.studies.volume_contest import RECORD as CONTEST
 from ddmseg_lab.studies.volume_intervals import SAMPLES
 from ddmseg_lab.studies.volume_rules import COUNTS, TITLES, Rows, numbers_of, summarise
@@ -41,22 +42,9 @@ from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, read_summary
 
 COLUMNS = (
-    "weights",
-    "split",
-    "number",
-    "subject",
-    "kind",
-    "index",
-    "size",
-    "hits",
-    "missed",
-    "soft",
-    "drawn",
-    "shares",
-    "true",
+    *("weights", "split", "number", "subject", "kind", "index"),
+    *(*COUNTS, "drawn", "shares", "true"),
 )
-
-
 MOST_USUAL = 0.75
 """Share of the intact heads whose intervals are usual: for wider ones mode auto draws samples."""
 
@@ -77,25 +65,18 @@ def segmented(
     truth: torch.Tensor,
     seed: int | None,
 ) -> Iterator[dict[str, Any]]:
-    """Segment a made-up head and yield sizes of each structure, in voxels.
-
-    Args:
-        seed: of its samples; None asks for none.
-    """
+    """Segment a made-up head and yield sizes of each structure, in voxels; no seed, no samples."""
     encoding, _ = encode_image(model, image[None])
     found = assess(model, card, encoding, coarse_answer(encoding)).expectation
     answer = None if seed is None else draw(model, card, encoding, seed=seed)
     true = torch.bincount(truth.flatten(), minlength=len(card.labels))
-    columns = (found.size, found.hits, found.missed, found.soft)
+    sampled = {"drawn": "", "shares": ""}
     for place, index in enumerate(card.labels):
-        named = zip(("size", "hits", "missed", "soft"), columns, strict=True)
-        yield {
-            "index": index,
-            **{name: round(float(x[place]), 2) for name, x in named},
-            "drawn": "" if answer is None else _spaced(answer.sample_volumes[:, place], 2),
-            "shares": "" if answer is None else _spaced(answer.weights, 6),
-            "true": int(true[place]),
-        }
+        sizes = {name: round(float(getattr(found, name)[place]), 2) for name in COUNTS}
+        if answer is not None:
+            sampled["drawn"] = _spaced(answer.sample_volumes[:, place], 2)
+            sampled["shares"] = _spaced(answer.weights, 6)
+        yield {"index": index, **sizes, **sampled, "true": int(true[place])}
 
 
 def _spaced(values: torch.Tensor, digits: int) -> str:
@@ -171,7 +152,7 @@ def body(found: Summary) -> list[str]:
         "*soft* volume counts voxels by their probability. *Interval score* is the width plus 40 "
         "times what a true volume lies outside, in units of the volume found: less is better "
         "(Gneiting and Raftery 2007). *Gained* is the share of the score that a rule saves against "
-        f"the one above it, mean over subjects with its interval. {weights_words(found)}"
+        f"the one above it, mean over subjects with its interval. {page.weights_words(found)}"
     )
     sampled = found.get("sampled")
     if sampled is None:
@@ -191,39 +172,27 @@ def _table(found: Summary) -> str:
             *(f"{one['width']:.2f}", with_interval(found[condition]["gained"]) if place else ""),
         ]
         for condition in (INTACT, "degraded")
-        for place, (rule, one) in enumerate(_rules_of(found[condition]))
+        for place, rule in enumerate(name for name in TITLES if name in found[condition])
+        for one in [found[condition][rule]]
     ]
     return table(["heads", "rule", "interval score", "coverage", "median width", "gained"], rows)
 
 
-def _rules_of(told: Summary) -> list[tuple[str, Summary]]:
-    return [(rule, told[rule]) for rule in TITLES if rule in told]
-
-
 def claims(found: Summary) -> list[Claim]:
     """What ships saves on degraded heads at honest coverage, and costs nothing on intact ones."""
-    degraded, intact = found.get("degraded", {}), found.get(INTACT, {})
-    sampled = found.get("sampled", {}).get("degraded", {})
-    scaled, samples = degraded.get("scaled", {}), sampled.get("samples", {})
+    what, by_samples = "volumes: interval score saved on", found.get("sampled")
+    inside = "volumes: coverage on degraded heads"
+    against = "volumes: saved on degraded heads by samples, against the discrepancy"
     return [
-        Claim(
-            Target("volumes: interval score saved on degraded heads", 0.15), degraded.get("gained")
-        ),
-        Claim(Target("volumes: interval score saved on intact heads", 0.0), intact.get("gained")),
-        Claim(Target("volumes: coverage on degraded heads", 0.93), scaled.get("coverage")),
-        Claim(
-            Target("volumes: saved on degraded heads by samples, against the discrepancy", 0.0),
-            sampled.get("gained"),
-        ),
-        Claim(
-            Target("volumes: coverage on degraded heads by samples", 0.93), samples.get("coverage")
-        ),
+        claim(f"{what} degraded heads", 0.15, found, "degraded", "gained"),
+        claim(f"{what} intact heads", 0.0, found, INTACT, "gained"),
+        claim(inside, 0.93, found, "degraded", "scaled", "coverage"),
+        claim(against, 0.0, by_samples, "degraded", "gained"),
+        claim(f"{inside} by samples", 0.93, by_samples, "degraded", "samples", "coverage"),
     ]
 
 
-CHAPTER = Chapter(
-    "Volume intervals", "python -m ddmseg_lab.studies.volumes --data DATA", "volumes", body, claims
-)
+CHAPTER = Chapter("Volume intervals", page.command_of(__name__), "volumes", body, claims)
 
 
 if __name__ == "__main__":
