@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
 
+from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab import statistics_text
 from ddmseg_lab.headlines import PICTURE, QUESTIONS, headline_figure
 from ddmseg_lab.page import NOT_MEASURED
 from ddmseg_lab.questions import NAMES
@@ -18,8 +21,12 @@ from toy_summaries import all_summaries, peers_summary, quantisation_summary
 
 @pytest.fixture(scope="module")
 def summaries(tmp_path_factory) -> dict[str, dict[str, object] | None]:
-    """Every summary, as it comes back from its file."""
-    return all_summaries(tmp_path_factory.mktemp("results"))
+    """Every summary, as it comes back from its file; its intervals are of few draws."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = partial(bootstrap_interval, resamples=200)
+        patch.setattr(statistics_text, "bootstrap_interval", few)
+        patch.setattr(statistics_text, "RESAMPLES", 200)
+        return all_summaries(tmp_path_factory.mktemp("results"))
 
 
 def overview(page: str) -> dict[str, list[str]]:

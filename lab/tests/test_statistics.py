@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddmseg.maths.statistics import bootstrap_interval
@@ -52,6 +52,7 @@ def test_no_patient_has_no_value():
     assert found["n"] == 0
 
 
+@settings(max_examples=20)  # each draws ten thousand samples
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_mean_lies_in_its_interval(values):
     found = mean_interval(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from real_sets import write_hippocampus, write_ibsr18
 from tiny_weights import CROPS, SLICES, save_tiny
 
 
-@pytest.fixture
-def quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def quick_intervals() -> Iterator[None]:
     """Normal intervals for bootstrapped ones, which take most of the time of a page."""
 
     def normal(values: Sequence[float], *, level: float) -> Interval:
@@ -26,8 +26,10 @@ def quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
         mean = float(np.mean(values))
         return Interval(mean, mean - reach, mean + reach, len(values), level)
 
-    monkeypatch.setattr(statistics_text, "bootstrap_interval", normal)
-    monkeypatch.setattr(statistics_text, "RESAMPLES", 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics_text, "bootstrap_interval", normal)
+        patch.setattr(statistics_text, "RESAMPLES", 100)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from ddmseg_lab.scans import HEADS, structure_dice
 from ddmseg_lab.studies import anatomy as bench
 from ddmseg_lab.study import ModelOptions
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 
 def row(case: str, person: str, index: int, dice: float, expected: float = 0.5) -> dict[str, str]:
     values = {"case": case, "person": person, "index": index, "dice": dice}

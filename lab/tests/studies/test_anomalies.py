@@ -19,6 +19,8 @@ from ddmseg_lab.studies import anomalies, painted_heads
 from ddmseg_lab.studies.painted_heads import EMPTIED, INTACT, KINDS, PAINTED, REAL, TEST, Scan
 from ddmseg_lab.study import short_checksum
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 FLUID, GREY, WHITE = 20.0, 60.0, 100.0
 SHAPE = (48, 40, 40)
 CARDS = {name: read_card(model_path(name).with_suffix(".json")) for name in anomalies.MODELS}
@@ -126,7 +128,7 @@ def rows() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, object]:
+def found(quick_intervals: None) -> dict[str, object]:
     """The summary of them, as the page gets it."""
     model = {"name": "m", "weights": "w", "trained_steps": 1, "batch": 2}
     return {"models": {"m": model}, **anomalies.summarise(rows(), CARDS)}

@@ -41,7 +41,7 @@ def test_level_0_is_the_image(head, name):
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_each_level_is_worse_than_the_one_before(head, name, seed):
     before = head.clone()
     changes = [rms(degrade(head, name, n, seeded(seed)), head) for n in range(LEVELS + 1)]

@@ -11,6 +11,8 @@ from ddmseg.models.card import Card
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies.crop_intervals import CHAPTER, TEST, VALIDATION, summarise, with_bounds
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 Rows = list[dict[str, str]]
 
 

@@ -15,6 +15,8 @@ from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.studies import expected_dice as bench
 from toys import tiny_model, tiny_settings
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 CSF, OPTIC_CHIASM, LEFT_PUTAMEN = 46, 69, 58
 """Labels of the MALC2012 protocol; FreeSurfer does not draw the chiasm as ``anatomy`` does."""
 

@@ -7,6 +7,8 @@ import pytest
 from ddmseg_lab.studies import robustness_anatomy as bench
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 
 def row(case: str, artefact: str, level: int, dice: float, expected: float, verdict: str):
     values = {

@@ -9,6 +9,8 @@ from ddmseg_lab.scans import HEADS
 from ddmseg_lab.studies import tiers as bench
 from ddmseg_lab.table import RawTable
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 
 def row(tier: str, person: str, dice: float, seconds: float, samples: int = 4) -> dict[str, str]:
     values = {

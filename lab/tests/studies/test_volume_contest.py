@@ -12,6 +12,8 @@ from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volume_contest, volume_intervals
 from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 Rows = list[dict[str, str]]
 PROTOCOL = 1.3
 """What volumes drawn by hand are larger by than those made up."""
@@ -42,7 +44,7 @@ def contest() -> Rows:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, object]:
+def found(quick_intervals: None) -> dict[str, object]:
     """The summary of it."""
     return volume_contest.summarise(contest())
 

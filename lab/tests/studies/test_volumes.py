@@ -13,6 +13,8 @@ from ddmseg.training.volume_calibration import sample_bounds, volume_bounds
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volume_rules, volumes
 
+pytestmark = pytest.mark.usefixtures("quick_intervals")
+
 
 def rows(spread_of_doubt: float, *, sampled: bool = True) -> list[dict[str, str]]:
     """Heads of six subjects; the error of a volume is as large as its doubt, to a factor."""
