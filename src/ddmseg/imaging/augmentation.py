@@ -41,12 +41,11 @@ def augment(
         labels: class indices, ``i j k`` or ``i j``.
         patch: voxels along each axis of the result.
         classes: number of classes, background included.
-        generator: on the CPU.
         middle: voxel that the patch lies about; None for the middle of the example.
-        scans: how many channels, from the first, are scans: each is re-lit by itself, and
-            the others (maps made of them) only move along.
-        mirrored: class that each one becomes in the mirror, whose first axis runs from
-            left to right; None where classes have no sides.
+        scans: how many channels, from the first, are scans: each is re-lit by itself, and the
+            others (maps made of them) only move along.
+        mirrored: class that each becomes in the mirror of the first axis, left to right; None where
+            classes have no sides.
     """
     matrix, shift = _pose(len(patch), generator)
     grid = _positions(labels.shape, patch, matrix, shift, generator, middle)
@@ -59,7 +58,7 @@ def augment(
 
 
 def _moved_labels(labels: Tensor, classes: int, grid: Tensor) -> Tensor:
-    """Return the class of the largest share at each position, the lower one of two equals.
+    """The class of the largest share at each position, the lower one of two equals.
 
     Class by class: the shares of many classes over a whole scan would not fit into memory.
     """
@@ -150,14 +149,10 @@ def relight(image: Tensor, generator: Generator) -> Tensor:
 def degraded(
     image: Tensor, share: float, spacing_mm: float, generator: Generator, *, scans: int = 1
 ) -> Tensor:
-    """Return an image that is, by chance, one of a poor acquisition.
+    """Return an image (``c i j k`` or ``c i j``) that is, by chance, one of a poor acquisition.
 
-    Args:
-        image: normalised, ``c i j k`` or ``c i j``.
-        share: of the images that are made worse.
-        spacing_mm: voxel edge.
-        generator: on the CPU; nothing is drawn where the share is 0.
-        scans: how many channels, from the first, are scans.
+    Of all images ``share`` are made worse; nothing is drawn where that is 0. The first ``scans``
+    channels are scans.
     """
     if not share or not draw_chance(generator, share):
         return image

@@ -1,26 +1,24 @@
 """Grids of voxels and the index maps between them: pure geometry, no files.
 
-An index is the position of a voxel centre, so voxel 0 reaches from -0.5 to 0.5.
-Two grids whose axes are parallel are joined by an :class:`IndexMap`: a
-permutation, a scale and an offset for each axis. Such maps compose, so a chain
-of reorienting, cropping, resampling and padding is undone in a single step.
-Grids that are turned or sheared to each other are joined by a :class:`TurnedMap`.
+An index is the position of a voxel centre, so voxel 0 reaches from -0.5 to 0.5. Two grids whose
+axes are parallel are joined by an :class:`IndexMap`: a permutation, a scale and an offset for each
+axis. Such maps compose, so a chain of reorienting, cropping, resampling and padding is undone in a
+single step. Grids that are turned or sheared to each other are joined by a :class:`TurnedMap`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddmseg.imaging.volume import check_affine
+from ddmseg.imaging.volume import DoubleArray, Placed, check_affine
 
 Shape3 = tuple[int, int, int]
 Triple = tuple[float, float, float]
-
 _AXIS_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -28,8 +26,8 @@ _AXIS_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))
 class IndexMap:
     """Where an index of one grid (``from``) lies on a parallel grid (``to``).
 
-    ``to[axes[a]] = scale[a] * from[a] + offset[a]`` for each axis ``a``; a
-    negative scale is a flip.
+    ``to[axes[a]] = scale[a] * from[a] + offset[a]`` for each axis ``a``; a negative scale is a
+    flip.
 
     >>> flip = IndexMap((0, 1, 2), (-1.0, 1.0, 1.0), (9.0, 0.0, 0.0))
     >>> flip.then(flip) == IndexMap.identity()
@@ -46,7 +44,7 @@ class IndexMap:
         return cls((0, 1, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
     @property
-    def matrix(self) -> NDArray[np.float64]:
+    def matrix(self) -> DoubleArray:
         """Homogeneous 4x4 matrix that takes a ``from`` index to a ``to`` index."""
         matrix = np.zeros((4, 4))
         matrix[3, 3] = 1.0
@@ -82,7 +80,7 @@ class TurnedMap:
     ``to = matrix @ from``, homogeneous.
     """
 
-    matrix: NDArray[np.float64]
+    matrix: DoubleArray
 
     @classmethod
     def between(cls, source: Grid, target: Grid) -> TurnedMap:
@@ -96,15 +94,11 @@ class TurnedMap:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """A box of voxels in space: ``shape`` along i j k, ``affine`` index to RAS mm.
-
-    Raises:
-        ScanError: when the affine is not 4x4, not finite or singular.
-    """
+class Grid(Placed):
+    """A box of voxels in space: ``shape`` along i j k, ``affine`` index to RAS mm."""
 
     shape: Shape3
-    affine: NDArray[np.float64]
+    affine: DoubleArray
 
     def __post_init__(self) -> None:
         """Check the affine and freeze a copy of it."""
@@ -112,16 +106,6 @@ class Grid:
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", three(self.shape))
-
-    @property
-    def spacing_mm(self) -> Triple:
-        """Distance between voxel centres along i, j and k, in millimetres."""
-        return triple(np.linalg.norm(self.affine[:3, :3], axis=0))
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @property
     def oblique_degrees(self) -> float:
@@ -144,7 +128,7 @@ class Grid:
         letters = {axis: _AXIS_NAMES[w][signs[w] > 0] for w, axis in enumerate(axes)}
         return "".join(letters[axis] for axis in range(3))
 
-    def world(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+    def world(self, index: DoubleArray) -> DoubleArray:
         """Return the RAS position in mm of indices with the axes last."""
         return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
 
@@ -161,6 +145,20 @@ class Grid:
         return bool(gap <= tolerance_mm)
 
 
+def covering(
+    shape: Shape3, spacing_mm: Triple, other_mm: float, *, sliver: float
+) -> tuple[IndexMap, Shape3]:
+    """Return the map to a grid from one of cubes about the same centre that covers it.
+
+    Cubes of ``other_mm``; the last one is left out where less than ``sliver`` of it is needed.
+    """
+    ratios = [other_mm / spacing for spacing in spacing_mm]
+    counts = [max(1, math.ceil(n / r - sliver)) for n, r in zip(shape, ratios, strict=True)]
+    rows = zip(shape, ratios, counts, strict=True)
+    offsets = [(n - 1) / 2 - r * (m - 1) / 2 for n, r, m in rows]
+    return IndexMap((0, 1, 2), triple(ratios), triple(offsets)), three(counts)
+
+
 def to_closest_ras(grid: Grid) -> tuple[IndexMap, Shape3]:
     """Return the map from the closest RAS axis order to ``grid``, and its shape.
 
@@ -172,11 +170,11 @@ def to_closest_ras(grid: Grid) -> tuple[IndexMap, Shape3]:
     return IndexMap(axes, triple(signs), triple(offset)), shape
 
 
-def _nearest_axes(affine: NDArray[np.float64]) -> tuple[Shape3, Triple]:
+def _nearest_axes(affine: DoubleArray) -> tuple[Shape3, Triple]:
     """Voxel axis nearest to R, A and S, and the sign with which it runs there.
 
-    The permutation with the largest sum of cosines is best overall, where
-    picking axis by axis depends on which goes first.
+    The permutation with the largest sum of cosines is best overall, where picking axis by axis
+    depends on which goes first.
     """
     cosines = _directions(affine)
     order = max(
@@ -187,7 +185,7 @@ def _nearest_axes(affine: NDArray[np.float64]) -> tuple[Shape3, Triple]:
     return three(order), triple(signs)
 
 
-def _directions(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+def _directions(affine: DoubleArray) -> DoubleArray:
     """Unit vectors of the voxel axes, one a column."""
     return np.asarray(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
 

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddmseg.imaging.grid import Triple
 from ddmseg.imaging.intensity import intensity_range
 from ddmseg.imaging.turned import Box
+from ddmseg.imaging.volume import AnyArray, FloatArray, MaskArray
 
-BLOCK_MM = 4.0
-"""Edge of the blocks that are averaged before thresholding, which tames noise."""
-MARGIN_MM = 8.0
-"""Room kept around the head."""
+BLOCK_MM = 4.0  # edge of the blocks that are averaged before thresholding, which tames noise
+MARGIN_MM = 8.0  # room kept around the head
 HEAD_HEIGHT_MM = 220.0
 """Kept below the top of the head: brain, skull and chin of a tall person, no neck."""
-LEAST_SHARE = 0.1
-"""Parts smaller than this share of the largest one are ghosts or markers."""
-LEAST_HEAD_ML = 100.0
-"""A smaller object is no head; the scan is then left whole."""
+LEAST_SHARE = 0.1  # parts smaller than this share of the largest one are ghosts or markers
+LEAST_HEAD_ML = 100.0  # a smaller object is no head; the scan is then left whole
 
 
-def find_head(image: NDArray[np.float32], spacing_mm: Triple) -> Box:
+def find_head(image: FloatArray, spacing_mm: Triple) -> Box:
     """Return the box of the head with its margin, in an image with axes nearest to RAS.
 
-    The image is averaged over blocks of 4 mm with spikes clipped, thresholded
-    half-way between air and Otsu's threshold, and its large connected parts
-    taken. Skull-stripped scans work the same way. An image in which nothing of
-    at least 100 ml stands out comes back whole.
+    The image is averaged over blocks of 4 mm with spikes clipped, thresholded half-way between air
+    and Otsu's threshold, and its large connected parts taken; skull-stripped scans too. An image in
+    which nothing of at least 100 ml stands out comes back whole.
     """
     blocks = [max(1, round(BLOCK_MM / s)) for s in spacing_mm]
     blocks = [min(b, n) for b, n in zip(blocks, image.shape, strict=True)]
@@ -50,7 +43,7 @@ def find_head(image: NDArray[np.float32], spacing_mm: Triple) -> Box:
     return i, j, slice(lowest, k.stop)
 
 
-def _block_mean(image: NDArray[Any], blocks: list[int]) -> NDArray[Any]:
+def _block_mean(image: AnyArray, blocks: list[int]) -> AnyArray:
     """Mean over blocks; the last, partial block of an axis averages what there is."""
     for axis, block in enumerate(blocks):
         starts = np.arange(0, image.shape[axis], block)
@@ -60,11 +53,10 @@ def _block_mean(image: NDArray[Any], blocks: list[int]) -> NDArray[Any]:
     return image
 
 
-def _air_threshold(image: NDArray[np.float32]) -> float:
-    """Half-way between the mean of air and Otsu's threshold.
+def _air_threshold(image: FloatArray) -> float:
+    """Half-way between the mean of air and Otsu's threshold (Otsu 1979, eq. 18).
 
     Otsu alone would cut off tissue that lies in the shade of the coil.
-    Source: Otsu 1979, eq. 18.
     """
     counts, edges = np.histogram(image, bins=128)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -77,11 +69,8 @@ def _air_threshold(image: NDArray[np.float32]) -> float:
     return float((mean_below[split] + edges[split + 1]) / 2)
 
 
-def _large_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Connected parts of at least a tenth of the largest, after an opening.
-
-    The opening cuts threads of ghosting; scalp and brain may be two parts.
-    """
+def _large_parts(mask: MaskArray) -> MaskArray:
+    """Parts of at least a tenth of the largest; an opening cuts threads of ghosting first."""
     opened = ndimage.binary_opening(mask) if min(mask.shape) > 4 else mask
     parts, count = ndimage.label(opened)
     if count == 0:

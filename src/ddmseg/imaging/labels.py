@@ -1,8 +1,8 @@
 """FreeSurfer ids: names, colours, left and right, and the maps between protocols.
 
-A *class* is a position in a tuple of ids such as ``ANATOMY_LABELS``; networks
-see classes, files hold ids. A *protocol* is a way of drawing labels; the tables
-in ``protocols/`` say what a label of one becomes in another.
+A *class* is a position in a tuple of ids such as ``ANATOMY_LABELS``; networks see classes, files
+hold ids. A *protocol* is a way of drawing labels; the tables in ``protocols/`` say what a label of
+one becomes in another.
 
 Source: FreeSurferColorLUT.txt of FreeSurfer 7 (ids, names and colours).
 """
@@ -16,9 +16,9 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import UsageError
+from ddmseg.imaging.volume import IdArray, WholeArray
 
 Colour = tuple[int, int, int]
 
@@ -27,18 +27,13 @@ ANATOMY_LABELS: tuple[int, ...] = (
     *(41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60),
 )
 """FreeSurfer ids of the ``anatomy`` model: background and 32 structures."""
-
-LESION = 77
-"""FreeSurfer id of white-matter lesions, which have no side."""
-
-OWN_IDS = 40000
-"""Ids above this are none of FreeSurfer's: ``protocols/own.tsv`` names them."""
-
+LESION = 77  # FreeSurfer id of white-matter lesions, which have no side
+OWN_IDS = 40000  # ids above this are none of FreeSurfer's: ``protocols/own.tsv`` names them
 HIPPOCAMPUS_LABELS: tuple[int, ...] = (0, 232, 231)
 """Ids of the ``hippocampus`` model: background, anterior (HP_head), posterior (HP_body).
 
-FreeSurfer's ids for head and body name no side, for it stores each side in a
-file of its own; neither do these. "Posterior" is body and tail together.
+FreeSurfer's ids for head and body name no side, for it stores each side in a file of its own;
+neither do these. "Posterior" is body and tail together.
 """
 
 
@@ -53,10 +48,10 @@ class Structure:
 
 @dataclass(frozen=True)
 class GenerationLabel:
-    """A label of the training label maps: what it becomes and how it shines.
+    """A label of the training label maps.
 
-    ``target`` is the FreeSurfer id a network learns for it (0: background);
-    ``tissue`` is the name under which synthesis draws its intensity.
+    ``target`` is the FreeSurfer id a network learns for it (0: background); ``tissue`` is the name
+    under which synthesis draws its intensity.
     """
 
     index: int
@@ -66,11 +61,7 @@ class GenerationLabel:
 
 
 def protocol_rows(name: str) -> list[dict[str, str]]:
-    """Return the rows of one table of ``imaging/protocols``.
-
-    Raises:
-        UsageError: when there is no such table.
-    """
+    """Return the rows of one table of ``imaging/protocols``; UsageError when there is none such."""
     file = resources.files("ddmseg.imaging") / "protocols" / f"{name}.tsv"
     if not file.is_file():
         raise UsageError(f"protocol: got '{name}'; there is no table of that name")
@@ -87,13 +78,10 @@ def _structures() -> dict[int, Structure]:
 
 
 def structure(index: int) -> Structure:
-    """Return name and colour of an id, FreeSurfer's or one of ``protocols/own.tsv``.
+    """Return name and colour of an id of FreeSurfer or ``protocols/own.tsv``; else UsageError.
 
     >>> structure(17).name
     'Left-Hippocampus'
-
-    Raises:
-        UsageError: when the table does not hold the id.
     """
     known = _structures()
     if index not in known:
@@ -101,32 +89,18 @@ def structure(index: int) -> Structure:
     return known[index]
 
 
-@cache
-def _by_name() -> dict[str, int]:
-    return {item.name: item.index for item in _structures().values()}
-
-
 def mirror_index(index: int) -> int:
     """Return the id of the same structure on the other side (itself on the midline).
 
     >>> mirror_index(17), mirror_index(16)
     (53, 16)
-
-    Raises:
-        UsageError: when the id is unknown.
     """
-    return _by_name().get(other_side(structure(index).name), index)
+    other = other_side(structure(index).name)
+    return next((item.index for item in _structures().values() if item.name == other), index)
 
 
 def on_other_side(labels: Sequence[int]) -> list[int]:
-    """Return for each class the one of the other side, itself for background and midline.
-
-    Args:
-        labels: FreeSurfer ids of the classes, background 0 first.
-
-    Raises:
-        UsageError: when a side is not among them.
-    """
+    """Return for each class the one of the other side, itself for background and midline."""
     others = [mirror_index(index) if index else 0 for index in labels]
     missing = [structure(index).name for index in others if index not in labels]
     if missing:
@@ -146,9 +120,8 @@ def other_side(name: str) -> str:
 def generation_labels() -> tuple[GenerationLabel, ...]:
     """Return the labels of the 20 training label maps, background first.
 
-    Lesions and vessels become white matter and choroid plexus its ventricle:
-    what surrounds them in the maps. Optic nerve, spinal cord and the tissues
-    of the head are background to a network.
+    Lesions and vessels become white matter and choroid plexus its ventricle: what surrounds them in
+    the maps. Optic nerve, spinal cord and the tissues of the head are background to a network.
     """
     return tuple(
         GenerationLabel(int(row["index"]), row["name"], int(row["target"]), row["tissue"])
@@ -169,42 +142,30 @@ def protocol_map(name: str) -> dict[int, int]:
     return {int(row["index"]): int(row["target"]) for row in protocol_rows(name)}
 
 
-def remap(labels: NDArray[np.integer], mapping: Mapping[int, int]) -> NDArray[np.int32]:
-    """Replace each label by its image under ``mapping``; labels not named become 0.
-
-    Labels must be at least 0. Cost: one table look-up a voxel.
-
-    Raises:
-        UsageError: when a label is negative.
-    """
+def remap(labels: WholeArray, mapping: Mapping[int, int]) -> IdArray:
+    """Replace each label (at least 0) by its image under ``mapping``; others become 0."""
     if labels.size and int(labels.min()) < 0:
         raise UsageError(f"labels: got {int(labels.min())}; label ids must be at least 0")
-    highest = max([int(labels.max(initial=0)), *mapping])
-    table = np.zeros(highest + 1, dtype=np.int32)
-    for source, target in mapping.items():
-        table[source] = target
-    replaced: NDArray[np.int32] = table[labels]
+    table = np.zeros(max([int(labels.max(initial=0)), *mapping]) + 1, dtype=np.int32)
+    table[list(mapping)] = list(mapping.values())
+    replaced: IdArray = table[labels]
     return replaced
 
 
-def classes_of(ids: NDArray[np.integer], labels: Iterable[int]) -> NDArray[np.int32]:
+def classes_of(ids: WholeArray, labels: Iterable[int]) -> IdArray:
     """Return class positions for FreeSurfer ids; ids outside ``labels`` become class 0."""
     return remap(ids, {index: place for place, index in enumerate(labels)})
 
 
-def count_voxels(labels: NDArray[np.integer]) -> dict[int, int]:
-    """Return how many voxels each id has that occurs, ids in order.
-
-    Args:
-        labels: ids of any shape, at least 0.
-    """
+def count_voxels(labels: WholeArray) -> dict[int, int]:
+    """Return how many voxels each id (at least 0) has that occurs, ids in order."""
     # Four times as fast as to look for what is unique.
     counts = np.bincount(labels.ravel("K"))
     found = np.flatnonzero(counts)
     return dict(zip(found.tolist(), counts[found].tolist(), strict=True))
 
 
-def labelled_box(labels: NDArray[np.integer]) -> tuple[slice, ...]:
+def labelled_box(labels: WholeArray) -> tuple[slice, ...]:
     """Return the smallest box that holds every label but 0; the whole grid without any."""
     from scipy.ndimage import find_objects
 
@@ -217,8 +178,8 @@ def dseg_table(labels: Iterable[int]) -> list[dict[str, str]]:
 
     Source: BIDS 1.9, Imaging derivatives, "Discrete segmentations".
     """
-    rows = []
-    for item in (structure(index) for index in labels if index != 0):
-        colour = "#{:02x}{:02x}{:02x}".format(*item.colour)
-        rows.append({"index": str(item.index), "name": item.name, "color": colour})
-    return rows
+    found = (structure(index) for index in labels if index != 0)
+    colour = "#{:02x}{:02x}{:02x}".format
+    return [
+        {"index": str(one.index), "name": one.name, "color": colour(*one.colour)} for one in found
+    ]

@@ -1,8 +1,8 @@
 """Conservative cleaning of a label map: small islands and holes, every change counted.
 
-A piece that is small both beside its structure and in itself goes to the label around
-it; so does unlabelled space that is closed in on all sides. Whatever is larger stays,
-for it may be anatomy or a lesion, and is counted for the reader instead.
+A piece that is small both beside its structure and in itself goes to the label around it; so does
+unlabelled space that is closed in on all sides. Whatever is larger stays, for it may be anatomy or
+a lesion, and is counted for the reader instead.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.imaging.labels import labelled_box
+from ddmseg.imaging.volume import IdArray, MaskArray
 
 ISLAND_SHARE = 0.05
 """A piece is an island when it is smaller than this share of the structure's largest ..."""
-ISLAND_ML = 0.5
-"""... and smaller than this."""
-HOLE_ML = 0.5
-"""Closed-in background up to this size is filled."""
+ISLAND_ML = 0.5  # ... and smaller than this
+HOLE_ML = 0.5  # closed-in background up to this size is filled
 SCATTERED = frozenset({5, 24, 44, 77})
 """FreeSurfer ids that lie in pieces by nature: CSF between folds, thin temporal horns, lesions."""
-
 _FULL = np.ones((3, 3, 3), np.uint8)
 """Voxels that share a face, an edge or a corner touch: fewer pieces, so fewer changes."""
-
 Box = tuple[slice, ...]
 
 
@@ -34,11 +30,9 @@ Box = tuple[slice, ...]
 class Cleaning:
     """What cleaning did and what it left to be told.
 
-    Attributes:
-        islands: voxels taken from each FreeSurfer id because they lay apart.
-        holes: background voxels filled, by the id that they got.
-        open_holes_ml: volume of each hole too large to be filled, largest first.
-        applied: False where the labels were only looked at, and nothing was changed.
+    ``islands`` are voxels taken from each FreeSurfer id because they lay apart, ``holes``
+    background voxels filled, by the id that they got; ``open_holes_ml`` is the volume of each hole
+    too large for that, largest first. Not ``applied``: the labels were only looked at.
     """
 
     islands: dict[int, int] = field(default_factory=dict)
@@ -57,20 +51,13 @@ class Cleaning:
         return replace(self, islands={}, holes={}, applied=False)
 
 
-def clean_labels(
-    labels: NDArray[np.int32], *, voxel_ml: float
-) -> tuple[NDArray[np.int32], Cleaning]:
-    """Return a cleaned copy of a label map and what was done to it.
-
-    Args:
-        labels: FreeSurfer ids (``i j k``), 0 outside; at least 0.
-        voxel_ml: volume of a voxel.
-    """
+def clean_labels(labels: IdArray, *, voxel_ml: float) -> tuple[IdArray, Cleaning]:
+    """Return a cleaned copy of a label map (ids from 0, ``i j k``) and what was done to it."""
     from scipy.ndimage import find_objects
 
     islands: dict[int, int] = {}
-    cleaned = labels.copy()
     pieces: dict[int, int] = {}
+    cleaned = labels.copy()
     # Boxes of the map as it came: cleaning one structure only adds to its neighbours.
     for index, box in enumerate(find_objects(labels), start=1):
         if box is None or index in SCATTERED:
@@ -85,7 +72,7 @@ def clean_labels(
 
 
 def _move_islands(
-    cleaned: NDArray[np.int32], labels: NDArray[np.int32], index: int, box: Box, voxel_ml: float
+    cleaned: IdArray, labels: IdArray, index: int, box: Box, voxel_ml: float
 ) -> tuple[int, int]:
     """Give a structure's islands to what surrounds them; return voxels moved, pieces left."""
     from scipy.ndimage import find_objects, label
@@ -106,13 +93,8 @@ def _move_islands(
     return int(sizes[small].sum()), int(count - small.sum())
 
 
-def _fill_holes(
-    cleaned: NDArray[np.int32], voxel_ml: float
-) -> tuple[dict[int, int], tuple[float, ...]]:
-    """Fill closed-in background in place; return the voxels by the id they got, and what stays.
-
-    What stays are the volumes of the holes above ``HOLE_ML``, largest first.
-    """
+def _fill_holes(cleaned: IdArray, voxel_ml: float) -> tuple[dict[int, int], tuple[float, ...]]:
+    """Fill closed-in background in place; return voxels by the id they got, and what stays."""
     from scipy.ndimage import find_objects, label
 
     # What lies around the labels is outside; a view, so that filling reaches the map.
@@ -125,8 +107,7 @@ def _fill_holes(
         if sizes[number - 1] * voxel_ml > HOLE_ML:
             open_ml.append(round(float(sizes[number - 1] * voxel_ml), 3))
             continue
-        everywhere = tuple(slice(0, n) for n in inner.shape)
-        around = _grown(everywhere, box, inner.shape)
+        around = _grown((slice(0, None),) * 3, box, inner.shape)
         hole = holes[around] == number
         index = _surrounding(inner[around], hole)
         inner[around][hole] = index
@@ -134,7 +115,7 @@ def _fill_holes(
     return filled, tuple(sorted(open_ml, reverse=True))
 
 
-def _closed_in(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _closed_in(labels: IdArray) -> MaskArray:
     """Say of each voxel whether it is background from which no path leads outside."""
     from scipy.ndimage import label
 
@@ -144,11 +125,11 @@ def _closed_in(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     for axis in range(labels.ndim):
         for end in (0, -1):
             closed[np.moveaxis(spaces, axis, 0)[end]] = False
-    inside: NDArray[np.bool_] = closed[spaces]
+    inside: MaskArray = closed[spaces]
     return inside
 
 
-def _surrounding(labels: NDArray[np.int32], piece: NDArray[np.bool_]) -> int:
+def _surrounding(labels: IdArray, piece: MaskArray) -> int:
     """Return the commonest label that shares a face with a piece."""
     from scipy.ndimage import binary_dilation
 

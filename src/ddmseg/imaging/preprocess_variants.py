@@ -1,50 +1,42 @@
 """Preprocessing as tables of evidence vary it, one thing at a time.
 
-The order is fixed: bias field, resampling there and back, normalisation. Whatever is
-chosen, images come back in about [0, 1] on their own grid, so that augmentation and
-networks stay the same and a difference in a table is one of preprocessing alone.
+The order is fixed: bias field, resampling there and back, normalisation. Whatever is chosen, images
+come back in about [0, 1] on their own grid, so that augmentation and networks stay the same and a
+difference in a table is one of preprocessing alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, UsageError, did_you_mean
-from ddmseg.imaging.grid import IndexMap, Shape3, three, triple
+from ddmseg.imaging.grid import covering, three, triple
 from ddmseg.imaging.intensity import CEILING, correct_bias, normalise
 from ddmseg.imaging.resample import resample
+from ddmseg.imaging.volume import AnyArray, DoubleArray, FloatArray
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
-DEVIATIONS = 3.0
-"""Standard deviations below the mean that become 0, and above it that become 1."""
+DEVIATIONS = 3.0  # standard deviations below the mean that become 0, and above it that become 1
 
 
 def prepare_intensities(
-    data: NDArray[Any],
+    data: AnyArray,
     spacing_mm: Sequence[float],
     *,
     normalisation: str = "robust",
     bias_field: bool = False,
     resample_mm: float = 0.0,
-) -> NDArray[np.float32]:
+) -> FloatArray:
     """Return a scan as a network sees it, on its own grid, in [0, 1.5].
 
     Args:
         normalisation: one of ``NORMALISATIONS``.
-        bias_field: correct slow intensity variation by N4 first (needs SimpleITK). On a
-            crop without air the fit sees the brighter half of the tissue alone.
+        bias_field: correct slow intensity variation by N4 first (needs SimpleITK). On a crop
+            without air the fit sees the brighter half of the tissue alone.
         resample_mm: voxel edge to resample to and back from; 0 leaves the scan alone.
-
-    Raises:
-        UsageError: when the normalisation is unknown.
-        ScanError: when the image is empty, not finite or has no contrast.
-        MissingExtraError: for ``bias_field`` without SimpleITK.
     """
     if normalisation not in NORMALISATIONS:
         raise UsageError(
@@ -58,33 +50,22 @@ def prepare_intensities(
     return NORMALISATIONS[normalisation](data)
 
 
-def there_and_back(
-    data: NDArray[Any], spacing_mm: Sequence[float], other_mm: float
-) -> NDArray[np.float32]:
+def there_and_back(data: AnyArray, spacing_mm: Sequence[float], other_mm: float) -> FloatArray:
     """Resample to cubes of ``other_mm`` and back: what remains is what such voxels can hold.
 
     The coarse grid shares the scan's centre and reaches at least as far.
     """
-    lengths, ratios, offsets = [], [], []
-    for n, spacing in zip(data.shape, spacing_mm, strict=True):
-        ratio = other_mm / spacing
-        # A sliver of rounding must not add a voxel.
-        m = max(1, math.ceil(n / ratio - 1e-6))
-        lengths.append(m)
-        ratios.append(ratio)
-        offsets.append((n - 1) / 2 - ratio * (m - 1) / 2)
-    there = IndexMap((0, 1, 2), triple(ratios), triple(offsets))
-    coarse = resample(data, there, three(lengths))
-    shape: Shape3 = three(data.shape)
-    return resample(coarse, there.inverse(), shape)
+    # a sliver of rounding must not add a voxel
+    there, shape = covering(three(data.shape), triple(spacing_mm), other_mm, sliver=1e-6)
+    return resample(resample(data, there, shape), there.inverse(), three(data.shape))
 
 
-def z_score(data: NDArray[Any]) -> NDArray[np.float32]:
+def z_score(data: AnyArray) -> FloatArray:
     """Centre on the mean and divide by the standard deviation of the tissue.
 
-    Tissue is every voxel but those of the lowest value, which is air where a skull has
-    been stripped. The score is then placed by one fixed line, -3 at 0 and 3 at 1: the
-    augmentation wants about [0, 1], and a fixed line takes nothing away.
+    Tissue is every voxel but those of the lowest value, which is air where a skull has been
+    stripped. The score is then placed by one fixed line, -3 at 0 and 3 at 1: the augmentation wants
+    about [0, 1], and a fixed line takes nothing away.
     """
     image = _checked(data)
     tissue = image[image > image.min()]
@@ -97,14 +78,14 @@ def z_score(data: NDArray[Any]) -> NDArray[np.float32]:
     return np.clip(0.5 + score / (2 * DEVIATIONS), 0, CEILING).astype(np.float32)
 
 
-def min_max(data: NDArray[Any]) -> NDArray[np.float32]:
+def min_max(data: AnyArray) -> FloatArray:
     """Bring the lowest voxel to 0 and the highest to 1; one bright spike moves all others."""
     image = _checked(data)
     low, high = float(image.min()), float(image.max())
     return ((image - low) / (high - low)).astype(np.float32)
 
 
-def percentiles(data: NDArray[Any]) -> NDArray[np.float32]:
+def percentiles(data: AnyArray) -> FloatArray:
     """Bring the 1st percentile of all voxels to 0 and the 99th to 1, and cut what is beyond."""
     image = _checked(data)
     low, high = (float(v) for v in np.percentile(image, (LOW_PERCENTILE, HIGH_PERCENTILE)))
@@ -115,12 +96,12 @@ def percentiles(data: NDArray[Any]) -> NDArray[np.float32]:
     return np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def _robust(data: NDArray[Any]) -> NDArray[np.float32]:
+def _robust(data: AnyArray) -> FloatArray:
     return np.asarray(normalise(data), dtype=np.float32)
 
 
-def _checked(data: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the image as float64, or say why it cannot be normalised."""
+def _checked(data: AnyArray) -> DoubleArray:
+    """The image as float64, or the reason why it cannot be normalised."""
     image = np.asarray(data, dtype=np.float64)
     if image.size == 0:
         raise ScanError("the image has no voxels; give a scan with at least one")
@@ -134,9 +115,7 @@ def _checked(data: NDArray[Any]) -> NDArray[np.float64]:
     return image
 
 
-NORMALISATIONS: MappingProxyType[str, Callable[[NDArray[Any]], NDArray[np.float32]]] = (
-    MappingProxyType(
-        {"robust": _robust, "z_score": z_score, "min_max": min_max, "percentiles": percentiles}
-    )
+NORMALISATIONS: Mapping[str, Callable[[AnyArray], FloatArray]] = MappingProxyType(
+    {"robust": _robust, "z_score": z_score, "min_max": min_max, "percentiles": percentiles}
 )
 """Ways to bring a scan to about [0, 1]; ``robust`` is what the package uses everywhere."""

@@ -18,41 +18,31 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.imaging.grid import Grid, Triple, TurnedMap, three
 from ddmseg.imaging.intensity import intensity_range, lattice_sample
 from ddmseg.imaging.resample import resample
 from ddmseg.imaging.transforms import FillPadding, FillSlices, Turn
+from ddmseg.imaging.volume import FloatArray
 
-LEAST_SHARE = 0.005
-"""Of all voxels: fewer move nothing, since quantiles are used."""
-LEAST_FACES = 0.05
-"""Of the voxels on the image's six faces: padding lies outside."""
+LEAST_SHARE = 0.005  # of all voxels: fewer move nothing, since quantiles are used
+LEAST_FACES = 0.05  # of the voxels on the image's six faces: padding lies outside
 WHITE_FACE = 0.5
 """Of the voxels on one face, from which the largest value is padding without a gap as well."""
 GAP = 0.5
-"""Distance from all other values, as a share of their range. Around a brain that was cut out
-zero lies up to 0.29 below the rest, and somewhere below 0 after z-scoring."""
+"""Distance from all other values, as a share of their range. Around a brain that was cut out zero
+lies up to 0.29 below the rest, and somewhere below 0 after z-scoring."""
 GAP_BELOW_AIR, AIR_SHARE, AIR_BAND = 0.05, 0.15, 0.1
-"""Below air, which fills such a share of the other values within a tenth of their range, there
-is nothing: a smaller gap will do."""
-CORE = (0.005, 0.995)
-"""Quantiles of the other values that are their range."""
-MOST_VALUES = 4
-"""Values of padding that are looked for, one after the other."""
+"""Below air, which fills such a share of the other values within a tenth of their range, there is
+nothing: a smaller gap will do."""
+CORE = (0.005, 0.995)  # quantiles of the other values that are their range
+MOST_VALUES = 4  # values of padding that are looked for, one after the other
 
 
-def fill_padding(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[FillPadding]]:
-    """Put air where a constant, extreme value lies outside the head.
+def fill_padding(data: FloatArray) -> tuple[FloatArray, list[FillPadding]]:
+    """Put air where a constant, extreme value lies outside the head, in a copy; a step for each.
 
     Zero is the signal of air: it is no padding when it is the smallest value.
-
-    Args:
-        data: the scan, ``i j k``; it is left as it is.
-
-    Returns:
-        The scan, itself when nothing was to do, and a step for each value.
     """
     steps: list[FillPadding] = []
     sample = lattice_sample(data).numpy()
@@ -67,9 +57,7 @@ def fill_padding(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[F
     return data, steps
 
 
-def _padding(
-    sample: NDArray[np.float32], faces: list[NDArray[np.float32]]
-) -> tuple[float, float] | None:
+def _padding(sample: FloatArray, faces: list[FloatArray]) -> tuple[float, float] | None:
     """Return a value that is padding and what belongs there; None when there is none."""
     on_faces = np.concatenate(faces)
     for value in (float(sample.min()), float(sample.max())):
@@ -91,33 +79,22 @@ def _padding(
     return None
 
 
-def _faces(data: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _faces(data: FloatArray) -> list[FloatArray]:
     """Every other voxel of each face."""
     return [
         np.moveaxis(data, axis, 0)[end, ::2, ::2].ravel() for axis in range(3) for end in (0, -1)
     ]
 
 
-WIDEST_MM = 6.0
-"""Widest gap that is filled; anatomy changes too much over a wider one."""
+WIDEST_MM = 6.0  # widest gap that is filled; anatomy changes too much over a wider one
 SIGNAL_SHARE = 0.05
-"""Of a plane's voxels that differ from the empty ones: less on either side, and the gap lies
-among the last wisps of the head, where there is nothing to fill."""
-SAMPLED_EVERY = 8
-"""Voxels in a plane between those that are looked at first."""
+"""Of a plane's voxels that differ from the empty ones: less on either side, and the gap lies among
+the last wisps of the head, where there is nothing to fill."""
+SAMPLED_EVERY = 8  # voxels in a plane between those that are looked at first
 
 
-def fill_empty_slices(
-    data: NDArray[np.float32], spacing_mm: Triple
-) -> tuple[NDArray[np.float32], list[FillSlices]]:
-    """Interpolate slices of one value that lie between slices with a signal.
-
-    Args:
-        data: the scan, ``i j k``; it is left as it is.
-
-    Returns:
-        The scan, itself when nothing was to do, and a step for each axis with a gap.
-    """
+def fill_empty_slices(data: FloatArray, spacing_mm: Triple) -> tuple[FloatArray, list[FillSlices]]:
+    """Interpolate, in a copy, slices of one value between slices with a signal; a step an axis."""
     steps = []
     for axis in range(3):
         planes = np.moveaxis(data, axis, 0)
@@ -125,17 +102,20 @@ def fill_empty_slices(
         if not gaps:
             continue
         narrow = [gap for gap in gaps if len(gap) * spacing_mm[axis] <= WIDEST_MM]
-        if narrow:
-            data = data.copy()
-            for gap in narrow:
-                _fill(np.moveaxis(data, axis, 0), gap)
+        data = data.copy() if narrow else data
+        planes = np.moveaxis(data, axis, 0)
+        for gap in narrow:
+            before, after = planes[gap.start - 1], planes[gap.stop]
+            for place, index in enumerate(gap, start=1):
+                share = np.float32(place / (len(gap) + 1))
+                planes[index] = (1 - share) * before + share * after
         filled = tuple(index for gap in narrow for index in gap)
         left = tuple(index for gap in gaps if gap not in narrow for index in gap)
         steps.append(FillSlices(axis, filled, left))
     return data, steps
 
 
-def _empty(planes: NDArray[np.float32]) -> list[bool]:
+def _empty(planes: FloatArray) -> list[bool]:
     """Say of each slice whether it is of one value."""
     few = planes[:, ::SAMPLED_EVERY, ::SAMPLED_EVERY].reshape(len(planes), -1)
     maybe = few.min(axis=1) == few.max(axis=1)
@@ -143,14 +123,13 @@ def _empty(planes: NDArray[np.float32]) -> list[bool]:
 
 
 def _gaps(empty: Sequence[bool]) -> Iterator[range]:
-    """Yield the runs of empty slices that have a signal on both sides."""
+    """The runs of empty slices that have a signal on both sides."""
     signal = [index for index, is_empty in enumerate(empty) if not is_empty]
-    for before, after in itertools.pairwise(signal):
-        if after > before + 1:
-            yield range(before + 1, after)
+    gaps = (range(before + 1, after) for before, after in itertools.pairwise(signal))
+    return filter(None, gaps)
 
 
-def _is_within(planes: NDArray[np.float32], gap: range) -> bool:
+def _is_within(planes: FloatArray, gap: range) -> bool:
     """Say whether the slices on both sides hold more than wisps."""
     empty = planes[gap.start].flat[0]
     return all(
@@ -159,36 +138,17 @@ def _is_within(planes: NDArray[np.float32], gap: range) -> bool:
     )
 
 
-def _fill(planes: NDArray[np.float32], gap: range) -> None:
-    """Write what lies on straight lines between the slices on both sides."""
-    before, after = planes[gap.start - 1], planes[gap.stop]
-    for place, index in enumerate(gap, start=1):
-        share = np.float32(place / (len(gap) + 1))
-        planes[index] = (1 - share) * before + share * after
-
-
-OBLIQUE_DEGREES = 12.0
-"""Angle to the axes of the world up to which a scan is left as it lies."""
-SHEAR_DEGREES = 1.0
-"""Distance of voxel axes from right angles up to which they are taken for such."""
-MOST_VOXELS = 1 << 26
-"""Of a turned scan: voxels become larger where there would be more."""
+OBLIQUE_DEGREES = 12.0  # angle to the axes of the world up to which a scan is left as it lies
+SHEAR_DEGREES = 1.0  # distance of voxel axes from right angles up to which they are taken for such
+MOST_VOXELS = 1 << 26  # of a turned scan: voxels become larger where there would be more
 
 
 def upright(
-    data: NDArray[np.float32], grid: Grid, *, spacing_mm: float
-) -> tuple[NDArray[np.float32], Grid, list[Turn]]:
-    """Turn a scan that lies askew, and straighten one with sheared voxels.
+    data: FloatArray, grid: Grid, *, spacing_mm: float
+) -> tuple[FloatArray, Grid, list[Turn]]:
+    """Turn a scan that lies askew, or straighten sheared voxels: a copy, its grid and the step.
 
-    Args:
-        data: the scan, ``i j k``; it is left as it is.
-        spacing_mm: voxel edge of the model grid, which the voxels need not be much finer than.
-
-    Returns:
-        Scan and grid, themselves where nothing was to do, and the step that was done.
-
-    Raises:
-        ScanError: when the scan has no contrast.
+    ``spacing_mm`` is that of the model grid, which the voxels need not be much finer than.
     """
     oblique, sheared = grid.oblique_degrees, grid.shear_degrees
     if oblique <= OBLIQUE_DEGREES and sheared <= SHEAR_DEGREES:

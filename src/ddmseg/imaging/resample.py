@@ -1,16 +1,16 @@
 """Resampling between grids with exact voxel-centre alignment; separable where they are parallel.
 
-Each output voxel is a box as wide as the wider of the two spacings; its value is
-the mean of the input voxels weighted by how much of the box they fill. When the
-output is coarser this is area averaging, which does not alias; when it is finer
-the box is one input voxel wide, which *is* linear interpolation. The two meet
-without a jump at equal spacing. Grids that run askew to each other: ``turned``.
+Each output voxel is a box as wide as the wider of the two spacings; its value is the mean of the
+input voxels weighted by how much of the box they fill. When the output is coarser this is area
+averaging, which does not alias; when it is finer the box is one input voxel wide, which *is* linear
+interpolation. The two meet without a jump at equal spacing. Grids that run askew to each other:
+``turned``.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 
 from ddmseg.imaging.grid import IndexMap, Shape3, TurnedMap
 from ddmseg.imaging.turned import EDGE, Box, TurnedTile, turned_tiles
+from ddmseg.imaging.volume import AnyArray, FloatArray
 
 AnyMap = IndexMap | TurnedMap
-
-TILE = 32
-"""Edge in voxels of the tiles that labels are resampled in: small enough for the cache."""
-
-TIE = 1e-6
-"""Shares closer than this are a tie, so that rounding decides nothing."""
+TILE = 32  # edge in voxels of the tiles that labels are resampled in: small enough for the cache
+TIE = 1e-6  # shares closer than this are a tie, so that rounding decides nothing
 
 
 @dataclass(frozen=True)
@@ -41,16 +38,6 @@ class AxisWeights:
     start: int = 0
     source_start: int = 0
 
-    @property
-    def outputs(self) -> slice:
-        """The outputs that the rows of the matrix are about."""
-        return slice(self.start, self.start + self.matrix.shape[0])
-
-    @property
-    def source(self) -> slice:
-        """The inputs that the columns of the matrix are about."""
-        return slice(self.source_start, self.source_start + self.matrix.shape[1])
-
     def rows(self, rows: slice) -> AxisWeights:
         """Return the weights of some of the rows, for just the inputs they need."""
         matrix = self.matrix[rows]
@@ -59,28 +46,17 @@ class AxisWeights:
         return AxisWeights(matrix[:, columns].contiguous(), start, source_start)
 
 
-@dataclass(frozen=True)
 class ParallelTile:
-    """A box of outputs, all of them inside the input, and the weights of each axis."""
+    """A box of outputs, all of them inside the input, the box they need, and weights per axis."""
 
-    weights: list[AxisWeights]
+    inside = True
 
-    @property
-    def outputs(self) -> Box:
-        """The box."""
-        i, j, k = (w.outputs for w in self.weights)
-        return i, j, k
-
-    @property
-    def source(self) -> Box:
-        """Box of the input that the outputs need."""
-        i, j, k = (w.source for w in self.weights)
-        return i, j, k
-
-    @property
-    def inside(self) -> bool:
-        """Which outputs lie in the input: all."""
-        return True
+    def __init__(self, weights: Sequence[AxisWeights]) -> None:
+        self.weights = weights
+        i, j, k = (slice(w.start, w.start + w.matrix.shape[0]) for w in weights)
+        x, y, z = (slice(w.source_start, w.source_start + w.matrix.shape[1]) for w in weights)
+        self.outputs: Box = (i, j, k)
+        self.source: Box = (x, y, z)
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
         """Contract the last three axes one after the other, those that shrink most first."""
@@ -96,8 +72,8 @@ Tile = ParallelTile | TurnedTile
 def axis_weights(n_in: int, n_out: int, *, scale: float, offset: float) -> AxisWeights:
     """Return the weights when output ``m`` is centred on input ``scale * m + offset``.
 
-    Boxes that reach past the edge are cut and renormalised, so the edge voxel is
-    held for half a voxel and nothing is made up beyond.
+    Boxes that reach past the edge are cut and renormalised, so the edge voxel is held for half a
+    voxel and nothing is made up beyond.
 
     >>> axis_weights(4, 2, scale=2.0, offset=0.5).matrix.tolist()
     [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]
@@ -113,26 +89,20 @@ def axis_weights(n_in: int, n_out: int, *, scale: float, offset: float) -> AxisW
     return AxisWeights(torch.from_numpy(weights.astype(np.float32)), inside.start)
 
 
-def resample(
-    data: NDArray[Any], index_map: AnyMap, shape: Shape3, *, fill: float = 0.0
-) -> NDArray[np.float32]:
-    """Return ``data`` on the grid of ``shape`` whose indices ``index_map`` takes to its own.
-
-    Outputs outside the input get ``fill``.
-    """
+def resample(data: AnyArray, index_map: AnyMap, shape: Shape3, *, fill: float = 0.0) -> FloatArray:
+    """Return ``data`` on the grid whose indices ``index_map`` takes to its own."""
     # torch knows no negative strides, which flipped views have
     source = torch.from_numpy(np.ascontiguousarray(data.transpose(index_map.axes), np.float32))
     out = np.full(shape, fill, dtype=np.float32)
-    for tile in _whole(source.shape, index_map, shape):
+    for tile in _tiles(source.shape, index_map, shape, whole=True):
         np.copyto(out[tile.outputs], tile.apply(source[tile.source]).numpy(), where=tile.inside)
     return out
 
 
-def resample_labels(labels: NDArray[Any], index_map: AnyMap, shape: Shape3) -> NDArray[Any]:
+def resample_labels(labels: AnyArray, index_map: AnyMap, shape: Shape3) -> AnyArray:
     """Return integer labels on the grid of ``shape``: the label that fills most of each voxel.
 
-    The lowest id wins a tie; outside the input is 0. At equal spacing this is the
-    nearest label.
+    The lowest id wins a tie; outside is 0. At equal spacing this is the nearest label.
     """
     source = labels.transpose(index_map.axes)
     out = np.zeros(shape, dtype=labels.dtype)
@@ -149,9 +119,8 @@ def resample_winner(
 ) -> NDArray[np.int16]:
     """Return the class with the largest resampled probability, 0 outside the input.
 
-    ``probabilities`` has axes k i j k and is not below 0; class 0 is the
-    background. A tile at a time, and in each tile only the classes that can win
-    there (:func:`_contenders`), so few classes are resampled and none is kept.
+    ``probabilities`` have axes k i j k, none below 0; class 0 is the background. A tile at a time,
+    and in each only the classes that can win (:func:`_contenders`), so few are resampled.
     """
     classes = _in_output_order(probabilities, index_map)
     out = np.zeros(shape, dtype=np.int16)
@@ -164,14 +133,12 @@ def resample_winner(
     return out
 
 
-def resample_classes(
-    probabilities: torch.Tensor, index_map: AnyMap, shape: Shape3
-) -> NDArray[np.float32]:
+def resample_classes(probabilities: torch.Tensor, index_map: AnyMap, shape: Shape3) -> FloatArray:
     """Return all probabilities on the new grid, classes last; outside, class 0 is 1."""
     classes = _in_output_order(probabilities, index_map)
     out = np.zeros((*shape, len(classes)), dtype=np.float32)
     out[..., 0] = 1.0
-    for tile in _whole(classes.shape[1:], index_map, shape):
+    for tile in _tiles(classes.shape[1:], index_map, shape, whole=True):
         for code, values in enumerate(classes):
             found = tile.apply(values[tile.source]).numpy()
             np.copyto(out[(*tile.outputs, code)], found, where=tile.inside)
@@ -186,9 +153,9 @@ def _in_output_order(probabilities: torch.Tensor, index_map: AnyMap) -> torch.Te
 def _contenders(tile: torch.Tensor) -> torch.Tensor:
     """Classes that can be the largest somewhere between the voxels of a tile (k voxels).
 
-    A resampled value is a weighted mean, so it lies between the smallest and the
-    largest value of its class in the tile. A class cannot win whose largest value
-    is below another class's smallest, or below the mean over all classes.
+    A resampled value is a weighted mean, so it lies between the smallest and the largest of its
+    class in the tile. A class cannot win whose largest value is below another class's smallest, or
+    below the mean over all classes.
     """
     bar = torch.maximum(tile.amin(dim=1).max(), tile.sum(dim=0).min() / len(tile))
     return torch.nonzero(tile.amax(dim=1) >= bar * (1 - 1e-5)).flatten()
@@ -207,28 +174,18 @@ def _winner(shares: torch.Tensor, tile: Tile) -> NDArray[np.intp]:
     return winner
 
 
-def _whole(n_in: Any, index_map: AnyMap, shape: Shape3) -> Iterator[Tile]:
-    """Yield all outputs in one piece where that costs no more than tiles."""
-    if isinstance(index_map, IndexMap):
-        yield ParallelTile(_weights(n_in, index_map, shape))
-    else:
-        yield from turned_tiles(n_in, index_map, shape, TILE)
-
-
-def _tiles(n_in: Any, index_map: AnyMap, shape: Shape3) -> Iterator[Tile]:
-    """Cut the outputs into tiles, each with just the inputs it needs."""
+def _tiles(n_in: Any, index_map: AnyMap, shape: Shape3, *, whole: bool = False) -> Iterator[Tile]:
+    """Cut the outputs into tiles with the inputs they need; one, if it may, for parallel grids."""
     if not isinstance(index_map, IndexMap):
         yield from turned_tiles(n_in, index_map, shape, TILE)
         return
-    weights = _weights(n_in, index_map, shape)
-    parts = [[w.rows(slice(r, r + TILE)) for r in range(0, len(w.matrix), TILE)] for w in weights]
-    for i, j, k in itertools.product(*parts):
-        yield ParallelTile([i, j, k])
-
-
-def _weights(n_in: Any, index_map: IndexMap, shape: Shape3) -> list[AxisWeights]:
     rows = zip(n_in, shape, index_map.scale, index_map.offset, strict=True)
-    return [axis_weights(n, m, scale=scale, offset=offset) for n, m, scale, offset in rows]
+    weights = [axis_weights(n, m, scale=scale, offset=offset) for n, m, scale, offset in rows]
+    if whole:
+        yield ParallelTile(weights)
+        return
+    parts = [[w.rows(slice(r, r + TILE)) for r in range(0, len(w.matrix), TILE)] for w in weights]
+    yield from map(ParallelTile, itertools.product(*parts))
 
 
 def _contract(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:

@@ -12,30 +12,25 @@ from numpy.typing import NDArray
 from ddmseg.errors import Reason, ScanError
 from ddmseg.imaging.grid import Grid, three
 from ddmseg.imaging.intensity import MAX_SAMPLES, lattice_sample
-from ddmseg.imaging.volume import LabelMap, Volume, check_affine
+from ddmseg.imaging.source_file import coded_error
+from ddmseg.imaging.volume import AnyArray, FloatArray, LabelMap, Volume, check_affine
 
-SPACING_RANGE_MM = (0.05, 30.0)
-"""Voxel edges that a head scan can have."""
-FARTHEST_MM = 10_000
-"""From the middle of an image to the world's origin: no scanner is larger."""
-MOST_SHEAR_DEGREES = 20
-"""Between two voxel axes and a right angle; more is a damaged header."""
-FEW_VALUES = 8
-"""Whole-numbered images with no more values than this are label maps."""
-MANY_VALUES = 256
-"""Whole-numbered images with more values than this are scans."""
+SPACING_RANGE_MM = (0.05, 30.0)  # voxel edges that a head scan can have
+FARTHEST_MM = 10_000  # from the middle of an image to the world's origin: no scanner is larger
+MOST_SHEAR_DEGREES = 20  # between two voxel axes and a right angle; more is a damaged header
+FEW_VALUES = 8  # whole-numbered images with no more values than this are label maps
+MANY_VALUES = 256  # whole-numbered images with more values than this are scans
 FLAT_SHARE = 0.6
 """Share of neighbours with equal values above which an image is a label map.
 
-Measured on real data, outside air, along the axis where it is lowest: 8-bit and
-low-range scans 0.01 to 0.13 (a scan enlarged twice by repeating voxels 0.55),
-label maps 0.69 to 0.88.
+Measured on real data, outside air, along the axis where it is lowest: 8-bit and low-range scans
+0.01 to 0.13 (a scan enlarged twice by repeating voxels 0.55), label maps 0.69 to 0.88.
 """
 
 
 def checked_scan(
-    data: NDArray[Any],
-    affine: NDArray[Any],
+    data: AnyArray,
+    affine: AnyArray,
     name: str,
     *,
     header: Any = None,
@@ -45,15 +40,8 @@ def checked_scan(
 ) -> Volume:
     """Return the array as a :class:`Volume` when it can be a scan.
 
-    Args:
-        data: 3-D, real or whole numbers.
-        affine: voxel index to RAS mm.
-        accept_nan: put 0 where values are NaN or infinite.
-        hint: how the message calls the option that accepts NaN.
-
-    Raises:
-        ScanError: when it is no 3-D array of real numbers with contrast, when
-            values are NaN, or when it is a label map.
+    That is 3-D, of real numbers with contrast, and no label map. ``accept_nan`` puts 0 where values
+    are NaN or infinite; ``hint`` is what the message calls that option.
     """
     data = _real_3d(data, name)
     check_place(affine, data.shape, name)
@@ -72,24 +60,17 @@ def checked_scan(
 
 
 def checked_labels(
-    data: NDArray[Any],
-    affine: NDArray[Any],
+    data: AnyArray,
+    affine: AnyArray,
     name: str,
     *,
     header: Any = None,
     within: float = 0.0,
     tell: Callable[[float], None] | None = None,
 ) -> LabelMap:
-    """Return the array as a :class:`LabelMap` when it holds whole numbers.
+    """Return the array as a :class:`LabelMap` when it is 3-D and holds whole numbers.
 
-    Args:
-        data: 3-D, real or whole numbers.
-        affine: voxel index to RAS mm.
-        within: how far from a whole number a value may lie; it is rounded then.
-        tell: is told how far, when any was.
-
-    Raises:
-        ScanError: when it is not 3-D or holds fractions, NaN or infinity.
+    A value may lie ``within`` so far from one and is rounded; ``tell`` is told how far, if any was.
     """
     data = _real_3d(data, name)
     check_place(affine, data.shape, name, scan=False)
@@ -100,10 +81,10 @@ def checked_labels(
             off = float(np.abs(data - whole).max())
         if not off <= within or np.abs(whole).max() > np.iinfo(np.int32).max:
             said = (
-                f"{name}: not a label map: it holds values that are no whole numbers; "
+                "not a label map: it holds values that are no whole numbers; "
                 "give the labels, not the scan or a probability map"
             )
-            raise ScanError(Reason(said, "no_label_map", {"file": name}))
+            raise coded_error(name, said, "no_label_map")
         if off and tell is not None:
             tell(off)
         data = whole.astype(np.int32)
@@ -131,7 +112,7 @@ def looks_like_labels(values: NDArray[np.floating[Any]]) -> bool:
 
 
 def _flat_share(values: NDArray[np.floating[Any]], axis: int) -> float:
-    """Share of neighbours along ``axis`` with equal values, pairs of zeros left out.
+    """Share of neighbours along ``axis`` with equal values, but for pairs of zeros.
 
     Every third plane across another axis is enough.
     """
@@ -143,7 +124,7 @@ def _flat_share(values: NDArray[np.floating[Any]], axis: int) -> float:
     return float((np.count_nonzero(equal) - np.count_nonzero(empty)) / max(counted, 1))
 
 
-def _real_3d(data: NDArray[Any], name: str) -> NDArray[Any]:
+def _real_3d(data: AnyArray, name: str) -> AnyArray:
     if not (np.issubdtype(data.dtype, np.integer) or np.issubdtype(data.dtype, np.floating)):
         if data.dtype != np.bool_:
             raise ScanError(f"{name}: voxels of type {data.dtype}; they must be real numbers")
@@ -156,9 +137,7 @@ def _real_3d(data: NDArray[Any], name: str) -> NDArray[Any]:
     return data
 
 
-def _without_nan(
-    values: NDArray[np.float32], name: str, accept_nan: bool, hint: str
-) -> NDArray[np.float32]:
+def _without_nan(values: FloatArray, name: str, accept_nan: bool, hint: str) -> FloatArray:
     # one sum is NaN or infinite if any value is: cheaper than a mask of every voxel
     if math.isfinite(float(values.sum(dtype=np.float64))):
         return values
@@ -172,20 +151,11 @@ def _without_nan(
     return values
 
 
-def check_place(
-    affine: NDArray[Any], shape: tuple[int, ...], name: str, *, scan: bool = True
-) -> None:
-    """Refuse a place in space that no scanner gives.
+def check_place(affine: AnyArray, shape: tuple[int, ...], name: str, *, scan: bool = True) -> None:
+    """Refuse an affine that no scanner gives: unusable, far from the origin or sheared.
 
-    Args:
-        affine: voxel index to RAS mm.
-        scan: whether the voxel edges are looked at, too.
-
-    Raises:
-        ScanError: when the affine is not usable, lies far from the origin or is sheared, or
-            voxels are too small or too large.
+    Of a ``scan`` the voxel edges are looked at, too.
     """
-    told: dict[str, Any]
     grid = Grid(three(shape[:3]), check_affine(affine, name))
     low, high = SPACING_RANGE_MM
     if scan and not all(low <= s <= high for s in grid.spacing_mm):
@@ -196,22 +166,19 @@ def check_place(
         )
     away_mm = float(np.abs(grid.world((np.array(shape[:3], float) - 1) / 2)).max())
     if away_mm > FARTHEST_MM:
-        told = {"file": name, "mm": f"{away_mm:.3g}", "most": FARTHEST_MM}
-        said = (
-            "{file}: the image lies {mm} mm from the origin; at most {most:g} mm are allowed; "
-            "mend the header".format(**told)
-        )
-        raise ScanError(Reason(said, "place_far", told))
+        away = f"{away_mm:.3g}"
+        said = f"the image lies {away} mm from the origin; at most {FARTHEST_MM:g} mm are allowed"
+        raise coded_error(name, f"{said}; mend the header", "place_far", mm=away, most=FARTHEST_MM)
     if grid.shear_degrees > MOST_SHEAR_DEGREES:
-        told = {"file": name, "degrees": round(grid.shear_degrees), "most": MOST_SHEAR_DEGREES}
+        degrees, most = round(grid.shear_degrees), MOST_SHEAR_DEGREES
         said = (
-            "{file}: the axes of the voxels are {degrees} degrees from right angles; at most "
-            "{most:g} are allowed; mend the header".format(**told)
+            f"the axes of the voxels are {degrees} degrees from right angles; at most {most:g} are "
+            "allowed; mend the header"
         )
-        raise ScanError(Reason(said, "place_sheared", told))
+        raise coded_error(name, said, "place_sheared", degrees=degrees, most=most)
 
 
-def _check_contrast(data: NDArray[Any], name: str) -> None:
+def _check_contrast(data: AnyArray, name: str) -> None:
     """Refuse an image whose sample is of one value, before anything large is made of it."""
     sample = lattice_sample(data)
     low, high = float(sample.min()), float(sample.max())

@@ -24,19 +24,14 @@ _ANNEX = ".git/annex/objects"
 
 
 def check_source(path: Path) -> None:
-    """Check that a path leads to a regular file whose content is on this disk.
-
-    Raises:
-        ScanError: when it leads to nothing, to a pipe or device, or when the file stands for
-            content that is still to be fetched.
-    """
+    """Check that a path leads to a regular file whose content is on this disk."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
     except OSError as error:
         raise _absent(path, error) from error
     if kind in _KINDS:
         said = f"{_KINDS[kind]}, not a file; give the file itself"
-        raise _refused(path, said, "no_file", kind=_KINDS[kind])
+        raise coded_error(path, said, "no_file", kind=_KINDS[kind])
     if kind == stat.S_IFREG and (command := _to_fetch(path)):
         raise _not_here(path, command)
 
@@ -53,10 +48,10 @@ def _absent(path: Path, error: OSError) -> ScanError:
         if _ANNEX in leads_to:
             return _not_here(path, _POINTERS[b"/annex/objects/"])
         said = f"a link that leads nowhere ({leads_to}); mend it"
-        return _refused(path, said, "dangling_link", leads_to=leads_to)
+        return coded_error(path, said, "dangling_link", leads_to=leads_to)
     missing = isinstance(error, FileNotFoundError)
     why = "no such file" if missing else str(error.strerror)
-    return _refused(path, f"{why}; check the path", "scan_absent", why=why)
+    return coded_error(path, f"{why}; check the path", "scan_absent", why=why)
 
 
 def _to_fetch(path: Path) -> str:
@@ -71,8 +66,9 @@ def _to_fetch(path: Path) -> str:
 
 def _not_here(path: Path, command: str) -> ScanError:
     said = f"its content is not here; fetch it first ({command})"
-    return _refused(path, said, "content_absent", command=command)
+    return coded_error(path, said, "content_absent", command=command)
 
 
-def _refused(path: Path, said: str, code: str, **values: str) -> ScanError:
-    return ScanError(Reason(f"{path}: {said}", code, {"file": str(path), **values}))
+def coded_error(file: Path | str, said: str, code: str, **values: str | float) -> ScanError:
+    """Return the error for a file, with a code so that a page can say it in another language."""
+    return ScanError(Reason(f"{file}: {said}", code, {"file": str(file), **values}))

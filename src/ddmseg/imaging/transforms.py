@@ -1,31 +1,26 @@
 """What was done to a scan, step by step, and how each step is undone.
 
-A step that moves voxels has ``inverse``: the map from an index after the step to
-the index before it. Those maps compose, so a whole chain is undone at once.
+A step that moves voxels has ``inverse``: the map from an index after the step to the index before
+it. Those maps compose, so a whole chain is undone at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.imaging.grid import IndexMap, Shape3, Triple, triple
 from ddmseg.imaging.intensity import CEILING
-
-
-class Step(Protocol):
-    """One thing that was done to a scan."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return the step as plain values, ready for JSON."""
+from ddmseg.imaging.volume import FloatArray
 
 
 @dataclass(frozen=True)
-class _Record:
+class Step:
+    """One thing that was done to a scan."""
+
     name: ClassVar[str] = ""
 
     def describe(self) -> dict[str, Any]:
@@ -35,7 +30,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Reorient(_Record):
+class Reorient(Step):
     """Axes permuted and flipped to the closest RAS."""
 
     name: ClassVar[str] = "reorient"
@@ -50,14 +45,14 @@ class Reorient(_Record):
         offset = [n - 1 if flip else 0 for flip, n in zip(self.flips, self.shape, strict=True)]
         return IndexMap(self.axes, triple(scale), triple(offset))
 
-    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, image: FloatArray) -> FloatArray:
         """Return a view of the image with axes nearest to RAS."""
         i, j, k = (slice(None, None, -1 if flip else None) for flip in self.flips)
         return image.transpose(self.axes)[i, j, k]
 
 
 @dataclass(frozen=True)
-class Crop(_Record):
+class Crop(Step):
     """Voxels from ``start`` on kept, ``shape`` of them."""
 
     name: ClassVar[str] = "crop"
@@ -71,7 +66,7 @@ class Crop(_Record):
 
 
 @dataclass(frozen=True)
-class Resample(_Record):
+class Resample(Step):
     """Brought to another spacing: voxel ``m`` was at ``ratio * m + offset``."""
 
     name: ClassVar[str] = "resample"
@@ -86,7 +81,7 @@ class Resample(_Record):
 
 
 @dataclass(frozen=True)
-class Pad(_Record):
+class Pad(Step):
     """Zeros put before and after."""
 
     name: ClassVar[str] = "pad"
@@ -98,7 +93,7 @@ class Pad(_Record):
         """Map from an index after this step to the index before it."""
         return IndexMap((0, 1, 2), (1.0, 1.0, 1.0), triple([-n for n in self.before]))
 
-    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, image: FloatArray) -> FloatArray:
         """Return the image in its frame of zeros."""
         out = np.zeros(self.shape, dtype=np.float32)
         inner = zip(self.before, image.shape, strict=True)
@@ -107,25 +102,21 @@ class Pad(_Record):
 
 
 @dataclass(frozen=True)
-class Normalise(_Record):
+class Normalise(Step):
     """Intensities from ``low`` to ``high`` brought to 0 to 1, cut at 0 and 1.5."""
 
     name: ClassVar[str] = "normalise"
     low: float
     high: float
 
-    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, image: FloatArray) -> FloatArray:
         """Return the normalised image."""
         scaled = (image - np.float32(self.low)) / np.float32(self.high - self.low)
         return np.asarray(np.clip(scaled, 0.0, CEILING), dtype=np.float32)
 
-    def inverse(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the image in the scan's units; what was cut off stays cut off."""
-        return np.asarray(image * (self.high - self.low) + self.low, dtype=np.float32)
-
 
 @dataclass(frozen=True)
-class FillSlices(_Record):
+class FillSlices(Step):
     """Slices without a signal: ``filled`` from their neighbours, or ``left`` in wide gaps."""
 
     name: ClassVar[str] = "fill_slices"
@@ -135,7 +126,7 @@ class FillSlices(_Record):
 
 
 @dataclass(frozen=True)
-class FillPadding(_Record):
+class FillPadding(Step):
     """A constant value outside the head, in so many voxels, replaced by that of air."""
 
     name: ClassVar[str] = "fill_padding"
@@ -145,7 +136,7 @@ class FillPadding(_Record):
 
 
 @dataclass(frozen=True)
-class Turn(_Record):
+class Turn(Step):
     """Turned or straightened to the axes of the world, on a grid around the whole scan."""
 
     name: ClassVar[str] = "turn"

@@ -1,7 +1,7 @@
 """Resampling between grids that run askew to each other, a tile at a time.
 
-Values between voxels are interpolated linearly. Where an output voxel is larger than those
-it comes from it is the mean of several points in it, so that nothing aliases.
+Values between voxels are interpolated linearly. Where an output voxel is larger than those it comes
+from it is the mean of several points in it, so that nothing aliases.
 """
 
 from __future__ import annotations
@@ -14,29 +14,26 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddmseg.imaging.grid import Shape3, TurnedMap
+from ddmseg.imaging.volume import AnyArray, DoubleArray, MaskArray
 
 Box = tuple[slice, slice, slice]
-
-EDGE = 0.5 + 1e-6
-"""How far past the outermost voxel centre a grid still reaches, in voxels."""
+EDGE = 0.5 + 1e-6  # how far past the outermost voxel centre a grid still reaches, in voxels
 
 
 @dataclass(frozen=True, eq=False)
 class TurnedTile:
     """A box of outputs, and where in the input their points lie.
 
-    Attributes:
-        inside: which outputs lie in the input (``i j k``); True for all.
-        points: in the source, of all outputs, counted from -1 to 1, last axis first.
+    ``inside`` says which outputs lie in the input (``i j k``); True for all. ``points``, of all
+    outputs, are in the source, counted from -1 to 1, last axis first.
     """
 
     outputs: Box
     source: Box
-    inside: bool | NDArray[np.bool_]
+    inside: bool | MaskArray
     points: Tensor
     each: Shape3
 
@@ -55,12 +52,9 @@ class TurnedTile:
 
 
 def turned_tiles(n_in: Shape3, turned: TurnedMap, shape: Shape3, edge: int) -> Iterator[TurnedTile]:
-    """Cut the outputs into tiles and yield those that the input reaches into.
+    """Cut the outputs into tiles of ``edge`` voxels and yield those that the input reaches into.
 
-    Args:
-        n_in: voxels of the input.
-        turned: from an index of the outputs to one of the input.
-        edge: of a tile, in voxels.
+    ``turned`` goes from an index of the outputs to one of the input, which has ``n_in`` voxels.
     """
     reach = np.linalg.norm(turned.matrix[:3, :3], axis=0)
     a, b, c = (max(1, round(float(step))) for step in reach)
@@ -93,7 +87,7 @@ def _tile(n_in: Shape3, turned: TurnedMap, box: Box, each: Shape3) -> TurnedTile
     return TurnedTile(box, (x, y, z), inside, torch.from_numpy(scaled), each)
 
 
-def _along(turned: TurnedMap, box: Box, each: Shape3) -> list[NDArray[np.float64]]:
+def _along(turned: TurnedMap, box: Box, each: Shape3) -> list[DoubleArray]:
     """Return what each axis adds to the positions in the input of evenly spread points."""
     parts = []
     for axis, (side, n) in enumerate(zip(box, each, strict=True)):
@@ -104,14 +98,14 @@ def _along(turned: TurnedMap, box: Box, each: Shape3) -> list[NDArray[np.float64
     return parts
 
 
-def _span(parts: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _span(parts: list[DoubleArray]) -> tuple[DoubleArray, DoubleArray]:
     """Return the smallest and the largest position: an affine map has them at corners."""
     low = np.sum([part.min(axis=0) for part in parts], axis=0)
     high = np.sum([part.max(axis=0) for part in parts], axis=0)
     return low, high
 
 
-def _sum(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _sum(parts: Sequence[AnyArray]) -> AnyArray:
     """Return all positions (``i j k 3``)."""
     i, j, k = parts
     return np.asarray(i[:, None, None] + j[:, None] + k)

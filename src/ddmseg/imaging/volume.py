@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError, printable
 
-AFFINE_SHAPE = (4, 4)
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+IdArray = NDArray[np.int32]
+WholeArray = NDArray[np.integer[Any]]
+MaskArray = NDArray[np.bool_]
+AnyArray = NDArray[Any]
 
 
-def check_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
-    """Return the affine as float64.
-
-    Raises:
-        ScanError: when it is not 4x4, not finite or singular.
-    """
+def check_affine(affine: AnyArray, name: str) -> DoubleArray:
+    """Return the affine as float64, if it is 4x4, finite and not singular."""
     affine = np.asarray(affine, dtype=np.float64)
-    if affine.shape != AFFINE_SHAPE:
+    if affine.shape != (4, 4):
         raise ScanError(f"{name}: affine of shape {affine.shape}; it must be 4x4")
     if not np.isfinite(affine).all():
         raise ScanError(f"{name}: the affine holds NaN or infinity; mend the header first")
@@ -41,10 +42,27 @@ def grid_text(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float
     return f"{' × '.join(map(str, shape))} voxels of {sizes} mm"
 
 
+class Placed:
+    """What lies in space: ``affine`` is voxel index to RAS mm."""
+
+    affine: DoubleArray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along i, j and k, in millimetres."""
+        si, sj, sk = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(si), float(sj), float(sk))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class _Array3D:
-    data: NDArray[Any]
-    affine: NDArray[np.float64]
+class _Array3D(Placed):
+    data: AnyArray
+    affine: DoubleArray
     name: str = "image"
     header: Any = None
 
@@ -63,26 +81,15 @@ class _Array3D:
         i, j, k = self.data.shape
         return (i, j, k)
 
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along i, j and k, in millimetres."""
-        si, sj, sk = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return (float(si), float(sj), float(sk))
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Volume(_Array3D):
     """A 3-D scan: ``data`` float32 with axes i j k, ``affine`` voxel to RAS mm.
 
-    ``header`` is the nibabel header it came with, or None; ``name`` is used in
-    messages and file names (no folder, no suffix). ``notes`` says what its file leaves in
-    doubt, such as left and right: no result of it passes without them. ``date`` is the day it
-    was taken, as ``2026-11-29``; empty where its file does not say.
+    ``header`` is the nibabel header it came with, or None; ``name`` is used in messages and file
+    names (no folder, no suffix). ``notes`` says what its file leaves in doubt, such as left and
+    right: no result of it passes without them. ``date`` is the day it was taken, as ``2026-11-29``;
+    empty where its file does not say.
     """
 
     notes: tuple[Reason, ...] = ()
