@@ -132,6 +132,9 @@ def test_files_that_are_absent_or_damaged(tmp_path: Path) -> None:
     path = write_pair(tmp_path)
     image = tmp_path / "S01.native.mri.img.gz"
     image.write_bytes(image.read_bytes()[:-9])
+    with pytest.raises(ScanError, match="the gzip data stop early, the file is cut off"):
+        read_analyze(path)
+    image.write_bytes(b"no gzip at all")
     with pytest.raises(ScanError, match="damaged gzip file"):
         read_analyze(path)
     image.unlink()

@@ -1,42 +1,36 @@
 """Analyze 7.5 pairs (``.hdr`` and ``.img``, either one gzipped) in.
 
-The format knows how large voxels are and not where they lie: it has no origin and
-says nothing reliable of left and right. So the directions of the axes are an
-argument here, never a guess, and the middle of the grid is put at 0. Sizes of
-voxels are millimetres, which is the format's habit and not in its rules.
+The format knows how large voxels are and not where they lie: it has no origin and says nothing
+reliable of left and right. So the directions of the axes are an argument here, never a guess, and
+the middle of the grid is put at 0. Sizes of voxels are millimetres, which is the format's habit and
+not in its rules.
 
-Source: ANALYZE 7.5 file format, Mayo Clinic (dbh.h); NIfTI-1 (nifti1.h) for pairs
-of that later format, which are refused.
+Source: ANALYZE 7.5 file format, Mayo Clinic (dbh.h); NIfTI-1 (nifti1.h) for pairs of that later
+format, which are refused.
 """
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.nifti_guard import MAX_VOXELS
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, read_start
 from ddmseg.imaging.scan_checks import checked_labels, checked_scan
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.volume import AnyArray, DoubleArray, LabelMap, Volume
 
 PathLike = str | os.PathLike[str]
-
 HEADER_BYTES = 348
 DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 132: "u2", 512: "u2"}
 """Voxel types by code; 132 and 512 are what SPM and NIfTI writers use for uint16."""
-MILLIMETRES = ("", "mm")
-"""Texts of the unit field that are taken for millimetres."""
+MILLIMETRES = ("", "mm")  # texts of the unit field that are taken for millimetres
 AXES = ("LR", "PA", "IS")
-
 _AGAIN = "copy or download it again"
 
 
@@ -44,17 +38,13 @@ _AGAIN = "copy or download it again"
 class AnalyzeImage:
     """Voxels as they are stored, axes i j k, and their edges."""
 
-    data: NDArray[Any]
+    data: AnyArray
     spacing_mm: tuple[float, float, float]
     name: str
 
 
 def read_analyze(path: PathLike) -> AnalyzeImage:
-    """Read a pair; a trailing axis of length 1 is dropped.
-
-    Raises:
-        ScanError: when a file is absent, damaged, too large or no Analyze 7.5.
-    """
+    """Read a pair; a trailing axis of length 1 is dropped."""
     header, image = pair_paths(path)
     raw = _content(header, HEADER_BYTES + 1)
     shape, dtype, spacing, offset = _parse(raw, header)
@@ -76,14 +66,7 @@ def read_analyze(path: PathLike) -> AnalyzeImage:
 
 
 def volume_of(image: AnalyzeImage, orientation: str) -> Volume:
-    """Return the image as a scan.
-
-    Args:
-        orientation: where the axes i, j and k point, such as "LAS".
-
-    Raises:
-        ScanError: when the orientation is none or the image cannot be a scan.
-    """
+    """Return the image as a scan whose axes i, j and k point as ``orientation`` says ("LAS")."""
     affine = centred_affine(image.data.shape, image.spacing_mm, orientation)
     return checked_scan(image.data, affine, image.name)
 
@@ -96,14 +79,11 @@ def label_map_of(image: AnalyzeImage, orientation: str) -> LabelMap:
 
 def centred_affine(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float], orientation: str
-) -> NDArray[np.float64]:
+) -> DoubleArray:
     """Return index to RAS mm for a grid whose middle is at 0.
 
     >>> centred_affine((3, 1, 1), (2.0, 1.0, 1.0), "LAS")[0].tolist()
     [-2.0, 0.0, 0.0, 2.0]
-
-    Raises:
-        ScanError: when the letters name not each of the three directions once.
     """
     letters = orientation.upper()
     rows = [axis for letter in letters for axis, pair in enumerate(AXES) if letter in pair]
@@ -122,11 +102,7 @@ def centred_affine(
 
 
 def pair_paths(path: PathLike) -> tuple[Path, Path]:
-    """Return the header and the image that belong together.
-
-    Raises:
-        ScanError: when one of them is absent or the name is of neither.
-    """
+    """Return the header and the image that belong together."""
     given = Path(path)
     stem = _stem(given)
     if stem == given.name:
@@ -150,17 +126,7 @@ def _stem(path: Path) -> str:
 
 
 def _content(path: Path, most: int) -> bytes:
-    """Up to ``most`` bytes of a file, inflated if it is gzipped."""
-    try:
-        with path.open("rb") as file:
-            if not path.name.endswith(".gz"):
-                return file.read(most)
-            with gzip.GzipFile(fileobj=file) as inflated:
-                return inflated.read(most)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ScanError(f"{path}: damaged gzip file ({error}); {_AGAIN}") from error
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return read_start(path, most, zipped=path.name.endswith(".gz"))
 
 
 def _parse(

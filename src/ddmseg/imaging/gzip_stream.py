@@ -1,7 +1,7 @@
 """Gzip files read with bounds on what they may cost.
 
-Python's own reader skips padding one byte at a time and opens any number of members, so
-that a megabyte keeps it busy for half a minute.
+Python's own reader skips padding one byte at a time and opens any number of members, so that a
+megabyte keeps it busy for half a minute.
 
 Source: RFC 1952.
 """
@@ -13,13 +13,9 @@ import zlib
 from typing import BinaryIO, Protocol
 
 MAGIC = b"\x1f\x8b"
-MAX_PADDING = 1 << 20
-"""Zeros allowed behind the last member; tapes leave some."""
-FREE_MEMBERS = 1024
-"""Members allowed whatever they hold; bgzip makes one of each 64 KB."""
-MEMBER_BYTES = 4096
-"""What every member above these must hold, on the average."""
-
+MAX_PADDING = 1 << 20  # zeros allowed behind the last member; tapes leave some
+FREE_MEMBERS = 1024  # members allowed whatever they hold; bgzip makes one of each 64 KB
+MEMBER_BYTES = 4096  # what every member above these must hold, on the average
 _CHUNK = 1 << 16
 _SAID = {
     "incorrect data check": "CRC check failed",
@@ -28,10 +24,10 @@ _SAID = {
 
 
 class Readable(Protocol):
-    """Something that gives up to ``most`` bytes, and none at its end."""
+    """A file or what is like one."""
 
     def read(self, most: int, /) -> bytes:
-        """Return the next bytes."""
+        """Return up to ``most`` bytes, and none at the end."""
 
 
 class GzipStream:
@@ -46,13 +42,11 @@ class GzipStream:
     def read(self, most: int, /) -> bytes:
         """Return up to ``most`` bytes, none at the end.
 
-        Raises:
-            EOFError: when the file stops in the middle of a member.
-            gzip.BadGzipFile: when it is damaged, or padded or divided beyond all use.
+        EOFError: the file stops in a member. BadGzipFile: it is damaged, padded or divided too
+        much.
         """
         while self._inflater is not None or self._begins():
-            data = self._inflated(most)
-            if data:
+            if data := self._inflated(most):
                 self._given += len(data)
                 return data
             if self._inflater is not None and not self._waiting:

@@ -14,29 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
 from ddmseg.imaging.nifti_guard import MGH_BYTES
 from ddmseg.imaging.nifti_write import packed
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.volume import DoubleArray, LabelMap, Volume
 from ddmseg.messages import NOTICE
 
 USED_BYTES, FOOTER_BYTES = 90, 20
 """What of the header is in use, and the scan parameters behind the voxels: nibabel's header."""
-COMMAND_LINE = 3
-"""Tag of the text behind the footer that says what made a file (TAG_CMDLINE)."""
-PERPENDICULAR = 1e-3
-"""How far the cosines between axes may be from 0."""
+COMMAND_LINE = 3  # tag of the text behind the footer that says what made a file (TAG_CMDLINE)
+PERPENDICULAR = 1e-3  # how far the cosines between axes may be from 0
 
 
-def mgh_place(block: bytes, name: str) -> tuple[NDArray[np.float64], Any]:
-    """Return the affine, voxel index to RAS mm, and nibabel's header.
-
-    Raises:
-        ScanError: when the header does not say how the head lies.
-    """
+def mgh_place(block: bytes, name: str) -> tuple[DoubleArray, Any]:
+    """Return the affine, voxel index to RAS mm, and nibabel's header."""
     from nibabel.freesurfer.mghformat import MGHHeader
 
     numbers = struct.unpack_from(">15f", block, 30)
@@ -55,11 +48,9 @@ def mgh_place(block: bytes, name: str) -> tuple[NDArray[np.float64], Any]:
 
 
 def write_mgz(path: str | os.PathLike[str], labels: LabelMap, like: Volume) -> None:
-    """Write labels as FreeSurfer's tools read them; the same labels give the same bytes.
+    """Write labels (32-bit ids on the grid of ``like``) as FreeSurfer's tools read them.
 
-    Args:
-        path: ``.mgz``.
-        labels: ids on the grid of ``like``, within 32 bits.
+    The same labels give the same bytes.
 
     Raises:
         OutputError: when the file cannot be written.

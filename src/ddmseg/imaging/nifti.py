@@ -9,36 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
+from ddmseg.imaging import nifti_guard as guard
 from ddmseg.imaging.mgh import mgh_place
-from ddmseg.imaging.nifti_guard import (
-    DEFLATE_RATIO,
-    MAX_VOXELS,
-    SCAN_RATIO,
-    choose_volume,
-    read_header,
-    read_raw,
-)
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, choose_volume
 from ddmseg.imaging.nifti_header import Notes, check_values, mended, place, sides_unknown
 from ddmseg.imaging.nifti_write import write_label_map, write_map
 from ddmseg.imaging.scan_checks import check_place, checked_labels, checked_scan
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.volume import AnyArray, DoubleArray, LabelMap, Volume
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
-__all__ = [
-    "read_label_map",
-    "read_volume",
-    "scan_name",
-    "volume_from_array",
-    "volume_from_nibabel",
-    "write_label_map",
-    "write_map",
-]
-
+__all__ = ["read_label_map", "read_volume", "write_label_map", "write_map"]  # what passes through
 PathLike = str | os.PathLike[str]
 
 
@@ -64,8 +48,8 @@ def read_volume(
 ) -> Volume:
     """Read a 3-D scan, or one volume of a 4-D one.
 
-    All that the header tells is checked before any voxel is read. A gzipped file is read to
-    its end and its checksum checked, whatever volume is kept.
+    All that the header tells is checked before any voxel is read. A gzipped file is read to its end
+    and its checksum checked, whatever volume is kept.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2, or ``.mgz`` or ``.mgh``.
@@ -89,10 +73,8 @@ def read_label_map(
 ) -> LabelMap:
     """Read a label map; real numbers that are all whole are accepted.
 
-    Args:
-        path: a ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh`` file.
-        within: how far from a whole number a value may lie; it is rounded then.
-        tell: is told how far, when any was.
+    A value may lie ``within`` so far from a whole number and is rounded then; ``tell`` is told how
+    far, when any was.
 
     Raises:
         ScanError: as :func:`read_volume`, or when values are not whole numbers.
@@ -105,11 +87,7 @@ def read_label_map(
 def volume_from_nibabel(
     img: SpatialImage, *, name: str = "image", volume: int | None = None, accept_nan: bool = False
 ) -> Volume:
-    """Return a nibabel image of any format as a scan, with the checks of a file.
-
-    Raises:
-        ScanError: as :func:`read_volume`.
-    """
+    """Return a nibabel image of any format as a scan, with the checks of a file."""
     shape = img.shape
     volumes = int(np.prod(shape[3:], dtype=int))
     index = choose_volume(volumes, volume, name)
@@ -129,47 +107,43 @@ def volume_from_nibabel(
 
 
 def volume_from_array(
-    array: NDArray[Any], affine: NDArray[Any], *, name: str = "image", accept_nan: bool = False
+    array: AnyArray, affine: AnyArray, *, name: str = "image", accept_nan: bool = False
 ) -> Volume:
-    """Return an array with axes i j k and its voxel-to-RAS-mm affine as a scan.
-
-    Raises:
-        ScanError: as :func:`read_volume`.
-    """
-    data = np.asarray(array)
-    return checked_scan(
-        data, np.asarray(affine), name, accept_nan=accept_nan, hint="accept_nan=True"
-    )
+    """Return an array with axes i j k and its voxel-to-RAS-mm affine as a scan."""
+    given, place = np.asarray(array), np.asarray(affine)
+    return checked_scan(given, place, name, accept_nan=accept_nan, hint="accept_nan=True")
 
 
 def _read(
     path: Path, volume: int | None, max_voxels: int, *, scan: bool
-) -> tuple[NDArray[Any], NDArray[np.float64], Any, Notes]:
+) -> tuple[AnyArray, DoubleArray, Any, Notes]:
     """Voxels in the scan's units, affine, nibabel's header object, and what is in doubt."""
     import nibabel as nib
 
-    ratio = SCAN_RATIO if scan else DEFLATE_RATIO
-    block, layout, _ = read_header(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
+    name = str(path)
+    asked: dict[str, Any] = {"volume": volume, "max_voxels": max_voxels}
+    asked["most_ratio"] = guard.SCAN_RATIO if scan else guard.DEFLATE_RATIO
+    block, layout, _ = guard.read_header(path, **asked)
+    slope = intercept = None
+    notes: Notes = ()
     if layout.version == 0:
-        affine, header = mgh_place(block, str(path))
-        check_place(affine, layout.shape, str(path), scan=scan)
-        raw = read_raw(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
-        return raw.voxels, affine, header, ()
-    kind: Any = nib.Nifti1Header if layout.version == 1 else nib.Nifti2Header
-    header = kind(block[: 348 if layout.version == 1 else 540], check=False)
-    check_values(header, str(path), scan=scan)
-    header, notes = mended(header, str(path))
-    affine, doubts = place(header, str(path))
-    check_place(affine, layout.shape, str(path), scan=scan)
-    raw = read_raw(path, volume=volume, max_voxels=max_voxels, most_ratio=ratio)
-    slope, intercept = header.get_slope_inter()
-    data: NDArray[Any] = raw.voxels
+        affine, header = mgh_place(block, name)
+    else:
+        kind: Any = nib.Nifti1Header if layout.version == 1 else nib.Nifti2Header
+        header = kind(block[: 348 if layout.version == 1 else 540], check=False)
+        check_values(header, name, scan=scan)
+        header, mends = mended(header, name)
+        affine, doubts = place(header, name)
+        notes = (*mends, *doubts)
+        slope, intercept = header.get_slope_inter()
+    check_place(affine, layout.shape, name, scan=scan)
+    data: AnyArray = guard.read_raw(path, **asked).voxels
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         data = data * np.float32(slope) + np.float32(intercept or 0.0)
-    return data, affine, header, (*notes, *doubts)
+    return data, affine, header, notes
 
 
-def _placed(img: SpatialImage, name: str) -> tuple[NDArray[np.float64], Any, Notes]:
+def _placed(img: SpatialImage, name: str) -> tuple[DoubleArray, Any, Notes]:
     """Affine, header and doubts of a nibabel image; an affine of the caller's own is believed."""
     from nibabel.analyze import AnalyzeHeader
     from nibabel.nifti1 import Nifti1Header

@@ -1,9 +1,8 @@
 """Checks a NIfTI or MGH file byte by byte before anything believes its header.
 
-nibabel reads many damaged files without a word: it ignores the gzip checksum of
-what it does not read, and believes any size. Here a gzipped file is read to its end,
-so that its checksum and length are checked, and nothing is allocated that the
-file could not hold.
+nibabel reads many damaged files without a word: it ignores the gzip checksum of what it does not
+read, and believes any size. Here a gzipped file is read to its end, so that its checksum and length
+are checked, and nothing is allocated that the file could not hold.
 
 Source: NIfTI-1 and NIfTI-2 standard headers (nifti1.h, nifti2.h); FreeSurfer's MGH format.
 """
@@ -22,15 +21,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddmseg.errors import Reason, ScanError
+from ddmseg.errors import ScanError
 from ddmseg.imaging.gzip_stream import MAGIC, GzipStream, Readable
-from ddmseg.imaging.source_file import check_source
+from ddmseg.imaging.source_file import check_source, coded_error
 
-MAX_VOXELS = 512**3
-"""Voxels of the largest volume that is read: 512 along each axis."""
-
-DEFLATE_RATIO = 1032
-"""The best that deflate can do; a file that promises more is lying."""
+MAX_VOXELS = 512**3  # voxels of the largest volume that is read: 512 along each axis
+DEFLATE_RATIO = 1032  # the best that deflate can do; a file that promises more is lying
 SCAN_RATIO = 100
 """The best that it does with scans: a brain alone, as 64-bit numbers in a large box, gets 50."""
 _FREE_BYTES = 64 << 20  # a file may inflate to so much whatever its size
@@ -46,7 +42,7 @@ _DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1",
     512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
-_MGH_DTYPES = {0: "u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
+_MGH_DTYPES = {0: "u1", 1: "i4", 3: "f4", 4: "i2", 10: "u2"}
 _FORBIDDEN = {1: "1-bit", 32: "complex", 1792: "complex", 128: "RGB", 2304: "RGBA"}
 
 
@@ -54,12 +50,8 @@ _FORBIDDEN = {1: "1-bit", 32: "complex", 1792: "complex", 128: "RGB", 2304: "RGB
 class Layout:
     """What the header says about where the voxels are.
 
-    Attributes:
-        version: of NIfTI, 1 or 2; 0 for MGH.
-        shape: voxels along i, j and k.
-        volumes: 3-D volumes in the file.
-        dtype: of a voxel, with its byte order.
-        offset: bytes before the first voxel.
+    ``version`` is of NIfTI, 0 for MGH; ``volumes`` are the 3-D volumes in the file; ``offset`` is
+    the bytes before the first voxel.
     """
 
     version: int
@@ -97,11 +89,7 @@ def read_header(
 ) -> tuple[bytes, Layout, int]:
     """Check what the header says before any voxel is read; arguments as of :func:`read_raw`.
 
-    Returns:
-        The first 540 bytes, what they say, and the index of the volume.
-
-    Raises:
-        ScanError: as :func:`read_raw`.
+    Returns the first 540 bytes, what they say, and the index of the volume.
     """
     size = _file_size(path)
     with _opened(path) as stream:
@@ -111,7 +99,12 @@ def read_header(
         zipped = isinstance(stream, GzipStream)
         # plain files hold what they hold
         most = max(size * most_ratio, min(size * DEFLATE_RATIO, _FREE_BYTES)) if zipped else size
-        _check_size(layout, most, max_voxels, path)
+        if math.prod(layout.shape) > max_voxels:
+            shown = " x ".join(str(n) for n in layout.shape)
+            said = f"{shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
+            raise coded_error(path, said, "too_many_voxels", voxels=shown, most=max_voxels)
+        if layout.promised_bytes > most:
+            raise _short(path, layout, most, "cannot hold more than")
         if not zipped and size > layout.promised_bytes + _TRAILING_BYTES:
             raise _long(path, layout)
         return header, layout, index
@@ -120,20 +113,17 @@ def read_header(
 def read_raw(
     path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS, most_ratio: int = DEFLATE_RATIO
 ) -> RawNifti:
-    """Read one volume of a NIfTI file, and a gzipped file to its end.
+    """Read one volume of a NIfTI or MGH file, and a gzipped file to its end.
 
-    Args:
-        path: plain or gzipped; the first bytes decide, not the name.
-        volume: which volume of a 4-D file, counted from 0.
-        most_ratio: bytes that one byte of a gzipped file may promise; small files may more.
+    The first bytes decide what is gzipped, not the name; one byte of it may promise ``most_ratio``,
+    in small files more.
 
     Raises:
-        ScanError: when the file is missing, empty, damaged, not NIfTI or not a
-            3-D scan of a size that is allowed.
+        ScanError: when the file is missing, empty, damaged, of no such format or not a 3-D scan of
+            a size that is allowed.
     """
-    header, layout, index = read_header(
-        path, volume=volume, max_voxels=max_voxels, most_ratio=most_ratio
-    )
+    limits = {"max_voxels": max_voxels, "most_ratio": most_ratio}
+    header, layout, index = read_header(path, volume=volume, **limits)
     with _opened(path) as stream:
         if isinstance(stream, GzipStream):
             return RawNifti(header, layout, _inflate(stream, layout, index, path))
@@ -142,51 +132,30 @@ def read_raw(
         return RawNifti(header, layout, voxels)
 
 
-def _refused(path: Path | str, said: str, code: str, **values: str | float) -> ScanError:
-    """Return the error for a file, with a code so that a page can say it in another language."""
-    return ScanError(Reason(f"{path}: {said}", code, {"file": str(path), **values}))
-
-
 def parse_layout(header: bytes, path: Path) -> Layout:
-    """Return what the first 348 or 540 bytes of a file say.
-
-    Raises:
-        ScanError: when they are no NIfTI header or not that of a 3-D scan.
-    """
+    """Return what the first 540 bytes of a file say, if they are the header of a 3-D scan."""
     if header.startswith(MGH_MAGIC):
-        return _mgh_layout(header, path)
-    version, order = _version(header, path)
-    if version == 1:
-        dim = struct.unpack_from(order + "8h", header, 40)
-        (code,) = struct.unpack_from(order + "h", header, 70)
-        (offset,) = struct.unpack_from(order + "f", header, 108)
+        if len(header) < MGH_BYTES:
+            raise coded_error(path, f"the file ends within its header; {_AGAIN}", "scan_empty")
+        version, order, types, names = 0, ">", _MGH_DTYPES, {}
+        *sizes, code = struct.unpack_from(">5i", header, 4)
+        dim, offset, least = (len(sizes), *sizes), 0, MGH_BYTES
     else:
-        dim = struct.unpack_from(order + "8q", header, 16)
-        (code,) = struct.unpack_from(order + "h", header, 12)
-        (offset,) = struct.unpack_from(order + "q", header, 168)
+        version, order = _version(header, path)
+        types, names, least = _DTYPES, _FORBIDDEN, 352 if version == 1 else 544
+        fields = (("8h", 40), ("h", 70), ("f", 108))
+        if version == 2:
+            fields = (("8q", 16), ("h", 12), ("q", 168))
+        dim, (code,), (offset,) = (struct.unpack_from(order + k, header, at) for k, at in fields)
     shape, volumes = _shape(dim, path)
-    if code not in _DTYPES:
-        kind = _FORBIDDEN.get(code, f"type code {code}")
+    if code not in types:
+        kind = names.get(code, f"type code {code}")
         said = f"{kind} voxels; a scan must hold whole or real numbers"
-        raise _refused(path, said, "voxel_type", kind=kind)
-    least = 352 if version == 1 else 544
+        raise coded_error(path, said, "voxel_type", kind=kind)
     if not (math.isfinite(offset) and 0 <= offset < 2**31):
         said = f"the header puts the voxels at byte {offset:g}; mend the header"
-        raise _refused(path, said, "voxels_at", byte=f"{offset:g}")
-    dtype = np.dtype(order + _DTYPES[code])
-    return Layout(version, shape, volumes, dtype, max(int(offset), least))
-
-
-def _mgh_layout(header: bytes, path: Path) -> Layout:
-    if len(header) < MGH_BYTES:
-        raise _refused(path, f"the file ends within its header; {_AGAIN}", "scan_empty")
-    *sizes, code = struct.unpack_from(">5i", header, 4)
-    shape, volumes = _shape((len(sizes), *sizes), path)
-    if code not in _MGH_DTYPES:
-        kind = f"type code {code}"
-        said = f"{kind} voxels; a scan must hold whole or real numbers"
-        raise _refused(path, said, "voxel_type", kind=kind)
-    return Layout(0, shape, volumes, np.dtype(_MGH_DTYPES[code]), MGH_BYTES)
+        raise coded_error(path, said, "voxels_at", byte=f"{offset:g}")
+    return Layout(version, shape, volumes, np.dtype(order + types[code]), max(int(offset), least))
 
 
 def _file_size(path: Path) -> int:
@@ -194,32 +163,33 @@ def _file_size(path: Path) -> int:
         check_source(path)
         found = path.stat()
     except ValueError as error:  # a name that no file can have
-        raise _refused(path, f"{error}; check the path", "scan_absent", why=str(error)) from error
+        why = str(error)
+        raise coded_error(path, f"{why}; check the path", "scan_absent", why=why) from error
     if stat.S_ISDIR(found.st_mode):
-        raise _refused(path, "a folder; give a .nii, .nii.gz or .mgz file", "scan_folder")
+        raise coded_error(path, "a folder; give a .nii, .nii.gz or .mgz file", "scan_folder")
     if found.st_size == 0:
-        raise _refused(path, f"the file is empty; {_AGAIN}", "scan_empty")
+        raise coded_error(path, f"the file is empty; {_AGAIN}", "scan_empty")
     return found.st_size
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Readable]:
+def _opened(path: Path, zipped: bool | None = None) -> Iterator[Readable]:
     """Open a file, through gzip where its first bytes say so, and say what goes wrong."""
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == MAGIC
+            zipped = file.read(2) == MAGIC if zipped is None else zipped
             file.seek(0)
             yield GzipStream(file) if zipped else file
     except EOFError as error:
         said = f"the gzip data stop early, the file is cut off; {_AGAIN}"
-        raise _refused(path, said, "gzip_cut") from error
+        raise coded_error(path, said, "gzip_cut") from error
     except gzip.BadGzipFile as error:
         why = str(error)
         said = f"damaged gzip file ({why}); {_AGAIN}"
-        raise _refused(path, said, "gzip_damaged", why=why) from error
+        raise coded_error(path, said, "gzip_damaged", why=why) from error
     except OSError as error:
         why = str(error.strerror or error)
-        raise _refused(path, f"cannot be read ({why})", "scan_unreadable", why=why) from error
+        raise coded_error(path, f"cannot be read ({why})", "scan_unreadable", why=why) from error
 
 
 def _version(header: bytes, path: Path) -> tuple[int, str]:
@@ -230,11 +200,11 @@ def _version(header: bytes, path: Path) -> tuple[int, str]:
                 if header[at : at + 3] == magic:
                     return version, order
                 said = f"half of a .hdr/.img pair or Analyze format; {_CONVERT}"
-                raise _refused(path, said, "nifti_half")
+                raise coded_error(path, said, "nifti_half")
     if header[128:132] == b"DICM":
         said = "a DICOM file; give the folder that holds its series"
-        raise _refused(path, said, "dicom_file")
-    raise _refused(path, f"neither NIfTI nor MGH; {_CONVERT}", "no_nifti")
+        raise coded_error(path, said, "dicom_file")
+    raise coded_error(path, f"neither NIfTI nor MGH; {_CONVERT}", "no_nifti")
 
 
 def _shape(dim: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
@@ -242,38 +212,24 @@ def _shape(dim: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]
     count, lengths = dim[0], dim[1:]
     if not 1 <= count <= 7 or any(n < 1 for n in lengths[:count]):
         said = f"the header gives sizes {list(dim)}, which cannot be; mend it"
-        raise _refused(path, said, "header_sizes", sizes=str(list(dim)))
+        raise coded_error(path, said, "header_sizes", sizes=str(list(dim)))
     i, j, k = (*lengths[:count], 1, 1)[:3]
     if min(i, j, k) < 2:
         shown = " x ".join(str(n) for n in lengths[:count])
         said = f"a 2-D image ({shown}); give a 3-D scan, 2 voxels or more an axis"
-        raise _refused(path, said, "flat_image", voxels=shown)
+        raise coded_error(path, said, "flat_image", voxels=shown)
     return (i, j, k), math.prod(lengths[3:count])
 
 
 def choose_volume(volumes: int, volume: int | None, name: str) -> int:
-    """Return the index of the volume to read.
-
-    Raises:
-        ScanError: when there are many and none was asked for, or there is none such.
-    """
+    """Return the index of the volume to read; of many, one must be asked for."""
     if volume is None and volumes > 1:
         said = f"{volumes} volumes; choose one from 0 to {volumes - 1} with --volume"
-        raise _refused(name, said, "several_volumes", volumes=volumes, last=volumes - 1)
+        raise coded_error(name, said, "several_volumes", volumes=volumes, last=volumes - 1)
     if volume is not None and not 0 <= volume < volumes:
         said = f"no volume {volume}; --volume must be from 0 to {volumes - 1}"
-        raise _refused(name, said, "no_such_volume", volume=volume, last=volumes - 1)
+        raise coded_error(name, said, "no_such_volume", volume=volume, last=volumes - 1)
     return volume or 0
-
-
-def _check_size(layout: Layout, most_bytes: int, max_voxels: int, path: Path) -> None:
-    voxels = math.prod(layout.shape)
-    if voxels > max_voxels:
-        shown = " x ".join(str(n) for n in layout.shape)
-        said = f"{shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
-        raise _refused(path, said, "too_many_voxels", voxels=shown, most=max_voxels)
-    if layout.promised_bytes > most_bytes:
-        raise _short(path, layout, most_bytes, "cannot hold more than")
 
 
 def _short(path: Path, layout: Layout, held: int, holds: str = "holds") -> ScanError:
@@ -282,7 +238,7 @@ def _short(path: Path, layout: Layout, held: int, holds: str = "holds") -> ScanE
         f"it is cut off or its header is wrong; {_AGAIN}"
     )
     code = "file_short" if holds == "holds" else "file_too_short"
-    return _refused(path, said, code, promised=layout.promised_bytes, held=held)
+    return coded_error(path, said, code, promised=layout.promised_bytes, held=held)
 
 
 def _long(path: Path, layout: Layout) -> ScanError:
@@ -291,7 +247,7 @@ def _long(path: Path, layout: Layout) -> ScanError:
         f"the file goes on after the {promised} bytes that its header promises; the header is "
         f"wrong; {_AGAIN}"
     )
-    return _refused(path, said, "file_long", promised=promised)
+    return coded_error(path, said, "file_long", promised=promised)
 
 
 def _inflate(stream: Readable, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
@@ -307,10 +263,18 @@ def _inflate(stream: Readable, layout: Layout, index: int, path: Path) -> NDArra
     return voxels.view(layout.dtype).reshape(layout.shape, order="F")
 
 
+def read_start(path: Path, most: int, *, zipped: bool) -> bytes:
+    """Return up to so many bytes of a file, inflated if it is gzipped."""
+    with _opened(path, zipped) as stream:
+        return _read(stream, most)
+
+
 def _read(stream: Readable, most: int) -> bytes:
     """Read up to so many bytes, in as many pieces as they come in."""
-    found = bytearray(most)
-    return bytes(found[: _fill(stream, memoryview(found))])
+    found = bytearray()
+    while len(found) < most and (chunk := stream.read(min(_CHUNK, most - len(found)))):
+        found += chunk
+    return bytes(found)
 
 
 def _fill(stream: Readable, view: memoryview) -> int:

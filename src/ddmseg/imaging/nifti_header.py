@@ -1,11 +1,11 @@
 """What a NIfTI header says of place and values, checked before any voxel is read.
 
-A header says where the scan lies up to three times: sform, qform and the voxel edges in
-pixdim. Readers use the first that is set, so two that disagree are two scans, and which one
-a person sees depends on the viewer. Here they are compared, and a difference is told.
+A header says where the scan lies up to three times: sform, qform and the voxel edges in pixdim.
+Readers use the first that is set, so two that disagree are two scans, and which one a person sees
+depends on the viewer. Here they are compared, and a difference is told.
 
-Source: NIfTI-1 standard header (nifti1.h): "3D image orientation" methods 1 to 3, qfac,
-and the units of xyzt_units; nifti_quatern_to_mat44 for quaternions longer than 1.
+Source: NIfTI-1 standard header (nifti1.h): "3D image orientation" methods 1 to 3, qfac, and the
+units of xyzt_units; nifti_quatern_to_mat44 for quaternions longer than 1.
 """
 
 from __future__ import annotations
@@ -14,38 +14,26 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError
 from ddmseg.imaging.grid import Grid, three
+from ddmseg.imaging.source_file import coded_error
+from ddmseg.imaging.volume import DoubleArray
 
-MOST_DEGREES = 1.0
-"""sform and qform may differ by such a turn."""
-MOST_VOXELS = 0.5
-"""Their grids' middles may be so many of the shortest voxel edges apart."""
-MOST_SPACING_SHARE = 0.01
-"""Voxel edges of sform and pixdim may differ by such a share."""
-LONGEST_QUATERNION = 1.01
-"""Beyond 1 by rounding only; the rest is damage."""
+MOST_DEGREES = 1.0  # sform and qform may differ by such a turn
+MOST_VOXELS = 0.5  # their grids' middles may be so many of the shortest voxel edges apart
+MOST_SPACING_SHARE = 0.01  # voxel edges of sform and pixdim may differ by such a share
+LONGEST_QUATERNION = 1.01  # beyond 1 by rounding only; the rest is damage
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """By the spatial units of xyzt_units: unknown, metre, millimetre, micrometre."""
 NO_SCANS = {1002: "label map", 1003: "label map", 1006: "displacement field", 1007: "vector field"}
 """Intents whose values are no intensities; those from 2 to 24 are statistics."""
 _LENGTHS = ("srow_x", "srow_y", "srow_z", "qoffset_x", "qoffset_y", "qoffset_z")
-
 Notes = tuple[Reason, ...]
-Affine = NDArray[np.float64]
 
 
 def check_values(header: Any, name: str, *, scan: bool) -> None:
-    """Refuse a header whose scaling is damaged, or whose values are no intensities.
-
-    Args:
-        scan: whether intensities are wanted.
-
-    Raises:
-        ScanError: when slope or intercept is NaN or infinite, or the intent is another.
-    """
+    """Refuse a header whose scaling is damaged or, of a ``scan``, whose values are none."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not math.isfinite(slope) or (slope != 0 and not math.isfinite(intercept)):
         raise _damaged(name, f"slope {slope:g}, intercept {intercept:g}")
@@ -56,18 +44,10 @@ def check_values(header: Any, name: str, *, scan: bool) -> None:
 
 
 def mended(header: Any, name: str) -> tuple[Any, Notes]:
-    """Return a header that says the same in millimetres and as the standard wants it.
+    """Return a header that says the same in millimetres and as the standard wants it, and notes.
 
-    ``pixdim[0]`` becomes 1 or -1 by its sign, a quaternion hardly longer than 1 is shortened.
-
-    Args:
-        header: of nibabel; left as it is.
-
-    Returns:
-        A copy, and what a reader should know of it.
-
-    Raises:
-        ScanError: when lengths are in no unit of length.
+    ``pixdim[0]`` becomes 1 or -1 by its sign, a quaternion hardly longer than 1 is shortened. The
+    header of nibabel that came is left as it is.
     """
     header = header.copy()
     notes: list[Reason] = []
@@ -75,7 +55,10 @@ def mended(header: Any, name: str) -> tuple[Any, Notes]:
     if code not in MILLIMETRES:
         raise _damaged(name, f"lengths in the unit {code}, which is none")
     if MILLIMETRES[code] != 1.0:
-        _to_millimetres(header, MILLIMETRES[code])
+        for field in _LENGTHS:
+            header[field] = header[field] * MILLIMETRES[code]
+        header["pixdim"][1:4] *= MILLIMETRES[code]
+        header["xyzt_units"] = (int(header["xyzt_units"]) & ~7) | 2
         unit = "metres" if code == 1 else "micrometres"
         said = f"the header gives lengths in {unit}: the results have millimetres"
         notes.append(Reason(said, "units_converted", {"unit": unit}))
@@ -90,12 +73,8 @@ def mended(header: Any, name: str) -> tuple[Any, Notes]:
     return header, tuple(notes)
 
 
-def place(header: Any, name: str) -> tuple[Affine, Notes]:
-    """Return the affine that readers use, and what is doubtful about it.
-
-    Raises:
-        ScanError: when what is used is damaged.
-    """
+def place(header: Any, name: str) -> tuple[DoubleArray, Notes]:
+    """Return the affine that readers use, if it is sound, and what is doubtful about it."""
     sform = header["sform_code"] > 0
     if not sform and header["qform_code"] <= 0:
         return _used(header.get_base_affine, name), (sides_unknown(),)
@@ -116,7 +95,7 @@ def sides_unknown() -> Reason:
     return Reason(said, "sides_unknown", {})
 
 
-def _used(get: Any, name: str) -> Affine:
+def _used(get: Any, name: str) -> DoubleArray:
     from nibabel.spatialimages import HeaderDataError
 
     try:
@@ -126,15 +105,8 @@ def _used(get: Any, name: str) -> Affine:
 
 
 def _damaged(name: str, why: str) -> ScanError:
-    said = f"{name}: the header is damaged ({why}); mend it first"
-    return ScanError(Reason(said, "header_damaged", {"file": name, "why": why}))
-
-
-def _to_millimetres(header: Any, factor: float) -> None:
-    for field in _LENGTHS:
-        header[field] = header[field] * factor
-    header["pixdim"][1:4] *= factor
-    header["xyzt_units"] = (int(header["xyzt_units"]) & ~7) | 2
+    said = f"the header is damaged ({why}); mend it first"
+    return coded_error(name, said, "header_damaged", why=why)
 
 
 def _shorten_quaternion(header: Any) -> None:
@@ -146,7 +118,7 @@ def _shorten_quaternion(header: Any) -> None:
             header[field] = value / length
 
 
-def _against_pixdim(header: Any, affine: Affine) -> Notes:
+def _against_pixdim(header: Any, affine: DoubleArray) -> Notes:
     """Compare the voxel edges of the sform with those of pixdim, where it has some."""
     own = np.linalg.norm(affine[:3, :3], axis=0)
     told = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
@@ -161,7 +133,7 @@ def _against_pixdim(header: Any, affine: Affine) -> Notes:
     return (Reason(said, "spacing_contradicted", {"sform": shown[0], "pixdim": shown[1]}),)
 
 
-def _against_qform(header: Any, sform: Affine) -> Notes:
+def _against_qform(header: Any, sform: DoubleArray) -> Notes:
     """Compare directions and place of sform and qform."""
     if header["qform_code"] <= 0:
         return ()
@@ -193,7 +165,7 @@ def _against_qform(header: Any, sform: Affine) -> Notes:
     return (Reason(said, "place_contradicted", told),)
 
 
-def _rotation(affine: Affine) -> Affine:
+def _rotation(affine: DoubleArray) -> DoubleArray:
     """Return the nearest directions at right angles, of determinant 1 or -1."""
     u, _, vt = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
     return np.asarray(u @ vt)

@@ -1,8 +1,7 @@
 """Writes label maps and maps onto the grid of the scan they belong to.
 
-The geometry of the scan is carried over field by field, so that qform, sform,
-their codes and the units stay exactly as they were. The same data give the same
-bytes: gzip stores no time and no name.
+The geometry of the scan is carried over field by field, so that qform, sform, their codes and the
+units stay exactly as they were. The same data give the same bytes: gzip stores no time and no name.
 """
 
 from __future__ import annotations
@@ -19,26 +18,20 @@ from numpy.typing import NDArray
 
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import ScanError
-from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.imaging.volume import AnyArray, LabelMap, Volume, WholeArray
 from ddmseg.messages import NOTICE
 
-INTENT_LABEL = 1002
-"""NIfTI intent code NIFTI_INTENT_LABEL."""
-SCANNER = 1
-"""NIfTI transform code NIFTI_XFORM_SCANNER_ANAT, for scans that came without a header."""
-LEVEL = 4
-"""gzip level: a third of the time of the usual 6, and files hardly larger."""
-DESCRIPTION_LENGTH = 79
-"""Characters of the header's ``descrip``, which ends with a zero."""
+INTENT_LABEL = 1002  # NIfTI intent code NIFTI_INTENT_LABEL
+SCANNER = 1  # NIfTI transform code NIFTI_XFORM_SCANNER_ANAT, for scans that came without a header
+LEVEL = 4  # gzip level: a third of the time of the usual 6, and files hardly larger
+DESCRIPTION_LENGTH = 79  # characters of the header's ``descrip``, which ends with a zero
 _LABEL_DTYPES = ("u1", "i2", "u2", "i4")
 
 
 def write_label_map(path: str | os.PathLike[str], labels: LabelMap, like: Volume) -> None:
-    """Write labels in the smallest integer type, on the grid of ``like``.
+    """Write labels in the smallest integer type of up to 32 bits, on the grid of ``like``.
 
-    Args:
-        path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
-        labels: ids on the grid of ``like``.
+    ``path`` ends in ``.nii.gz``, or ``.nii`` for a file that is not compressed.
 
     Raises:
         OutputError: when the file cannot be written.
@@ -47,18 +40,15 @@ def write_label_map(path: str | os.PathLike[str], labels: LabelMap, like: Volume
     _write_ids(Path(path), labels.data, like, labels.name)
 
 
-def write_label_frames(
-    path: str | os.PathLike[str], frames: NDArray[np.integer[Any]], like: Volume
-) -> None:
+def write_label_frames(path: str | os.PathLike[str], frames: WholeArray, like: Volume) -> None:
     """Write several label maps on one grid (``i j k frame``), as :func:`write_label_map` does."""
     _write_ids(Path(path), frames, like, like.name)
 
 
-def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: str) -> None:
-    _check_shape(ids.shape, like)
+def _write_ids(path: Path, ids: WholeArray, like: Volume, name: str) -> None:
     low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
-    fits = (np.dtype(f"<{code}") for code in _LABEL_DTYPES if _holds(np.dtype(code), low, high))
-    dtype = next(fits, None)
+    limits = ((np.dtype(f"<{code}"), np.iinfo(code)) for code in _LABEL_DTYPES)
+    dtype = next((one for one, fits in limits if fits.min <= low and high <= fits.max), None)
     if dtype is None:
         raise ScanError(f"{name}: ids from {low} to {high}; they must fit in 32 bits")
     header = _header(like, ids.shape, dtype, "ddmseg labels")
@@ -70,18 +60,10 @@ def _write_ids(path: Path, ids: NDArray[np.integer[Any]], like: Volume, name: st
 def write_map(
     path: str | os.PathLike[str], data: NDArray[np.floating[Any]], like: Volume, *, description: str
 ) -> None:
-    """Write a map (``i j k``) as float32, on the grid of ``like``.
+    """Write a map (``i j k``) as float32, on the grid of ``like``, as :func:`write_label_map` does.
 
-    Args:
-        path: ``.nii.gz``, or ``.nii`` for a file that is not compressed.
-        data: 3-D.
-        description: what it is; cut to what the notice leaves of the header's 79 characters.
-
-    Raises:
-        OutputError: when the file cannot be written.
-        ScanError: when the shapes differ.
+    The description is cut to what the notice leaves of the header's 79 characters.
     """
-    _check_shape(data.shape, like)
     dtype = np.dtype("<f4")
     header = _header(like, data.shape, dtype, description)
     _write(Path(path), header, data, dtype)
@@ -93,30 +75,17 @@ def write_probabilities(
     """Write class probabilities (``i j k class``, in [0, 1]) in 8 bits, on the grid of ``like``.
 
     The header's slope makes them probabilities again for every reader, to 0.002.
-
-    Raises:
-        OutputError: when the file cannot be written.
-        ScanError: when the shapes differ.
     """
-    _check_shape(p.shape, like)
     dtype = np.dtype("u1")
     header = _header(like, p.shape, dtype, "ddmseg class probabilities")
     header.set_slope_inter(1 / 255, 0.0)
     _write(Path(path), header, p, dtype, steps=255)
 
 
-def _check_shape(shape: tuple[int, ...], like: Volume) -> None:
-    if len(shape) not in (3, 4) or shape[:3] != like.shape:
-        raise ScanError(f"a result of shape {shape} does not fit the scan of shape {like.shape}")
-
-
-def _holds(dtype: np.dtype[Any], low: int, high: int) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(limits.min <= low and high <= limits.max)
-
-
 def _header(like: Volume, shape: tuple[int, ...], dtype: np.dtype[Any], description: str) -> Any:
     """Header of the scan with what describes its voxels replaced."""
+    if len(shape) not in (3, 4) or shape[:3] != like.shape:
+        raise ScanError(f"a result of shape {shape} does not fit the scan of shape {like.shape}")
     header = _carried_over(like)
     header.set_data_shape(shape)
     header.set_data_dtype(dtype)
@@ -162,7 +131,7 @@ def _carried_over(like: Volume) -> Any:
 
 
 def _write(
-    path: Path, header: Any, data: NDArray[Any], dtype: np.dtype[Any], *, steps: int = 0
+    path: Path, header: Any, data: AnyArray, dtype: np.dtype[Any], *, steps: int = 0
 ) -> None:
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
@@ -174,11 +143,10 @@ def _write(
             file.write(plane.astype(dtype, copy=False).tobytes(order="F"))
 
 
-def _planes(data: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _planes(data: AnyArray) -> Iterator[AnyArray]:
     """Planes in the order of the file, first axis fastest."""
-    for volume in range(data.shape[3]) if data.ndim == 4 else (None,):
-        for k in range(data.shape[2]):
-            yield data[:, :, k] if volume is None else data[:, :, k, volume]
+    for volume in np.moveaxis(data, 3, 0) if data.ndim == 4 else (data,):
+        yield from np.moveaxis(volume, 2, 0)
 
 
 @contextlib.contextmanager
