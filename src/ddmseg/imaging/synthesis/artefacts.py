@@ -1,7 +1,7 @@
 """What a scanner and its user do to an image: bias, blur, thick slices, noise, ghosts, cuts.
 
-Every function takes ``image`` with axes i j k and returns a new tensor of the
-same shape; random ones draw first, then apply.
+Every function takes ``image`` with axes i j k and returns a new tensor of the same shape; random
+ones draw first, then apply.
 """
 
 from __future__ import annotations
@@ -10,29 +10,22 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
-from ddmseg.imaging.synthesis.deform import upsample
+from ddmseg.imaging.synthesis.deform import Image3D, Mask3D, upsample
 from ddmseg.randomness import draw_integer, draw_uniform
 
-Image3D = Float[Tensor, "i j k"]
-
-POOR = ("thick", "noise", "motion", "low")
-"""Ways in which an acquisition is poor, see ``degrade``."""
-THICK_MM = (3.0, 6.0)
-"""Range of the thickness of thick slices."""
-STRONG_NOISE = 0.25
-"""Largest standard deviation, where white matter is about 1 in a T1."""
+POOR = ("thick", "noise", "motion", "low")  # ways in which an acquisition is poor, see ``degrade``
+THICK_MM = (3.0, 6.0)  # range of the thickness of thick slices
+STRONG_NOISE = 0.25  # largest standard deviation, where white matter is about 1 in a T1
 STRONG_BLUR_MM = (1.0, 2.5)
 """Range of the standard deviation of the blur of a scan of low resolution."""
-MOTION_MM = 4.0
-"""Largest jump of the head."""
+MOTION_MM = 4.0  # largest jump of the head
 
 
 def smooth_field(
-    generator: torch.Generator, shape: tuple[int, int, int], *, points: tuple[int, int, int]
+    generator: Generator, shape: tuple[int, int, int], *, points: tuple[int, int, int]
 ) -> Image3D:
     """Draw standard normal control points and interpolate them linearly to ``shape``."""
     control = torch.randn(1, 1, *points, generator=generator, device=generator.device)
@@ -40,7 +33,7 @@ def smooth_field(
 
 
 def multiply_bias(
-    image: Image3D, generator: torch.Generator, *, largest_std: float, points: int = 4
+    image: Image3D, generator: Generator, *, largest_std: float, points: int = 4
 ) -> Image3D:
     """Multiply by exp of a smooth field; its standard deviation is at most ``largest_std``."""
     std = draw_uniform(generator, 0.0, largest_std)
@@ -76,7 +69,7 @@ def thicken_slices(image: Image3D, *, axis: int, factor: float) -> Image3D:
     return back[0, 0]
 
 
-def add_noise(image: Image3D, generator: torch.Generator, *, std: float) -> Image3D:
+def add_noise(image: Image3D, generator: Generator, *, std: float) -> Image3D:
     """Return the magnitude of the image with complex normal noise (Rician).
 
     Source: Gudbjartsson and Patz 1995, eq. 1.
@@ -85,7 +78,7 @@ def add_noise(image: Image3D, generator: torch.Generator, *, std: float) -> Imag
     return torch.hypot(image + noise[0], noise[1])
 
 
-def add_ghosts(image: Image3D, generator: torch.Generator) -> Image3D:
+def add_ghosts(image: Image3D, generator: Generator) -> Image3D:
     """Add faint copies shifted along the phase axis, as periodic motion leaves them."""
     axis = draw_integer(generator, 0, 3)
     copies = draw_integer(generator, 2, 6)
@@ -95,12 +88,11 @@ def add_ghosts(image: Image3D, generator: torch.Generator) -> Image3D:
     return image + strength * ghosts
 
 
-def add_motion(image: Image3D, generator: torch.Generator, *, largest_voxels: float) -> Image3D:
+def add_motion(image: Image3D, generator: Generator, *, largest_voxels: float) -> Image3D:
     """Let the head jump while a band of k-space lines is read.
 
-    A shift of the object is a linear phase; it is applied to a random band of
-    lines of the phase axis that leaves out the centre, and the magnitude is
-    returned.
+    A shift is a linear phase, here of a random band of lines of the phase axis that leaves out the
+    centre; the magnitude is returned.
     """
     axis = draw_integer(generator, 0, 3)
     shift = draw_uniform(generator, 0.5, 1.0) * largest_voxels
@@ -118,16 +110,12 @@ def add_motion(image: Image3D, generator: torch.Generator, *, largest_voxels: fl
 
 
 def degrade(
-    image: Image3D, kind: str, generator: torch.Generator, *, spacing_mm: Sequence[float]
+    image: Image3D, kind: str, generator: Generator, *, spacing_mm: Sequence[float]
 ) -> Image3D:
-    """Return a normalised image as a poor acquisition would have given it.
+    """Return a normalised image (white matter about 1 in a T1) as a poor acquisition would give it.
 
-    Args:
-        image: white matter about 1 in a T1.
-        kind: one of ``POOR``: slices of 3 to 6 mm along any axis, noise, a jump of the head, or
-            blur as of a low resolution.
-        generator: on the CPU.
-        spacing_mm: voxel edge along each axis.
+    ``kind`` is one of ``POOR``: slices of 3 to 6 mm along any axis, noise, a jump of the head, or
+    blur as of a low resolution. ``spacing_mm`` is the voxel edge along each axis.
     """
     if kind == "thick":
         axis = draw_integer(generator, 0, 3)
@@ -144,17 +132,13 @@ def degrade(
 
 
 def stripped_brain(
-    brain: Bool[Tensor, "i j k"],
-    generator: torch.Generator,
-    *,
-    spacing_mm: float,
-    range_mm: tuple[float, float],
+    brain: Mask3D, generator: Generator, *, spacing_mm: float, range_mm: tuple[float, float]
 ) -> Image3D:
     """Return an imperfect brain mask in [0, 1], as a skull-stripping tool would give it.
 
-    The mask is blurred and cut at a threshold that wanders smoothly, so that
-    it reaches too far here (some CSF or skull is left) and too short there.
-    ``range_mm`` bounds the shift of its edge: negative erodes, positive dilates.
+    The mask is blurred and cut at a threshold that wanders smoothly, so that it reaches too far
+    here (some CSF or skull is left) and too short there. ``range_mm`` bounds the shift of its edge:
+    negative erodes, positive dilates.
     """
     sigma_mm = max(2.0, *(abs(edge) for edge in range_mm))
     sigma = sigma_mm / spacing_mm
@@ -172,16 +156,11 @@ def stripped_brain(
 
 
 def field_of_view(
-    shape: tuple[int, int, int],
-    generator: torch.Generator,
-    *,
-    lowest: float,
-    largest_tilt: float = 0.35,
-) -> Bool[Tensor, "i j k"]:
+    shape: tuple[int, int, int], generator: Generator, *, lowest: float, largest_tilt: float = 0.35
+) -> Mask3D:
     """Return what is kept of a patch whose lower part is cut off by an oblique plane.
 
-    The plane meets the k axis between the fraction ``lowest`` of its length
-    below and half that; its tilt is at most ``largest_tilt``.
+    It meets the k axis between the fraction ``lowest`` of its length below and half that.
     """
     height = draw_uniform(generator, 0.0, lowest)
     tilt = [draw_uniform(generator, -largest_tilt, largest_tilt) for _ in range(2)]

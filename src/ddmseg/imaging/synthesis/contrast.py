@@ -1,100 +1,80 @@
 """How bright each tissue is: one draw of an MRI contrast.
 
-Intensities are relative: air is near 0 and the brightest brain tissue of a T1
-near 1. Deep grey structures are placed between cortex (0) and white matter (1)
-on the ``BLEND`` scale, which holds for every family because iron and myelin
-move a structure from the one towards the other. Tissues outside the brain and
-fluids have a range of their own in each family (``ABSOLUTE``).
+Intensities are relative: air is near 0 and the brightest brain tissue of a T1 near 1. Deep grey
+structures are placed between cortex (0) and white matter (1) on the ``BLEND`` scale, which holds
+for every family because iron and myelin move a structure from the one towards the other. Tissues
+outside the brain and fluids have a range of their own in each family (``ABSOLUTE``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ddmseg.randomness import Range, draw_uniform
 
 FAMILIES = ("t1", "t2", "flair", "any")
 
-BLEND: MappingProxyType[str, Range] = MappingProxyType(
-    {
-        "cortex": (0.0, 0.0),
-        "white_matter": (1.0, 1.0),
-        "cerebellum_cortex": (-0.15, 0.2),
-        "cerebellum_white_matter": (0.8, 1.1),
-        "thalamus": (0.25, 0.8),
-        "caudate": (-0.1, 0.35),
-        "putamen": (0.0, 0.5),
-        "pallidum": (0.5, 1.05),
-        "accumbens": (-0.1, 0.3),
-        "hippocampus": (-0.15, 0.2),
-        "amygdala": (-0.15, 0.15),
-        "ventral_dc": (0.45, 0.95),
-        "brain_stem": (0.5, 1.0),
-        "spinal_cord": (0.4, 1.0),
-        "optic_nerve": (0.2, 0.9),
-    }
-)
+BLEND: Mapping[str, Range] = {
+    "cortex": (0.0, 0.0),
+    "white_matter": (1.0, 1.0),
+    "cerebellum_cortex": (-0.15, 0.2),
+    "cerebellum_white_matter": (0.8, 1.1),
+    "thalamus": (0.25, 0.8),
+    "caudate": (-0.1, 0.35),
+    "putamen": (0.0, 0.5),
+    "pallidum": (0.5, 1.05),
+    "accumbens": (-0.1, 0.3),
+    "hippocampus": (-0.15, 0.2),
+    "amygdala": (-0.15, 0.15),
+    "ventral_dc": (0.45, 0.95),
+    "brain_stem": (0.5, 1.0),
+    "spinal_cord": (0.4, 1.0),
+    "optic_nerve": (0.2, 0.9),
+}
 """Place of a brain tissue between cortex (0) and white matter (1)."""
-
-CORTEX_AND_WHITE: MappingProxyType[str, tuple[Range, Range]] = MappingProxyType(
-    {
-        "t1": ((0.45, 0.78), (0.80, 1.0)),
-        "t2": ((0.30, 0.60), (0.20, 0.42)),
-        "flair": ((0.58, 0.80), (0.42, 0.70)),
-    }
-)
+CORTEX_AND_WHITE: Mapping[str, tuple[Range, Range]] = {
+    "t1": ((0.45, 0.78), (0.80, 1.0)),
+    "t2": ((0.30, 0.60), (0.20, 0.42)),
+    "flair": ((0.58, 0.80), (0.42, 0.70)),
+}
 """Range of cortex and of white matter in each family."""
-
-ABSOLUTE: MappingProxyType[str, tuple[Range, Range, Range]] = MappingProxyType(
-    {  # tissue: range in T1, T2, FLAIR
-        "air": ((0.0, 0.02), (0.0, 0.02), (0.0, 0.02)),
-        "ventricle": ((0.05, 0.30), (0.80, 1.0), (0.05, 0.25)),
-        "sulcal_csf": ((0.03, 0.35), (0.70, 1.0), (0.05, 0.35)),
-        "choroid_plexus": ((0.25, 0.65), (0.60, 0.95), (0.30, 0.80)),
-        "perivascular_space": ((0.15, 0.55), (0.60, 0.95), (0.15, 0.55)),
-        "lesion": ((0.25, 0.70), (0.55, 0.95), (0.80, 1.1)),
-        "artery": ((0.0, 1.1), (0.0, 0.30), (0.0, 0.40)),
-        "vein": ((0.10, 1.1), (0.05, 0.50), (0.05, 0.50)),
-        "eye": ((0.05, 0.30), (0.80, 1.1), (0.05, 0.35)),
-        "muscle": ((0.30, 0.60), (0.10, 0.30), (0.20, 0.45)),
-        "soft_tissue": ((0.30, 0.75), (0.15, 0.60), (0.20, 0.60)),
-        "mucosa": ((0.30, 0.65), (0.50, 0.95), (0.50, 0.90)),
-        "scalp": ((0.45, 1.3), (0.25, 0.90), (0.25, 0.90)),
-        "bone": ((0.02, 0.20), (0.02, 0.15), (0.02, 0.15)),
-        "marrow": ((0.35, 1.2), (0.20, 0.70), (0.20, 0.70)),
-    }
-)
+ABSOLUTE: Mapping[str, tuple[Range, Range, Range]] = {  # tissue: range in T1, T2, FLAIR
+    "air": ((0.0, 0.02), (0.0, 0.02), (0.0, 0.02)),
+    "ventricle": ((0.05, 0.30), (0.80, 1.0), (0.05, 0.25)),
+    "sulcal_csf": ((0.03, 0.35), (0.70, 1.0), (0.05, 0.35)),
+    "choroid_plexus": ((0.25, 0.65), (0.60, 0.95), (0.30, 0.80)),
+    "perivascular_space": ((0.15, 0.55), (0.60, 0.95), (0.15, 0.55)),
+    "lesion": ((0.25, 0.70), (0.55, 0.95), (0.80, 1.1)),
+    "artery": ((0.0, 1.1), (0.0, 0.30), (0.0, 0.40)),
+    "vein": ((0.10, 1.1), (0.05, 0.50), (0.05, 0.50)),
+    "eye": ((0.05, 0.30), (0.80, 1.1), (0.05, 0.35)),
+    "muscle": ((0.30, 0.60), (0.10, 0.30), (0.20, 0.45)),
+    "soft_tissue": ((0.30, 0.75), (0.15, 0.60), (0.20, 0.60)),
+    "mucosa": ((0.30, 0.65), (0.50, 0.95), (0.50, 0.90)),
+    "scalp": ((0.45, 1.3), (0.25, 0.90), (0.25, 0.90)),
+    "bone": ((0.02, 0.20), (0.02, 0.15), (0.02, 0.15)),
+    "marrow": ((0.35, 1.2), (0.20, 0.70), (0.20, 0.70)),
+}
 """Range of fluids and of head tissues in each family."""
-
 TISSUES = (*ABSOLUTE, *BLEND)
 
-SMOOTH_TEXTURE: MappingProxyType[str, float] = MappingProxyType(
-    {
-        "soft_tissue": 0.22,
-        "scalp": 0.15,
-        "marrow": 0.2,
-        "bone": 0.04,
-        "mucosa": 0.12,
-        "cerebellum_cortex": 0.09,
-    }
-)
+SMOOTH_TEXTURE: Mapping[str, float] = {
+    "soft_tissue": 0.22,
+    "scalp": 0.15,
+    "marrow": 0.2,
+    "bone": 0.04,
+    "mucosa": 0.12,
+    "cerebellum_cortex": 0.09,
+}
 """Largest amplitude of the blotchy texture that stands for parts without a label (head, folia)."""
-
-LARGEST_SPREAD = 0.025
-"""Largest standard deviation from voxel to voxel within a tissue."""
-
-BRAIN_TEXTURE = 0.05
-"""Largest amplitude of the slow variation within a tissue of the brain."""
-
-LEAST_GAP: MappingProxyType[str, float] = MappingProxyType(
-    {"t1": 0.12, "t2": -0.06, "flair": -0.05}
-)
+LARGEST_SPREAD = 0.025  # largest standard deviation from voxel to voxel within a tissue
+BRAIN_TEXTURE = 0.05  # largest amplitude of the slow variation within a tissue of the brain
+LEAST_GAP: Mapping[str, float] = {"t1": 0.12, "t2": -0.06, "flair": -0.05}
 """Least difference of white matter and cortex; below 0: white matter is darker."""
 
 
@@ -109,7 +89,7 @@ class Contrast:
     lesion_mean: float
 
 
-def draw_tissue_means(generator: torch.Generator, family: str) -> dict[str, float]:
+def draw_tissue_means(generator: Generator, family: str) -> dict[str, float]:
     """Draw one mean for each of ``TISSUES``; ``family`` is one of ``FAMILIES``."""
     if family == "any":
         return {tissue: draw_uniform(generator, 0.0, 1.0) for tissue in TISSUES} | {
@@ -129,12 +109,11 @@ def draw_tissue_means(generator: torch.Generator, family: str) -> dict[str, floa
 
 
 def draw_contrast(
-    generator: torch.Generator, tissues: Sequence[str], *, family: str, side_jitter: float = 0.01
+    generator: Generator, tissues: Sequence[str], *, family: str, side_jitter: float = 0.01
 ) -> Contrast:
     """Draw a contrast for labels whose tissues are given, in their order.
 
-    Labels of one tissue, such as left and right, share its mean up to a normal
-    jitter of standard deviation ``side_jitter``.
+    Labels of one tissue, such as left and right, share its mean up to a normal jitter.
     """
     device = generator.device
     means = draw_tissue_means(generator, family)

@@ -1,7 +1,7 @@
 """Where a synthetic patch lies in its label map: affine pose and smooth displacement.
 
-A point at ``p`` mm from the centre of the patch is read from the label map at
-``centre + matrix @ p + displacement(p)``, in voxels of the 1 mm map.
+A point at ``p`` mm from the centre of the patch is read from the label map at ``centre + matrix @ p
++ displacement(p)``, in voxels of the 1 mm map.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import generation_labels
 from ddmseg.randomness import draw_uniform
 
+Image3D = Float[Tensor, "i j k"]
+Mask3D = Bool[Tensor, "i j k"]
 CSF = 24
-RIM = 1
-"""Empty voxels around the head, so that a position clamped to the map reads background."""
+RIM = 1  # empty voxels around the head, so that a position clamped to the map reads background
 UNKNOWN = 255
 
 
@@ -40,9 +41,7 @@ class CompactHead:
 def compact_head(label_map: Int[Tensor, "i j k"]) -> CompactHead:
     """Crop a map to its head and replace ids by positions in ``generation_labels()``.
 
-    Raises:
-        ScanError: when the map is empty, holds a label that is not a generation
-            label or has no structure of the brain.
+    An empty map, other labels and a head without a structure of the brain raise ScanError.
     """
     inside = label_map > 0
     if label_map.ndim != 3 or not inside.any():
@@ -69,11 +68,11 @@ def compact_head(label_map: Int[Tensor, "i j k"]) -> CompactHead:
     return CompactHead(classes.flatten(), (i, j, k), _box(classes > 0), _box(brain))
 
 
-def _box(inside: Bool[Tensor, "i j k"]) -> Float[Tensor, "2 3"]:
+def _box(inside: Mask3D) -> Float[Tensor, "2 3"]:
     return torch.tensor(_spans(inside), dtype=torch.float32).T.contiguous()
 
 
-def _spans(inside: Bool[Tensor, "i j k"]) -> list[tuple[int, int]]:
+def _spans(inside: Mask3D) -> list[tuple[int, int]]:
     spans = []
     for axis in range(3):
         first, second = (other for other in range(3) if other != axis)
@@ -82,8 +81,7 @@ def _spans(inside: Bool[Tensor, "i j k"]) -> list[tuple[int, int]]:
     return spans
 
 
-FINE_SHARE = 0.3
-"""Size of the fine displacement as a share of the coarse one."""
+FINE_SHARE = 0.3  # size of the fine displacement as a share of the coarse one
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,9 @@ class Pose:
 
 
 def draw_matrix(
-    generator: torch.Generator, *, rotation_deg: float, scaling: float, shear: float, flip: bool
+    generator: Generator, *, rotation_deg: float, scaling: float, shear: float, flip: bool
 ) -> Float[Tensor, "3 3"]:
-    """Draw rotation @ shear @ scaling, mirrored left to right when ``flip``.
-
-    Args:
-        rotation_deg: largest angle about each axis, in degrees.
-    """
+    """Draw rotation @ shear @ scaling, mirrored left to right when ``flip``."""
     device = generator.device
     draws = 2 * torch.rand(9, generator=generator, device=device) - 1
     matrix = torch.eye(3, device=device)
@@ -121,17 +115,12 @@ def draw_matrix(
 
 
 def draw_displacement(
-    generator: torch.Generator,
-    *,
-    extent_mm: tuple[float, ...],
-    spacing_mm: float,
-    largest_std_mm: float,
+    generator: Generator, *, extent_mm: tuple[float, ...], spacing_mm: float, largest_std_mm: float
 ) -> Float[Tensor, "3 a b c"]:
     """Draw a smooth displacement in mm: a coarse field and a finer, smaller one.
 
-    Control points of the coarse field are ``2 * spacing_mm`` apart, those of
-    the fine one ``spacing_mm``. The standard deviation is uniform in
-    [0, ``largest_std_mm``].
+    Their control points are ``2 * spacing_mm`` and ``spacing_mm`` apart. The standard deviation is
+    uniform in [0, ``largest_std_mm``].
     """
     device = generator.device
     std = draw_uniform(generator, 0.0, largest_std_mm)
@@ -150,9 +139,7 @@ def upsample(
     return functional.interpolate(field, size=shape, mode="trilinear", align_corners=True)
 
 
-def sample_positions(
-    pose: Pose, shape: tuple[int, int, int], spacing_mm: float
-) -> list[Float[Tensor, "i j k"]]:
+def sample_positions(pose: Pose, shape: tuple[int, int, int], spacing_mm: float) -> list[Image3D]:
     """Return for each map axis the position read by every voxel of the patch, in voxels."""
     device = pose.centre.device
     offsets = []

@@ -12,35 +12,23 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Generator
 
 from ddmseg.imaging.synthesis.artefacts import blur, smooth_field
+from ddmseg.imaging.synthesis.deform import Image3D, Mask3D
 from ddmseg.randomness import draw_uniform
 
-VOLUME_ML = (0.05, 60.0)
-"""Range of the load, drawn evenly in its logarithm."""
-LARGEST_SHARE = 0.25
-"""Of the white matter in view."""
-SPOT_MM, PATCH_MM = 4.0, 12.0
-"""Sizes of what single lesions and confluent ones are made of."""
+VOLUME_ML = (0.05, 60.0)  # range of the load, drawn evenly in its logarithm
+LARGEST_SHARE = 0.25  # of the white matter in view
+SPOT_MM, PATCH_MM = 4.0, 12.0  # sizes of what single lesions and confluent ones are made of
 WALL_MM, RIM_MM = 6.0, 2.0
 """How far the ventricles attract, and how wide a rim below the cortex is spared."""
 
 
 def draw_lesions(
-    white: Bool[Tensor, "i j k"],
-    ventricle: Bool[Tensor, "i j k"],
-    generator: torch.Generator,
-    *,
-    spacing_mm: float,
-) -> Bool[Tensor, "i j k"]:
-    """Draw the lesions of one image; none where no white matter is in view.
-
-    Args:
-        white: white matter, which alone they lie in.
-        spacing_mm: voxel edge.
-    """
+    white: Mask3D, ventricle: Mask3D, generator: Generator, *, spacing_mm: float
+) -> Mask3D:
+    """Draw the lesions of one image, in white matter alone; none where none is in view."""
     room = int(white.sum())
     low, high = (math.log(volume) for volume in VOLUME_ML)
     volume_ml = math.exp(draw_uniform(generator, low, high))
@@ -53,12 +41,7 @@ def draw_lesions(
     return white & (score >= least)
 
 
-def _affinity(
-    white: Bool[Tensor, "i j k"],
-    ventricle: Bool[Tensor, "i j k"],
-    generator: torch.Generator,
-    spacing_mm: float,
-) -> Float[Tensor, "i j k"]:
+def _affinity(white: Mask3D, ventricle: Mask3D, generator: Generator, spacing_mm: float) -> Image3D:
     """Return how much each voxel invites a lesion."""
     i, j, k = white.shape
     spots, patches = (

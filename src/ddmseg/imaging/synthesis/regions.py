@@ -1,11 +1,11 @@
 """New images of a labelled scan, painted region by region from its own label map.
 
-``synthesis`` needs label maps of whole heads. The label maps of real sets have few labels
-and one background, so here the background is first cut into clusters of like intensity,
-and each region, label or cluster, is then given one normal distribution of intensities.
+``synthesis`` needs label maps of whole heads. The label maps of real sets have few labels and one
+background, so here the background is first cut into clusters of like intensity, and each region,
+label or cluster, is then given one normal distribution of intensities.
 
-Source: Billot et al. 2023, SynthSeg, arXiv 2107.09559, section 3 (random intensities, and
-clusters for what has no label); the clusters here are of intensity alone.
+Source: Billot et al. 2023, SynthSeg, arXiv 2107.09559, section 3 (random intensities, and clusters
+for what has no label); the clusters here are of intensity alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ from torch import Generator, Tensor
 from ddmseg.imaging.synthesis.artefacts import add_noise, blur, multiply_bias
 from ddmseg.randomness import Range, draw_integer, draw_uniform
 
-CLUSTERS = (3, 6)
-"""Fewest and most clusters of the background."""
-ROUNDS = 8
-"""Of moving each cluster to its mean: enough that no centre still moves much."""
-LARGEST_SPREAD = 0.08
-"""Largest standard deviation from voxel to voxel within a region."""
+CLUSTERS = (3, 6)  # fewest and most clusters of the background
+ROUNDS = 8  # of moving each cluster to its mean: enough that no centre still moves much
+LARGEST_SPREAD = 0.08  # largest standard deviation from voxel to voxel within a region
 BLUR_VOXELS: Range = (0.3, 1.0)
 LARGEST_BIAS = 0.3
 LARGEST_NOISE = 0.04
@@ -40,13 +37,12 @@ def repaint(
     """Return an image of any contrast on the grid of a labelled one, not yet normalised.
 
     Args:
-        image: the scan that the labels are of, ``1 i j k`` or ``1 i j``; it is only
-            looked at to tell regions of the background apart.
+        image: the scan that the labels are of, ``1 i j k`` or ``1 i j``; it is only looked at to
+            tell regions of the background apart.
         labels: class indices, ``i j k`` or ``i j``.
-        generator: on the CPU.
-        tissues: number of the tissue of each class, from 1; the background's, first, is
-            not used. Classes of one tissue, such as two parts of one structure, look
-            alike, as they do in scans.
+        tissues: number of the tissue of each class, from 1; the background's, first, is not used.
+            Classes of one tissue, such as two parts of one structure, look alike, as they do in
+            scans.
         stripped: background at the lowest value is air of a stripped skull, and gets 0.
     """
     scan = image[0]
@@ -65,9 +61,8 @@ def background_regions(
 ) -> tuple[Tensor, Tensor]:
     """Cut what has no label into clusters of like intensity.
 
-    Returns:
-        The number of each voxel's cluster from 0, 0 where there is a label; and where
-        there is air, nowhere unless the skull is ``stripped``.
+    Returns the cluster of each voxel from 0, 0 where there is a label; and where there is air,
+    nowhere unless the skull is ``stripped``.
     """
     outside = labels == 0
     air = outside & (scan == scan.min()) if stripped else torch.zeros_like(outside)

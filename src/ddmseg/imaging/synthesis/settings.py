@@ -14,25 +14,24 @@ class SynthesisSettings:
     """Ranges and probabilities of a ``LabelMapSynthesiser``; it checks itself.
 
     Attributes:
-        contrast_weights: how often T1-like, T2-like, FLAIR-like and any
-            contrast are drawn; relative.
+        contrast_weights: how often T1-like, T2-like, FLAIR-like and any contrast are drawn;
+            relative.
         rotation_deg: largest angle about each axis, degrees.
         elastic_std_mm: largest standard deviation of the displacement, mm.
         elastic_spacing_mm: distance of its control points, mm.
         flip_probability: left and right exchanged, labels too.
-        brain_centred_probability: patch about the brain rather than anywhere
-            over the head and neck.
-        gain: largest relative change of brightness after normalising, which
-            stands for the gap between a patch and its whole scan.
-        noise_std: largest standard deviation of the noise (white matter is
-            about 1 in a T1).
+        brain_centred_probability: patch about the brain rather than anywhere over the head and
+            neck.
+        gain: largest relative change of brightness after normalising, which stands for the gap
+            between a patch and its whole scan.
+        noise_std: largest standard deviation of the noise (white matter is about 1 in a T1).
         blur_mm: range of the standard deviation of the blur, mm.
         thick_slice_probability: slices thicker than the voxel along one axis.
         slice_thickness_mm: range of that thickness, mm.
         clean_background_probability: air set to exactly 0.
         skull_strip_probability: only the brain is shown.
-        strip_edge_mm: range of the shift of the mask's edge, mm; above 0 it
-            leaves CSF and skull, below 0 it cuts cortex.
+        strip_edge_mm: range of the shift of the mask's edge, mm; above 0 it leaves CSF and skull,
+            below 0 it cuts cortex.
         cut_fraction: largest fraction of the patch below that plane.
 
     Raises:

@@ -1,12 +1,11 @@
 """Images made from label maps alone: an endless, labelled set of any contrast.
 
-A label map is posed and bent (``deform``), each label is given an
-intensity (``contrast``), and the image is spoilt as scanners spoil it
-(``artefacts``). Every patch is new, so nothing is stored and the
-weights depend on no scan.
+A label map is posed and bent (``deform``), each label is given an intensity (``contrast``), and the
+image is spoilt as scanners spoil it (``artefacts``). Every patch is new, so nothing is stored and
+the weights depend on no scan.
 
-Source: Billot et al. 2023, SynthSeg, section 3 (the idea of a random contrast);
-the ordered tissue ranges, the head texture and the masks are ours.
+Source: Billot et al. 2023, SynthSeg, section 3 (the idea of a random contrast); the ordered tissue
+ranges, the head texture and the masks are ours.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int64, UInt8
+from torch import Generator, Tensor
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.intensity import normalise
@@ -25,6 +24,8 @@ from ddmseg.imaging.synthesis.contrast import FAMILIES, Contrast, draw_contrast
 from ddmseg.imaging.synthesis.deform import (
     CSF,
     CompactHead,
+    Image3D,
+    Mask3D,
     Pose,
     compact_head,
     draw_displacement,
@@ -35,14 +36,14 @@ from ddmseg.imaging.synthesis.lesions import control_points, draw_lesions
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.randomness import draw_chance, draw_choice, draw_integer, draw_uniform
 
+Classes3D = UInt8[Tensor, "i j k"]
 WHITE_MATTER = (2, 41)
 LATERAL_VENTRICLES = (4, 43)
 LEAST_CONTRAST = 0.08
 """Between a lesion and white matter; what is fainter is not painted, for nobody could see it."""
 INSIDE_SKULL = frozenset({"vein", "artery", "optic_nerve", "spinal_cord"})
 """Tissues that are no structure of the brain but lie within the skull."""
-SLAB = 3
-"""Voxels along k of the slab whose middle is a 2-D patch."""
+SLAB = 3  # voxels along k of the slab whose middle is a 2-D patch
 TETRAHEDRON = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 """Corners of a cube, as picks between its low and its high face on each axis."""
 
@@ -51,15 +52,9 @@ class LabelMapSynthesiser:
     """Draws pairs of a synthetic image and its classes.
 
     Args:
-        label_maps: ids of ``generation_labels()`` on 1 mm grids in RAS
-            orientation, int16 or wider.
+        label_maps: ids of ``generation_labels()`` on 1 mm grids in RAS orientation, int16 or wider.
         spacing_mm: voxel size of the patches, the same along all axes.
         labels: FreeSurfer ids of the classes, background first.
-
-    Raises:
-        ScanError: when there is no map, or one holds an unknown label or no brain.
-        SettingsError: when the patch shape has not two or three axes, or the
-            spacing is not above 0.
 
     The tables are built once; a call touches only the voxels of the patch.
     """
@@ -79,8 +74,13 @@ class LabelMapSynthesiser:
             raise SettingsError(f"spacing_mm: got {spacing_mm}; it must be above 0")
         self.settings = settings or SynthesisSettings()
         self.spacing_mm = spacing_mm
+        if len(patch_shape) not in (2, 3) or min(patch_shape) < 1:
+            raise SettingsError(
+                f"patch_shape: got {patch_shape}; give two or three numbers of at least 1"
+            )
         self.flat = len(patch_shape) == 2
-        self.patch_shape = _slab_shape(patch_shape)
+        i, j, k = (*patch_shape, SLAB)[:3]
+        self.patch_shape = (i, j, k)
         known = generation_labels()
         ids = [LESION if label.tissue == "lesion" else label.target for label in known]
         targets = torch.tensor(ids if LESION in labels else [label.target for label in known])
@@ -98,7 +98,7 @@ class LabelMapSynthesiser:
         self._heads = [compact_head(label_map) for label_map in label_maps]
 
     def __call__(
-        self, generator: torch.Generator
+        self, generator: Generator
     ) -> tuple[Float[Tensor, "contrast=1 *grid"], Int64[Tensor, "*grid"]]:
         """Draw one normalised image and its class indices (0 is background)."""
         settings = self.settings
@@ -120,7 +120,7 @@ class LabelMapSynthesiser:
             return image[None, :, :, SLAB // 2], classes[:, :, SLAB // 2]
         return image[None], classes
 
-    def _draw_pose(self, head: CompactHead, generator: torch.Generator, *, flip: bool) -> Pose:
+    def _draw_pose(self, head: CompactHead, generator: Generator, *, flip: bool) -> Pose:
         settings = self.settings
         extent = [count * self.spacing_mm for count in self.patch_shape]
         on_brain = draw_chance(generator, settings.brain_centred_probability)
@@ -143,13 +143,11 @@ class LabelMapSynthesiser:
         )
         return Pose(centre=centre, matrix=matrix, displacement=displacement)
 
-    def _read_classes(
-        self, head: CompactHead, pose: Pose
-    ) -> tuple[UInt8[Tensor, "i j k"], list[UInt8[Tensor, "i j k"]]]:
-        """Return the class at each voxel's centre and at four points around it.
+    def _read_classes(self, head: CompactHead, pose: Pose) -> tuple[Classes3D, list[Classes3D]]:
+        """The class at each voxel's centre and at four points around it.
 
-        The four points, a quarter of a voxel from the centre along each axis,
-        give partial volume where structures meet.
+        They lie a quarter of a voxel from it along each axis, for partial volume where structures
+        meet.
         """
         positions = sample_positions(pose, self.patch_shape, self.spacing_mm)
         strides = (head.shape[1] * head.shape[2], head.shape[2], 1)
@@ -168,16 +166,9 @@ class LabelMapSynthesiser:
         return centre, corners
 
     def _paint(
-        self,
-        centre: UInt8[Tensor, "i j k"],
-        corners: list[UInt8[Tensor, "i j k"]],
-        contrast: Contrast,
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "i j k"], Bool[Tensor, "i j k"] | None]:
-        """Give each voxel the mean of its corners' intensities, plus texture and lesions.
-
-        Returns the image, and where its lesions are; None where it has none.
-        """
+        self, centre: Classes3D, corners: list[Classes3D], contrast: Contrast, generator: Generator
+    ) -> tuple[Image3D, Mask3D | None]:
+        """Give each voxel the mean of its corners' intensities, plus texture and lesions."""
         shape = self.patch_shape
         quarter_mean = contrast.mean / len(corners)
         image = _look_up(quarter_mean, corners[0])
@@ -198,12 +189,7 @@ class LabelMapSynthesiser:
         image = image.add_(spread.mul_(_look_up(contrast.spread, centre))).clamp_min_(0.0)
         return image, lesion
 
-    def _spoil(
-        self,
-        image: Float[Tensor, "i j k"],
-        centre: UInt8[Tensor, "i j k"],
-        generator: torch.Generator,
-    ) -> Float[Tensor, "i j k"]:
+    def _spoil(self, image: Image3D, centre: Classes3D, generator: Generator) -> Image3D:
         """Apply what happens in the scanner: blur, slices, bias, motion, ghosts, noise."""
         settings = self.settings
         sigma = [draw_uniform(generator, *settings.blur_mm) / self.spacing_mm for _ in range(3)]
@@ -227,10 +213,8 @@ class LabelMapSynthesiser:
             image = image.masked_fill_(centre == 0, 0.0)
         return image
 
-    def _draw_coverage(
-        self, centre: UInt8[Tensor, "i j k"], generator: torch.Generator
-    ) -> Float[Tensor, "i j k"]:
-        """Return the share of each voxel that is kept: skull stripping and field of view."""
+    def _draw_coverage(self, centre: Classes3D, generator: Generator) -> Image3D:
+        """The share of each voxel that is kept: skull stripping and field of view."""
         settings = self.settings
         keep = torch.ones(self.patch_shape)
         if draw_chance(generator, settings.skull_strip_probability):
@@ -247,9 +231,7 @@ class LabelMapSynthesiser:
             keep = keep * seen
         return keep
 
-    def _finish(
-        self, image: Float[Tensor, "i j k"], generator: torch.Generator
-    ) -> Float[Tensor, "i j k"]:
+    def _finish(self, image: Image3D, generator: Generator) -> Image3D:
         """Bend the grey scale and normalise as every scan is."""
         settings = self.settings
         gamma = draw_uniform(generator, -settings.log_gamma, settings.log_gamma)
@@ -262,14 +244,5 @@ class LabelMapSynthesiser:
         return image.mul_(gain)
 
 
-def _slab_shape(patch_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(patch_shape) not in (2, 3) or min(patch_shape) < 1:
-        raise SettingsError(
-            f"patch_shape: got {patch_shape}; give two or three numbers of at least 1"
-        )
-    i, j, k = patch_shape if len(patch_shape) == 3 else (*patch_shape, SLAB)
-    return (i, j, k)
-
-
-def _look_up(table: Tensor, classes: UInt8[Tensor, "i j k"]) -> Tensor:
+def _look_up(table: Tensor, classes: Classes3D) -> Tensor:
     return table.index_select(0, classes.flatten().int()).view(classes.shape)
