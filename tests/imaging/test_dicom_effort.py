@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom import bounds as effort
-from ddmseg.imaging.dicom import series
+from ddmseg.imaging.dicom import pixels, series
 from ddmseg.imaging.dicom.bounds import ALWAYS_ALLOWED, BYTES_OF_EACH, Effort
 from ddmseg.imaging.dicom.header import Header, read_header
 from ddmseg.imaging.dicom.series import list_series, read_series
@@ -132,9 +132,9 @@ def test_a_few_copies_of_small_images_are_read(tmp_path: Path) -> None:
 
 def test_a_copy_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
-    digest = series.images_digest
+    digest = pixels.images_digest
     monkeypatch.setattr(
-        series, "images_digest", lambda header: compared.append(header) or digest(header)
+        pixels, "images_digest", lambda header: compared.append(header) or digest(header)
     )
     list_series(packed(tmp_path / "a.zip", slices(2) * 10))
     assert len(compared) == 20  # each file, however many there are of an image

@@ -1,9 +1,9 @@
 """The files of a zip archive, inflated as far as they are read and never unpacked to disk.
 
-What an archive promises is checked before anything is inflated: the directory's
-size, names, kinds and sizes of members, and how far they inflate. Of each member the
-header is inflated for a list, and all headers together within bounds too. Names of
-members are never told, for they are often those of patients.
+What an archive promises is checked before anything is inflated: the directory's size, names, kinds
+and sizes of members, and how far they inflate. Of each member the header is inflated for a list,
+and all headers together within bounds too. Names of members are never told, for they are often
+those of patients.
 
 Source: PKWARE APPNOTE 6.3, 4.3.12 to 4.3.16 (central directory and its end).
 """
@@ -22,18 +22,14 @@ from pathlib import Path
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.bounds import ALWAYS_ALLOWED_BYTES, CHUNK_BYTES, MAX_RATIO
 
-MAX_DIRECTORY_BYTES = 16 << 20
-"""Bytes of the largest list of members that is looked at."""
-MAX_ARCHIVE_BYTES = 4 << 30
-"""Bytes that all members may inflate to."""
+MAX_DIRECTORY_BYTES = 16 << 20  # bytes of the largest list of members that is looked at
+MAX_ARCHIVE_BYTES = 4 << 30  # bytes that all members may inflate to
 MAX_MEMBER_BYTES = 288 << 20
-"""Bytes that one member may inflate to: the largest volume that is accepted, in 16 bits,
-and the largest header."""
-HEADER_BYTES = 128 << 20
-HEADER_BYTES_OF_EACH = 2 << 20
-"""Bytes that all members may inflate to while their headers are read: the first number,
-and the second for each member. Classic slices take 0.1 to 0.3 MB, enhanced files some MB."""
-
+"""Bytes that one member may inflate to: the largest volume that is accepted, in 16 bits, and the
+largest header."""
+HEADER_BYTES, HEADER_BYTES_OF_EACH = 128 << 20, 2 << 20
+"""Bytes that all members may inflate to while their headers are read, and as much more for each
+member. Classic slices take 0.1 to 0.3 MB, enhanced files some MB."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _ENTRY = b"PK\x01\x02"
@@ -44,18 +40,16 @@ _LONGEST_TAIL = 65_535 + _END_BYTES + 20 + 56  # comment, end, and both records 
 
 @dataclass
 class _Allowance:
-    """Bytes that may still be inflated for headers, by all members of an archive."""
+    """Bytes that all members may still inflate to for their headers."""
 
     left: int
 
 
 @dataclass(frozen=True)
 class ZipMember:
-    """One file of an archive, known by its number in the archive's list.
+    """One file of an archive, known by its number; the archive stays open while one is in use.
 
     ``size`` is what it inflates to, ``stored_size`` what it takes in the archive.
-
-    The archive stays open for as long as one of its members is in use.
     """
 
     archive: Path
@@ -75,22 +69,11 @@ class ZipMember:
         self._zip.close()
 
     def start(self, count: int) -> bytes:
-        """Return the first bytes.
-
-        Raises:
-            ScanError: when the archive is damaged.
-        """
+        """Return the first bytes."""
         return next(self.chunks(count), b"")
 
     def chunks(self, size: int = CHUNK_BYTES, *, header: bool = False) -> Generator[bytes]:
-        """Yield the file from its beginning; at its end the checksum is checked.
-
-        Args:
-            header: whether it is read for its header, and counts as such.
-
-        Raises:
-            ScanError: when the archive is damaged, or its headers are too large altogether.
-        """
+        """Yield the file, and check its sum at the end; ``header``: it counts as a header's."""
         try:
             with self._zip.open(self._info) as stream:
                 while chunk := stream.read(size):
@@ -105,9 +88,8 @@ class ZipMember:
 def archive_members(path: Path, *, max_files: int) -> list[ZipMember]:
     """Return the files of a zip archive, in the order of its list, unread.
 
-    Raises:
-        ScanError: when the archive is damaged, too large, encrypted, compressed in
-            an uncommon way, or holds links or paths that lead out of it.
+    One that is damaged, too large, encrypted, compressed in an uncommon way, or that holds links or
+    paths that lead out of it, is refused.
     """
     try:
         _check_directory(path, max_files)
@@ -148,25 +130,22 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], max_files: int) -> No
 
 
 def _check_info(told: str, info: zipfile.ZipInfo) -> None:
-    if _leads_out(info.filename):
-        raise ScanError(
-            f"{told}: its path leads out of the archive; the archive is hostile; zip the folder "
-            "of the scan again"
-        )
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise ScanError(f"{told}: a link, not a file; zip the files themselves")
-    if info.flag_bits & _ENCRYPTED:
-        raise ScanError(f"{told}: protected by a password; unpack the archive and give the folder")
-    if info.compress_type not in _METHODS:
-        raise ScanError(
-            f"{told}: compressed in a way that is not read here; unpack the archive and give "
-            "the folder"
-        )
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise ScanError(
-            f"{told}: inflates to {info.file_size} bytes; at most {MAX_MEMBER_BYTES} are allowed "
-            "in an archive; unpack it and give the folder"
-        )
+    unpack = "; unpack the archive and give the folder"
+    for refused, reason in (
+        (
+            _leads_out(info.filename),
+            "its path leads out of the archive; it is hostile; zip the folder of the scan again",
+        ),
+        (stat.S_ISLNK(info.external_attr >> 16), "a link, not a file; zip the files themselves"),
+        (info.flag_bits & _ENCRYPTED, f"protected by a password{unpack}"),
+        (info.compress_type not in _METHODS, f"compressed in a way that is not read here{unpack}"),
+        (
+            info.file_size > MAX_MEMBER_BYTES,
+            f"inflates to {info.file_size} bytes; at most {MAX_MEMBER_BYTES} are allowed{unpack}",
+        ),
+    ):
+        if refused:
+            raise ScanError(f"{told}: {reason}")
 
 
 def _leads_out(name: str) -> bool:

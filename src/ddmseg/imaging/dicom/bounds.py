@@ -4,9 +4,9 @@ A deflated DICOM file or a member of a zip archive can hold a thousand times wha
 disk. The header is at its beginning and is small, so that much is inflated to look at it; the
 pixels are inflated as far as the header promises.
 
-A limit for each file does not bound what many small files cost together: thousands of copies of
-one image, of files with thousands of frames, of headers that are nothing but elements. An image
-takes some kilobytes; whoever asks for more work than that is refused.
+A limit for each file does not bound what many small files cost together: thousands of copies of one
+image, of files with thousands of frames, of headers that are nothing but elements. An image takes
+some kilobytes; whoever asks for more work than that is refused.
 """
 
 from __future__ import annotations
@@ -16,24 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.dicom.element_parser import Stream
+from ddmseg.imaging.dicom.element_parser import Stream, hostile
 
-CHUNK_BYTES = 1 << 16
-"""Bytes that are inflated at a time: the header of most images."""
-MAX_RATIO = 50
-"""How many times its own size a file or an archive may inflate to; scans reach 10."""
-ALWAYS_ALLOWED_BYTES = 64 << 20
-"""What inflates to no more than this may do so at any ratio."""
+CHUNK_BYTES = 1 << 16  # bytes that are inflated at a time: the header of most images
+MAX_RATIO = 50  # how many times its own size a file or an archive may inflate to; scans reach 10
+ALWAYS_ALLOWED_BYTES = 64 << 20  # what inflates to no more than this may do so at any ratio
 
 
 def inflated(stream: Stream, told: str) -> Iterator[bytes]:
-    """Yield what a deflated stream holds, from where it stands, bit by bit.
-
-    What stands behind the end of the deflated content is not read.
-
-    Raises:
-        ScanError: when it is damaged, or inflates to more than ``MAX_RATIO`` times its size.
-    """
+    """Yield what a deflated stream holds, from where it stands, bounded by its size."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     taken = given = 0
     pending = b""
@@ -58,11 +49,7 @@ def inflated(stream: Stream, told: str) -> Iterator[bytes]:
 
 
 class InflatedStream:
-    """A stream of chunks that are asked for when they are needed, and kept.
-
-    Args:
-        limit: bytes that it may hold; set it higher to read on.
-    """
+    """A stream of chunks that are asked for when needed, and kept: at most ``limit`` bytes."""
 
     def __init__(self, chunks: Iterator[bytes], limit: int, told: str) -> None:
         self._chunks, self.limit, self._told = chunks, limit, told
@@ -75,11 +62,7 @@ class InflatedStream:
         return offset
 
     def read(self, size: int, /) -> bytes:
-        """Return so many bytes; fewer at the end.
-
-        Raises:
-            ScanError: when more would be inflated than ``limit``, or it is damaged.
-        """
+        """Return so many bytes; fewer at the end."""
         end = self._fill(self._at + size)
         with memoryview(self._kept) as kept:
             piece = bytes(kept[self._at : end])
@@ -90,10 +73,8 @@ class InflatedStream:
         """Inflate up to a place; return it, or where the content ends before it."""
         while len(self._kept) < wanted:
             if len(self._kept) > self.limit:
-                raise ScanError(
-                    f"{self._told}: inflates to more than {self.limit} bytes where no more are "
-                    "expected; the file is damaged or hostile; leave it out"
-                )
+                told = f"inflates to more than {self.limit} bytes where no more are expected"
+                raise hostile(self._told, told)
             chunk = next(self._chunks, None)
             if chunk is None:
                 return len(self._kept)
@@ -106,12 +87,10 @@ ALWAYS_ALLOWED = 250_000
 BYTES_OF_EACH = 8
 """Bytes on the disk that allow one more: zipped slices of 64 x 64 pixels have some 5 KB, and
 headers of 150 elements."""
-LOOK_COST = 25
-"""As how many elements a file counts that is opened to see what it is."""
+LOOK_COST = 25  # as how many elements a file counts that is opened to see what it is
 FILE_COST = 300
 """As how many more a DICOM file counts; reading its pixels, to compare copies, as one more."""
-FRAME_COST = 60
-"""As how many more a frame of an enhanced file counts."""
+FRAME_COST = 60  # as how many more a frame of an enhanced file counts
 
 
 @dataclass
@@ -126,11 +105,7 @@ class Effort:
         self.left += size / BYTES_OF_EACH
 
     def spend(self, cost: int) -> None:
-        """Count something.
-
-        Raises:
-            ScanError: when the input costs more than it may.
-        """
+        """Count something, and refuse the input when it costs more than it may."""
         self.left -= cost
         if self.left < 0:
             raise ScanError(

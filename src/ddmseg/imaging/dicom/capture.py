@@ -12,24 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddmseg.errors import optional
-from ddmseg.imaging.dicom.file import quiet
-from ddmseg.imaging.dicom.reference import (
-    MAKER,
-    check_reference,
-    made_by,
-    new_uid,
-    save_derived,
-    software_version,
-    source_items,
-)
+from ddmseg.imaging.dicom import reference
+from ddmseg.imaging.dicom.file import EXPLICIT_LITTLE, quiet
+from ddmseg.imaging.dicom.reference import MAKER, software_version
 from ddmseg.imaging.dicom.series import Series
 from ddmseg.messages import NOTICE
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SERIES_NUMBER_OFFSET = 20_000
-"""Added to the source's number; that of the labels is between."""
+SERIES_NUMBER_OFFSET = 20_000  # added to the source's number; that of the labels is between
 SERIES_DESCRIPTION = f"{MAKER} report, {NOTICE}"
 
 
@@ -43,17 +35,11 @@ def write_capture(
 ) -> None:
     """Write a colour picture that names no patient as Secondary Capture Image.
 
-    Args:
-        series: what it shows; patient and study are taken over from it.
-        comments: what the picture says, in words that a viewer can list.
-
-    Raises:
-        ScanError: when the series cannot be referred to.
-        OutputError: when the file cannot be written.
-        MissingExtraError: when highdicom is not installed.
+    Patient and study are taken over from the ``series`` it shows; ``comments`` are what it says, in
+    words that a viewer can list.
     """
     highdicom = optional("highdicom", "dicom")
-    check_reference(series, placed=False)
+    reference.check_reference(series, placed=False)
     with quiet():
         dataset: Dataset = highdicom.sc.SCImage(
             pixel_array=np.ascontiguousarray(picture),
@@ -62,12 +48,12 @@ def write_capture(
             coordinate_system="PATIENT",
             patient_orientation=("L", "P"),
             study_instance_uid=series.headers[0].study_uid,
-            series_instance_uid=new_uid(),
-            sop_instance_uid=new_uid(),
+            series_instance_uid=reference.new_uid(),
+            sop_instance_uid=reference.new_uid(),
             series_description=SERIES_DESCRIPTION,
             patient_birth_date="",
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            **made_by(series, SERIES_NUMBER_OFFSET, model),
+            transfer_syntax_uid=EXPLICIT_LITTLE,
+            **reference.made_by(series, SERIES_NUMBER_OFFSET, model),
         )
         # slices of three planes side by side have no orientation in common
         dataset.PatientOrientation = None
@@ -75,6 +61,6 @@ def write_capture(
         dataset.BurnedInAnnotation = "NO"
         dataset.ImageComments = comments
         dataset.DerivationDescription = f"Drawn by {MAKER} {software_version()}; {NOTICE}"
-        dataset.SourceImageSequence = source_items(series)
+        dataset.SourceImageSequence = reference.source_items(series)
         dataset.BodyPartExamined = "BRAIN"
-        save_derived(dataset, path, series)
+        reference.save_derived(dataset, path, series)

@@ -1,8 +1,8 @@
 """The elements of a DICOM data set: where each lies, without taking it apart.
 
-pydicom makes an object of every item, and it must do so for sequences that nobody asked
-for as well, so a few megabytes of empty items keep it busy for minutes. Here elements
-are stepped over, a limited number of them, before pydicom sees those that are wanted.
+pydicom makes an object of every item, and it must do so for sequences that nobody asked for as
+well, so a few megabytes of empty items keep it busy for minutes. Here elements are stepped over, a
+limited number of them, before pydicom sees those that are wanted.
 
 Source: DICOM PS3.5, 7.1 (data elements), 7.5 (nesting), A.4 (fragments of pixels).
 """
@@ -18,18 +18,11 @@ from ddmseg.errors import ScanError
 
 MAX_ELEMENTS = 100_000
 """Elements that a file may have, at all depths. Enhanced files take some 120 for each slice."""
-ITEM_COST = 3
-"""As how many elements an item counts: pydicom makes a data set of each."""
-MAX_DEPTH = 24
-"""Sequences in sequences; enhanced files have four."""
-
-MAX_FRAGMENTS = 50_000
-"""Pieces that compressed pixels may come in; most files have one an image."""
-
+ITEM_COST = 3  # as how many elements an item counts: pydicom makes a data set of each
+MAX_DEPTH = 24  # sequences in sequences; enhanced files have four
+MAX_FRAGMENTS = 50_000  # pieces that compressed pixels may come in; most files have one an image
 PIXEL_DATA = 0x7FE00010
-UNDEFINED = 0xFFFFFFFF
-"""Length of what ends with a delimiter."""
-
+UNDEFINED = 0xFFFFFFFF  # length of what ends with a delimiter
 _PIXELS = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))  # whole numbers, float, double
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DELIMITERS = frozenset((_ITEM, _ITEM_END, _SEQUENCE_END))
@@ -49,14 +42,10 @@ class Stream(Protocol):
 
 
 class Element(NamedTuple):
-    """One element: places are bytes from the start of the stream.
+    """One element; ``vr`` is empty when the file does not say.
 
-    Attributes:
-        vr: value representation; empty when the file does not say.
-        start: where it begins.
-        value_at: where its value begins.
-        length: of the value, or ``UNDEFINED``.
-        end: where the next one begins; of pixels without a length the value's beginning.
+    Places are bytes from the start of the stream. ``length`` is of the value, or ``UNDEFINED``;
+    ``end`` is where the next one begins, of pixels without a length where the value does.
     """
 
     tag: int
@@ -67,21 +56,14 @@ class Element(NamedTuple):
     end: int
 
 
-class _Level(Enum):
-    """What a nested value consists of."""
-
-    SEQUENCE = 0
-    ITEM = 1
-    FRAGMENTS = 2
+_Level = Enum("_Level", ["SEQUENCE", "ITEM", "FRAGMENTS"])
 
 
 class ElementParser:
     """Steps over the elements of one data set.
 
-    Args:
-        explicit: whether elements say of what kind their value is; where one does not,
-            as some writers leave it, it is read as pydicom reads it.
-        big_endian: order of the bytes.
+    ``explicit``: elements say of what kind their value is; one that does not, as some writers leave
+    it, is read as pydicom reads it.
     """
 
     def __init__(
@@ -103,10 +85,7 @@ class ElementParser:
     def elements(self, start: int, *, group: int | None = None) -> Iterator[Element]:
         """Yield the elements of the first level up to the pixels, which come last.
 
-        The stream may be moved between two of them.
-
-        Raises:
-            ScanError: when there are too many, they are nested too deep, or one is damaged.
+        The stream may be moved between two of them. Too many or too deep ones are refused.
         """
         at = start
         while (element := self._head(at)) is not None:
@@ -121,18 +100,10 @@ class ElementParser:
                 return
 
     def look_into(self, element: Element) -> bool:
-        """Count what a sequence holds; those without a length were counted on the way.
-
-        Returns:
-            Whether it is a sequence.
-
-        Raises:
-            ScanError: as :meth:`elements`.
-        """
+        """Say whether an element is a sequence; count what it holds if that was not done yet."""
         if element.length == UNDEFINED:
             return True
-        sequence = self._is_sequence(element)
-        if sequence:
+        if sequence := self._is_sequence(element):
             self._step_over(element)
         return sequence
 
@@ -140,10 +111,7 @@ class ElementParser:
         """The element that begins at a place; None at the end of the file."""
         self._left -= 1
         if self._left < 0:
-            raise ScanError(
-                f"{self._told}: too many elements for a scan, above {MAX_ELEMENTS}; the file is "
-                "damaged or hostile; leave it out"
-            )
+            raise hostile(self._told, f"too many elements for a scan, above {MAX_ELEMENTS}")
         self._stream.seek(at)
         raw = self._stream.read(8)
         if len(raw) < 8:
@@ -163,7 +131,7 @@ class ElementParser:
     def _step_over(self, sequence: Element) -> int:
         """Step over what a sequence holds; return where it ends."""
         at = sequence.value_at
-        levels = [self._inside(sequence)]
+        levels = [_inside(sequence)]
         while levels:
             level, end = levels[-1]
             if end is not None and at >= end:
@@ -171,7 +139,7 @@ class ElementParser:
                 continue
             element = self._head(at)
             if element is None:
-                raise self._damaged("cut off in a sequence")
+                raise damaged(self._told, "cut off in a sequence")
             at = element.value_at
             if element.tag in (_ITEM_END, _SEQUENCE_END):
                 levels.pop()
@@ -182,21 +150,14 @@ class ElementParser:
                 else:
                     levels.append((_Level.ITEM, _known_end(element)))
             elif level is not _Level.ITEM:
-                raise self._damaged("no item in a sequence")
+                raise damaged(self._told, "no item in a sequence")
             elif element.length == UNDEFINED or self._is_sequence(element):
-                levels.append(self._inside(element))
+                levels.append(_inside(element))
             else:
                 at = element.end
             if len(levels) > 2 * MAX_DEPTH:
-                raise ScanError(
-                    f"{self._told}: sequences are nested too deep, above {MAX_DEPTH}; the file is "
-                    "damaged or hostile; leave it out"
-                )
+                raise hostile(self._told, f"sequences are nested too deep, above {MAX_DEPTH}")
         return at
-
-    def _inside(self, element: Element) -> tuple[_Level, int | None]:
-        fragments = element.vr in _RAW
-        return _Level.FRAGMENTS if fragments else _Level.SEQUENCE, _known_end(element)
 
     def _is_sequence(self, element: Element) -> bool:
         """Whether pydicom may take a value of known length for a sequence."""
@@ -206,22 +167,26 @@ class ElementParser:
             return True
         if element.vr not in _UNKNOWN or element.length < len(self._item_start):
             return False
-        if dictionary_has_tag(
-            element.tag
-        ):  # then pydicom believes it, whatever the value begins with
+        if dictionary_has_tag(element.tag):  # pydicom believes it, whatever the value begins with
             return dictionary_VR(element.tag) == "SQ"
         self._stream.seek(element.value_at)
         return self._stream.read(len(self._item_start)) == self._item_start
 
-    def _damaged(self, reason: str) -> ScanError:
-        return ScanError(f"{self._told}: damaged DICOM file ({reason}); export it again")
+
+def damaged(told: str, reason: str, advice: str = "export it again") -> ScanError:
+    """Return the refusal of a file that is broken."""
+    return ScanError(f"{told}: damaged DICOM file ({reason}); {advice}")
+
+
+def hostile(told: str, reason: str) -> ScanError:
+    """Return the refusal of a file that no scanner writes."""
+    return ScanError(f"{told}: {reason}; the file is damaged or hostile; leave it out")
 
 
 def fragments_end(stream: Stream, start: int) -> int | None:
     """Return where compressed pixels end; None where the file ends before.
 
-    Only the heads of the pieces are read, and of no more than ``MAX_FRAGMENTS``: pixels in
-    more of them end, for what is asked here, behind the last one that was looked at.
+    Only the heads of at most ``MAX_FRAGMENTS`` pieces are read; what has more ends behind those.
     """
     at = start
     for _ in range(MAX_FRAGMENTS + 1):
@@ -237,6 +202,11 @@ def fragments_end(stream: Stream, start: int) -> int | None:
             return at  # the end, or something that a decoder will complain about
         at += length
     return at
+
+
+def _inside(element: Element) -> tuple[_Level, int | None]:
+    level = _Level.FRAGMENTS if element.vr in _RAW else _Level.SEQUENCE
+    return level, _known_end(element)
 
 
 def _known_end(element: Element) -> int | None:

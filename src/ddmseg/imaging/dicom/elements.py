@@ -1,8 +1,8 @@
 """Values of DICOM elements, of the type and number that is wanted, or nothing.
 
-Scanners and anonymisers write all sorts of things; what cannot be understood counts
-as absent here, and whoever needs it says so. Numbers are taken from any kind of text
-(value representation), since some writers store them as unlimited text or bytes.
+Scanners and anonymisers write all sorts of things; what cannot be understood counts as absent here,
+and whoever needs it says so. Numbers are taken from any kind of text (value representation), since
+some writers store them as unlimited text or bytes.
 
 Source: DICOM PS3.5, 6.2 (value representations), 6.4 (the backslash between values).
 """
@@ -17,12 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_TEXT = 64
-"""Characters kept of a text: the longest that the standard allows a description."""
-MAX_VALUES = 64
-"""Values of an element that are looked at: pydicom makes an object of each."""
-MAX_WHOLE = 1 << 31
-"""Whole numbers reach up to this: the standard's longest have 32 bits."""
+MAX_TEXT = 64  # characters kept of a text: the longest that the standard allows a description
+MAX_VALUES = 64  # values of an element that are looked at: pydicom makes an object of each
+MAX_WHOLE = 1 << 31  # whole numbers reach up to this: the standard's longest have 32 bits
 
 _TEXTS = frozenset(
     (
@@ -60,10 +57,7 @@ def _stored(dataset: Dataset, keyword: str) -> Any:
 
 
 def _is_endless(raw: Any, keyword: str) -> bool:
-    """Whether a value that is not parsed yet has, or may have, above ``MAX_VALUES`` values.
-
-    Numbers that are stored as bits have no separator, and a few bytes that look like one.
-    """
+    """Whether a value that is not parsed yet may have above ``MAX_VALUES`` values."""
     if not isinstance(raw, bytes) or keyword.endswith("Sequence"):
         return False
     return raw.count(b"\\") >= MAX_VALUES
@@ -110,12 +104,9 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 def number(
     dataset: Dataset, keyword: str, default: float, *, unreadable: float | None = None
 ) -> float:
-    """Return a finite number, or the default.
+    """Return a finite number; the default for an absent or empty one.
 
-    Args:
-        default: of one that is absent or empty.
-        unreadable: what stands for a value that is no finite number; as one that is absent
-            when left out.
+    ``unreadable`` stands for a value that is no finite number; as one that is absent when left out.
     """
     if (found := numbers(dataset, keyword, 1)) is not None:
         return found[0]

@@ -1,9 +1,9 @@
 """One DICOM file as a pydicom data set, read within bounds.
 
-pydicom inflates deflated files without limit and follows nested sequences as deep
-as they go. Here elements are counted and measured first, pydicom is given those alone
-that were asked for, pixels are read as far as the header promises them, and whatever
-goes wrong is one line. What identifies the patient is never asked for.
+pydicom inflates deflated files without limit and follows nested sequences as deep as they go. Here
+elements are counted and measured first, pydicom is given those alone that were asked for, pixels
+are read as far as the header promises them, and whatever goes wrong is one line. What identifies
+the patient is never asked for.
 
 Source: DICOM PS3.10, section 7 (file format); PS3.5, annex A.5 (deflated syntax).
 """
@@ -29,34 +29,28 @@ from ddmseg.imaging.dicom.element_parser import (
     Element,
     ElementParser,
     Stream,
+    damaged,
     fragments_end,
+    hostile,
 )
 from ddmseg.imaging.dicom.elements import printable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Source = Path | ZipMember
-"""A DICOM file on the disk or in a zip archive."""
-
-MAX_FILE_BYTES = 1 << 30
-"""Bytes of the largest file that is opened."""
+Source = Path | ZipMember  # a DICOM file on the disk or in a zip archive
+MAX_FILE_BYTES = 1 << 30  # bytes of the largest file that is opened
 MAX_HEADER_BYTES = 32 << 20
-"""Bytes of the elements that are read of a header, and of all before the pixels where they
-must be inflated. Enhanced files of 1000 slices have some 5 MB."""
-MAX_VALUE_BYTES = 1 << 16
-"""Bytes of an element that is read and is no sequence."""
-
+"""Bytes of the elements that are read of a header, and of all before the pixels where they must be
+inflated. Enhanced files of 1000 slices have some 5 MB."""
+MAX_VALUE_BYTES = 1 << 16  # bytes of an element that is read and is no sequence
 DEFLATED = "1.2.840.10008.1.2.1.99"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-
-_MAGIC_AT = 128
-_META_GROUP = 0x0002
-_TRANSFER_SYNTAX = 0x00020010
-_CHARACTER_SET = 0x00080005
-_LONGEST_UID = 64
+EXPLICIT_LITTLE, EXPLICIT_BIG = f"{IMPLICIT_LITTLE}.1", f"{IMPLICIT_LITTLE}.2"
+UNCOMPRESSED = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED)
+_LARGE = "its header is above {} bytes where a scan's is not"
+_MAGIC_AT, _LONGEST_UID = 128, 64
+_META_GROUP, _TRANSFER_SYNTAX, _CHARACTER_SET = 0x0002, 0x00020010, 0x00080005
 
 
 @contextlib.contextmanager
@@ -82,14 +76,9 @@ def quiet() -> Iterator[None]:
 def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[None]:
     """Turn whatever pydicom and highdicom throw at a damaged file into one refusal.
 
-    Damaged elements can make them raise anything, and their texts quote values, among which
-    may be a patient's name; so the kind of error is told and no more.
-
-    Args:
-        doing: what failed, such as "reading its header".
-
-    Raises:
-        ScanError: instead of all that is none of ours, or the system's.
+    Damaged elements can make them raise anything, and their texts quote values, a patient's name
+    perhaps among them; so the kind of error is told, what failed ("reading its header") and no
+    more.
     """
     try:
         with quiet():
@@ -97,9 +86,7 @@ def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[
     except (DdmsegError, OSError):
         raise
     except Exception as error:
-        raise ScanError(
-            f"{told}: damaged DICOM file ({type(error).__name__} while {doing}); {advice}"
-        ) from error
+        raise damaged(told, f"{type(error).__name__} while {doing}", advice) from error
 
 
 def is_dicom(path: Source) -> bool:
@@ -127,29 +114,16 @@ def _start(path: Source) -> bytes:
 
 
 def read_dataset(path: Source, keywords: Sequence[str], *, told: str = "") -> Dataset:
-    """Read elements of a header; the rest and the pixels are passed over.
+    """Read elements of a header, and the transfer syntax; the rest and the pixels are passed over.
 
-    Args:
-        told: what the file is called in messages; its path when it is left out. Names of
-            exported files are often those of patients.
-
-    Returns:
-        The elements that are there, and the transfer syntax.
-
-    Raises:
-        ScanError: when the file is absent, too large, no DICOM or damaged.
-        MissingExtraError: when pydicom is not installed.
+    ``told`` is what the file is called in messages; its path when it is left out. Names of exported
+    files are often those of patients. What is absent, too large, no DICOM or damaged is refused.
     """
     return read_header_elements(path, keywords, told=told)[0]
 
 
 def read_start(start: bytes, keywords: Sequence[str], *, told: str) -> Dataset:
-    """Read elements as :func:`read_dataset` does, from the first bytes of a file.
-
-    Raises:
-        ScanError: when they are no DICOM, damaged, or end in an element that is wanted.
-        MissingExtraError: when pydicom is not installed.
-    """
+    """Read elements as :func:`read_dataset` does, from the first bytes of a file."""
     pydicom = optional("pydicom", "dicom")
     tags = {pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords}
     content = _content(BytesIO(start), told)
@@ -161,10 +135,8 @@ def read_start(start: bytes, keywords: Sequence[str], *, told: str) -> Dataset:
 class StoredPixels:
     """What a file has of its pixels, told by the lengths in it and not by reading them.
 
-    Attributes:
-        length: bytes that are there, of compressed ones with what is between them; None
-            where that cannot be told without inflating.
-        ended: whether all are there that the element itself promises, as far as is known.
+    ``length`` is the bytes that are there, of compressed ones with what is between them; None where
+    that cannot be told without inflating. ``ended``: all are there that the element promises.
     """
 
     length: int | None
@@ -172,45 +144,20 @@ class StoredPixels:
 
 
 def read_header_elements(
-    path: Source, keywords: Sequence[str], *, told: str = "", effort: Effort | None = None
+    path: Source,
+    keywords: Sequence[str],
+    *,
+    told: str = "",
+    effort: Effort | None = None,
+    most: int = 0,
 ) -> tuple[Dataset, StoredPixels]:
     """Read elements of a header as :func:`read_dataset` does; say what there is of pixels.
 
-    ``effort`` is what may be spent on it; what other headers cost counts too.
+    ``effort`` is what may be spent on it; what other headers cost counts too. Where ``most`` is
+    above 0 the pixels are among the elements, and may have so many bytes as they are stored; there
+    are none when the file ends before them.
     """
-    dataset, _, stored = _read(path, keywords, told or str(path), 0, effort)
-    return dataset, stored
-
-
-def read_image(path: Source, keywords: Sequence[str], most: int, *, told: str = "") -> Dataset:
-    """Read elements of a header and the pixels.
-
-    Args:
-        most: bytes that the pixels, as they are stored, may have.
-
-    Returns:
-        The elements that are there; without ``PixelData`` when the file ends before it.
-
-    Raises:
-        ScanError: as :func:`read_dataset`, and when there are more pixels than ``most``.
-        MissingExtraError: when pydicom is not installed.
-    """
-    dataset, pixels, _ = _read(path, keywords, told or str(path), most)
-    if pixels is not None:
-        element, data = pixels
-        with refused(told or str(path), "reading its pixels"):
-            kind = element.vr.decode() if element.vr in (b"OB", b"OW") else "OW"
-            value = optional("pydicom", "dicom").DataElement(PIXEL_DATA, kind, data)
-            value.is_undefined_length = element.length == UNDEFINED
-            dataset.add(value)
-    return dataset
-
-
-def _read(
-    path: Source, keywords: Sequence[str], told: str, most: int, effort: Effort | None = None
-) -> tuple[Dataset, tuple[Element, bytes] | None, StoredPixels]:
-    """The elements; the pixels, unless ``most`` is 0; and what there is of them."""
-    pydicom = optional("pydicom", "dicom")
+    pydicom, told = optional("pydicom", "dicom"), told or str(path)
     tags = {_CHARACTER_SET, *(pydicom.datadict.tag_for_keyword(keyword) for keyword in keywords)}
     try:
         size = path.size if isinstance(path, ZipMember) else path.stat().st_size
@@ -227,7 +174,13 @@ def _read(
     except OSError as error:
         raise ScanError(f"{told}: cannot be read ({error.strerror or error})") from error
     dataset = _parsed(pydicom, wanted, content, told)
-    return dataset, None if pixels is None or data is None else (pixels, data), stored
+    if pixels is not None and data is not None:
+        with refused(told, "reading its pixels"):
+            kind = pixels.vr.decode() if pixels.vr in (b"OB", b"OW") else "OW"
+            value = pydicom.DataElement(PIXEL_DATA, kind, data)
+            value.is_undefined_length = pixels.length == UNDEFINED
+            dataset.add(value)
+    return dataset, stored
 
 
 def _stored(content: _Content, pixels: Element | None, size: int) -> StoredPixels:
@@ -250,9 +203,9 @@ def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
     if isinstance(path, ZipMember):
         with contextlib.closing(path.chunks(header=header)) as chunks:
             yield InflatedStream(chunks, MAX_HEADER_BYTES, told)
-        return
-    with path.open("rb") as stream:
-        yield stream
+    else:
+        with path.open("rb") as stream:
+            yield stream
 
 
 @dataclass(frozen=True)
@@ -264,10 +217,7 @@ class _Content:
     syntax: str
     explicit: bool
     deflated: bool
-
-    @property
-    def big_endian(self) -> bool:
-        return self.syntax == EXPLICIT_BIG
+    big_endian: bool
 
 
 def _content(stream: Stream, told: str) -> _Content:
@@ -291,7 +241,7 @@ def _content(stream: Stream, told: str) -> _Content:
     kind = stream.read(6)[4:]
     explicit = len(kind) == 2 and all(0x40 < letter < 0x5B for letter in kind)
     syntax = syntax or (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE)
-    return _Content(stream, start, syntax, explicit, deflated)
+    return _Content(stream, start, syntax, explicit, deflated, syntax == EXPLICIT_BIG)
 
 
 def _collect(
@@ -308,34 +258,29 @@ def _collect(
         if element.tag not in tags:
             continue
         if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
-            raise _too_large(told, MAX_HEADER_BYTES)
+            raise hostile(told, _LARGE.format(MAX_HEADER_BYTES))
         if not parser.look_into(element) and element.length > MAX_VALUE_BYTES:
-            raise _too_large(told, MAX_VALUE_BYTES)
+            raise hostile(told, _LARGE.format(MAX_VALUE_BYTES))
         stream.seek(element.start)
         stored = stream.read(element.end - element.start)
         if len(stored) < element.end - element.start:
-            raise ScanError(f"{told}: damaged DICOM file (cut off in its header); export it again")
+            raise damaged(told, "cut off in its header")
         wanted.write(stored)
     if effort is not None:
         effort.spend(FILE_COST + parser.looked_at)
     return wanted.getvalue(), pixels
 
 
-def _too_large(told: str, most: int) -> ScanError:
-    return ScanError(
-        f"{told}: its header is above {most} bytes where a scan's is not; the file is damaged or "
-        "hostile; leave it out"
-    )
-
-
 def _pixel_bytes(content: _Content, element: Element, most: int, told: str) -> bytes:
     """The pixels as they are stored; compressed ones with all that follows."""
+    if most < element.length < UNDEFINED:
+        raise too_many_pixels(told, most)
     stream = content.stream
     if isinstance(stream, InflatedStream):
         stream.limit = element.value_at + most
     stream.seek(element.value_at)
-    data = b"" if most < element.length < UNDEFINED else stream.read(min(element.length, most + 1))
-    if len(data) > most or most < element.length < UNDEFINED:
+    data = stream.read(min(element.length, most + 1))
+    if len(data) > most:
         raise too_many_pixels(told, most)
     return data
 

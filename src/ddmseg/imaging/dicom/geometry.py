@@ -1,8 +1,8 @@
 """From the positions of slices to a grid: their order, and voxel index to RAS mm.
 
-Slices are sorted by where they lie along their normal, never by name or number,
-and the distance between them is that of their positions: SliceThickness leaves
-out gaps, and SpacingBetweenSlices is often wrong.
+Slices are sorted by where they lie along their normal, never by name or number, and the distance
+between them is that of their positions: SliceThickness leaves out gaps, and SpacingBetweenSlices is
+often wrong.
 
 Source: DICOM PS3.3, C.7.6.2.1.1 (image position and orientation).
 """
@@ -17,60 +17,53 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.header import Frame
+from ddmseg.imaging.volume import DoubleArray
 
-SAME_PLACE_MM = 0.01
-"""Slices nearer to each other than this lie at one place."""
+SAME_PLACE_MM = 0.01  # slices nearer to each other than this lie at one place
 UNEVEN_SHARE = 0.1
-"""How far a slice may lie from its place on an even grid, as a share of the distance
-of slices. Rounded positions stay far below; a missing slice gives at least 0.5."""
-TILT_TANGENT = 0.005
-"""Sideways drift of a stack for each millimetre along its normal: 0.3 degrees."""
+"""How far a slice may lie from its place on an even grid, as a share of the distance of slices.
+Rounded positions stay far below; a missing slice gives at least 0.5."""
+TILT_TANGENT = 0.005  # sideways drift of a stack for each millimetre along its normal: 0.3 degrees
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of two direction vectors, or of their lengths from 1."""
-SPACING_TOLERANCE = 1e-3
-"""Largest relative difference of pixel spacings within a series."""
-
+SPACING_TOLERANCE = 1e-3  # largest relative difference of pixel spacings within a series
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Slices in the order of the third voxel axis, and the affine to RAS mm.
-
-    The first axis runs along a row of the image, the second down a column.
-    """
+    """Slices along the third voxel axis, and the affine to RAS mm; i runs along a row, j down."""
 
     frames: tuple[Frame, ...]
-    affine: NDArray[np.float64]
+    affine: DoubleArray
 
 
 def stack_frames(frames: Sequence[Frame], name: str) -> Stack:
-    """Return slices as a grid.
-
-    Raises:
-        ScanError: when the slices have no place, are not parallel, share a
-            place, are uneven or sheared, or are fewer than two.
-    """
+    """Return slices as a grid: they must have places, be parallel, apart, even and upright."""
     positions, row, column, spacing = _common_plane(frames, name)
     normal = np.cross(row, column)
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     _check_distinct(frames, along[order], order, name)
     _check_even(along[order], name)
-    count = len(frames)
-    step = (positions[order[-1]] - positions[order[0]]) / (count - 1)
-    _check_straight(step, normal, name)
+    step = (positions[order[-1]] - positions[order[0]]) / (len(frames) - 1)
+    forward = float(step @ normal)
+    tangent = float(np.linalg.norm(step - forward * normal)) / forward
+    if tangent > TILT_TANGENT:
+        degrees = float(np.degrees(np.arctan(tangent)))
+        raise ScanError(
+            f"{name}: slices sheared by {degrees:.1f} degrees (a tilted gantry); that cannot be "
+            "undone here; convert the series with dcm2niix, which resamples it"
+        )
     affine = np.eye(4)
-    affine[:3, 0] = row * spacing[1]
-    affine[:3, 1] = column * spacing[0]
-    affine[:3, 2] = step
-    affine[:3, 3] = positions[order[0]]
+    columns = (row * spacing[1], column * spacing[0], step, positions[order[0]])
+    affine[:3] = np.stack(columns, axis=1)
     return Stack(tuple(frames[i] for i in order), RAS_FROM_LPS @ affine)
 
 
 def _common_plane(
     frames: Sequence[Frame], name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[DoubleArray, DoubleArray, DoubleArray, DoubleArray]:
     """Positions, unit vectors along rows and down columns, and spacings, if all agree."""
     known = [
         (frame.position, frame.orientation, frame.pixel_spacing_mm)
@@ -84,9 +77,9 @@ def _common_plane(
         )
     if len(frames) < 2:
         raise ScanError(f"{name}: one slice; a scan must have 2 or more; give all its files")
-    positions = np.array([position for position, _, _ in known], dtype=np.float64)
-    orientations = np.array([orientation for _, orientation, _ in known], dtype=np.float64)
-    spacings = np.array([spacing for _, _, spacing in known], dtype=np.float64)
+    positions, orientations, spacings = (
+        np.array(values, dtype=np.float64) for values in zip(*known, strict=True)
+    )
     row, column = _directions(orientations, name)
     if (spacings <= 0).any() or (np.abs(spacings / spacings[0] - 1.0).max() > SPACING_TOLERANCE):
         raise ScanError(
@@ -96,9 +89,7 @@ def _common_plane(
     return positions, row, column, spacings[0]
 
 
-def _directions(
-    orientations: NDArray[np.float64], name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _directions(orientations: DoubleArray, name: str) -> tuple[DoubleArray, DoubleArray]:
     if np.abs(orientations - orientations[0]).max() > DIRECTION_TOLERANCE:
         kinds = len(np.unique(orientations.round(2), axis=0))
         raise ScanError(
@@ -116,7 +107,7 @@ def _directions(
 
 
 def _check_distinct(
-    frames: Sequence[Frame], along: NDArray[np.float64], order: NDArray[np.intp], name: str
+    frames: Sequence[Frame], along: DoubleArray, order: NDArray[np.intp], name: str
 ) -> None:
     shared = np.flatnonzero(np.diff(along) < SAME_PLACE_MM)
     if not len(shared):
@@ -136,7 +127,7 @@ def _check_distinct(
     )
 
 
-def _check_even(along: NDArray[np.float64], name: str) -> None:
+def _check_even(along: DoubleArray, name: str) -> None:
     gaps = np.diff(along)
     spacing = (along[-1] - along[0]) / len(gaps)
     places = along[0] + spacing * np.arange(len(along))
@@ -149,14 +140,3 @@ def _check_even(along: NDArray[np.float64], name: str) -> None:
         f"{name}: slices {lost}: they lie {gaps.min():.3g} to {gaps.max():.3g} mm apart, and each "
         f"may stray at most {UNEVEN_SHARE:.0%} of their distance; export the whole series again"
     )
-
-
-def _check_straight(step: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> None:
-    forward = float(step @ normal)
-    tangent = float(np.linalg.norm(step - forward * normal)) / forward
-    if tangent > TILT_TANGENT:
-        degrees = float(np.degrees(np.arctan(tangent)))
-        raise ScanError(
-            f"{name}: slices sheared by {degrees:.1f} degrees (a tilted gantry); that cannot be "
-            "undone here; convert the series with dcm2niix, which resamples it"
-        )

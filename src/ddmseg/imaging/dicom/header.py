@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ddmseg.errors import ScanError
 from ddmseg.imaging.dicom.bounds import FRAME_COST, Effort
+from ddmseg.imaging.dicom.element_parser import damaged
 from ddmseg.imaging.dicom.elements import MAX_WHOLE, number, numbers, text, value, whole, words
 from ddmseg.imaging.dicom.file import Source, StoredPixels, read_header_elements, refused
 
@@ -30,16 +30,12 @@ if TYPE_CHECKING:
 class Frame:
     """One slice: where it lies, and how its stored values become intensities.
 
-    Attributes:
-        index: of the slice in the file, counted from 0.
-        instance: the number that people call the image by, or None.
-        position: centre of the first pixel, LPS mm, or None.
-        orientation: unit vectors along a row and down a column, LPS, or None.
-        pixel_spacing_mm: between rows and between columns, or None.
-        slope, intercept: intensity = slope * stored value + intercept; NaN where the file
-            has something there that is no number.
-        contrast: pairs of name and value that tell images of one place apart.
-        part: of a complex image: magnitude, phase, real or imaginary; empty when not told.
+    ``index`` counts the slices of a file from 0; ``instance`` is the number that people call the
+    image by. ``position`` (centre of the first pixel) and ``orientation`` (unit vectors along a row
+    and down a column) are LPS, in mm; ``pixel_spacing_mm`` is between rows and between columns.
+    Intensity is ``slope`` * stored value + ``intercept``, NaN where the file has something there
+    that is no number. ``contrast`` tells images of one place apart; ``part`` is that of a complex
+    image, or empty.
     """
 
     path: Source
@@ -64,8 +60,8 @@ _PART_WORDS = {
 def complex_part(image_type: Sequence[str], component: str = "") -> str:
     """Return which part of a complex image Image Type or Complex Image Component name.
 
-    Siemens writes a letter as the third word, Philips as the fourth behind one that begins
-    with it; elsewhere these letters mean nothing.
+    Siemens writes a letter as the third word, Philips as the fourth behind one that begins with it;
+    elsewhere these letters mean nothing.
 
     >>> complex_part(("ORIGINAL", "PRIMARY", "R_FFE", "R", "FFE"))
     'real'
@@ -89,9 +85,9 @@ MAX_FRAMES = 2048
 
 
 def described_frames(dataset: Dataset) -> int:
-    """Return how many frames :func:`enhanced_frames` yields.
+    """Return how many frames :func:`enhanced_frames` yields: at most ``MAX_FRAMES``.
 
-    0 where their number is not that of the images, or is above ``MAX_FRAMES``.
+    0 where their number is not that of the images, or is above.
     """
     groups = value(dataset, "PerFrameFunctionalGroupsSequence")
     count = len(groups) if isinstance(groups, MutableSequence) else 0
@@ -102,49 +98,63 @@ def enhanced_frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
     """Yield the frames in the order of the pixels; what a group lacks stays None."""
     if not described_frames(dataset):
         return
-    groups = dataset.PerFrameFunctionalGroupsSequence
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     instance = whole(dataset, "InstanceNumber")
-    for index, own in enumerate(groups):
-        position = _group(own, shared, "PlanePositionSequence")
-        orientation = _group(own, shared, "PlaneOrientationSequence")
-        measures = _group(own, shared, "PixelMeasuresSequence")
-        rescale = _group(own, shared, "PixelValueTransformationSequence")
-        yield Frame(
-            path,
-            index,
-            instance,
-            numbers(position, "ImagePositionPatient", 3),
-            numbers(orientation, "ImageOrientationPatient", 6),
-            numbers(measures, "PixelSpacing", 2),
-            number(rescale, "RescaleSlope", 1.0, unreadable=math.nan),
-            number(rescale, "RescaleIntercept", 0.0, unreadable=math.nan),
-            tuple(_frame_contrast(own, shared)),
-            _part(dataset, own, shared),
+    of_file = complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent"))
+    for index, own in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        groups = (_group(own, shared, f"{name}Sequence") for name in _PLACES)
+        kind = _group(own, shared, "MRImageFrameTypeSequence")
+        part = complex_part(words(kind, "FrameType"), text(kind, "ComplexImageComponent"))
+        contrast = (
+            (name, "\\".join(words(_group(own, shared, sequence), keyword)))
+            for name, sequence, keyword in _FRAME_CONTRAST
         )
+        yield _frame((path, index, instance), groups, contrast, part or of_file)
 
 
-def _part(dataset: Dataset, own: Dataset, shared: Dataset) -> str:
-    """Which part of a complex image a frame is, else which one the whole file is."""
-    kind = _group(own, shared, "MRImageFrameTypeSequence")
-    return complex_part(
-        words(kind, "FrameType"), text(kind, "ComplexImageComponent")
-    ) or complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent"))
+def _frame(
+    where: tuple[Source, int, int | None],
+    groups: Iterable[Dataset],
+    contrast: Iterable[tuple[str, str]],
+    part: str,
+) -> Frame:
+    """A frame of the groups of ``_PLACES``, which are one and the same in a classic file."""
+    position, orientation, measures, rescale = groups
+    return Frame(
+        *where,
+        numbers(position, "ImagePositionPatient", 3),
+        numbers(orientation, "ImageOrientationPatient", 6),
+        numbers(measures, "PixelSpacing", 2),
+        number(rescale, "RescaleSlope", 1.0, unreadable=math.nan),
+        number(rescale, "RescaleIntercept", 0.0, unreadable=math.nan),
+        *(tuple(contrast), part),
+    )
 
 
-def _frame_contrast(own: Dataset, shared: Dataset) -> Iterator[tuple[str, str]]:
-    for name, sequence, keyword in (
-        ("echo time", "MREchoSequence", "EffectiveEchoTime"),
-        ("repetition time", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
-        ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
-        ("inversion time", "MRModifierSequence", "InversionTimes"),
-        ("time point", "FrameContentSequence", "TemporalPositionIndex"),
-        ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
-        ("image type", "MRImageFrameTypeSequence", "FrameType"),
-        ("stack", "FrameContentSequence", "StackID"),
-        ("contrast agent", "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
-    ):
-        yield name, "\\".join(words(_group(own, shared, sequence), keyword))
+_PLACES = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "PixelValueTransformation")
+_FRAME_CONTRAST = (
+    ("echo time", "MREchoSequence", "EffectiveEchoTime"),
+    ("repetition time", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    ("inversion time", "MRModifierSequence", "InversionTimes"),
+    ("time point", "FrameContentSequence", "TemporalPositionIndex"),
+    ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
+    ("image type", "MRImageFrameTypeSequence", "FrameType"),
+    ("stack", "FrameContentSequence", "StackID"),
+    ("contrast agent", "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
+)
+_CONTRAST = (
+    ("echo time", "EchoTime"),
+    ("repetition time", "RepetitionTime"),
+    ("flip angle", "FlipAngle"),
+    ("inversion time", "InversionTime"),
+    ("sequence", "ScanningSequence"),
+    ("contrast agent", "ContrastBolusAgent"),
+    ("time point", "TemporalPositionIdentifier"),
+    ("b-value", "DiffusionBValue"),
+    ("image type", "ImageType"),
+    ("acquisition", "AcquisitionNumber"),
+)
 
 
 def _group(own: Dataset, shared: Dataset, keyword: str) -> Dataset:
@@ -160,23 +170,27 @@ def _first(dataset: Dataset, keyword: str) -> Dataset:
     return first if isinstance(first, Dataset) else Dataset()
 
 
+_TEXTS: dict[str, Any] = {
+    **{"series_uid": "SeriesInstanceUID", "image_uid": "SOPInstanceUID"},
+    **{"image_class": "SOPClassUID", "study_uid": "StudyInstanceUID"},
+    **{"frame_of_reference": "FrameOfReferenceUID", "description": "SeriesDescription"},
+    **{"manufacturer": "Manufacturer", "scanner_model": "ManufacturerModelName"},
+}
+_NUMBERS: dict[str, Any] = {
+    **{"field_strength_t": "MagneticFieldStrength", "flip_angle_degrees": "FlipAngle"},
+    **{"repetition_time_ms": "RepetitionTime", "inversion_time_ms": "InversionTime"},
+}
 KEYWORDS = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
-    *("StudyInstanceUID", "FrameOfReferenceUID", "MRAcquisitionType"),
-    *("Modality", "Manufacturer", "ImageType", "InstanceNumber", "NumberOfFrames"),
+    *(*_TEXTS.values(), *_NUMBERS.values(), *dict(_CONTRAST).values()),
+    *("SeriesNumber", "MRAcquisitionType", "Modality", "InstanceNumber", "NumberOfFrames"),
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("RescaleSlope", "RescaleIntercept"),
-    *("ManufacturerModelName", "MagneticFieldStrength", "ScanningSequence"),
-    *("RepetitionTime", "InversionTime", "FlipAngle"),
-    *("ComplexImageComponent", "ContrastBolusAgent"),
+    *("RescaleSlope", "RescaleIntercept", "ComplexImageComponent"),
     *("AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "StudyDate"),
-    *("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """All that is ever read of a header; nothing in it names the patient."""
-MAX_LENGTH = 65_535
-"""Rows and columns of the largest image that the standard allows."""
+MAX_LENGTH = 65_535  # rows and columns of the largest image that the standard allows
 IMAGE_CLASSES = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{one}" for one in ("2", "2.1", "2.2", "4", "4.1", "4.4")
 )
@@ -187,10 +201,10 @@ IMAGE_CLASSES = frozenset(
 class Header:
     """One file with an image: what is the same for all its slices, and the slices.
 
-    ``frames`` are those that count as the scan; ``left_out`` is how many of the file do not.
-    ``field_strength_t``, the times in ms and the angle are NaN where the file, or its first
-    level, does not say: enhanced files keep the last three with their frames. ``date`` is the
-    day of the acquisition, else of series or study, as ``2026-11-29``; empty where none is told.
+    ``frames`` are those that count as the scan; ``left_out`` is how many of the file do not. The
+    field strength, times and angle are NaN where the file, or its first level, does not say:
+    enhanced files keep the last three with their frames. ``date`` is the day of the acquisition,
+    else of series or study, as ``2026-11-29``; empty where none is told.
     """
 
     path: Source
@@ -227,14 +241,11 @@ class Header:
 def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -> Header | None:
     """Return the header of an image file; None for DICOM that holds no image.
 
-    Args:
-        told: what it is called in messages; its path when it is left out.
-        effort: what may be spent on the input that it belongs to; None for no limit.
+    ``told`` and ``effort`` are as of :func:`read_header_elements`.
 
     Raises:
-        ScanError: when the file cannot be read, has a size that no image has, or ends before
-            what its class says is in it: passed over, its slice would be missing from the
-            scan without a word.
+        ScanError: when the file cannot be read, has a size that no image has, or ends before what
+            its class says is in it: passed over, its slice would be missing without a word.
     """
     told = told or str(path)
     dataset, pixels = read_header_elements(path, KEYWORDS, told=told, effort=effort)
@@ -248,10 +259,7 @@ def read_header(path: Source, *, told: str = "", effort: Effort | None = None) -
         image_class = text(dataset, "SOPClassUID")
     if not image_class or image_class in IMAGE_CLASSES:
         kind = "a scan" if image_class else "no kind of object"
-        raise ScanError(
-            f"{told}: damaged DICOM file ({kind} by its class, without rows and columns: "
-            "cut off?); export it again"
-        )
+        raise damaged(told, f"{kind} by its class, without rows and columns: cut off?")
     return None
 
 
@@ -264,37 +272,23 @@ def _check_sizes(header: Header, told: str) -> None:
         ("frames", header.frame_count, MAX_WHOLE),
     ):
         if not 1 <= size <= most:
-            raise ScanError(
-                f"{told}: damaged DICOM file ({size} {name}; there must be 1 to {most}); "
-                "export it again"
-            )
+            raise damaged(told, f"{size} {name}; there must be 1 to {most}")
 
 
 def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header:
-    rows, columns = whole(dataset, "Rows") or 0, whole(dataset, "Columns") or 0
     return Header(
         path=path,
-        series_uid=text(dataset, "SeriesInstanceUID"),
-        image_uid=text(dataset, "SOPInstanceUID"),
-        image_class=text(dataset, "SOPClassUID"),
-        study_uid=text(dataset, "StudyInstanceUID"),
-        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        **{field: text(dataset, keyword) for field, keyword in _TEXTS.items()},
+        **{field: number(dataset, keyword, math.nan) for field, keyword in _NUMBERS.items()},
         number=whole(dataset, "SeriesNumber"),
-        description=text(dataset, "SeriesDescription"),
         modality=text(dataset, "Modality") or "unknown",
-        manufacturer=text(dataset, "Manufacturer"),
         image_type=words(dataset, "ImageType"),
         acquisition=text(dataset, "MRAcquisitionType").upper(),
-        scanner_model=text(dataset, "ManufacturerModelName"),
-        field_strength_t=number(dataset, "MagneticFieldStrength", math.nan),
         sequence=words(dataset, "ScanningSequence"),
-        repetition_time_ms=number(dataset, "RepetitionTime", math.nan),
-        inversion_time_ms=number(dataset, "InversionTime", math.nan),
-        flip_angle_degrees=number(dataset, "FlipAngle", math.nan),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         photometric=text(dataset, "PhotometricInterpretation").upper(),
-        rows=rows,
-        columns=columns,
+        rows=whole(dataset, "Rows") or 0,
+        columns=whole(dataset, "Columns") or 0,
         samples=whole(dataset, "SamplesPerPixel") or 1,
         bits=whole(dataset, "BitsAllocated") or 0,
         frame_count=whole(dataset, "NumberOfFrames") or 1,
@@ -315,31 +309,6 @@ def _frames(dataset: Dataset, path: Source) -> Iterator[Frame]:
     if "PerFrameFunctionalGroupsSequence" in dataset:
         yield from enhanced_frames(dataset, path)
         return
-    yield Frame(
-        path,
-        0,
-        whole(dataset, "InstanceNumber"),
-        numbers(dataset, "ImagePositionPatient", 3),
-        numbers(dataset, "ImageOrientationPatient", 6),
-        numbers(dataset, "PixelSpacing", 2),
-        number(dataset, "RescaleSlope", 1.0, unreadable=math.nan),
-        number(dataset, "RescaleIntercept", 0.0, unreadable=math.nan),
-        tuple(_contrast(dataset)),
-        complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent")),
-    )
-
-
-def _contrast(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    for name, keyword in (
-        ("echo time", "EchoTime"),
-        ("repetition time", "RepetitionTime"),
-        ("flip angle", "FlipAngle"),
-        ("inversion time", "InversionTime"),
-        ("sequence", "ScanningSequence"),
-        ("contrast agent", "ContrastBolusAgent"),
-        ("time point", "TemporalPositionIdentifier"),
-        ("b-value", "DiffusionBValue"),
-        ("image type", "ImageType"),
-        ("acquisition", "AcquisitionNumber"),
-    ):
-        yield name, "\\".join(words(dataset, keyword))
+    contrast = ((name, "\\".join(words(dataset, keyword))) for name, keyword in _CONTRAST)
+    part = complex_part(words(dataset, "ImageType"), text(dataset, "ComplexImageComponent"))
+    yield _frame((path, 0, whole(dataset, "InstanceNumber")), [dataset] * 4, contrast, part)

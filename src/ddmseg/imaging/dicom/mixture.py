@@ -2,8 +2,8 @@
 
 Scanners put several images of one place into one series: parts of a complex image, echoes,
 diffusion weightings, time points. Where a whole magnitude is among the parts it is the scan.
-Anything else would need somebody's choice, so it is refused by its name; slices of two kinds
-that lie side by side would pass for a scan otherwise.
+Anything else would need somebody's choice, so it is refused by its name; slices of two kinds that
+lie side by side would pass for a scan otherwise.
 
 Source: DICOM PS3.3, C.8.3.1 (MR Image), C.8.13.3.1.3 (Complex Image Component).
 """
@@ -22,17 +22,15 @@ _TIMES = ("echo time", "repetition time", "inversion time")
 UNITS = {**dict.fromkeys(_TIMES, "ms"), "flip angle": "degrees"}
 RELATIVE_TOLERANCE = 0.02
 """Share by which times and angles of one scan may differ; some scanners write measured ones."""
-B_VALUE_TOLERANCE = 5.0
-"""s/mm^2 by which b-values of one scan may differ."""
-SHOWN_VALUES = 4
-"""Values of a mixture that a message names."""
+B_VALUE_TOLERANCE = 5.0  # s/mm^2 by which b-values of one scan may differ
+SHOWN_VALUES = 4  # values of a mixture that a message names
 
 
 def magnitude_alone(headers: Sequence[Header]) -> tuple[Header, ...]:
     """Return the headers with the magnitude alone, where there is all of it.
 
-    That is, where each image of another part of the complex image lies at the place of a
-    magnitude image. Otherwise all are returned, to be refused by :func:`check_mixture`.
+    That is, where each image of another part of the complex image lies at the place of a magnitude
+    image. Otherwise all are returned, to be refused by :func:`check_mixture`.
     """
     frames = [frame for header in headers for frame in header.frames]
     places = {_place(frame) for frame in frames if frame.part == "magnitude"}
@@ -59,12 +57,17 @@ def left_out(all_headers: Sequence[Header], kept: Sequence[Header]) -> str:
 
 
 def check_mixture(headers: Sequence[Header], name: str) -> None:
-    """Check that all slices are of one kind, whether they share places or lie side by side.
-
-    Raises:
-        ScanError: when they are not; the message names what differs.
-    """
-    values = [_kinds(header, frame) for header in headers for frame in header.frames]
+    """Refuse slices of several kinds, whether they share places or lie side by side."""
+    values = [
+        {
+            "modality": header.modality,
+            "scanner": " ".join((header.manufacturer, header.scanner_model)).strip(),
+            "part": frame.part,
+            **dict(frame.contrast),
+        }
+        for header in headers
+        for frame in header.frames
+    ]
     for kind in dict.fromkeys(key for one in values for key in one):
         groups = _groups(kind, [one.get(kind, "") for one in values])
         if len(groups) < 2:
@@ -79,15 +82,6 @@ def check_mixture(headers: Sequence[Header], name: str) -> None:
         )
 
 
-def _kinds(header: Header, frame: Frame) -> dict[str, str]:
-    return {
-        "modality": header.modality,
-        "scanner": " ".join((header.manufacturer, header.scanner_model)).strip(),
-        "part": frame.part,
-        **dict(frame.contrast),
-    }
-
-
 _NAMES = {"part": "the part of the complex image", "sequence": "scanning sequence"}
 _EXACT = frozenset(("modality", "scanner", "part", "image type", "sequence"))
 
@@ -95,8 +89,7 @@ _EXACT = frozenset(("modality", "scanner", "part", "image type", "sequence"))
 def _groups(kind: str, values: Sequence[str]) -> list[tuple[str, int]]:
     """The different values of a kind, and how many images have each; at most one is fine."""
     if kind == "contrast agent":
-        values = ["with" if value not in ("", "NO", "NONE") else "without" for value in values]
-        return _counted(values)
+        return _counted(["without" if one in ("", "NO", "NONE") else "with" for one in values])
     if kind == "b-value":
         # images that are not weighted often lack it
         return _near([value or "0" for value in values], 0.0, B_VALUE_TOLERANCE)
@@ -146,7 +139,4 @@ def _place(frame: Frame) -> tuple[float, ...] | None:
     """Where a slice lies, rounded to what tells slices apart; None when it does not say."""
     if frame.position is None or frame.orientation is None:
         return None
-    return (
-        *(round(one, 2) + 0.0 for one in frame.position),
-        *(round(one, 2) + 0.0 for one in frame.orientation),
-    )
+    return tuple(round(one, 2) + 0.0 for one in (*frame.position, *frame.orientation))

@@ -1,11 +1,11 @@
 """The pixels of DICOM files, checked before a decoder sees them.
 
-A decoder believes the compressed image and not the header around it, so a few
-bytes can ask for gigabytes. The size that a compressed image says it has is read
-here first and must be that of the header.
+A decoder believes the compressed image and not the header around it, so a few bytes can ask for
+gigabytes. The size that a compressed image says it has is read here first and must be that of the
+header.
 
-Source: DICOM PS3.5, section 8 and annexes A.4 and G; ITU-T T.81 (JPEG), T.87
-(JPEG-LS) and T.800 (JPEG 2000).
+Source: DICOM PS3.5, section 8 and annexes A.4 and G; ITU-T T.81 (JPEG), T.87 (JPEG-LS) and T.800
+(JPEG 2000).
 """
 
 from __future__ import annotations
@@ -17,21 +17,17 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError, optional
 from ddmseg.imaging.dicom.element_parser import MAX_FRAGMENTS, fragments_end
 from ddmseg.imaging.dicom.elements import whole
-from ddmseg.imaging.dicom.file import read_image, refused, too_many_pixels
+from ddmseg.imaging.dicom.file import UNCOMPRESSED, read_header_elements, refused, too_many_pixels
 from ddmseg.imaging.dicom.header import Frame, Header
+from ddmseg.imaging.volume import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-UNCOMPRESSED = (
-    *("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"),
-    "1.2.840.10008.1.2.1.99",
-)
 KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration"),
     *("PhotometricInterpretation", "PixelRepresentation"),
@@ -43,14 +39,11 @@ PADDING_BYTES = 1 << 20
 """How much longer than the images pixels may be; some writers fill up blocks."""
 COMPRESSED_GROWTH = 2
 IMAGE_OVERHEAD_BYTES = 4096
-"""How much larger compressed pixels may be than plain ones, by factor and for each image;
-noise does not shrink, and each image has a header and tables of its own."""
+"""How much larger compressed pixels may be than plain ones, by factor and for each image; noise
+does not shrink, and each image has a header and tables of its own."""
 RLE = "1.2.840.10008.1.2.5"
 INSTALL_DECODER = "install one with pip install python-gdcm"
-
-MAX_MARKERS = 256
-"""Markers before the size of a JPEG image; some ten are usual."""
-
+MAX_MARKERS = 256  # markers before the size of a JPEG image; some ten are usual
 _ITEM = b"\xfe\xff\x00\xe0"
 _AGAIN = "export the series again"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
@@ -59,11 +52,7 @@ _JPEG_FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_decoder(header: Header, name: str) -> None:
-    """Check that the pixels can be decoded with what is installed.
-
-    Raises:
-        ScanError: when the transfer syntax is unknown or no decoder is there.
-    """
+    """Refuse pixels that what is installed cannot decode."""
     pydicom = optional("pydicom", "dicom")
     syntax = header.transfer_syntax
     if syntax in UNCOMPRESSED:
@@ -83,14 +72,10 @@ def check_decoder(header: Header, name: str) -> None:
         )
 
 
-def read_pixels(
-    frames: Sequence[Frame], headers: Sequence[Header], name: str
-) -> NDArray[np.float32]:
+def read_pixels(frames: Sequence[Frame], headers: Sequence[Header], name: str) -> FloatArray:
     """Return intensities with axes i (along a row), j (down a column), k (``frames``).
 
-    Raises:
-        ScanError: when pixels are absent, cut off, damaged or of another size
-            than the header says.
+    Pixels that are absent, cut off, damaged or of another size than the header says are refused.
     """
     of_path = {header.path: header for header in headers}
     first = headers[0]
@@ -108,42 +93,31 @@ def read_pixels(
 
 
 def check_lengths(headers: Sequence[Header], name: str) -> None:
-    """Check that the pixels are all there, by the lengths that the files give.
-
-    Raises:
-        ScanError: when they are absent, cut off, or more than the header promises.
-    """
+    """Refuse pixels that are absent, cut off or too many, by the lengths that the files give."""
     for header in headers:
         stored, told = header.pixels, _shown(header, name)
-        if stored.length is None:
-            continue
-        _check_amount(header, stored.length, told)
-        if not stored.ended:
-            raise _cut_off(told)
+        if stored.length is not None:
+            _check_amount(header, stored.length, told)
+            if not stored.ended:
+                raise _cut_off(told)
 
 
 def check_stored(headers: Sequence[Header], name: str) -> None:
-    """Check what lengths do not tell: pixels that are compressed, in any way.
-
-    They are read, file by file, and not decoded.
-
-    Raises:
-        ScanError: when they are cut off, damaged or of another size than the header says.
-    """
+    """Check what lengths do not tell: pixels compressed in any way are read, and not decoded."""
     for header in headers:
         if header.pixels.length is None or header.transfer_syntax not in UNCOMPRESSED:
             _stored_image(header, name)
 
 
 def images_digest(header: Header) -> str | None:
-    """Return a hash of the images of a file: bit by bit as they are stored, and their scaling.
+    """Return a hash of the images of a file, bit by bit as they are stored, and their scaling.
 
     None when they cannot be read: then no two files are believed to hold the same.
     """
     scales = [(frame.slope, frame.intercept) for frame in header.frames]
     told = _shown(header, "")
     try:
-        dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
+        dataset = _read(header, told)
         with refused(told, "comparing its images"):
             known = [str(dataset.get(keyword)) for keyword in KEYWORDS]
             pixels = bytes(dataset.get("PixelData") or b"")
@@ -175,10 +149,9 @@ def _promised(header: Header) -> tuple[int, int]:
 
 def _check_amount(header: Header, stored: int, told: str) -> None:
     promised, most = _promised(header)
-    plain = header.transfer_syntax in UNCOMPRESSED
     if not stored:
         raise ScanError(f"{told}: holds no pixels, or is cut off before them; {_AGAIN}")
-    if plain and stored < promised:
+    if header.transfer_syntax in UNCOMPRESSED and stored < promised:
         raise ScanError(
             f"{told}: {stored} bytes of pixels where the header promises {promised}; "
             f"the file is cut off; {_AGAIN}"
@@ -187,35 +160,36 @@ def _check_amount(header: Header, stored: int, told: str) -> None:
         raise too_many_pixels(told, most)
 
 
+def _read(header: Header, told: str) -> Dataset:
+    most = _promised(header)[1]
+    return read_header_elements(header.path, KEYWORDS, told=told, most=most)[0]
+
+
 def _stored_image(header: Header, name: str) -> Dataset:
     """The pixels of a file as they are stored, checked for what a decoder would believe."""
     told = _shown(header, name)
-    dataset = read_image(header.path, KEYWORDS, _promised(header)[1], told=told)
+    dataset = _read(header, told)
     _check_amount(header, len(getattr(dataset, "PixelData", None) or b""), told)
     if header.transfer_syntax not in UNCOMPRESSED:
         _check_compressed(dataset, header, told)
     return dataset
 
 
-def _decode(header: Header, name: str) -> NDArray[Any]:
+def _decode(header: Header, name: str) -> AnyArray:
     """All images of a file, stored values, axes frame row column."""
     dataset = _stored_image(header, name)
     with refused(_shown(header, name), "decoding its pixels", f"{_AGAIN}, or {INSTALL_DECODER}"):
-        _put_sizes(dataset, header)
+        # the decoder shall believe the sizes that were checked, whatever they are stored as
+        for keyword, size in (
+            *(("Rows", header.rows), ("Columns", header.columns), ("BitsAllocated", header.bits)),
+            *(("SamplesPerPixel", header.samples), ("NumberOfFrames", header.frame_count)),
+            *((k, whole(dataset, k)) for k in ("BitsStored", "HighBit", "PixelRepresentation")),
+        ):
+            if size is not None:
+                dataset.add_new(keyword, "UL", size)
         return np.asarray(dataset.pixel_array).reshape(
             header.frame_count, header.rows, header.columns
         )
-
-
-def _put_sizes(dataset: Dataset, header: Header) -> None:
-    """Let the decoder believe the sizes that were checked, whatever they are stored as."""
-    for keyword, size in (
-        *(("Rows", header.rows), ("Columns", header.columns), ("BitsAllocated", header.bits)),
-        *(("SamplesPerPixel", header.samples), ("NumberOfFrames", header.frame_count)),
-        *((one, whole(dataset, one)) for one in ("BitsStored", "HighBit", "PixelRepresentation")),
-    ):
-        if size is not None:
-            dataset.add_new(keyword, "UL", size)
 
 
 def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
@@ -242,11 +216,9 @@ def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
             f"{header.frame_count}; the file is cut off; {_AGAIN}"
         )
     for image in images:
-        if header.transfer_syntax == RLE:
-            fits = _rle_fits(image, header)
-        else:
-            fits = codestream_size(image) == (header.rows, header.columns)
-        if not fits:
+        size = (header.rows, header.columns)
+        rle = header.transfer_syntax == RLE
+        if not (_rle_fits(image, header) if rle else codestream_size(image) == size):
             raise ScanError(
                 f"{told}: the compressed image is not the {header.columns} x {header.rows} pixels "
                 f"that the header promises; the file is damaged or hostile; {_AGAIN}"
@@ -254,10 +226,7 @@ def _check_compressed(dataset: Dataset, header: Header, told: str) -> None:
 
 
 def codestream_size(image: bytes) -> tuple[int, int] | None:
-    """Return rows and columns that a JPEG, JPEG-LS or JPEG 2000 image says it has.
-
-    None when it says nothing that can be understood.
-    """
+    """Return rows and columns that a JPEG, JPEG-LS or JPEG 2000 image says it has, or None."""
     start = image.find(_JPEG_2000_START, 0, 4096)
     if start >= 0:
         if len(image) < start + 24:

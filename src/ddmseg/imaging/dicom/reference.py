@@ -1,10 +1,10 @@
 """What a new DICOM object takes over from the series that it was made from.
 
-Patient and study go from file to file and nowhere else: they are read only when an
-object is written, never kept, checked, told or logged.
+Patient and study go from file to file and nowhere else: they are read only when an object is
+written, never kept, checked, told or logged.
 
-Source: DICOM PS3.3, C.7.1.1 (Patient), C.7.2.1 (General Study), C.12.1.3.1 (derived
-images of lossily compressed ones).
+Source: DICOM PS3.3, C.7.1.1 (Patient), C.7.2.1 (General Study), C.12.1.3.1 (derived images of
+lossily compressed ones).
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ TAKEN_OVER = (
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
 """Elements of patient, study and image history that are copied as they are."""
-
 MAKER = "ddmseg"
-
 _INSTEAD = "give the scanner's own series, or convert it to NIfTI"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
@@ -63,27 +61,23 @@ def lasting_uid(*words: str) -> str:
 def check_reference(series: Series, *, placed: bool) -> None:
     """Check that an object can refer to the images of a series, and copy what it takes over.
 
-    Args:
-        placed: whether the object lies in space as the source does.
-
-    Raises:
-        ScanError: when UIDs are absent or shared, as careless anonymisers leave them, or
-            elements of patient or study are damaged.
+    UIDs that are absent or shared, as careless anonymisers leave them, and damaged elements of
+    patient or study are refused. ``placed``: the object lies in space as the source does.
     """
     from pydicom import Dataset
 
     headers = series.headers
     if not all(h.study_uid and h.image_uid and h.image_class for h in headers) or not series.uid:
         raise _cannot(series, "UIDs are missing from its files")
+    frames_of_reference = {header.frame_of_reference for header in headers if placed}
     uids = {uid for h in headers for uid in (h.study_uid, h.image_uid, h.image_class)}
-    uids |= {series.uid, *(h.frame_of_reference for h in headers if placed)} - {""}
+    uids |= {series.uid, *frames_of_reference} - {""}
     if not all(_UID.fullmatch(uid) and len(uid) <= _LONGEST_UID for uid in uids):
         raise _cannot(series, "its files hold UIDs that are none, or several for one")
     if len({header.image_uid for header in headers}) < len(headers):
         raise _cannot(series, "several of its files share one UID")
     if len({header.study_uid for header in headers}) > 1:
         raise _cannot(series, "its files name several studies")
-    frames_of_reference = {header.frame_of_reference for header in headers}
     if placed and (len(frames_of_reference) > 1 or not headers[0].frame_of_reference):
         raise _cannot(series, "its files name no common Frame of Reference UID")
     rehearsal = Dataset()
@@ -100,13 +94,7 @@ def _cannot(series: Series, reason: str) -> ScanError:
 
 
 def take_over(series: Series, target: Dataset) -> None:
-    """Give a new object the patient, the study and the image history of its source.
-
-    Elements that the source lacks stay as they are.
-
-    Raises:
-        ScanError: when the source cannot be read any more.
-    """
+    """Give a new object the patient, study and image history that its source has."""
     source = read_dataset(series.headers[0].path, TAKEN_OVER, told=series.name)
     # values that break the standard are passed on as they are, those of no kind cannot be
     with refused(series.name, "copying its patient and study", _INSTEAD):
@@ -118,12 +106,7 @@ def take_over(series: Series, target: Dataset) -> None:
 def save_derived(
     dataset: Dataset, path: str | os.PathLike[str], series: Series, *, without: tuple[str, ...] = ()
 ) -> None:
-    """Write an object of ours with what it takes over from its source, some elements left out.
-
-    Raises:
-        ScanError: when the source cannot be read any more.
-        OutputError: when the file cannot be written.
-    """
+    """Write an object of ours with what it takes over from its source, some elements left out."""
     take_over(series, dataset)
     for keyword in without:
         dataset.pop(keyword, None)
@@ -146,16 +129,14 @@ def made_by(series: Series, offset: int, model: str) -> dict[str, Any]:
 
 
 def stand_in(series: Series, image_class: str, image_uid: str, series_uid: str = "") -> Dataset:
-    """Return what highdicom needs of an object that is referred to, without the patient.
-
-    It is of the series itself, or of another one of its study.
-    """
+    """Return what highdicom needs of an object that is referred to, without the patient."""
     from pydicom import Dataset
 
     one = Dataset()
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-        setattr(one, keyword, "")
-    for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+    for keyword in (
+        *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+        *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+    ):
         setattr(one, keyword, "")
     one.SOPClassUID, one.SOPInstanceUID = image_class, image_uid
     one.StudyInstanceUID = series.headers[0].study_uid

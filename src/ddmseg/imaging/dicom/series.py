@@ -1,8 +1,7 @@
 """DICOM series in: which a folder holds, and one of them as a scan in RAS mm.
 
-Classic (one slice a file) and enhanced (all slices in one file) MR and CT. A
-series that is no plain volume is refused with the reason. Nothing that names the
-patient is read, kept or told.
+Classic (one slice a file) and enhanced (all slices in one file) MR and CT. A series that is no
+plain volume is refused with the reason. Nothing that names the patient is read, kept or told.
 
 Source: DICOM PS3.3, C.7.3 (General Series), C.7.6.1.1.2 (Image Type).
 """
@@ -18,30 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import DdmsegError, ScanError
+from ddmseg.imaging.dicom import pixels
 from ddmseg.imaging.dicom.archive import ZipMember, archive_members
 from ddmseg.imaging.dicom.bounds import FILE_COST, LOOK_COST, Effort
 from ddmseg.imaging.dicom.file import Source, is_dicom
 from ddmseg.imaging.dicom.geometry import Stack, stack_frames
 from ddmseg.imaging.dicom.header import MAX_FRAMES, Frame, Header, read_header
 from ddmseg.imaging.dicom.mixture import check_mixture, left_out, magnitude_alone
-from ddmseg.imaging.dicom.pixels import (
-    check_decoder,
-    check_lengths,
-    check_stored,
-    images_digest,
-    read_pixels,
-)
 from ddmseg.imaging.nifti_guard import MAX_VOXELS
 from ddmseg.imaging.volume import Volume
 
-MAX_FILES = 50_000
-"""Files of a folder that are looked at."""
-
-CONTENTS = "DICOMDIR"
-"""Name of the file that lists what an exported disk holds."""
+MAX_FILES = 50_000  # files of a folder that are looked at
+CONTENTS = "DICOMDIR"  # name of the file that lists what an exported disk holds
 MODALITIES = ("MR", "CT")
-GREY = ("MONOCHROME1", "MONOCHROME2", "")
-"""Photometric interpretations of grey images; old files may leave it out."""
+GREY = ("MONOCHROME1", "MONOCHROME2", "")  # photometric interpretations; old files leave it out
 LOCALISERS = frozenset({"LOCALIZER", "SCOUT"})
 MAPS = frozenset(
     (
@@ -57,18 +46,15 @@ MAPS = frozenset(
 """Words of Image Type that say the values are computed, and no T1-like intensities."""
 NO_SCAN = frozenset(("phase", "imaginary"))
 """Parts of a complex image that are no scan by themselves; the real part may be one."""
-MOST_INTENSITY = 1e30
-"""Largest intensity that the scaling of stored values may give."""
+MOST_INTENSITY = 1e30  # largest intensity that the scaling of stored values may give
 
 
 @dataclass(frozen=True)
 class Series:
     """Images that were exported as one series.
 
-    Attributes:
-        number: what the scanner's list calls it, or None.
-        left_out: what was exported with the scan and is not part of it, such as "60 phase
-            images"; mostly nothing.
+    ``left_out`` is what was exported with the scan and is not part of it, such as "60 phase
+    images"; mostly nothing.
     """
 
     uid: str
@@ -123,18 +109,15 @@ class Series:
 def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -> list[Series]:
     """Return the series of images in a folder and those below it, by number.
 
-    A zip archive counts as a folder; archives in archives are passed over. So is a
-    DICOMDIR, the list of contents of an exported disk, unless it is what was named:
-    then its folder is meant.
-
-    Headers only are read, and the pixels of files of one SOP Instance UID: an image that
-    was exported twice counts once, and where the pixels differ the series is refused
-    (:func:`refusal`). Files that are no DICOM, and DICOM files without an image, are passed over.
+    A zip archive counts as a folder; archives in archives are passed over. So is a DICOMDIR, the
+    list of contents of an exported disk, unless it was named: then its folder is meant. Headers
+    only are read, and the pixels of files of one SOP Instance UID: an image that was exported twice
+    counts once, and where the pixels differ the series is refused (:func:`refusal`). Files that are
+    no DICOM, or hold no image, are passed over.
 
     Raises:
-        ScanError: when there is no such folder, no DICOM image in it, too many
-            files, a DICOM file that is damaged, or an archive that is not safe.
-        MissingExtraError: when pydicom is not installed.
+        ScanError: when there is no such folder, no DICOM image in it, too many files, a DICOM file
+            that is damaged, or an archive that is not safe.
     """
     root = Path(folder)
     files = list(_files(root, max_files))
@@ -148,7 +131,15 @@ def list_series(folder: str | os.PathLike[str], *, max_files: int = MAX_FILES) -
             if isinstance(path, ZipMember):
                 path.close()
         raise
-    listed = [_series(uid, members) for uid, members in groups.items()]
+    listed = []
+    for uid, members in groups.items():
+        first, kept = members[0], magnitude_alone(members)
+        listed.append(
+            Series(
+                *(uid, first.number, first.description, first.modality, first.manufacturer),
+                *(kept, left_out(members, kept), len(members) - len(kept)),
+            )
+        )
     return sorted(listed, key=lambda one: (one.number is None, one.number or 0, one.uid))
 
 
@@ -179,11 +170,7 @@ def _size(path: Path) -> int:
 
 
 def holds_dicom(path: Path) -> bool:
-    """Say whether a file, or one of the first ``MAX_FILES`` of a folder, is DICOM.
-
-    Raises:
-        ScanError: when there is no such folder, or it holds too many files.
-    """
+    """Say whether a file, or one of the first ``MAX_FILES`` of a folder, is DICOM."""
     return any(is_dicom(file) for file, _ in _files(path, MAX_FILES))
 
 
@@ -235,22 +222,16 @@ def refusal(series: Series) -> str | None:
 
 
 def check_series(series: Series) -> None:
-    """Check all of a series that can be checked without decoding its pixels.
-
-    It needs no torch, so that a command can refuse before it loads a model.
-
-    Raises:
-        ScanError: one line with what is wrong with the series and what to do.
-    """
+    """Check all of a series that can be checked without decoding its pixels, and without torch."""
     _checked(series)
-    check_stored(series.headers, series.name)
+    pixels.check_stored(series.headers, series.name)
 
 
 def read_series(series: Series) -> Volume:
     """Return a series as a scan: intensities in the scanner's units, affine to RAS mm.
 
-    The first voxel axis runs along a row of the images, the second down a
-    column, the third along the normal of the slices (row cross column).
+    The first voxel axis runs along a row of the images, the second down a column, the third along
+    the normal of the slices (row cross column).
 
     Raises:
         ScanError: one line with what is wrong with the series and what to do.
@@ -258,82 +239,86 @@ def read_series(series: Series) -> Volume:
     from ddmseg.imaging.scan_checks import checked_scan  # imports torch: lists are quick without
 
     stack = _checked(series)
-    data = read_pixels(stack.frames, series.headers, series.name)
+    data = pixels.read_pixels(stack.frames, series.headers, series.name)
     return replace(checked_scan(data, stack.affine, series.name), date=series.headers[0].date)
 
 
 def _checked(series: Series) -> Stack:
     """The slices in order, if everything the headers tell allows to read them."""
-    check_mixture(series.headers, series.name)
-    _check_kind(series)
-    _check_names(series)
-    _check_alike(series)
-    stack = stack_frames(series.frames, series.name)
-    check_decoder(series.headers[0], series.name)
-    check_lengths(series.headers, series.name)
+    name = series.name
+    check_mixture(series.headers, name)
+    if reason := _unfit(series) or _twofold(series) or _unlike(series):
+        raise ScanError(f"{name}: {reason}")
+    stack = stack_frames(series.frames, name)
+    pixels.check_decoder(series.headers[0], name)
+    pixels.check_lengths(series.headers, name)
     return stack
 
 
-def _check_kind(series: Series) -> None:
+def _unfit(series: Series) -> str:
+    """Why a series is of a kind that is no scan; empty where it may be one."""
     if series.modality not in MODALITIES:
-        raise ScanError(
-            f"{series.name}: modality {series.modality}; it must be one of "
-            f"{', '.join(MODALITIES)}; choose another series"
-        )
-    words = {word for header in series.headers for word in _kind_words(header)}
+        allowed = ", ".join(MODALITIES)
+        return f"modality {series.modality}; it must be one of {allowed}; choose another series"
+    # what Image Type says of the files, and Frame Type of their slices
+    words = {word for header in series.headers for word in header.image_type}
+    for frame in series.frames:
+        words.update(dict(frame.contrast).get("image type", "").split("\\"))
+        words.update({frame.part.upper()} if frame.part in NO_SCAN else ())
     if words & LOCALISERS:
-        raise ScanError(f"{series.name}: a localiser, not a scan; choose another series")
-    if maps := words & MAPS:
-        raise ScanError(
-            f"{series.name}: a computed map ({', '.join(sorted(maps))}), not a scan; "
-            "choose the series that it was made from"
-        )
+        return "a localiser, not a scan; choose another series"
+    if maps := ", ".join(sorted(words & MAPS)):
+        return f"a computed map ({maps}), not a scan; choose the series that it was made from"
     if "MOSAIC" in words:
-        raise ScanError(
-            f"{series.name}: slices tiled into one picture (MOSAIC); "
-            "choose another series, or convert it with dcm2niix"
-        )
+        advice = "choose another series, or convert it with dcm2niix"
+        return f"slices tiled into one picture (MOSAIC); {advice}"
+    return ""
 
 
-def _kind_words(header: Header) -> Iterator[str]:
-    """What Image Type says of a file, and Frame Type of its slices."""
-    yield from header.image_type
-    for frame in header.frames:
-        yield from dict(frame.contrast).get("image type", "").split("\\")
-        if frame.part in NO_SCAN:
-            yield frame.part.upper()
+def _twofold(series: Series) -> str:
+    """Which image two files claim to be; empty for none."""
+    seen = set()
+    for header in series.headers:
+        if header.image_uid and _identity(header) in seen:
+            instance = header.frames[0].instance if header.frames else None
+            about = "an image" if instance is None else f"image {instance}"
+            return (
+                f"two files of {about} with one SOP Instance UID and different pixels, and nothing "
+                "says which is right; leave the wrong one out, or export the series again"
+            )
+        seen.add(_identity(header))
+    return ""
 
 
-def _check_alike(series: Series) -> None:
-    name, first = series.name, series.headers[0]
+def _unlike(series: Series) -> str:
+    """Why images do not make one grey volume of a size that is allowed; empty where they may."""
+    first, count = series.headers[0], series.shape[2]
     if any(header.samples != 1 or header.photometric not in GREY for header in series.headers):
-        raise ScanError(f"{name}: colour images; a scan must be grey; choose another series")
+        return "colour images; a scan must be grey; choose another series"
     sizes = sorted({(header.columns, header.rows) for header in series.headers})
     if len(sizes) > 1:
         shown = ", ".join(f"{columns} x {rows}" for columns, rows in sizes[:4])
-        raise ScanError(
-            f"{name}: images of {len(sizes)} sizes ({shown}); all must be alike; "
+        return (
+            f"images of {len(sizes)} sizes ({shown}); all must be alike; "
             "export each stack as a series of its own"
         )
     if any(not _is_scaled(frame) for frame in series.frames):
-        raise ScanError(
-            f"{name}: the scaling of its values (rescale slope or intercept) is damaged: no "
-            "numbers, 0 or beyond all intensities; export the series again"
+        return (
+            "the scaling of its values (rescale slope or intercept) is damaged: no numbers, 0 or "
+            "beyond all intensities; export the series again"
         )
     if len({header.transfer_syntax for header in series.headers}) > 1:
-        raise ScanError(f"{name}: files in several transfer syntaxes; export the series again")
-    count = series.shape[2]
+        return "files in several transfer syntaxes; export the series again"
     if first.rows * first.columns * count > MAX_VOXELS:
-        raise ScanError(
-            f"{name}: {first.columns} x {first.rows} x {count} voxels; at most {MAX_VOXELS} "
-            "are allowed; resample or crop it first"
-        )
+        shown = f"{first.columns} x {first.rows} x {count}"
+        return f"{shown} voxels; at most {MAX_VOXELS} are allowed; resample or crop it first"
     if count != len(series.frames):
-        raise ScanError(
-            f"{name}: {count} images and the places of {len(series.frames)}; a file with many "
-            "images must say where each lies (enhanced MR or CT), and may have at most "
-            f"{MAX_FRAMES}; convert it with dcm2niix"
+        return (
+            f"{count} images and the places of {len(series.frames)}; a file with many images must "
+            f"say where each lies (enhanced MR or CT), and may have at most {MAX_FRAMES}; convert "
+            "it with dcm2niix"
         )
+    return ""
 
 
 def _is_scaled(frame: Frame) -> bool:
@@ -344,8 +329,8 @@ def _is_scaled(frame: Frame) -> bool:
 def _files(root: Path, max_files: int) -> Iterator[tuple[Source, str]]:
     """Every file and what it is called in messages, in a fixed order.
 
-    Files below a folder are told by number, since their names are often those of
-    patients. Folders that are links are not entered.
+    Files below a folder are told by number, for their names are often those of patients. Folders
+    that are links are not entered.
     """
     if root.name.upper() == CONTENTS and root.is_file():
         root = root.absolute().parent
@@ -378,7 +363,7 @@ def _without_copies(headers: Iterable[Header], effort: Effort) -> Iterator[Heade
 
     def digest(header: Header) -> str | None:
         effort.spend(FILE_COST)
-        return images_digest(header)
+        return pixels.images_digest(header)
 
     for header in headers:
         identity = _identity(header)
@@ -396,26 +381,3 @@ def _identity(header: Header) -> tuple[Any, ...]:
     """What tells images apart: the UID and, where UIDs were blanked, the place too."""
     places = tuple((frame.position, frame.contrast) for frame in header.frames)
     return header.series_uid, header.image_uid, places
-
-
-def _check_names(series: Series) -> None:
-    """Check that no two files claim to be the same image."""
-    seen = set()
-    for header in series.headers:
-        if header.image_uid and _identity(header) in seen:
-            instance = header.frames[0].instance if header.frames else None
-            about = "an image" if instance is None else f"image {instance}"
-            raise ScanError(
-                f"{series.name}: two files of {about} with one SOP Instance UID and different "
-                "pixels, and nothing says which is right; leave the wrong one out, or export the "
-                "series again"
-            )
-        seen.add(_identity(header))
-
-
-def _series(uid: str, members: list[Header]) -> Series:
-    first, kept = members[0], magnitude_alone(members)
-    return Series(
-        *(uid, first.number, first.description, first.modality, first.manufacturer),
-        *(kept, left_out(members, kept), len(members) - len(kept)),
-    )

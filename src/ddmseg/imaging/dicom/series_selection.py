@@ -1,9 +1,9 @@
 """Which series of an examination to segment, and why.
 
-An export holds localisers, maps and several contrasts. What can be read at all, and is
-not described as a localiser or a map, is ranked by how near it is to what the model was
-trained on: MR, as scanned, as much of the head, T1-like, slices no thicker, in 3-D, without
-contrast agent, in fine voxels.
+An export holds localisers, maps and several contrasts. What can be read at all, and is not
+described as a localiser or a map, is ranked by how near it is to what the model was trained on: MR,
+as scanned, as much of the head, T1-like, slices no thicker, in 3-D, without contrast agent, in fine
+voxels.
 
 Localisers of some scanners are ORIGINAL images like all others, and maps that an examiner's
 workstation computed are DERIVED and no more. People write what they like in a description, so it
@@ -24,34 +24,29 @@ from ddmseg.imaging.dicom.geometry import stack_frames
 from ddmseg.imaging.dicom.series import Series, refusal
 
 _LOCALISER = r"(?:locali[sz]er|(?:aa)?scout|survey|loc)s?\d*"
-_MAP = "|".join(
-    (
-        r"e?adc|apparent diffusion(?: coefficients?)?|fractional anisotropy|tracew",
-        r"(?:t1|t2|t2 ?star|r1|r2|r2 ?star|b0|b1|fa|md|cbf|cbv|mtt|ttp|tmax|phase|field) ?maps?",
-        r"subtract(?:ion|ed)|m(?:in ?)?ips?",
-    )
+_MAP = (
+    r"e?adc|apparent diffusion(?: coefficients?)?|fractional anisotropy|tracew|"
+    r"(?:t1|t2|t2 ?star|r1|r2|r2 ?star|b0|b1|fa|md|cbf|cbv|mtt|ttp|tmax|phase|field) ?maps?|"
+    r"subtract(?:ion|ed)|m(?:in ?)?ips?"
 )
 _DERIVED_MAP = r"trace|fa|md|cbf|cbv|mtt|ttp|tmax|sub"
 """Words that name a map where the images are derived, and mean other things elsewhere."""
-
-
-def _whole(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])")
-
-
-_DESCRIBED = (
-    ("a localiser", _whole(_LOCALISER), False),
-    ("a computed map", _whole(_MAP), False),
-    ("a computed map", _whole(_DERIVED_MAP), True),
+_DESCRIBED = tuple(
+    (kind, re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])"), of_derived)
+    for kind, words, of_derived in (
+        ("a localiser", _LOCALISER, False),
+        ("a computed map", _MAP, False),
+        ("a computed map", _DERIVED_MAP, True),
+    )
 )
 
 
 def described_as(series: Series) -> str | None:
     """Return what a series is called that is no scan to be segmented; None for others.
 
-    Such as ``described as a localiser ('scout')``: of the description only the word
-    that was understood is told. A real part alone is one too: that of an inversion
-    recovery is a scan, most others are not.
+    Such as ``described as a localiser ('scout')``: of the description only the word that was
+    understood is told. A real part alone is one too: that of an inversion recovery is a scan, most
+    others are not.
     """
     if all(frame.part == "real" for frame in series.frames) and series.frames:
         return "the real part of a complex image, not its magnitude"
@@ -64,11 +59,9 @@ def described_as(series: Series) -> str | None:
     return None
 
 
-HEAD_MM = 120.0
-"""Least extent, along each axis, of a scan that shows a whole head."""
+HEAD_MM = 120.0  # least extent, along each axis, of a scan that shows a whole head
 ISOTROPIC_RATIO = 2.0
 """Longest over shortest voxel edge up to which slices count as 3-D when nothing is said."""
-
 _T1 = re.compile(r"t1|mp2?rage|mpr(?![a-z])|spgr|bravo|tfe|vibe|flash")
 _OTHER = re.compile(
     r"t2|flair|dark.?fluid|dwi|dti|diff|adc|swi|tof|angio|\bmra\b|\bpd\b|ciss|fiesta|epi\b|bold|"
@@ -82,12 +75,10 @@ _KINDS = {2: "T1-like by its description", 1: "contrast not named", 0: "not T1-l
 class Trained:
     """What a model was trained on.
 
-    Attributes:
-        largest_crop_mm: a scan no wider than this along any axis is like the crops it
-            learned from; 0 for a model that learned from whole heads. Such a model takes
-            whole heads as well, and finds its part of them.
-        max_slice_mm: longest voxel edge that it accepts.
-        t1_alone: whether it saw T1 images and no others.
+    A scan no wider than ``largest_crop_mm`` along any axis is like the crops it learned from; 0 for
+    whole heads. A model of crops takes whole heads as well, and finds its part of them.
+    ``max_slice_mm`` is the longest voxel edge that it accepts; ``t1_alone``: it saw no other
+    images.
     """
 
     name: str
@@ -96,18 +87,14 @@ class Trained:
     t1_alone: bool = False
 
 
-ANY_MODEL = Trained("the models")
-"""What holds for all of them: they know heads and T1 best."""
+ANY_MODEL = Trained("the models")  # what holds for all of them: they know heads and T1 best
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The series to segment.
+    """The series to segment, ``why``, and what of it the model was not trained on.
 
-    Attributes:
-        why: in a few words, why this one, and what of it the model was not trained on.
-        doubtful: whether it was asked for and would not have been chosen, by its
-            description.
+    ``doubtful``: it was asked for and would not have been chosen, by its description.
     """
 
     series: Series
@@ -138,10 +125,10 @@ class _Traits:
         thin = self.coarsest_mm <= model.max_slice_mm
         # who saw T1 alone is lost in another contrast; who saw them all is in thick slices
         known = (self.t1, thin) if model.t1_alone else (thin, self.t1)
+        coarse = round(self.coarsest_mm, 1)  # a tenth of a millimetre decides nothing
         return (
             *(self.magnetic, self.as_scanned, covers, *known, self.three_d, self.plain),
-            # a tenth of a millimetre decides nothing
-            -round(self.coarsest_mm, 1),
+            -coarse,
         )
 
     def is_crop(self, model: Trained) -> bool:
@@ -154,8 +141,7 @@ def choose_series(
 ) -> Choice:
     """Return the series that was asked for, or else the one that fits the model best.
 
-    One that is described as a localiser or a computed map is taken only when it was
-    asked for.
+    One that is described as a localiser or a computed map is taken only when it was asked for.
 
     Raises:
         ScanError: when there is none such, or none can be segmented.
@@ -271,9 +257,8 @@ def _why(series: Series, traits: _Traits, model: Trained, usable: int, found: in
         "3-D" if traits.three_d else "2-D",
         f"{shown_mm(spacing)} mm" if spacing else "",
     ]
-    count = f"the best of {usable} usable of {found}" if usable > 1 else ""
-    if usable == 1:
-        count = "the only one" if found == 1 else f"the only usable one of {found}"
+    only = "the only one" if found == 1 else f"the only usable one of {found}"
+    count = f"the best of {usable} usable of {found}" if usable > 1 else only
     chosen = f"{', '.join(filter(None, told))}; {count}, for {model.name}"
     return chosen + _left_out(series) + _beyond(traits, model)
 
