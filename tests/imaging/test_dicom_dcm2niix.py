@@ -117,8 +117,10 @@ def test_a_whole_series_lies_where_dcm2niix_puts_it(data_folder: Path, tmp_path:
     assert_no_flip_is_alike(mine, other)
 
 
-@pytest.mark.parametrize("direction", [1, -1])
-@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize(
+    ("plane", "direction"),
+    [("axial", -1), ("coronal", 1), ("sagittal", -1), ("oblique", 1), ("oblique", -1)],
+)
 def test_a_head_lies_where_dcm2niix_puts_it(tmp_path: Path, plane: str, direction: int) -> None:
     voxels = np.clip(head_voxels(), 0, None).astype(np.uint16)
     voxels[3:9, 4:8, 2:6] += 500  # a head alone is nearly symmetric

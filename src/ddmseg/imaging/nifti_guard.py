@@ -137,19 +137,19 @@ def parse_layout(header: bytes, path: Path) -> Layout:
     if header.startswith(MGH_MAGIC):
         if len(header) < MGH_BYTES:
             raise coded_error(path, f"the file ends within its header; {_AGAIN}", "scan_empty")
-        version, order, types, names = 0, ">", _MGH_DTYPES, {}
+        version, order, types = 0, ">", _MGH_DTYPES
         *sizes, code = struct.unpack_from(">5i", header, 4)
         dim, offset, least = (len(sizes), *sizes), 0, MGH_BYTES
     else:
         version, order = _version(header, path)
-        types, names, least = _DTYPES, _FORBIDDEN, 352 if version == 1 else 544
+        types, least = _DTYPES, 352 if version == 1 else 544
         fields = (("8h", 40), ("h", 70), ("f", 108))
         if version == 2:
             fields = (("8q", 16), ("h", 12), ("q", 168))
         dim, (code,), (offset,) = (struct.unpack_from(order + k, header, at) for k, at in fields)
     shape, volumes = _shape(dim, path)
     if code not in types:
-        kind = names.get(code, f"type code {code}")
+        kind = (_FORBIDDEN if version else {}).get(code, f"type code {code}")
         said = f"{kind} voxels; a scan must hold whole or real numbers"
         raise coded_error(path, said, "voxel_type", kind=kind)
     if not (math.isfinite(offset) and 0 <= offset < 2**31):

@@ -21,18 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import DdmsegError, ScanError, optional
+from ddmseg.imaging.dicom import element_parser as parsing
 from ddmseg.imaging.dicom.archive import ZipMember
 from ddmseg.imaging.dicom.bounds import FILE_COST, Effort, InflatedStream, inflated
-from ddmseg.imaging.dicom.element_parser import (
-    PIXEL_DATA,
-    UNDEFINED,
-    Element,
-    ElementParser,
-    Stream,
-    damaged,
-    fragments_end,
-    hostile,
-)
+from ddmseg.imaging.dicom.element_parser import PIXEL_DATA, UNDEFINED, Element, ElementParser
 from ddmseg.imaging.dicom.elements import printable
 
 if TYPE_CHECKING:
@@ -86,7 +78,7 @@ def refused(told: str, doing: str, advice: str = "export it again") -> Iterator[
     except (DdmsegError, OSError):
         raise
     except Exception as error:
-        raise damaged(told, f"{type(error).__name__} while {doing}", advice) from error
+        raise parsing.damaged(told, f"{type(error).__name__} while {doing}", advice) from error
 
 
 def is_dicom(path: Source) -> bool:
@@ -194,12 +186,12 @@ def _stored(content: _Content, pixels: Element | None, size: int) -> StoredPixel
         return StoredPixels(min(pixels.length, there), pixels.length <= there)
     if isinstance(content.stream, InflatedStream):
         return StoredPixels(None)
-    end = fragments_end(content.stream, pixels.value_at)
+    end = parsing.fragments_end(content.stream, pixels.value_at)
     return StoredPixels(there, end is not None and end <= size)
 
 
 @contextlib.contextmanager
-def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
+def _open(path: Source, told: str, *, header: bool) -> Iterator[parsing.Stream]:
     if isinstance(path, ZipMember):
         with contextlib.closing(path.chunks(header=header)) as chunks:
             yield InflatedStream(chunks, MAX_HEADER_BYTES, told)
@@ -212,7 +204,7 @@ def _open(path: Source, told: str, *, header: bool) -> Iterator[Stream]:
 class _Content:
     """Where the data set of a file is, and how it is encoded."""
 
-    stream: Stream
+    stream: parsing.Stream
     start: int
     syntax: str
     explicit: bool
@@ -220,7 +212,7 @@ class _Content:
     big_endian: bool
 
 
-def _content(stream: Stream, told: str) -> _Content:
+def _content(stream: parsing.Stream, told: str) -> _Content:
     """Find the data set behind the meta group; one that is deflated gets a stream of its own."""
     magic = stream.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
     start, syntax = _MAGIC_AT + 4 if magic else 0, ""
@@ -258,13 +250,13 @@ def _collect(
         if element.tag not in tags:
             continue
         if wanted.tell() + element.end - element.start > MAX_HEADER_BYTES:
-            raise hostile(told, _LARGE.format(MAX_HEADER_BYTES))
+            raise parsing.hostile(told, _LARGE.format(MAX_HEADER_BYTES))
         if not parser.look_into(element) and element.length > MAX_VALUE_BYTES:
-            raise hostile(told, _LARGE.format(MAX_VALUE_BYTES))
+            raise parsing.hostile(told, _LARGE.format(MAX_VALUE_BYTES))
         stream.seek(element.start)
         stored = stream.read(element.end - element.start)
         if len(stored) < element.end - element.start:
-            raise damaged(told, "cut off in its header")
+            raise parsing.damaged(told, "cut off in its header")
         wanted.write(stored)
     if effort is not None:
         effort.spend(FILE_COST + parser.looked_at)

@@ -170,13 +170,13 @@ def _first(dataset: Dataset, keyword: str) -> Dataset:
     return first if isinstance(first, Dataset) else Dataset()
 
 
-_TEXTS: dict[str, Any] = {
+_TEXTS = {
     **{"series_uid": "SeriesInstanceUID", "image_uid": "SOPInstanceUID"},
     **{"image_class": "SOPClassUID", "study_uid": "StudyInstanceUID"},
     **{"frame_of_reference": "FrameOfReferenceUID", "description": "SeriesDescription"},
     **{"manufacturer": "Manufacturer", "scanner_model": "ManufacturerModelName"},
 }
-_NUMBERS: dict[str, Any] = {
+_NUMBERS = {
     **{"field_strength_t": "MagneticFieldStrength", "flip_angle_degrees": "FlipAngle"},
     **{"repetition_time_ms": "RepetitionTime", "inversion_time_ms": "InversionTime"},
 }
@@ -276,10 +276,11 @@ def _check_sizes(header: Header, told: str) -> None:
 
 
 def _header(dataset: Dataset, path: Source, pixels: StoredPixels) -> Header:
+    found: dict[str, Any] = {field: text(dataset, key) for field, key in _TEXTS.items()}
+    found |= {field: number(dataset, key, math.nan) for field, key in _NUMBERS.items()}
     return Header(
         path=path,
-        **{field: text(dataset, keyword) for field, keyword in _TEXTS.items()},
-        **{field: number(dataset, keyword, math.nan) for field, keyword in _NUMBERS.items()},
+        **found,
         number=whole(dataset, "SeriesNumber"),
         modality=text(dataset, "Modality") or "unknown",
         image_type=words(dataset, "ImageType"),

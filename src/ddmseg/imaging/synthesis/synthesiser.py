@@ -19,19 +19,9 @@ from torch import Generator, Tensor
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION, generation_labels, generation_mirror
-from ddmseg.imaging.synthesis import artefacts
+from ddmseg.imaging.synthesis import artefacts, deform
 from ddmseg.imaging.synthesis.contrast import FAMILIES, Contrast, draw_contrast
-from ddmseg.imaging.synthesis.deform import (
-    CSF,
-    CompactHead,
-    Image3D,
-    Mask3D,
-    Pose,
-    compact_head,
-    draw_displacement,
-    draw_matrix,
-    sample_positions,
-)
+from ddmseg.imaging.synthesis.deform import CSF, CompactHead, Image3D, Mask3D, Pose
 from ddmseg.imaging.synthesis.lesions import control_points, draw_lesions
 from ddmseg.imaging.synthesis.settings import SynthesisSettings
 from ddmseg.randomness import draw_chance, draw_choice, draw_integer, draw_uniform
@@ -95,7 +85,7 @@ class LabelMapSynthesiser:
         self._is_lateral = torch.isin(targets, torch.tensor(LATERAL_VENTRICLES))
         self._white_class = int(self._is_white.nonzero()[0]) if self._is_white.any() else 0
         self._lesion = position.get(LESION)
-        self._heads = [compact_head(label_map) for label_map in label_maps]
+        self._heads = [deform.compact_head(label_map) for label_map in label_maps]
 
     def __call__(
         self, generator: Generator
@@ -128,14 +118,14 @@ class LabelMapSynthesiser:
         room = ((high - low - torch.tensor(extent)) / 2).clamp_min(0.0)
         offsets = 2 * torch.rand(3, generator=generator) - 1
         centre = (low + high) / 2 + offsets * (room + settings.translation_mm)
-        matrix = draw_matrix(
+        matrix = deform.draw_matrix(
             generator,
             rotation_deg=settings.rotation_deg,
             scaling=settings.scaling,
             shear=settings.shear,
             flip=flip,
         )
-        displacement = draw_displacement(
+        displacement = deform.draw_displacement(
             generator,
             extent_mm=tuple(extent),
             spacing_mm=settings.elastic_spacing_mm,
@@ -149,7 +139,7 @@ class LabelMapSynthesiser:
         They lie a quarter of a voxel from it along each axis, for partial volume where structures
         meet.
         """
-        positions = sample_positions(pose, self.patch_shape, self.spacing_mm)
+        positions = deform.sample_positions(pose, self.patch_shape, self.spacing_mm)
         strides = (head.shape[1] * head.shape[2], head.shape[2], 1)
         quarter = self.spacing_mm / 4
 
