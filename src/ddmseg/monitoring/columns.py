@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from ddmseg.outputs.tables import NO_UNIT, ColumnMeaning
 
@@ -20,8 +19,7 @@ Value = float | str | datetime | None
 Line = dict[str, Value]
 """One run: statistics by name; None where a run has none."""
 
-Group = Literal["scanner", "image", "result", "volumes"]
-GROUPS: dict[Group, str] = {
+GROUPS = {
     "scanner": "Scanner and settings",
     "image": "Images",
     "result": "Results",
@@ -34,7 +32,7 @@ class Column:
     """How a statistic is called on the page, its unit ("" for none) and where it stands."""
 
     title: str
-    group: Group
+    group: str
     unit: str = ""
 
 
@@ -115,9 +113,8 @@ def meaning(name: str) -> ColumnMeaning:
     if name in IDENTIFIERS:
         return ColumnMeaning(IDENTIFIERS[name])
     if name.startswith(FEATURE):
-        return ColumnMeaning(
-            f"Mean of channel {name.removeprefix(FEATURE)} of z_I over the foreground"
-        )
+        channel = name.removeprefix(FEATURE)
+        return ColumnMeaning(f"Mean of channel {channel} of z_I over the foreground")
     known = column(name)
     if known is None:
         return ColumnMeaning("Not known to the ddmseg that wrote this table")

@@ -22,7 +22,7 @@ from ddmseg.maths.shift import (
     shifted,
 )
 from ddmseg.monitoring.columns import CATEGORIES, DISTANCE, FEATURE, NUMBERS, VOLUME, Line
-from ddmseg.monitoring.selection import Part, Selection, time_of
+from ddmseg.monitoring.selection import Selection, time_of
 
 BAND = (5.0, 95.0)
 """Percentiles of the reference between which its band lies."""
@@ -30,17 +30,15 @@ _NORMAL_BAND = 3.29
 """Width of that band of a normal distribution, in standard deviations."""
 
 Floats = NDArray[np.float64]
+Words = list[str | None]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One number of all runs.
+    """One number of all runs, in their order; NaN where a run has none.
 
-    Attributes:
-        values: in order of the runs; NaN where a run has none.
-        low: end of the reference's band.
-        deviations: from one median to the other in standard deviations of the reference
-            (from its band); NaN where the band is one value.
+    ``low`` and ``high`` bound the reference's band; ``deviations`` lead from one median to the
+    other, in standard deviations of the reference (from its band; NaN where that is one value).
     """
 
     values: Floats
@@ -53,15 +51,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Shares:
-    """One category of all runs.
+    """One category of all runs, and the share of each value in both parts, commonest first."""
 
-    Attributes:
-        values: in order of the runs; None where a run has none.
-        reference: share of each value in the reference, commonest first.
-        window: the same of the window.
-    """
-
-    values: list[str | None]
+    values: Words
     reference: dict[str, float]
     window: dict[str, float]
 
@@ -98,13 +90,14 @@ def compare_runs(
 ) -> Comparison:
     """Compare window and reference in every statistic that the page knows, of these columns."""
     lines, parts = selection.lines, np.array(selection.parts)
-    numbers = {name: _values(lines, name) for name in _number_names(columns)}
+    volumes = [name for name in columns if name.startswith(VOLUME)]
+    numbers = {name: _values(lines, name) for name in NUMBERS if name in columns}
+    numbers |= {name: _values(lines, name) for name in volumes}
     categories = {name: _words(lines, name) for name in CATEGORIES if name in columns}
     features, foreign = _features(selection, columns)
     if foreign:
         notes = (*notes, f"{foreign} runs of other weights have no distance: features differ")
-    known = np.full(len(lines), features.shape[1] > 0)
-    known &= ~np.isnan(features).any(1)
+    known = ~np.isnan(features).any(1) & (features.shape[1] > 0)
     compared = parts != "other"
     shifts = find_shifts(
         (parts == "window")[compared],
@@ -114,30 +107,25 @@ def compare_runs(
     )
     if known.any():
         numbers[DISTANCE] = _distances(features, known, parts)
-    found = [shift.name for shift in shifted(shifts)]
     tested = {shift.name: shift for shift in shifts}
+    shares = {name: _shares(values, parts) for name, values in categories.items()}
+    found = [shift.name for shift in shifted(shifts)]
+    # of a category, the value that gained most counts as 1 against all others
+    dated = numbers | {name: _gained(shares[name]) for name in found if name in shares}
     return Comparison(
         selection=selection,
         numbers={name: _series(values, parts) for name, values in numbers.items()},
-        categories={name: _shares(values, parts) for name, values in categories.items()},
+        categories=shares,
         shifts=tested,
         found=found,
-        since={name: _since(name, numbers, categories, selection) for name in found},
+        since={name: _since(dated[name], selection) for name in found},
         untested={
-            **{
-                n: _why(v[parts == "reference"], v[parts == "window"])
-                for n, v in numbers.items()
-                if n not in tested
-            },
-            **{n: _why_words(v, selection.parts) for n, v in categories.items() if n not in tested},
+            name: _why_untested(values, parts)
+            for name, values in (*numbers.items(), *categories.items())
+            if name not in tested
         },
         notes=[*selection.notes, *notes],
     )
-
-
-def _number_names(columns: Sequence[str]) -> list[str]:
-    volumes = [name for name in columns if name.startswith(VOLUME)]
-    return [*(name for name in NUMBERS if name in columns), *volumes]
 
 
 def _values(lines: Sequence[Line], name: str) -> Floats:
@@ -147,11 +135,11 @@ def _values(lines: Sequence[Line], name: str) -> Floats:
     return values
 
 
-def _words(lines: Sequence[Line], name: str) -> list[str | None]:
+def _words(lines: Sequence[Line], name: str) -> Words:
     return [value if isinstance(value := line.get(name), str) else None for line in lines]
 
 
-def _codes(values: Sequence[str | None]) -> NDArray[np.int64]:
+def _codes(values: Words) -> NDArray[np.int64]:
     places = {word: place for place, word in enumerate(sorted({v for v in values if v}))}
     return np.array([-1 if v is None else places[v] for v in values], np.int64)
 
@@ -168,13 +156,8 @@ def _features(selection: Selection, columns: Sequence[str]) -> tuple[Floats, int
 
 def feature_table(columns: Sequence[str], rows: Sequence[Line]) -> Floats:
     """Return the features of many lines (``line channel``), NaN where a line has none."""
-    names = [name for name in columns if name.startswith(FEATURE)]
-    return np.array(
-        [
-            [value if isinstance(value := row.get(name), float) else np.nan for name in names]
-            for row in rows
-        ]
-    ).reshape(len(rows), len(names))
+    channels = [_values(rows, name) for name in columns if name.startswith(FEATURE)]
+    return np.array(channels).reshape(len(channels), len(rows)).T
 
 
 def _distances(features: Floats, known: NDArray[np.bool_], parts: NDArray[Any]) -> Floats:
@@ -188,21 +171,17 @@ def _distances(features: Floats, known: NDArray[np.bool_], parts: NDArray[Any]) 
 
 def _series(values: Floats, parts: NDArray[Any]) -> Series:
     reference, window = (values[(parts == p) & ~np.isnan(values)] for p in ("reference", "window"))
-    median = _median(window)
+    median = float(np.median(window)) if len(window) else math.nan
     if not len(reference):
         return Series(values, *(math.nan,) * 3, median, math.nan)
-    low, middle, high = np.percentile(reference, [BAND[0], 50, BAND[1]])
+    low, middle, high = map(float, np.percentile(reference, [BAND[0], 50, BAND[1]]))
     deviation = (high - low) / _NORMAL_BAND
     moved = (median - middle) / deviation if deviation > 0 else math.nan
-    return Series(values, float(low), float(high), float(middle), median, float(moved))
+    return Series(values, low, high, middle, median, moved)
 
 
-def _median(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else math.nan
-
-
-def _shares(values: list[str | None], parts: NDArray[Any]) -> Shares:
-    order = [word for word, _ in Counter(v for v in values if v).most_common()]
+def _shares(values: Words, parts: NDArray[Any]) -> Shares:
+    order = [word for word, _ in Counter(filter(None, values)).most_common()]
 
     def share(part: str) -> dict[str, float]:
         inside = [v for v, own in zip(values, parts, strict=True) if own == part and v]
@@ -211,44 +190,29 @@ def _shares(values: list[str | None], parts: NDArray[Any]) -> Shares:
     return Shares(values, share("reference"), share("window"))
 
 
-def _since(
-    name: str,
-    numbers: dict[str, Floats],
-    categories: dict[str, list[str | None]],
-    selection: Selection,
-) -> datetime:
+def _gained(shares: Shares) -> Floats:
+    gained = shares.gained
+    return np.array([math.nan if v is None else float(v == gained) for v in shares.values])
+
+
+def _since(values: Floats, selection: Selection) -> datetime:
     """Time of the first run after the likeliest change, among reference, window and between."""
-    if name in numbers:
-        values = numbers[name]
-    else:
-        # the value that gained most, as 1 against all others
-        gained = _shares(categories[name], np.array(selection.parts)).gained
-        values = np.array([math.nan if v is None else float(v == gained) for v in categories[name]])
     start = selection.parts.index("reference")
     return time_of(selection.lines[start + change_point(values[start:])])
 
 
-def _why(reference: Floats, window: Floats) -> str:
-    reference, window = (v[~np.isnan(v)] for v in (reference, window))
-    too_few = _too_few(len(reference), len(window))
-    return too_few or f"always {reference[0]:.4g}: what never varies cannot be tested"
-
-
-def _why_words(values: Sequence[str | None], parts: Sequence[Part]) -> str:
-    reference, window = (
-        [v for v, own in zip(values, parts, strict=True) if own == p and v]
-        for p in ("reference", "window")
-    )
-    too_few = _too_few(len(reference), len(window))
-    return too_few or f"always {reference[0]}: what never varies cannot be tested"
-
-
-def _too_few(reference: int, window: int) -> str:
+def _why_untested(values: Floats | Words, parts: NDArray[Any]) -> str:
+    pairs = [
+        (v, own) for v, own in zip(values, parts, strict=True) if v not in (None, "") and v == v
+    ]
+    reference, window = ([v for v, own in pairs if own == p] for p in ("reference", "window"))
     if not reference and not window:
         return "no run has it"
-    if reference >= SMALLEST_REFERENCE and window >= SMALLEST_WINDOW:
-        return ""
+    if len(reference) >= SMALLEST_REFERENCE and len(window) >= SMALLEST_WINDOW:
+        always = reference[0]
+        shown = always if isinstance(always, str) else f"{always:.4g}"
+        return f"always {shown}: what never varies cannot be tested"
     return (
-        f"{reference} runs of the reference and {window} of the window have it; at least "
+        f"{len(reference)} runs of the reference and {len(window)} of the window have it; at least "
         f"{SMALLEST_REFERENCE} and {SMALLEST_WINDOW} are needed"
     )

@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ddmseg import __version__
 from ddmseg.maths.shift import PERMUTATIONS
+from ddmseg.monitoring import plots
 from ddmseg.monitoring.columns import GROUPS, Column, column
 from ddmseg.monitoring.compare import Comparison
-from ddmseg.monitoring.plots import (
-    Timeline,
-    category_plot,
-    moved,
-    number_plot,
-    shared,
-    shown_values,
-)
 from ddmseg.monitoring.selection import Part, time_of
 from ddmseg.outputs.text import render_template
 
@@ -40,15 +33,24 @@ _RATES = (
 
 def render_monitor(comparison: Comparison) -> str:
     """Return the page as one self-contained HTML text."""
-    timeline = Timeline(comparison.selection)
-    groups = {title: _in_group(comparison, group) for group, title in GROUPS.items()}
+    timeline = plots.Timeline(comparison.selection)
+    # what shifted, the least likely first; then the rest in the order of the columns
+    ordered = comparison.found + [
+        name
+        for name in (*comparison.categories, *comparison.numbers)
+        if name in comparison.shifts and name not in comparison.found
+    ]
+    groups = {
+        title: [name for name in ordered if _known(name).group == group]
+        for group, title in GROUPS.items()
+    }
     return render_template(
         "monitor.html",
         comparison=comparison,
-        facts={_part_title(comparison, part): _days(comparison, part) for part in _PARTS},
+        facts=dict(_fact(comparison, part) for part in _PARTS),
         rates=[(title, name, _rate(comparison, name, words)) for name, words, title in _RATES],
         groups={title: names for title, names in groups.items() if names},
-        ordered=list(_ordered(comparison)),
+        ordered=ordered,
         least=min((s.p_family for s in comparison.shifts.values()), default=math.nan),
         opened=OPEN,
         named=NAMED,
@@ -56,12 +58,12 @@ def render_monitor(comparison: Comparison) -> str:
         step=timeline.step,
         version=__version__,
         known=_known,
-        change=lambda name: change_text(comparison, name),
+        change=lambda name: _change_text(comparison, name),
         plot=lambda name: _plot(comparison, name, timeline),
         number=_number,
-        moved=moved,
-        shared=shared,
-        shown_values=shown_values,
+        moved=plots.moved,
+        shared=plots.shared,
+        shown_values=plots.shown_values,
     )
 
 
@@ -73,15 +75,14 @@ def status_line(comparison: Comparison) -> str:
     count = len(comparison.found)
     if not count:
         return f"no shift found in {len(comparison.shifts)} statistics"
-    named = [f"{_known(n).title} {change_text(comparison, n)}" for n in comparison.found[:NAMED]]
+    named = [f"{_known(n).title} {_change_text(comparison, n)}" for n in comparison.found[:NAMED]]
     rest = f" and {count - NAMED} more" if count > NAMED else ""
     return f"{count} of {len(comparison.shifts)} statistics shifted: {'; '.join(named)}{rest}"
 
 
-def change_text(comparison: Comparison, name: str) -> str:
+def _change_text(comparison: Comparison, name: str) -> str:
     """Return by how much a statistic changed, and since when where it shifted."""
-    text = _change(comparison, name)
-    since = comparison.since.get(name)
+    text, since = _change(comparison, name), comparison.since.get(name)
     return f"{text}, since about {since:%Y-%m-%d}" if since else text
 
 
@@ -96,7 +97,7 @@ def _change(comparison: Comparison, name: str) -> str:
     if before == now:
         spread = "another spread" if name in comparison.found else "the same median"
         return f"{spread}, {now}{unit}"
-    size = moved(series.deviations)
+    size = plots.moved(series.deviations)
     return f"{before} → {now}{unit}{f' ({size})' if size else ''}"
 
 
@@ -110,14 +111,12 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
 
 
-def _part_title(comparison: Comparison, part: Part) -> str:
-    return f"{part.capitalize()}, {len(comparison.selection.of(part))} scans"
-
-
-def _days(comparison: Comparison, part: Part) -> str:
+def _fact(comparison: Comparison, part: Part) -> tuple[str, str]:
+    """Return how many scans a part has, and its days."""
     lines = comparison.selection.of(part)
     first, last = (f"{time_of(lines[place]):%Y-%m-%d}" for place in (0, -1))
-    return first if first == last else f"{first} – {last}"
+    days = first if first == last else f"{first} – {last}"
+    return f"{part.capitalize()}, {len(lines)} scans", days
 
 
 def _rate(comparison: Comparison, name: str, words: Sequence[str]) -> list[tuple[int, int]]:
@@ -130,22 +129,10 @@ def _rate(comparison: Comparison, name: str, words: Sequence[str]) -> list[tuple
     return [(sum(count[word] for word in words), count.total()) for count in counts]
 
 
-def _in_group(comparison: Comparison, group: str) -> list[str]:
-    """The statistics of a group: what shifted first, what cannot be tested left out."""
-    return [name for name in _ordered(comparison) if _known(name).group == group]
-
-
-def _ordered(comparison: Comparison) -> Iterator[str]:
-    """What shifted, the least likely first; then the rest in the order of the columns."""
-    yield from comparison.found
-    for name in (*comparison.categories, *comparison.numbers):
-        if name in comparison.shifts and name not in comparison.found:
-            yield name
-
-
-def _plot(comparison: Comparison, name: str, timeline: Timeline) -> str:
+def _plot(comparison: Comparison, name: str, timeline: plots.Timeline) -> str:
     known, since = _known(name), comparison.since.get(name)
     if name in comparison.numbers:
         series = comparison.numbers[name]
-        return number_plot(known.title, series, timeline, unit=known.unit, since=since)
-    return category_plot(known.title, comparison.categories[name], timeline, since=since)
+        return plots.number_plot(known.title, series, timeline, unit=known.unit, since=since)
+    shares = comparison.categories[name]
+    return plots.category_plot(known.title, shares, timeline, since=since)

@@ -24,10 +24,11 @@ MOST_ROWS = 5
 """Values of a category with a row of their own."""
 OTHERS = "all others"
 _WIDTH, _HEIGHT = 400.0, 150.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 8.0, 6.0, 20.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 8.0, 6.0, 130.0
 _SHARES = 84.0
 _DAY_WIDTH = 92.0
 _LETTER = 6.2
+_FRAME = {"width": _WIDTH, "height": _HEIGHT, "top": _TOP, "bottom": _BOTTOM}
 
 Place = Callable[[float], float]
 
@@ -65,23 +66,17 @@ class Timeline:
                 yield x(n), self.times[n].date().isoformat(), anchor
 
 
-_FRAME = {"width": _WIDTH, "height": _HEIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM}
-
-
 def number_plot(
     title: str, series: Series, timeline: Timeline, *, unit: str, since: datetime | None
 ) -> str:
     """Return the plot of one number; ``since`` marks a change."""
-    bottom = _HEIGHT - _BOTTOM
     low, high = _range(series)
     return render_template(
         "timeline.html",
         **{**_FRAME, "left": _LEFT, "right": _WIDTH - _RIGHT},
-        **{"title": title, "timeline": timeline, "since": since},
-        series=series,
-        unit=unit,
+        **{"title": title, "timeline": timeline, "since": since, "series": series, "unit": unit},
         ticks=ticks(low, high, 4),
-        y=lambda value: bottom - (bottom - _TOP) * (float(value) - low) / (high - low),
+        y=lambda value: _BOTTOM - (_BOTTOM - _TOP) * (float(value) - low) / (high - low),
         short_number=short_number,
     )
 
@@ -89,23 +84,18 @@ def number_plot(
 def category_plot(title: str, shares: Shares, timeline: Timeline, *, since: datetime | None) -> str:
     """Return the plot of one category: one row per value, its shares at the right."""
     words = shown_values(shares)
-    height = (_HEIGHT - _BOTTOM - _TOP) / len(words)
+    height = (_BOTTOM - _TOP) / len(words)
+    sides = (shares.reference, shares.window)
     rows = {
-        word: (
-            _TOP + height * (place + 0.5),
-            *(shared(side, word, words) for side in (shares.reference, shares.window)),
-        )
+        word: (_TOP + height * (place + 0.5), *(shared(side, word, words) for side in sides))
         for place, word in enumerate(words)
     }
     left = min(150.0, 14 + _LETTER * max(map(len, words), default=0))
     return render_template(
         "timeline.html",
         **{**_FRAME, "left": left, "right": _WIDTH - _SHARES},
-        **{"title": title, "timeline": timeline, "since": since},
-        series=None,
-        shares=shares,
-        rows=rows,
-        others=OTHERS,
+        **{"title": title, "timeline": timeline, "since": since, "series": None},
+        **{"shares": shares, "rows": rows, "others": OTHERS},
     )
 
 
@@ -125,8 +115,8 @@ def shared(side: Mapping[str, float], row: str, rows: Sequence[str]) -> float:
 def _range(series: Series) -> tuple[float, float]:
     """The middle 98% of the values with band and medians: one spike must not flatten the rest."""
     known = series.values[np.isfinite(series.values)]
-    ends = [*np.percentile(known, [1, 99]), series.low, series.high, series.window_median]
-    low, high = (float(f(np.array(ends)[np.isfinite(ends)])) for f in (np.min, np.max))
+    ends = np.array([*np.percentile(known, [1, 99]), series.low, series.high, series.window_median])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     inside = known[(known >= low - (high - low)) & (known <= high + (high - low))]
     low, high = min(low, float(inside.min())), max(high, float(inside.max()))
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.1
@@ -139,10 +129,10 @@ def short_number(value: float) -> str:
     >>> short_number(12500.0), short_number(-0.25), short_number(1.2e7)
     ('12500', '−0.25', '12M')
     """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e5, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}".replace("-", "−")
-    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+    for least, size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:.4g}{letter}".replace("-", "−")
+    return f"{value:.6g}".replace("-", "−")
 
 
 def moved(deviations: float) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddmseg.errors import DdmsegError, optional
 from ddmseg.imaging.dicom.series import Series
+from ddmseg.outputs.names import RECEIPT
+from ddmseg.outputs.staging import receipt_hashes
 from ddmseg.quality.segmentation import Segmentation
 
 VARIABLE = "DDMSEG_MONITOR"
-_RECEIPT, _LABELS = "_receipt.json", "_dseg.nii.gz"
 
 
 def monitor_folder(named: Path | None) -> Path | None:
@@ -50,10 +50,10 @@ class Recorder:
 
             optional("pyarrow", "monitor")
             store, labels = Store(self.folder), labels_hash(written)
-            line = run_statistics(
-                segmentation, salt=store.salt(), series=series, labels_sha256=labels
+            salt = store.salt()
+            store.append(
+                run_statistics(segmentation, salt=salt, series=series, labels_sha256=labels)
             )
-            store.append(line)
         # what goes wrong here is the monitor's own trouble
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -66,8 +66,6 @@ class Recorder:
 
 def labels_hash(written: Sequence[Path]) -> str:
     """Return the SHA-256 of the labels from the receipt among the files; "" without one."""
-    for path in written:
-        if path.name.endswith(_RECEIPT):
-            outputs = json.loads(path.read_text(encoding="utf-8"))["outputs"]
-            return next((str(h) for name, h in outputs.items() if name.endswith(_LABELS)), "")
-    return ""
+    receipt = next((path for path in written if path.name.endswith(RECEIPT)), None)
+    hashes = {} if receipt is None else receipt_hashes(receipt)
+    return next((digest for name, digest in hashes.items() if name.endswith("_dseg.nii.gz")), "")

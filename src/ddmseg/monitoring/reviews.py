@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ddmseg.errors import ScanError
 from ddmseg.monitoring.columns import Line
 from ddmseg.monitoring.statistics import keyed_hash
 from ddmseg.review.log import LOG, ReviewLog
 
-Outcome = Literal["accepted", "corrected", "rejected"]
-
 
 @dataclass(frozen=True)
 class Decision:
-    """What came of one result; ``edited_ml`` is how much was drawn anew, 0 for nothing."""
+    """What came of one result: accepted, corrected or rejected, and how much was drawn anew."""
 
-    outcome: Outcome
+    outcome: str
     edited_ml: float
 
 
@@ -47,8 +45,7 @@ def read_reviews(folder: Path) -> tuple[dict[str, Decision], list[str]]:
             problems.append(f"{path}: {problem}")
         for entry in found:
             entries.setdefault(str(entry.get("original_sha256", "")), []).append(entry)
-    entries.pop("", None)
-    return {digest: _decision(of_one) for digest, of_one in entries.items()}, problems
+    return {digest: _decision(of_one) for digest, of_one in entries.items() if digest}, problems
 
 
 def _decision(entries: Sequence[dict[str, Any]]) -> Decision:
@@ -62,11 +59,11 @@ def _decision(entries: Sequence[dict[str, Any]]) -> Decision:
 
 def join_reviews(lines: Sequence[Line], decisions: dict[str, Decision], salt: bytes) -> list[Line]:
     """Return the lines with ``review`` and ``edited_ml`` where a decision is known."""
-    by_key = {keyed_hash(salt, digest): decision for digest, decision in decisions.items()}
-    joined = []
-    for line in lines:
-        key = line.get("labels_key")
-        found = by_key.get(key) if isinstance(key, str) else None
-        known: Line = {"review": found.outcome, "edited_ml": found.edited_ml} if found else {}
-        joined.append({**line, **known})
-    return joined
+    by_key: dict[object, Decision] = {
+        keyed_hash(salt, digest): decision for digest, decision in decisions.items()
+    }
+    found = [by_key.get(line.get("labels_key")) for line in lines]
+    return [
+        {**line, "review": one.outcome, "edited_ml": one.edited_ml} if one else {**line}
+        for line, one in zip(lines, found, strict=True)
+    ]

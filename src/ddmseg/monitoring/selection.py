@@ -12,36 +12,21 @@ from ddmseg.errors import UsageError, did_you_mean
 from ddmseg.maths.shift import SMALLEST_REFERENCE, SMALLEST_WINDOW
 from ddmseg.monitoring.columns import Line
 
-DEFAULT_WINDOW = "50"
 Part = Literal["reference", "window", "other"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked to compare.
+    """What the user asked to compare, as in the options of ``ddmseg monitor``."""
 
-    Attributes:
-        window: ``50`` for the last 50 scans, ``30d`` for those of the last 30 days, counted
-            from the newest run.
-        reference: ``2026-01-01..2026-03-31``, either side may be left out; all runs before
-            the window when None.
-        model: name of the model; that of the newest run when None.
-    """
-
-    window: str = DEFAULT_WINDOW
+    window: str = "50"
     reference: str | None = None
     model: str | None = None
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of one model in order of time, a scan once, and where each belongs.
-
-    Attributes:
-        lines: oldest first.
-        parts: where each belongs.
-        notes: what was left out, a sentence each.
-    """
+    """The runs of one model, oldest first, a scan once; where each belongs; what was left out."""
 
     model: str
     lines: list[Line]
@@ -70,21 +55,22 @@ def select(lines: Sequence[Line], choice: Choice) -> Selection:
         raise UsageError("the store holds no run yet; segment scans with --monitor first")
     model = _model(lines, choice.model)
     own = [line for line in lines if line.get("model") == model]
-    kept = _newest_of_each_scan(own)
+    newest = set({line.get("scan_key") or id(line): id(line) for line in own}.values())
+    kept = [line for line in own if id(line) in newest]
+    foreign, repeated = len(lines) - len(own), len(own) - len(kept)
     notes = []
-    if len(own) < len(lines):
+    if foreign:
         notes.append(
-            f"{_counted(len(lines) - len(own), 'run')} of other models left out: "
+            f"{_counted(foreign, 'run')} of other models left out: "
             "--model chooses which model is shown"
         )
-    if len(kept) < len(own):
+    if repeated:
         notes.append(
-            f"{_counted(len(own) - len(kept), 'repeated run')} of the same scans left out: "
+            f"{_counted(repeated, 'repeated run')} of the same scans left out: "
             "only the newest of each counts"
         )
-    start = _window_start(kept, choice.window)
-    parts = _parts(kept, start, choice.reference)
-    _check(parts, choice)
+    parts = _parts(kept, _window_start(kept, choice.window), choice.reference)
+    _check(parts)
     return Selection(str(model), kept, parts, notes)
 
 
@@ -102,12 +88,6 @@ def _model(lines: Sequence[Line], wanted: str | None) -> object:
             f"{', '.join(sorted(names))}"
         )
     return names[wanted]
-
-
-def _newest_of_each_scan(lines: Sequence[Line]) -> list[Line]:
-    newest = {line.get("scan_key") or id(line): line for line in lines}
-    kept = {id(line) for line in newest.values()}
-    return [line for line in lines if id(line) in kept]
 
 
 def _window_start(lines: Sequence[Line], window: str) -> int:
@@ -150,26 +130,24 @@ def _dates(reference: str | None) -> tuple[date | None, date | None]:
     try:
         if not dots:
             raise ValueError
-        ends = tuple(date.fromisoformat(day) if day else None for day in (first, last))
+        begin, end = (date.fromisoformat(day) if day else None for day in (first, last))
     except ValueError as error:
         raise UsageError(
             f"reference: got '{reference}'; give two days, such as 2026-01-01..2026-03-31"
         ) from error
-    if ends[0] and ends[1] and ends[0] > ends[1]:
+    if begin and end and begin > end:
         raise UsageError(f"reference: got '{reference}'; the first day is after the last")
-    return ends[0], ends[1]
+    return begin, end
 
 
-def _check(parts: Sequence[Part], choice: Choice) -> None:
-    needed: dict[Part, int] = {"window": SMALLEST_WINDOW, "reference": SMALLEST_REFERENCE}
-    for part, least in needed.items():
-        count = parts.count(part)
-        if count < least:
-            advice = (
-                "give a larger --window, or wait for more"
-                if part == "window"
-                else "give a smaller --window or a wider --reference, or wait for more"
-            )
+def _check(parts: Sequence[Part]) -> None:
+    needed: tuple[tuple[Part, int, str], ...] = (
+        ("window", SMALLEST_WINDOW, "larger --window"),
+        ("reference", SMALLEST_REFERENCE, "smaller --window or a wider --reference"),
+    )
+    for part, least, give in needed:
+        if (count := parts.count(part)) < least:
             raise UsageError(
-                f"{part}: {_counted(count, 'scan')}; at least {least} are needed; {advice}"
+                f"{part}: {_counted(count, 'scan')}; at least {least} are needed; give a {give}, "
+                "or wait for more"
             )

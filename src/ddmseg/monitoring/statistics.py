@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, find_objects
 
 from ddmseg.imaging.dicom.series import Series
-from ddmseg.monitoring.columns import FEATURE, VOLUME, Line, Value
+from ddmseg.monitoring.columns import FEATURE, VOLUME, Line
 from ddmseg.quality.segmentation import Segmentation
 
 FLUID = frozenset({4, 5, 14, 15, 24, 43, 44})
 """FreeSurfer ids of the ventricles and of CSF, which are no brain."""
-WHITE_MATTER = (2, 41)
-CORTEX = (3, 42)
-"""FreeSurfer ids of both sides."""
+WHITE_MATTER, CORTEX = (2, 41), (3, 42)
 FEWEST = 50
 """Voxels, or pairs of them, below which a tissue says nothing."""
 CUT = 3.0
@@ -52,18 +50,14 @@ def run_statistics(
     from DICOM; the hash of the labels file is what reviews find the line by.
     """
     receipt = segmentation.receipt
-    content = _within(receipt, "input", "content_sha256")
     return {
         "time": datetime.now(UTC),
-        "scan_key": keyed_hash(salt, content),
+        "scan_key": keyed_hash(salt, _within(receipt, "input", "content_sha256")),
         "labels_key": keyed_hash(salt, labels_sha256),
         **_software(receipt),
         **scanner_tags(series),
-        **_grid(segmentation),
-        **_intensities(segmentation),
-        **tissue_statistics(segmentation.scan.data, segmentation.labels.data),
-        **_quality(segmentation),
-        **_volumes(segmentation),
+        **_image(segmentation),
+        **_result(segmentation),
         **feature_columns(segmentation.features),
     }
 
@@ -130,27 +124,26 @@ def _software(receipt: Mapping[str, Any]) -> Line:
     }
 
 
-def _grid(segmentation: Segmentation) -> Line:
+def _image(segmentation: Segmentation) -> Line:
+    scan, labels = segmentation.scan, segmentation.labels.data
     # in order of size: which axis is which depends on the orientation of the slices
     names = ("min", "middle", "max")
-    edges, voxels = sorted(segmentation.scan.spacing_mm), sorted(segmentation.scan.shape)
+    edges, voxels = sorted(scan.spacing_mm), sorted(scan.shape)
+    inside = scan.data[labels > 0]
     return {
         **{f"spacing_{name}_mm": round(edge, 4) for name, edge in zip(names, edges, strict=True)},
         **{f"voxels_{name}": float(n) for name, n in zip(names, voxels, strict=True)},
+        **{f"intensity_p{q:02d}": _percentile(inside, q) for q in (5, 50, 95)},
+        **tissue_statistics(scan.data, labels),
     }
-
-
-def _intensities(segmentation: Segmentation) -> Line:
-    inside = segmentation.scan.data[segmentation.labels.data > 0]
-    return {f"intensity_p{q:02d}": _percentile(inside, q) for q in (5, 50, 95)}
 
 
 def _percentile(values: NDArray[np.float32], q: float) -> float:
     return float(np.percentile(values, q)) if len(values) else math.nan
 
 
-def _quality(segmentation: Segmentation) -> Line:
-    quality = segmentation.quality
+def _result(segmentation: Segmentation) -> Line:
+    quality, volumes = segmentation.quality, segmentation.volumes
     inside = segmentation.labels.data > 0
     discrepancy, uncertainty = segmentation.discrepancy[inside], segmentation.uncertainty[inside]
     return {
@@ -163,6 +156,8 @@ def _quality(segmentation: Segmentation) -> Line:
         "training_distance": _number(quality.training_distance),
         "samples": float(quality.samples),
         "cleaned_voxels": _cleaned(quality.postprocessing),
+        "brain_ml": sum(row.volume_ml for row in volumes if row.index not in FLUID),
+        **{f"{VOLUME}{row.name}": row.volume_ml for row in volumes},
     }
 
 
@@ -172,14 +167,6 @@ def _cleaned(report: Mapping[str, Any]) -> float:
         return _number(report.get("voxels_changed"))
     sides = [_cleaned(side) for side in report.values() if isinstance(side, Mapping)]
     return sum(sides) if sides else math.nan
-
-
-def _volumes(segmentation: Segmentation) -> dict[str, Value]:
-    brain_ml = sum(row.volume_ml for row in segmentation.volumes if row.index not in FLUID)
-    return {
-        "brain_ml": brain_ml,
-        **{f"{VOLUME}{row.name}": row.volume_ml for row in segmentation.volumes},
-    }
 
 
 def feature_columns(features: NDArray[np.float32] | None) -> dict[str, float]:
@@ -195,12 +182,7 @@ def tissue_statistics(scan: NDArray[np.float32], labels: NDArray[np.int32]) -> d
     the face set air to 0. It is the spread of the difference of neighbouring voxels, so that
     neither a bias field nor the level counts, and robust against the tissue's rim. Scans
     that were interpolated have neighbours that agree, and seem to have less noise.
-
-    The contrast is white minus grey: negative in T2-weighted scans.
-
-    Args:
-        scan: intensities (``i j k``).
-        labels: FreeSurfer ids on the same grid.
+    The contrast is white minus grey: negative in T2-weighted scans. Labels are FreeSurfer ids.
     """
     found = find_objects(np.isin(labels, (*WHITE_MATTER, *CORTEX)).astype(np.uint8), 1)[0]
     box = found or (slice(0, 0),) * 3
@@ -224,7 +206,11 @@ def _inner(labels: NDArray[np.int32], ids: Collection[int]) -> NDArray[np.bool_]
 
 
 def _neighbour_noise(scan: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
-    differences = np.concatenate(list(_differences(scan, inside)))
+    pairs = []
+    for axis in range(3):
+        values, mask = np.moveaxis(scan, axis, 0), np.moveaxis(inside, axis, 0)
+        pairs.append((values[1:] - values[:-1])[mask[1:] & mask[:-1]])
+    differences = np.concatenate(pairs)
     if len(differences) < FEWEST:
         return math.nan
     size = np.abs(differences, dtype=np.float64)
@@ -233,15 +219,6 @@ def _neighbour_noise(scan: NDArray[np.float32], inside: NDArray[np.bool_]) -> fl
     within = size[size <= CUT * first]
     # the difference of two voxels has twice the variance of one
     return _CUT_FACTOR * math.sqrt(float((within**2).mean()) / 2)
-
-
-def _differences(
-    scan: NDArray[np.float32], inside: NDArray[np.bool_]
-) -> Iterator[NDArray[np.float32]]:
-    for axis in range(3):
-        values, mask = np.moveaxis(scan, axis, 0), np.moveaxis(inside, axis, 0)
-        pairs = mask[1:] & mask[:-1]
-        yield (values[1:] - values[:-1])[pairs]
 
 
 def _median(values: NDArray[np.float32]) -> float:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ddmseg.atomic import PARTIAL, atomic_write
 from ddmseg.errors import OutputError, ScanError, optional
@@ -44,12 +43,7 @@ MAX_VALUES = 10_000_000
 
 @dataclass(frozen=True)
 class Lines:
-    """All runs of a store, oldest first.
-
-    Attributes:
-        columns: every name that any of them has, in order of appearance.
-        problems: files that could not be read, one line each.
-    """
+    """All runs of a store, oldest first, every name that any has, and files that are damaged."""
 
     lines: list[Line]
     columns: list[str]
@@ -70,16 +64,15 @@ class Store:
             ScanError: when the store is of another version.
             MissingExtraError: when pyarrow is not installed.
         """
-        pa = optional("pyarrow", "monitor")
+        optional("pyarrow", "monitor")
         self.salt()
         time = line["time"]
         assert isinstance(time, datetime)
         run = secrets.token_hex(8)
         utc = time.astimezone(UTC)
         target = self.folder / f"month={utc:%Y-%m}" / f"{utc:%Y%m%dT%H%M%S}-{run}.parquet"
-        table = _table(pa, {"run": run, **line, "time": utc})
         with atomic_write(target) as partial:
-            _write_run(partial, table)
+            _write_run(partial, {"run": run, **line, "time": utc})
         return target
 
     def salt(self) -> bytes:
@@ -92,14 +85,15 @@ class Store:
         index = self.folder / INDEX
         if not index.exists():
             self._make(index)
-        return bytes.fromhex(str(self._index()["salt"]))
+        return self._salt()
 
     def _make(self, index: Path) -> None:
         """Of several runs that make the store at once, the first one's salt counts."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            others = [path for path in self.folder.iterdir() if not _ours(path)]
-            if others:
+            # what may lie in a store that is just being made, or lost its index
+            names = {path.name for path in self.folder.iterdir()} - {INDEX}
+            if not all(name.startswith((".", "month=")) for name in names):
                 raise OutputError(
                     f"{self.folder}: holds other files and no monitor store; name an empty or "
                     "a new folder"
@@ -116,7 +110,8 @@ class Store:
                 f"cannot write {self.folder}: {error.strerror or error}; choose another folder"
             ) from error
 
-    def _index(self) -> dict[str, Any]:
+    def _salt(self) -> bytes:
+        """Check the index of a store that should be there; return its salt."""
         index = self.folder / INDEX
         try:
             if not index.exists():
@@ -126,7 +121,7 @@ class Store:
             # to open a pipe would wait for whoever writes to it
             found = parse_json(index.read_bytes() if index.is_file() else b"")
             version = int(found["version"])
-            bytes.fromhex(found["salt"])
+            salt = bytes.fromhex(found["salt"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScanError(f"{index}: damaged; put it back from a copy of the store") from error
         if version != VERSION:
@@ -134,7 +129,7 @@ class Store:
                 f"{self.folder}: a store of version {version}; this ddmseg reads version "
                 f"{VERSION}; use the ddmseg that wrote it, or begin a new store"
             )
-        return dict(found)
+        return salt
 
     def read(self) -> Lines:
         """Return every run.
@@ -145,7 +140,7 @@ class Store:
         """
         pa = optional("pyarrow", "monitor")
         unreadable = (OSError, ValueError, OverflowError, pa.ArrowException)
-        self._index()
+        self._salt()
         lines: list[Line] = []
         columns: dict[str, None] = {}
         problems = []
@@ -159,12 +154,11 @@ class Store:
                 problems.append(f"{path}: cannot be read ({why}); left out")
                 continue
             for number, row in enumerate(rows, start=1):
-                wrong = _wrong_with(row)
-                if wrong:
+                if wrong := _wrong_with(row):
                     problems.append(f"{path}: row {number}: {wrong}; left out")
-                    continue
-                columns |= dict.fromkeys(row)
-                lines.append(row)
+                else:
+                    columns |= dict.fromkeys(row)
+                    lines.append(row)
         lines.sort(key=lambda row: str(row["time"]))
         return Lines(lines, list(columns), problems)
 
@@ -217,21 +211,12 @@ def _put(draft: Path, index: Path) -> None:
             draft.replace(index)
 
 
-def _ours(path: Path) -> bool:
-    """Whether a file may lie in a store that is just being made, or lost its index."""
-    return path.name.startswith((".", "month=")) or path.name == INDEX
-
-
-def _table(pa: Any, line: Mapping[str, object]) -> Any:
-    """One row; every number a double, so that files of all runs agree."""
+def _write_run(path: Path, line: Mapping[str, object]) -> None:
+    """Write a file of one line, as small as it can be; every number a double, as in all files."""
+    pa = optional("pyarrow", "monitor")
     kinds = {str: pa.string(), datetime: pa.timestamp("us", tz="UTC")}
     known = {name: value for name, value in line.items() if value is not None}
-    arrays = [pa.array([v], kinds.get(type(v), pa.float64())) for v in known.values()]
-    return pa.table(dict(zip(known, arrays, strict=True)))
-
-
-def _write_run(path: Path, table: Any) -> None:
-    """Write a file of one line, as small as it can be."""
+    table = pa.table({n: pa.array([v], kinds.get(type(v), pa.float64())) for n, v in known.items()})
     with optional("pyarrow.parquet", "monitor").ParquetWriter(
         path,
         table.schema,
