@@ -27,13 +27,8 @@ _ANY, _NONE = ("*", "Query.ANY"), (None, "Query.NONE")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for.
-
-    Attributes:
-        participants: labels of subjects with or without ``sub-``; none for all.
-        sessions: the same of sessions.
-        contrasts: in the order in which they are preferred.
-        filters: for each contrast, what its entities must be.
+    """What was asked for: labels with or without ``sub-`` and ``ses-`` (none for all), contrasts
+    in the order in which they are preferred, and for each what its entities must be.
     """
 
     participants: Sequence[str] = ()
@@ -61,8 +56,11 @@ class Choice:
         """Yield a line for each subject or session that is passed over, and one for the rest."""
         yield from (f"passed over {place}: {why}" for place, why in self.passed_over.items())
         if self.left:
-            counted = ", ".join(f"{n} {why}" for why, n in sorted(self.left.items()))
-            yield f"left beside the chosen images: {counted}"
+            yield f"left beside the chosen images: {_counted(self.left)}"
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def check_bids(root: Path) -> None:
@@ -104,15 +102,12 @@ def read_filters(path: Path) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{path}: cannot be read as JSON ({error}); mend it") from error
     if not isinstance(told, dict) or not all(isinstance(one, dict) for one in told.values()):
         raise UsageError(f'{path}: must be an object of objects, such as {{"t1w": {{"run": 1}}}}')
-    queries = {contrast: told[key] for contrast in CONTRASTS for key in told if _is(contrast, key)}
+    known = {contrast.lower(): contrast for contrast in CONTRASTS}
+    queries = {known[key.lower()]: query for key, query in told.items() if key.lower() in known}
     if not queries:
-        allowed = ", ".join(contrast.lower() for contrast in CONTRASTS)
+        allowed = ", ".join(known)
         raise UsageError(f"{path}: no query for an image that is segmented; allowed are {allowed}")
     return {contrast: _short(path, query) for contrast, query in queries.items()}
-
-
-def _is(contrast: str, key: str) -> bool:
-    return key.lower() == contrast.lower()
 
 
 def _short(path: Path, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,10 +126,8 @@ def _short(path: Path, query: Mapping[str, Any]) -> dict[str, Any]:
 def choose_scans(root: Path, wanted: Wanted) -> Choice:
     """Return what of a BIDS folder is segmented, and what is not, with the reasons."""
     choice = Choice()
-    images: dict[str, list[BidsImage]] = {}
-    places = bids_places(root)
-    for place in _wanted_places(root, places, wanted, choice):
-        images[place] = []
+    places = _wanted_places(root, bids_places(root), wanted, choice)
+    images: dict[str, list[BidsImage]] = {place: [] for place in places}
     for image in anat_images(root) if images else ():
         if image.place in images:
             images[image.place].append(image)
@@ -143,16 +136,12 @@ def choose_scans(root: Path, wanted: Wanted) -> Choice:
     return choice
 
 
-def _labelled(labels: Sequence[str], prefix: str) -> list[str]:
-    return [f"{prefix}{label.removeprefix(prefix)}" for label in labels]
-
-
 def _wanted_places(
     root: Path, places: Sequence[str], wanted: Wanted, choice: Choice
 ) -> Iterator[str]:
     """Yield the subjects and sessions that were asked for; note those that there are not."""
-    subjects = _labelled(wanted.participants, "sub-")
-    sessions = _labelled(wanted.sessions, "ses-")
+    subjects = [f"sub-{label.removeprefix('sub-')}" for label in wanted.participants]
+    sessions = [f"ses-{label.removeprefix('ses-')}" for label in wanted.sessions]
     there = {part for place in places for part in place.split("/")}
     for label in dict.fromkeys([*subjects, *sessions]):
         if label not in there:
@@ -179,8 +168,7 @@ def _choose(
     fit = [image for image in images if not why[image.path]]
     contrast = next((c for c in wanted.contrasts if any(i.suffix == c for i in fit)), None)
     if contrast is None:
-        told = Counter(reason for reason in why.values())
-        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(told.items()))
+        listed = _counted(Counter(why.values()))
         listed = listed or ("anat is empty" if (root / place / "anat").is_dir() else "no anat")
         choice.passed_over[place] = f"no {' or '.join(wanted.contrasts)} image ({listed})"
         return
@@ -199,13 +187,11 @@ def _unfit(image: BidsImage, wanted: Wanted) -> str:
         return "with a name that is not one of BIDS"
     if image.suffix not in wanted.contrasts:
         return f"*_{image.suffix}"
-    part = image.entities.get("part", "mag")
-    if part != "mag":
+    if (part := image.entities.get("part", "mag")) != "mag":
         return f"part-{part}, not magnitude"
-    for name, allowed in wanted.filters.get(image.suffix, {}).items():
-        if not _passes(image.entities.get(name), allowed):
-            return f"*_{image.suffix} that the filter file leaves out"
-    return ""
+    allowed = wanted.filters.get(image.suffix, {})
+    passes = all(_passes(image.entities.get(name), value) for name, value in allowed.items())
+    return "" if passes else f"*_{image.suffix} that the filter file leaves out"
 
 
 def _passes(value: str | None, allowed: Any) -> bool:

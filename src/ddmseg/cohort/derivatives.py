@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,19 +22,9 @@ _BIDS_VERSION = "1.10.0"
 _RAW = "raw"
 """What the results call the folder of the scans."""
 IGNORED = (
-    "*_desc-brain_image.*",
-    "*_dseg.mgz",
-    "*_map.nii.gz",
-    "*_map.json",
-    "*_volumes.*",
-    "*_aseg.stats",
-    "*_qc.json",
-    "*_report.html",
-    "*_receipt.json",
-    "group_*",
-    "review_log*",
-    "corrected*",
-    "**/.*",
+    *("*_desc-brain_image.*", "*_dseg.mgz", "*_map.nii.gz", "*_map.json", "*_volumes.*"),
+    *("*_aseg.stats", "*_qc.json", "*_report.html", "*_receipt.json"),
+    *("group_*", "review_log*", "corrected*", "**/.*"),
 )
 """Files that BIDS has no names for."""
 
@@ -59,22 +50,12 @@ def describe_derivative(folder: Path, root: Path) -> None:
             f"{folder}: the results would lie among the scans; name another folder, such as "
             f"{root / 'derivatives' / 'ddmseg'}"
         )
-    told = _description(folder, root)
     path = folder / DESCRIPTION
-    if path.exists() and not _is_ours(path):
+    if path.exists() and _ours(folder) is None:
         raise OutputError(f"{path} is not of ddmseg; choose another folder")
-    _write_once(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    _write_once(folder / ".bidsignore", "".join(f"{one}\n" for one in IGNORED))
-    _write_once(folder / "README.md", f"# Brain segmentations by ddmseg\n\n{NOTICE}\n")
-
-
-def _description(folder: Path, root: Path) -> dict[str, Any]:
     where = quote(Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix())
-    try:
-        doi = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))["DatasetDOI"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        doi = None
-    return {
+    doi = _description(root).get("DatasetDOI")
+    told = {
         "Name": "ddmseg: brain segmentations",
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
@@ -82,31 +63,41 @@ def _description(folder: Path, root: Path) -> dict[str, Any]:
         "SourceDatasets": [{"URL": where, **({"DOI": doi} if isinstance(doi, str) else {})}],
         "DatasetLinks": {_RAW: where},
     }
+    _write_once(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    _write_once(folder / ".bidsignore", "".join(f"{one}\n" for one in IGNORED))
+    _write_once(folder / "README.md", f"# Brain segmentations by ddmseg\n\n{NOTICE}\n")
 
 
-def _is_ours(path: Path) -> bool:
+def _description(folder: Path) -> dict[str, Any]:
+    """Return what a folder says of itself; nothing where that cannot be read."""
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))["GeneratedBy"]
-        return any(one["Name"] == "ddmseg" for one in made)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return told if isinstance(told, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _ours(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder says of itself where it is a derivative of ours, else None."""
+    told = _description(folder)
+    made = told.get("GeneratedBy")
+    made = made if isinstance(made, list) else []
+    ours = any(isinstance(one, dict) and one.get("Name") == "ddmseg" for one in made)
+    return told if ours else None
 
 
 def _write_once(path: Path, text: str) -> None:
     """Write a file unless it says the same already: many jobs may begin at once."""
-    try:
+    with suppress(OSError, ValueError):
         if path.read_text(encoding="utf-8") == text:
             return
-    except (OSError, ValueError):
-        pass
     write_text(path, text)
 
 
 def scans_folder(result: Path) -> Path | None:
     """Return the folder of the scans that the derivative of a result names; None without one."""
     for folder in result.absolute().parents:
-        if _is_ours(folder / DESCRIPTION):
-            links = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            where = links.get("DatasetLinks", {}).get(_RAW)
+        if (told := _ours(folder)) is not None:
+            where = told.get("DatasetLinks", {}).get(_RAW)
             return folder / unquote(where) if isinstance(where, str) else None
     return None

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from ddmseg.outputs.text import word_of, write_json, write_tsv
 VOLUMES, RUNTIME, PAGE = "group_volumes", "group_runtime", "group_report.html"
 EMPTY = "n/a"
 _READ = ("_volumes.tsv", "_volumes.json", "_qc.json")
-_NO_VALUE = ("index", "name")
-_LEFT_OUT = (
-    *("interval_low_ml", "interval_high_ml", "asymmetry_low", "asymmetry_high"),
+_LEFT_OUT = {
+    *("index", "name", "interval_low_ml", "interval_high_ml", "asymmetry_low", "asymmetry_high"),
     *PREDICTED,
-)
+}
+"""Columns of a table of volumes that are no measurements, or say how sure one is."""
 _ABOUT = {
     "participant_id": ColumnMeaning("Subject, of the name of the scan"),
     "session_id": ColumnMeaning("Session, of the name of the scan"),
@@ -42,17 +43,20 @@ _ABOUT = {
     "ddmseg": ColumnMeaning("Version"),
 }
 _SECONDS = ColumnMeaning("Time that this stage took, waiting for others not included", "s")
+_RUNTIME = {
+    "seconds": ColumnMeaning("All stages together", "s"),
+    "device": ColumnMeaning("Where it was computed"),
+    "threads": ColumnMeaning("CPU threads"),
+}
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """What is known of one scan.
+    """What is known of one scan, ready for the tables.
 
     Attributes:
         scan: stem of its results with their folder below that of all results.
-        about: the columns that tell of the scan, ready for the table.
         values: measurements by column, such as ``Left-Hippocampus_ml``.
-        runtime: seconds of each stage and what it ran on.
         dictionary: what the columns of its table of volumes mean, as it was written.
         digest: of all that the table takes from it.
     """
@@ -89,8 +93,7 @@ class Group:
 def read_group(folders: Iterable[Path]) -> Group:
     """Read every result below some folders; one that is damaged costs its own row.
 
-    Args:
-        folders: of results; one scan may stand in several when its results are the same.
+    One scan may stand in several folders when its results are the same.
 
     Raises:
         ScanError: when a folder is not there.
@@ -114,8 +117,8 @@ def read_group(folders: Iterable[Path]) -> Group:
     return group
 
 
-def write_tables(group: Group, folder: Path) -> list[Path]:
-    """Write both tables, each with its data dictionary; return their paths.
+def write_tables(group: Group, folder: Path) -> None:
+    """Write both tables, each with its data dictionary.
 
     Raises:
         OutputError: when they cannot be written.
@@ -127,14 +130,11 @@ def write_tables(group: Group, folder: Path) -> list[Path]:
     ]
     volumes = {**_ABOUT, **_meanings(group, columns)}
     stages = sorted({name for row in group.rows for name in row.runtime})
-    runtime = {"scan": _ABOUT["scan"], **{name: _runtime_meaning(name) for name in stages}}
+    runtime = {"scan": _ABOUT["scan"], **{name: _RUNTIME.get(name, _SECONDS) for name in stages}}
     times = [[row.scan, *(row.runtime.get(n, EMPTY) for n in stages)] for row in group.rows]
-    written = []
     for name, told, body in ((VOLUMES, volumes, rows), (RUNTIME, runtime, times)):
         write_tsv(folder / f"{name}.tsv", tuple(told), body)
         write_json(folder / f"{name}.json", data_dictionary(told))
-        written += [folder / f"{name}.tsv", folder / f"{name}.json"]
-    return written
 
 
 def missing(expected: Collection[str], group: Group) -> list[str]:
@@ -152,11 +152,7 @@ def _receipts(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, root: Path) -> GroupRow:
-    """Read one result.
-
-    Raises:
-        ScanError: when a part of it is missing, damaged or not what the receipt says.
-    """
+    """Read one result, none of which may be missing, damaged or not what the receipt says."""
     receipt = _json(path, _bytes(path))
     stem = path.name.removesuffix(RECEIPT)
     hashes = receipt.get("outputs")
@@ -168,8 +164,7 @@ def _read(path: Path, root: Path) -> GroupRow:
         if hashes.get(beside.name) != hashlib.sha256(content[suffix]).hexdigest():
             raise ScanError(f"{beside}: not what its receipt says; segment the scan again")
     try:
-        scan = path.with_name(stem).relative_to(root).as_posix()
-        return _row(path, scan, receipt, content)
+        return _row(path, path.with_name(stem).relative_to(root).as_posix(), receipt, content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ScanError(
             f"{path}: a receipt or table of another version ({error!r}); segment the scan again"
@@ -181,7 +176,7 @@ def _row(
 ) -> GroupRow:
     stem = path.name.removesuffix(RECEIPT)
     quality = _json(path.with_name(f"{stem}_qc.json"), content["_qc.json"])
-    model, told = receipt["model"], receipt["software"]
+    model = receipt["model"]
     values = _values(content["_volumes.tsv"].decode("utf-8"))
     about = {
         "participant_id": _entity("sub", stem),
@@ -192,7 +187,7 @@ def _row(
         "reasons": "; ".join(map(str, quality["reasons"])),
         "model": str(model["name"]),
         "weights_sha256": str(model["weights_sha256"]),
-        "ddmseg": str(told["ddmseg"]),
+        "ddmseg": str(receipt["software"]["ddmseg"]),
     }
     codes = [str(one["code"]) for one in quality.get("reason_codes", []) if one]
     digest = hashlib.sha256(repr((about, values)).encode()).hexdigest()
@@ -204,7 +199,7 @@ def _row(
 def _values(table: str) -> dict[str, str]:
     """Return each measurement of a table of volumes, by structure and column."""
     head, *lines = (line.split("\t") for line in table.splitlines())
-    names = {c: c.removeprefix("volume_") for c in head if c not in _NO_VALUE + _LEFT_OUT}
+    names = {c: c.removeprefix("volume_") for c in head if c not in _LEFT_OUT}
     at = head.index("name")
     return {
         f"{word_of(cells[at])}_{names[column]}": _number(cell)
@@ -239,15 +234,6 @@ def _runtime(receipt: Mapping[str, Any]) -> dict[str, str]:
     return {**seconds, "seconds": f"{total:.3f}", **about}
 
 
-def _runtime_meaning(name: str) -> ColumnMeaning:
-    known = {
-        "seconds": ColumnMeaning("All stages together", "s"),
-        "device": ColumnMeaning("Where it was computed"),
-        "threads": ColumnMeaning("CPU threads"),
-    }
-    return known.get(name, _SECONDS)
-
-
 def _entity(name: str, stem: str) -> str:
     found = re.search(rf"(?:^|_)({name}-[0-9a-zA-Z+]+)(?=_|$)", stem)
     return found[1] if found else EMPTY
@@ -271,10 +257,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _json(path: Path, content: bytes) -> dict[str, Any]:
-    try:
+    told = None
+    with suppress(ValueError, RecursionError):
         told = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ScanError(f"{path}: is damaged; segment the scan again") from error
     if not isinstance(told, dict):
         raise ScanError(f"{path}: is damaged; segment the scan again")
     return told

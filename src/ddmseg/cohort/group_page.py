@@ -47,23 +47,24 @@ class Measured:
 def render_group(
     group: Group, folder: Path, missing: Mapping[str, str], notes: Sequence[str]
 ) -> str:
-    """Return the page as one HTML text.
+    """Return the page of at least one scan as one HTML text; its links lead from ``folder``.
 
-    Args:
-        group: of at least one scan.
-        folder: of the page, from which its links lead.
-        missing: subjects, sessions and scans without a row, with the reason.
-        notes: what is to be known before reading on.
+    ``missing`` has the reason for each subject, session and scan without a row.
     """
     links = [quote(Path(os.path.relpath(row.report, folder)).as_posix()) for row in group.rows]
     names = [row.scan for row in group.rows]
     structures = _structures(group)
     reasons = Counter(code for row in group.rows for code in row.codes)
+    subjects = {row.about["participant_id"] for row in group.rows} - {EMPTY}
     return render_template(
         "group.html",
         group=group,
         links=links,
-        facts=_facts(group),
+        facts={
+            "Model": ", ".join(sorted({row.about["model"] for row in group.rows})),
+            "Measurements": str(len(group.columns)),
+            "Subjects": str(len(subjects) or ""),
+        },
         notes=notes,
         missing=missing,
         verdicts=Counter(row.about["verdict"] for row in group.rows),
@@ -85,9 +86,7 @@ def mixtures(group: Group) -> list[str]:
     for name, told in (("ddmseg", "versions"), ("weights_sha256", "weights")):
         counts = Counter(row.about[name] for row in group.rows)
         if len(counts) > 1:
-            listed = ", ".join(
-                f"{count} of {value[:12]}" for value, count in sorted(counts.items())
-            )
+            listed = ", ".join(f"{n} of {value[:12]}" for value, n in sorted(counts.items()))
             lines.append(f"results of different {told} stand side by side: {listed}")
     return lines
 
@@ -99,14 +98,19 @@ def distances(values: Values) -> Values:
     np.float64(9.3)
     """
     known = values[np.isfinite(values)]
-    if len(known) < LEAST:
-        return np.zeros_like(values)
-    middle = np.median(known)
-    deviation = 1.4826 * np.median(np.abs(known - middle))
-    if deviation == 0:
+    middle, deviation = _spread(known)
+    if len(known) < LEAST or deviation == 0:
         return np.zeros_like(values)
     far: Values = np.nan_to_num((values - middle) / deviation)
     return far
+
+
+def _spread(known: Values) -> tuple[float, float]:
+    """Return the median, and the deviation from it by that of the absolute deviations."""
+    if not len(known):
+        return math.nan, 0.0
+    middle = float(np.median(known))
+    return middle, 1.4826 * float(np.median(np.abs(known - middle)))
 
 
 def _structures(group: Group) -> dict[str, list[Measured]]:
@@ -118,8 +122,8 @@ def _structures(group: Group) -> dict[str, list[Measured]]:
         side, dash, base = name.partition("-")
         if dash and side in ("Left", "Right") and {f"Left-{base}", f"Right-{base}"} <= set(volumes):
             if side == "Left":
-                left, right = values, volumes[f"Right-{base}"]
-                rows = {"L": left, "R": right, _DIFFERENCE: asymmetry(left, right)}
+                right = volumes[f"Right-{base}"]
+                rows = {"L": values, "R": right, _DIFFERENCE: asymmetry(values, right)}
                 found[base] = [Measured(k, v, distances(v)) for k, v in rows.items()]
         elif f"Left-{name}" not in volumes:  # both sides together say nothing new
             found[name] = [Measured("", values, distances(values))]
@@ -158,13 +162,14 @@ class _Row:
 
 
 def _plot(name: str, rows: Sequence[Measured], names: Sequence[str], links: Sequence[str]) -> str:
-    volumes = [row.values[np.isfinite(row.values)] for row in rows if row.label != _DIFFERENCE]
-    known = np.concatenate(volumes)
-    if not len(known):
+    finite = {row.label: row.values[np.isfinite(row.values)] for row in rows}
+    difference = finite.pop(_DIFFERENCE, np.array([]))
+    volumes = np.concatenate([*finite.values()])  # both sides have one scale
+    if not len(volumes):
         return ""
     drawn: list[_Row] = []
     for row in rows:
-        own = known if row.label != _DIFFERENCE else row.values[np.isfinite(row.values)]
+        own = difference if row.label == _DIFFERENCE else volumes
         if len(own):
             drawn.append(_plot_row(row, _span(own), len(drawn) * (_ROW + 12)))
     return render_template(
@@ -178,12 +183,9 @@ def _plot(name: str, rows: Sequence[Measured], names: Sequence[str], links: Sequ
 
 def _span(values: Values) -> tuple[float, float]:
     """Return what a row shows: all, or 8 deviations about the median where some lie beyond."""
-    middle = np.median(values)
-    deviation = 8 * 1.4826 * np.median(np.abs(values - middle)) or math.inf
-    return (
-        float(max(values.min(), middle - deviation)),
-        float(min(values.max(), middle + deviation)),
-    )
+    middle, deviation = _spread(values)
+    far = 8 * deviation or math.inf
+    return max(float(values.min()), middle - far), min(float(values.max()), middle + far)
 
 
 def _plot_row(row: Measured, span: tuple[float, float], top: float) -> _Row:
@@ -198,10 +200,8 @@ def _plot_row(row: Measured, span: tuple[float, float], top: float) -> _Row:
     counts, edges = np.histogram(known, bins=_BINS, range=(low, low + width))
     rises = (_ROW - 8) * counts / max(counts.max(), 1)
     return _Row(
-        row.label,
-        "%" if row.label == _DIFFERENCE else " ml",
-        top + _ROW - 6,
-        *(low, low + width, end),
+        *(row.label, "%" if row.label == _DIFFERENCE else " ml"),
+        *(top + _ROW - 6, low, low + width, end),
         across=across,
         quantiles=[across(v) for v in np.percentile(known, [5, 25, 50, 75, 95])],
         curve=list(zip((edges[:-1] + edges[1:]) / 2, rises, strict=True)),
@@ -215,16 +215,6 @@ def _outliers(row: Measured) -> list[int]:
     low = [n for n in order if row.distances[n] < -LIMIT][:DOTS]
     high = [n for n in order[::-1] if row.distances[n] > LIMIT][:DOTS]
     return [*low, *reversed(high)]
-
-
-def _facts(group: Group) -> dict[str, str]:
-    models = sorted({row.about["model"] for row in group.rows})
-    subjects = {row.about["participant_id"] for row in group.rows} - {EMPTY}
-    return {
-        "Model": ", ".join(models),
-        "Measurements": str(len(group.columns)),
-        "Subjects": str(len(subjects) or ""),
-    }
 
 
 def _first(

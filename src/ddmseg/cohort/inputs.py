@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddmseg.cohort.scan import Refused, Scan
-from ddmseg.cohort.scan_search import as_ours, scans_in
+from ddmseg.cohort.scan_search import Tell, as_ours, scans_in
 from ddmseg.errors import ScanError
 
 if TYPE_CHECKING:
     from ddmseg.imaging.dicom.series_selection import Trained
-
-
-def _silent(line: str) -> None:
-    """Tell nobody."""
 
 
 def find_scans(
@@ -27,7 +23,7 @@ def find_scans(
     series: str | None = None,
     model: Trained | None = None,
     root: Path | None = None,
-    tell: Callable[[str], None] = _silent,
+    tell: Tell = lambda line: None,
 ) -> tuple[list[Scan], list[Refused]]:
     """Return every scan once, with places of their own for the results.
 
@@ -43,9 +39,8 @@ def find_scans(
         model: what it was trained on; None for what holds for all.
         root: folder above all scans; results go to the folder that each has below it, so that a
             place depends on no other scan. None has folders only where they are needed.
-        tell: is called with a line for each series where an input holds several, and
-            with one that says which was chosen and why; none names a path or patient. Also
-            with lines that count what of a folder was passed over, by its path.
+        tell: gets a line for each series where an input holds several, on the choice and its
+            reason, none of which names a path or patient; and on what of a folder is passed over.
     """
     found: dict[tuple[str, str, str], Scan] = {}
     refused = []
@@ -60,13 +55,16 @@ def find_scans(
                 found.setdefault((*names, one.series.uid if one.series else ""), one)
         except Exception as error:  # one bad input stops nothing else
             refused.append(Refused(given, as_ours(given, error)))
+    if root is None:
+        return _placed([*found.values()]), refused
     scans = []
     for one in found.values():
-        try:
-            scans.append(one if root is None else replace(one, subfolder=_below(root, one)))
-        except ScanError as error:
-            refused.append(Refused(one.path, error))
-    return _placed(scans, by_name=root is None), refused
+        if (subfolder := one.below(root)) is not None:
+            scans.append(replace(one, subfolder=subfolder))
+            continue
+        error = f"{one.path}: does not lie below --root {root}; name a folder above it"
+        refused.append(Refused(one.path, ScanError(error)))
+    return _placed(scans, by_name=False), refused
 
 
 def series_lines(path: Path) -> Iterator[str]:
@@ -81,18 +79,6 @@ def series_lines(path: Path) -> Iterator[str]:
     if not path.exists():
         raise ScanError(f"{path}: no such file; check the path")
     yield from (f"{describe_series(one)}; UID {one.uid}" for one in list_series(path))
-
-
-def _below(root: Path, scan: Scan) -> str:
-    """Return the folder of a scan below another one.
-
-    Raises:
-        ScanError: when it lies elsewhere.
-    """
-    subfolder = scan.below(root)
-    if subfolder is None:
-        raise ScanError(f"{scan.path}: does not lie below --root {root}; name a folder above it")
-    return subfolder
 
 
 def _placed(scans: Sequence[Scan], *, by_name: bool = True) -> list[Scan]:

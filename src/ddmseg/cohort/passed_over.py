@@ -12,15 +12,9 @@ from ddmseg.datasets.case import is_volume_name, volume_stem
 from ddmseg.errors import first_of
 from ddmseg.outputs.names import SUFFIXES
 
-HIDDEN = "hidden"
-RESULT = "of earlier results"
-NO_NIFTI = "neither NIfTI nor MGH"
-FOLDER = "folders that are not looked into"
-WITHOUT = "folders without a scan"
-LABELS = "label maps or masks by their names"
+_NO_NIFTI, _FOLDER = "neither NIfTI nor MGH", "folders that are not looked into"
 _NAMED = 5
 """Subjects and endings that are named before the rest is only counted."""
-
 _LABEL_WORDS = frozenset(
     (
         *("seg", "dseg", "probseg", "aseg", "wmparc", "aparc", "ribbon", "segmentation"),
@@ -59,40 +53,42 @@ def passed_over(folder: Path, taken: Collection[Path]) -> list[str]:
     opened = deep | set(subjects if in_bids else ())
     top = [path for path in found if path not in opened and path not in taken]
     below = [path for path in _files_below(sorted(opened), taken) if path not in taken]
-    why = Counter(_reason(path, path.is_dir()) for path in top)
-    if deep and not in_bids and FOLDER in why:
-        why[WITHOUT] = why.pop(FOLDER)
-    why.update(_reason(path, False, root=folder, bids=in_bids) for path in below)
+    folders = _FOLDER if in_bids or not deep else "folders without a scan"
+    why = Counter(_reason(path, folder, folders) for path in top)
+    why.update(_reason(path, folder, bids=in_bids) for path in below)
     endings = {
         path.suffix or "no ending"
         for path in (*(path for path in top if not path.is_dir()), *below)
-        if not (path.name.startswith(".") or is_result(path) or is_volume_name(path))
+        if _reason(path, folder) == _NO_NIFTI
     }
     lines = []
     if in_bids and (without := [*_without_scan(folder, subjects, taken)]):
         lines.append(f"{folder}: no scan of {first_of(without, _NAMED)}")
+    if _NO_NIFTI in why:
+        why[f"{_NO_NIFTI} ({first_of(sorted(endings), _NAMED)})"] = why.pop(_NO_NIFTI)
     if why:
-        counted = ", ".join(f"{n} {_with_endings(reason, endings)}" for reason, n in _sorted(why))
-        lines.append(f"{folder}: passed over {counted}")
+        ordered = sorted(why.items(), key=lambda item: (-item[1], item[0]))
+        lines.append(f"{folder}: passed over {', '.join(f'{n} {one}' for one, n in ordered)}")
     return lines
 
 
-def _reason(path: Path, is_folder: bool, *, root: Path | None = None, bids: bool = False) -> str:
+def _reason(path: Path, root: Path, folders: str = "", *, bids: bool = False) -> str:
+    """Return why a path is no scan; of a folder ``folders``, where that is not empty."""
     if path.name.startswith("."):
-        return HIDDEN
-    if is_folder:
-        return FOLDER
+        return "hidden"
+    if folders and path.is_dir():
+        return folders
     if is_result(path):
-        return RESULT
+        return "of earlier results"
     if not is_volume_name(path):
-        return NO_NIFTI
+        return _NO_NIFTI
     if bids:
         return f"*_{volume_stem(path).rpartition('_')[2]}"
-    parts = path.relative_to(root).parts if root is not None else (path.name,)
-    return LABELS if any(map(says_labels, parts)) else "other"
+    labels = any(map(says_labels, path.relative_to(root).parts))
+    return "label maps or masks by their names" if labels else "other"
 
 
-def _files_below(folders: Iterable[Path], closed: Collection[Path] = ()) -> Iterator[Path]:
+def _files_below(folders: Iterable[Path], closed: Collection[Path]) -> Iterator[Path]:
     """Yield the files below folders, but not of those that are scans themselves."""
     for folder in folders:
         for parent, inside, names in os.walk(folder):
@@ -110,11 +106,3 @@ def _without_scan(root: Path, subjects: Iterable[Path], taken: Iterable[Path]) -
         for one in sessions if subject in held else [subject]:
             if one not in held:
                 yield one.relative_to(root).as_posix()
-
-
-def _with_endings(reason: str, endings: set[str]) -> str:
-    return f"{reason} ({first_of(sorted(endings), _NAMED)})" if reason == NO_NIFTI else reason
-
-
-def _sorted(why: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(why.items(), key=lambda item: (-item[1], item[0]))

@@ -20,25 +20,22 @@ from ddmseg.outputs.staging import receipt_hashes
 from ddmseg.outputs.standing import REQUEST
 
 if TYPE_CHECKING:
-    from ddmseg.quality.segmentation import Segmentation
+    import numpy as np
+    from numpy.typing import NDArray
 
-_LABELS = "_dseg.nii.gz"
+    from ddmseg.quality.segmentation import Segmentation
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a receipt says of a result."""
+    """What a receipt says of a result; what the names of the results begin with."""
 
     receipt: Path
+    stem: str
     told: Mapping[str, Any]
     options: SegmentOptions
     model: str
     weights: str
-
-    @property
-    def stem(self) -> str:
-        """What the names of the results begin with."""
-        return self.receipt.name.removesuffix(RECEIPT)
 
 
 def read_replay(receipt: Path) -> Replay:
@@ -51,7 +48,8 @@ def read_replay(receipt: Path) -> Replay:
         told = json.loads(receipt.read_text(encoding="utf-8"))
         model, request = told["model"], {**told["settings"], **told.get(REQUEST, {})}
         names = {one.name for one in fields(SegmentOptions)}
-        options = {name: _value(value) for name, value in request.items() if name in names}
+        # a receipt writes what JSON has no word for as text
+        options = {n: math.inf if v == "inf" else v for n, v in request.items() if n in names}
         if request["budget"] not in (None, "inf"):
             # a clock would not strike twice alike: what it allowed is asked for
             spent = told["spent"]
@@ -59,7 +57,8 @@ def read_replay(receipt: Path) -> Replay:
             options |= chosen if spent["steps"] else {"mode": "fast"}
         options |= {"budget": math.inf, "trace": False, "probabilities": False}
         name, weights = str(model["name"]), str(model["weights_sha256"])
-        return Replay(receipt, told, SegmentOptions(**options), name, weights)
+        stem = receipt.name.removesuffix(RECEIPT)
+        return Replay(receipt, stem, told, SegmentOptions(**options), name, weights)
     except OSError as error:
         why = error.strerror or "cannot be read"
         raise ScanError(f"{receipt}: {why}; name the _receipt.json of a result") from error
@@ -68,11 +67,6 @@ def read_replay(receipt: Path) -> Replay:
             f"{receipt}: no receipt that this version understands ({error!r}); name the "
             "_receipt.json of a result, or segment the scan again"
         ) from error
-
-
-def _value(value: Any) -> Any:
-    """Undo how a receipt writes what JSON has no word for."""
-    return math.inf if value == "inf" else value
 
 
 def places_of_scans(replay: Replay, named: Sequence[Path]) -> list[Path]:
@@ -109,7 +103,7 @@ def differences(replay: Replay, segmentation: Segmentation) -> list[str]:
     from ddmseg.imaging.nifti import read_label_map, write_label_map
     from ddmseg.imaging.source_file import file_sha256
 
-    name = f"{replay.stem}{_LABELS}"
+    name = f"{replay.stem}_dseg.nii.gz"
     expected = receipt_hashes(replay.receipt).get(name)
     if expected is None:
         raise ScanError(f"{replay.receipt}: has no hash of {name}; segment the scan again")
@@ -121,11 +115,10 @@ def differences(replay: Replay, segmentation: Segmentation) -> list[str]:
     before = replay.receipt.with_name(name)
     if not before.is_file() or file_sha256(before) != expected:
         return [f"the labels are others; {before} is not there as it was, so not said which"]
-    return _voxels(read_label_map(before).data, segmentation.labels.data)
+    return _by_structure(read_label_map(before).data, segmentation.labels.data)
 
 
-def _voxels(before: Any, now: Any) -> list[str]:
-    """Return how many voxels differ, and by structure; nothing where none does."""
+def _by_structure(before: NDArray[np.int32], now: NDArray[np.int32]) -> list[str]:
     from ddmseg.imaging.labels import structure
 
     if before.shape != now.shape:

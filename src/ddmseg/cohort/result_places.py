@@ -34,12 +34,7 @@ class BusyError(Exception):
 
 @dataclass
 class ResultPlaces:
-    """The places of the results of one run.
-
-    Attributes:
-        asked: what decides a result beside the scan, ready for JSON.
-        overwrite: whether older results are replaced.
-    """
+    """The places of the results of one run; ``asked`` is what decides one beside the scan."""
 
     output: Path
     asked: Mapping[str, Any]
@@ -61,7 +56,7 @@ class ResultPlaces:
         except BusyError:
             return False  # seen to when its turn comes
         try:
-            self._check(scan, self.request(scan))
+            self._check(scan, self._request(scan))
         except DoneAlreadyError:
             return True
         finally:
@@ -71,9 +66,8 @@ class ResultPlaces:
     def take(self, scan: Scan, *, voxels: int, waits: threading.Event | None) -> dict[str, Any]:
         """Claim the place of a scan's results; return what the receipt is to say of it.
 
-        Args:
-            voxels: that it has; 0 where that is not known.
-            waits: for another process that is at work on it, until this is set; None does not.
+        It waits for another process that is at work on the scan until ``waits`` is set; None does
+        not. 0 voxels are an unknown number.
 
         Raises:
             DoneAlreadyError: when it is done meanwhile.
@@ -92,18 +86,14 @@ class ResultPlaces:
 
         if voxels <= MAX_VOXELS:  # of one that promises more something better is said
             check_space(claim.folder, voxels, probabilities=bool(self.asked.get("probabilities")))
-        request = self.request(scan)
+        request = self._request(scan)
         self._check(scan, request)
         return request
 
     def store(
         self, scan: Scan, segmentation: Segmentation, dicom: DicomTarget | None
     ) -> list[Path]:
-        """Write the results of a scan whose place was taken; return the files.
-
-        Raises:
-            OutputError: when they cannot be written.
-        """
+        """Write the results of a scan whose place was taken; return the files."""
         from ddmseg.cohort.derivatives import bids_uri
         from ddmseg.inference.options import SegmentOptions
         from ddmseg.outputs.write import write_outputs
@@ -132,7 +122,7 @@ class ResultPlaces:
             claim.release()
         self._claims.clear()
 
-    def request(self, scan: Scan) -> dict[str, Any]:
+    def _request(self, scan: Scan) -> dict[str, Any]:
         """Return all that decides the result of a scan, its bytes first."""
         try:
             return plain_request(input_sha256=_input_sha256(scan), **self.asked)
@@ -164,31 +154,19 @@ class LabelFile(ResultPlaces):
     """The place of the labels of one scan, without other results: ``output`` is a file."""
 
     def is_done(self, scan: Scan) -> bool:
-        """Say no: no receipt tells what a lone file was made from.
-
-        Raises:
-            OutputError: when it cannot be stored, or something is in the way.
-        """
+        """Say no, or why it cannot be stored: no receipt tells what a lone file was made from."""
         check_label_file(self.output, overwrite=self.overwrite)
         return False
 
     def take(self, scan: Scan, *, voxels: int, waits: threading.Event | None) -> dict[str, Any]:
-        """Return what was asked for; nothing is claimed, since the file comes in one piece.
-
-        Raises:
-            OutputError: when the disk has no room.
-        """
+        """Return what was asked for; nothing is claimed, since the file comes in one piece."""
         check_space(self.output.parent, voxels, probabilities=False)
-        return self.request(scan)
+        return self._request(scan)
 
     def store(
         self, scan: Scan, segmentation: Segmentation, dicom: DicomTarget | None
     ) -> list[Path]:
-        """Write the labels; return the file.
-
-        Raises:
-            OutputError: when it cannot be written, or stands there meanwhile.
-        """
+        """Write the labels; return the file."""
         from ddmseg.imaging.mgh import write_mgz
         from ddmseg.imaging.nifti_write import write_label_map
 

@@ -18,7 +18,7 @@ from ddmseg.imaging.source_file import check_source
 
 if TYPE_CHECKING:
     from ddmseg.imaging.dicom.series import Series
-    from ddmseg.imaging.dicom.series_selection import Choice, Trained
+    from ddmseg.imaging.dicom.series_selection import Trained
 
 BIDS_CONTRAST = "T1w"
 
@@ -28,12 +28,7 @@ Tell = Callable[[str], None]
 def scans_in(
     path: Path, wanted: str | None, model: Trained | None, tell: Tell
 ) -> Iterator[Scan | Refused]:
-    """Yield the scans of one input, and what in it holds none.
-
-    Args:
-        wanted: number or UID of a DICOM series, or None.
-        model: that series are chosen for.
-        tell: gets lines on what was chosen and what passed over.
+    """Yield the scans of one input, and what in it holds none; see :func:`find_scans`.
 
     Raises:
         DdmsegError: when it holds no scan at all.
@@ -48,14 +43,14 @@ def scans_in(
     elif is_zip(path) or holds_dicom(path):
         yield from _examinations(path, wanted, model, tell)
     else:
-        yield _named(path)  # reading it will say what is wrong
+        yield Scan(path, volume_stem(path) or "scan")  # reading it will say what is wrong
 
 
 def as_ours(path: Path, error: Exception) -> Exception:
     """Return an error of the system as one that names the file and what to do."""
-    if not isinstance(error, OSError):
-        return error
-    return ScanError(f"{path}: cannot be read ({error.strerror or error}); check the path")
+    if isinstance(error, OSError):
+        return ScanError(f"{path}: cannot be read ({error.strerror or error}); check the path")
+    return error
 
 
 def _in_folder(
@@ -79,15 +74,14 @@ def _leaves(
 ) -> Iterator[Scan | Refused]:
     """Yield the scans of a folder, or of the patients in it.
 
-    Args:
-        seen: real paths of folders above it: a link may lead back to one.
+    A link may lead back to a folder above it, of which ``seen`` holds the real paths.
     """
     from ddmseg.imaging.dicom.series import holds_dicom
 
     above = seen | {os.path.realpath(folder)}
     if volumes := _volumes(folder, named=not seen):
         yield from map(_checked, volumes)
-    elif patients := patient_folders(folder, above):
+    elif patients := _patient_folders(folder, above):
         for patient in patients:
             try:
                 yield from _leaves(patient, wanted, model, tell, above)
@@ -96,7 +90,13 @@ def _leaves(
     elif holds_dicom(folder):
         yield from _examinations(folder, wanted, model, tell)
     else:
-        raise ScanError(_why_empty(folder))
+        if any(folder.glob("sub-*/**/anat")):
+            raise ScanError(
+                f"{folder}: a BIDS folder without *_{BIDS_CONTRAST}.nii.gz; name the scans "
+                "themselves"
+            )
+        kinds = ", ".join(VOLUME_SUFFIXES)
+        raise ScanError(f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files")
 
 
 def _volumes(folder: Path, *, named: bool) -> list[Path]:
@@ -106,20 +106,15 @@ def _volumes(folder: Path, *, named: bool) -> list[Path]:
     """
     bids = [image.path for image in anat_images(folder) if image.suffix == BIDS_CONTRAST]
     files = [file for file in volume_files(folder) if not is_result(file)]
-    return (
-        bids or [file for file in files if not says_labels(file.name)] or (files if named else [])
-    )
+    scans = [file for file in files if not says_labels(file.name)]
+    return bids or scans or (files if named else [])
 
 
-def patient_folders(folder: Path, above: Collection[str] = ()) -> list[Path]:
+def _patient_folders(folder: Path, above: Collection[str]) -> list[Path]:
     """Return the folders in a folder that each hold scans of their own, in order of name.
 
     None where the folder itself holds DICOM files, nor where all below it are of one
     examination: its series lie in folders, too.
-
-    Args:
-        folder: without scans that lie directly in it.
-        above: real paths of folders that are not entered again.
     """
     from ddmseg.imaging.dicom.file import is_dicom
     from ddmseg.imaging.dicom.series import first_study
@@ -136,7 +131,7 @@ def patient_folders(folder: Path, above: Collection[str] = ()) -> list[Path]:
     if any(is_dicom(path) for path in entries):
         return []
     if len(with_dicom) == 1:
-        return with_dicom if patient_folders(with_dicom[0], above) else []
+        return with_dicom if _patient_folders(with_dicom[0], above) else []
     studies = {first_study(path) for path in with_dicom}
     return with_dicom if len(studies) == len(with_dicom) else []
 
@@ -164,11 +159,7 @@ def _holds_volume(folder: Path) -> bool:
 def _examinations(
     path: Path, wanted: str | None, model: Trained | None, tell: Tell
 ) -> Iterator[Scan]:
-    """Yield one series of each examination: that which was asked for, or fits best.
-
-    Raises:
-        ScanError: when there is none such, or none of any examination can be segmented.
-    """
+    """Yield one series of each examination: that which was asked for, or fits best."""
     from ddmseg.imaging.dicom.series import check_series, list_series, passed_over_files
     from ddmseg.imaging.dicom.series_selection import ANY_MODEL, choose_series, describe_series
 
@@ -179,13 +170,13 @@ def _examinations(
     studies = {one.study_uid: [s for s in listed if s.study_uid == one.study_uid] for one in listed}
     if wanted is not None or len(studies) == 1:
         studies = {"": listed}
-    chosen: dict[str, Choice] = {}
+    chosen: dict[str, Series] = {}
     why: list[ScanError] = []
     for uid, series in studies.items():
         try:
             choice = choose_series(series, wanted, model=model or ANY_MODEL)
             check_series(choice.series)
-            chosen[uid] = choice
+            chosen[uid] = choice.series
             tell(f"chosen: {choice.series.name} ({choice.why})")
         except ScanError as error:
             why.append(error)
@@ -195,17 +186,16 @@ def _examinations(
         tell(f"an examination passed over: {reason}")
     if more := passed_over_files(path, listed):
         tell(more)
-    for uid, choice in chosen.items():
-        yield _dicom_scan(path, choice.series, uid if len(studies) > 1 else "")
+    for uid, one in chosen.items():
+        alone = Scan(path, one.name, series=one)
+        yield alone if len(studies) == 1 or not uid else _of_examination(path, one, uid)
 
 
-def _dicom_scan(path: Path, series: Series, study_uid: str) -> Scan:
-    """Return a series as a scan; of several examinations by the folder of its files.
+def _of_examination(path: Path, series: Series, study_uid: str) -> Scan:
+    """Return a series of one of several examinations as a scan, by the folder of its files.
 
     Where these lie side by side in one folder or archive, the name tells them apart.
     """
-    if not study_uid:
-        return Scan(path, series.name, series=series)
     folders = {str(file.parent) for file in series.paths if isinstance(file, Path)}
     own = Path(os.path.commonpath(folders)) if folders else path
     if own != path:
@@ -214,22 +204,9 @@ def _dicom_scan(path: Path, series: Series, study_uid: str) -> Scan:
     return Scan(path, f"{series.name}_study-{number}", series=series)
 
 
-def _named(file: Path) -> Scan:
-    return Scan(file, volume_stem(file) or "scan")
-
-
 def _checked(file: Path) -> Scan | Refused:
     try:
         check_source(file)
     except ScanError as error:
         return Refused(file, error)
-    return _named(file)
-
-
-def _why_empty(folder: Path) -> str:
-    if any(folder.glob("sub-*/**/anat")):
-        return (
-            f"{folder}: a BIDS folder without *_{BIDS_CONTRAST}.nii.gz; name the scans themselves"
-        )
-    kinds = ", ".join(VOLUME_SUFFIXES)
-    return f"{folder}: no scan in this folder; it must hold {kinds} or DICOM files"
+    return Scan(file, volume_stem(file) or "scan")

@@ -7,6 +7,8 @@ voxels and of the affine. A scan of the right name with another content is never
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +26,20 @@ def find_source_scan(stem: str, receipt: dict[str, Any], folders: Sequence[Path]
     """Return the scan whose content has the hash of the receipt, or None.
 
     NIfTI files of the scan's name are tried first, then the DICOM series whose
-    size is right.
-
-    Args:
-        folders: where to look, the folders below them included.
+    size is right, in the folders and all below them.
     """
-    stated = receipt.get("input")
-    stated = stated if isinstance(stated, dict) else {}
-    wanted = stated.get("content_sha256")
-    if not isinstance(wanted, str):
-        return None
-    names = {stem, str(stated.get("name", stem))}
-    for path in _of_those_names(names, folders):
-        for scan in _volumes_of(path):
-            if _hash(scan) == wanted:
-                return scan
-    shape = stated.get("shape")
-    if not isinstance(shape, list) or not all(type(length) is int for length in shape):
-        return None
-    return _find_series(wanted, sorted(shape), folders)
-
-
-def _hash(scan: Volume) -> str:
     from ddmseg.inference.scan_encoding import content_hash
 
-    return content_hash(scan)
+    stated = receipt.get("input")
+    stated = stated if isinstance(stated, dict) else {}
+    wanted, shape = stated.get("content_sha256"), stated.get("shape")
+    if not isinstance(wanted, str):
+        return None
+    files = _of_those_names({stem, str(stated.get("name", stem))}, folders)
+    found = chain.from_iterable(map(_volumes_of, files))
+    if isinstance(shape, list) and all(type(length) is int for length in shape):
+        found = chain(found, _series_of(sorted(shape), folders))
+    return next((scan for scan in found if content_hash(scan) == wanted), None)
 
 
 def _of_those_names(names: set[str], folders: Sequence[Path]) -> Iterator[Path]:
@@ -75,23 +66,15 @@ def _volumes_of(path: Path) -> Iterator[Volume]:
             return
 
 
-def _find_series(wanted: str, shape: list[Any], folders: Sequence[Path]) -> Volume | None:
+def _series_of(shape: list[int], folders: Sequence[Path]) -> Iterator[Volume]:
+    """Each DICOM series of a size; what is damaged is none."""
     try:
         from ddmseg.imaging.dicom.series import list_series, read_series
     except ImportError:
-        return None
+        return
     for folder in folders:
-        try:
-            listed = list_series(folder)
-        except (DdmsegError, OSError):
-            continue
-        for series in listed:
-            if sorted(series.shape) != shape:
-                continue
-            try:
-                scan = read_series(series)
-            except DdmsegError:
-                continue
-            if _hash(scan) == wanted:
-                return scan
-    return None
+        with suppress(DdmsegError, OSError):
+            for series in list_series(folder):
+                if sorted(series.shape) == shape:
+                    with suppress(DdmsegError):
+                        yield read_series(series)

@@ -36,10 +36,7 @@ def write_workflow(
     partition: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write the files and return their paths.
-
-    Args:
-        partition: of Slurm; None for the one that Slurm takes.
+    """Write the files and return their paths; without a partition, Slurm takes its own.
 
     Raises:
         ScanError: when there is no scan.
