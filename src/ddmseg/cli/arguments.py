@@ -13,29 +13,22 @@ import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ddmseg.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
-
-_ENGLISH: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    Path: "a path",
-}
+_FRAME = dict.fromkeys(map(ord, "╭╮╰╯│─"), " ")
+"""What tyro draws around a complaint."""
+_ENGLISH: dict[Any, str] = {int: "a whole number", float: "a number", str: "a word", Path: "a path"}
 
 
 @dataclass(frozen=True)
 class Option:
     """One option or positional argument of a command.
 
-    Attributes:
-        names: as typed, such as ``--output`` and ``-o``; for a positional argument
-            the word that the help shows.
-        kind: type of the value; bool is a switch without value.
-        positional: whether it is given by place.
+    ``names`` are as typed, such as ``--output`` and ``-o``; for a positional argument the word that
+    the help shows. The type ``kind`` of the value is bool for a switch without value.
     """
 
     names: tuple[str, ...]
@@ -46,11 +39,7 @@ class Option:
     many: bool = False
 
     def check(self, name: str, value: str) -> None:
-        """Refuse a value that cannot be.
-
-        Raises:
-            UsageError: with the nearest allowed word where there is one.
-        """
+        """Refuse a value that cannot be, with the nearest allowed word where there is one."""
         if self.choices and value not in self.choices:
             raise UsageError(
                 f"{name}: got '{value}'{did_you_mean(value, self.choices)}; "
@@ -66,58 +55,61 @@ class Option:
 
 
 def parse(kind: type[T], words: Sequence[str], *, program: str, example: str = "") -> T:
-    """Return the arguments of one command.
-
-    Args:
-        kind: a dataclass; nested dataclasses add their options to the same level.
-        words: what was typed after the command.
-        program: shown in the help, such as ``ddmseg segment``.
+    """Return the arguments of one command; nested dataclasses add options to the same level.
 
     Raises:
         UsageError: when an option or a value is unknown, missing or too much.
         SystemExit: with code 0 after ``--help``.
     """
+    import tyro
+
+    from ddmseg.cli.help import CONFIG, described, registry
+
     if not {"-h", "--help"} & set(words):
         words = _checked(options_of(kind), words, program)
-    return _build(kind, words, program, example)
+    about, rules, complaint = described(kind, example), registry(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind, prog=program, description=about, args=words, config=CONFIG, registry=rules
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        told = " ".join(complaint.getvalue().translate(_FRAME).split())
+        raise UsageError(f"{told}; see {program} --help") from stop
 
 
 def options_of(kind: type[Any]) -> list[Option]:
     """Return every option of a dataclass, those of nested dataclasses included."""
+    from ddmseg.cli.help import bare
+
     hints = get_type_hints(kind, include_extras=True)
     found: list[Option] = []
     for field in dataclasses.fields(kind):
-        hint, notes = hints[field.name], ()
-        while get_origin(hint) is Annotated:
-            hint, *more = get_args(hint)
-            notes = (*notes, *more)
+        hint = bare(hints[field.name])
         if dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
             found += options_of(hint)
         else:
-            found.append(_option(field, hint, notes))
+            found.append(_option(field, hint, getattr(hints[field.name], "__metadata__", ())))
     return found
 
 
 def _option(field: dataclasses.Field[Any], hint: Any, notes: Sequence[Any]) -> Option:
     from tyro.conf import Positional
 
-    from ddmseg.cli.help import without_none
+    from ddmseg.cli.help import choices_of
 
     required = field.default is field.default_factory is dataclasses.MISSING
-    (marker,) = get_args(Positional[int])[1:]
     shown = next((n.metavar for n in notes if getattr(n, "metavar", None)), field.name.upper())
     aliases = next((n.aliases for n in notes if getattr(n, "aliases", None)), ())
+    positional = get_args(Positional[int])[1] in notes
     many = get_origin(hint) is tuple
-    if many:
-        hint = get_args(hint)[0]
-    hint = without_none(hint)
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    kind = str if choices else hint
-    if marker in notes:
-        return Option((shown,), kind, choices, required, positional=True, many=many)
-    names = (f"--{field.name.replace('_', '-')}", *aliases)
-    return Option(names, kind, choices, required, many=many)
+    hint = get_args(hint)[0] if many else hint
+    choices = choices_of(hint)
+    names = (shown,) if positional else (f"--{field.name.replace('_', '-')}", *aliases)
+    return Option(names, str if choices else hint, choices, required, positional, many)
 
 
 def _checked(options: Sequence[Option], words: Sequence[str], program: str) -> list[str]:
@@ -152,10 +144,11 @@ def _take_option(
     if option is None:
         hint = did_you_mean(name, by_name) or f"; {program} --help lists them"
         raise UsageError(f"{name}: unknown option{hint}")
+    long = option.names[0]
     if option.kind is bool:
         if equals:
             raise UsageError(f"{name}: got '{value}'; it is a switch without a value")
-        return option.names[0], [option.names[0]]
+        return long, [long]
     if not equals:
         if not rest or rest[0].startswith("--"):
             allowed = ", ".join(option.choices) or _ENGLISH[option.kind]
@@ -166,7 +159,6 @@ def _take_option(
         values.append(rest.pop(0))
     for one in values:
         option.check(name, one)
-    long = option.names[0]
     return long, [long, *values] if option.many else [f"{long}={value}"]
 
 
@@ -185,30 +177,3 @@ def _check_complete(
     for option in options:
         if option.required and not option.positional and option.names[0] not in given:
             raise UsageError(f"{option.names[0]} is missing; see {program} --help")
-
-
-def _build(kind: type[T], words: Sequence[str], program: str, example: str) -> T:
-    """Have tyro make the dataclass or print its help."""
-    import tyro
-
-    from ddmseg.cli.help import CONFIG, described, registry
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                prog=program,
-                description=described(kind, example),
-                args=words,
-                config=CONFIG,
-                registry=registry(),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        told = " ".join(complaint.getvalue().translate(_FRAME).split())
-        raise UsageError(f"{told}; see {program} --help") from stop
-
-
-_FRAME = dict.fromkeys(map(ord, "╭╮╰╯│─"), " ")

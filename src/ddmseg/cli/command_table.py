@@ -25,7 +25,7 @@ class Command:
 
     Attributes:
         module: with ``Arguments``, the options, and ``run``, which takes them and returns the
-            exit code.
+            exit code; it raises a DdmsegError when nothing can be done at all.
         group: heading that it stands under in the help.
         example: a whole call of it.
     """
@@ -80,10 +80,7 @@ _OURS = {
     },
     "installation": {
         "models": ("list the models at hand with what is known of them", "--lut itk-snap"),
-        "export": (
-            "write the image encoder of a model as ONNX or OpenVINO",
-            "anatomy -o encoder",
-        ),
+        "export": ("write the image encoder of a model as ONNX or OpenVINO", "anatomy -o encoder"),
         "doctor": ("check this installation", ""),
         "completion": ("print what bash, zsh or fish needs to complete commands", "bash"),
     },

@@ -35,18 +35,24 @@ WIDEST = 100
 def described(kind: type[Any], example: str) -> str:
     """Return what a command does, wrapped for this terminal, with an example of a call."""
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    paragraphs = _plain(inspect.getdoc(kind) or "").split("\n\n")
+    paragraphs = (inspect.getdoc(kind) or "").replace("`", "").split("\n\n")
     # tyro joins lines but for those that are indented
     filled = (textwrap.fill(text, width, subsequent_indent="  ") for text in paragraphs)
     return "\n\n".join([*filled, *([f"Example: {example}"] if example else [])])
 
 
-def without_none(hint: Any) -> Any:
-    """Return X for ``X | None``."""
-    if get_origin(hint) not in (Union, UnionType):
-        return hint
-    (kind,) = [inner for inner in get_args(hint) if inner is not type(None)]
-    return kind
+def bare(hint: Any) -> Any:
+    """Return X for X with notes and for ``X | None``."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = [inner for inner in get_args(hint) if inner is not type(None)]
+    return hint
+
+
+def choices_of(hint: Any) -> tuple[str, ...]:
+    """Return the words that are allowed; none where any is."""
+    return get_args(bare(hint)) if get_origin(bare(hint)) is Literal else ()
 
 
 def registry() -> ConstructorRegistry:
@@ -67,18 +73,15 @@ def _dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
     hints = get_type_hints(kind, include_extras=True)
     fields = []
     for field in dataclasses.fields(kind):
-        default = getattr(info.default, field.name, _default(field))
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if default is dataclasses.MISSING:
+            default = MISSING_NONPROP
+        default = getattr(info.default, field.name, default)
         hint, helped = hints[field.name], partial(_sentence, kind, field.name, hints[field.name])
         fields.append(StructFieldSpec(field.name, _hinted(hint, default), default, helped))
     return StructConstructorSpec(instantiate=kind, fields=tuple(fields))
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return MISSING_NONPROP
 
 
 def _hinted(hint: Any, default: Any) -> Any:
@@ -96,30 +99,18 @@ def _sentence(kind: type[Any], name: str, hint: Any) -> str | None:
     for one in filter(dataclasses.is_dataclass, inspect.getmro(kind)):
         for told in docstring_parser.parse_from_object(one).params:
             if told.arg_name == name and told.description:
-                text = " ".join(_plain(told.description).split())
+                text = " ".join(told.description.replace("`", "").split())
                 first = text.split()[0]
-                plain = first.isalpha() and first not in _choices(hint)
+                plain = first.isalpha() and first not in choices_of(hint)
                 return f"{text[0].upper()}{text[1:]}" if plain else text
     return None
-
-
-def _choices(hint: Any) -> tuple[str, ...]:
-    while get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    hint = without_none(hint)
-    return get_args(hint) if get_origin(hint) is Literal else ()
-
-
-def _plain(text: str) -> str:
-    return text.replace("`", "")
 
 
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Show ``X | None`` as X: nobody types None."""
     if type(None) not in get_args(info.type):
         return None
-    inner = without_none(info.type)
-    choices = _choices(info.type) or None
+    inner, choices = bare(info.type), choices_of(info.type) or None
     build: Callable[[str], Any] = str if choices else inner
     return PrimitiveConstructorSpec(
         nargs=1,

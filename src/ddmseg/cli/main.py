@@ -24,13 +24,9 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command, by default of the words of the process; return its exit code.
 
-    Args:
-        argv: words after ``ddmseg``; None takes those of the process.
-
-    Returns:
-        0 when all was done, 1 when something failed, 2 for wrong usage.
+    That is 0 when all was done, 1 when something failed, 2 for wrong usage.
     """
     open_streams()
     code = _outcome(list(sys.argv[1:] if argv is None else argv))
@@ -39,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _outcome(words: list[str]) -> int:
     """Run one command; whatever it raises becomes a line and an exit code."""
-    debug = "--debug" in words
     try:
         with _ending_like_ctrl_c():
             return _dispatch(words)
@@ -54,7 +49,7 @@ def _outcome(words: list[str]) -> int:
             return 0 if {"-h", "--help"} & set(words) else 1  # who reads help stops when he likes
         if isinstance(error, OSError) and not stdout_is_whole():
             return 1
-        say_error(error, debug=debug)
+        say_error(error, debug="--debug" in words)
         return 1
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ddmseg.messages import say
@@ -42,21 +43,18 @@ class Bar(Protocol):
 
 @contextlib.contextmanager
 def progress_bar(total: float, *, start: float = 0.0, first_text: str = "start") -> Iterator[Bar]:
-    """Show progress on stderr while the body runs.
-
-    Args:
-        total: when all is done.
-        start: what was done before, as by an earlier run.
-        first_text: shown until the first update.
-    """
-    if not _is_terminal():
+    """Show progress on stderr while the body runs; ``start`` was done by an earlier run."""
+    terminal = False
+    with contextlib.suppress(ValueError):  # closed
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not terminal:
         yield LineBar(total, start=start)
         return
     rich = _rich_progress()
     try:
         with contextlib.suppress(*_UNSHOWN):
             rich.start()
-        yield RichBar(rich, total, start=start, first_text=first_text)
+        yield RichBar(rich, total, start, first_text)
     finally:
         with contextlib.suppress(*_UNSHOWN):
             rich.stop()
@@ -64,13 +62,6 @@ def progress_bar(total: float, *, start: float = 0.0, first_text: str = "start")
 
 _UNSHOWN = (OSError, ValueError)
 """What writing to a terminal that has gone, or that cannot show a character, may raise."""
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:  # closed
-        return False
 
 
 class LineBar:
@@ -98,9 +89,7 @@ class LineBar:
 class RichBar:
     """A bar with percentage and the time left."""
 
-    def __init__(
-        self, rich: RichProgress, total: float, *, start: float = 0.0, first_text: str = "start"
-    ) -> None:
+    def __init__(self, rich: RichProgress, total: float, start: float, first_text: str) -> None:
         self._rich = rich
         self._task = cast("TaskID", 0)  # the only one, also where adding it could not be shown
         with contextlib.suppress(*_UNSHOWN):
@@ -114,16 +103,13 @@ class RichBar:
 
 
 def _rich_progress() -> RichProgress:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeLeftColumn(),
-        TextColumn("left"),
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        *(bars.BarColumn(), bars.TaskProgressColumn(), bars.TimeRemainingColumn()),
+        bars.TextColumn("left"),
         console=Console(stderr=True),
         transient=True,
         # what goes to a file or a pipe must not be caught for the terminal
@@ -136,21 +122,16 @@ class ScanProgress:
 
     def __init__(self, bar: Bar, scans: int) -> None:
         self._bar = bar
-        self._scans = scans
         self._done = [0.0] * scans
         self._lock = threading.Lock()
 
     def begin(self, number: int) -> Callable[[str, float], None]:
-        """Begin a scan, counted from 1; return what is told of its stages.
+        """Begin a scan, counted from 1; return what is told of its stages, from any thread.
 
-        That takes a stage and the fraction of it done, in [0, 1], from any thread.
+        That takes a stage and the fraction of it done, in [0, 1].
         """
-
-        def show(stage: str, fraction: float) -> None:
-            self._show(number, stage, fraction)
-
-        show("read", 0.0)
-        return show
+        self._show(number, "read", 0.0)
+        return partial(self._show, number)
 
     def end(self, number: int) -> None:
         """A scan is done, well or not."""
@@ -166,7 +147,7 @@ class ScanProgress:
                     done = before + share * min(max(fraction, 0.0), 1.0)
                     self._done[number - 1] = max(self._done[number - 1], done)
                 before += share
-            text = f"scan {number} of {self._scans}: {stage}"
+            text = f"scan {number} of {len(self._done)}: {stage}"
             self._bar.update(math.fsum(self._done), text)
 
 

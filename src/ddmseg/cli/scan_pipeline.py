@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 class ScanPipeline:
     """The stages of segmenting a scan; each may work on another one at the same time.
 
-    Args:
-        waits: for scans that another process is at work on.
+    With ``waits``, for scans that another process is at work on.
     """
 
     def __init__(
@@ -81,6 +80,8 @@ class ScanPipeline:
 
     def write(self, work: Work) -> str:
         """Restore, store the results and return the line that sums them up."""
+        from ddmseg.inference.budget import budget_line
+
         scan, arguments = work.scan, self._arguments
         segmentation = self._with_request(self._segmenter.restore(work.state), work.request)
         quality = segmentation.quality
@@ -94,10 +95,13 @@ class ScanPipeline:
         if arguments.label_file is not None:
             for reason in quality.reasons:  # no other file tells them
                 say(f"{shown}: {reason}")
-        seconds = time.perf_counter() - work.start
-        spent = f"{seconds:.1f} s{_budget_text(segmentation.receipt.get('budget'), seconds)}"
+        seconds, budget = time.perf_counter() - work.start, segmentation.receipt.get("budget")
+        spent = f"{seconds:.1f} s{'' if budget is None else f' ({budget_line(budget, seconds)})'}"
+        # what the verdict is about, where it is no pass
+        about = [kind for kind, verdict in quality.verdicts.items() if verdict != "pass"]
+        verdict = f"{quality.verdict} ({', '.join(about)})" if about else quality.verdict
         dice = f"expected Dice {quality.expected_dice:.2f}{_poor(quality)}"
-        return f"{_verdict(quality)}  {dice}  {spent}  {shown}"
+        return f"{verdict}  {dice}  {spent}  {shown}"
 
     def _with_request(self, segmentation: Segmentation, request: dict[str, Any]) -> Segmentation:
         """Add to the receipt what was asked for, and fewer scans at a time than asked for."""
@@ -132,19 +136,6 @@ class _GivenUpError(Exception):
     """The command ends: nobody waits for this scan any more."""
 
 
-def _budget_text(budget: dict[str, Any] | None, seconds: float) -> str:
-    """Say in brackets what a budget was spent on and whether it was kept."""
-    from ddmseg.inference.budget import budget_line
-
-    return "" if budget is None else f" ({budget_line(budget, seconds)})"
-
-
-def _verdict(quality: Quality) -> str:
-    """Return the verdict, and what it is about where it is no pass: ``warn (scan, anatomy)``."""
-    about = [kind for kind, verdict in quality.verdicts.items() if verdict != "pass"]
-    return f"{quality.verdict} ({', '.join(about)})" if about else quality.verdict
-
-
 def _poor(quality: Quality) -> str:
     """Name the structures that are drawn poorly, both sides as one; empty for none."""
     from ddmseg.outputs.report.page import grade
@@ -154,16 +145,11 @@ def _poor(quality: Quality) -> str:
         for name, dice in quality.expected_dice_by_structure.items()
         if grade(dice) == "poor"
     ]
-    found = [*dict.fromkeys(names)]
-    return f" (poor: {first_of(found, NAMED)})" if found else ""
+    return f" (poor: {first_of([*dict.fromkeys(names)], NAMED)})" if names else ""
 
 
 def _left_out(scan: Scan, quality: Quality, arguments: Arguments) -> str:
-    """Return the line for a scan that failed the quality check and leaves no files.
-
-    Raises:
-        QualityError: when that is to count as a failure.
-    """
+    """Return the line for a scan that failed the quality check and leaves no files, or raise it."""
     why = "; ".join(quality.reasons)
     if arguments.on_fail == "error":
         raise QualityError(

@@ -64,11 +64,7 @@ def _counted(reasons: Counter[str]) -> str:
 
 
 def check_bids(root: Path) -> None:
-    """Check that a folder is one of BIDS: its description, and subjects.
-
-    Raises:
-        UsageError: with what is missing.
-    """
+    """Check that a folder is one of BIDS by its description; a UsageError says what is missing."""
     path = root / "dataset_description.json"
     advice = "mend it, or pass --skip-bids-validation"
     if not root.is_dir():
@@ -88,10 +84,8 @@ def check_bids(root: Path) -> None:
 def read_filters(path: Path) -> dict[str, dict[str, Any]]:
     """Read a BIDS filter file, as fMRIPrep has it: ``{"t1w": {"session": "pre"}}``.
 
-    Values are a label, a list of them, ``"*"`` for any or null for none.
-
-    Returns:
-        Entities by their short names, by contrast; queries for other images are left out.
+    Values are a label, a list of them, ``"*"`` for any or null for none. Entities come by their
+    short names, by contrast; queries for other images are left out.
 
     Raises:
         UsageError: when it cannot be read or names an entity that there is not.

@@ -58,7 +58,6 @@ class GroupRow:
         scan: stem of its results with their folder below that of all results.
         values: measurements by column, such as ``Left-Hippocampus_ml``.
         dictionary: what the columns of its table of volumes mean, as it was written.
-        digest: of all that the table takes from it.
     """
 
     scan: str
@@ -68,7 +67,6 @@ class GroupRow:
     codes: list[str]
     runtime: dict[str, str]
     dictionary: bytes
-    digest: str
 
     @property
     def stem(self) -> str:
@@ -91,12 +89,9 @@ class Group:
 
 
 def read_group(folders: Iterable[Path]) -> Group:
-    """Read every result below some folders; one that is damaged costs its own row.
+    """Read every result below some folders, all there; one that is damaged costs its own row.
 
     One scan may stand in several folders when its results are the same.
-
-    Raises:
-        ScanError: when a folder is not there.
     """
     group, found = Group(), dict[str, GroupRow]()
     for folder in sorted(set(folders)):
@@ -106,7 +101,7 @@ def read_group(folders: Iterable[Path]) -> Group:
             try:
                 row = _read(receipt, folder)
                 first = found.setdefault(row.scan, row)
-                if first.digest != row.digest:
+                if (first.about, first.values) != (row.about, row.values):
                     raise ScanError(
                         f"{receipt}: {row.scan} has other results at {first.report.parent}, "
                         "which were taken; remove one of them"
@@ -118,11 +113,7 @@ def read_group(folders: Iterable[Path]) -> Group:
 
 
 def write_tables(group: Group, folder: Path) -> None:
-    """Write both tables, each with its data dictionary.
-
-    Raises:
-        OutputError: when they cannot be written.
-    """
+    """Write both tables, each with its data dictionary."""
     columns = group.columns
     rows = [
         [*row.about.values(), *(row.values.get(name, EMPTY) for name in columns)]
@@ -154,10 +145,9 @@ def _receipts(folder: Path) -> Iterator[Path]:
 def _read(path: Path, root: Path) -> GroupRow:
     """Read one result, none of which may be missing, damaged or not what the receipt says."""
     receipt = _json(path, _bytes(path))
-    stem = path.name.removesuffix(RECEIPT)
     hashes = receipt.get("outputs")
     hashes = hashes if isinstance(hashes, dict) else {}
-    content = {}
+    stem, content = path.name.removesuffix(RECEIPT), {}
     for suffix in _READ:
         beside = path.with_name(f"{stem}{suffix}")
         content[suffix] = _bytes(beside)
@@ -177,7 +167,6 @@ def _row(
     stem = path.name.removesuffix(RECEIPT)
     quality = _json(path.with_name(f"{stem}_qc.json"), content["_qc.json"])
     model = receipt["model"]
-    values = _values(content["_volumes.tsv"].decode("utf-8"))
     about = {
         "participant_id": _entity("sub", stem),
         "session_id": _entity("ses", stem),
@@ -190,10 +179,9 @@ def _row(
         "ddmseg": str(receipt["software"]["ddmseg"]),
     }
     codes = [str(one["code"]) for one in quality.get("reason_codes", []) if one]
-    digest = hashlib.sha256(repr((about, values)).encode()).hexdigest()
-    report = path.with_name(f"{stem}_report.html")
-    dictionary = content["_volumes.json"]
-    return GroupRow(scan, report, about, values, codes, _runtime(receipt), dictionary, digest)
+    values = _values(content["_volumes.tsv"].decode("utf-8"))
+    report, dictionary = path.with_name(f"{stem}_report.html"), content["_volumes.json"]
+    return GroupRow(scan, report, about, values, codes, _runtime(receipt), dictionary)
 
 
 def _values(table: str) -> dict[str, str]:

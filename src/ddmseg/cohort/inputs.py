@@ -62,17 +62,13 @@ def find_scans(
         if (subfolder := one.below(root)) is not None:
             scans.append(replace(one, subfolder=subfolder))
             continue
-        error = f"{one.path}: does not lie below --root {root}; name a folder above it"
-        refused.append(Refused(one.path, ScanError(error)))
+        why = f"{one.path}: does not lie below --root {root}; name a folder above it"
+        refused.append(Refused(one.path, ScanError(why)))
     return _placed(scans, by_name=False), refused
 
 
 def series_lines(path: Path) -> Iterator[str]:
-    """Yield a line for each series of a DICOM input, with its UID.
-
-    Raises:
-        ScanError: when the input holds no DICOM image or cannot be read.
-    """
+    """Yield a line for each series of a DICOM input, with its UID; a ScanError where none is."""
     from ddmseg.imaging.dicom.series import list_series
     from ddmseg.imaging.dicom.series_selection import describe_series
 

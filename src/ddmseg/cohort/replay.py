@@ -41,15 +41,15 @@ class Replay:
 def read_replay(receipt: Path) -> Replay:
     """Read what a receipt says.
 
-    Raises:
-        ScanError: when it is no receipt, or one of another version.
+    Raises a ScanError when it is no receipt, or one of another version.
     """
     try:
         told = json.loads(receipt.read_text(encoding="utf-8"))
         model, request = told["model"], {**told["settings"], **told.get(REQUEST, {})}
         names = {one.name for one in fields(SegmentOptions)}
         # a receipt writes what JSON has no word for as text
-        options = {n: math.inf if v == "inf" else v for n, v in request.items() if n in names}
+        options: dict[str, Any] = {name: request[name] for name in request if name in names}
+        options |= {name: math.inf for name, value in options.items() if value == "inf"}
         if request["budget"] not in (None, "inf"):
             # a clock would not strike twice alike: what it allowed is asked for
             spent = told["spent"]

@@ -42,11 +42,7 @@ class ResultPlaces:
     _claims: dict[tuple[str, str], Claim] = field(default_factory=dict)
 
     def is_done(self, scan: Scan) -> bool:
-        """Say before the work whether a scan is done already.
-
-        Raises:
-            OutputError: when its results cannot be stored, or others are in the way.
-        """
+        """Say before the work whether a scan is done already, or by an OutputError cannot be."""
         folder = scan.folder(self.output)
         check_place(folder, scan.stem)
         if self.overwrite or not folder.is_dir():

@@ -28,11 +28,7 @@ Tell = Callable[[str], None]
 def scans_in(
     path: Path, wanted: str | None, model: Trained | None, tell: Tell
 ) -> Iterator[Scan | Refused]:
-    """Yield the scans of one input, and what in it holds none; see :func:`find_scans`.
-
-    Raises:
-        DdmsegError: when it holds no scan at all.
-    """
+    """Yield the scans of one input, and what in it holds none; a DdmsegError where no scan is."""
     from ddmseg.imaging.dicom.series import holds_dicom, is_zip
 
     check_source(path)

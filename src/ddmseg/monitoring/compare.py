@@ -110,6 +110,7 @@ def compare_runs(
     tested = {shift.name: shift for shift in shifts}
     shares = {name: _shares(values, parts) for name, values in categories.items()}
     found = [shift.name for shift in shifted(shifts)]
+    every: dict[str, Floats | Words] = {**numbers, **categories}
     # of a category, the value that gained most counts as 1 against all others
     dated = numbers | {name: _gained(shares[name]) for name in found if name in shares}
     return Comparison(
@@ -119,11 +120,7 @@ def compare_runs(
         shifts=tested,
         found=found,
         since={name: _since(dated[name], selection) for name in found},
-        untested={
-            name: _why_untested(values, parts)
-            for name, values in (*numbers.items(), *categories.items())
-            if name not in tested
-        },
+        untested={n: _why_untested(v, parts) for n, v in every.items() if n not in tested},
         notes=[*selection.notes, *notes],
     )
 

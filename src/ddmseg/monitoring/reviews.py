@@ -24,10 +24,7 @@ class Decision:
 def read_reviews(folder: Path) -> tuple[dict[str, Decision], list[str]]:
     """Return the decision on each labels file by its SHA-256, and what is wrong with a log.
 
-    The logs of the folder and of all folders below are read.
-
-    Raises:
-        ScanError: when there is no log.
+    The logs of the folder and of all folders below are read; there must be one.
     """
     logs = sorted(folder.rglob(LOG))
     if not logs:

@@ -132,12 +132,7 @@ class Store:
         return salt
 
     def read(self) -> Lines:
-        """Return every run.
-
-        Raises:
-            ScanError: when there is no store, or one of another version.
-            MissingExtraError: when pyarrow is not installed.
-        """
+        """Return every run; a ScanError for no store, or one of another version."""
         pa = optional("pyarrow", "monitor")
         unreadable = (OSError, ValueError, OverflowError, pa.ArrowException)
         self._salt()

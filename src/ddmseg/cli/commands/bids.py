@@ -11,14 +11,7 @@ from tyro.conf import Positional, arg
 
 from ddmseg.cli.commands import segment
 from ddmseg.cli.commands.cohort import merge_group
-from ddmseg.cohort.bids_choice import (
-    CONTRASTS,
-    Choice,
-    Wanted,
-    check_bids,
-    choose_scans,
-    read_filters,
-)
+from ddmseg.cohort import bids_choice
 from ddmseg.cohort.derivatives import describe_derivative
 from ddmseg.errors import ScanError
 from ddmseg.messages import say
@@ -65,31 +58,24 @@ class Arguments(segment.RunOptions, _Folders):
 
 
 def run(arguments: Arguments) -> int:
-    """Do one level; return 0, or 1 when something of it could not be done.
-
-    Raises:
-        DdmsegError: when nothing can be done at all.
-    """
+    """Do one level; return 0, or 1 when something of it could not be done."""
     segment.check_options(arguments)
     if not arguments.bids_dir.is_dir() or not arguments.skip_bids_validation:
-        check_bids(arguments.bids_dir)
-    choice = choose_scans(arguments.bids_dir, _wanted(arguments))
+        bids_choice.check_bids(arguments.bids_dir)
+    file = arguments.bids_filter_file
+    wanted = bids_choice.Wanted(
+        participants=arguments.participant_label,
+        sessions=arguments.session_label,
+        contrasts=(arguments.suffix,) if arguments.suffix else bids_choice.CONTRASTS,
+        filters={} if file is None else bids_choice.read_filters(file),
+    )
+    choice = bids_choice.choose_scans(arguments.bids_dir, wanted)
     if arguments.level == "group":
         return merge_group([arguments.output], arguments.output, choice)
     return _segment(arguments, choice)
 
 
-def _wanted(arguments: Arguments) -> Wanted:
-    file = arguments.bids_filter_file
-    return Wanted(
-        participants=arguments.participant_label,
-        sessions=arguments.session_label,
-        contrasts=CONTRASTS if arguments.suffix is None else (arguments.suffix,),
-        filters={} if file is None else read_filters(file),
-    )
-
-
-def _segment(arguments: Arguments, choice: Choice) -> int:
+def _segment(arguments: Arguments, choice: bids_choice.Choice) -> int:
     from ddmseg.inference.cache import CACHE_VARIABLE
     from ddmseg.models.card import trained_on
     from ddmseg.outputs.names import check_place

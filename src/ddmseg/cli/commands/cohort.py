@@ -44,11 +44,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Do one of both; return 0, or 1 when a result could not be read.
-
-    Raises:
-        DdmsegError: when nothing can be done at all.
-    """
+    """Do one of both; return 0, or 1 when a result could not be read."""
     if not arguments.folders:
         raise UsageError("DIR is missing; see ddmseg cohort --help")
     if arguments.output is None:
@@ -61,13 +57,12 @@ def run(arguments: Arguments) -> int:
 def merge_group(folders: Sequence[Path], output: Path, choice: Choice | None = None) -> int:
     """Write table and page of all results below some folders; return 1 when some were damaged.
 
-    Args:
-        choice: of the BIDS folder that they were made from; None when that is not known.
+    The choice is that of the BIDS folder that they were made from, where that is known.
 
     Raises:
         DdmsegError: when there is no result, or nothing can be written.
     """
-    from ddmseg.cohort.group import PAGE, read_group, write_tables
+    from ddmseg.cohort.group import PAGE, missing, read_group, write_tables
     from ddmseg.cohort.group_page import mixtures, render_group
     from ddmseg.outputs.names import check_place
     from ddmseg.outputs.text import write_text
@@ -79,7 +74,12 @@ def merge_group(folders: Sequence[Path], output: Path, choice: Choice | None = N
     if not group.rows:
         listed = ", ".join(map(str, folders))
         raise ScanError(f"{listed}: no result that can be read; segment some scans first")
-    absent = {} if choice is None else _absent(choice, group)
+    absent: dict[str, str] = {}
+    if choice is not None:
+        waiting = missing([scan.stem for scan in choice.scans], group)
+        absent |= choice.passed_over
+        absent |= {one.path.name: str(one.error) for one in choice.refused}
+        absent |= dict.fromkeys(waiting, "not segmented yet, or failed: run participant again")
     notes = mixtures(group)
     for line in (*(f"without a result: {name} ({why})" for name, why in absent.items()), *notes):
         say(line)
@@ -89,16 +89,6 @@ def merge_group(folders: Sequence[Path], output: Path, choice: Choice | None = N
     write_text(output / PAGE, page)
     show(f"{len(group.rows)} scans  {output / PAGE}")
     return 1 if group.problems else 0
-
-
-def _absent(choice: Choice, group: object) -> dict[str, str]:
-    from ddmseg.cohort.group import Group, missing
-
-    assert isinstance(group, Group)
-    refused = {one.path.name: str(one.error) for one in choice.refused}
-    waiting = missing([scan.stem for scan in choice.scans], group)
-    told = dict.fromkeys(waiting, "not segmented yet, or failed: run participant again")
-    return {**choice.passed_over, **refused, **told}
 
 
 def _init(arguments: Arguments, output: Path) -> int:
@@ -112,14 +102,8 @@ def _init(arguments: Arguments, output: Path) -> int:
     choice = choose_scans(root, Wanted())
     for line in choice.lines():
         say(line)
-    for path in write_workflow(
-        root,
-        choice.scans,
-        results,
-        output,
-        scans_per_job=arguments.scans_per_job,
-        partition=arguments.partition,
-        overwrite=arguments.overwrite,
-    ):
+    names = ("scans_per_job", "partition", "overwrite")
+    options = {name: getattr(arguments, name) for name in names}
+    for path in write_workflow(root, choice.scans, results, output, **options):
         show(str(path))
     return 0

@@ -76,21 +76,15 @@ def _bash(options: Mapping[str, list[Option]]) -> str:
     """Cases of commands: first words by their place, then values of options, then options."""
     places, values, names = [], [], []
     for command, found in options.items():
-        by_place = [option for option in found if option.positional]
-        places += [
-            f'"{command} {place} "[!-]*|"{command} {place} ") words={_words(option.choices)} ;;'
-            for place, option in enumerate(by_place, start=2)
-            if option.choices
-        ]
         named = [option for option in found if not option.positional]
-        values += [
-            f'"{command} {name} "*) words={_words(option.choices)} ;;'
-            for option in named
-            if option.choices
-            for name in option.names
-        ]
         every = [name for option in named for name in option.names]
         names.append(f'"{command} "*" -"*) words={_words(every)} ;;')
+        for place, option in enumerate((one for one in found if one.positional), start=2):
+            at, words = f"{command} {place} ", _words(option.choices)
+            places += [f'"{at}"[!-]*|"{at}") words={words} ;;'] if option.choices else []
+        for option in named:
+            ends = f"words={_words(option.choices)} ;;"
+            values += [f'"{command} {n} "*) {ends}' for n in option.names if option.choices]
     return _BASH.format(
         commands=_words([*options, "--help", "--version"]),
         places="\n            ".join(places),

@@ -17,8 +17,6 @@ from ddmseg.inference.options import SegmentOptions
 from ddmseg.models.device import DeviceName
 
 if TYPE_CHECKING:
-    from ddmseg.node.addresses import Certificates
-    from ddmseg.node.destinations import Destination
     from ddmseg.node.node import NodeSettings
     from ddmseg.node.worker import Work
 
@@ -102,18 +100,13 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Serve until Ctrl-C or SIGTERM; return 0.
-
-    Raises:
-        DdmsegError: when the node cannot start.
-    """
+    """Serve until Ctrl-C or SIGTERM; return 0."""
     from ddmseg.node.destinations import check_packages
 
     check_packages()
     from ddmseg.node.node import run_node
 
-    settings = _settings(arguments)
-    work = _work(arguments)
+    settings, work = _settings(arguments), _work(arguments)
     with contextlib.suppress(KeyboardInterrupt):
         run_node(settings, work, stop=threading.Event(), report=_print_line)
     return 0
@@ -124,8 +117,9 @@ def _print_line(line: str) -> None:
 
 
 def _settings(arguments: Arguments) -> NodeSettings:
-    from ddmseg.node.addresses import Certificates, parse_title, parse_titles
+    from ddmseg.node.addresses import Certificates, parse_peer, parse_title, parse_titles
     from ddmseg.node.delivery import Backoff
+    from ddmseg.node.destinations import make_destinations
     from ddmseg.node.node import NodeSettings
     from ddmseg.node.server import Limits
     from ddmseg.node.spool import Quota
@@ -140,6 +134,11 @@ def _settings(arguments: Arguments) -> NodeSettings:
             f"allow: missing, and {arguments.address} can be reached from other machines; name "
             "the AE titles that may send, such as --allow MR1,PACS"
         )
+    peer = None if arguments.send is None else parse_peer(arguments.send, option="send")
+    encryption, tls = certificates.client(), arguments.send_tls
+    destinations = make_destinations(
+        peer, arguments.stow, title=title, encryption=encryption, tls=tls
+    )
     return NodeSettings(
         spool=arguments.spool,
         title=title,
@@ -147,7 +146,7 @@ def _settings(arguments: Arguments) -> NodeSettings:
         port=arguments.port,
         allowed=allowed,
         quiet_seconds=arguments.quiet_seconds,
-        destinations=tuple(_destinations(arguments, title, certificates)),
+        destinations=tuple(destinations),
         encryption=certificates.server(),
         limits=Limits(arguments.max_pdu, arguments.max_object_mb, arguments.max_associations),
         quota=Quota(
@@ -155,18 +154,6 @@ def _settings(arguments: Arguments) -> NodeSettings:
         ),
         backoff=Backoff(arguments.retry_seconds, arguments.retry_longest),
         retry_failed=arguments.retry_failed,
-    )
-
-
-def _destinations(
-    arguments: Arguments, title: str, certificates: Certificates
-) -> list[Destination]:
-    from ddmseg.node.addresses import parse_peer
-    from ddmseg.node.destinations import make_destinations
-
-    peer = parse_peer(arguments.send, option="send") if arguments.send is not None else None
-    return make_destinations(
-        peer, arguments.stow, title=title, encryption=certificates.client(), tls=arguments.send_tls
     )
 
 

@@ -49,17 +49,9 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Send, and print a line for each destination; return 0.
-
-    Raises:
-        DdmsegError: when there is nothing to send or nobody takes it.
-    """
+    """Send, and print a line for each destination; return 0."""
     from ddmseg.node.addresses import Certificates, parse_peer, parse_title
-    from ddmseg.node.destinations import (
-        UnreachableError,
-        check_packages,
-        make_destinations,
-    )
+    from ddmseg.node.destinations import UnreachableError, check_packages, make_destinations
     from ddmseg.node.log import silent_libraries
 
     if arguments.send is None and arguments.stow is None:
@@ -84,9 +76,8 @@ def run(arguments: Arguments) -> int:
             try:
                 not_taken = destination.send(files)
             except UnreachableError as error:
-                raise OutputError(
-                    f"{error}; nothing is queued: repeat the command later"
-                ) from error
+                told = f"{error}; nothing is queued: repeat the command later"
+                raise OutputError(told) from error
             sent = ", ".join(path.name for path in files if path not in not_taken)
             print(f"{sent}: sent to {destination.name}{not_taken_line(not_taken)}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,72 +26,48 @@ class Arguments(train.Arguments):
 
 
 def run(arguments: Arguments) -> int:
-    """Teach to the end, the last minute or Ctrl-C; the state is saved in each case.
-
-    Raises:
-        DdmsegError: when settings, teacher, data or folder are wrong or training fails.
-    """
+    """Teach to the end, the last minute or Ctrl-C; the state is saved in each case."""
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.training.distillation.plan import read_plan
 
     minutes = train.time_limit(arguments.max_minutes)
     settings, teacher = read_plan(arguments.config)
     folder = arguments.output or Path("runs") / settings.name
-    _check_folder(folder, resume=arguments.resume)
+    from ddmseg.training.distillation.run import STATE_FILE, TEACHER_FILE, WEIGHTS_FILE, distil
+
+    for kept in (TEACHER_FILE, STATE_FILE):  # the latter may be of a plain training
+        train.check_folder(folder, resume=arguments.resume, kept=kept)
     keep_freed_memory()
 
     from ddmseg.datasets.sources import make_source
-    from ddmseg.training.distillation.run import WEIGHTS_FILE, distil
 
     stop = train.StopRequest()
     with stop.listening():
         root = str(arguments.data) if arguments.data else None
         source = make_source(settings.data, root)
-        teach = _Teach(minutes, stop)
+        teach = partial(_teach, time.monotonic() + 60 * minutes, stop)
         last = distil(settings, teacher, source, folder, teach, resume=arguments.resume)
     if last.trainer.rank == 0:
-        if last.is_complete:
+        best, complete = folder / WEIGHTS_FILE, last.is_complete
+        if complete:
             from ddmseg.training.calibration import calibrate_weights
 
-            calibrate_weights(folder / WEIGHTS_FILE, source)
-        print(_closing_line(last, folder, arguments))
+            calibrate_weights(best, source)
+        place = f"round {last.number} of {last.rounds}, " if last.rounds > 1 else ""
+        told = train.closing_line("distill", last.trainer, best, arguments, complete=complete)
+        print(f"{place}{told}")
     return train.INTERRUPTED if stop.made else 0
 
 
-def _check_folder(folder: Path, *, resume: bool) -> None:
-    from ddmseg.training.distillation.run import STATE_FILE, TEACHER_FILE
-
-    for kept in (TEACHER_FILE, STATE_FILE):  # the latter may be of a plain training
-        train.check_folder(folder, resume=resume, kept=kept)
-
-
-class _Teach:
-    """Runs the trainer of each round; all share the minutes."""
-
-    def __init__(self, minutes: float, stop: train.StopRequest) -> None:
-        self._deadline = time.monotonic() + 60 * minutes
-        self._stop = stop
-
-    def __call__(self, current: Round) -> None:
-        trainer = current.trainer
-        if trainer.rank == 0:
-            if current.rounds > 1:
-                steps = trainer.settings.sampling.steps
-                say(f"round {current.number} of {current.rounds}: down to {_of('step', steps)}")
-            if current.heavy is not None:
-                say(current.heavy)
-        left = max(0.0, self._deadline - time.monotonic()) / 60
-        train.train_with_progress(trainer, left, self._stop)
-
-
-def _of(word: str, count: int) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _closing_line(last: Round, folder: Path, arguments: Arguments) -> str:
-    from ddmseg.training.distillation.run import WEIGHTS_FILE
-
-    place = f"round {last.number} of {last.rounds}, " if last.rounds > 1 else ""
-    best, complete = folder / WEIGHTS_FILE, last.is_complete
-    told = train.closing_line("distill", last.trainer, best, arguments, complete=complete)
-    return f"{place}{told}"
+def _teach(deadline: float, stop: train.StopRequest, current: Round) -> None:
+    """Run the trainer of a round; all rounds share the minutes."""
+    trainer = current.trainer
+    if trainer.rank == 0:
+        if current.rounds > 1:
+            steps = trainer.settings.sampling.steps
+            down = f"{steps} step{'s' * (steps != 1)}"
+            say(f"round {current.number} of {current.rounds}: down to {down}")
+        if current.heavy is not None:
+            say(current.heavy)
+    left = max(0.0, deadline - time.monotonic()) / 60
+    train.train_with_progress(trainer, left, stop)

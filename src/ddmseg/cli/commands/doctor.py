@@ -72,10 +72,9 @@ def _versions() -> Iterator[Finding]:
     yield Finding("ok", "ddmseg", __version__)
     yield Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")
     for package in PACKAGES:
-        try:
-            yield Finding("ok", package, metadata.version(package))
-        except metadata.PackageNotFoundError:
-            yield Finding("bad", package, f"missing; install it with pip install {package}")
+        found = _version(package)
+        missing = f"missing; install it with pip install {package}"
+        yield Finding("ok" if found else "bad", package, found or missing)
 
 
 def _compute() -> Iterator[Finding]:
@@ -92,20 +91,19 @@ def _compute() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
-        missing = [package for package in packages if not _is_installed(package)]
+        missing = [package for package in packages if _version(package) is None]
+        told = ", ".join(missing or packages)
         if missing:
-            told = f"{', '.join(missing)} missing; bring it with {install_line(extra)}"
-            yield Finding("note", f"[{extra}]", told)
-        else:
-            yield Finding("ok", f"[{extra}]", ", ".join(packages))
+            told = f"{told} missing; bring it with {install_line(extra)}"
+        yield Finding("note" if missing else "ok", f"[{extra}]", told)
 
 
-def _is_installed(package: str) -> bool:
+def _version(package: str) -> str | None:
+    """Return which version is installed; None for none."""
     try:
-        metadata.distribution(package)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _weights() -> Iterator[Finding]:
@@ -120,12 +118,9 @@ def _weights() -> Iterator[Finding]:
         except DdmsegError as error:
             yield Finding("bad", name, str(error))
             continue
-        told = (
-            "weights have the checksum of their card"
-            if sound
-            else ("weights differ from the checksum of their card; install ddmseg again")
-        )
-        yield Finding("ok" if sound else "bad", name, told)
+        checksum = "the checksum of their card"
+        told = f"have {checksum}" if sound else f"differ from {checksum}; install ddmseg again"
+        yield Finding("ok" if sound else "bad", name, f"weights {told}")
 
 
 def _cache() -> Iterator[Finding]:
@@ -146,24 +141,18 @@ def _cache() -> Iterator[Finding]:
 def _self_test() -> Iterator[Finding]:
     from ddmseg.models.zoo import model_names
 
-    names = model_names()
-    if not names:
+    if not (names := model_names()):
         yield Finding("note", "self-test", "left out: there is no model")
         return
     start = time.perf_counter()
-    structures = segment_toy_head(names[0])
-    seconds = time.perf_counter() - start
-    told = f"{names[0]} labelled {structures} structures of a toy head in {seconds:.1f} s"
-    yield Finding("ok", "self-test", told)
+    found = f"{names[0]} labelled {segment_toy_head(names[0])} structures of a toy head"
+    yield Finding("ok", "self-test", f"{found} in {time.perf_counter() - start:.1f} s")
 
 
 def segment_toy_head(model: str, *, side: int = 40, spacing_mm: float = 5.0) -> int:
     """Segment a bright ball with a dark middle; return how many structures were found.
 
     Only that all parts work together is tested: no structure need be found.
-
-    Raises:
-        DdmsegError: when a part does not work.
     """
     import numpy as np
 

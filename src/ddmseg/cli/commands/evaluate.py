@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,12 +43,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Evaluate every pair that can be; return 0, or 1 when some could not.
-
-    Raises:
-        DdmsegError: when nothing can be done at all: no label map, a wrong table, no place
-            for the results.
-    """
+    """Evaluate every pair that can be; return 0, or 1 when some could not."""
     from ddmseg.cli.progress import progress_bar
     from ddmseg.evaluation.evaluate import evaluate
     from ddmseg.evaluation.files import check_folder, write_evaluation
@@ -90,10 +84,10 @@ def _closing_line(found: Evaluation) -> str:
 
 
 def _with_interval(summary: Summary, digits: int) -> str:
-    interval = summary.interval
-    if math.isnan(interval.mean):
+    mean, low, high = (
+        f"{value:.{digits}f}"
+        for value in (summary.interval.mean, summary.interval.low, summary.interval.high)
+    )
+    if mean == "nan":
         return "undefined"
-    told = f"{interval.mean:.{digits}f}"
-    if not math.isnan(interval.low):
-        told += f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
-    return told
+    return mean if low == "nan" else f"{mean} ({low} to {high})"

@@ -32,12 +32,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Export, compare with torch, write, and print a line for each file.
-
-    Raises:
-        DdmsegError: when the model is not known, a package is not installed, the graph does
-            not compute what torch does, or the files cannot be written.
-    """
+    """Export, compare with torch, write, and print a line for each file."""
     from ddmseg.models.export.files import export_files, planned_files
     from ddmseg.models.zoo import model_path
     from ddmseg.outputs.names import check_unused

@@ -23,11 +23,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Print a paragraph per model, or a colour table.
-
-    Raises:
-        CheckpointError: when a card is damaged.
-    """
+    """Print a paragraph per model, or a colour table."""
     from ddmseg.models.zoo import SUFFIX, shipped_cards, weights_folder
 
     cards = shipped_cards()

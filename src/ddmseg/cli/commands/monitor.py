@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,36 +49,34 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Write what was asked for; return 0.
-
-    Raises:
-        DdmsegError: when the store, the choice or a place to write is not usable.
-    """
+    """Write what was asked for; return 0."""
     if arguments.output is None and arguments.export is None:
         raise UsageError("--output or --export is missing; see ddmseg monitor --help")
     _check_places(arguments)
-    _check_store(arguments.store)
+    if not arguments.store.is_dir():
+        raise ScanError(
+            f"{arguments.store}: no such folder; name the one given to ddmseg segment --monitor"
+        )
     from ddmseg.monitoring.store import Store, write_csv
 
     store = Store(arguments.store)
     found = store.read()
-    notes = list(found.problems)
+    if arguments.reviews is not None:
+        found = _with_reviews(found, arguments.reviews, store.salt())
     for problem in found.problems:
         say(f"warning: {problem}")
-    if arguments.reviews is not None:
-        found, problems = _with_reviews(found, arguments.reviews, store.salt())
-        notes += problems
     if arguments.export is not None:
         write_csv(arguments.export, found.lines, found.columns)
         show(f"{len(found.lines)} runs  {arguments.export}")
     if arguments.output is not None:
-        _write_page(arguments, arguments.output, found, notes)
+        _write_page(arguments, arguments.output, found)
     return 0
 
 
 def _check_places(arguments: Arguments) -> None:
     """Refuse places where a file is, or where two files would have one name."""
     from ddmseg.monitoring.store import dictionary_beside
+    from ddmseg.outputs.names import check_unused
 
     table, beside = arguments.export, None
     if table is not None:
@@ -88,46 +86,32 @@ def _check_places(arguments: Arguments) -> None:
                 f"--export: got {table}; {beside} says what its columns mean: name the table "
                 "otherwise, such as runs.csv"
             )
-    for path in (arguments.output, table, beside):
-        _check_free(path, overwrite=arguments.overwrite)
+    for path in filter(None, (arguments.output, table, beside)):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file, such as {path / 'monitor.html'}")
+        check_unused([path], overwrite=arguments.overwrite, other="file")
 
 
-def _check_free(path: Path | None, *, overwrite: bool) -> None:
-    from ddmseg.outputs.names import check_unused
-
-    if path is None:
-        return
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file, such as {path / 'monitor.html'}")
-    check_unused([path], overwrite=overwrite, other="file")
-
-
-def _check_store(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ScanError(f"{folder}: no such folder; name the one given to ddmseg segment --monitor")
-
-
-def _with_reviews(found: Lines, folder: Path, salt: bytes) -> tuple[Lines, list[str]]:
-    """Add what reviewers decided; return what is wrong with their logs too."""
-    from dataclasses import replace
-
+def _with_reviews(found: Lines, folder: Path, salt: bytes) -> Lines:
+    """Add what reviewers decided, and what is wrong with their logs."""
     from ddmseg.monitoring.reviews import join_reviews, read_reviews
 
     decisions, problems = read_reviews(folder)
-    for problem in problems:
-        say(f"warning: {problem}")
-    lines = join_reviews(found.lines, decisions, salt)
-    columns = list(dict.fromkeys([*found.columns, "review", "edited_ml"]))
-    return replace(found, lines=lines, columns=columns), problems
+    return replace(
+        found,
+        lines=join_reviews(found.lines, decisions, salt),
+        columns=list(dict.fromkeys([*found.columns, "review", "edited_ml"])),
+        problems=[*found.problems, *problems],
+    )
 
 
-def _write_page(arguments: Arguments, path: Path, found: Lines, notes: list[str]) -> None:
+def _write_page(arguments: Arguments, path: Path, found: Lines) -> None:
     from ddmseg.monitoring.compare import compare_runs
     from ddmseg.monitoring.page import render_monitor, status_line
     from ddmseg.monitoring.selection import Choice, select
     from ddmseg.outputs.text import write_text
 
     choice = Choice(arguments.window, arguments.reference, arguments.model)
-    comparison = compare_runs(select(found.lines, choice), found.columns, notes=notes)
+    comparison = compare_runs(select(found.lines, choice), found.columns, notes=found.problems)
     write_text(path, render_monitor(comparison))
     show(f"{status_line(comparison)}  {path}")

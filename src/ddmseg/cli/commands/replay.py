@@ -37,11 +37,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Make the labels again and compare them.
-
-    Raises:
-        DdmsegError: when receipt, scan or model cannot be read.
-    """
+    """Make the labels again and compare them."""
     from ddmseg.cohort.replay import differences, places_of_scans, read_replay, surroundings
     from ddmseg.cohort.source_scan import find_source_scan
     from ddmseg.models.zoo import model_path

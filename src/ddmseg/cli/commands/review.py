@@ -38,11 +38,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Serve the page until Ctrl-C, or check the log; return 1 when the log is broken.
-
-    Raises:
-        DdmsegError: when there is nothing to show, a package is missing or the port is taken.
-    """
+    """Serve the page until Ctrl-C, or check the log; return 1 when the log is broken."""
     if not arguments.folder.is_dir():
         raise ScanError(
             f"{arguments.folder}: no such folder; name the one that ddmseg segment wrote"

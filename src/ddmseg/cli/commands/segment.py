@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -92,33 +92,21 @@ class Arguments(RunOptions, Inputs):
 
     @property
     def folder(self) -> Path:
-        """The folder for the results, or the file for the labels.
-
-        Raises:
-            UsageError: when none was named.
-        """
+        """The folder for the results, or the file for the labels; there must be one."""
         if self.output is None:
             raise UsageError("--output is missing; see ddmseg segment --help")
         return self.output
 
     @property
     def label_file(self) -> Path | None:
-        """The file for the labels; None where the output is a folder.
-
-        Raises:
-            UsageError: when none was named, or it is called as a file that cannot be written.
-        """
+        """The file for the labels; None where the output is a folder."""
         from ddmseg.outputs.names import is_label_file
 
         return self.folder if is_label_file(self.folder) else None
 
 
 def run(arguments: Arguments) -> int:
-    """Segment every scan that can be; return 0, or 1 when some could not.
-
-    Raises:
-        DdmsegError: when nothing can be done at all: wrong model, device or output.
-    """
+    """Segment every scan that can be; return 0, or 1 when some could not."""
     from ddmseg.models.card import trained_on
     from ddmseg.outputs.names import check_label_file, check_place
 
@@ -134,22 +122,16 @@ def run(arguments: Arguments) -> int:
     series, root = arguments.series, arguments.root
     scans, refused = find_scans(arguments.scans, series=series, model=trained, root=root, tell=say)
     if arguments.label_file is not None:
-        _check_one(arguments, arguments.label_file, scans, refused)
+        _check_one(arguments, arguments.label_file, scans, len(scans) + len(refused))
     return segment_found(scans, refused, arguments)
 
 
-def _check_one(
-    arguments: Arguments, file: Path, scans: Sequence[Scan], refused: Sequence[Refused]
-) -> None:
-    """Refuse what a file of labels cannot hold.
-
-    Raises:
-        UsageError: for several scans, other results, or a file that is the scan itself.
-    """
-    if len(scans) + len(refused) > 1:
+def _check_one(arguments: Arguments, file: Path, scans: Sequence[Scan], inputs: int) -> None:
+    """Refuse what a file of labels cannot hold, and a file that is the scan itself."""
+    if inputs > 1:
         raise UsageError(
-            f"--output {file}: a file for the labels of one scan, and {len(scans) + len(refused)} "
-            "were given; name a folder"
+            f"--output {file}: a file for the labels of one scan, and {inputs} were given; "
+            "name a folder"
         )
     wanted = arguments.segmentation
     beside = {
@@ -164,90 +146,63 @@ def _check_one(
 
 
 def check_options(options: RunOptions) -> None:
-    """Refuse what cannot be, before anything is looked for.
-
-    Raises:
-        SettingsError: with what is allowed.
-    """
+    """Refuse what cannot be by a SettingsError, before anything is looked for."""
     from ddmseg.inference.cache import cache_limit
 
-    if options.threads is not None and options.threads < 1:
-        raise SettingsError(f"threads: got {options.threads}; it must be at least 1")
-    if options.scans_at_once < 1:
-        raise SettingsError(f"scans_at_once: got {options.scans_at_once}; it must be at least 1")
+    for name in ("threads", "scans_at_once"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise SettingsError(f"{name}: got {value}; it must be at least 1")
     if not options.no_cache:
         cache_limit()  # a wrong DDMSEG_CACHE_MB is said before the first scan is read
 
 
-def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: Arguments) -> int:
-    """Segment scans that were found; return 0, or 1 when some could not."""
-    from ddmseg.models.available_memory import keep_freed_memory
-
-    for one in refused:
-        say_error(one.error, about=str(one.path), debug=arguments.debug)
-    kind = ResultPlaces if arguments.label_file is None else LabelFile
-    places = kind(arguments.folder, _asked(arguments), arguments.overwrite)
-    todo, before = _left_to_do(scans, places, arguments)
-    if todo:
-        keep_freed_memory()
-        tally = _segment_all(todo, arguments, places)
-    else:
-        tally = Tally()
-    return _summed_up(tally, before, len(scans) + len(refused))
-
-
 @dataclass
-class Tally:
-    """What became of the scans of a run.
-
-    Attributes:
-        done: scans that have their results.
-        again: of these, how many had them already.
-        unshown: whether a line of a result could not be written to stdout.
-        busy: scans that another process is at work on.
-    """
+class _Tally:
+    """How many scans have their results, had them already, and could not be told of on stdout."""
 
     done: int = 0
     again: int = 0
-    unshown: bool = False
-    busy: list[Scan] = field(default_factory=list)
+    untold: int = 0
+
+
+def segment_found(scans: Sequence[Scan], refused: Sequence[Refused], arguments: Arguments) -> int:
+    """Segment scans that were found; return 0, or 1 when some could not."""
+    for one in refused:
+        say_error(one.error, about=str(one.path), debug=arguments.debug)
+    kind = ResultPlaces if arguments.label_file is None else LabelFile
+    places, tally = kind(arguments.folder, _asked(arguments), arguments.overwrite), _Tally()
+    if todo := _left_to_do(scans, places, arguments, tally):
+        _segment_all(todo, arguments, places, tally)
+    total = len(scans) + len(refused)
+    if tally.again:
+        same = "same scan, weights, settings and version"
+        say(f"{tally.again} of {total} done already ({same}); --overwrite does them again")
+    if tally.done < total and total > 1:
+        say(f"{total - tally.done} of {total} failed")
+    if tally.untold:
+        lost = "stdout cannot be written: lines of results are missing there"
+        say_error(OutputError(f"{lost}; the results themselves are stored"))
+    return 0 if tally.done == total and not tally.untold else 1
 
 
 def _left_to_do(
-    scans: Sequence[Scan], places: ResultPlaces, arguments: Arguments
-) -> tuple[list[Scan], int]:
-    """Return the scans that are to be done, and how many were done before; complain of others."""
-    todo, before = [], 0
+    scans: Sequence[Scan], places: ResultPlaces, arguments: Arguments, tally: _Tally
+) -> list[Scan]:
+    """Return the scans that are to be done; count what was done before, complain of others."""
+    todo = []
     for scan in scans:
         try:
             target = dicom_target(scan, arguments)
             if target is not None:
                 target.check()
-            if places.is_done(scan):
-                before += 1
-            else:
+            if not places.is_done(scan):
                 todo.append(scan)
+                continue
+            tally.done, tally.again = tally.done + 1, tally.again + 1
         except Exception as error:  # the other scans are done all the same
             say_error(error, about=str(scan.path), debug=arguments.debug)
-    return todo, before
-
-
-def _summed_up(tally: Tally, before: int, total: int) -> int:
-    """Say how many scans were done already, failed or could not be told; return the exit code."""
-    again, done = before + tally.again, before + tally.done
-    if again:
-        same = "same scan, weights, settings and version"
-        say(f"{again} of {total} done already ({same}); --overwrite does them again")
-    if done < total and total > 1:
-        say(f"{total - done} of {total} failed")
-    if tally.unshown:
-        say_error(
-            OutputError(
-                "stdout cannot be written: lines of results are missing there; the results "
-                "themselves are stored"
-            )
-        )
-    return 0 if done == total and not tally.unshown else 1
+    return todo
 
 
 def _asked(arguments: Arguments) -> dict[str, Any]:
@@ -268,7 +223,7 @@ def _asked(arguments: Arguments) -> dict[str, Any]:
 
 def _list_series(arguments: Arguments) -> int:
     """Print a line for each series; return 1 when an input holds none."""
-    failed = 0
+    code = 0
     for path in arguments.scans:
         try:
             for line in series_lines(path):
@@ -277,24 +232,35 @@ def _list_series(arguments: Arguments) -> int:
             raise
         except Exception as error:
             say_error(error, about=str(path), debug=arguments.debug)
-            failed += 1
-    return 1 if failed else 0
+            code = 1
+    return code
 
 
-def _segment_all(scans: list[Scan], arguments: Arguments, places: ResultPlaces) -> Tally:
+def _segment_all(
+    scans: list[Scan], arguments: Arguments, places: ResultPlaces, tally: _Tally
+) -> None:
     """Segment every scan, several at a time; what another process is at work on comes last."""
+    from ddmseg.inference.cache import CACHE_VARIABLE, LIMIT_VARIABLE
+    from ddmseg.models.available_memory import keep_freed_memory
+
+    keep_freed_memory()
     segmenter = _load(arguments)
-    tally = Tally()
+    cache = segmenter.model_stages.cache
+    unasked = None if os.environ.get(CACHE_VARIABLE) else cache
+    new = unasked is not None and not unasked.holds_entries
     try:
-        with _telling_of_cache(segmenter):
-            _one_pass(segmenter, scans, arguments, places, tally)
-            if tally.busy:
-                later, tally.busy = tally.busy, []
-                say(f"waiting for another process that is at work on {len(later)} of the scans")
-                _one_pass(segmenter, later, arguments, places, tally, waits=True)
+        later = _one_pass(segmenter, scans, arguments, places, tally)
+        if later:
+            say(f"waiting for another process that is at work on {len(later)} of the scans")
+            _one_pass(segmenter, later, arguments, places, tally, waits=True)
+        if new and unasked is not None and unasked.holds_entries:
+            say(
+                f"features are kept in {unasked.folder} for the next run, at most "
+                f"{unasked.max_bytes / 1e6:g} MB ({LIMIT_VARIABLE}), the oldest go first; none "
+                f"with --no-cache or {CACHE_VARIABLE}=off"
+            )
     finally:
         places.release_all()
-    return tally
 
 
 def _one_pass(
@@ -302,14 +268,18 @@ def _one_pass(
     scans: list[Scan],
     arguments: Arguments,
     places: ResultPlaces,
-    tally: Tally,
+    tally: _Tally,
     *,
     waits: bool = False,
-) -> None:
-    """Take each scan through all stages. Lines are shown in the order of the scans."""
+) -> list[Scan]:
+    """Take each scan through all stages; return those that another process is at work on.
+
+    Lines are shown in the order of the scans.
+    """
     from ddmseg.cli.progress import progress_bar
     from ddmseg.inference.scan_queue import overlapped
 
+    busy = []
     with progress_bar(len(scans)) as bar:
         in_flight = _in_flight(segmenter, scans, arguments)
         pipeline = ScanPipeline(
@@ -327,31 +297,15 @@ def _one_pass(
                 pipeline.progress.end(number)
                 places.release(scan)
                 if isinstance(outcome.error, BusyError):
-                    tally.busy.append(scan)
+                    busy.append(scan)
                 elif isinstance(outcome.error, DoneAlreadyError):
                     tally.done, tally.again = tally.done + 1, tally.again + 1
                 elif outcome.error is None:
                     tally.done += 1
-                    tally.unshown |= not show(outcome.result)
+                    tally.untold += not show(outcome.result)
                 else:  # the other scans are done all the same
                     say_error(outcome.error, about=str(scan.path), debug=arguments.debug)
-
-
-@contextlib.contextmanager
-def _telling_of_cache(segmenter: Segmenter) -> Iterator[None]:
-    """Say once that features are kept in the home folder, unless the user named the place."""
-    from ddmseg.inference.cache import CACHE_VARIABLE, LIMIT_VARIABLE
-
-    cache = segmenter.model_stages.cache
-    unasked = cache is not None and not os.environ.get(CACHE_VARIABLE)
-    new = unasked and cache is not None and not cache.holds_entries
-    yield
-    if new and cache is not None and cache.holds_entries:
-        say(
-            f"features are kept in {cache.folder} for the next run, at most "
-            f"{cache.max_bytes / 1e6:g} MB ({LIMIT_VARIABLE}), the oldest go first; none with "
-            f"--no-cache or {CACHE_VARIABLE}=off"
-        )
+    return busy
 
 
 def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ddmseg.training.trainer import Progress, Trainer
 
 INTERRUPTED = 128 + signal.SIGINT
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +77,8 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
 def run(arguments: Arguments) -> int:
-    """Train to the end, the last minute or Ctrl-C; the state is saved in each case.
-
-    Raises:
-        DdmsegError: when settings, data or folder are wrong or training fails.
-    """
+    """Train to the end, the last minute or Ctrl-C; the state is saved in each case."""
     from ddmseg.models.available_memory import keep_freed_memory
     from ddmseg.models.card import require_one_pass
     from ddmseg.models.settings import read_settings
@@ -119,11 +113,7 @@ def run(arguments: Arguments) -> int:
 
 
 def time_limit(max_minutes: float | None) -> float:
-    """Return the minutes to train for at most, infinity without an option.
-
-    Raises:
-        SettingsError: when they are not above 0.
-    """
+    """Return the minutes to train for at most, infinity without an option."""
     if max_minutes is None:
         return math.inf
     if not max_minutes > 0:
@@ -132,11 +122,7 @@ def time_limit(max_minutes: float | None) -> float:
 
 
 def check_folder(folder: Path, *, resume: bool, kept: str = "state.safetensors") -> None:
-    """Refuse to overwrite an earlier run, which ``kept`` in its folder gives away.
-
-    Raises:
-        OutputError: when there is one and it is not to be resumed.
-    """
+    """Refuse to overwrite an earlier run, which ``kept`` in its folder gives away."""
     state = folder / kept
     if state.exists() and not resume:
         raise OutputError(
@@ -146,14 +132,9 @@ def check_folder(folder: Path, *, resume: bool, kept: str = "state.safetensors")
 
 
 def train_with_progress(trainer: Trainer, minutes: float, stop: StopRequest) -> Path:
-    """Train under a progress bar until the end, the last minute or a request to stop.
+    """Train under a progress bar to the end, the last minute or a request to stop.
 
-    Returns:
-        Where the best weights lie, once there has been a validation.
-
-    Raises:
-        OutputError: when the folder cannot be written.
-        TrainingError: when the training goes wrong.
+    Returns where the best weights lie, once there has been a validation.
     """
     from ddmseg.cli.progress import progress_bar
 
