@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,14 @@ class Outcome:
 
 
 Ddmseg = Callable[..., Outcome]
+
+
+def run_quietly(*words: object) -> Outcome:
+    """Run the command in this process, as a fixture of a whole module must."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from dicom_files import (
     slice_datasets,
     world_dice,
 )
+from real_command import Outcome, run_quietly
 from toy_head import everything_in, head_voxels
 
 STEM = "series-004_t1_mprage_sag"
@@ -58,9 +59,17 @@ def assert_seg_is_the_nifti(out: Path) -> None:
         assert dice > 0.998  # places in mm are rounded in the file
 
 
-def test_a_folder_gives_the_dicom_files_beside_the_others(segment, exported, tmp_path) -> None:
-    out = tmp_path / "out"
-    outcome = segment(exported, "-o", out, "--mode", "fast")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_model) -> tuple[Path, Outcome]:
+    """The folder of the results of a series, and what was said."""
+    folder = tmp_path_factory.mktemp("run")
+    save(slice_datasets(folder / "export" / "series", head(), AFFINE))
+    words = ("-o", folder / "out", "--mode", "fast", "--no-cache", "--model", tiny_model)
+    return folder / "out", run_quietly("segment", folder / "export", *words)
+
+
+def test_a_folder_gives_the_dicom_files_beside_the_others(run) -> None:
+    out, outcome = run
     assert (outcome.code, outcome.errors) == (0, [])
     assert set(everything_in(out)) >= DICOM_FILES
     assert_seg_is_the_nifti(out)
@@ -75,9 +84,8 @@ def test_a_folder_gives_the_dicom_files_beside_the_others(segment, exported, tmp
     assert PATIENT not in outcome.out + outcome.err + json.dumps(receipt)
 
 
-def test_the_report_of_volumes_says_what_the_table_says(segment, exported, tmp_path) -> None:
-    out = tmp_path / "out"
-    assert segment(exported, "-o", out, "--mode", "fast").code == 0
+def test_the_report_of_volumes_says_what_the_table_says(run) -> None:
+    out, _ = run
     report = hd.sr.srread(out / f"{STEM}_volumes.dcm")
     found = [
         measurement.value
@@ -92,9 +100,8 @@ def test_the_report_of_volumes_says_what_the_table_says(segment, exported, tmp_p
     assert sorted(found) == sorted(float(row.split("\t")[2]) for row in table)
 
 
-def test_what_names_the_patient_is_for_its_owner_only(segment, exported, tmp_path) -> None:
-    out = tmp_path / "out"
-    assert segment(exported, "-o", out, "--mode", "fast").code == 0
+def test_what_names_the_patient_is_for_its_owner_only(run) -> None:
+    out, _ = run
     naming = {path.name for path in out.iterdir() if PATIENT.encode() in path.read_bytes()}
     assert naming == DICOM_FILES
     for name in naming:
@@ -129,12 +136,11 @@ def test_a_zip_of_a_mixed_export(segment, exported, tmp_path) -> None:
     assert_seg_is_the_nifti(tmp_path / "out")
 
 
-def test_one_series_is_explained_too(segment, exported, tmp_path) -> None:
-    outcome = segment(exported, "-o", tmp_path / "out", "--mode", "fast")
+def test_one_series_is_explained_too(run) -> None:
     assert (
         f"chosen: {STEM} (T1-like by its description, as scanned, whole head, 3-D, 6 x 6 x 6 mm; "
         "the only one, for tiny)"
-    ) in outcome.err.splitlines()
+    ) in run[1].err.splitlines()
 
 
 def test_the_list_of_series_needs_no_output(segment, exported) -> None:
@@ -184,80 +190,101 @@ def test_a_series_that_is_not_there(segment, exported, tmp_path) -> None:
 # --- refused before the model is loaded -----------------------------------------
 
 
-def refused_without_torch(path: Path, tmp_path: Path, *words: str) -> str:
-    """The error line of the command, which must never have imported torch."""
+def cut(path: Path, count: int) -> Path:
+    path.write_bytes(path.read_bytes()[:-count])
+    return path
+
+
+def plain(folder: Path, count: int) -> Path:
+    """A series whose seventh slice is cut off by so many bytes."""
+    cut(save(slice_datasets(folder, head(), AFFINE))[6], count)
+    return folder
+
+
+def compressed(folder: Path, count: int) -> Path:
+    """The same in RLE."""
+    datasets = slice_datasets(folder, head(), AFFINE)
+    for dataset in datasets:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    cut(save(datasets)[6], count)
+    return folder
+
+
+def zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, file in enumerate(sorted(folder.rglob("*.dcm"))):
+            archive.write(file, str(number))
+    return path
+
+
+PROMISED = (
+    f"{STEM}, image 7: 1460 bytes of pixels where the header promises 1560; the file is cut off; "
+    "export the series again"
+)
+CUT_OFF = {
+    "a slice": (lambda folder: plain(folder, 100), PROMISED),
+    "a slice of a series that was named": (lambda folder: plain(folder, 100), "again"),
+    "before the pixels": (
+        lambda folder: plain(folder, 1560 + 12),
+        f"{STEM}, image 7: holds no pixels, or is cut off",
+    ),
+    "compressed, at its end": (
+        lambda folder: compressed(folder, 9),
+        f"{STEM}, image 7: the pixels are cut off; export the series again",
+    ),
+    "compressed, earlier": (
+        lambda folder: compressed(folder, 200),
+        f"{STEM}, image 7: the pixels are cut off; export the series again",
+    ),
+    "enhanced": (
+        lambda folder: cut(*save([enhanced_dataset(folder / "one.dcm", head(), AFFINE)]), 5000),
+        "the file is cut off",
+    ),
+    "in an archive": (lambda folder: zipped(plain(folder, 200)), f"{STEM}, image 7: "),
+    "compressed, in an archive": (
+        lambda folder: zipped(compressed(folder, 200)),
+        f"{STEM}, image 7: ",
+    ),
+}
+"""How an input is made that lacks its end, and what is said of it."""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Each input and its error line, of one process that must never have imported torch."""
+    folder = tmp_path_factory.mktemp("cut off")
+    inputs = {name: make(folder / name) for name, (make, _) in CUT_OFF.items()}
+    named = {"a slice of a series that was named": ["--series", "4"]}
+    calls = [
+        ["segment", str(path), "-o", str(folder / "out"), *named.get(name, [])]
+        for name, path in inputs.items()
+    ]
     driver = (
-        "import sys\n"
+        "import json, sys\n"
         "from ddmseg.cli.main import main\n"
-        "print(main(sys.argv[1:]), 'torch' in sys.modules)\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    print(main(words), 'torch' in sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", driver, "segment", path, "-o", tmp_path / "out", *words],
+        [sys.executable, "-c", driver, json.dumps(calls)],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.stdout == "1 False\n", done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert PATIENT not in line
-    assert not (tmp_path / "out").exists()
-    return line
+    assert done.stdout == "1 False\n" * len(calls), done.stdout + done.stderr
+    assert not (folder / "out").exists()
+    lines = done.stderr.splitlines()
+    return {name: (inputs[name], line) for name, line in zip(inputs, lines, strict=True)}
 
 
-def cut(path: Path, count: int) -> None:
-    path.write_bytes(path.read_bytes()[:-count])
-
-
-def compressed(folder: Path) -> Path:
-    """A series in RLE; return the file of one slice."""
-    datasets = slice_datasets(folder, head(), AFFINE)
-    for dataset in datasets:
-        dataset.compress(RLELossless, generate_instance_uid=False)
-    return save(datasets)[6]
-
-
-def test_a_slice_that_is_cut_off(exported, tmp_path) -> None:
-    cut(sorted(exported.rglob("*.dcm"))[6], 100)
-    assert refused_without_torch(exported, tmp_path) == (
-        f"error: {exported}: {STEM}, image 7: 1460 bytes of pixels where the header promises "
-        "1560; the file is cut off; export the series again"
-    )
-    assert refused_without_torch(exported, tmp_path, "--series", "4").endswith("again")
-
-
-def test_a_slice_that_ends_before_its_pixels(exported, tmp_path) -> None:
-    cut(sorted(exported.rglob("*.dcm"))[6], 1560 + 12)
-    assert "image 7: holds no pixels, or is cut off" in refused_without_torch(exported, tmp_path)
-
-
-@pytest.mark.parametrize("count", [9, 200])
-def test_a_compressed_slice_that_is_cut_off(tmp_path, count) -> None:
-    cut(compressed(tmp_path / "in"), count)
-    line = refused_without_torch(tmp_path / "in", tmp_path)
-    assert f"{STEM}, image 7: the pixels are cut off; export the series again" in line
-
-
-def test_an_enhanced_file_that_is_cut_off(tmp_path) -> None:
-    (path,) = save([enhanced_dataset(tmp_path / "one.dcm", head(), AFFINE)])
-    cut(path, 5000)
-    assert "the file is cut off" in refused_without_torch(path, tmp_path)
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
-def test_a_slice_in_an_archive_that_is_cut_off(exported, tmp_path, packed) -> None:
-    folder = exported
-    if packed:
-        folder = tmp_path / "in"
-        cut(compressed(folder), 200)
-    else:
-        cut(sorted(folder.rglob("*.dcm"))[6], 200)
-    path = tmp_path / "export.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, file in enumerate(sorted(folder.rglob("*.dcm"))):
-            archive.write(file, str(number))
-    line = refused_without_torch(path, tmp_path)
-    assert f"{STEM}, image 7: " in line
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_what_is_cut_off_is_refused_before_torch_is_loaded(refusals, name) -> None:
+    path, line = refusals[name]
+    assert line.startswith(f"error: {path}: ")
+    assert CUT_OFF[name][1] in line
     assert "cut off" in line
+    assert PATIENT not in line
 
 
 def test_the_list_says_which_series_is_cut_off(segment, exported) -> None:

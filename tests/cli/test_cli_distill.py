@@ -14,7 +14,7 @@ from ddmseg.models.settings import DataSettings, ModelSettings, SamplingSettings
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg.training.curve import Curve
 from tiny_weights import BLOCKS, SIZES
-from toy_head import head_affine, head_voxels
+from toy_head import write_head
 from toy_source import ToySource
 from toys import shake
 
@@ -88,8 +88,6 @@ def config(teacher: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("method", ["consistency", "soft_labels"])
 def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path, method) -> None:
-    import nibabel as nib
-
     outcome = ddmseg("distill", config(method), "-o", tmp_path / "run")
     assert (outcome.code, outcome.errors) == (0, [])
     best = tmp_path / "run" / "best.safetensors"
@@ -98,11 +96,9 @@ def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path, method) 
     assert outcome.out == f"step 2 of 2; best weights (validation score {sampled:.3f}): {best}\n"
     assert card.teacher["name"] == "teacher"
     assert card.calibration["masks"] > 0
-    nib.Nifti1Image(head_voxels(), head_affine()).to_filename(tmp_path / "scan.nii")
-    done = ddmseg(
-        "segment", tmp_path / "scan.nii", "-o", tmp_path / "out", "--model", best, "--mode", "fast"
-    )
-    assert done.code == 0
+    scan = write_head(tmp_path / "scan.nii")
+    words = ("segment", scan, "-o", tmp_path / "out", "--model", best, "--mode", "fast")
+    assert ddmseg(*words).code == 0
 
 
 def test_ctrl_c_in_a_chain_says_where_it_stands_and_how_to_go_on(

@@ -7,11 +7,14 @@ import hashlib
 import json
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ddmseg.maths.shift import find_shifts
+from ddmseg.monitoring import compare
 from ddmseg.monitoring.statistics import keyed_hash
 from ddmseg.monitoring.store import Store
 from ddmseg.review.log import ReviewLog
@@ -19,6 +22,12 @@ from monitor_store import START, simulated, write_store
 from toy_head import everything_in, head_affine, head_voxels, write_head
 
 pytest.importorskip("pyarrow", reason="needs ddmseg[monitor]")
+
+
+@pytest.fixture(autouse=True)
+def _fewer_deals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fine p-values are is tested with the statistics themselves."""
+    monkeypatch.setattr(compare, "find_shifts", partial(find_shifts, permutations=499))
 
 
 def folder_of_heads(folder: Path, count: int) -> Path:
@@ -90,7 +99,7 @@ def test_trouble_of_the_store_costs_one_line_and_nothing_else(
             raise RuntimeError("broken")
 
         monkeypatch.setattr(Store, "append", broken)
-    outcome = segment(scans, "-o", tmp_path / "out", "--monitor", store)
+    outcome = segment(scans, "-o", tmp_path / "out", "--mode", "fast", "--monitor", store)
     assert (outcome.code, outcome.errors) == (0, [])
     (warning,) = [line for line in outcome.err.splitlines() if "warning" in line]
     assert warning.startswith("warning: not added to the monitor: ")
@@ -99,13 +108,12 @@ def test_trouble_of_the_store_costs_one_line_and_nothing_else(
 
 def test_from_scans_to_a_page(ddmseg, segment, tmp_path) -> None:
     """Real runs of the tiny model, backdated, then repeated as if months had passed."""
-    segment(
-        folder_of_heads(tmp_path / "in", 8), "-o", tmp_path / "out", "--monitor", tmp_path / "a"
-    )
+    scans = folder_of_heads(tmp_path / "in", 4)
+    segment(scans, "-o", tmp_path / "out", "--mode", "fast", "--monitor", tmp_path / "a")
     real = Store(tmp_path / "a").read().lines
     lines = []
     for number in range(64):
-        line = {k: v for k, v in real[number % 8].items() if k != "run"}
+        line = {k: v for k, v in real[number % 4].items() if k != "run"}
         time = START + timedelta(days=number)
         lines.append({**line, "time": time, "scan_key": f"{number:032x}"})
     store = write_store(tmp_path / "store", lines)

@@ -81,10 +81,3 @@ def test_without_the_packages_the_extra_is_named(
     outcome = ddmseg("review", folder)
     assert outcome.code == 2
     assert "of the extra 'review'" in outcome.error
-
-
-def test_the_help_tells_what_is_there(ddmseg) -> None:
-    outcome = ddmseg("review", "--help")
-    assert outcome.code == 0
-    for word in ("--scans", "--verify-log", "--reviewer", "not for diagnosis"):
-        assert word in outcome.out

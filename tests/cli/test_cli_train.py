@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 import ddmseg.datasets.sources as sources_module
 from ddmseg.cli.commands.train import StopRequest
 from ddmseg.models.checkpoint import load_state, load_weights
-from toy_head import head_affine, head_voxels
+from ddmseg.training.curve import Curve
+from real_command import Outcome, run_quietly
+from toy_head import write_head
 from toy_source import ToySource
 
 CONFIG = """
@@ -44,9 +47,8 @@ precision = "single"
 """
 
 
-@pytest.fixture
-def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Train on toys; the list gets the folder that the command asked for."""
+def train_on_toys(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Have the command train on toys; return the list of the folders that it asks for."""
     asked: list[str | None] = []
 
     def make(settings: object, root: str | None = None, **run: object) -> ToySource:
@@ -54,9 +56,35 @@ def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         return ToySource()
 
     monkeypatch.setattr(sources_module, "make_source", make)
+    monkeypatch.setattr(Curve, "_draw", lambda self: None)  # takes longer than all the rest
     monkeypatch.setattr(ToySource, "drawn", 0)
     monkeypatch.setattr(ToySource, "signal_at", None)
     return asked
+
+
+@pytest.fixture
+def toy_data(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Train on toys; the list gets the folders that the command asked for."""
+    return train_on_toys(monkeypatch)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A training from beginning to end, and where it looked for data."""
+
+    folder: Path
+    outcome: Outcome
+    asked: list[str | None]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "toy.toml").write_text(CONFIG.format(steps=4))
+    with pytest.MonkeyPatch.context() as patch:
+        asked = train_on_toys(patch)
+        words = ("train", folder / "toy.toml", "-o", folder / "run", "--data", folder)
+        return Whole(folder, run_quietly(*words), asked)
 
 
 @pytest.fixture
@@ -66,25 +94,22 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_training_leaves_weights_that_segment(ddmseg, toy_data, config, tmp_path) -> None:
-    import nibabel as nib
-
-    outcome = ddmseg("train", config, "-o", tmp_path / "run", "--data", tmp_path)
+def test_training_leaves_weights_that_segment(ddmseg, whole, tmp_path) -> None:
+    outcome, run = whole.outcome, whole.folder / "run"
     assert (outcome.code, outcome.errors) == (0, [])
-    assert toy_data == [str(tmp_path)]
-    best = tmp_path / "run" / "best.safetensors"
+    assert whole.asked == [str(whole.folder)]
+    best = run / "best.safetensors"
     _, card = load_weights(best)
     sampled = card.scores["validation"]["sampled_score"]
     assert outcome.out == f"step 4 of 4; best weights (validation score {sampled:.3f}): {best}\n"
-    files = {path.name for path in (tmp_path / "run").iterdir()}
+    files = {path.name for path in run.iterdir()}
     assert files >= {"settings.json", "curve.csv", "state.safetensors", "best.json"}
-    nib.Nifti1Image(head_voxels(), head_affine()).to_filename(tmp_path / "scan.nii")
-    done = ddmseg("segment", tmp_path / "scan.nii", "-o", tmp_path / "out", "--model", best)
-    assert done.code == 0
+    scan = write_head(tmp_path / "scan.nii")
+    assert ddmseg("segment", scan, "-o", tmp_path / "out", "--model", best).code == 0
 
 
-def test_progress_tells_step_loss_and_dice(ddmseg, toy_data, config, tmp_path) -> None:
-    lines = ddmseg("train", config, "-o", tmp_path / "run").err.splitlines()
+def test_progress_tells_step_loss_and_dice(whole) -> None:
+    lines = whole.outcome.err.splitlines()
     assert lines[0].startswith("step 1 of 4, loss ")
     assert ", about " in lines[0]
     assert lines[-1].startswith("step 4 of 4, loss ")
@@ -93,13 +118,13 @@ def test_progress_tells_step_loss_and_dice(ddmseg, toy_data, config, tmp_path) -
 
 def test_the_folder_has_a_default(ddmseg, toy_data, config, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ddmseg("train", config).code == 0
-    assert (tmp_path / "runs" / "toy" / "best.safetensors").is_file()
+    assert ddmseg("train", config, "--max-minutes", "1e-9").code == 0
+    assert (tmp_path / "runs" / "toy" / "state.safetensors").is_file()
     assert toy_data == [None]
 
 
-def test_ctrl_c_saves_the_state_and_says_how_to_go_on(
-    ddmseg, toy_data, config, tmp_path, monkeypatch
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on_to_the_same_weights(
+    ddmseg, toy_data, config, whole, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(ToySource, "signal_at", 3)
     handler = signal.getsignal(signal.SIGINT)
@@ -116,20 +141,11 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(
     resumed = ddmseg("train", config, "--resume", "-o", run)
     assert resumed.code == 0
     assert resumed.out.startswith("step 4 of 4")
-
-
-def test_a_stopped_and_resumed_run_is_the_run_that_was_not(
-    ddmseg, toy_data, config, tmp_path, monkeypatch
-) -> None:
-    ddmseg("train", config, "-o", tmp_path / "whole")
-    monkeypatch.setattr(ToySource, "drawn", 0)
-    monkeypatch.setattr(ToySource, "signal_at", 2)
-    ddmseg("train", config, "-o", tmp_path / "parts")
-    ddmseg("train", config, "-o", tmp_path / "parts", "--resume")
-    whole, _ = load_state(tmp_path / "whole" / "state.safetensors")
-    parts, _ = load_state(tmp_path / "parts" / "state.safetensors")
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    # a stopped and resumed run is the run that was not
+    expected, _ = load_state(whole.folder / "run" / "state.safetensors")
+    parts, _ = load_state(run / "state.safetensors")
+    assert expected.keys() == parts.keys()
+    assert all(torch.equal(expected[name], parts[name]) for name in expected)
 
 
 def test_a_second_ctrl_c_stops_at_once(capsys) -> None:

@@ -20,8 +20,11 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_reads_well_in_80_columns(ddmseg, narrow, name) -> None:
-    shown = ddmseg(name, "--help").out
+    outcome = ddmseg(name, "--help")
+    shown = outcome.out
     usage, *lines = shown.splitlines()
+    assert outcome.code == 0
+    assert callable(importlib.import_module(COMMANDS[name].module).run)
     assert usage.startswith(f"usage: ddmseg {name} ")
     assert max(map(len, lines)) <= 80
     assert f"\nExample: {COMMANDS[name].example}\n" in shown

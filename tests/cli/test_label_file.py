@@ -37,17 +37,14 @@ def test_the_file_holds_the_labels_and_stands_alone(segment, scan, out, name) ->
     assert set(np.unique(np.asarray(image.dataobj))) <= LABELS
 
 
-def test_the_labels_are_those_of_a_folder(segment, scan, tmp_path) -> None:
-    assert segment(scan, "-o", tmp_path / "seg.nii.gz").code == 0
-    assert segment(scan, "-o", tmp_path / "out").code == 0
+def test_the_labels_are_those_of_a_folder_in_freesurfers_format_too(
+    segment, scan, tmp_path
+) -> None:
+    for name in ("seg.nii.gz", "seg.mgz", "out"):
+        assert segment(scan, "-o", tmp_path / name).code == 0
     together = tmp_path / "out" / "scan_dseg.nii.gz"
     assert (tmp_path / "seg.nii.gz").read_bytes() == together.read_bytes()
-
-
-def test_freesurfers_tools_get_their_own_format(segment, scan, tmp_path) -> None:
-    assert segment(scan, "-o", tmp_path / "seg.mgz").code == 0
-    assert segment(scan, "-o", tmp_path / "seg.nii").code == 0
-    labels, same = (nib.load(tmp_path / name) for name in ("seg.mgz", "seg.nii"))
+    labels, same = (nib.load(tmp_path / name) for name in ("seg.mgz", "seg.nii.gz"))
     assert isinstance(labels, nib.MGHImage)
     np.testing.assert_array_equal(np.asarray(labels.dataobj), np.asarray(same.dataobj))
     np.testing.assert_allclose(labels.affine, same.affine, atol=1e-4)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ddmseg.errors import UsageError
+from ddmseg.maths.shift import find_shifts
+from ddmseg.monitoring import compare
 from ddmseg.monitoring.compare import Comparison, compare_runs
 from ddmseg.monitoring.page import render_monitor, status_line
 from ddmseg.monitoring.plots import MOST_DOTS, Timeline
 from ddmseg.monitoring.selection import Choice, select
 from monitor_store import START, simulated
+
+
+@pytest.fixture(autouse=True)
+def _fewer_deals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fine p-values are is tested with the statistics themselves."""
+    monkeypatch.setattr(compare, "find_shifts", partial(find_shifts, permutations=499))
 
 
 def compared(lines: list, choice: Choice | None = None, notes: tuple[str, ...] = ()) -> Comparison:
