@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tyro.conf import Positional, arg
 
@@ -108,6 +108,7 @@ def test_paths_may_hold_anything() -> None:
     assert many("a", "-o", strange).output == Path(strange)
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(-(2**62), 2**62), steps=st.integers(1, 2**31), scale=st.floats(0, 1e30))
 def test_numbers_arrive_as_they_were(seed, steps, scale) -> None:
     said = many("a", "-o", "x", f"--seed={seed}", "--steps", str(steps), "--scale", repr(scale))
