@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
-from ddmseg.cli.main import main
 from ddmseg.outputs.names import RECEIPT
 from ddmseg.outputs.staging import receipt_hashes
 from toy_head import PROMISED, everything_in, write_head
@@ -25,19 +25,17 @@ def test_two_processes_killed_again_and_again_end_in_every_scan_once(
     for number in range(SCANS):
         write_head(tmp_path / "in" / f"s{number}.nii.gz", seed=number)
     words = [tmp_path / "in", "-o", tmp_path / "out", "--mode", "fast", "--no-cache"]
-    command = [*map(str, ("segment", *words, "--model", tiny_model))]
-    # processes of their own, forked from one that has torch: loading it takes longer than all else
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ddmseg.inference.segmenter"])
+    command = [sys.executable, "-m", "ddmseg", "segment", *words, "--model", tiny_model]
     whole = 0
     for _ in range(2):
-        two = [context.Process(target=main, args=(command,)) for _ in range(2)]
-        for one in two:
-            one.start()
+        two = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
         whole = wait_for_more_than(whole, tmp_path / "out", two)
         for one in two:
-            one.kill()
-            one.join()
+            one.send_signal(signal.SIGKILL)
+            one.wait()
     last = segment(*words)
     assert (last.code, last.errors) == (0, [])
     # what was whole is not done again; the kill itself may have come a scan later
@@ -50,13 +48,13 @@ def test_two_processes_killed_again_and_again_end_in_every_scan_once(
 
 
 def wait_for_more_than(
-    whole: int, out: Path, running: list[ForkServerProcess], seconds: float = 60
+    whole: int, out: Path, running: list[subprocess.Popen[bytes]], seconds: float = 60
 ) -> int:
     """Wait until there are more receipts, or the processes ended; return how many."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         count = len([*out.glob(f"*{RECEIPT}")])
-        if count > whole or not any(one.is_alive() for one in running):
+        if count > whole or all(one.poll() is not None for one in running):
             return count
         time.sleep(0.02)
     raise AssertionError("nothing was done in time")
