@@ -97,7 +97,7 @@ def segment_array(
     """
     from ddmseg import Segmenter
     from ddmseg.imaging.nifti import volume_from_array
-    from ddmseg.inference.memory.room import require_room
+    from ddmseg.inference.memory import require_room
 
     scan = volume_from_array(voxels.transpose(), ijk_to_ras, name=name)
     segmenter = Segmenter.load(model, device=device)

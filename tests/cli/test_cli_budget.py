@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ddmseg.inference import memory, model_stages
 from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.models.card import Card
@@ -82,8 +83,14 @@ def test_memory_stands_in_the_receipt(segment, scan, tmp_path) -> None:
 def test_a_scan_too_large_for_the_memory_is_refused_and_the_others_done(
     segment, scan, tmp_path, monkeypatch
 ) -> None:
-    there = iter([10**9, 10**5, 10**9])
-    monkeypatch.setattr("ddmseg.inference.memory.plan.memory_for_this_process", lambda: next(there))
+    there, planned, mine = iter([10**5, 10**9]), model_stages.plan_memory, threading.local()
+
+    def plan(*card: Any, **sizes: Any) -> Any:
+        mine.there = next(there)  # of the stage that plans; other threads have enough
+        return planned(*card, **sizes)
+
+    monkeypatch.setattr(model_stages, "plan_memory", plan)
+    monkeypatch.setattr(memory, "memory_for_this_process", lambda: getattr(mine, "there", 10**9))
     other = write_head(tmp_path / "other.nii.gz", seed=1)
     outcome = segment(scan, other, "-o", tmp_path / "out", "--mode", "fast")
     assert outcome.code == 1
@@ -142,11 +149,11 @@ def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
     draw = SamplingPolicy.draw
     sent = threading.Event()
 
-    def drawing(self, encoded, options, progress, *rest):
+    def drawing(self, encoded, *rest):
         if (tmp_path / "out" / "s0_receipt.json").exists() and not sent.is_set():
             sent.set()
             os.kill(os.getpid(), signal.SIGINT)
-        return draw(self, encoded, options, progress, *rest)
+        return draw(self, encoded, *rest)
 
     monkeypatch.setattr(SamplingPolicy, "draw", drawing)
     outcome = segment(scans, "-o", tmp_path / "out", "--mode", "diffusion")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from ddmseg.imaging.postprocess import Cleaning
+from ddmseg.inference import memory
 from ddmseg.inference.cache import CACHE_VARIABLE
-from ddmseg.inference.memory import room
 from ddmseg.quality.limits import Limits
 from real_command import Outcome, run_quietly
 from toy_head import PROMISED, everything_in, head_affine, head_voxels, write_head
@@ -224,7 +224,7 @@ def test_a_folder_is_done_as_a_whole(segment, tmp_path) -> None:
 
 @pytest.mark.parametrize("room_for", [1, 2])
 def test_fewer_scans_at_once_than_asked_for_are_told(segment, tmp_path, monkeypatch, room_for):
-    monkeypatch.setattr(room, "scans_at_once", lambda footprint, most, **how: room_for)
+    monkeypatch.setattr(memory, "scans_at_once", lambda footprint, most, **how: room_for)
     for name in ("a", "b"):
         write_head(tmp_path / "in" / f"{name}.nii.gz")
     assert segment(tmp_path / "in", "-o", tmp_path / "out", "--mode", "fast").code == 0

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from ddmseg.errors import SettingsError
-from ddmseg.inference.brain_box import crop_encoding
-from ddmseg.inference.brain_looks import names_of
+from ddmseg.inference.brain_looks import crop_encoding, names_of
 from ddmseg.inference.scan_encoding import _encoded, _unpack, _usable, encode_image
 from ddmseg.models.settings import DataSettings
 from ddmseg.networks.image_encoder import Encoding
@@ -101,7 +100,7 @@ def test_the_cache_keeps_features_and_gives_everything_back(looking) -> None:
     encoding, box, tensors = _encoded(looking, head())
     kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
     assert max(map(torch.numel, kept.values())) <= encoding.coarse.numel()
-    assert_same(_unpack(looking, box, kept), encoding)
+    assert_same(_unpack(looking, kept), encoding)
     bounds = torch.tensor([[side.start, side.stop] for side in box])
     grid = head().shape[2:]
     assert _usable({**kept, "box": bounds}, grid, looking) is not None

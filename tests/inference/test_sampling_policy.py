@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ddmseg.imaging.volume import Volume
-from ddmseg.inference import sampling_policy as answering
-from ddmseg.inference.budget import Deadline
+from ddmseg.inference.budget import Deadline, Draw
 from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.models.settings import DataSettings
 from tiny_weights import save_tiny
@@ -25,10 +25,15 @@ def scan() -> Volume:
     return Volume(data, np.eye(4), "scan")
 
 
-@pytest.fixture
-def segmenter(tmp_path) -> Segmenter:
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
     data = DataSettings(kind="label_maps", patch=(16, 16, 16), spacing_mm=1.0)
-    return Segmenter.load(str(save_tiny(tmp_path, data, (0, 17, 53))), device="cpu")
+    return str(save_tiny(tmp_path_factory.mktemp("tiny"), data, (0, 17, 53)))
+
+
+@pytest.fixture
+def segmenter(weights) -> Segmenter:
+    return Segmenter.load(weights, device="cpu")
 
 
 def knows(segmenter: Segmenter, usual: float) -> None:
@@ -116,14 +121,18 @@ def test_a_set_is_begun_where_one_sample_of_it_fits(
     knows(segmenter, usual=0.0)
     now = [5.0]
 
-    def one_step(*_) -> None:
-        now[0] += 1.0
+    drawn = SamplingPolicy.draw
 
-    monkeypatch.setattr(answering, "one_step", one_step)
+    def draw(self, encoded, draw, *rest):
+        now[0] += draw == Draw(1, 1)  # the step that is tried
+        return drawn(self, encoded, draw, *rest)
+
+    monkeypatch.setattr(SamplingPolicy, "draw", draw)
     monkeypatch.setattr(Deadline, "between_samples", lambda self, steps: lambda done: True)
     deadline = Deadline(seconds, clock=lambda: now[0])
     options = SegmentOptions(**how)
-    result = segmenter.segment_volume(scan, options, lambda stage, done: None, deadline)
+    begun = segmenter.prepare(scan, options, lambda stage, done: None, deadline)
+    result = segmenter.restore(segmenter.solve(begun))
     record = result.receipt["budget"]
     assert [row["steps"] for row in record["drawn"]] == steps
     assert record["stopped_because"] == why

@@ -194,13 +194,13 @@ def network_stages(segmenter: Segmenter, path: Path) -> dict[str, Callable[[], o
     image = torch.from_numpy(begun.prepared.image)[None, None]
 
     def encode() -> Any:
-        return own.encode(begun, own.plan_memory(begun), cached=False)
+        return own.encode(own.plan_memory(begun), cached=False)
 
     encoded = cache(encode)
     works: dict[str, Callable[[], object]] = {
         PLAIN_PASS: lambda: own.model.encode(image.to(own.device)),
         ENCODING: encode,
-        SAMPLE_STEPS: lambda: own.answering.draw(encoded(), options, silent, SAMPLE_STEPS_DRAW),
+        SAMPLE_STEPS: lambda: own.answering.draw(encoded(), SAMPLE_STEPS_DRAW),
     }
     return {name: torch.inference_mode()(work) for name, work in works.items()}
 

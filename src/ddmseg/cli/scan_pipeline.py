@@ -58,7 +58,7 @@ class ScanPipeline:
         """Read and prepare a scan."""
         from ddmseg.imaging.dicom.series import read_series
         from ddmseg.imaging.nifti import read_volume
-        from ddmseg.inference.memory.room import require_room
+        from ddmseg.inference.memory import require_room
 
         number, scan = numbered
         wanted, voxels = self._arguments, scan.count_voxels()

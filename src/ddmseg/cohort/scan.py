@@ -37,7 +37,7 @@ class Scan:
 
     def count_voxels(self) -> int:
         """Return how many it has by its header; 0 where that cannot be read."""
-        from ddmseg.inference.memory.room import voxels_in_header
+        from ddmseg.inference.memory import voxels_in_header
 
         if self.series is not None:
             return math.prod(self.series.shape)

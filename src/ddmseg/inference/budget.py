@@ -23,9 +23,8 @@ class Draw:
     samples: int
 
     def __str__(self) -> str:
-        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-        samples = "1 sample" if self.samples == 1 else f"{self.samples} samples"
-        return f"{steps} x {samples}"
+        parts = ((self.steps, "step"), (self.samples, "sample"))
+        return " x ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in parts)
 
 
 class Deadline:
@@ -68,9 +67,7 @@ class Deadline:
             before = self.spent
             step()
             self._step = self.spent - before
-        fits = self._step is not None and self._fits(steps * self._step)
-        self.no_room = self.no_room or not fits
-        return fits
+        return self._noted(self._step is not None and self._fits(steps * self._step))
 
     def between_samples(self, steps: int) -> Callable[[int], bool]:
         """Return what to ask after each sample of a set: whether there is time for another.
@@ -84,9 +81,7 @@ class Deadline:
             took, before = self.spent - before, self.spent
             longest = max(longest, took)
             self._step = longest / steps
-            fits = self._fits(longest)
-            self.no_room = self.no_room or not fits
-            return fits
+            return self._noted(self._fits(longest))
 
         return go_on
 
@@ -99,10 +94,9 @@ class Deadline:
         return Deadline(max(self.left, 0.0) * share, clock=self._clock)
 
     def record(self, drawn: Sequence[Mapping[str, Any]], stopped_because: str) -> dict[str, Any]:
-        """Return what was spent and on what, ready for JSON.
+        """Return what was spent and on what sets of samples, ready for JSON.
 
         Args:
-            drawn: the sets of samples.
             stopped_because: unless it was for want of time.
         """
         return {
@@ -116,13 +110,13 @@ class Deadline:
     def _fits(self, work: float) -> bool:
         return MARGIN * (work + self._after) <= self.left
 
+    def _noted(self, fits: bool) -> bool:
+        self.no_room = self.no_room or not fits
+        return fits
+
 
 def budget_line(record: Mapping[str, Any], seconds: float) -> str:
-    """Return in a few words what a budget was spent on, and whether it was kept.
-
-    Args:
-        seconds: that the scan took in all.
-    """
+    """Return in a few words what a budget was spent on, and whether the seconds kept it."""
     drawn = " + ".join(str(Draw(row["steps"], row["samples"])) for row in record["drawn"])
     short = "; no time for more" if record["stopped_because"] == "no room" else ""
     over = "; exceeded" if seconds > record["seconds"] else ""

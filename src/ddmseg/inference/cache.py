@@ -1,9 +1,8 @@
 """Remembers what the image encoder left, so that a second run skips it.
 
-An entry is a dictionary of tensors; its key is a hash of all that went in: the
-scan, the weights and how the scan was prepared. A small store in memory serves one
-process, files serve the next one. Both drop what was unused longest. A cache may
-be lost at any time: nothing that goes wrong with its files is an error.
+The key of an entry is a hash of all that went in: the scan, the weights and how the scan was
+prepared. A small store in memory serves one process, files serve the next one. Both drop what was
+unused longest. A cache may be lost at any time: nothing that goes wrong with it is an error.
 """
 
 from __future__ import annotations
@@ -35,14 +34,12 @@ MEMORY_BYTES = 512 * 2**20
 """What the entries in memory may take together, unless said otherwise: 512 MiB."""
 
 _SUFFIX = ".safetensors"
-_STALE_SECONDS = 3600.0
+_STALE_NANOSECONDS = 3600 * 10**9
 """Age at which an unfinished file belongs to nobody."""
 
 
 def cache_folder() -> Path | None:
-    """Return the folder that the user or the platform names; None when it is off.
-
-    There is none either for a user id without a home folder.
+    """Return the folder that the user or the platform names; None when off, or without a home.
 
     Source: XDG Base Directory Specification 0.8, ``XDG_CACHE_HOME``.
     """
@@ -101,7 +98,7 @@ class FeatureCache:
         if key in self._memory:
             self._memory.move_to_end(key)
             return dict(self._memory[key])
-        tensors = self._read(key)
+        tensors = None if self.folder is None else self._read(self.folder, key)
         if tensors is not None:
             self._remember(key, tensors)
         return tensors
@@ -110,7 +107,9 @@ class FeatureCache:
         """Keep an entry, in place of an older one of that key."""
         entry = {name: tensor.detach() for name, tensor in tensors.items()}
         self._remember(key, entry)
-        self._write(key, entry)
+        if self.folder is not None:
+            with contextlib.suppress(OSError, OutputError):
+                self._write(self.folder, key, entry)
 
     @property
     def bytes_on_disk(self) -> int:
@@ -130,69 +129,61 @@ class FeatureCache:
         while sum(_size(entry) for entry in self._memory.values()) > self.memory_bytes:
             self._memory.popitem(last=False)
 
-    def _path(self, key: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{key}{_SUFFIX}"
-
-    def _read(self, key: str) -> dict[str, Tensor] | None:
-        path = self._path(key)
-        if path is None:
-            return None
+    def _read(self, folder: Path, key: str) -> dict[str, Tensor] | None:
+        path = folder / f"{key}{_SUFFIX}"
         try:
             if not path.is_file():
                 return None
             tensors = _unpack(path, key)
         except (OSError, ValueError, TypeError, RuntimeError):
-            self._remove(path)
+            _remove(path)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # its time says when it was last of use
         return tensors
 
-    def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        with contextlib.suppress(OSError, OutputError):
-            data = _pack(tensors, key) if _size(tensors) <= self.max_bytes else None
-            if data is None or len(data) > self.max_bytes:
-                return self._make_room(0)  # the limit may be lower than that of earlier runs
-            # features show the person they were made from: for the owner's eyes only
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._remove(path)
-            self._make_room(len(data))
-            with atomic_write(path, private=True, durable=False) as draft:
-                draft.write_bytes(data)
+    def _write(self, folder: Path, key: str, tensors: dict[str, Tensor]) -> None:
+        data = _pack(tensors, key) if _size(tensors) <= self.max_bytes else None
+        if data is None or len(data) > self.max_bytes:
+            return self._make_room(0)  # the limit may be lower than that of earlier runs
+        # features show the person they were made from: for the owner's eyes only
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{key}{_SUFFIX}"
+        _remove(path)
+        self._make_room(len(data))
+        with atomic_write(path, private=True, durable=False) as draft:
+            draft.write_bytes(data)
 
     def _make_room(self, needed: int) -> None:
         """Remove what was unused longest, and drafts that nobody finished."""
-        for _, _, draft in self._files(".*", older_than=_STALE_SECONDS):
-            self._remove(draft)
+        stale = time.time_ns() - _STALE_NANOSECONDS
+        for used, _, draft in self._files(".*"):
+            if used <= stale:
+                _remove(draft)
         total = needed + self.bytes_on_disk
         for _, size, path in sorted(self._files(f"*{_SUFFIX}")):
             if total <= self.max_bytes:
                 break
-            total -= size if self._remove(path) else 0
+            total -= size if _remove(path) else 0
 
-    @staticmethod
-    def _remove(path: Path) -> bool:
-        try:
-            path.unlink()
-        except OSError:
-            return False
-        return True
-
-    def _files(self, pattern: str, *, older_than: float = 0.0) -> list[tuple[int, int, Path]]:
+    def _files(self, pattern: str) -> list[tuple[int, int, Path]]:
         """Time of last use in nanoseconds, bytes and path of each file."""
         found = []
-        newest = time.time_ns() - int(older_than * 1e9)
         for path in self.folder.glob(pattern) if self.folder is not None else ():
             # another process may have removed it since
             with contextlib.suppress(OSError):
                 status = path.lstat()
-                old_enough = not older_than or status.st_mtime_ns <= newest
-                if stat.S_ISREG(status.st_mode) and old_enough:
+                if stat.S_ISREG(status.st_mode):
                     found.append((status.st_mtime_ns, status.st_size, path))
         return found
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

@@ -7,42 +7,28 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ddmseg.imaging.volume import Volume
-from ddmseg.inference.budget import Deadline
 from ddmseg.inference.cache import FeatureCache
-from ddmseg.inference.memory.plan import MemoryPlan, plan_memory
-from ddmseg.inference.options import SegmentOptions
+from ddmseg.inference.memory import plan_memory
 from ddmseg.inference.restoring import restored
 from ddmseg.inference.sampling_policy import SamplingPolicy
 from ddmseg.inference.scan_encoding import (
-    EncodedScan,
     content_hash,
     encode_scan,
     mean_features,
     prepare_scan,
 )
-from ddmseg.inference.scan_stages import (
-    FinishedScan,
-    PreparedScan,
-    Progress,
-    ScanStages,
-    SolvedScan,
-    StageClock,
-)
+from ddmseg.inference.scan_stages import ScanRecord
 from ddmseg.messages import NOTICE
 from ddmseg.models.card import Card
 from ddmseg.networks.blocks import fold_statistics
 from ddmseg.networks.ensemble import Answer, Drawn
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.quality.assessment import Assessment
 from ddmseg.quality.segmentation import Quality, Segmentation
 
 
-class ModelStages(ScanStages):
+class ModelStages:
     """A model ready to segment scans on its grid.
 
     Args:
@@ -65,71 +51,51 @@ class ModelStages(ScanStages):
         self.answering = SamplingPolicy(self.model, card)
 
     @torch.inference_mode()
-    def prepare(
-        self,
-        scan: Volume,
-        options: SegmentOptions,
-        progress: Progress,
-        deadline: Deadline | None = None,
-    ) -> PreparedScan:
+    def prepare(self, begun: ScanRecord) -> ScanRecord:
         """Bring a scan to the model's grid: the first of three stages."""
-        progress("prepare", 0.0)
-        clock = StageClock()
-        with clock("prepare"):
-            key = content_hash(scan)
-            prepared = prepare_scan(self.card, scan, multiple=self.model.multiple)
-        return PreparedScan(scan, options, progress, prepared, key, clock.seconds, deadline)
+        begun.progress("prepare", 0.0)
+        with begun.timed("prepare"):
+            key = content_hash(begun.scan)
+            prepared = prepare_scan(self.card, begun.scan, multiple=self.model.multiple)
+        return replace(begun, key=key, prepared=prepared)
 
     @torch.inference_mode()
-    def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
+    def solve(self, begun: ScanRecord) -> ScanRecord:
         """Encode and denoise: the stage that uses the network."""
-        memory = self.plan_memory(begun)
-        clock = StageClock(begun.seconds)
-        with clock("encode"):
-            encoded = self.encode(begun, memory)
+        begun = self.plan_memory(begun)
+        with begun.timed("encode"):
+            encoded = self.encode(begun)
             coarse = self.answering.coarse(encoded)
         if begun.deadline is not None:
             begun.deadline.encoded()
-        with clock("denoise"):
-            found = self.answering.answer(encoded, begun, coarse)
-        features = mean_features(encoded.encoding, coarse[1].labels)
-        return self.solved(begun, encoded, *found, memory, features)
-
-    def solved(
-        self,
-        begun: PreparedScan,
-        encoded: EncodedScan,
-        answer: Answer,
-        assessment: Assessment,
-        memory: MemoryPlan,
-        features: NDArray[np.float32] | None,
-    ) -> SolvedScan:
-        """Gather what the last stage needs, and not the encoder's features."""
-        told = {**_receipt(self.card, begun, encoded, answer, memory), "memory": memory.record}
-        return SolvedScan(begun, encoded.prepared, answer, assessment, features, told)
+        with begun.timed("denoise"):
+            answer, assessment = self.answering.answer(encoded, coarse)
+        assert encoded.encoding is not None
+        return replace(
+            encoded,
+            encoding=None,
+            answer=answer,
+            assessment=assessment,
+            features=mean_features(encoded.encoding, coarse[1].labels),
+            receipt=_receipt(self.card, encoded, answer),
+        )
 
     @torch.inference_mode()
-    def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
+    def restore(self, solved: ScanRecord) -> Segmentation:
         """Bring everything back to the scan's own grid: the last stage."""
-        if isinstance(solved, FinishedScan):
-            return solved.result
-        solved.begun.progress("restore", 0.0)
-        clock = StageClock(solved.begun.seconds)
-        with clock("restore"):
+        assert solved.answer is not None
+        solved.progress("restore", 0.0)
+        with solved.timed("restore"):
             result = restored(self.card, solved)
-        told = {**solved.receipt, "seconds": clock.seconds}
-        if solved.begun.deadline is not None:
-            told["budget"] = solved.begun.deadline.record(*spent_on(solved.answer, result.quality))
+        told = dict(solved.receipt)
+        if solved.deadline is not None:
+            told["budget"] = solved.deadline.record(*_spent_on(solved.answer, result.quality))
         return replace(result, receipt=told)
 
-    def plan_memory(self, begun: PreparedScan) -> MemoryPlan:
-        """Choose the device that the memory at hand allows.
-
-        Raises:
-            ScanError: when none does.
-        """
+    def plan_memory(self, begun: ScanRecord) -> ScanRecord:
+        """Choose the device that the memory at hand allows; ScanError when none does."""
         assert begun.prepared is not None
-        return plan_memory(
+        device, memory = plan_memory(
             self.card,
             scan_voxels=begun.scan.data.size,
             grid=begun.prepared.image.shape,
@@ -137,33 +103,19 @@ class ModelStages(ScanStages):
             probabilities=begun.options.probabilities,
             samples=begun.options.mode != "fast",
         )
+        return replace(begun, device=device, memory=memory)
 
-    def encode(
-        self, begun: PreparedScan, memory: MemoryPlan, *, cached: bool = True
-    ) -> EncodedScan:
-        """Run f^I on a prepared scan, or take its features from the cache.
-
-        Args:
-            memory: where.
-            cached: whether the cache may be used.
-        """
-        assert begun.prepared is not None
-        return encode_scan(
-            self.model.to(memory.device),
-            self.card,
-            begun.prepared,
-            key=begun.key,
-            cache=self.cache if cached else None,
-            device=memory.device,
-            progress=begun.progress,
-        )
+    def encode(self, begun: ScanRecord, *, cached: bool = True) -> ScanRecord:
+        """Run f^I on a prepared scan; unless ``cached`` is False, look into the cache first."""
+        model = self.model.to(begun.device)
+        return encode_scan(model, self.card, begun, cache=self.cache if cached else None)
 
 
-def _receipt(
-    card: Card, begun: PreparedScan, encoded: EncodedScan, answer: Answer, memory: MemoryPlan
-) -> dict[str, Any]:
+def _receipt(card: Card, encoded: ScanRecord, answer: Answer) -> dict[str, Any]:
     """Return what was done, with what, to which scan: enough to do it again, ready for JSON."""
-    scan = begun.scan
+    scan = encoded.scan
+    assert encoded.prepared is not None
+    assert encoded.device is not None
     return {
         "notice": NOTICE,
         "software": {
@@ -173,7 +125,7 @@ def _receipt(
         },
         "input": {
             "name": scan.name,
-            "content_sha256": begun.key,
+            "content_sha256": encoded.key,
             "shape": list(scan.shape),
             "spacing_mm": [round(s, 4) for s in scan.spacing_mm],
         },
@@ -183,19 +135,20 @@ def _receipt(
             "card_sha256": card.digest,
             "steps": card.trained_steps,
         },
-        "settings": asdict(begun.options),
+        "settings": asdict(encoded.options),
         "spent": {
             "steps": answer.steps,
             "samples": answer.samples,
             "sample_weights": [round(float(w), 6) for w in answer.weights],
-            "device": memory.device.type,
+            "device": encoded.device.type,
             "engine": {"name": "torch", "version": torch.__version__},
             "threads": torch.get_num_threads(),
         },
         **({} if answer.choice is None else {"choice": asdict(answer.choice)}),
         "preparation": encoded.prepared.describe(),
         "features_from_cache": encoded.cached,
-        "seconds": begun.seconds,
+        "seconds": encoded.seconds,
+        "memory": encoded.memory,
     }
 
 
@@ -206,7 +159,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def spent_on(answer: Answer, quality: Quality) -> tuple[list[dict[str, Any]], str]:
+def _spent_on(answer: Answer, quality: Quality) -> tuple[list[dict[str, Any]], str]:
     """Return the sets of samples behind an answer, and why there are no more."""
     if answer.choice is not None:
         return [asdict(one) for one in answer.choice.drawn], answer.choice.stopped_because

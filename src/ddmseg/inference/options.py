@@ -65,11 +65,7 @@ class SegmentOptions:
         return self.mode == "auto" and self.steps is None and self.samples is None
 
     def changed(self, overrides: Mapping[str, Any]) -> SegmentOptions:
-        """Return the options with some of them changed.
-
-        Raises:
-            SettingsError: for an unknown or wrong option.
-        """
+        """Return the options with some changed; SettingsError for an unknown or wrong one."""
         known = asdict(self)
         for name in overrides:
             if name not in known:

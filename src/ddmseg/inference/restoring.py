@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +14,7 @@ from ddmseg.imaging.labels import count_voxels
 from ddmseg.imaging.postprocess import clean_labels
 from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.inference.scan_stages import SolvedScan
+from ddmseg.inference.scan_stages import ScanRecord
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import judge, uncertainty_map
 from ddmseg.quality.plausibility import empty_slices, implausible, turned, unlike
@@ -32,18 +31,17 @@ from ddmseg.quality.training_range import (
 from ddmseg.quality.volumes import Measured
 
 
-def restored(card: Card, solved: SolvedScan) -> Segmentation:
+def restored(card: Card, solved: ScanRecord) -> Segmentation:
     """Bring everything back to the scan's own grid; clean, measure and judge it.
-
-    Args:
-        card: of the weights.
-        solved: what the network answered.
 
     Returns:
         The segmentation, its receipt still empty.
     """
-    scan, options = solved.begun.scan, solved.begun.options
-    prepared, answer, assessment = solved.prepared, solved.answer, solved.assessment
+    scan, options, prepared = solved.scan, solved.options, solved.prepared
+    answer, assessment = solved.answer, solved.assessment
+    assert prepared is not None
+    assert answer is not None
+    assert assessment is not None
     p = answer.probabilities[0].float().cpu()
     labels = prepared.labels_to_input(p, card.labels)
     cleaned, cleaning = clean_labels(labels, voxel_ml=scan.voxel_ml)
@@ -60,25 +58,29 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         fields["sample_labels"] = _frames(card, prepared, answer.sample_labels)
         fields["step_labels"] = _frames(card, prepared, answer.step_labels)
     discrepancy = _thousandths(prepared.map_to_input(D))
-    measured = Measured(
-        card,
-        {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()},
-        assessment.expectation,
-        expected_voxel_ml=prepared.grid.voxel_ml,
-        answer=answer,
-    )
+    found_ml = {index: n * scan.voxel_ml for index, n in count_voxels(labels).items()}
+    voxel_ml, expected = prepared.grid.voxel_ml, assessment.expectation
+    measured = Measured(card, found_ml, expected, expected_voxel_ml=voxel_ml, answer=answer)
     volumes = [measured.row(one) for one in structures(card.labels)]
     with ThreadPoolExecutor(1) as beside:
         standing = beside.submit(_standing_out, card, scan, labels, discrepancy)
         odd = implausible(card, scan, labels, volumes, cleaning)
         uncertainty = _thousandths(prepared.map_to_input(uncertainty_map(answer)))
         out = standing.result()
-    fields |= _sums(card, scan, labels, measured, odd)
-    seen = _seen(card, solved, odd)
+    cut = any((reason_code(reason) or {}).get("code") == "brain_cut" for reason in odd)
+    left_out = not_measured(scan, labels, card.labels, cut=cut)
+    both = pairs(card.labels)
+    sums = [one for one in (*both, *totals(card.labels)) if one.name not in left_out]
+    sides = [measured.asymmetry(one) for one in both]
+    seen = [
+        *scan.notes,
+        *turned(prepared.steps),
+        *empty_slices(prepared.steps),
+        *odd,
+        *outside_training(card, profile_of(card, solved)),
+        *([] if out is None else unlike(out)),
+    ]
     distance = training_distance(card, solved.features)
-    if out is not None:
-        fields["standing_out"] = out
-        seen += unlike(out)
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),
@@ -87,21 +89,13 @@ def restored(card: Card, solved: SolvedScan) -> Segmentation:
         volumes=volumes,
         quality=judge(card, answer, assessment, seen=seen, cleaning=cleaning, distance=distance),
         receipt={},
+        totals=[measured.row(one) for one in sums],
+        asymmetries=[side for side in sides if side is not None],
+        not_measured=left_out,
+        standing_out=out,
         features=solved.features,
         **fields,
     )
-
-
-def _seen(card: Card, solved: SolvedScan, odd: Sequence[str]) -> list[str]:
-    """Return what is doubtful about the scan, with what is odd about its labels."""
-    steps = solved.prepared.steps
-    return [
-        *solved.begun.scan.notes,
-        *turned(steps),
-        *empty_slices(steps),
-        *odd,
-        *outside_training(card, profile_of(card, solved)),
-    ]
 
 
 def _standing_out(
@@ -115,24 +109,12 @@ def _standing_out(
     return standing_out(discrepancy, scan.data, labels, usual, grid, temperature=sigma_D)
 
 
-def _sums(
-    card: Card, scan: Volume, labels: NDArray[np.int32], measured: Measured, odd: Sequence[str]
-) -> dict[str, Any]:
-    """Return what structures add up to and how sides differ, or why that cannot be told."""
-    cut = any((reason_code(reason) or {}).get("code") == "brain_cut" for reason in odd)
-    left_out = not_measured(scan, labels, card.labels, cut=cut)
-    both = pairs(card.labels)
-    rows = [measured.row(one) for one in (*both, *totals(card.labels)) if one.name not in left_out]
-    sides = [found for one in both if (found := measured.asymmetry(one)) is not None]
-    return {"totals": rows, "asymmetries": sides, "not_measured": left_out}
-
-
 def _frames(card: Card, prepared: Prepared, labels: Tensor) -> NDArray[np.int32]:
     """Bring label maps of the mask's or the model's grid to the scan's (``i j k frame``)."""
-    wanted = prepared.grid.shape
     frames = []
     for one in labels.cpu():
-        for axis, n in enumerate(wanted):  # the mask's grid may be coarser by a whole factor
+        # the mask's grid may be coarser by a whole factor
+        for axis, n in enumerate(prepared.grid.shape):
             one = one.repeat_interleave(n // one.shape[axis], dim=axis)
         frames.append(prepared.classes_to_input(one.numpy(), card.labels))
     return np.stack(frames, axis=-1)
@@ -143,7 +125,9 @@ def _thousandths(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(np.round(values, 3), 0.0)
 
 
-def profile_of(card: Card, solved: SolvedScan) -> Profile:
+def profile_of(card: Card, solved: ScanRecord) -> Profile:
     """Return what a scan looks like to the model."""
+    assert solved.prepared is not None
+    assert solved.assessment is not None
     classes = solved.assessment.labels[0].cpu().numpy()
     return Profile(intensity_statistics(card, solved.prepared.image, classes), solved.features)

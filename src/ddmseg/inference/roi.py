@@ -12,25 +12,12 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap, Volume
-from ddmseg.inference.budget import Deadline
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.scan_stages import (
-    FinishedScan,
-    PreparedScan,
-    Progress,
-    ScanStages,
-    SolvedScan,
-)
+from ddmseg.inference.scan_stages import ScanRecord, segment_record
 from ddmseg.models.card import LARGEST_CROP_MM
 from ddmseg.quality.reasons import Reason, on_side
-from ddmseg.quality.segmentation import (
-    Asymmetry,
-    Quality,
-    Segmentation,
-    StructureVolume,
-    Verdict,
-)
+from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, Verdict
 from ddmseg.quality.standing_out import StandingOut
 from ddmseg.quality.volumes import asymmetry_of
 
@@ -53,7 +40,7 @@ class _Side:
     result: Segmentation
 
 
-class HeadThenCrops(ScanStages):
+class HeadThenCrops:
     """Segments one structure on crops directly, on heads in two steps.
 
     On a head the coarse head of another model finds both sides first. Head and
@@ -74,33 +61,25 @@ class HeadThenCrops(ScanStages):
         """The model that finds both sides."""
         return self._load_head()
 
-    def prepare(
-        self,
-        scan: Volume,
-        options: SegmentOptions,
-        progress: Progress,
-        deadline: Deadline | None = None,
-    ) -> PreparedScan:
+    def prepare(self, begun: ScanRecord) -> ScanRecord:
         """Prepare a crop; a head must be searched first."""
-        extent = np.multiply(scan.shape, scan.spacing_mm)
-        if extent.max() <= LARGEST_CROP_MM:
-            return self.crops.prepare(scan, options, progress, deadline)
-        return PreparedScan(scan, options, progress, deadline=deadline)
+        extent = np.multiply(begun.scan.shape, begun.scan.spacing_mm)
+        return self.crops.prepare(begun) if extent.max() <= LARGEST_CROP_MM else begun
 
-    def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
+    def solve(self, begun: ScanRecord) -> ScanRecord:
         """Encode and denoise a crop, or find and segment both sides of a head."""
         if begun.prepared is not None:
             return self.crops.solve(begun)
         scan, deadline = begun.scan, begun.deadline
-        whole = self.head.segment_volume(scan, SegmentOptions(mode="fast"), begun.progress)
+        fast = ScanRecord(scan, SegmentOptions(mode="fast"), begun.progress)
+        whole = segment_record(self.head, fast)
         boxes = {name: region_box(scan, whole.labels.data == i) for name, i in SIDES.items()}
         found = {name: box for name, box in boxes.items() if box is not None}
         sides: list[_Side] = []
         for name, box in found.items():
-            end = None if deadline is None else deadline.part(1 / (len(found) - len(sides)))
-            part = _cut(scan, box)
-            result = self.crops.segment_volume(part, begun.options, begun.progress, end)
-            sides.append(_Side(name, box, result))
+            end = deadline and deadline.part(1 / (len(found) - len(sides)))
+            part = ScanRecord(_cut(scan, box), begun.options, begun.progress, end)
+            sides.append(_Side(name, box, segment_record(self.crops, part)))
         if not sides:
             raise ScanError(
                 f"{scan.name}: no hippocampus was found by the {self.head.card.name} model; give "
@@ -108,20 +87,17 @@ class HeadThenCrops(ScanStages):
             )
         joined = _joined(scan, whole, sides)
         if deadline is not None:
-            joined = replace(joined, receipt={**joined.receipt, "budget": _spent(deadline, sides)})
-        return FinishedScan(joined)
+            # both sides had a part of the time: of the one short of it the record tells
+            parts = [side.result.receipt["budget"] for side in sides]
+            short = [part for part in parts if part["stopped_because"] == "no room"]
+            shown = (short or parts)[0]
+            budget = deadline.record(shown["drawn"], shown["stopped_because"])
+            joined = replace(joined, receipt={**joined.receipt, "budget": budget})
+        return replace(begun, result=joined)
 
-    def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
+    def restore(self, solved: ScanRecord) -> Segmentation:
         """Bring a crop back to its own grid; a head is there already."""
-        return solved.result if isinstance(solved, FinishedScan) else self.crops.restore(solved)
-
-
-def _spent(deadline: Deadline, sides: Sequence[_Side]) -> dict[str, Any]:
-    """Return the record of a budget of which both sides had a part: the one short of time."""
-    parts = [side.result.receipt["budget"] for side in sides]
-    short = [part for part in parts if part["stopped_because"] == "no room"]
-    shown = (short or parts)[0]
-    return deadline.record(shown["drawn"], shown["stopped_because"])
+        return self.crops.restore(solved) if solved.result is None else solved.result
 
 
 def region_box(scan: Volume, inside: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
@@ -150,24 +126,25 @@ def _cut(scan: Volume, box: tuple[slice, slice, slice]) -> Volume:
 
 def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmentation:
     labels = np.zeros(scan.shape, np.int32)
-    uncertainty = np.zeros(scan.shape, np.float32)
-    discrepancy = np.zeros(scan.shape, np.float32)
+    uncertainty, discrepancy = np.zeros((2, *scan.shape), np.float32)
     for side in sides:
-        part = side.result
-        labels[side.box] = np.where(part.labels.data > 0, part.labels.data, labels[side.box])
-        uncertainty[side.box] = np.maximum(uncertainty[side.box], part.uncertainty)
-        discrepancy[side.box] = np.maximum(discrepancy[side.box], part.discrepancy)
-    first = sides[0].result
+        part, box = side.result, side.box
+        labels[box] = np.where(part.labels.data > 0, part.labels.data, labels[box])
+        uncertainty[box] = np.maximum(uncertainty[box], part.uncertainty)
+        discrepancy[box] = np.maximum(discrepancy[box], part.discrepancy)
+    rows = [list(both) for both in zip(*(side.result.volumes for side in sides), strict=True)]
+    features = [f for side in sides if (f := side.result.features) is not None]
+    asymmetries = [asymmetry_of(*both) for both in rows if len(both) == len(SIDES)]
     return Segmentation(
         scan=scan,
         labels=LabelMap(labels, scan.affine, scan.name, scan.header),
         uncertainty=uncertainty,
         discrepancy=discrepancy,
-        volumes=[_added([s.result.volumes[i] for s in sides]) for i in range(len(first.volumes))],
-        asymmetries=_asymmetries(sides),
+        volumes=[_added(both) for both in rows],
+        asymmetries=[row for row in asymmetries if row is not None],
         quality=_worst(sides, scan.notes),
         receipt=_receipt(whole, sides),
-        features=_mean_features(sides),
+        features=np.stack(features).mean(0) if features else None,
         standing_out=_standing_out(scan, sides),
         **_probabilities(scan, sides),
         **_traces(scan, sides),
@@ -176,47 +153,21 @@ def _joined(scan: Volume, whole: Segmentation, sides: Sequence[_Side]) -> Segmen
 
 def _standing_out(scan: Volume, sides: Sequence[_Side]) -> StandingOut | None:
     """Put together what stands out of each side."""
+    parts = [(side.box, out) for side in sides if (out := side.result.standing_out) is not None]
+    if len(parts) < len(sides):
+        return None
     beyond = np.zeros(scan.shape, bool)
-    regions = []
-    for side in sides:
-        part = side.result.standing_out
-        if part is None:
-            return None
-        beyond[side.box] |= part.beyond
-        regions += part.regions
-    largest = max((side.result.standing_out for side in sides), key=_unlike_ml)
-    return StandingOut(
-        beyond,
-        sorted(regions, key=lambda one: -one.volume_ml),
-        _unlike_ml(largest),
-        largest.unlike_index if largest else 0,
-    )
-
-
-def _unlike_ml(found: StandingOut | None) -> float:
-    return 0.0 if found is None else found.unlike_ml
-
-
-def _mean_features(sides: Sequence[_Side]) -> NDArray[np.float32] | None:
-    found = [s.result.features for s in sides if s.result.features is not None]
-    return np.stack(found).mean(0) if found else None
+    for box, part in parts:
+        beyond[box] |= part.beyond
+    regions = [one for _, part in parts for one in part.regions]
+    regions.sort(key=lambda one: -one.volume_ml)
+    largest = max((part for _, part in parts), key=lambda part: part.unlike_ml)
+    return StandingOut(beyond, regions, largest.unlike_ml, largest.unlike_index)
 
 
 def _added(rows: Sequence[StructureVolume]) -> StructureVolume:
-    return replace(
-        rows[0],
-        volume_ml=sum(row.volume_ml for row in rows),
-        interval_low_ml=sum(row.interval_low_ml for row in rows),
-        interval_high_ml=sum(row.interval_high_ml for row in rows),
-    )
-
-
-def _asymmetries(sides: Sequence[_Side]) -> list[Asymmetry]:
-    if len(sides) != len(SIDES):
-        return []
-    left, right = (side.result.volumes for side in sides)
-    rows = (asymmetry_of(a, b) for a, b in zip(left, right, strict=True))
-    return [row for row in rows if row is not None]
+    names = ("volume_ml", "interval_low_ml", "interval_high_ml")
+    return replace(rows[0], **{name: sum(getattr(row, name) for row in rows) for name in names})
 
 
 def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:
@@ -237,44 +188,43 @@ def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:
         told = f"no hippocampus was found on the {missing[0]} side"
         reasons.append(Reason(told, "side_missing", {"side": missing[0]}))
         verdict = "fail"
-    by_structure = {
-        f"{name} ({side.name})": dice
-        for side in sides
-        for name, dice in side.result.quality.expected_dice_by_structure.items()
-    }
     agreements = [q.sample_agreement for q in qualities if q.sample_agreement is not None]
     distances = [q.training_distance for q in qualities if q.training_distance is not None]
-    expected = sum(q.expected_dice for q in qualities) / len(qualities)
     return Quality(
-        verdict,
-        expected,
-        by_structure,
-        reasons,
-        max(q.steps for q in qualities),
-        max(q.samples for q in qualities),
-        min(agreements, default=None),
-        {side.name: side.result.quality.postprocessing for side in sides},
-        max(distances, default=None),
+        verdict=verdict,
+        expected_dice=sum(q.expected_dice for q in qualities) / len(qualities),
+        expected_dice_by_structure={
+            f"{name} ({side.name})": dice
+            for side in sides
+            for name, dice in side.result.quality.expected_dice_by_structure.items()
+        },
+        reasons=reasons,
+        steps=max(q.steps for q in qualities),
+        samples=max(q.samples for q in qualities),
+        sample_agreement=min(agreements, default=None),
+        postprocessing={side.name: side.result.quality.postprocessing for side in sides},
+        training_distance=max(distances, default=None),
     )
 
 
 def _receipt(whole: Segmentation, sides: Sequence[_Side]) -> dict[str, Any]:
-    receipt = dict(sides[0].result.receipt)
-    receipt["input"] = whole.receipt["input"]
-    receipt["seconds"] = {
-        "locate": round(sum(whole.receipt["seconds"].values()), 3),
-        **{side.name: round(sum(side.result.receipt["seconds"].values()), 3) for side in sides},
+    def seconds(of: Segmentation) -> float:
+        return round(sum(of.receipt["seconds"].values()), 3)
+
+    return {
+        **sides[0].result.receipt,
+        "input": whole.receipt["input"],
+        "seconds": {"locate": seconds(whole), **{s.name: seconds(s.result) for s in sides}},
+        "located_by": whole.receipt["model"],
+        "regions": {
+            side.name: {
+                "voxels": [[edge.start, edge.stop] for edge in side.box],
+                "volumes_ml": {row.name: round(row.volume_ml, 4) for row in side.result.volumes},
+                "spent": side.result.receipt["spent"],
+            }
+            for side in sides
+        },
     }
-    receipt["located_by"] = whole.receipt["model"]
-    receipt["regions"] = {
-        side.name: {
-            "voxels": [[edge.start, edge.stop] for edge in side.box],
-            "volumes_ml": {row.name: round(row.volume_ml, 4) for row in side.result.volumes},
-            "spent": side.result.receipt["spent"],
-        }
-        for side in sides
-    }
-    return receipt
 
 
 def _probabilities(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
@@ -284,8 +234,7 @@ def _probabilities(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
     p = np.zeros((*scan.shape, first.probabilities.shape[-1]), np.float32)
     p[..., 0] = 1.0
     for side in sides:
-        if side.result.probabilities is not None:
-            p[side.box] = side.result.probabilities
+        p[side.box] = side.result.probabilities
     return {"probabilities": p, "probability_labels": first.probability_labels}
 
 
@@ -293,14 +242,13 @@ def _traces(scan: Volume, sides: Sequence[_Side]) -> dict[str, Any]:
     """Samples and steps of both sides in one frame each, as far as either side has them."""
     found = {}
     for name in ("sample_labels", "step_labels"):
-        traced = [(side.box, getattr(side.result, name)) for side in sides]
-        traced = [(box, frames) for box, frames in traced if frames is not None]
-        if not traced:
-            continue
-        joined = np.zeros((*scan.shape, max(f.shape[-1] for _, f in traced)), np.int32)
-        for box, frames in traced:
-            # A side that took fewer steps stays as its last one left it.
-            last = np.minimum(np.arange(joined.shape[-1]), frames.shape[-1] - 1)
-            joined[box] = np.where(frames[..., last] > 0, frames[..., last], joined[box])
-        found[name] = joined
+        both = [(side.box, getattr(side.result, name)) for side in sides]
+        traced = [(box, frames) for box, frames in both if frames is not None]
+        if traced:
+            joined = np.zeros((*scan.shape, max(f.shape[-1] for _, f in traced)), np.int32)
+            for box, frames in traced:
+                # A side that took fewer steps stays as its last one left it.
+                last = np.minimum(np.arange(joined.shape[-1]), frames.shape[-1] - 1)
+                joined[box] = np.where(frames[..., last] > 0, frames[..., last], joined[box])
+            found[name] = joined
     return found

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from ddmseg.inference.budget import Draw
-from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.scan_encoding import EncodedScan
-from ddmseg.inference.scan_stages import PreparedScan, Progress
+from ddmseg.inference.scan_stages import ScanRecord
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings import SamplingSettings
@@ -38,47 +35,40 @@ class SamplingPolicy:
         """Steps and samples of the card."""
         return Draw(self._own.steps, self._own.samples)
 
-    def coarse(self, encoded: EncodedScan) -> Assessed:
+    def coarse(self, encoded: ScanRecord) -> Assessed:
         """Return the coarse head's answer."""
+        assert encoded.encoding is not None
         answer = coarse_answer(encoded.encoding)
         return answer, assess(self.model, self.card, encoded.encoding, answer)
 
-    def answer(self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed) -> Assessed:
-        """Spend what the mode asks for.
-
-        Args:
-            begun: the same before, with the options.
-            coarse: the coarse head's answer.
-        """
-        options = begun.options
+    def answer(self, encoded: ScanRecord, coarse: Assessed) -> Assessed:
+        """Spend what the mode asks for, given the coarse head's answer."""
+        options, own = encoded.options, self.own_draw
         if options.mode == "fast":
             return coarse
         if options.chooses_freely:
-            return self._chosen(encoded, begun, coarse)
-        own = self.own_draw
+            return self._chosen(encoded, coarse)
         draw = Draw(options.steps or own.steps, options.samples or own.samples)
-        return self._timed_draw(encoded, begun, draw)
+        return self._timed_draw(encoded, draw)
 
-    def _chosen(self, encoded: EncodedScan, begun: PreparedScan, coarse: Assessed) -> Assessed:
+    def _chosen(self, encoded: ScanRecord, coarse: Assessed) -> Assessed:
         """Draw samples where the volumes of this scan are in more doubt than usual."""
-        usual = self.card.calibration.get(USUAL_WIDTH)
+        usual, own = self.card.calibration.get(USUAL_WIDTH), self.own_draw
+        deadline = encoded.deadline
         choice = Choice(usual, self._width(coarse))
-
-        def stayed(because: str) -> Assessed:
-            return replace(coarse[0], choice=replace(choice, stopped_because=because)), coarse[1]
-
         if usual is None:
-            return stayed("the model does not know what is usual")
-        if choice.coarse_width is None or choice.coarse_width <= usual:
-            return replace(coarse[0], choice=choice), coarse[1]
-        step = partial(one_step, self, encoded, begun)
-        if begun.deadline is not None and not begun.deadline.allows(self.own_draw.steps, step):
-            return stayed("no room")
-        sampled = self._timed_draw(encoded, begun, self.own_draw)
-        answer, assessment = sampled
-        drawn = Drawn(answer.steps, answer.samples, assessment.expected_dice)
-        choice = Choice(usual, choice.coarse_width, self._width(sampled), (drawn,), "all was run")
-        return replace(answer, choice=choice), assessment
+            choice = replace(choice, stopped_because="the model does not know what is usual")
+        elif choice.coarse_width is None or choice.coarse_width <= usual:
+            pass
+        elif deadline is None or deadline.allows(own.steps, lambda: self.draw(encoded, Draw(1, 1))):
+            answer, assessment = sampled = self._timed_draw(encoded, own)
+            drawn = Drawn(answer.steps, answer.samples, assessment.expected_dice)
+            width = self._width(sampled)
+            choice = Choice(usual, choice.coarse_width, width, (drawn,), "all was run")
+            return replace(answer, choice=choice), assessment
+        else:
+            choice = replace(choice, stopped_because="no room")
+        return replace(coarse[0], choice=choice), coarse[1]
 
     def _width(self, found: Assessed) -> float | None:
         answer, assessment = found
@@ -88,30 +78,21 @@ class SamplingPolicy:
         width = measured.width()
         return None if width is None else round(width, 3)
 
-    def _timed_draw(self, encoded: EncodedScan, begun: PreparedScan, draw: Draw) -> Assessed:
+    def _timed_draw(self, encoded: ScanRecord, draw: Draw) -> Assessed:
         """Draw samples as long as there is time."""
-        deadline = begun.deadline
-        go_on = None if deadline is None else deadline.between_samples(draw.steps)
-        return self.draw(encoded, begun.options, begun.progress, draw, go_on)
+        deadline = encoded.deadline
+        return self.draw(encoded, draw, deadline and deadline.between_samples(draw.steps))
 
     def draw(
-        self,
-        encoded: EncodedScan,
-        options: SegmentOptions,
-        progress: Progress,
-        draw: Draw,
-        go_on: Callable[[int], bool] | None = None,
+        self, encoded: ScanRecord, draw: Draw, go_on: Callable[[int], bool] | None = None
     ) -> Assessed:
-        """Draw samples; return their answer and what to expect of it.
+        """Draw samples by the scan's options; return their answer and what to expect of it.
 
         Args:
-            options: sampler, temperature, seed and trace.
-            draw: steps and samples.
             go_on: is asked after each sample whether there is time for another.
         """
-        own = self._own
-        loss = self.card.settings["loss"]
-        temperature = own.temperature if options.temperature is None else options.temperature
+        own, options, loss = self._own, encoded.options, self.card.settings["loss"]
+        assert encoded.encoding is not None
         sampler = MaskSampler(
             self.model,
             encoded.encoding,
@@ -123,16 +104,11 @@ class SamplingPolicy:
             algorithm=options.sampler or own.sampler,
             steps=draw.steps,
             samples=draw.samples,
-            temperature=temperature,
+            temperature=own.temperature if options.temperature is None else options.temperature,
             coarse_share=own.coarse_share,
             generator=seeded(options.seed, 0),
-            progress=lambda fraction: progress("denoise", fraction),
+            progress=lambda fraction: encoded.progress("denoise", fraction),
             trace=options.trace,
             go_on=go_on,
         )
         return answer, assess(self.model, self.card, encoded.encoding, answer)
-
-
-def one_step(answering: SamplingPolicy, encoded: EncodedScan, begun: PreparedScan) -> None:
-    """Do a step of a sample, for the clock to see how long it takes."""
-    answering.draw(encoded, begun.options, begun.progress, Draw(1, 1))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,17 @@ from torch import Tensor
 
 from ddmseg.imaging.preprocess import Prepared, prepare, within
 from ddmseg.imaging.volume import Volume
-from ddmseg.inference.brain_box import Box, crop_encoding, foreground_box
-from ddmseg.inference.brain_looks import OWN_STEM, BrainLooks, look_at_brain, names_of, views_in_use
+from ddmseg.inference.brain_looks import (
+    OWN_STEM,
+    Box,
+    box_around,
+    crop_encoding,
+    look_at_brain,
+    names_of,
+    pack_looks,
+    unpack_looks,
+    views_in_use,
+)
 from ddmseg.models.checkpoint import Card
 from ddmseg.networks.block_encoder import BlockEncoder
 from ddmseg.networks.blocks import channels_last, fold
@@ -24,24 +33,10 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 
 if TYPE_CHECKING:
     from ddmseg.inference.cache import FeatureCache
+    from ddmseg.inference.scan_stages import ScanRecord
 
 GRID_VERSION = "7"
 """Part of the cache's key; to be raised when preparing or cropping changes."""
-
-
-@dataclass(frozen=True)
-class EncodedScan:
-    """A scan on the model grid with its features, both cut to what matters.
-
-    Attributes:
-        prepared: the cut image and how to undo everything.
-        encoding: features of the cut.
-        cached: whether the encoder could be skipped.
-    """
-
-    prepared: Prepared
-    encoding: Encoding
-    cached: bool
 
 
 def content_hash(volume: Volume) -> str:
@@ -67,36 +62,29 @@ def prepare_scan(card: Card, volume: Volume, *, multiple: int) -> Prepared:
 def encode_scan(
     model: DiscrepancyDiffusionSegmenter,
     card: Card,
-    prepared: Prepared,
+    begun: ScanRecord,
     *,
-    key: str,
     cache: FeatureCache | None,
-    device: torch.device,
-    progress: Callable[[str, float], None],
-) -> EncodedScan:
-    """Run f^I on a prepared scan, or take its features from the cache.
-
-    Args:
-        prepared: the scan on the model's grid.
-        key: hash of the scan's content.
-        cache: of features, or None.
-    """
-    progress("encode", 0.0)
-    full_key = hashlib.sha256(f"{GRID_VERSION} {key} {card.checksum}".encode()).hexdigest()
-    found = cache.get(full_key) if cache is not None else None
-    kept = _usable(found, prepared.image.shape, model)
+) -> ScanRecord:
+    """Run f^I on a prepared scan, or take its features from the cache; cut both to the box."""
+    prepared = begun.prepared
+    assert prepared is not None
+    begun.progress("encode", 0.0)
+    key = hashlib.sha256(f"{GRID_VERSION} {begun.key} {card.checksum}".encode()).hexdigest()
+    kept = _usable(cache.get(key) if cache is not None else None, prepared.image.shape, model)
     if kept is not None:
-        box = _box_from(kept.pop("box"))
-        tensors = {name: tensor.to(device) for name, tensor in kept.items()}
-        encoding = _unpack(model, box, tensors)
+        box: Box = tuple(slice(start, stop) for start, stop in kept.pop("box").tolist())
+        encoding = _unpack(model, {name: x.to(begun.device) for name, x in kept.items()})
     else:
-        image = torch.from_numpy(prepared.image)[None, None].to(device)
+        image = torch.from_numpy(prepared.image)[None, None].to(begun.device)
         encoding, box, tensors = _encoded(model, image)
         if cache is not None:
-            starts_and_ends = [[side.start, side.stop] for side in box]
-            cache.put(full_key, {**tensors, "box": torch.tensor(starts_and_ends)})
-    progress("encode", 1.0)
-    return EncodedScan(within(prepared, box), encoding, kept is not None)
+            bounds = [[side.start, side.stop] for side in box]
+            cache.put(key, {**tensors, "box": torch.tensor(bounds)})
+    begun.progress("encode", 1.0)
+    return replace(
+        begun, prepared=within(prepared, box), encoding=encoding, cached=kept is not None
+    )
 
 
 def _usable(
@@ -115,9 +103,7 @@ def _usable(
     return kept if inside and list(kept[first].shape[2:]) == sides else None
 
 
-def encode_image(
-    model: DiscrepancyDiffusionSegmenter, image: Tensor
-) -> tuple[Encoding, tuple[slice, ...]]:
+def encode_image(model: DiscrepancyDiffusionSegmenter, image: Tensor) -> tuple[Encoding, Box]:
     """Encode an image in one pass; return what lies around its foreground, and that box.
 
     Args:
@@ -134,32 +120,28 @@ def _encoded(
     encoder = model.image_encoder
     if isinstance(encoder, BlockEncoder):
         views = views_in_use(model, encoder)
-        looks = look_at_brain(views, image)
-        return looks.decided(views), looks.box, looks.tensors()
+        box, own, wide = look_at_brain(views, image)
+        # probabilities of the box alone: of a whole head they would take more than all features
+        return views.encoding(own, wide), box, pack_looks(own, wide)
     encoding = model.encode(image)
-    box = foreground_box(encoding.coarse, model.multiple)
+    foreground = encoding.coarse.argmax(1)[0] > 0
+    box = box_around(foreground, model.multiple, tuple(image.shape[2:]))
     encoding = crop_encoding(encoding, box)
-    return encoding, box, _pack(encoding)
-
-
-def _pack(encoding: Encoding) -> dict[str, Tensor]:
-    """Return all of it as named tensors: the head looks around, of a cut it would say else."""
     levels = {f"pyramid{level}": x for level, x in enumerate(encoding.pyramid)}
-    own = {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
-    return {"stem": encoding.stem, **levels, **own}
+    # the logits as well: the head looks around, of a cut it would say else
+    own_tensors = {"embedding": encoding.embedding, "coarse_logits": encoding.coarse}
+    return encoding, box, {"stem": encoding.stem, **levels, **own_tensors}
 
 
-def _unpack(model: DiscrepancyDiffusionSegmenter, box: Box, tensors: dict[str, Tensor]) -> Encoding:
+def _unpack(model: DiscrepancyDiffusionSegmenter, tensors: dict[str, Tensor]) -> Encoding:
+    """Return the encoding that a cache kept."""
+    # Files keep values, not memory layout; kernels round differently by layout.
+    last = {name: channels_last(x) for name, x in tensors.items()}
     encoder = model.image_encoder
     if isinstance(encoder, BlockEncoder):
-        return BrainLooks.of_tensors(box, tensors).decided(views_in_use(model, encoder))
-    last = {name: channels_last(x) for name, x in tensors.items()}
+        return views_in_use(model, encoder).encoding(*unpack_looks(last))
     pyramid = tuple(last[name] for name in sorted(last) if name.startswith("pyramid"))
     return Encoding(last["stem"], pyramid, last["embedding"], last["coarse_logits"])
-
-
-def _box_from(bounds: Tensor) -> tuple[slice, ...]:
-    return tuple(slice(int(start), int(stop)) for start, stop in bounds)
 
 
 def mean_features(encoding: Encoding, coarse: Tensor) -> NDArray[np.float32] | None:

@@ -1,10 +1,9 @@
 """A bounded assembly line: each stage works on another item at the same time.
 
-Threads do, because reading, preparing, encoding, denoising, restoring and writing all
-spend their time in zlib, numpy and torch, which let go of Python's lock. Every stage takes
-the items in order, so that results come in order, too. The last stage runs in the
-caller's own thread: Ctrl-C then interrupts it in the midst and it cleans up behind itself,
-as it would without threads.
+Threads do, because all stages spend their time in zlib, numpy and torch, which let go of
+Python's lock. Every stage takes the items in order, so that results come in order, too. The last
+stage runs in the caller's own thread: Ctrl-C then interrupts it in the midst and it cleans up
+behind itself, as it would without threads.
 """
 
 from __future__ import annotations
@@ -28,19 +27,10 @@ Stage = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """What became of one item: what the last stage returned, or the error of any stage."""
+    """What became of one item so far: what the last stage returned, or the error of any stage."""
 
     item: Item
     result: Any = None
-    error: Exception | None = None
-
-
-@dataclass(frozen=True)
-class _Piece(Generic[Item]):
-    """An item on its way, with what the stages so far made of it."""
-
-    item: Item
-    value: Any
     error: BaseException | None = None
 
 
@@ -61,12 +51,9 @@ def overlapped(
     (``contextlib.closing``) when leaving it early: that waits for the stages at work.
 
     Args:
-        items: what to work on; none gives nothing.
         stages: at least 1.
-        in_flight: items begun whose outcome was not yet asked to be followed, at least 1;
-            1 takes one item after the other.
-        stopping: is set when the iterator ends, for whatever reason, so that a long stage
-            can look at it and give up.
+        in_flight: items begun whose outcome was not yet asked to be followed, at least 1.
+        stopping: is set when the iterator ends, so that a long stage can give up.
 
     Raises:
         SettingsError: when ``in_flight`` is below 1.
@@ -81,62 +68,49 @@ def overlapped(
     pieces = _taken(items, room, stop)
     workers = []
     for stage in early:
-        belt: SimpleQueue[_Piece[Item] | None] = SimpleQueue()
+        belt: SimpleQueue[Outcome[Item] | None] = SimpleQueue()
         workers.append(threading.Thread(target=_work, args=(pieces, stage, belt, stop)))
         pieces = iter(belt.get, None)
-    return _outcomes(pieces, last, workers, room, stop)
 
-
-def _outcomes(
-    pieces: Iterator[_Piece[Item]],
-    last: Stage,
-    workers: Sequence[threading.Thread],
-    room: threading.Semaphore,
-    stop: threading.Event,
-) -> Generator[Outcome[Item], None, None]:
-    try:
-        for worker in workers:
-            worker.start()
-        # no variable keeps a piece while the next one is waited for: it may hold a gigabyte
-        for outcome in map(_Finish(last), pieces):
-            yield outcome
-            room.release()
-    finally:
-        stop.set()
-        room.release()  # whoever waits for room sees that there is no more to do
-        for worker in workers:
-            if worker.ident is not None:  # was there a thread to be had for it?
-                worker.join()
-
-
-@dataclass(frozen=True)
-class _Finish:
-    """The last stage, in the caller's thread."""
-
-    stage: Stage
-
-    def __call__(self, piece: _Piece[Item]) -> Outcome[Item]:
-        done = _advanced(piece, self.stage, caught=Exception)
+    def finish(piece: Outcome[Item]) -> Outcome[Item]:
+        done = _advanced(piece, last, caught=Exception)
         if isinstance(done.error, WorkerError) or not isinstance(done.error, Exception | None):
             raise done.error
-        return Outcome(done.item, None if done.error else done.value, done.error)
+        return done
+
+    def outcomes() -> Generator[Outcome[Item], None, None]:
+        try:
+            for worker in workers:
+                worker.start()
+            # no variable keeps a piece while the next one is waited for: it may hold a gigabyte
+            for outcome in map(finish, pieces):
+                yield outcome
+                room.release()
+        finally:
+            stop.set()
+            room.release()  # whoever waits for room sees that there is no more to do
+            for worker in workers:
+                if worker.ident is not None:  # was there a thread to be had for it?
+                    worker.join()
+
+    return outcomes()
 
 
 def _taken(
     items: Sequence[Item], room: threading.Semaphore, stop: threading.Event
-) -> Iterator[_Piece[Item]]:
+) -> Iterator[Outcome[Item]]:
     """Yield an item whenever there is room for one."""
     for item in items:
         room.acquire()
         if stop.is_set():
             return
-        yield _Piece(item, item)
+        yield Outcome(item, item)
 
 
 def _work(
-    pieces: Iterator[_Piece[Any]],
+    pieces: Iterator[Outcome[Any]],
     stage: Stage,
-    belt: SimpleQueue[_Piece[Any] | None],
+    belt: SimpleQueue[Outcome[Any] | None],
     stop: threading.Event,
 ) -> None:
     """What the thread of one stage does, until no piece comes any more.
@@ -151,15 +125,15 @@ def _work(
     except BaseException as error:
         ended = WorkerError(f"a worker ended ({type(error).__name__}: {error})")
         ended.__cause__ = error
-        belt.put(_Piece(None, None, ended))
+        belt.put(Outcome(None, None, ended))
     finally:
         belt.put(None)
 
 
-def _advanced(piece: _Piece[Item], stage: Stage, *, caught: type[BaseException]) -> _Piece[Item]:
+def _advanced(piece: Outcome[Item], stage: Stage, *, caught: type[BaseException]) -> Outcome[Item]:
     if piece.error is not None:
         return piece
     try:
-        return replace(piece, value=stage(piece.value))
+        return replace(piece, result=stage(piece.result))
     except caught as error:
-        return replace(piece, value=None, error=error)
+        return replace(piece, result=None, error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,7 @@ from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.roi import HeadThenCrops
-from ddmseg.inference.scan_stages import (
-    FinishedScan,
-    PreparedScan,
-    Progress,
-    ScanStages,
-    SolvedScan,
-)
+from ddmseg.inference.scan_stages import Progress, ScanRecord, ScanStages
 from ddmseg.models.card import Card, require_one_pass
 from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.device import find_device
@@ -35,7 +30,7 @@ HEAD_MODEL = "anatomy_fast"
 S = TypeVar("S", bound="Segmenter")
 
 
-class Segmenter(ScanStages):
+class Segmenter:
     """A model ready to segment scans.
 
     Args:
@@ -45,7 +40,7 @@ class Segmenter(ScanStages):
 
     def __init__(self, model: ModelStages, stages: ScanStages | None = None) -> None:
         self.model_stages = model
-        self.stages = stages or model
+        self.stages: ScanStages = stages or model
         self.card: Card = model.card
 
     def __repr__(self) -> str:
@@ -70,10 +65,10 @@ class Segmenter(ScanStages):
             UsageError: for an unknown model or device.
             CheckpointError: when the weights are damaged.
         """
-        own = load_stages(name, device=device, cache=cache)
+        own = _load_stages(name, device=device, cache=cache)
         if not own.card.works_on_crops:
             return cls(own)
-        head = partial(load_stages, HEAD_MODEL, device=own.device.type, cache=cache)
+        head = partial(_load_stages, HEAD_MODEL, device=own.device.type, cache=cache)
         return cls(own, HeadThenCrops(own, head))
 
     def __call__(
@@ -86,10 +81,16 @@ class Segmenter(ScanStages):
     ) -> Segmentation:
         """Segment one scan; arguments and errors as of :class:`ddmseg.interactive.Segmenter`."""
         chosen = (options or SegmentOptions()).changed(overrides)
-        report = progress or _silent
+        report = progress or (lambda stage, fraction: None)
         deadline = self.start_clock(chosen)
         report("read", 0.0)
-        return self.segment_volume(as_volume(image), chosen, report, deadline)
+        begun = self.prepare(as_volume(image), chosen, report, deadline)
+        return self.restore(self.solve(begun))
+
+    @staticmethod
+    def start_clock(options: SegmentOptions) -> Deadline | None:
+        """Start the clock of a scan's budget; None where there is none."""
+        return None if math.isinf(options.budget) else Deadline(options.budget)
 
     def prepare(
         self,
@@ -97,60 +98,36 @@ class Segmenter(ScanStages):
         options: SegmentOptions,
         progress: Progress,
         deadline: Deadline | None = None,
-    ) -> PreparedScan:
-        """Bring a scan to the model's grid: the first of three stages."""
-        return self.stages.prepare(scan, options, progress, deadline)
+    ) -> ScanRecord:
+        """Begin with a scan and bring it to the model's grid: the first of three stages."""
+        return self.stages.prepare(ScanRecord(scan, options, progress, deadline))
 
-    def solve(self, begun: PreparedScan) -> SolvedScan | FinishedScan:
+    def solve(self, begun: ScanRecord) -> ScanRecord:
         """Encode and denoise: the stage that uses the network."""
         return self.stages.solve(begun)
 
-    def restore(self, solved: SolvedScan | FinishedScan) -> Segmentation:
+    def restore(self, solved: ScanRecord) -> Segmentation:
         """Bring everything back to the scan's own grid: the last stage."""
         return self.stages.restore(solved)
 
 
-def load_stages(name: str, *, device: str, cache: FeatureCache | None) -> ModelStages:
+def _load_stages(name: str, *, device: str, cache: FeatureCache | None) -> ModelStages:
     """Load one model; arguments and errors as of :meth:`Segmenter.load`."""
     where = find_device(device)
     model, card = load_weights(model_path(name))
-    _check_one_contrast(name, card)
-    _check_one_pass(name, card)
-    if not card.settings["model"]["diffusion"]:
-        raise UsageError(f"{name}: a plain network without diffusion; train one with it")
-    return ModelStages(model, card, device=where, cache=cache)
-
-
-def _check_one_contrast(name: str, card: Card) -> None:
-    """Refuse a model that one file cannot feed.
-
-    Raises:
-        UsageError: when it takes several images.
-    """
-    contrasts = card.settings["model"]["contrasts"]
-    if contrasts != 1:
+    wanted = card.settings["model"]
+    if wanted["contrasts"] != 1:
         raise UsageError(
-            f"{name}: the model takes {contrasts} images of a scan, and a scan here is one file; "
-            "score it with ddmseg compare, or name a model of one image"
+            f"{name}: the model takes {wanted['contrasts']} images of a scan, and a scan here is "
+            "one file; score it with ddmseg compare, or name a model of one image"
         )
-
-
-def _check_one_pass(name: str, card: Card) -> None:
-    """Refuse weights of whole heads that an earlier version computed in tiles.
-
-    Raises:
-        UsageError: when they are.
-    """
-    try:
-        require_one_pass(
-            card.settings["data"]["kind"], card.settings["model"].get("encoder_form", "voxel")
-        )
+    try:  # weights of whole heads that an earlier version computed in tiles
+        require_one_pass(card.settings["data"]["kind"], wanted.get("encoder_form", "voxel"))
     except SettingsError as error:
         raise UsageError(f"{name}: {error}") from error
-
-
-def _silent(stage: str, fraction: float) -> None:
-    pass
+    if not wanted["diffusion"]:
+        raise UsageError(f"{name}: a plain network without diffusion; train one with it")
+    return ModelStages(model, card, device=where, cache=cache)
 
 
 def as_volume(image: object) -> Volume:

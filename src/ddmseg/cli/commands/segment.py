@@ -310,7 +310,7 @@ def _one_pass(
 
 def _in_flight(segmenter: Segmenter, scans: Sequence[Scan], arguments: Arguments) -> int:
     """Return how many scans may be in work at a time."""
-    from ddmseg.inference.memory.room import scans_in_flight
+    from ddmseg.inference.memory import scans_in_flight
 
     if len(scans) == 1 or math.isfinite(arguments.segmentation.budget):
         return 1  # a scan with a budget must not wait for others, nor share the processors
