@@ -35,28 +35,40 @@ FLUID = frozenset({24})
 def unlikeness(
     image: NDArray[np.float32], labels: NDArray[np.integer], spacing_mm: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Return the mean deviation of each voxel's surroundings from their structures.
+    """Return the mean deviation of each voxel's surroundings from their structures (``*grid``).
+
+    In robust standard deviations, at least 0; 0 outside the labels.
 
     Args:
         image: intensities of any scale.
         labels: FreeSurfer ids on the same grid.
-        spacing_mm: voxel edges.
-
-    Returns:
-        Robust standard deviations, at least 0; 0 outside the labels (``*grid``).
     """
     found = np.zeros(labels.shape, np.float32)
     if not labels.any():
         return found
     box = labelled_box(labels)
-    inside = labels[box]
-    deviation, seen = _deviation(image[box], inside)
-    deviation = (deviation - _slow(deviation, seen, spacing_mm)) * seen
-    sigma = AVERAGING_MM / np.asarray(spacing_mm)
-    total = ndimage.gaussian_filter(deviation, sigma, truncate=2.0)
-    share = ndimage.gaussian_filter(seen, sigma, truncate=2.0)
-    found[box] = np.where(seen > 0, np.abs(total) / np.maximum(share, LEAST_SHARE), 0.0)
+    deviation, seen = _deviation(image[box], labels[box])
+    deviation -= _slow(deviation, seen, spacing_mm)
+    mean = average_within(deviation, seen, AVERAGING_MM / np.asarray(spacing_mm), LEAST_SHARE)
+    found[box] = np.where(seen > 0, np.abs(mean), 0.0)
     return found
+
+
+def average_within(
+    values: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    sigma: NDArray[np.float64],
+    least_share: float,
+) -> NDArray[np.float32]:
+    """Return a Gaussian average of what lies inside (0 or 1), over voxels inside alone.
+
+    Args:
+        sigma: in voxels.
+        least_share: where fewer of the voxels nearby are inside, the average shrinks.
+    """
+    total = ndimage.gaussian_filter(values * inside, sigma, truncate=2.0)
+    share = ndimage.gaussian_filter(inside, sigma, truncate=2.0)
+    return np.asarray(total / np.maximum(share, least_share))
 
 
 def _deviation(
@@ -83,9 +95,7 @@ def _slow(
     steps = [max(1, round(SLOW_GRID_MM / mm)) for mm in spacing_mm]
     coarse = tuple(slice(None, None, step) for step in steps)
     sigma = SLOW_MM / (np.asarray(spacing_mm) * steps)
-    total = ndimage.gaussian_filter(deviation[coarse] * seen[coarse], sigma, truncate=2.0)
-    share = ndimage.gaussian_filter(seen[coarse], sigma, truncate=2.0)
-    mean = total / np.maximum(share, 0.05)
+    mean = average_within(deviation[coarse], seen[coarse], sigma, 0.05)
     # what ndimage.zoom with grid_mode gives, in less time
     whole = F.interpolate(torch.from_numpy(mean)[None, None], deviation.shape, mode="trilinear")
     return whole[0, 0].numpy()

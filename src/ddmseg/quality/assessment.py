@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,8 @@ they stay in the processor's cache."""
 class Assessment:
     """What the discrepancy says of one answer.
 
-    Attributes:
-        labels: class indices on the model grid (``1 *grid``).
-        discrepancy: D at each voxel (``1 1 *grid``).
-        expectation: expected hits and misses of each class.
-        expected_dice: calibrated, in [0, 1].
+    ``labels`` are class indices on the model grid (``1 *grid``), ``discrepancy`` is D at each
+    voxel (``1 1 *grid``) and ``expected_dice`` is calibrated, in [0, 1].
     """
 
     labels: Tensor
@@ -76,17 +73,18 @@ def judge(
     """Return the verdict with its reasons.
 
     Args:
-        card: of the weights.
-        answer: what the samples agreed on.
-        assessment: what the discrepancy says of it.
         seen: what else is doubtful about the scan or the labels, a sentence each.
         cleaning: what was changed in the labels, None when nobody looked.
         distance: of the features from those of training, None when not known.
     """
-    by_structure = expected_dice_by_structure(card, assessment.expectation)
-    expected = assessment.expected_dice
+    rows = zip(card.labels[1:], assessment.expectation.dice[1:].tolist(), strict=True)
+    by_structure = {
+        structure(index).name: calibrated(card, dice, which="structure_dice")
+        for index, dice in rows
+        if not math.isnan(dice)
+    }
+    expected, limits = assessment.expected_dice, Limits.of(card)
     agreement = sample_agreement(answer)
-    limits = Limits.of(card)
     reasons = _reasons(card, limits, assessment, by_structure)
     if agreement is not None and agreement < AGREEMENT:
         sentence = (
@@ -101,15 +99,15 @@ def judge(
     elif expected < limits.passes or reasons:
         verdict = "warn"
     return Quality(
-        verdict,
-        expected,
-        by_structure,
-        reasons,
-        answer.steps,
-        answer.samples,
-        agreement,
-        _told(cleaning),
-        distance,
+        verdict=verdict,
+        expected_dice=expected,
+        expected_dice_by_structure=by_structure,
+        reasons=reasons,
+        steps=answer.steps,
+        samples=answer.samples,
+        sample_agreement=agreement,
+        postprocessing=_told(cleaning),
+        training_distance=distance,
     )
 
 
@@ -120,14 +118,15 @@ def sample_agreement(answer: Answer) -> float | None:
     """
     if not answer.samples or not answer.sample_labels.numel():
         return None
-    classes = answer.probabilities.shape[1]
     whole = answer.probabilities.argmax(1)[0]
-    size = torch.bincount(whole.flatten(), minlength=classes)[1:]
+
+    def count(labels: Tensor) -> Tensor:
+        return torch.bincount(labels.flatten(), minlength=answer.probabilities.shape[1])[1:]
+
     scores = []
     for sample in answer.sample_labels.long():
-        total = size + torch.bincount(sample.flatten(), minlength=classes)[1:]
-        both = torch.bincount(whole[whole == sample], minlength=classes)[1:]
-        scores.append((2 * both / total)[total > 0])
+        total = count(whole) + count(sample)
+        scores.append((2 * count(whole[whole == sample]) / total)[total > 0])
     dice = torch.cat(scores)
     return float(dice.mean()) if dice.numel() else None
 
@@ -136,28 +135,20 @@ def _told(cleaning: Cleaning | None) -> dict[str, Any]:
     """Return what cleaning changed and left, by name of structure, ready for JSON."""
     if cleaning is None:
         return {"applied": False}
-    left = {
-        "large_pieces": {structure(i).name: n for i, n in cleaning.pieces.items()},
-        "large_holes_ml": list(cleaning.open_holes_ml),
-    }
-    if not cleaning.applied:
-        return {"applied": False, **left}
-    return {
-        "applied": True,
+
+    def named(counts: Mapping[int, int]) -> dict[str, int]:
+        return {structure(index).name: n for index, n in counts.items()}
+
+    changed = {
         "voxels_changed": cleaning.changed,
-        "island_voxels_removed": {structure(i).name: n for i, n in cleaning.islands.items()},
-        "hole_voxels_filled": {structure(i).name: n for i, n in cleaning.holes.items()},
-        **left,
+        "island_voxels_removed": named(cleaning.islands),
+        "hole_voxels_filled": named(cleaning.holes),
     }
-
-
-def expected_dice_by_structure(card: Card, expected: Expectation) -> dict[str, float]:
-    """Return the calibrated expected Dice of each structure found, by name."""
-    rows = zip(card.labels[1:], expected.dice[1:].tolist(), strict=True)
     return {
-        structure(index).name: calibrated(card, dice, which="structure_dice")
-        for index, dice in rows
-        if not math.isnan(dice)
+        "applied": cleaning.applied,
+        **(changed if cleaning.applied else {}),
+        "large_pieces": named(cleaning.pieces),
+        "large_holes_ml": list(cleaning.open_holes_ml),
     }
 
 
@@ -167,8 +158,7 @@ def _reasons(
     if not by_structure:
         return [Reason("no structure was found in the scan", "nothing_found", {})]
     reasons: list[str] = []
-    expected = assessment.expected_dice
-    if expected < limits.passes:
+    if (expected := assessment.expected_dice) < limits.passes:
         sentence = f"the expected Dice is {expected:.2f}, below {limits.passes:.2f}"
         reasons.append(Reason(sentence, "expected_dice_low", _dice(expected, limits.passes)))
     weak = sorted(
@@ -178,7 +168,10 @@ def _reasons(
         told = [(f"{name} ({d:.2f})", {"name": name, "dice": round(d, 2)}) for d, name in weak]
         begin = "the image supports these structures poorly"
         reasons.append(about_structures(begin, "weak_structures", told))
-    missing = _missing(card, assessment.expectation)
+    sizes = dict(zip(card.labels, assessment.expectation.size.tolist(), strict=True))
+    # a scan of this kind always holds them, but this mask does not
+    always = card.calibration.get("always_present", [])
+    missing = [structure(index).name for index in always if not sizes.get(index)]
     if missing:
         named = [(name, {"name": name}) for name in missing]
         reasons.append(about_structures("not found", "not_found", named))
@@ -187,13 +180,6 @@ def _reasons(
 
 def _dice(dice: float, limit: float) -> dict[str, float]:
     return {"dice": round(dice, 2), "dice_limit": limit}
-
-
-def _missing(card: Card, expected: Expectation) -> list[str]:
-    """Names of structures that a scan of this kind always holds but this mask does not."""
-    always = card.calibration.get("always_present", [])
-    sizes: dict[int, float] = dict(zip(card.labels, expected.size.tolist(), strict=True))
-    return [structure(index).name for index in always if not sizes.get(index)]
 
 
 def uncertainty_map(answer: Answer) -> Any:

@@ -18,6 +18,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ddmseg.imaging.grid import Grid
+from ddmseg.imaging.labels import labelled_box
 
 LEAST_DOUBT = 0.5
 """Doubt from which a voxel belongs to a region."""
@@ -36,12 +37,10 @@ class DoubtfulRegion:
     """A region in doubt.
 
     Attributes:
-        index: id of the label that most of the expected error lies in; 0 where
-            something may have been missed.
+        index: id that most of the expected error lies in; 0 where something may be missed.
         beside: for ``index`` 0 the nearest label, else 0.
         position_mm: its peak, in RAS mm.
-        volume_ml: of all its voxels.
-        expected_error_ml: the sum of their doubt times the volume of a voxel.
+        expected_error_ml: the sum of its voxels' doubt times the volume of a voxel.
     """
 
     index: int
@@ -52,9 +51,8 @@ class DoubtfulRegion:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it ready for JSON, volumes rounded to what they are worth."""
-        volumes = (self.volume_ml, self.expected_error_ml)
-        volume_ml, error_ml = (round(value, 3) for value in volumes)
-        return {**asdict(self), "volume_ml": volume_ml, "expected_error_ml": error_ml}
+        volumes = {"volume_ml": self.volume_ml, "expected_error_ml": self.expected_error_ml}
+        return asdict(self) | {name: round(ml, 3) for name, ml in volumes.items()}
 
 
 def error_probability(
@@ -67,8 +65,7 @@ def error_probability(
 def entropy_doubt(uncertainty: NDArray[np.float32], *, classes: int) -> NDArray[np.float32]:
     """Return the entropy on a scale where two equally likely labels give one half.
 
-    The uncertainty is entropy divided by log(classes), in [0, 1]; the classes are the labels to
-    choose from, background included, at least 2.
+    The uncertainty is entropy divided by log(classes), in [0, 1], background included.
     """
     bits = uncertainty * np.float32(np.log2(classes))
     return np.asarray(np.clip(bits / 2, 0.0, 1.0), dtype=np.float32)
@@ -86,16 +83,17 @@ def find_doubtful_regions(
 
     Args:
         doubt: of each voxel, in [0, 1]; what is not finite counts as 0.
-        labels: on the same grid.
-        grid: of both.
         error: probability that each voxel is wrong, where the doubt is something else.
-        most: regions to return.
     """
     doubt = np.nan_to_num(doubt, nan=0.0, posinf=0.0, neginf=0.0)
     high = doubt >= LEAST_DOUBT
-    box = _box(high)
-    if box is None:
+    if not high.any():
         return []
+    # with room for the smoothing
+    box = tuple(
+        slice(max(0, side.start - 2), min(length, side.stop + 2))
+        for side, length in zip(labelled_box(high.view(np.uint8)), high.shape, strict=True)
+    )
     spacing = np.array(grid.spacing_mm)
     corner = np.array([side.start for side in box])
     doubt, inside, high = doubt[box], labels[box], high[box]
@@ -104,11 +102,12 @@ def find_doubtful_regions(
     weight = (doubt if error is None else error[box])[high].astype(np.float64)
     wrong = np.bincount(region, weight, len(peaks))
     size = np.bincount(region, minlength=len(peaks))
-    voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
     chosen = np.argsort(-wrong, kind="stable")[:most]
     found = []
     for one in chosen.tolist():
-        index = _heaviest(inside[high][region == one], weight[region == one])
+        own = region == one
+        ids, place = np.unique(inside[high][own], return_inverse=True)
+        index = int(ids[np.argmax(np.bincount(place, weight[own]))])
         peak = peaks[one] + corner
         x, y, z = grid.world(peak.astype(np.float64)).tolist()
         found.append(
@@ -116,22 +115,11 @@ def find_doubtful_regions(
                 index=index,
                 beside=_label_beside(labels, peak, spacing) if index == 0 else 0,
                 position_mm=(round(x, 1), round(y, 1), round(z, 1)),
-                volume_ml=float(size[one]) * voxel_ml,
-                expected_error_ml=float(wrong[one]) * voxel_ml,
+                volume_ml=float(size[one]) * grid.voxel_ml,
+                expected_error_ml=float(wrong[one]) * grid.voxel_ml,
             )
         )
     return found
-
-
-def _box(high: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """Bounds of what is in doubt, with room for the smoothing."""
-    found = ndimage.find_objects(high.astype(np.uint8), max_label=1)[0]
-    if found is None:
-        return None
-    return tuple(
-        slice(max(0, side.start - 2), min(length, side.stop + 2))
-        for side, length in zip(found, high.shape, strict=True)
-    )
 
 
 def _regions(
@@ -153,7 +141,13 @@ def _regions(
     if lonely.size:  # scipy's maximum_position would sort the whole grid
         order = np.lexsort((-smooth[high], piece_of))
         peaks = np.concatenate([peaks, voxels[order[np.searchsorted(piece_of[order], lonely)]]])
-    return peaks, _assign(voxels, piece_of, peaks, pieces[tuple(peaks.T)], spacing_mm)
+    # Each voxel goes to the nearest peak of its own piece. The piece is a fourth axis, along which
+    # the next one is farther than any scan is long: so one search does for all of them.
+    apart = 1e6
+    piece_of_peak = pieces[tuple(peaks.T)]
+    tree = cKDTree(np.column_stack([peaks * spacing_mm, apart * piece_of_peak]))
+    _, nearest = tree.query(np.column_stack([voxels * spacing_mm, apart * piece_of]))
+    return peaks, np.asarray(nearest, dtype=np.int64)
 
 
 def _middles(is_peak: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -167,29 +161,6 @@ def _middles(is_peak: NDArray[np.bool_]) -> NDArray[np.int64]:
     order = np.lexsort((distance, of))
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.asarray(voxels[order[first]], dtype=np.int64)
-
-
-def _assign(
-    voxels: NDArray[np.int64],
-    piece_of: NDArray[np.integer],
-    peaks: NDArray[np.int64],
-    piece_of_peak: NDArray[np.integer],
-    spacing_mm: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Give each voxel to the nearest peak of its own piece.
-
-    The piece is a fourth axis, along which the next piece is farther than any scan is
-    long: so one search does for all of them.
-    """
-    apart = 1e6
-    tree = cKDTree(np.column_stack([peaks * spacing_mm, apart * piece_of_peak]))
-    _, nearest = tree.query(np.column_stack([voxels * spacing_mm, apart * piece_of]))
-    return np.asarray(nearest, dtype=np.int64)
-
-
-def _heaviest(labels: NDArray[np.integer], weight: NDArray[np.float64]) -> int:
-    ids, place = np.unique(labels, return_inverse=True)
-    return int(ids[np.argmax(np.bincount(place, weight))])
 
 
 def _label_beside(

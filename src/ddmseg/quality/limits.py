@@ -8,7 +8,7 @@ scan gets an expected Dice of 0.88 from ``hippocampus`` and of 0.75 from ``anato
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -37,11 +37,8 @@ being drawn badly: it would be in every other scan."""
 class Limits:
     """Limits of the expected Dice, all in [0, 1].
 
-    Attributes:
-        passes: of the whole, from which a result passes.
-        fails: of the whole, below which it fails.
-        structures: of single structures, by name, below which one is named.
-        structure: of those that are not in ``structures``.
+    From ``passes`` on the whole a result passes, below ``fails`` it fails. Single structures are
+    named below theirs in ``structures``; ``structure`` is for those that are not there.
     """
 
     passes: float = 0.80
@@ -59,12 +56,7 @@ class Limits:
         return cls(
             passes=_below(whole, PASS_MARGIN),
             fails=_below(whole, FAIL_MARGIN),
-            structures={
-                name: _below(dice, max(STRUCTURE_MARGIN, STRUCTURE_SPREADS * spread))
-                if _of_both_sides(usual["structures"], name) >= NAMED_FROM
-                else 0.0
-                for name, dice, spread in _with_spread(usual)
-            },
+            structures=_structure_limits(usual["structures"], usual.get("spread", {})),
         )
 
     def of_structure(self, name: str) -> float:
@@ -79,36 +71,34 @@ def usual(expected: Sequence[float], by_structure: Iterable[Mapping[str, float]]
         expected: calibrated expected Dice of each scan, at least one.
         by_structure: the same of each scan's structures, by name.
     """
-    single: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     for scan in by_structure:
         for name, dice in scan.items():
-            single.setdefault(name, []).append(dice)
+            found.setdefault(name, []).append(dice)
+    single = sorted(found.items())
     return {
         "expected_dice": round(fmean(expected), 4),
-        "structures": {name: round(fmean(dice), 4) for name, dice in sorted(single.items())},
-        "spread": {
-            name: round(stdev(dice), 4) for name, dice in sorted(single.items()) if len(dice) > 1
-        },
+        "structures": {name: round(fmean(dice), 4) for name, dice in single},
+        "spread": {name: round(stdev(dice), 4) for name, dice in single if len(dice) > 1},
         "scans": len(expected),
     }
 
 
-def _with_spread(usual: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
-    """Yield each structure with its usual Dice and standard deviation.
+def _structure_limits(usual: Mapping[str, float], known: Mapping[str, float]) -> dict[str, float]:
+    """Return the limit of each structure by its usual Dice and the known standard deviations.
 
     A deviation of a handful of scans is drawn half way, in squares, to that of all
     structures together; 0 for a card that has none.
     """
-    known: Mapping[str, float] = usual.get("spread", {})
     together = fmean(value**2 for value in known.values()) if known else 0.0
-    for name, dice in usual["structures"].items():
-        own = known.get(name, math.sqrt(together))
-        yield name, float(dice), math.sqrt((own**2 + together) / 2)
-
-
-def _of_both_sides(dice: Mapping[str, float], name: str) -> float:
-    """Return the mean of a structure and its other side; a few scans tell sides apart by chance."""
-    return (dice[name] + dice.get(other_side(name), dice[name])) / 2
+    limits = {}
+    for name, dice in usual.items():
+        spread = math.sqrt((known.get(name, math.sqrt(together)) ** 2 + together) / 2)
+        # a few scans tell sides apart by chance
+        both_sides = (dice + usual.get(other_side(name), dice)) / 2
+        margin = max(STRUCTURE_MARGIN, STRUCTURE_SPREADS * spread)
+        limits[name] = _below(dice, margin) if both_sides >= NAMED_FROM else 0.0
+    return limits
 
 
 def _below(dice: float, margin: float) -> float:

@@ -37,12 +37,10 @@ def missing_tissue(
 
     The volume is that of the core, smaller than the cavity itself.
 
+    0 and None where nothing is missing, or where too few structures have two sides.
+
     Args:
         labels: FreeSurfer ids (``*grid``).
-        spacing_mm: voxel edges.
-
-    Returns:
-        0 and None where nothing is missing, or where too few structures have two sides.
     """
     steps = [max(1, round(GRID_MM / mm)) for mm in spacing_mm]
     coarse = labels[tuple(slice(None, None, step) for step in steps)]
@@ -73,10 +71,8 @@ def _middle(
 ) -> tuple[NDArray[np.float64], float] | None:
     """Return the plane between left and right: its normal, towards the left, and offset in mm."""
     found = count_voxels(labels)
-    names = {i: structure(i).name for i in found if i}
-    lefts = [
-        i for i, name in names.items() if name.startswith("Left-") and mirror_index(i) in found
-    ]
+    named_left = [i for i in found if i and structure(i).name.startswith("Left-")]
+    lefts = [i for i in named_left if mirror_index(i) in found]
     if len(lefts) < FEWEST_PAIRS:
         return None
     ones, rights = np.ones(labels.shape, np.float32), [mirror_index(i) for i in lefts]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +50,7 @@ _FACES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 class PlausibleVolume:
     """Volumes that a structure of an adult can have, in ml.
 
-    Attributes:
-        low_ml: at least.
-        high_ml: at most.
-        log_ratio: largest absolute log of left over right, infinity on the midline.
+    ``log_ratio`` is the largest absolute log of left over right, infinity on the midline.
     """
 
     low_ml: float
@@ -70,10 +68,7 @@ def implausible(
     """Return what is odd, in order of what it is about: scan, volumes, sides, shape.
 
     Args:
-        card: of the weights.
-        scan: as it was read.
-        labels: FreeSurfer ids on its grid.
-        volumes: of each structure.
+        labels: FreeSurfer ids on the scan's grid.
         cleaning: what was found in the labels, None when nobody looked.
     """
     kind = card.settings["data"]["kind"]
@@ -91,29 +86,20 @@ def implausible(
 
 
 def empty_slices(steps: Sequence[Step]) -> Iterator[str]:
-    """Tell of slices without a signal in the middle of the scan.
-
-    Args:
-        steps: of its preprocessing.
-    """
+    """Tell by the steps of preprocessing of slices without a signal in the middle of the scan."""
     for step in steps:
-        if not isinstance(step, FillSlices):
-            continue
-        found, filled = len(step.filled) + len(step.left), len(step.filled)
-        yield Reason(
-            f"slices without a signal in the middle of the scan: {found}, of them filled from "
-            f"their neighbours: {filled}; what is segmented there is a guess",
-            "slices_empty",
-            {"slices": found, "filled": filled},
-        )
+        if isinstance(step, FillSlices):
+            found, filled = len(step.filled) + len(step.left), len(step.filled)
+            yield Reason(
+                f"slices without a signal in the middle of the scan: {found}, of them filled from "
+                f"their neighbours: {filled}; what is segmented there is a guess",
+                "slices_empty",
+                {"slices": found, "filled": filled},
+            )
 
 
 def turned(steps: Sequence[Step]) -> Iterator[str]:
-    """Tell of a scan that lay askew and was turned before it was segmented.
-
-    Args:
-        steps: of its preprocessing.
-    """
+    """Tell by the steps of preprocessing of a scan that lay askew and was turned."""
     for step in steps:
         if not isinstance(step, Turn):
             continue
@@ -136,11 +122,7 @@ def turned(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def unlike(found: StandingOut) -> Iterator[str]:
-    """Tell of a piece of the scan that does not look like what it is labelled as.
-
-    Args:
-        found: what stands out of the result.
-    """
+    """Tell of a piece of the scan that does not look like what it is labelled as."""
     if found.unlike_ml >= UNLIKE_ML:
         name, ml = structure(found.unlike_index).name, _ml(found.unlike_ml, 2)
         yield Reason(
@@ -159,10 +141,9 @@ def plausible_volumes() -> dict[int, PlausibleVolume]:
     maps (sides together), and 4 standard deviations of the log of left over right, at least
     0.15; ``ddmseg_lab.limits.plausible_volumes`` writes the table.
     """
+    names = ("low_ml", "high_ml", "log_ratio")
     return {
-        int(row["index"]): PlausibleVolume(
-            float(row["low_ml"]), float(row["high_ml"]), float(row["log_ratio"] or "inf")
-        )
+        int(row["index"]): PlausibleVolume(*(float(row[name] or "inf") for name in names))
         for row in protocol_rows("plausible_volumes")
     }
 
@@ -179,9 +160,7 @@ def _thick(scan: Volume, thickest: float) -> Iterator[str]:
 
 def _saturated(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
     inside = scan.data[labels > 0]
-    if not inside.size:
-        return
-    share = float((inside >= scan.data.max()).mean())
+    share = float((inside >= scan.data.max()).mean()) if inside.size else 0.0
     if share > SATURATED_SHARE:
         yield Reason(
             f"{share:.0%} of the labelled voxels have the largest value: intensities are cut off",
@@ -191,21 +170,24 @@ def _saturated(scan: Volume, labels: NDArray[np.int32]) -> Iterator[str]:
 
 
 def _odd_volumes(volumes: Sequence[StructureVolume]) -> Iterator[str]:
-    small, large = [], []
+    odd: dict[str, list[tuple[str, dict[str, Any]]]] = {"small": [], "large": []}
     for row in volumes:
         range_ml = plausible_volumes().get(row.index)
         if range_ml is None or row.volume_ml == 0:  # a structure not found has its own reason
             continue
         if row.volume_ml < range_ml.low_ml:
-            ml, usual = _ml(row.volume_ml, 2), _ml(range_ml.low_ml, 2)
-            small.append((f"{row.name} ({ml} ml, usual from {usual})", _unusual(row, ml, usual)))
+            kind, limit, words, digits = "small", range_ml.low_ml, "usual from", 2
         elif row.volume_ml > range_ml.high_ml:
-            ml, usual = _ml(row.volume_ml, 3), _ml(range_ml.high_ml, 3)
-            large.append((f"{row.name} ({ml} ml, usual to {usual})", _unusual(row, ml, usual)))
-    if small:
-        yield about_structures("unusually small", "volumes_small", small)
-    if large:
-        yield about_structures("unusually large", "volumes_large", large)
+            kind, limit, words, digits = "large", range_ml.high_ml, "usual to", 3
+        else:
+            continue
+        ml, usual = _ml(row.volume_ml, digits), _ml(limit, digits)
+        # the digits that the sentence shows
+        values = {"name": row.name, "volume_ml": float(ml), "usual_ml": float(usual)}
+        odd[kind].append((f"{row.name} ({ml} ml, {words} {usual})", values))
+    for kind, told in odd.items():
+        if told:
+            yield about_structures(f"unusually {kind}", f"volumes_{kind}", told)
 
 
 def _ml(volume_ml: float, digits: int) -> str:
@@ -217,22 +199,17 @@ def _ml(volume_ml: float, digits: int) -> str:
     return f"{volume_ml:.0f}" if volume_ml >= 100 else f"{volume_ml:.{digits}g}"
 
 
-def _unusual(row: StructureVolume, ml: str, usual: str) -> dict[str, str | float]:
-    """Return the values of one structure, with the digits that the sentence shows."""
-    return {"name": row.name, "volume_ml": float(ml), "usual_ml": float(usual)}
-
-
 def _odd_sides(volumes: Sequence[StructureVolume]) -> Iterator[str]:
     ml = {row.index: row.volume_ml for row in volumes}
     odd = []
     for index, volume in ml.items():
-        other = ml.get(mirror_index(index), 0.0)
-        limit = plausible_volumes()[index].log_ratio if index in plausible_volumes() else math.inf
+        name, other = structure(index).name, ml.get(mirror_index(index), 0.0)
+        usual = plausible_volumes().get(index)
         # Each pair once, from its left side.
-        if not structure(index).name.startswith("Left-") or not volume or not other:
+        if usual is None or not name.startswith("Left-") or not volume or not other:
             continue
-        if abs(math.log(volume / other)) > limit:
-            name, left, right = structure(index).name, _ml(volume, 3), _ml(other, 3)
+        if abs(math.log(volume / other)) > usual.log_ratio:
+            left, right = _ml(volume, 3), _ml(other, 3)
             values = {"name": name, "left_ml": float(left), "right_ml": float(right)}
             both = name.removeprefix("Left-")
             odd.append((f"{both} ({left} ml left, {right} ml right)", values))

@@ -93,8 +93,6 @@ def not_measured(
     """Return the totals that a scan does not allow, with the reason.
 
     Args:
-        scan: as it was read.
-        labels: FreeSurfer ids on its grid.
         known: ids of the model.
         cut: whether part of the brain lies outside the scan.
     """

@@ -54,7 +54,6 @@ def about_structures(
 
     Args:
         begin: of the sentence, such as ``not found``.
-        code: of the reason.
         structures: how each is told in the sentence, and its values, ``name`` among them.
 
     >>> about_structures("not found", "not_found", [("CSF", {"name": "CSF"})])

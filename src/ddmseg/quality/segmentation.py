@@ -44,11 +44,10 @@ class StructureVolume:
     @property
     def distribution(self) -> VolumeDistribution | None:
         """The log-normal distribution of the true volume; None where the interval begins at 0."""
-        low, high = self.interval_low_ml, self.interval_high_ml
-        if low <= 0:
+        if self.interval_low_ml <= 0:
             return None
-        middle = (math.log(low) + math.log(high)) / 2
-        s = (math.log(high) - math.log(low)) / (2 * NORMAL_95)
+        low, high = math.log(self.interval_low_ml), math.log(self.interval_high_ml)
+        middle, s = (low + high) / 2, (high - low) / (2 * NORMAL_95)
         mean = math.exp(middle + s**2 / 2)
         lower, median, upper = (math.exp(middle + z * s) for z in (-QUARTILE, 0.0, QUARTILE))
         return VolumeDistribution(mean, mean * math.sqrt(math.expm1(s**2)), lower, median, upper)
@@ -84,13 +83,11 @@ class Asymmetry:
 class Quality:
     """Verdict on one result.
 
-    ``expected_dice`` is in [0, 1]; ``reasons`` are sentences a person
-    understands, empty when nothing was found; ``steps`` and ``samples`` are
-    what was actually spent (0 when only the coarse head ran).
-    ``sample_agreement`` is the mean Dice of the samples with the answer, None
-    without samples; ``postprocessing`` says what cleaning changed and left;
-    ``training_distance`` how far the features lie from those of training, None where the
-    model's card does not know.
+    ``expected_dice`` is in [0, 1]; ``reasons`` are sentences a person understands; ``steps`` and
+    ``samples`` are what was spent (0 when only the coarse head ran); ``sample_agreement`` is the
+    mean Dice of the samples with the answer, None without samples; ``postprocessing`` says what
+    cleaning changed and left; ``training_distance`` how far the features lie from those of
+    training, None where the model's card does not know.
     """
 
     verdict: Verdict
@@ -106,10 +103,8 @@ class Quality:
     @property
     def verdicts(self) -> dict[Subject, Verdict]:
         """The verdict on scan, anatomy and result apart: only of a result it can be ``fail``."""
-        warned = {subject(reason) for reason in self.reasons}
-        apart: dict[Subject, Verdict] = {
-            kind: "warn" if kind in warned else "pass" for kind in SUBJECTS
-        }
+        apart: dict[Subject, Verdict] = dict.fromkeys(SUBJECTS, "pass")
+        apart |= {subject(reason): "warn" for reason in self.reasons}
         return {**apart, "result": "fail"} if self.verdict == "fail" else apart
 
     @property
@@ -136,24 +131,19 @@ class Segmentation:
         scan: the scan as it was read.
         labels: FreeSurfer ids on the scan's grid.
         uncertainty: voxel entropy over samples in [0, 1], on the scan's grid.
-        discrepancy: disagreement of image and final mask, at least 0, on the
-            scan's grid.
+        discrepancy: disagreement of image and final mask, at least 0, on the scan's grid.
         volumes: one row a structure, background left out.
         quality: the verdict.
         receipt: versions, hashes, settings, seed and seconds, ready for JSON.
         totals: both sides together, and what structures add up to.
         asymmetries: of the pairs that are there.
         not_measured: totals that this scan does not allow, with the reason.
-        probabilities: class probabilities on the scan's grid with the classes
-            last (``i j k class``), or None when they were not asked for.
+        probabilities: of the classes on the scan's grid (``i j k class``); None unless asked for.
         probability_labels: FreeSurfer ids of the last axis of ``probabilities``.
-        sample_labels: FreeSurfer ids of each sample on the scan's grid (``i j k sample``),
-            or None when no trace was asked for or no sample was drawn.
+        sample_labels: FreeSurfer ids of each sample (``i j k sample``); None without a trace.
         step_labels: the same of the first sample after each of its steps.
-        standing_out: where the discrepancy is beyond what is usual, or None where the card
-            does not say what that is.
-        features: mean of z_I over what the coarse head takes for foreground, one number a
-            channel, or None where nothing was found.
+        standing_out: what is beyond the usual; None where the card does not say what that is.
+        features: mean of z_I over the coarse head's foreground; None where nothing was found.
     """
 
     scan: Volume
@@ -183,10 +173,8 @@ class Segmentation:
         ]
         if left := quality.reasons[MOST_REASONS:]:
             lines.append(f"{len(left)} more in quality.reasons")
-        shown = [
-            f"{row.name} {format_ml(row.volume_ml)} ml"
-            for row in (self.sums or self.volumes)[:MOST_VOLUMES]
-        ]
+        rows = (self.sums or self.volumes)[:MOST_VOLUMES]
+        shown = [f"{row.name} {format_ml(row.volume_ml)} ml" for row in rows]
         return "\n  ".join([*lines, ", ".join(shown) or "no volumes"])
 
     @property

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from scipy import ndimage
 from ddmseg.errors import UsageError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import count_voxels, labelled_box, structure
-from ddmseg.quality.appearance import unlikeness
+from ddmseg.quality.appearance import average_within, unlikeness
 from ddmseg.quality.doubtful_regions import (
     LEAST_DOUBT,
     DoubtfulRegion,
@@ -58,7 +58,7 @@ class StandingOut:
         beyond: voxels of the regions and of smaller ones (``*grid``).
         regions: by size, largest first.
         unlike_ml: the largest connected piece that does not look like its structure.
-        unlike_index: the structure that most of it is labelled as; 0 without any.
+        unlike_index: what most of it is labelled as; 0 without any.
     """
 
     beyond: NDArray[np.bool_]
@@ -77,9 +77,7 @@ def averaged(
     box = labelled_box(labels)
     inside = (labels[box] != 0).astype(np.float32)
     sigma = AVERAGING_MM / np.asarray(spacing_mm)
-    total = ndimage.gaussian_filter(discrepancy[box] * inside, sigma, truncate=2.0)
-    share = ndimage.gaussian_filter(inside, sigma, truncate=2.0)
-    found[box] = np.where(inside > 0, total / np.maximum(share, 1e-3), 0.0)
+    found[box] = np.where(inside > 0, average_within(discrepancy[box], inside, sigma, 1e-3), 0.0)
     return found
 
 
@@ -130,11 +128,12 @@ def usual_limits(
         for measure, of in scan.items():
             for name, top in of.items():
                 tops.setdefault(measure, {}).setdefault(name, []).append(top)
+
+    def limit(own: list[float]) -> float:
+        return round(float(np.mean(own) + DEVIATIONS * np.std(own)), 3)
+
     return {
-        measure: {
-            name: round(float(np.mean(own) + DEVIATIONS * np.std(own)), 3)
-            for name, own in sorted(of.items())
-        }
+        measure: {name: limit(own) for name, own in sorted(of.items())}
         for measure, of in tops.items()
     }
 
@@ -167,21 +166,18 @@ def standing_out(
     """Return where a measure is beyond its limits, as voxels and as regions by size.
 
     Args:
-        discrepancy: D at each voxel.
         image: intensities, or None where they are not at hand.
         labels: FreeSurfer ids on the same grid.
         usual: limits, as :func:`usual_limits` gives them.
-        grid: of all three.
         temperature: sigma_D of the weights, for the expected error of the regions.
     """
     whole, box = np.zeros(labels.shape, bool), labelled_box(labels)
-    discrepancy, labels = discrepancy[box], labels[box]
+    discrepancy, labels, beyond = discrepancy[box], labels[box], whole[box]
     image = None if image is None else image[box]
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
     grid = Grid(labels.shape, affine)
     error = error_probability(discrepancy, temperature=temperature)
-    beyond = whole[box]
     regions: list[StandingRegion] = []
     unlike = (0.0, 0)
 
@@ -194,16 +190,12 @@ def standing_out(
     held = measures(discrepancy, image, labels, grid.spacing_mm)
     with ThreadPoolExecutor(2) as pool:
         for measure, (own, of) in zip(held, pool.map(found, held, held.values()), strict=True):
-            regions += [_named(one, measure) for one in of if one.volume_ml >= LEAST_ML]
+            kept = [asdict(one) for one in of if one.volume_ml >= LEAST_ML]
+            regions += [StandingRegion(**one, by=measure) for one in kept]
             beyond |= own
             if measure == "intensity":
                 unlike = _largest(own, labels, grid.voxel_ml)
     return StandingOut(whole, sorted(regions, key=lambda one: -one.volume_ml), *unlike)
-
-
-def _named(region: DoubtfulRegion, measure: Measure) -> StandingRegion:
-    values: dict[str, Any] = asdict(region)
-    return StandingRegion(**values, by=measure)
 
 
 def _largest(

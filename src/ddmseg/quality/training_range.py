@@ -34,18 +34,14 @@ FEWEST_EXAMPLES = 3
 """Without one of them there must be two left for a standard deviation."""
 
 Floats = NDArray[np.floating[Any]]
-Numbers = NDArray[np.number[Any]]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is compared with training.
+    """What is compared with training: intensities, and the mean of z_I for each channel.
 
-    Attributes:
-        intensities: ``p05``, ``p50`` and ``p95`` of the normalised image inside the
-            foreground, and ``contrast``, the mean of white less that of grey matter, where
-            the model knows both; empty without foreground.
-        features: mean of z_I, one number a channel; None without foreground.
+    Intensities are ``p05``, ``p50`` and ``p95`` of the normalised image inside the foreground, and
+    ``contrast``, the mean of white less that of grey matter, where the model knows both.
     """
 
     intensities: Mapping[str, float]
@@ -69,9 +65,15 @@ def intensity_statistics(
     found = {f"p{q:02d}": float(value) for q, value in zip(PERCENTILES, values, strict=True)}
     sizes = np.bincount(classes.ravel(), minlength=len(card.labels))
     sums = np.bincount(classes.ravel(), weights=image.ravel(), minlength=len(card.labels))
-    white, grey = (_mean(card, sizes, sums, ids) for ids in (WHITE_MATTER, GREY_MATTER))
-    if not math.isnan(white - grey):
-        found[CONTRAST] = white - grey
+
+    def mean(ids: frozenset[int]) -> float:
+        own = [code for code, index in enumerate(card.labels) if index in ids]
+        size = float(sizes[own].sum())
+        return float(sums[own].sum()) / size if size else math.nan
+
+    contrast = mean(WHITE_MATTER) - mean(GREY_MATTER)
+    if not math.isnan(contrast):
+        found[CONTRAST] = contrast
     return found
 
 
@@ -79,16 +81,16 @@ def training_range(profiles: Sequence[Profile], *, thickest_mm: float) -> dict[s
     """Return what a card says of the examples, its ``training_range``.
 
     Args:
-        profiles: of intact examples; at least three of them with features.
+        profiles: of intact examples.
         thickest_mm: longest voxel edge accepted.
 
     Raises:
-        SettingsError: when there are fewer.
+        SettingsError: when fewer than three have features.
     """
-    names = {name: None for profile in profiles for name in profile.intensities}
-    intensities = {
-        name: [p.intensities[name] for p in profiles if name in p.intensities] for name in names
-    }
+    intensities: dict[str, list[float]] = {}
+    for profile in profiles:
+        for name, value in profile.intensities.items():
+            intensities.setdefault(name, []).append(value)
     features = np.array([p.features for p in profiles if p.features is not None], np.float64)
     if len(features) < FEWEST_EXAMPLES:
         raise SettingsError(
@@ -103,8 +105,7 @@ def training_range(profiles: Sequence[Profile], *, thickest_mm: float) -> dict[s
         "examples": len(features),
         "thickest_mm": thickest_mm,
         "intensities": {
-            name: [round(min(values), 4), round(max(values), 4)]
-            for name, values in intensities.items()
+            name: [round(min(of), 4), round(max(of), 4)] for name, of in intensities.items()
         },
         "features": {
             "mean": [round(value, 6) for value in mean.tolist()],
@@ -119,17 +120,13 @@ def training_distance(card: Card, features: Floats | None) -> float | None:
 
     The root mean square over the channels of the distance from the mean in standard
     deviations, at least 0; near 1 for a scan like those of training. Each channel by
-    itself: a few dozen examples do not determine how sixteen hang together.
-
-    Returns:
-        None without features, or where the card does not know those of training.
+    itself: a few dozen examples do not determine how sixteen hang together. None without
+    features, or where the card does not know those of training.
     """
     told = card.calibration.get("training_range")
-    if told is None or features is None:
+    if told is None or features is None or len(told["features"]["mean"]) != len(features):
         return None
     own = told["features"]
-    if len(own["mean"]) != len(features):
-        return None
     return _distance(features, np.array(own["mean"]), np.array(own["deviation"]))
 
 
@@ -157,39 +154,30 @@ def _odd_intensities(
 ) -> Iterator[Reason]:
     """Name the percentile that lies furthest outside, and the contrast."""
     outside = {}
-    for name, value in found.items():
-        if name not in ranges:
-            continue
+    for name in found.keys() & ranges.keys():
         low, high = ranges[name]
-        width = WIDENING * (high - low)
+        width, value = WIDENING * (high - low), found[name]
         beyond = max(low - width - value, value - high - width)
         if beyond > 0:
             values = {"value": value, "low": low - width, "high": high + width}
             outside[name] = (beyond, {key: round(number, 2) for key, number in values.items()})
-    percentiles = [(*outside[name], name) for name in outside if name != CONTRAST]
-    if percentiles:
-        _, values, name = max(percentiles, key=lambda row: row[0])
-        told = {"percentile": int(name[1:]), **values}
+    _, contrast = outside.pop(CONTRAST, (0.0, None))
+    if outside:
+        name = max((name for name in found if name in outside), key=lambda name: outside[name][0])
+        told = {"percentile": int(name[1:]), **outside[name][1]}
         yield Reason(
             "the intensities are unlike those of training: their {percentile}th percentile "
             "inside the structures is {value:g}, accepted {low:g} to {high:g}".format(**told),
             "intensities_outside",
             told,
         )
-    if CONTRAST in outside:
-        values = outside[CONTRAST][1]
+    if contrast is not None:
         yield Reason(
             "the contrast is unlike that of training: white less grey matter is {value:g}, "
-            "accepted {low:g} to {high:g}".format(**values),
+            "accepted {low:g} to {high:g}".format(**contrast),
             "contrast_outside",
-            values,
+            contrast,
         )
-
-
-def _mean(card: Card, sizes: Numbers, sums: Numbers, ids: frozenset[int]) -> float:
-    own = [code for code, index in enumerate(card.labels) if index in ids]
-    size = float(sizes[own].sum())
-    return float(sums[own].sum()) / size if size else math.nan
 
 
 def _moments(features: Floats) -> tuple[Floats, Floats]:

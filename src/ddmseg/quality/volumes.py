@@ -124,7 +124,7 @@ class Measured:
             return None
         ratio = math.log(left / right)
         low, high = bounds or (-math.inf, math.inf)
-        return Asymmetry(pair.name, *(_percent(x) for x in (ratio, ratio + low, ratio + high)))
+        return Asymmetry(pair.name, *map(_percent, (ratio, ratio + low, ratio + high)))
 
 
 def reads_samples(card: Card, answer: Answer) -> bool:
