@@ -103,12 +103,6 @@ def test_reading_nothing_is_no_error(path):
     assert curve.rows == []
 
 
-def test_clearing_forgets(path):
-    curve = filled(path, EVERY)
-    curve.clear()
-    assert curve.rows == []
-
-
 def test_nan_is_written_as_it_is(path):
     curve = Curve(path)
     for step in range(1, EVERY + 1):

@@ -10,8 +10,7 @@ import torch
 
 from ddmseg.errors import SettingsError
 from ddmseg.models.checkpoint import load_weights
-from ddmseg.training.curve import Curve
-from ddmseg.training.legs import is_done, learning_rate_factor
+from ddmseg.training.curve import Curve, is_done, learning_rate_factor
 from ddmseg.training.trainer import Trainer, is_finished
 from ddmseg.training.validation import ValidationScores
 from toys import BoxSource, tiny_settings

@@ -25,8 +25,7 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.training import curve
 from ddmseg.training import trainer as training
-from ddmseg.training.curve import Curve
-from ddmseg.training.legs import learning_rate_factor
+from ddmseg.training.curve import Curve, learning_rate_factor
 from ddmseg.training.objective import Losses
 from ddmseg.training.trainer import Progress, Trainer
 from ddmseg.training.validation import ValidationScores

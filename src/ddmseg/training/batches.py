@@ -32,12 +32,8 @@ def batches(
     """Yield ``step, images, labels`` for the steps from start to before stop.
 
     Args:
-        source: where examples come from.
         batch: examples a step and process.
-        start: first step, 0 for a new run.
-        stop: step to stop before.
-        rank: number of this process among ``ranks``.
-        ranks: processes that train together.
+        rank: number of this process among ``ranks`` that train together.
         workers: threads that draw ahead; 0 draws when asked.
     """
 

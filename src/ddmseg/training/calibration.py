@@ -47,9 +47,9 @@ class Trial:
         auroc: of the discrepancy for wrong voxels; NaN when none is wrong.
         auroc_entropy: the same of the softmax entropy; NaN for corrupted masks.
         by_structure: raw expected and true Dice of each class in the mask.
-        sized: sizes found, expected and true of each class; of intact masks alone.
-        highest: what the measures of standing out reach in each structure; of sampled 3-D masks.
+        sized: of intact masks alone.
         case: number of the subject.
+        highest: what the measures of standing out reach in each structure; of sampled 3-D masks.
     """
 
     kind: str
@@ -78,9 +78,10 @@ def try_masks(
         encoding = model.encode(image[None])
         sampled = draw(model, card, encoding, seed=number)
         for kind, labels, p in _masks(model, encoding, sampled, number):
-            trial = _trial(model, card, encoding, kind, labels, p, truth, number)
+            D = model.discrepancy_map(encoding, labels)
+            trial = _trial(card, kind, D, labels[0], p, truth, number)
             if kind == "sampled" and labels[0].ndim == 3:
-                trial = replace(trial, highest=_highest(model, card, encoding, image, labels))
+                trial = replace(trial, highest=_highest(card, D[0, 0], image, labels[0]))
             trials.append(trial)
     return trials
 
@@ -94,8 +95,7 @@ def draw(
     **changes: Any,
 ) -> Answer:
     """Sample one answer with the card's settings, some of them changed."""
-    own = settings_from_dict(SamplingSettings, card.settings["sampling"])
-    own = replace(own, **changes)
+    own = replace(settings_from_dict(SamplingSettings, card.settings["sampling"]), **changes)
     loss = card.settings["loss"]
     sampler = MaskSampler(model, encoding, make_schedule(loss["schedule"], loss["schedule_shift"]))
     return sampled_answer(
@@ -122,48 +122,32 @@ def _masks(
 
 
 def _trial(
-    model: DiscrepancyDiffusionSegmenter,
-    card: Card,
-    encoding: Encoding,
-    kind: str,
-    labels: Tensor,
-    p: Tensor,
-    truth: Tensor,
-    case: int,
+    card: Card, kind: str, D: Tensor, labels: Tensor, p: Tensor, truth: Tensor, case: int
 ) -> Trial:
-    D = model.discrepancy_map(encoding, labels)
     right = right_probability(D, temperature=float(card.settings["loss"]["temperature"]))
-    expected = expectation(labels[0], right[0, 0], p[0])
-    wrong = labels[0] != truth
-    dice, volumes = true_dice(labels[0], truth, model.classes)
+    expected = expectation(labels, right[0, 0], p[0])
+    wrong, intact = labels != truth, kind != "corrupted"
+    dice, volumes = true_dice(labels, truth, p.shape[1])
     found = expected.dice[1:]
-    inside = ~found.isnan()
     return Trial(
         kind=kind,
         expected=expected.mean_dice,
         true=float(dice[~dice.isnan()].mean()) if (~dice.isnan()).any() else 1.0,
         auroc=auroc(D[0, 0], wrong),
-        auroc_entropy=float("nan") if kind == "corrupted" else auroc(entropy(p)[0, 0], wrong),
+        auroc_entropy=auroc(entropy(p)[0, 0], wrong) if intact else float("nan"),
         by_structure={
-            code: (float(found[code - 1]), float(dice[code - 1].nan_to_num(0.0)))
-            for code in (inside.nonzero().flatten() + 1).tolist()
+            code + 1: (float(found[code]), float(dice[code].nan_to_num(0.0)))
+            for code in (~found.isnan()).nonzero().flatten().tolist()
         },
-        sized=None if kind == "corrupted" else SizedCase.of(expected, volumes),
+        sized=SizedCase.of(expected, volumes) if intact else None,
         case=case,
     )
 
 
-def _highest(
-    model: DiscrepancyDiffusionSegmenter,
-    card: Card,
-    encoding: Encoding,
-    image: Tensor,
-    labels: Tensor,
-) -> dict[str, dict[str, float]]:
-    D = model.discrepancy_map(encoding, labels)[0, 0].numpy()
-    ids = np.array(card.labels)[labels[0].numpy()]
+def _highest(card: Card, D: Tensor, image: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
+    ids = np.array(card.labels)[labels.numpy()]
     edge_mm = float(card.settings["data"]["spacing_mm"]) or 1.0  # 0: crops as they are, near 1 mm
-    return highest(measures(D, image[0].numpy(), ids, (edge_mm,) * 3), ids)
+    return highest(measures(D.numpy(), image[0].numpy(), ids, (edge_mm,) * 3), ids)
 
 
 def true_dice(labels: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -194,8 +178,8 @@ def calibrate(card: Card, trials: Sequence[Trial], always_present: Sequence[int]
         "always_present": [int(index) for index in always_present],
         "masks": len(trials),
     }
-    card = replace(card, calibration=calibration)
-    return with_usual(card, [t for t in trials if t.kind == "sampled"])
+    sampled = [trial for trial in trials if trial.kind == "sampled"]
+    return with_usual(replace(card, calibration=calibration), sampled)
 
 
 def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
@@ -217,11 +201,9 @@ def with_usual(card: Card, trials: Sequence[Trial]) -> Card:
 
 
 def calibrate_weights(path: Path, source: Source, *, cases: int = 60) -> Card:
-    """Calibrate trained weights on the source's validation examples, in place.
+    """Calibrate trained weights on the source's validation examples; rewrite the card in place.
 
     Args:
-        path: of the weights; the card beside them is rewritten.
-        source: what they were trained on.
         cases: validation examples to use at most.
     """
     model, card = load_weights(path)

@@ -16,11 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.maths.losses import (
-    class_fractions,
-    discrepancy_loss,
-    segmentation_loss,
-)
+from ddmseg.maths.losses import class_fractions, discrepancy_loss, segmentation_loss
 from ddmseg.maths.schedule import Schedule, make_schedule, noise
 from ddmseg.models.checkpoint import Network
 from ddmseg.models.settings import LossSettings
@@ -34,8 +30,6 @@ from ddmseg.training.corruption import corrupt
 Stage = Literal["image_encoder", "encoders", "denoiser", "on_features", "joint"]
 """Which parts learn: f^I with its coarse head; f^I and f^S; the denoiser; all but the features
 of f^I and their head; all."""
-
-
 ESTIMATED = 0.75
 """Share of the steps in which the denoiser gets an estimate that was asked for before."""
 
@@ -60,12 +54,7 @@ class LossFunction(Protocol):
 
 
 class Objective:
-    """Computes the joint loss of a model on a batch.
-
-    Args:
-        model: the network in training.
-        settings: weights of the parts, schedule and recycling.
-    """
+    """Computes the joint loss of a model on a batch."""
 
     def __init__(self, model: Network, settings: LossSettings) -> None:
         self.model = model
@@ -75,10 +64,9 @@ class Objective:
     def __call__(
         self, image: Tensor, labels: Tensor, generator: Generator, *, stage: Stage = "joint"
     ) -> Losses:
-        """Return the losses of one batch (``b c *grid`` and ``b *grid``).
+        """Return the losses of one batch (``b c *grid`` and class indices, ``b *grid``).
 
         Args:
-            labels: class indices.
             generator: on the CPU; fixes times, noise and corruptions.
             stage: which parts learn; a plain network knows one alone.
         """
@@ -144,20 +132,15 @@ class Objective:
         return segmentation_loss(logits, labels, dice_weight=self.settings.dice_weight)
 
     def _coarser(self, said: Tensor, fractions: Tensor) -> Tensor:
-        """Return the loss where the mask lives on half the image grid.
+        """Return the loss of what is said where the mask lives on half the image grid.
 
         Args:
-            said: output of the denoiser.
             fractions: share of each class in each mask voxel.
         """
         return self._ddm.output_head.cross_entropy(said, fractions)
 
     def _diffusion(
-        self,
-        encoding: Encoding,
-        labels: Tensor,
-        voxels: Tensor | None,
-        generator: Generator,
+        self, encoding: Encoding, labels: Tensor, voxels: Tensor | None, generator: Generator
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         """Return L_diff and what makes the fine logits that it was taken of."""
         model, settings = self._ddm, self.settings
@@ -217,35 +200,25 @@ class Objective:
         return torch.where(at, noise(estimate, eps, t, schedule), x_t), estimate
 
     def _discrepancy(
-        self,
-        encoding: Encoding,
-        labels: Tensor,
-        fine: Callable[[], Tensor],
-        generator: Generator,
+        self, encoding: Encoding, labels: Tensor, fine: Callable[[], Tensor], generator: Generator
     ) -> Tensor:
         """Return L_disc over the model's own answer and a corrupted mask.
 
         Args:
-            labels: class indices.
             fine: makes the logits of the denoiser's answer.
             generator: fixes which answer, and the corruption.
         """
-        model = self._ddm
+        model, sigma_D, push = self._ddm, self.settings.temperature, self.settings.push
         refined = _uniform(1, generator).item() < 0.5
         with torch.no_grad():
             own = (fine() if refined else encoding.coarse_logits).argmax(1)
         sound = own if _uniform(1, generator).item() < 0.5 else labels
-        masks = [own, corrupt(sound, model.classes, generator)]
         losses = []
-        for mask in masks:
+        for mask in (own, corrupt(sound, model.classes, generator)):
             encoded = model.mask_encoding.of_labels(mask)
             D = unfold(model.folded_discrepancy(encoding, encoded).float())
             right = (mask == labels)[:, None].to(D.dtype)
-            losses.append(
-                discrepancy_loss(
-                    D, right, temperature=self.settings.temperature, push=self.settings.push
-                )
-            )
+            losses.append(discrepancy_loss(D, right, temperature=sigma_D, push=push))
         return torch.stack(losses).mean()
 
 

@@ -51,8 +51,7 @@ def find_precision(
 def convolution_seconds(*, half: bool) -> float:
     """Return what a convolution with its gradient takes on the processor, the best of a few.
 
-    Args:
-        half: in bfloat16.
+    ``half`` is in bfloat16.
     """
     layer = nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
     layer = layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

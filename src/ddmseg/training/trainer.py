@@ -13,9 +13,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from ddmseg.datasets.source import Source
-from ddmseg.datasets.subject import Example
 from ddmseg.errors import CheckpointError, TrainingError, UsageError
 from ddmseg.models.checkpoint import (
     Card,
@@ -46,8 +45,7 @@ from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg.training.batches import batches
-from ddmseg.training.curve import Curve
-from ddmseg.training.legs import is_done, learning_rate_factor
+from ddmseg.training.curve import Curve, is_done, learning_rate_factor
 from ddmseg.training.objective import Losses, LossFunction, Objective, stage_at
 from ddmseg.training.precision import find_precision
 from ddmseg.training.validation import validate
@@ -72,12 +70,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What makes a training a distillation.
+    """What makes a training a distillation; ``teacher`` is for the card.
 
-    Attributes:
-        make_objective: gets the model and its average over the steps; returns what the
-            model is trained on in place of the truth alone.
-        teacher: for the card.
+    ``make_objective`` gets the model and its average over the steps; returns what the model is
+    trained on in place of the truth alone.
     """
 
     make_objective: Callable[[Network, Network], LossFunction]
@@ -85,16 +81,13 @@ class Teaching:
 
 
 class Trainer:
-    """Trains one model as the settings say.
+    """Trains one model as the settings say; UsageError when they name a teacher that is not given.
 
     Args:
         source: examples; its ``labels`` are the classes.
         folder: where the run leaves its files.
         resume: continue the state in the folder.
         teaching: by a teacher; None: the truth alone teaches.
-
-    Raises:
-        UsageError: when the settings name a teacher that is not given.
     """
 
     def __init__(
@@ -111,27 +104,24 @@ class Trainer:
                 f"distillation.teacher: got {settings.distillation.teacher}, but this is a plain "
                 "training; run ddmseg distill, or leave the table out"
             )
-        self.settings = settings
+        asked = settings.training
         self.source = source
         self.folder = folder
-        self.device = _device(settings.training.device)
+        self.device = _device(asked.device)
         self.rank, self.ranks = _join_group(self.device)
-        if settings.training.threads:
-            torch.set_num_threads(settings.training.threads)
+        if asked.threads:
+            torch.set_num_threads(asked.threads)
         before = state_numbers(folder / STATE_FILE).get("precision") if resume else None
-        precision = find_precision(settings.training.precision, self.device, before=before)
+        precision = find_precision(asked.precision, self.device, before=before)
         self._asked = settings
-        training = replace(settings.training, precision=precision)
-        self.settings = settings = replace(settings, training=training)
-        torch.manual_seed(settings.training.seed)
+        self.settings = replace(settings, training=replace(asked, precision=precision))
+        torch.manual_seed(asked.seed)
         self.model = build_network(settings, len(source.labels)).to(self.device)
-        if settings.training.start_from and not resume:
-            adopt_weights(self.model, model_path(settings.training.start_from))
+        if asked.start_from and not resume:
+            adopt_weights(self.model, model_path(asked.start_from))
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=settings.training.learning_rate,
-            weight_decay=settings.training.weight_decay,
+            self.model.parameters(), lr=asked.learning_rate, weight_decay=asked.weight_decay
         )
         self.objective: LossFunction = (
             teaching.make_objective(self.model, self.ema)
@@ -139,16 +129,12 @@ class Trainer:
             else Objective(self.model, settings.loss)
         )
         self._teacher = teaching.teacher if teaching else {}
-        self.step = 0
+        self.step, self.best, self.seconds = 0, -1.0, 0.0
         check_views(self.model, self._card({}))
-        self.best = -1.0
-        self.seconds = 0.0
         title = f"{settings.name}, trained in {precision} precision"
         self.curve = Curve(folder / CURVE_FILE, title)
         if resume:
             self._load()
-        else:
-            self.curve.clear()
 
     @property
     def is_done(self) -> bool:
@@ -165,7 +151,6 @@ class Trainer:
         """Train to the last step or until the minutes are over.
 
         Args:
-            max_minutes: stop after the step in which they end, with the state saved.
             report: called after each step.
             should_stop: asked after each step; True saves the state and ends the run.
 
@@ -185,8 +170,22 @@ class Trainer:
         start = self._clock() - self.seconds
         deadline = time.monotonic() + 60 * max_minutes
         may_stop = math.isfinite(deadline) or should_stop is not None
-        validation = self._validation_examples()
-        with closing(self._batches(stop=self.step if self.is_done else training.steps)) as loader:
+        validation = self.source.validation_examples(training.validation_cases)
+        if not validation:
+            raise TrainingError(
+                "the data hold no validation examples; add validation cases of the split"
+            )
+        todo = batches(
+            self.source,
+            seed=training.seed,
+            batch=training.batch,
+            start=self.step,
+            stop=self.step if self.is_done else training.steps,
+            rank=self.rank,
+            ranks=self.ranks,
+            workers=training.workers,
+        )
+        with closing(todo) as loader:
             for step, image, labels in loader:
                 losses = self._update(step, image.to(self.device), labels.to(self.device))
                 self.step = step + 1
@@ -204,28 +203,6 @@ class Trainer:
         self._save()
         return self.folder / "best.safetensors"
 
-    def _validation_examples(self) -> list[Example]:
-        found = self.source.validation_examples(self.settings.training.validation_cases)
-        if not found:
-            raise TrainingError(
-                "the data hold no validation examples; add validation cases of the split"
-            )
-        return found
-
-    def _batches(self, *, stop: int) -> Generator[tuple[int, Tensor, Tensor], None, None]:
-        """Yield what is left of the run up to a step: step, images, labels."""
-        training = self.settings.training
-        return batches(
-            self.source,
-            seed=training.seed,
-            batch=training.batch,
-            start=self.step,
-            stop=stop,
-            rank=self.rank,
-            ranks=self.ranks,
-            workers=training.workers,
-        )
-
     def _clock(self) -> float:
         return working_seconds(on_gpu=self.device.type != "cpu")
 
@@ -240,7 +217,10 @@ class Trainer:
         if stage == "denoiser":
             freeze_encoders(self.model)
         if stage == "on_features":
-            freeze_features(self.model)
+            # The features and their head stay, running statistics included; the map to z_I learns.
+            encoder = cast(DiscrepancyDiffusionSegmenter, self.model).image_encoder
+            encoder.eval().requires_grad_(False)
+            encoder.embed.requires_grad_(True)
         generator = seeded(training.seed + NOISE_STREAM, step * self.ranks + self.rank)
         half = training.precision == "half"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
@@ -285,7 +265,7 @@ class Trainer:
             return scores.sampled_dice
         if scores.sampled_score > self.best:
             self.best = scores.sampled_score
-            save_weights(self.ema, self._card(scores.as_dict()), self.folder / "best.safetensors")
+            save_weights(self.ema, self._card(asdict(scores)), self.folder / "best.safetensors")
         self._save()
         return scores.sampled_dice
 
@@ -316,11 +296,9 @@ class Trainer:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-        numbers = {
-            **{"step": self.step, "best": self.best, "seconds": self.seconds},
-            "precision": self.settings.training.precision,
-        }
-        save_state(self.folder / STATE_FILE, tensors, numbers)
+        numbers = {"step": self.step, "best": self.best, "seconds": self.seconds}
+        precision = self.settings.training.precision
+        save_state(self.folder / STATE_FILE, tensors, {**numbers, "precision": precision})
         self.curve.write()
 
     def _load(self) -> None:
@@ -345,17 +323,14 @@ class Trainer:
             ) from error
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self._lay_out_moments()
+        # Files hold no memory order; another one than the weights' might round differently.
+        for parameter, own in self.optimiser.state.items():
+            for name, value in own.items():
+                if value.shape == parameter.shape:
+                    own[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         self.step, self.best = int(numbers["step"]), float(numbers["best"])
         self.seconds = float(numbers["seconds"])
         self.curve.read(up_to=self.step)
-
-    def _lay_out_moments(self) -> None:
-        # Files hold no memory order; another one than the weights' might round differently.
-        for parameter, moments in self.optimiser.state.items():
-            for name, value in moments.items():
-                if value.shape == parameter.shape:
-                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def freeze_encoders(model: nn.Module) -> None:
@@ -364,22 +339,8 @@ def freeze_encoders(model: nn.Module) -> None:
         part.requires_grad_(False)
 
 
-def freeze_features(model: Network) -> None:
-    """Keep the features of f^I and their head as they are, running statistics included.
-
-    The map to z_I goes on learning.
-    """
-    encoder = cast(DiscrepancyDiffusionSegmenter, model).image_encoder
-    encoder.eval().requires_grad_(False)
-    encoder.embed.requires_grad_(True)
-
-
 def is_finished(folder: Path, settings: Settings) -> bool:
-    """Say whether the training that left its state in a folder is done.
-
-    Raises:
-        CheckpointError: when there is no state, or it cannot be read.
-    """
+    """Say whether the training in a folder is done; CheckpointError without a readable state."""
     step = int(state_numbers(folder / STATE_FILE)["step"])
     curve = Curve(folder / CURVE_FILE)
     curve.read(up_to=step)
@@ -405,15 +366,15 @@ def _average_gradients(model: nn.Module, ranks: int) -> None:
     """Give every rank the mean gradient, in one message: each costs more than its numbers."""
     if ranks == 1:
         return
-    # What does not learn is left out: a gradient of zero would still let its weights decay.
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        # A branch that one rank did not take still counts as zero for the mean.
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    gradients = []
+    for parameter in model.parameters():
+        # What does not learn is left out: a gradient of zero would still let its weights decay.
+        if parameter.requires_grad:
+            if parameter.grad is None:  # of a branch not taken here; zero for the mean
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
     message = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(message)
-    pieces = torch.split_with_sizes(message / ranks, [g.numel() for g in gradients])
+    pieces = torch.split(message / ranks, [gradient.numel() for gradient in gradients])
     for gradient, piece in zip(gradients, pieces, strict=True):
         gradient.copy_(piece.view(gradient.shape))

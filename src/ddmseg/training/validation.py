@@ -15,8 +15,7 @@ Source: Gneiting and Raftery 2007, section 5.1 (kernel scores).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,10 +46,6 @@ class ValidationScores:
     sampled_score: float
     all_empty: bool
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a card."""
-        return asdict(self)
-
 
 @torch.no_grad()
 def validate(
@@ -65,21 +60,18 @@ def validate(
         examples: images and class indices, at least one.
         settings: of the run; its schedule and sampling are used.
     """
-    coarse, sampled, score, empty = [], [], [], []
+    found = []
     for number, example in enumerate(examples):
         image, truth = padded(*example, model.multiple)
         truth = truth.to(device)
         first, draw = _answers(model, image[None].to(device), settings)
-        coarse.append(mean_dice(first, truth, model.classes))
         masks = [first] if draw is None else [draw(number, k) for k in range(DRAWN)]
-        dice = [mean_dice(mask, truth, model.classes) for mask in masks]
-        pair = _class_dice(masks[0], masks[-1], model.classes)
-        alike = _among(pair, truth, model.classes)
-        sampled.append(dice[0])
-        score.append(sum(dice) / len(dice) + (1 - alike) / 2)
-        empty.append(not bool((masks[0] > 0).any()))
-    n = len(coarse)
-    return ValidationScores(sum(coarse) / n, sum(sampled) / n, sum(score) / n, all(empty))
+        coarse, *dice = (mean_dice(mask, truth, model.classes) for mask in (first, *masks))
+        alike = _among(_class_dice(masks[0], masks[-1], model.classes), truth, model.classes)
+        score = sum(dice) / len(dice) + (1 - alike) / 2
+        found.append((coarse, dice[0], score, not bool((masks[0] > 0).any())))
+    *scores, empty = zip(*found, strict=True)
+    return ValidationScores(*(sum(of) / len(found) for of in scores), all_empty=all(empty))
 
 
 def _answers(
@@ -97,9 +89,8 @@ def _answers(
     sampler = MaskSampler(model, encoding, schedule, guidance)
 
     def draw(example: int, number: int) -> Tensor:
-        p = sampler(
-            sampler=sampling.sampler, steps=sampling.steps, generator=seeded(number, example)
-        )
+        generator = seeded(number, example)
+        p = sampler(sampler=sampling.sampler, steps=sampling.steps, generator=generator)
         return p.argmax(1)[0]
 
     return encoding.coarse_logits.argmax(1)[0], draw

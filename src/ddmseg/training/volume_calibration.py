@@ -79,15 +79,10 @@ class SizedCase:
     def log_ratio(self, quantity: Quantity, labels: Sequence[int]) -> float:
         """Return the log of true over soft volume in units of doubt; NaN of too little."""
         sizes, true = self.sizes(quantity.ids, labels)
-        if _too_little(sizes, true):
-            return math.nan
-        return math.log(true / sizes.soft) / sizes.doubt
+        return math.nan if _too_little(sizes, true) else math.log(true / sizes.soft) / sizes.doubt
 
     def sampled_ratio(self, quantity: Quantity, labels: Sequence[int]) -> tuple[float, float]:
-        """Return the log of true over the samples' mean volume, and their spread.
-
-        NaN of too little.
-        """
+        """Return the log of true over the samples' mean volume, and their spread, or NaN."""
         sizes, true = self.sizes(quantity.ids, labels)
         if _too_little(sizes, true) or not sizes.drawn:
             return math.nan, math.nan
@@ -109,10 +104,7 @@ def _too_little(sizes: Sizes, true: float) -> bool:
 def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
     """Return what makes intervals by the discrepancy cover, for a card's ``calibration``.
 
-    What too few cases show gets no bounds.
-
-    Args:
-        cases: one for each validation subject.
+    What too few cases show, one for each validation subject, gets no bounds.
     """
     labels = card.labels
     ratios = {q.name: [case.log_ratio(q, labels) for case in cases] for q in _quantities(labels)}
@@ -122,11 +114,7 @@ def volume_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, Any]:
 
 
 def sample_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, list[float]]:
-    """Return the same for intervals by samples: usual spread and bounds, by name.
-
-    Args:
-        cases: with samples.
-    """
+    """Return the same for intervals by samples: usual spread and bounds, by name."""
     found = {}
     for quantity in _quantities(card.labels):
         tried = np.array([case.sampled_ratio(quantity, card.labels) for case in cases])
@@ -137,9 +125,7 @@ def sample_bounds(card: Card, cases: Sequence[SizedCase]) -> dict[str, list[floa
 
 
 def bounds_by_spread(ratios: Sequence[float], spreads: Sequence[float]) -> list[float]:
-    """Return usual spread and bounds, as ``volume_intervals.by_samples`` has them.
-
-    None of too few cases.
+    """Return usual spread and bounds, as ``volume_intervals.by_samples`` has them, or nothing.
 
     Args:
         ratios: logs of true over the samples' mean volume.

@@ -9,10 +9,11 @@ import torch
 
 from ddmseg.maths.distillation import softened
 from ddmseg.maths.losses import class_fractions
+from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.settings import DistillationSettings
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.randomness import seeded
-from ddmseg.training.distillation.soft_labels import SoftLabelObjective, SoftLabels
+from ddmseg.training.distillation.soft_labels import SoftLabelObjective, soft_labels
 from ddmseg.training.objective import Objective
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings
 
@@ -30,15 +31,13 @@ def asked(**options) -> DistillationSettings:
 def objective(student, *, model=None, **options) -> SoftLabelObjective:
     teacher = (model or tiny_model(seed=1)).requires_grad_(False)
     settings = replace(tiny_settings(), distillation=asked(**options))
-    return SoftLabelObjective(
-        student, settings, SoftLabels(teacher, tiny_settings(), settings.distillation)
-    )
+    return SoftLabelObjective(student, settings, teacher, tiny_settings())
 
 
 def test_without_samples_the_coarse_head_answers():
     model = tiny_model()
     image, _ = batch()
-    found = SoftLabels(model, tiny_settings(), asked(temperature=2.0))(image, seeded(0, 0))
+    found = soft_labels(model, tiny_settings(), asked(temperature=2.0), image, seeded(0, 0))
     with torch.no_grad():
         expected = torch.softmax(model(image) / 2.0, dim=1)
     torch.testing.assert_close(found, expected)
@@ -47,11 +46,11 @@ def test_without_samples_the_coarse_head_answers():
 def test_samples_are_joined_with_the_coarse_head_as_in_a_segmentation():
     model, own = tiny_model(), tiny_settings()
     image, _ = batch()
-    labels = SoftLabels(model, own, asked(teacher_steps=3, teacher_samples=2, temperature=2.0))
-    found = labels(image, seeded(0, 0))
+    more = asked(teacher_steps=3, teacher_samples=2, temperature=2.0)
+    found = soft_labels(model, own, more, image, seeded(0, 0))
     with torch.no_grad():
         encoding = model.encode(image)
-        draw, generator = MaskSampler(model, encoding, labels.schedule), seeded(0, 0)
+        draw, generator = MaskSampler(model, encoding, make_schedule()), seeded(0, 0)
         samples = [draw(steps=3, generator=generator) for _ in range(2)]
         share = own.sampling.coarse_share
         coarse = torch.softmax(encoding.coarse_logits, dim=1)

@@ -14,8 +14,11 @@ from ddmseg.models.settings import DistillationSettings, SamplingSettings
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
-from ddmseg.training.distillation.steps import ConsistencyObjective, ProgressiveObjective
-from ddmseg.training.distillation.trajectory import EncodedDenoiser
+from ddmseg.training.distillation.steps import (
+    ConsistencyObjective,
+    EncodedDenoiser,
+    ProgressiveObjective,
+)
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings
 
 SCHEDULE = make_schedule()
@@ -141,8 +144,7 @@ def test_the_truth_has_its_share(share):
     assert (right == wrong) == (share == 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("method", "stride"), zip(METHODS, (1, 2), strict=True))
 def test_a_student_learns_to_say_at_once_what_its_teacher_says_in_the_end(method, stride):
     ask, student, teacher = objective(method, stride=stride, teacher_steps=2, steps=1)
     image, labels = batch()

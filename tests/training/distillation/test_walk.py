@@ -8,7 +8,7 @@ import torch
 from ddmseg.maths.distillation import walk_times
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.sampling import MaskSampler
-from ddmseg.training.distillation.trajectory import EncodedDenoiser
+from ddmseg.training.distillation.steps import EncodedDenoiser
 from toys import SIZE, tiny_model
 
 SCHEDULE = make_schedule()
@@ -34,8 +34,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("prior", [True, False])
-@pytest.mark.parametrize("classes", [3, 20])
+@pytest.mark.parametrize(("prior", "classes"), [(True, 3), (False, 20)])
 @torch.no_grad()
 def test_it_ends_where_the_sampler_does(shape, prior, classes):
     model = tiny_model(classes=classes, coarse_prior=prior, **shape)

@@ -33,7 +33,8 @@ def run(arguments: Arguments) -> int:
     minutes = train.time_limit(arguments.max_minutes)
     settings, teacher = read_plan(arguments.config)
     folder = arguments.output or Path("runs") / settings.name
-    from ddmseg.training.distillation.run import STATE_FILE, TEACHER_FILE, WEIGHTS_FILE, distil
+    from ddmseg.training.distillation.run import TEACHER_FILE, WEIGHTS_FILE, distil
+    from ddmseg.training.trainer import STATE_FILE
 
     for kept in (TEACHER_FILE, STATE_FILE):  # the latter may be of a plain training
         train.check_folder(folder, resume=arguments.resume, kept=kept)

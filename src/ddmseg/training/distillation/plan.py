@@ -27,17 +27,16 @@ INHERITED = ("data", "loss", "sampling")
 """Tables whose gaps are filled from the teacher."""
 OF_THE_RUN = ("joint_from_step", "encoders_until_step", "freeze_encoders")
 """Of the loss, what belongs to the steps of one training and is not inherited."""
-SEEN_ALIKE = ("spacing_mm", "maps", "normalisation", "bias_field", "resample_mm")
-"""Of the data, what decides how a network sees a scan."""
+SEEN_ALIKE = (
+    *(("model", name) for name in ("dims", "contrasts")),
+    *(("data", n) for n in ("spacing_mm", "maps", "normalisation", "bias_field", "resample_mm")),
+)
+"""What decides how a network sees a scan."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that teaches: in eval mode, its weights out of reach of gradients.
-
-    Attributes:
-        settings: it was trained with.
-    """
+    """A trained model that teaches: in eval mode, its weights out of reach of gradients."""
 
     model: DiscrepancyDiffusionSegmenter
     card: Card
@@ -47,9 +46,7 @@ class Teacher:
     def load(cls, name: str) -> Teacher:
         """Load a shipped model by name or a trained one by the path of its weights.
 
-        Raises:
-            UsageError: for an unknown name.
-            CheckpointError: when the weights are damaged or of a baseline.
+        UsageError for an unknown name, CheckpointError for weights damaged or of a baseline.
         """
         model, card = load_weights(model_path(name))
         model.requires_grad_(False)
@@ -61,15 +58,11 @@ class Teacher:
 
 
 def read_plan(path: Path) -> tuple[Settings, Teacher]:
-    """Read a settings file and load the teacher that it names.
-
-    Returns:
-        The student's settings, complete, and its teacher.
+    """Return the student's settings by a file, complete, and the teacher that it names.
 
     Raises:
         SettingsError: when the file is wrong, or teacher and student do not fit together.
-        UsageError: when there is no such teacher.
-        CheckpointError: when the teacher's weights are damaged.
+        UsageError, CheckpointError: of the teacher, see :meth:`Teacher.load`.
     """
     raw = read_toml(path)
     raw.setdefault("name", path.stem)
@@ -82,30 +75,28 @@ def read_plan(path: Path) -> tuple[Settings, Teacher]:
     teacher = Teacher.load(own.distillation.teacher)
     settings = settings_from_dict(Settings, _completed(raw, own.distillation, teacher))
     _check_sight(settings, teacher)
-    if settings.distillation.of_steps:
+    asked = settings.distillation
+    if asked.of_steps:
         _check_steps(settings, teacher)
-    else:
-        _check_soft_labels(settings.distillation, teacher)
+    elif asked.teacher_samples and teacher.model.denoiser is None:
+        raise SettingsError(
+            f"distillation.teacher_samples: got {asked.teacher_samples}; the teacher "
+            f"{teacher.card.name} is a plain network and draws none; set it to 0"
+        )
     return settings, teacher
 
 
 def check_labels(teacher: Teacher, source: Source) -> None:
-    """Refuse a teacher of other structures than the data have.
-
-    Raises:
-        CheckpointError: when their labels differ.
-    """
-    labels = tuple(int(index) for index in source.labels)
-    if teacher.card.labels != labels:
-        raise CheckpointError(
-            f"distillation.teacher: {teacher.card.name} knows {_count(teacher.card.labels)} and "
-            f"the data have {_count(labels)}; they must be the same, so name a teacher of these "
-            "data"
+    """Raise CheckpointError for a teacher of other structures than the data have."""
+    both = teacher.card.labels, tuple(int(index) for index in source.labels)
+    if both[0] != both[1]:
+        theirs, ours = (
+            f"{len(ids) - 1} structures (FreeSurfer ids {ids[1]} to {ids[-1]})" for ids in both
         )
-
-
-def _count(labels: tuple[int, ...]) -> str:
-    return f"{len(labels) - 1} structures (FreeSurfer ids {labels[1]} to {labels[-1]})"
+        raise CheckpointError(
+            f"distillation.teacher: {teacher.card.name} knows {theirs} and the data have {ours}; "
+            "they must be the same, so name a teacher of these data"
+        )
 
 
 def _completed(
@@ -134,9 +125,7 @@ def _completed(
 
 def _check_sight(settings: Settings, teacher: Teacher) -> None:
     """Refuse a student to which the same scan looks different, or that needs another patch."""
-    pairs = [("model", name) for name in ("dims", "contrasts")]
-    pairs += [("data", name) for name in SEEN_ALIKE]
-    for table, name in pairs:
+    for table, name in SEEN_ALIKE:
         own, theirs = (getattr(getattr(s, table), name) for s in (settings, teacher.settings))
         if own != theirs:
             raise SettingsError(
@@ -153,21 +142,17 @@ def _check_sight(settings: Settings, teacher: Teacher) -> None:
 
 def _check_steps(settings: Settings, teacher: Teacher) -> None:
     """Refuse a teacher without steps, and steps that do not lead to the student's."""
-    asked, steps, sampler = (
-        settings.distillation,
-        settings.sampling.steps,
-        settings.sampling.sampler,
-    )
+    asked, sampling = settings.distillation, settings.sampling
+    steps, sampler = sampling.steps, sampling.sampler
+    guidance, unfit = teacher.settings.sampling.guidance, ""
     if teacher.model.denoiser is None:
+        unfit = "is a plain network without diffusion and takes no steps"
+    elif guidance != "none":
+        unfit = f"samples with guidance {guidance}, which a step cannot take over"
+    if unfit:
         raise SettingsError(
-            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} is a plain "
-            "network without diffusion and takes no steps; use soft_labels"
-        )
-    guidance = teacher.settings.sampling.guidance
-    if guidance != "none":
-        raise SettingsError(
-            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} samples "
-            f"with guidance {guidance}, which a step cannot take over; use soft_labels"
+            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} {unfit}; "
+            "use soft_labels"
         )
     if sampler != "ddim":
         raise SettingsError(
@@ -180,12 +165,4 @@ def _check_steps(settings: Settings, teacher: Teacher) -> None:
         raise SettingsError(
             f"distillation.teacher_steps: got {asked.teacher_steps}; it must be a multiple of "
             f"sampling.steps ({steps}) above it"
-        )
-
-
-def _check_soft_labels(asked: DistillationSettings, teacher: Teacher) -> None:
-    if asked.teacher_samples and teacher.model.denoiser is None:
-        raise SettingsError(
-            f"distillation.teacher_samples: got {asked.teacher_samples}; the teacher "
-            f"{teacher.card.name} is a plain network and draws none; set it to 0"
         )

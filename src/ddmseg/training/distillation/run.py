@@ -24,24 +24,18 @@ from ddmseg.models.json_reader import read_json
 from ddmseg.models.settings import Settings
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.training.distillation.plan import LIGHT, Teacher, check_labels
-from ddmseg.training.distillation.soft_labels import SoftLabelObjective, SoftLabels
+from ddmseg.training.distillation.soft_labels import SoftLabelObjective
 from ddmseg.training.distillation.steps import ConsistencyObjective, ProgressiveObjective
 from ddmseg.training.objective import LossFunction
-from ddmseg.training.trainer import Teaching, Trainer, is_finished
+from ddmseg.training.trainer import STATE_FILE, Teaching, Trainer, is_finished
 
 TEACHER_FILE = "teacher.json"
 WEIGHTS_FILE = "best.safetensors"
-STATE_FILE = "state.safetensors"
 
 
 @dataclass(frozen=True)
 class Round:
-    """One training of a distillation.
-
-    Attributes:
-        number: from 1 to ``rounds``.
-        trainer: ready to run.
-    """
+    """One training of a distillation, from 1 to ``rounds``, ready to run."""
 
     number: int
     rounds: int
@@ -106,12 +100,14 @@ def distil(
             again = resume and (place / STATE_FILE).is_file()
             trainer = Trainer(own, source, place, resume=again, teaching=teaching)
             if trainer.rank == 0 and not resume and number == 1:
-                _keep_teacher(folder, teacher)
+                text = json.dumps(teacher.as_dict(), indent=2) + "\n"
+                replace_file(folder / TEACHER_FILE, text.encode())
             current = Round(number, len(plans), trainer)
             train(current)
             if not current.is_done:
                 return current
-            _wait_for_all(trainer)
+            if trainer.ranks > 1:  # every process is to find the weights that the first one wrote
+                torch.distributed.barrier()
         if not last:
             master = Teacher.load(str(place / WEIGHTS_FILE))
     if trainer.rank == 0 and place != folder:
@@ -125,16 +121,12 @@ def _rounds(settings: Settings, folder: Path) -> list[tuple[Settings, Path]]:
     if asked.method != "progressive":
         return [(settings, folder)]
     found: list[tuple[Settings, Path]] = []
-    start = settings.training.start_from
+    training = settings.training
     for steps in halvings(asked.teacher_steps, settings.sampling.steps):
-        own = replace(
-            settings,
-            sampling=replace(settings.sampling, steps=steps),
-            training=replace(settings.training, start_from=start),
-        )
+        sampling = replace(settings.sampling, steps=steps)
         place = folder / (f"{steps}-steps" if steps > 1 else "1-step")
-        found.append((own, place))
-        start = str(place / WEIGHTS_FILE)
+        found.append((replace(settings, sampling=sampling, training=training), place))
+        training = replace(training, start_from=str(place / WEIGHTS_FILE))
     return found
 
 
@@ -146,8 +138,7 @@ def _objective(settings: Settings, teacher: Teacher) -> Callable[[Network, Netwo
         device = next(student.parameters()).device
         master = copy.deepcopy(teacher.model).to(device)
         if not settings.distillation.of_steps:
-            labels = SoftLabels(master, teacher.settings, settings.distillation)
-            return SoftLabelObjective(student, settings, labels)
+            return SoftLabelObjective(student, settings, master, teacher.settings)
         own = cast(DiscrepancyDiffusionSegmenter, student)  # it has its teacher's network
         if settings.distillation.method == "progressive":
             return ProgressiveObjective(own, master, settings)
@@ -158,14 +149,8 @@ def _objective(settings: Settings, teacher: Teacher) -> Callable[[Network, Netwo
 
 
 def _is_finished(place: Path, settings: Settings) -> bool:
-    if not ((place / STATE_FILE).is_file() and (place / WEIGHTS_FILE).is_file()):
-        return False
-    return is_finished(place, settings)
-
-
-def _keep_teacher(folder: Path, teacher: Teacher) -> None:
-    text = json.dumps(teacher.as_dict(), indent=2) + "\n"
-    replace_file(folder / TEACHER_FILE, text.encode())
+    there = all((place / name).is_file() for name in (STATE_FILE, WEIGHTS_FILE))
+    return there and is_finished(place, settings)
 
 
 def _check_teacher(folder: Path, teacher: Teacher) -> None:
@@ -185,9 +170,3 @@ def _check_teacher(folder: Path, teacher: Teacher) -> None:
             f"{teacher.card.name} has ({teacher.card.checksum[:12]}); name those, or start anew "
             "in another folder with -o"
         )
-
-
-def _wait_for_all(trainer: Trainer) -> None:
-    """Let every process find the weights that the first one wrote."""
-    if trainer.ranks > 1:
-        torch.distributed.barrier()

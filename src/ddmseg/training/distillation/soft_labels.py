@@ -16,45 +16,36 @@ from ddmseg.training.objective import Losses, Objective, Stage
 from ddmseg.types import ClassMap
 
 
-class SoftLabels:
-    """What a teacher makes of a batch, as ``ddmseg segment`` joins it.
+@torch.no_grad()
+def soft_labels(
+    teacher: DiscrepancyDiffusionSegmenter,
+    own: Settings,
+    asked: DistillationSettings,
+    image: Tensor,
+    generator: Generator,
+) -> ClassMap:
+    """Return a teacher's softened probabilities (``b k *grid``), as ``ddmseg segment`` joins them.
+
+    In single precision, whatever the student is trained in.
 
     Args:
-        model: the teacher, never changed.
-        own: the settings it was trained with; its sampler and share of the coarse head.
-        asked: how many samples of how many steps, and how soft.
+        own: the settings that the teacher was trained with.
+        image: normalised (``b c *grid``).
     """
-
-    def __init__(
-        self, model: DiscrepancyDiffusionSegmenter, own: Settings, asked: DistillationSettings
-    ) -> None:
-        self.model = model
-        self.own = own
-        self.asked = asked
-        self.schedule = make_schedule(own.loss.schedule, own.loss.schedule_shift)
-
-    @torch.no_grad()
-    def __call__(self, image: Tensor, generator: Generator) -> ClassMap:
-        """Return softened class probabilities (``b k *grid``) of normalised images.
-
-        In single precision, whatever the student is trained in.
-        """
-        with torch.autocast(image.device.type, enabled=False):
-            return self._softened(image, generator)
-
-    def _softened(self, image: Tensor, generator: Generator) -> ClassMap:
-        encoding = self.model.encode(image)
+    with torch.autocast(image.device.type, enabled=False):
+        encoding = teacher.encode(image)
         answer = torch.softmax(encoding.coarse_logits.float(), dim=1)
-        if self.asked.teacher_samples:
-            sampling, sigma_D = self.own.sampling, self.own.loss.temperature
-            guidance = Guidance(sampling.guidance, sampling.guidance_scale, sigma_D)
-            draw = MaskSampler(self.model, encoding, self.schedule, guidance)
+        if asked.teacher_samples:
+            sampling, loss = own.sampling, own.loss
+            guidance = Guidance(sampling.guidance, sampling.guidance_scale, loss.temperature)
+            schedule = make_schedule(loss.schedule, loss.schedule_shift)
+            draw = MaskSampler(teacher, encoding, schedule, guidance)
             drawn = [
-                draw(sampler=sampling.sampler, steps=self.asked.teacher_steps, generator=generator)
-                for _ in range(self.asked.teacher_samples)
+                draw(sampler=sampling.sampler, steps=asked.teacher_steps, generator=generator)
+                for _ in range(asked.teacher_samples)
             ]
             answer = torch.stack(drawn).mean(dim=0).lerp(answer, sampling.coarse_share)
-        return softened(answer, temperature=self.asked.temperature)
+        return softened(answer, temperature=asked.temperature)
 
 
 class SoftLabelObjective(Objective):
@@ -65,12 +56,20 @@ class SoftLabelObjective(Objective):
 
     Args:
         model: the student in training.
-        teacher: its soft labels.
+        teacher: never changed.
+        own: the settings that the teacher was trained with.
     """
 
-    def __init__(self, model: Network, settings: Settings, teacher: SoftLabels) -> None:
+    def __init__(
+        self,
+        model: Network,
+        settings: Settings,
+        teacher: DiscrepancyDiffusionSegmenter,
+        own: Settings,
+    ) -> None:
         super().__init__(model, settings.loss)
         self.teacher = teacher
+        self.own = own
         self.asked = settings.distillation
         self._taught: ClassMap | None = None
 
@@ -78,7 +77,7 @@ class SoftLabelObjective(Objective):
         self, image: Tensor, labels: Tensor, generator: Generator, *, stage: Stage = "joint"
     ) -> Losses:
         """Return the losses of one batch; arguments as of :class:`Objective`."""
-        self._taught = self.teacher(image, generator)
+        self._taught = soft_labels(self.teacher, self.own, self.asked, image, generator)
         return super().__call__(image, labels, generator, stage=stage)
 
     def _segmentation(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -93,8 +92,7 @@ class SoftLabelObjective(Objective):
         assert self._taught is not None
         share = self.asked.truth_share
         pool = F.avg_pool3d if self._ddm.dims == 3 else F.avg_pool2d
-        pooled = self._ddm.output_head.choices_of(pool(self._taught, self._ddm.mask_stride))
-        taught = divergence(
-            self._ddm.output_head.choices(said), pooled, temperature=self.asked.temperature
-        )
+        head = self._ddm.output_head
+        pooled = head.choices_of(pool(self._taught, self._ddm.mask_stride))
+        taught = divergence(head.choices(said), pooled, temperature=self.asked.temperature)
         return share * super()._coarser(said, fractions) + (1 - share) * taught
