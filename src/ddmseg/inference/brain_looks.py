@@ -119,7 +119,7 @@ def look_at_brain(views: Views, image: Tensor) -> tuple[Box, Look, Look | None]:
 
 def pack_looks(own: Look, wide: Look | None) -> dict[str, Tensor]:
     """Return both as named tensors, for a file: probabilities are larger and follow from them."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for kind, look in (("own", own), ("wide", wide)):
         if look is not None:
             levels = {f"{kind}_pyramid{level}": x for level, x in enumerate(look.pyramid)}

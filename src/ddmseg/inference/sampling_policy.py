@@ -81,7 +81,8 @@ class SamplingPolicy:
     def _timed_draw(self, encoded: ScanRecord, draw: Draw) -> Assessed:
         """Draw samples as long as there is time."""
         deadline = encoded.deadline
-        return self.draw(encoded, draw, deadline and deadline.between_samples(draw.steps))
+        go_on = None if deadline is None else deadline.between_samples(draw.steps)
+        return self.draw(encoded, draw, go_on)
 
     def draw(
         self, encoded: ScanRecord, draw: Draw, go_on: Callable[[int], bool] | None = None

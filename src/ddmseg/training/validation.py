@@ -71,7 +71,8 @@ def validate(
         score = sum(dice) / len(dice) + (1 - alike) / 2
         found.append((coarse, dice[0], score, not bool((masks[0] > 0).any())))
     *scores, empty = zip(*found, strict=True)
-    return ValidationScores(*(sum(of) / len(found) for of in scores), all_empty=all(empty))
+    means = [sum(of) / len(found) for of in scores]
+    return ValidationScores(means[0], means[1], means[2], all(empty))
 
 
 def _answers(
