@@ -209,7 +209,7 @@ def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:
 
 def _receipt(whole: Segmentation, sides: Sequence[_Side]) -> dict[str, Any]:
     def seconds(of: Segmentation) -> float:
-        return round(sum(of.receipt["seconds"].values()), 3)
+        return float(round(sum(of.receipt["seconds"].values()), 3))
 
     return {
         **sides[0].result.receipt,
