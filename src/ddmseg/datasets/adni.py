@@ -35,13 +35,10 @@ _IMAGE_ID = re.compile(r"_(I\d+)(?:\.dcm|\.nii|\.nii\.gz)$")
 
 @dataclass(frozen=True)
 class Record:
-    """What the collection's table says of an image; empty where it says nothing.
-
-    ``diagnosis`` is the column Group: CN, MCI, AD and finer ones.
-    """
+    """What the collection's table says of an image; empty where it says nothing."""
 
     subject: str
-    diagnosis: str
+    diagnosis: str  # the column Group: CN, MCI, AD and finer ones
     sex: str
     age: str
     visit: str
@@ -52,26 +49,17 @@ def list_cases(root: str | os.PathLike[str] | None = None, *, description: str =
     """Return one case an image; the group is the person, over all visits.
 
     The image of a case is its NIfTI file, or the folder of its DICOM files. The
-    identifier is the subject with the image id, which is the key of
-    :func:`read_collection`.
-
-    Args:
-        root: the folder that holds ``adni``.
-        description: keep folders that match it, such as "MPR*" or "*N3*".
+    identifier is the subject with the image id, which is the key of :func:`read_collection`.
+    Folders are kept that match ``description``, such as "MPR*" or "*N3*".
 
     Raises:
-        ScanError: when the folder is absent, no image is there or two have one id.
+        ScanError: when two images have one id.
     """
     folder = data_folder(NAME, root)
-    subjects = [
-        path
-        for pattern in ("*", "ADNI/*")
-        for path in folder.glob(pattern)
-        if path.is_dir() and _SUBJECT.fullmatch(path.name)
-    ]
     cases = [
         case
-        for subject in subjects
+        for subject in (*folder.glob("*/"), *folder.glob("ADNI/*/"))
+        if _SUBJECT.fullmatch(subject.name)
         for leaf in sorted(subject.glob("*/*/*/"))
         if fnmatch(leaf.parent.parent.name, description)
         for case in _cases(subject.name, leaf)
@@ -106,12 +94,10 @@ def read_scan(case: Case) -> Volume:
 
 
 def read_collection(root: str | os.PathLike[str] | None = None) -> dict[str, Record]:
-    """Return ``{image id: record}`` of the collection tables in the folder.
-
-    Empty when there is none. Tables of other kinds are passed over.
+    """Return ``{image id: record}`` of the collection tables in the folder; others are passed over.
 
     Raises:
-        ScanError: when the folder is absent or a table cannot be read.
+        ScanError: when a table cannot be read.
     """
     folder = data_folder(NAME, root)
     records = {}
@@ -127,13 +113,11 @@ def read_collection(root: str | os.PathLike[str] | None = None) -> dict[str, Rec
 
 
 def _cases(subject: str, leaf: Path) -> list[Case]:
-    images = volume_files(leaf)
-    if images:
-        return [Case(_identifier(subject, leaf, path), (path,), None, subject) for path in images]
-    slices = sorted(path for path in leaf.iterdir() if path.suffix.lower() == ".dcm")
-    if not slices:
-        return []
-    return [Case(_identifier(subject, leaf, slices[0]), (leaf,), None, subject)]
+    found = [(path, path) for path in volume_files(leaf)]
+    if not found:
+        slices = sorted(path for path in leaf.iterdir() if path.suffix.lower() == ".dcm")
+        found = [(path, leaf) for path in slices[:1]]
+    return [Case(_identifier(subject, leaf, path), (at,), None, subject) for path, at in found]
 
 
 def _identifier(subject: str, leaf: Path, file: Path) -> str:

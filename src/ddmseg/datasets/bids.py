@@ -37,13 +37,10 @@ _PART = re.compile(r"[a-z]+-[0-9a-zA-Z+]+")
 
 @dataclass(frozen=True)
 class BidsImage:
-    """An anatomical image.
+    """An anatomical image at a place such as ``sub-01/ses-a``; its suffix is the contrast.
 
-    Attributes:
-        place: of its subject or session below the root, such as ``sub-01/ses-a``.
-        entities: by their short names, in the order of the file name; empty for a name that
-            is not one of BIDS.
-        suffix: the contrast, such as ``T1w``.
+    Entities are by their short names, in the order of the file name; none where the name is not
+    one of BIDS.
     """
 
     path: Path
@@ -87,8 +84,7 @@ def list_cases(folder: str | Path, *, contrasts: tuple[str, ...] = ("T1w",)) -> 
     alphabetical order is taken.
 
     Raises:
-        ScanError: when the folder is absent, no session has every contrast or
-            a session has several label maps.
+        ScanError: when no session has every contrast or one has several label maps.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -102,7 +98,7 @@ def list_cases(folder: str | Path, *, contrasts: tuple[str, ...] = ("T1w",)) -> 
         name = place.replace("/", "_")
         firsts = [_paths(images, contrast)[:1] for contrast in contrasts]
         if all(firsts):
-            labels = _labels([*_paths(images, LABELS_SUFFIX), *_of(derived, name)], name)
+            labels = _labels(images, derived, name)
             present = tuple(path for (path,) in firsts)
             cases.append(Case(name, present, labels, name.split("_")[0]))
     return require_cases(cases, root, f"sub-01/anat/sub-01_{contrasts[0]}.nii.gz")
@@ -125,16 +121,11 @@ def _paths(images: Sequence[BidsImage], suffix: str) -> list[Path]:
     return [image.path for image in images if image.suffix == suffix]
 
 
-def _of(files: list[Path], name: str) -> list[Path]:
-    return [path for path in files if path.name.startswith(f"{name}_") and _session_of(path, name)]
-
-
-def _session_of(path: Path, name: str) -> bool:
-    """Say whether a file of subject ``name`` names no other session than ``name`` does."""
-    return ("_ses-" in path.name) == ("_ses-" in name)
-
-
-def _labels(found: list[Path], name: str) -> Path | None:
+def _labels(images: Sequence[BidsImage], derived: Sequence[Path], name: str) -> Path | None:
+    found = _paths(images, LABELS_SUFFIX)
+    for path in derived:  # of this subject, and of no other session than the name says
+        if path.name.startswith(f"{name}_") and ("_ses-" in path.name) == ("_ses-" in name):
+            found.append(path)
     if len(found) > 1:
         listed = ", ".join(str(path) for path in found)
         raise ScanError(f"{name}: found {len(found)} label maps ({listed}); leave only one")

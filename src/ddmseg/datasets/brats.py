@@ -67,13 +67,10 @@ def list_cases(
 ) -> list[Case]:
     """Return the cases of all years in the folder, however deep; the group is the patient.
 
-    Args:
-        root: the folder that holds ``brats``.
-        modalities: names of ``MODALITIES``; the images come in this order.
+    The images come in the order of ``modalities``.
 
     Raises:
-        ScanError: when the folder is absent or empty, a modality is unknown, or a
-            case lacks one.
+        ScanError: when a modality is unknown or a case lacks one.
     """
     unknown = [name for name in modalities if name not in ENDINGS]
     if unknown:
@@ -95,8 +92,8 @@ def protocol_of(case: Case) -> Protocol:
 
 def _case(name: str, files: dict[str, Path], modalities: Sequence[str]) -> Case:
     new = _is_new(name)
-    wanted = [f"{name}{ENDINGS[modality][new]}" for modality in modalities]
-    for modality, stem in zip(modalities, wanted, strict=True):
+    wanted = {modality: f"{name}{ENDINGS[modality][new]}" for modality in modalities}
+    for modality, stem in wanted.items():
         if stem not in files:
             raise ScanError(
                 f"{name}: no {modality} image; expected {stem}.nii.gz or .nii; "
@@ -105,13 +102,12 @@ def _case(name: str, files: dict[str, Path], modalities: Sequence[str]) -> Case:
     labels = files.get(name + LABEL_ENDINGS[new])
     stray = [path for stem, path in files.items() if stem.endswith(STRAY_LABELS)]
     group = name.rsplit("-", 1)[0] if new else name
-    images = tuple(files[stem] for stem in wanted)
+    images = tuple(files[stem] for stem in wanted.values())
     return Case(name, images, labels or (stray[0] if stray else None), group)
 
 
 def _is_new(name: str) -> bool:
-    """Whether a case is named as since 2023, with hyphens alone."""
-    return "-" in name
+    return "-" in name  # since 2023 names have hyphens alone
 
 
 PARTS = REGIONS["brats2023"]
@@ -126,8 +122,8 @@ class BratsSource(PatchSource):
     """
 
     labels = MODEL_IDS
-    always_present: tuple[int, ...] = ()
-    structures: ClassVar[dict[int, str]] = dict(enumerate(PARTS, start=1))
+    always_present = ()
+    structures: ClassVar = dict(enumerate(PARTS, start=1))
     data = (
         "BraTS (Menze et al. 2015, Bakas et al. 2017, Baid et al. 2021), gliomas in T1, T1 with "
         "contrast agent, T2 and FLAIR (split by a hash of the patient); for research"
@@ -147,26 +143,16 @@ class BratsSource(PatchSource):
         from ddmseg.imaging.nifti import read_label_map, read_volume
 
         assert case.labels is not None, "cases without labels are left out"
-        return on_model_grid(
-            case.identifier,
-            [read_volume(path) for path in case.images],
-            read_label_map(case.labels),
-            CLASSES[protocol_of(case)],
-            spacing_mm=self._settings.spacing_mm,
-        )
+        scans, labels = [read_volume(path) for path in case.images], read_label_map(case.labels)
+        classes, spacing_mm = CLASSES[protocol_of(case)], self._settings.spacing_mm
+        return on_model_grid(case.identifier, scans, labels, classes, spacing_mm=spacing_mm)
 
     def score(self, subject: Subject, found: Tensor) -> list[Score]:
         """Score the nested regions of the challenge, each a union of parts."""
-        truth, spacing_mm = subject.truth
+        (truth, spacing_mm), case = subject.truth, subject.identifier
         scores: list[Score] = []
         for index, (name, classes) in enumerate(PARTS.items(), start=1):
             members = torch.tensor(classes)
-            maps = [index * torch.isin(one, members).long() for one in (found, truth)]
-            scores += score_case(
-                subject.identifier,
-                maps[0].numpy(),
-                maps[1].numpy(),
-                {index: name},
-                spacing_mm=spacing_mm,
-            )
+            ours, theirs = (index * torch.isin(one, members).numpy() for one in (found, truth))
+            scores += score_case(case, ours, theirs, {index: name}, spacing_mm=spacing_mm)
         return scores

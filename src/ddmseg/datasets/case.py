@@ -23,7 +23,6 @@ class Case:
     Attributes:
         identifier: unique within its data set, and the key of split files.
         images: one file a contrast; empty where a set holds label maps only.
-        labels: the reference label map, or None.
         group: the person; cases of one person never lie in two splits.
     """
 
@@ -81,11 +80,7 @@ def volume_files(folder: Path) -> list[Path]:
 
 
 def require_cases(cases: Sequence[Case], folder: Path, pattern: str) -> list[Case]:
-    """Return the cases as a list.
-
-    Raises:
-        ScanError: when there is none.
-    """
+    """Return the cases as a list; a ScanError where there is none."""
     if not cases:
         raise ScanError(f"{folder}: found no case; expected files named like {pattern}")
     return list(cases)

@@ -8,15 +8,14 @@ Source: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; CC-BY-SA 4.0.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Generator
 
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
-from ddmseg.datasets.source import Finish, Once, padded, training_view
-from ddmseg.datasets.split import SPLITS, SplitSource, split_cases
+from ddmseg.datasets.source import Finish, LabelledSource, Once, padded
+from ddmseg.datasets.split import SPLITS, split_cases
 from ddmseg.datasets.subject import Example, read_labelled
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
@@ -25,23 +24,16 @@ NAME = "hippocampus"
 
 
 def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
-    """Return the cases of ``imagesTr``; each is a group of its own.
-
-    Raises:
-        ScanError: when the folder is absent or empty.
-    """
+    """Return the cases of ``imagesTr``; each is a group of its own."""
     folder = data_folder(NAME, root)
-    cases = [_case(folder, image) for image in volume_files(folder / "imagesTr")]
+    cases = []
+    for image in volume_files(folder / "imagesTr"):
+        labels, name = folder / "labelsTr" / image.name, volume_stem(image)
+        cases.append(Case(name, (image,), labels if labels.is_file() else None, name))
     return require_cases(cases, folder, "imagesTr/hippocampus_001.nii.gz")
 
 
-def _case(folder: Path, image: Path) -> Case:
-    labels = folder / "labelsTr" / image.name
-    name = volume_stem(image)
-    return Case(name, (image,), labels if labels.is_file() else None, name)
-
-
-class HippocampusSource(SplitSource):
+class HippocampusSource(LabelledSource):
     """Real crops with manual labels, held in memory, augmented on the way."""
 
     labels = HIPPOCAMPUS_LABELS
@@ -52,31 +44,26 @@ class HippocampusSource(SplitSource):
         "split hippocampus.tsv)"
     )
     licence = "CC-BY-SA-4.0"
-    structures: ClassVar[dict[int, str]] = {1: "anterior", 2: "posterior"}
-    sought: ClassVar[tuple[int, ...]] = (1, 2)
-    tissues: ClassVar[tuple[int, ...]] = (0, 1, 1)
-    """Both parts are one tissue: no contrast tells them apart."""
+    structures: ClassVar = {1: "anterior", 2: "posterior"}
+    sought = (1, 2)
+    tissues = (0, 1, 1)  # no contrast tells the two parts apart
 
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-        split = split_cases(list_cases(root), "hippocampus")
-        cases = {name: split.cases(name) for name in SPLITS}
-        super().__init__(cases, settings, finish=finish)
+        split = split_cases(list_cases(root), NAME)
+        super().__init__({name: split.cases(name) for name in SPLITS}, settings, finish=finish)
         self._training = Once(lambda: [(s.image, s.labels) for s in self.subjects("train")])
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a training crop and change it at random."""
         crops = self._training()
         image, labels = crops[int(torch.randint(len(crops), (), generator=generator))]
-        return training_view(
-            image, labels, self._settings, generator, tissues=self.tissues, stripped=False
-        )
+        return self.training_view(image, labels, generator)
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return whole validation crops, zero-padded to a multiple of 8."""
-        subjects = self.subjects("validation", count)
-        return [padded(subject.image, subject.labels) for subject in subjects]
+        return [padded(s.image, s.labels) for s in self.subjects("validation", count)]
 
 
 def read_example(case: Case, settings: DataSettings | None = None) -> Example:

@@ -18,8 +18,8 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
-from ddmseg.datasets.source import Finish, Once, padded, training_view
-from ddmseg.datasets.split import SplitSource, fold_cases
+from ddmseg.datasets.source import Finish, LabelledSource, Once, padded
+from ddmseg.datasets.split import fold_cases
 from ddmseg.datasets.subject import Example, Subject, box_around
 from ddmseg.errors import UsageError
 from ddmseg.models.settings import DataSettings
@@ -33,11 +33,7 @@ LABELS_ENDING = "_seg"
 
 
 def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
-    """Return the scans, with labels where they were distributed.
-
-    Raises:
-        ScanError: when the folder is absent or empty.
-    """
+    """Return the scans, with labels where they were distributed."""
     folder = data_folder(NAME, root)
     files = {volume_stem(path): path for path in volume_files(folder)}
     cases = [
@@ -53,7 +49,7 @@ SLICE_AXIS = 1
 VALIDATION_SUBJECTS = 2
 
 
-class Ibsr18Source(SplitSource):
+class Ibsr18Source(LabelledSource):
     """Coronal slices of all folds but the one that is tested.
 
     The first two subjects of the fold after the tested one choose the weights and are
@@ -64,12 +60,13 @@ class Ibsr18Source(SplitSource):
     """
 
     # FreeSurfer has no id for "all grey matter"; these stand for the tissues here.
-    labels: tuple[int, ...] = (0, 24, 3, 2)
-    always_present: tuple[int, ...] = labels[1:]
-    structures: ClassVar[dict[int, str]] = {1: "CSF", 2: "GM", 3: "WM"}
+    labels = (0, 24, 3, 2)
+    always_present = labels[1:]
+    structures: ClassVar = {1: "CSF", 2: "GM", 3: "WM"}
     # Every slice of a brain holds grey and white matter; four in ten hold no ventricle.
-    sought: ClassVar[tuple[int, ...]] = (1,)
-    tissues: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+    sought = (1,)
+    tissues = (0, 1, 2, 3)
+    stripped = True
     data = (
         "IBSR18, Massachusetts General Hospital, skull-stripped T1 with manual tissues "
         "(12 labelled subjects in 4 folds; split ibsr18.tsv); for evaluation only"
@@ -79,12 +76,10 @@ class Ibsr18Source(SplitSource):
     def __init__(
         self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
     ) -> None:
-
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
-        cases = fold_cases(
-            list_cases(root), "ibsr18", settings.fold, FOLDS, validation=VALIDATION_SUBJECTS
-        )
+        listed, held = list_cases(root), VALIDATION_SUBJECTS
+        cases = fold_cases(listed, NAME, settings.fold, FOLDS, validation=held)
         super().__init__(cases, settings, finish=finish, slice_axis=SLICE_AXIS)
         self._training = Once(lambda: [_brain_slices(s) for s in self.subjects("train")])
 
@@ -93,14 +88,7 @@ class Ibsr18Source(SplitSource):
         subjects = self._training()
         images, labels = subjects[draw_integer(generator, 0, len(subjects))]
         number = draw_integer(generator, 0, len(images))
-        return training_view(
-            images[number],
-            labels[number],
-            self._settings,
-            generator,
-            tissues=self.tissues,
-            stripped=True,
-        )
+        return self.training_view(images[number], labels[number], generator)
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return slices spread evenly over the validation subjects."""

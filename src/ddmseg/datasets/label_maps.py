@@ -23,14 +23,12 @@ from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import VALIDATION_SEED, seeded
 
 NAME = "label_maps"
+LESION_PROBABILITY = 0.35
+"""Of images with lesions, where they are to be learnt."""
 
 
 def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
-    """Return the label maps as cases without images; each is a group of its own.
-
-    Raises:
-        ScanError: when the folder is absent or empty.
-    """
+    """Return the label maps as cases without images; each is a group of its own."""
     folder = data_folder(NAME, root)
     files = volume_files(folder)
     cases = [Case(volume_stem(path), (), path, volume_stem(path)) for path in files]
@@ -57,10 +55,6 @@ def read_label_map(path: Path) -> Int16[Tensor, "i j k"]:
             "label maps for synthesis must be 3-D with 1 mm voxels"
         )
     return torch.from_numpy(np.ascontiguousarray(data.astype(np.int16)))
-
-
-LESION_PROBABILITY = 0.35
-"""Of images with lesions, where they are to be learnt."""
 
 
 class LabelMapSource:

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases
 from ddmseg.datasets.patches import PatchSource
@@ -77,15 +76,14 @@ def list_cases(
     """Return the subjects of one space, by their header files; each is a group of its own.
 
     Folders are taken as the zips unpack, with or without ``LPBA40`` above them.
-
-    Raises:
-        ScanError: when the folder is absent or holds no such scan.
     """
     folder = data_folder(NAME, root)
     cases = []
     for scan in sorted(folder.glob(f"**/S[0-9][0-9].{SCANS[space]}.hdr*")):
         name = scan.name[:3]
-        labels = _header_beside(scan, f"{name}.{LABEL_ENDING}") if space == "delineation" else None
+        ends = ("", ".gz") if space == "delineation" else ()
+        beside = (scan.with_name(f"{name}.{LABEL_ENDING}.hdr{end}") for end in ends)
+        labels = next((path for path in beside if path.is_file()), None)
         cases.append(Case(name, (scan,), labels, name))
     pattern = f"{space}_space/S01/S01.{SCANS[space]}.hdr and .img or .img.gz"
     return require_cases(cases, folder, pattern)
@@ -94,9 +92,8 @@ def list_cases(
 def read_case(case: Case, *, orientation: str | None = None) -> tuple[Volume, LabelMap | None]:
     """Return scan and labels of a case in one space.
 
-    Args:
-        orientation: where the axes i, j and k point, such as "RAS"; what the
-            labels say when None, or ``ORIENTATION`` without labels.
+    ``orientation`` says where the axes i, j and k point, such as "RAS": None for what the
+    labels say, or ``ORIENTATION`` without labels.
 
     Raises:
         ScanError: when a file cannot be read, the grids differ or the labels
@@ -138,9 +135,8 @@ def label_orientation(labels: NDArray[Any]) -> str | None:
         itertools.permutations(range(3)),
         key=lambda axes: sum(abs(apart[row][axis]) for row, axis in enumerate(axes)),
     )
-    letters = {axis: "LPI"[row] if apart[row][axis] < 0 else "RAS"[row]
-               for row, axis in enumerate(best)}  # fmt: skip
-    return "".join(letters[axis] for axis in range(3))
+    rows = (best.index(axis) for axis in range(3))
+    return "".join(("LPI" if apart[row][best[row]] < 0 else "RAS")[row] for row in rows)
 
 
 def write_nifti(
@@ -149,10 +145,6 @@ def write_nifti(
     """Write ``scans/S01_T1w.nii.gz`` and, with labels, ``labels/S01_dseg.nii.gz``.
 
     Then every command of ddmseg can read it. Files there are replaced. Returns the files.
-
-    Raises:
-        ScanError: as :func:`read_case`.
-        OutputError: when a file cannot be written.
     """
     from ddmseg.imaging.nifti_write import write_label_map, write_map
 
@@ -163,11 +155,6 @@ def write_nifti(
         written.append(Path(folder) / "labels" / f"{case.identifier}_dseg.nii.gz")
         write_label_map(written[1], labels, scan)
     return written
-
-
-def _header_beside(scan: Path, stem: str) -> Path | None:
-    there = (scan.with_name(f"{stem}.hdr{end}") for end in ("", ".gz"))
-    return next((path for path in there if path.is_file()), None)
 
 
 def _check_one_grid(scan: AnalyzeImage, labels: AnalyzeImage, name: str) -> None:
@@ -185,7 +172,6 @@ CLASSES = {index: place for place, index in enumerate(IDS, start=1)}
 """Class of each id of the set."""
 LABELS = (0, *IDS.values())
 MIRRORED = torch.tensor(on_other_side(LABELS))
-"""Class of the same structure on the other side."""
 
 
 class Lpba40Source(PatchSource):
@@ -200,10 +186,8 @@ class Lpba40Source(PatchSource):
 
     labels = LABELS
     always_present = LABELS[1:]
-    structures: ClassVar[dict[int, str]] = {
-        place: structure(index).name for place, index in enumerate(IDS.values(), start=1)
-    }
-    mirrored: ClassVar[Tensor | None] = MIRRORED
+    structures: ClassVar = {CLASSES[index]: structure(own).name for index, own in IDS.items()}
+    mirrored = MIRRORED
     data = (
         "LPBA40, Laboratory of Neuro Imaging (Shattuck et al. 2008), skull-stripped T1 with 56 "
         "structures in delineation space (40 subjects in 4 folds; split lpba40.tsv); for research"

@@ -33,11 +33,7 @@ drawn in few places here."""
 
 
 def list_cases(root: str | os.PathLike[str] | None = None) -> list[Case]:
-    """Return the scans; the group is the number of the person's first scan.
-
-    Raises:
-        ScanError: when the folder is absent or empty.
-    """
+    """Return the scans; the group is the number of the person's first scan."""
     folder = data_folder(NAME, root)
     files = {volume_stem(path): path for path in volume_files(folder)}
     cases = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,8 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.source import Finish
-from ddmseg.datasets.split import SplitSource
+from ddmseg.datasets.source import Finish, LabelledSource
 from ddmseg.datasets.subject import Example, Subject, without_file
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre, degraded
@@ -28,20 +27,14 @@ ROOM_UNKNOWN = 4 * 2**30
 """Bytes for them where the system does not tell how much memory it has."""
 
 
-class PatchSource(SplitSource, ABC):
+class PatchSource(LabelledSource):
     """Patches about random places of training subjects; scores are of whole subjects.
-
-    Args:
-        cases: of ``train``, ``validation`` and ``test``, at least one of each.
-        left_out: reason by identifier, of cases that are in no split.
 
     Raises:
         UsageError: when a split has no case.
     """
 
-    labels: tuple[int, ...]
-    # Slices of these sets are never called normal: the settings refuse data.maps.
-    sought: ClassVar[tuple[int, ...]] = ()
+    # Slices of these sets are never called normal (none is sought): data.maps is refused.
     mirrored: ClassVar[Tensor | None] = None
     """Class that each one becomes in the mirror; None where classes have no sides."""
 
@@ -53,14 +46,14 @@ class PatchSource(SplitSource, ABC):
         finish: Finish | None = None,
         left_out: Mapping[str, str] | None = None,
     ) -> None:
-        for name, some in cases.items():
-            if not some:
-                reasons = sorted(set((left_out or {}).values()))
-                told = f" ({len(left_out or {})} left out: {', '.join(reasons)})" * bool(reasons)
-                raise UsageError(
-                    f"data.kind: {settings.kind} has no {name} subject here{told}; unpack more "
-                    "of the set"
-                )
+        empty = next((name for name, some in cases.items() if not some), None)
+        if empty is not None:
+            reasons = sorted(set((left_out or {}).values()))
+            told = f" ({len(left_out or {})} left out: {', '.join(reasons)})" * bool(reasons)
+            raise UsageError(
+                f"data.kind: {settings.kind} has no {empty} subject here{told}; unpack more of "
+                "the set"
+            )
         super().__init__(cases, settings, finish=finish, left_out=left_out)
         self._shelf = Shelf(self, len(self._cases["train"]))
 
@@ -79,40 +72,29 @@ class PatchSource(SplitSource, ABC):
         middle = draw_middle(subject.image, labels, patch, generator)
         if not self._settings.augment:
             return cut(subject.image, labels, patch, middle)
-        scans = len(subject.image)
-        image, labels = augment(
-            subject.image,
-            labels,
-            patch,
-            len(self.labels),
-            generator,
-            middle=middle,
-            scans=scans,
-            mirrored=self.mirrored,
-        )
+        scans, classes = len(subject.image), len(self.labels)
+        how = {"middle": middle, "scans": scans, "mirrored": self.mirrored}
+        image, labels = augment(subject.image, labels, patch, classes, generator, **how)
         share, spacing = self._settings.degraded_share, self._settings.spacing_mm
         return degraded(image, share, spacing, generator, scans=scans), labels
 
     def validation_examples(self, count: int) -> list[Example]:
         """Return patches at fixed places, spread evenly over the validation subjects."""
-        cases = min(count, len(self._cases["validation"]))
+        cases, patch = min(count, len(self._cases["validation"])), self._settings.patch
         found: dict[int, Example] = {}
         for first, subject in enumerate(self.subjects("validation", cases)):
+            image, labels = subject.image, subject.labels
             for number in range(first, count, cases):
-                generator = seeded(VALIDATION_SEED, number)
-                middle = draw_middle(subject.image, subject.labels, self._settings.patch, generator)
-                found[number] = cut(subject.image, subject.labels, self._settings.patch, middle)
+                middle = draw_middle(image, labels, patch, seeded(VALIDATION_SEED, number))
+                found[number] = cut(image, labels, patch, middle)
         return [found[number] for number in range(count)]
 
 
 class Shelf:
-    """Training subjects, kept in memory while there is room, whatever the threads.
+    """Training subjects, kept in memory while there is room (in bytes), whatever the threads.
 
     Who came first stays: when places are drawn evenly, nothing is gained by turning out
-    one subject for another.
-
-    Args:
-        room: for them, in bytes; None for a share of the memory there is.
+    one subject for another. Without ``room`` it is a share of the memory there is.
     """
 
     def __init__(self, source: PatchSource, count: int, room: int | None = None) -> None:
@@ -141,15 +123,10 @@ def draw_middle(
 ) -> list[float]:
     """Draw the voxel that a patch lies about, such that it reaches no further than it must.
 
-    Args:
-        image: ``c i j k``, 0 where there is air.
-        labels: class indices, ``i j k``.
-        patch: voxels along each axis.
-        generator: on the CPU.
+    The image (``c i j k``) is 0 where there is air; labels are class indices (``i j k``).
     """
     inside = (image > 0).any(0)
-    structures = torch.bincount(labels.flatten()).nonzero().flatten().tolist()
-    structures = [number for number in structures if number]
+    structures = [n for n in torch.bincount(labels.flatten()).nonzero().flatten().tolist() if n]
     if structures and draw_chance(generator, SHARE_OF_STRUCTURES):
         inside = labels == structures[draw_integer(generator, 0, len(structures))]
     places = inside.nonzero()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ddmseg.datasets.brats import BratsSource
 from ddmseg.datasets.hippocampus import HippocampusSource
@@ -19,9 +19,8 @@ REAL_SOURCES: dict[str, Callable[..., LabelledSource]] = {
     "lpba40": Lpba40Source,
     "brats": BratsSource,
 }
-"""Sources of real scans, by kind of data."""
 SOURCES = {"label_maps": LabelMapSource, **REAL_SOURCES}
-"""All of them."""
+"""By kind of data."""
 SHOWN = 3
 """Cases that a line names when some are left out."""
 
@@ -31,25 +30,25 @@ def make_source(
 ) -> Source:
     """Open the data that the settings name, below ``root`` or ``DDMSEG_DATA``.
 
-    Args:
-        tell: is called with a line when cases are left out.
+    ``tell`` is called with a line when cases are left out.
     """
     if settings.kind == "label_maps":
         return LabelMapSource(settings, root)
     source = labelled_source(settings, root)
     if tell is not None and source.left_out:
-        tell(_left_out_line(settings.kind, source.left_out))
+        first = [f"{name} ({why})" for name, why in sorted(source.left_out.items())[:SHOWN]]
+        more = " and others" * (len(source.left_out) > SHOWN)
+        count = len(source.left_out)
+        tell(f"{settings.kind}: {count} left out of all splits: {', '.join(first)}{more}")
     return source
 
 
 def labelled_source(
     settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
 ) -> LabelledSource:
-    """Open data of real scans with a test split; arguments as of :func:`make_source`.
+    """Open data of real scans with a test split; as :func:`make_source`.
 
-    Args:
-        finish: what is done to each subject that is read; it adds the channels of
-            ``data.maps`` where the settings ask for any.
+    ``finish`` adds the channels of ``data.maps`` where the settings ask for any.
 
     Raises:
         UsageError: when the data are synthesised and have none, or nothing adds their maps.
@@ -64,10 +63,3 @@ def labelled_source(
             "settings as a row of a table with ddmseg compare, or leave data.maps out"
         )
     return REAL_SOURCES[settings.kind](settings, root, finish=finish)
-
-
-def _left_out_line(kind: str, left_out: Mapping[str, str]) -> str:
-    """Say in one line which cases are left out and why, by the first of them."""
-    shown = [f"{name} ({reason})" for name, reason in sorted(left_out.items())[:SHOWN]]
-    more = " and others" * (len(left_out) > SHOWN)
-    return f"{kind}: {len(left_out)} left out of all splits: {', '.join(shown)}{more}"

@@ -30,24 +30,16 @@ SAME_PLACE_MM = 0.1
 
 @dataclass(frozen=True, eq=False)
 class FileGrid:
-    """Where the truth was drawn, and the way there from the grid of a network.
-
-    Attributes:
-        labels: class indices of the truth, ``i j k`` of the file.
-    """
+    """Where the truth was drawn (class indices, ``i j k``), and the way there from a network."""
 
     prepared: Prepared
     labels: Tensor
     spacing_mm: tuple[float, float, float]
 
     def classes(self, probabilities: Tensor) -> Tensor:
-        """Return the winning class at each voxel of the file.
-
-        Args:
-            probabilities: ``k i j k`` on the grid of the network.
-        """
-        winner = self.prepared.labels_to_input(probabilities, range(len(probabilities)))
-        return torch.from_numpy(winner.astype("int64"))
+        """Return the winning class at each voxel of the file; ``k i j k`` are the network's."""
+        every = range(len(probabilities))
+        return _indices(self.prepared.labels_to_input(probabilities, every))
 
 
 @dataclass(frozen=True)
@@ -77,11 +69,7 @@ class Subject:
         return self.file.labels, self.file.spacing_mm
 
     def answer(self, probabilities: Tensor) -> Tensor:
-        """Return class indices on the grid of the truth.
-
-        Args:
-            probabilities: ``k i j k`` on the grid of the image.
-        """
+        """Return class indices on the grid of the truth; ``k i j k`` lie on the image's."""
         return probabilities.argmax(0) if self.file is None else self.file.classes(probabilities)
 
 
@@ -107,17 +95,15 @@ def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) ->
     if case.labels is None:
         raise ScanError(f"{case.identifier}: has no label map; training needs one")
     volume = read_volume(case.images[0])
-    image = prepare_intensities(
+    prepared = prepare_intensities(
         volume.data,
         volume.spacing_mm,
         normalisation=settings.normalisation,
         bias_field=settings.bias_field,
         resample_mm=settings.resample_mm,
     )
-    labels = torch.from_numpy(read_label_map(case.labels).data.astype("int64"))
-    return Subject(
-        case.identifier, torch.from_numpy(image)[None], labels, volume.spacing_mm, slice_axis
-    )
+    image, labels = torch.from_numpy(prepared)[None], _indices(read_label_map(case.labels).data)
+    return Subject(case.identifier, image, labels, volume.spacing_mm, slice_axis)
 
 
 def on_model_grid(
@@ -131,13 +117,9 @@ def on_model_grid(
     """Bring the scans of a subject and their labels to cubes of ``spacing_mm``, nearest to RAS.
 
     One scan is cut to the head before its intensities are normalised, as when it is
-    segmented. Several are normalised each by itself and then cut to one box around what
-    any of them shows.
-
-    Args:
-        channels: the scans, at least one, on the grid of the labels.
-        classes: class index of each id but 0.
-        spacing_mm: voxel edge of the network's grid.
+    segmented. Several (``channels``, on the grid of the labels) are normalised each by itself
+    and then cut to one box around what any of them shows. ``classes`` has the class index of
+    each id but 0.
 
     Raises:
         ScanError: when grids differ, a label is not among the classes or a scan has no
@@ -153,14 +135,18 @@ def on_model_grid(
         box = box_around((image > 0).any(0))
         first = within(first, box)
         image = image[(slice(None), *box)].contiguous()
-    on_grid = torch.from_numpy(first.labels_from_input(truth).astype("int64"))
-    file = FileGrid(first, torch.from_numpy(truth.astype("int64")), labels.spacing_mm)
+    on_grid = _indices(first.labels_from_input(truth))
+    file = FileGrid(first, _indices(truth), labels.spacing_mm)
     return Subject(identifier, image, on_grid, first.grid.spacing_mm, file=file)
 
 
 def without_file(subject: Subject) -> Subject:
     """Return a subject that is only trained on: its labels small, the way back forgotten."""
     return replace(subject, labels=subject.labels.to(torch.uint8), file=None)
+
+
+def _indices(ids: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(ids.astype("int64"))
 
 
 def _class_indices(
@@ -180,8 +166,9 @@ def _class_indices(
 def _check_one_grid(identifier: str, volumes: Sequence[Volume | LabelMap]) -> None:
     first = volumes[0]
     for other in volumes[1:]:
-        same = first.shape == other.shape
-        if not same or not np.allclose(first.affine, other.affine, atol=SAME_PLACE_MM):
+        if first.shape != other.shape or not np.allclose(
+            first.affine, other.affine, atol=SAME_PLACE_MM
+        ):
             raise ScanError(
                 f"{identifier}: {first.name} {first.shape} and {other.name} {other.shape} lie on "
                 "different grids; bring them to one grid first, or move the case away"
