@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections import Counter
@@ -29,7 +30,6 @@ GRID_TOLERANCE = 0.1
 
 Quaternions in NIfTI headers can be off by some 0.08 mm at the rim of a head.
 """
-
 NEARLY_WHOLE = 0.05
 """How far a label id may lie from a whole number: scaled integers round to near, not to whole."""
 
@@ -45,7 +45,6 @@ class Evaluation:
     """Everything that one comparison of two folders found.
 
     Attributes:
-        scores: one row per patient and structure.
         summary: by structure and metric, ``mean`` last; see ``scores.summarise``.
         agreement: of volumes, by structure.
         problems: one line each for what could not be evaluated.
@@ -65,10 +64,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What one pair gave: scores and the ids that either map holds, background left out.
-
-    ``rounded`` is how far ids were from whole numbers, by file.
-    """
+    """What one pair gave: scores, ids that either map holds, how far they were from whole ones."""
 
     scores: list[Score]
     predicted: list[int]
@@ -93,15 +89,14 @@ def evaluate(
     """
     pairs, problems = match_label_maps(predictions, truth)
     done: dict[Pair, _Scored] = {}
+    report = progress or (lambda number, of: None)
     for number, pair in enumerate(pairs):
-        if progress is not None:
-            progress(number, len(pairs))
+        report(number, len(pairs))
         try:
             done[pair] = _score_pair(pair, table)
         except DdmsegError as error:
             problems.append(f"{pair.case}: {' '.join(str(error).split())}")
-    if progress is not None:
-        progress(len(pairs), len(pairs))
+    report(len(pairs), len(pairs))
     by_case = {pair.case: scored.scores for pair, scored in done.items()}
     scores = _completed(by_case) if table is None else list(itertools.chain(*by_case.values()))
     predicted = Counter(index for scored in done.values() for index in scored.predicted)
@@ -122,11 +117,9 @@ def evaluate(
 
 
 def check_same_grid(prediction: LabelMap, truth: LabelMap) -> None:
-    """Refuse two label maps whose voxels are not the same places.
+    """Refuse two label maps whose voxels are not the same places, by a ScanError.
 
-    Raises:
-        ScanError: when shapes differ, or a voxel lies further apart than a tenth of the
-            smallest voxel edge.
+    Shapes must be equal, and no voxel may lie further apart than a tenth of the smallest edge.
     """
     advice = "bring the prediction to the grid of the truth first, with nearest neighbours"
     if prediction.shape != truth.shape:
@@ -155,18 +148,13 @@ def structure_names(ids: Iterable[int]) -> dict[int, str]:
     ({2: 'Left-Cerebral-White-Matter', 41: 'Right-Cerebral-White-Matter', 1002: 'label 1002'}, \
 {1: 'label 1', 2: 'label 2'})
     """
-    found = sorted(set(ids))
-    known = {index: name for index in found if (name := _name_of(index))}
+    found, known = sorted(set(ids)), {}
+    for index in found:
+        with contextlib.suppress(UsageError):
+            known[index] = structure(index).name
     if 1 in found or 2 * len(known) <= len(found):
         known = {}
     return {index: known.get(index, f"label {index}") for index in found}
-
-
-def _name_of(index: int) -> str | None:
-    try:
-        return structure(index).name
-    except UsageError:
-        return None
 
 
 def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
@@ -178,12 +166,10 @@ def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
     check_same_grid(prediction, truth)
     reference = truth.data
     predicted, true = _present(prediction.data, "prediction"), _present(reference, "truth")
+    score = partial(score_case, pair.case, spacing_mm=truth.spacing_mm)
     if table is None:
         names = {index: str(index) for index in sorted({*predicted, *true})}
-        scores = score_case(
-            pair.case, prediction.data, reference, names, spacing_mm=truth.spacing_mm
-        )
-        return _Scored(scores, predicted, true, rounded)
+        return _Scored(score(prediction.data, reference, names), predicted, true, rounded)
     if table.prepare_truth is not None:
         reference = table.prepare_truth(reference)
         true = _present(reference, "truth")
@@ -191,19 +177,13 @@ def _score_pair(pair: Pair, table: LabelTable | None) -> _Scored:
     for layer in table.layers():
         ours = _merged(prediction.data, {i: item.index for item in layer for i in item.prediction})
         theirs = _merged(reference, {i: item.index for item in layer for i in item.truth})
-        names = {item.index: item.name for item in layer}
-        for row in score_case(pair.case, ours, theirs, names, spacing_mm=truth.spacing_mm):
-            rows[row.structure] = row
-    scores = [rows[item.name] for item in table.structures]
-    return _Scored(scores, predicted, true, rounded)
+        found = score(ours, theirs, {item.index: item.name for item in layer})
+        rows |= {row.structure: row for row in found}
+    return _Scored([rows[item.name] for item in table.structures], predicted, true, rounded)
 
 
 def _present(labels: NDArray[Any], side: str) -> list[int]:
-    """Return the ids of a label map, background left out.
-
-    Raises:
-        ScanError: when an id is negative.
-    """
+    """Return the ids of a label map, background left out; negative ones are refused."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0:
         raise ScanError(f"the {side} holds the label id {low}; ids must be at least 0")
@@ -225,8 +205,7 @@ def _merged(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.int6
 def _completed(cases: Mapping[str, Sequence[Score]]) -> list[Score]:
     """Join the scores of all cases, name the structures and add those absent from a case.
 
-    A structure that only other patients have is in neither map here: it is undefined, and
-    not a row that is lost.
+    A structure that only other patients have is in neither map here: it is undefined.
     """
     names = structure_names(score.index for scores in cases.values() for score in scores)
     full = []

@@ -26,11 +26,7 @@ SUMMARY_COLUMNS = ("structure", "metric", "mean", "low", "high", "n", "undefined
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a place where the results cannot go, before any work is done.
-
-    Raises:
-        OutputError: when it is a file, or results are there and may not be replaced.
-    """
+    """Refuse a place where the results cannot go, by an OutputError, before any work is done."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; the results need a folder: name another place")
     check_unused([folder / name for name in FILES], overwrite=overwrite)
@@ -53,17 +49,16 @@ def write_evaluation(
             write_table(place / "summary.tsv", SUMMARY_COLUMNS, summary_rows(evaluation))
             write_json(place / "summary.json", summary_facts(evaluation))
             write_text(place / "evaluation.html", render_page(evaluation))
-            existing = [folder / name for name in FILES if (folder / name).exists()]
-            move_in([place / name for name in FILES], folder, existing)
-    return [folder / name for name in FILES]
+            targets = [folder / name for name in FILES]
+            move_in([place / name for name in FILES], folder, [t for t in targets if t.exists()])
+    return targets
 
 
 def summary_rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     """Yield one row per structure and metric, six decimals, in the order of ``SUMMARY_COLUMNS``."""
     for structure, metrics in evaluation.summary.items():
         for metric, summary in metrics.items():
-            figures = _figures(summary).values()
-            yield (structure, metric, *(round(figure, 6) for figure in figures))
+            yield (structure, metric, *(round(one, 6) for one in _figures(summary).values()))
 
 
 def summary_facts(evaluation: Evaluation) -> dict[str, Any]:
@@ -92,12 +87,5 @@ def summary_facts(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _figures(summary: Summary) -> dict[str, float]:
-    interval = summary.interval
-    return {
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-        "undefined": summary.undefined,
-        "infinite": summary.infinite,
-    }
+    figures = {name: getattr(summary.interval, name) for name in ("mean", "low", "high", "n")}
+    return {**figures, "undefined": summary.undefined, "infinite": summary.infinite}

@@ -47,11 +47,7 @@ class StructureIds:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The structures to compare, each name once.
-
-    ``prepare_truth`` is put on the truth before its ids are looked up: for protocols
-    whose ids need more than a table to be brought to others.
-    """
+    """The structures to compare, each name once; ``prepare_truth`` brings its ids to others."""
 
     name: str
     structures: tuple[StructureIds, ...]
@@ -68,18 +64,14 @@ class LabelTable:
         return frozenset(index for item in self.structures for index in item.truth)
 
     def layers(self) -> list[list[StructureIds]]:
-        """Return the structures in as few groups as come in order, no id twice in a group.
-
-        The structures of a group fit into one label map.
-        """
+        """Return the structures in few groups, each of which fits into one label map."""
         groups: list[list[StructureIds]] = []
         for item in self.structures:
             fitting = (group for group in groups if not any(_overlap(item, o) for o in group))
             group = next(fitting, None)
             if group is None:
-                groups.append([item])
-            else:
-                group.append(item)
+                groups.append(group := [])
+            group.append(item)
         return groups
 
 
@@ -104,11 +96,7 @@ def load_label_table(named: str) -> LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a table; further columns are left alone.
-
-    Raises:
-        UsageError: one line with what is wrong with it.
-    """
+    """Read a table; further columns are left alone. A UsageError says what is wrong with it."""
     try:
         text = read_bounded(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t")
@@ -172,12 +160,10 @@ def _overlap(one: StructureIds, other: StructureIds) -> bool:
 
 
 def _hippocampus() -> LabelTable:
+    rows = protocol_rows("hippocampus")
     return LabelTable(
         "hippocampus",
-        tuple(
-            StructureIds(row["name"], (int(row["target"]),), (int(row["index"]),))
-            for row in protocol_rows("hippocampus")
-        ),
+        tuple(StructureIds(r["name"], (int(r["target"]),), (int(r["index"]),)) for r in rows),
     )
 
 

@@ -18,10 +18,7 @@ _SHOWN = 5
 def notes_on_labels(
     predicted: Counter[int], true: Counter[int], table: LabelTable | None, cases: int
 ) -> list[str]:
-    """Name ids that are scored or left out in a way that may surprise.
-
-    The counters hold in how many predictions and truths, of so many cases, each id occurs.
-    """
+    """Name ids, counted by cases, that are scored or left out in a way that may surprise."""
     if table is not None:
         sides = (("prediction", predicted, table.prediction_ids), ("truth", true, table.truth_ids))
         return [

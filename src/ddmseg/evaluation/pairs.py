@@ -33,7 +33,7 @@ _USUAL = re.compile(
 _SUBJECT = re.compile(r"(?:^|[_/])(sub-[A-Za-z0-9]+)")
 _SESSION = re.compile(r"(?:^|[_/])(ses-[A-Za-z0-9]+)")
 _RUN = re.compile(r"_run-0*(\d+)")
-_SHOWN = 3
+_SHOWN, _LEVELS = 3, 5
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ def find_label_maps(named: Path) -> list[Path]:
     """Return the label maps of a folder and of those below it, sorted, or the one file.
 
     Brain masks and maps of uncertainty, discrepancy and probability are left out, and scans that
-    lie beside files named as label maps.
-
-    Raises:
-        ScanError: when there is none.
+    lie beside files named as label maps. A ScanError says that there is none.
     """
     if named.is_file():
         return [named]
@@ -80,40 +77,28 @@ def find_label_maps(named: Path) -> list[Path]:
     if not files:
         wanted = " or ".join(VOLUME_SUFFIXES)
         raise ScanError(f"{named}: no label map in this folder; it must hold {wanted} files")
-    files = [path for path in files if not _is_copy(path)]
+    # segment --mgz writes the same labels beside those in NIfTI
+    files = [p for p in files if p.suffix != ".mgz" or not p.with_suffix(".nii.gz").is_file()]
     return [path for path in files if _LABELS.search(volume_stem(path))] or files
-
-
-def _is_copy(path: Path) -> bool:
-    """Say whether a file is what ``segment --mgz`` writes beside the same labels as NIfTI."""
-    return path.suffix == ".mgz" and path.with_suffix(".nii.gz").is_file()
 
 
 def match_label_maps(predictions: Path, truth: Path) -> tuple[list[Pair], list[str]]:
     """Pair the label maps of two folders, sorted by name; two files are a pair at once.
 
-    Returns:
-        The pairs, and one line for each file or group of files that has no partner.
-
-    Raises:
-        ScanError: when either side holds no label map.
+    Returns the pairs, and one line for each file or group of files that has no partner. A
+    ScanError says that either side holds no label map.
     """
     ours, theirs = find_label_maps(predictions), find_label_maps(truth)
     if predictions.is_file() and truth.is_file():
         return [Pair(subject_of(volume_stem(truth)), predictions, truth)], []
     left = [_named(path, predictions) for path in ours]
     right = [_named(path, truth) for path in theirs]
-    found = [
-        (a, b) for level in range(len(left[0].keys)) for a, b in _take_pairs(left, right, level)
-    ]
-    pairs = _with_cases(found)
-    problems = [*_ambiguous(left, right)]
-    problems += [f"{one.path}: no truth for it in {truth}; {_ADVICE}" for one in left]
-    problems += [f"{one.path}: no prediction for it in {predictions}; {_ADVICE}" for one in right]
-    return pairs, problems
-
-
-_ADVICE = "name both alike or leave it out"
+    found = [pair for level in range(_LEVELS) for pair in _take_pairs(left, right, level)]
+    problems = _ambiguous(left, right)
+    for files, what, other in ((left, "truth", truth), (right, "prediction", predictions)):
+        advice = f"no {what} for it in {other}; name both alike or leave it out"
+        problems += [f"{one.path}: {advice}" for one in files]
+    return _with_cases(found), problems
 
 
 def subject_of(stem: str) -> str:
@@ -177,7 +162,7 @@ def _can_be_one(one: _Named, other: _Named) -> bool:
 def _ambiguous(left: list[_Named], right: list[_Named]) -> list[str]:
     """Remove from both sides the files with several possible partners; a line for each group."""
     lines = []
-    for level in range(len(left[0].keys) if left else 0):
+    for level in range(_LEVELS):
         ours, theirs = _grouped(left, level), _grouped(right, level)
         for key in sorted(ours.keys() & theirs.keys()):
             if len(ours[key]) == len(theirs[key]) == 1:

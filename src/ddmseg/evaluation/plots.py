@@ -49,11 +49,7 @@ def dice_plot(
     summaries: Mapping[str, Summary],
     places: Mapping[str, int],
 ) -> str:
-    """Return one row per structure: a dot per patient, a box, and the mean with its interval.
-
-    Scores and summaries of Dice are by structure, in the order to draw; the place of each case is
-    its ``data-case``.
-    """
+    """Return one row per structure, in order: a dot per patient, a box, the mean's interval."""
     known = [s.dice for rows in scores.values() for s in rows if math.isfinite(s.dice)]
     # the axis begins at a tenth: differences near 1 are what one looks for
     start = min(math.floor(min(known, default=0.0) * 10 + 1e-9) / 10, 0.9)

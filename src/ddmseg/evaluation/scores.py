@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,11 +57,8 @@ NORMAL_QUANTILE = 1.96
 class Summary:
     """One metric of one structure, or of the mean over structures, over patients.
 
-    Attributes:
-        interval: mean over patients with its 95% interval. The limits are NaN with one
-            patient, the mean too with none.
-        undefined: scores left out because the structure is in neither map.
-        infinite: distances left out because the structure is in one map only.
+    The limits of the 95% interval are NaN with one patient, the mean too with none. Left out are
+    ``undefined`` scores, of structures in neither map, and ``infinite`` distances.
     """
 
     interval: Interval
@@ -79,22 +77,14 @@ _SHARES = ("dice", "volume_similarity", "surface_dice")
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write one row per score as TSV; what is read back is equal. Complete or not at all.
-
-    Raises:
-        OutputError: when the file cannot be written.
-    """
+    """Write one row per score as TSV; what is read back is equal."""
     write_table(path, COLUMNS, ([getattr(score, name) for name in COLUMNS] for score in scores))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as TSV: NaN as an empty cell, infinity as ``inf``, breaks in words as spaces.
+    """Write rows as TSV: NaN as an empty cell, infinity as ``inf``, words by ``cell_text``.
 
-    A word that a table program would take for a formula gets an apostrophe. The file is complete
-    or not at all.
-
-    Raises:
-        OutputError: when the file cannot be written.
+    The file is complete or not at all; an OutputError says that it cannot be written.
     """
     with (
         atomic_write(path) as partial,
@@ -106,12 +96,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Read what ``write_scores`` wrote.
-
-    Raises:
-        UsageError: when the file cannot be read, a column or a number is missing or wrong,
-            or a structure of a case comes twice.
-    """
+    """Read what ``write_scores`` wrote; a UsageError says what is missing, wrong or there twice."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file, delimiter="\t")
@@ -126,7 +111,10 @@ def read_scores(path: Path) -> list[Score]:
             )
     # the heading is line 1
     scores = [_parsed(row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
-    _refuse_twins(scores, path)
+    times = Counter((score.case, score.structure) for score in scores)
+    for (case, structure), count in times.items():
+        if count > 1:
+            raise UsageError(f"{path}: '{structure}' of '{case}' comes twice; leave one row of it")
     return scores
 
 
@@ -134,10 +122,8 @@ def per_patient(scores: Sequence[Score], metric: str) -> dict[str, float]:
     """Return the mean over structures of each case, in the order of the scores.
 
     Undefined scores and infinite distances are left out; a case of which nothing is left
-    is NaN, which the functions of ``maths.statistics`` leave out in turn.
-
-    Raises:
-        UsageError: when the metric is unknown.
+    is NaN, which the functions of ``maths.statistics`` leave out in turn. A metric that is
+    unknown is a UsageError.
     """
     if metric not in METRICS:
         raise UsageError(
@@ -154,8 +140,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, dict[str, Summary]]:
     """Return ``{structure: {metric: summary}}`` over patients, ``mean`` as the last structure.
 
     A structure counts one value per patient, the mean row the mean of each patient's
-    structures; the counts of the mean row are those of all structures together. No scores
-    give an empty mean row.
+    structures; the counts of the mean row are those of all structures together.
     """
     by_structure: dict[str, list[Score]] = {}
     for score in scores:
@@ -231,17 +216,6 @@ _RANGES = {
     **dict.fromkeys(("hausdorff_mm", "hd95_mm"), "it must be at least 0 mm"),
     **dict.fromkeys(("truth_ml", "prediction_ml"), "it must be at least 0 ml"),
 }
-
-
-def _refuse_twins(scores: Sequence[Score], path: Path) -> None:
-    seen = set()
-    for score in scores:
-        key = (score.case, score.structure)
-        if key in seen:
-            raise UsageError(
-                f"{path}: '{score.structure}' of '{score.case}' comes twice; leave one row of it"
-            )
-        seen.add(key)
 
 
 @dataclass(frozen=True)

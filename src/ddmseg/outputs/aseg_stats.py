@@ -24,10 +24,7 @@ MEASURES = {
         "Total Cerebral White Matter Volume",
     ),
     "Grey-Matter": ("TotalGray", "TotalGrayVol", "Total Grey Matter Volume"),
-    INTRACRANIAL: (
-        *("EstimatedTotalIntraCranialVol", "eTIV"),
-        "Intracranial Volume",
-    ),
+    INTRACRANIAL: ("EstimatedTotalIntraCranialVol", "eTIV", "Intracranial Volume"),
 }
 """Names of our totals there."""
 COLUMNS = (

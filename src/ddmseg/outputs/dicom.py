@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ddmseg.errors import optional
 from ddmseg.imaging.dicom.capture import write_capture
@@ -52,33 +52,24 @@ def dicom_writers(segmentation: Segmentation, target: DicomTarget) -> dict[str, 
     """
     told = segmentation.receipt.get("model")
     model = told if isinstance(told, dict) else {"name": told or "unnamed"}
-    name, form = str(model["name"]), target.form
-    weights = str(model.get("weights_sha256", "unknown"))
+    name, form, series = str(model["name"]), target.form, target.series
+    made = {"model": name, "weights_sha256": str(model.get("weights_sha256", "unknown"))}
 
     def write_labels(one: Segmentation, path: Path) -> None:
         assert form != "none"
-        write_dicom_seg(
-            path, one.labels, target.series, form=form, model=name, weights_sha256=weights
-        )
+        write_dicom_seg(path, one.labels, series, form=form, **made)
 
     def write_volumes(one: Segmentation, path: Path) -> None:
         labels = path.with_name(f"{path.name.removesuffix(DICOM_VOLUMES)}{DICOM_SEG}")
-        write_dicom_volumes(
-            path, one, target.series, labels=labels, model=name, weights_sha256=weights
-        )
+        write_dicom_volumes(path, one, series, labels=labels, **made)
 
     def write_page(one: Segmentation, path: Path) -> None:
-        comments = _comments(one)
-        write_capture(path, report_picture(one), target.series, comments=comments, model=name)
+        write_capture(path, report_picture(one), series, comments=_comments(one), model=name)
 
     writers: dict[str, Writer] = {DICOM_REPORT: write_page}
-    if form != "none" and _any(segmentation.labels.data):
+    if form != "none" and bool((segmentation.labels.data != 0).any()):
         writers |= {DICOM_SEG: write_labels, DICOM_VOLUMES: write_volumes}
     return writers
-
-
-def _any(labels: Any) -> bool:
-    return bool((labels != 0).any())
 
 
 def _comments(segmentation: Segmentation) -> str:
@@ -87,11 +78,9 @@ def _comments(segmentation: Segmentation) -> str:
     lines = [
         f"{NOTICE}; verdict: {quality.verdict}; expected Dice {quality.expected_dice:.2f}",
         *quality.reasons,
-        *(
-            f"{row.name}: {row.volume_ml:.2f} ml "
-            f"({row.interval_low_ml:.2f} to {row.interval_high_ml:.2f})"
-            for row in segmentation.volumes
-        ),
     ]
+    for row in segmentation.volumes:
+        interval = f"{row.interval_low_ml:.2f} to {row.interval_high_ml:.2f}"
+        lines.append(f"{row.name}: {row.volume_ml:.2f} ml ({interval})")
     # the source's character set may know ASCII alone
     return "\r\n".join(lines).encode("ascii", "replace").decode("ascii")[:10_240]

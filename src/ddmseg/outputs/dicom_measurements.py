@@ -126,7 +126,7 @@ class MeasurementGroups:
         site = coded.region or coded.type
         if coded.category == CATEGORIES["substance"] and coded.region is None:
             return None
-        laterality = None if side is None else concept(side)
+        laterality = side and concept(side)
         return [self._highdicom.sr.FindingSite(concept(site), laterality=laterality)]
 
     def _measurement(self, row: StructureVolume) -> Any:
@@ -136,13 +136,7 @@ class MeasurementGroups:
         above = round(round(float(row.interval_high_ml), DECIMALS) - volume, DECIMALS)
         below = round(volume - round(float(row.interval_low_ml), DECIMALS), DECIMALS)
         if min(above, below) >= 0 and above < math.inf:  # a range of uncertainty has no sign
+            how = {"unit": unit, "relationship_type": sr.RelationshipTypeValues.HAS_PROPERTIES}
             for code, value in ((ABOVE, above), (BELOW, below)):
-                properties.append(
-                    sr.NumContentItem(
-                        name=concept(code),
-                        value=value,
-                        unit=unit,
-                        relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES,
-                    )
-                )
+                properties.append(sr.NumContentItem(name=concept(code), value=value, **how))
         return sr.Measurement(name=concept(VOLUME), value=volume, unit=unit, properties=properties)

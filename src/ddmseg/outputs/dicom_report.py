@@ -61,7 +61,9 @@ def report_picture(segmentation: Segmentation) -> NDArray[np.uint8]:
     pen = _Pen(ImageDraw.Draw(page), left + MARGIN, MARGIN, TEXT_WIDTH - MARGIN)
     _write_verdict(pen, segmentation)
     _write_volumes(pen, rows)
-    _write_notice(pen, height)
+    pen.top = height - 2 * LINE
+    pen.rule()
+    pen.write(f"ddmseg {software_version()}; {NOTICE}", size=15, colour=_QUIET)
     return np.asarray(page, dtype=np.uint8).copy()
 
 
@@ -159,9 +161,3 @@ def _write_volumes(pen: _Pen, rows: Sequence[StructureVolume]) -> None:
     if not rows:
         pen.write("No structure was found in this scan.")
         pen.down()
-
-
-def _write_notice(pen: _Pen, height: int) -> None:
-    pen.top = height - 2 * LINE
-    pen.rule()
-    pen.write(f"ddmseg {software_version()}; {NOTICE}", size=15, colour=_QUIET)

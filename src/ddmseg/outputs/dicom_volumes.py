@@ -59,12 +59,9 @@ def write_dicom_volumes(
     model: str = "unnamed",
     weights_sha256: str = "unknown",
 ) -> None:
-    """Write the volumes of a scan in ml as a Comprehensive 3D SR.
+    """Write volumes in ml and verdict as a Comprehensive 3D SR, in the series' study.
 
-    Args:
-        segmentation: whose volumes and verdict are written.
-        series: that was segmented; patient and study are taken over from it.
-        labels: the DICOM SEG of the same segmentation.
+    ``labels`` is the DICOM SEG of the same segmentation.
 
     Raises:
         ScanError: when the series cannot be referred to, or the DICOM SEG cannot be read.

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddmseg.atomic import sync_folder, system_reason
@@ -75,12 +75,9 @@ def staging_place(folder: Path, stem: str) -> Path:
 
 
 def settle(folder: Path, stem: str) -> None:
-    """Finish what a killed process had whole, and sweep what it had not.
+    """Finish what a killed process had whole, and sweep what it had not; under a claim.
 
-    The caller holds the claim, so that nobody is at work there.
-
-    Raises:
-        OSError: when files cannot be moved.
+    An OSError says that files cannot be moved.
     """
     left = staging_place(folder, stem)
     if not left.is_dir():
@@ -123,9 +120,9 @@ class Claim:
     """What was claimed; :meth:`release` gives it back."""
 
     folder: Path
-    stem: str
-    _made: list[Path] = field(default_factory=list, repr=False)
-    _descriptor: int | None = None
+    _lock_path: Path
+    _made: list[Path]
+    _descriptor: int | None
 
     def release(self) -> None:
         """Let others write there; folders that were made for nothing are taken back."""
@@ -133,26 +130,20 @@ class Claim:
             return
         descriptor, self._descriptor = self._descriptor, None
         with contextlib.suppress(OSError):
-            _lock_path(self.folder, self.stem).unlink()  # while it is ours
+            self._lock_path.unlink()  # while it is ours
         os.close(descriptor)
-        for folder in self._made:
-            try:
+        with contextlib.suppress(OSError):  # something is in it
+            for folder in self._made:
                 folder.rmdir()
-            except OSError:  # something is in it
-                return
 
 
 def try_claim(folder: Path, stem: str) -> Claim | None:
     """Claim the place of a result; None when another process, or thread, holds it.
 
-    Args:
-        folder: made when it is missing.
-
-    Raises:
-        OSError: when nothing can be written there.
+    A folder that is missing is made. An OSError says that nothing can be written there.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path = _lock_path(folder, stem)
+    path = folder / f".{stem}.claim"
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -163,7 +154,7 @@ def try_claim(folder: Path, stem: str) -> Claim | None:
             os.close(descriptor)
             return None
         if _is_still(descriptor, path):
-            return Claim(folder, stem, made, descriptor)
+            return Claim(folder, path, made, descriptor)
         os.close(descriptor)
 
 
@@ -186,19 +177,14 @@ def claimed(folder: Path, stem: str) -> Iterator[Claim]:
         claim.release()
 
 
-def _lock_path(folder: Path, stem: str) -> Path:
-    return folder / f".{stem}.claim"
-
-
 def _lock(descriptor: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a disk without locks
-        return True
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a disk without locks
+            pass
     return True
 
 

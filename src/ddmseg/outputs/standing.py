@@ -37,23 +37,19 @@ class Standing:
 
 
 def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
-    """Say what stands where a result is to go.
-
-    Args:
-        request: what decides the result, see :func:`plain_request`.
-    """
+    """Say what stands where the result of a request (:func:`plain_request`) is to go."""
     existing = existing_outputs(folder, stem)
     if not existing:
         return Standing("free")
     receipt = folder / f"{stem}{RECEIPT}"
     if receipt not in existing:
-        first = existing[0]
-        foreign = f"{first} exists already and no receipt stands beside it; {_REPLACE}"
-        return Standing("free") if _is_part_of_ours(existing) else Standing("other", foreign)
+        why = f"{existing[0]} exists already and no receipt stands beside it; {_REPLACE}"
+        return Standing("free") if _is_part_of_ours(existing) else Standing("other", why)
     hashes = receipt_hashes(receipt)
     if not hashes:
         return Standing("other", f"{receipt} exists already and cannot be read; {_REPLACE}")
-    changed = [name for name, expected in hashes.items() if _changed(folder / name, expected)]
+    there = [name for name in hashes if (folder / name).is_file()]
+    changed = [name for name in there if file_sha256(folder / name) != hashes[name]]
     if changed:
         why = f"{folder / changed[0]} was changed after its receipt; {_REPLACE}"
         return Standing("other", why)
@@ -62,8 +58,7 @@ def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
         apart = ", or keep scans of one name apart with --root" if "input" in differs else ""
         why = f"{existing[0]} exists already, of {differs}; {_REPLACE}{apart}"
         return Standing("other", why)
-    whole = all((folder / name).is_file() for name in hashes)
-    return Standing("done" if whole else "free")
+    return Standing("done" if len(there) == len(hashes) else "free")
 
 
 def check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
@@ -81,16 +76,8 @@ def check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
 
 def plain_request(**asked: Any) -> dict[str, Any]:
     """Return what was asked for as it comes back from JSON, which knows no infinity."""
-    infinite = {
-        name: repr(value)
-        for name, value in asked.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    }
-    return {**asked, **infinite}
-
-
-def _changed(path: Path, expected: str) -> bool:
-    return path.is_file() and file_sha256(path) != expected
+    odd = {n: repr(v) for n, v in asked.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**asked, **odd}
 
 
 def _differs(receipt: Path, request: Mapping[str, Any]) -> str:
@@ -98,16 +85,12 @@ def _differs(receipt: Path, request: Mapping[str, Any]) -> str:
     told = json.loads(receipt.read_text(encoding="utf-8")).get(REQUEST)
     if not isinstance(told, dict):
         return "an earlier version"
-    names = [name for name in request if told.get(name) != request[name]]
-    shown = {name: f"another {name.replace('_', ' ')}" for name in names}
-    return ", ".join(shown.values())
+    differing = [name for name in request if told.get(name) != request[name]]
+    return ", ".join(f"another {name.replace('_', ' ')}" for name in differing)
 
 
 def _is_part_of_ours(existing: list[Path]) -> bool:
-    """Whether files without a receipt are what a run of ours left when it was cut short.
-
-    One file alone may be a copy that somebody works on.
-    """
+    """Whether files without a receipt are what a run left; one alone may be somebody's copy."""
     told = [_tells_notice(path) for path in existing]
     return len(existing) > 1 and True in told and False not in told
 
@@ -116,10 +99,9 @@ def _tells_notice(path: Path) -> bool | None:
     """Whether a file holds the notice that ours hold; None where ours of that kind do not."""
     if not path.name.endswith((VOLUME, ".json", ".html")):
         return None
+    packed = path.name.endswith(VOLUME)
     try:
-        if path.name.endswith(VOLUME):
-            with gzip.open(path) as file:
-                return NOTICE.encode() in file.read(_NIFTI_HEADER)
-        return NOTICE.encode() in path.read_bytes()
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return NOTICE.encode() in file.read(_NIFTI_HEADER if packed else -1)
     except (OSError, EOFError, ValueError):
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,7 @@ def data_dictionary(columns: Mapping[str, ColumnMeaning]) -> dict[str, Any]:
     >>> data_dictionary({"index": ColumnMeaning("id")})["index"]
     {'Description': 'id', 'Units': 'n/a'}
     """
-    told = {
-        name: {"Description": column.description, "Units": column.unit}
-        for name, column in columns.items()
-    }
+    told = {name: {"Description": c.description, "Units": c.unit} for name, c in columns.items()}
     return {"notice": NOTICE, **told}
 
 
@@ -135,7 +131,8 @@ def sidecar_writers(source: str) -> dict[str, Callable[[Segmentation, Path], Non
     Source: BIDS 1.10, "Imaging data types", "Common derivatives".
     """
     return {
-        name: partial(_write_sidecar, _sidecar(volume, source)) for volume, name in SIDECARS.items()
+        name: lambda _, path, volume=volume: write_json(path, _sidecar(volume, source))
+        for volume, name in SIDECARS.items()
     }
 
 
@@ -146,7 +143,3 @@ def _sidecar(volume: str, source: str) -> Mapping[str, Any]:
     mask = {"Type": "Brain"} if "desc-brain_mask" in volume else {}
     told = {"Description": _DESCRIPTIONS[kind], "SpatialReference": "orig", "Sources": [source]}
     return {**table, **told, **mask}
-
-
-def _write_sidecar(told: Mapping[str, Any], segmentation: Segmentation, path: Path) -> None:
-    write_json(path, told)

@@ -1,6 +1,7 @@
 """Texts, tables, JSON and pages of a result: the same value gives the same bytes.
 
-Files are written whole or not at all; on pages, whatever comes from outside is escaped.
+Files are written whole or not at all (else an OutputError); on pages, whatever comes from
+outside is escaped.
 """
 
 from __future__ import annotations
@@ -28,20 +29,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, with the same line ends on every system.
 
     A byte of a file name that is not UTF-8 is written as ``\\udcXX``, in JSON the same name again.
-
-    Raises:
-        OutputError: when it cannot be written.
     """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table with tabs between its cells, the names of the columns first.
-
-    Raises:
-        OutputError: when it cannot be written.
-    """
+    """Write a table with tabs between its cells, the names of the columns first."""
     lines = ["\t".join(map(cell_text, cells)) for cells in (columns, *rows)]
     write_text(path, "\n".join(lines) + "\n")
 
@@ -77,11 +71,7 @@ def _is_number(text: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON; what is no number becomes null, numpy's values plain ones.
-
-    Raises:
-        OutputError: when it cannot be written.
-    """
+    """Write a value as JSON; what is no number becomes null, numpy's values plain ones."""
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 

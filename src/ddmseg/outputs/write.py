@@ -5,7 +5,7 @@ Whoever finds a receipt finds the whole set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -24,7 +24,7 @@ from ddmseg.imaging.source_file import file_sha256
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.messages import NOTICE
 from ddmseg.outputs.aseg_stats import write_aseg_stats
-from ddmseg.outputs.dicom import DicomTarget, dicom_writers
+from ddmseg.outputs.dicom import DicomTarget, Writer, dicom_writers
 from ddmseg.outputs.names import (
     ASEG_STATS,
     BRAIN_IMAGE,
@@ -59,7 +59,6 @@ PACKERS = 2
 """Threads that pack volumes while the report is drawn."""
 CSF = 24
 """FreeSurfer id of the fluid around the brain, which is no part of its mask."""
-Writer = Callable[[Segmentation, Path], None]
 
 
 def write_outputs(
@@ -75,25 +74,21 @@ def write_outputs(
 ) -> list[Path]:
     """Write the files of one scan and return their paths, the receipt last.
 
-    The receipt gets ``outputs``: the SHA-256 of every other file. The same
-    segmentation gives the same bytes, but for DICOM, which holds its time and UIDs.
-    With ``overwrite`` an older set is replaced as a whole, its probabilities
-    included; when anything fails it is put back. What a killed run left of this result
-    is finished or swept first.
+    The receipt gets ``outputs``: the SHA-256 of every other file. The same segmentation gives
+    the same bytes, but for DICOM, which holds its time and UIDs. With ``overwrite`` an older
+    set is replaced as a whole; when anything fails it is put back. What a killed run left of
+    this result is finished or swept first.
 
     Args:
-        folder: made when it is missing.
         stem: what every name begins with, such as ``sub-01_T1w``.
-        options: whether class probabilities, the image within the brain mask and labels as
-            ``.mgz`` are written as well; None for none of them.
+        options: which files there are beside the usual ones.
         dicom: what the DICOM files refer to; None writes none.
         claim: on this place, when the caller holds it already.
         source: BIDS URI of the scan; with it each volume gets its sidecar.
 
     Raises:
         ScanError: when the source of the DICOM files cannot be read any more.
-        OutputError: when files exist already or cannot be written, or when another process is
-            writing them.
+        OutputError: when files exist already, cannot be written or are being written.
         UsageError: when probabilities are wanted but the segmentation has none.
     """
     options = options or SegmentOptions()
@@ -102,11 +97,8 @@ def write_outputs(
     writers = _WRITERS | (dicom_writers(segmentation, dicom) if dicom else {})
     if source:
         writers |= sidecar_writers(source)
-    wanted = [
-        suffix
-        for suffix in _wanted(segmentation, options)
-        if suffix in writers or suffix == RECEIPT
-    ]
+    there = _wanted(segmentation, options)
+    wanted = [suffix for suffix in there if suffix in writers or suffix == RECEIPT]
     check_place(folder, stem)
     held = claimed(folder, stem) if claim is None else nullcontext(claim)
     with errors_named(folder), held:
@@ -115,8 +107,10 @@ def write_outputs(
         with _packing() as packer, staging(folder, stem) as place:
             work = {place / f"{stem}{suffix}": writers[suffix] for suffix in wanted[:-1]}
             _write_all(segmentation, work, packer)
-            _write_receipt(segmentation, result_paths(place, stem, wanted))
-            move_in(result_paths(place, stem, wanted), folder, existing)
+            *others, receipt = result_paths(place, stem, wanted)
+            hashes = {path.name: file_sha256(path) for path in others}
+            write_json(receipt, {**segmentation.receipt, "outputs": hashes})
+            move_in([*others, receipt], folder, existing)
     return result_paths(folder, stem, wanted)
 
 
@@ -124,8 +118,7 @@ def write_outputs(
 def _packing() -> Iterator[ThreadPoolExecutor]:
     """Threads that pack volumes, running already: zlib lets go of Python's lock.
 
-    Ctrl-C while a thread starts leaves one that nobody waits for. So all start before there
-    is a file, and what they write can always be waited for.
+    Ctrl-C while a thread starts leaves one that nobody waits for: all start before there is a file.
     """
     running = Barrier(PACKERS + 1)
     with ThreadPoolExecutor(max_workers=PACKERS, thread_name_prefix="packing") as packer:
@@ -143,14 +136,11 @@ def _write_all(
     segmentation: Segmentation, work: dict[Path, Writer], packer: ThreadPoolExecutor
 ) -> None:
     """Write every file, volumes in the packing threads; when it returns, these have ended."""
+    volumes = {path for path in work if path.name.endswith(VOLUME)}
     try:
-        packed = [
-            packer.submit(write, segmentation, path)
-            for path, write in work.items()
-            if path.name.endswith(VOLUME)
-        ]
+        packed = [packer.submit(work[path], segmentation, path) for path in work if path in volumes]
         for path, write in work.items():
-            if not path.name.endswith(VOLUME):
+            if path not in volumes:
                 write(segmentation, path)
         for volume in packed:
             volume.result()
@@ -176,8 +166,7 @@ def _wanted(segmentation: Segmentation, options: SegmentOptions) -> list[str]:
 
 def _brain_mask(segmentation: Segmentation) -> NDArray[np.bool_]:
     labels = segmentation.labels.data
-    mask: NDArray[np.bool_] = (labels > 0) & (labels != CSF)
-    return mask
+    return np.asarray((labels > 0) & (labels != CSF))
 
 
 def _write_brain_mask(segmentation: Segmentation, path: Path) -> None:
@@ -193,36 +182,23 @@ def _write_brain_image(segmentation: Segmentation, path: Path) -> None:
 
 def _write_quality(segmentation: Segmentation, path: Path) -> None:
     quality, found = segmentation.quality, segmentation.standing_out
-    write_json(
-        path,
-        {
-            "notice": NOTICE,
-            "verdict": quality.verdict,
-            "verdicts": quality.verdicts,
-            "expected_dice": quality.expected_dice,
-            "expected_dice_by_structure": quality.expected_dice_by_structure,
-            "reasons": quality.reasons,
-            "reason_codes": [reason_code(reason) for reason in quality.reasons],
-            "reason_subjects": [subject(reason) for reason in quality.reasons],
-            "steps": quality.steps,
-            "samples": quality.samples,
-            "sample_agreement": quality.sample_agreement,
-            "training_distance": quality.training_distance,
-            "stands_out": None if found is None else [one.as_dict() for one in found.regions],
-            "postprocessing": quality.postprocessing,
-        },
-    )
+    first = ("verdict", "verdicts", "expected_dice", "expected_dice_by_structure", "reasons")
+    counts = ("steps", "samples", "sample_agreement", "training_distance")
+    facts = {
+        "notice": NOTICE,
+        **{name: getattr(quality, name) for name in first},
+        "reason_codes": [reason_code(reason) for reason in quality.reasons],
+        "reason_subjects": [subject(reason) for reason in quality.reasons],
+        **{name: getattr(quality, name) for name in counts},
+        "stands_out": None if found is None else [one.as_dict() for one in found.regions],
+        "postprocessing": quality.postprocessing,
+    }
+    write_json(path, facts)
 
 
 def _there(values: NDArray[Any] | None) -> NDArray[Any]:
     assert values is not None  # checked at the door
     return values
-
-
-def _write_receipt(segmentation: Segmentation, staged: Sequence[Path]) -> None:
-    *others, receipt = staged
-    hashes = {path.name: file_sha256(path) for path in others}
-    write_json(receipt, {**segmentation.receipt, "outputs": hashes})
 
 
 _WRITERS: dict[str, Writer] = {

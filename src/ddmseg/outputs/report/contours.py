@@ -5,31 +5,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ddmseg.imaging.labels import labelled_box
+
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
 _STEP = ((0, 1), (1, 0), (0, -1), (-1, 0))  # row and column of one step in each direction
 
 
 def outline(mask: NDArray[np.bool_]) -> str:
-    """Return the outline of a mask (row, column) as the ``d`` of an SVG path.
+    """Return the outline of a mask (row, column) as the ``d`` of an SVG path; "" without any.
 
-    The unit is half a pixel, from the outer corner of pixel (0, 0). The path
-    joins the middles of the pixel edges that part inside from outside, as
-    marching squares does at the level 0.5, so it leaves the edge of the mask
-    by less than half a pixel. Pixels that touch at a corner stay apart. An
-    empty mask gives "".
+    The unit is half a pixel, from the outer corner of pixel (0, 0). The path joins the middles
+    of the pixel edges that part inside from outside, as marching squares does at the level 0.5.
+    Pixels that touch at a corner stay apart.
     """
     return "".join(_path(points) for points in loops(mask))
 
 
 def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Return the closed outlines, each an array of (x, y) in half pixels.
-
-    Outer outlines run clockwise on the screen, holes the other way.
-    """
+    """Return the closed outlines as (x, y) in half pixels: clockwise, holes the other way."""
     if not mask.any():
         return []
     # a structure is a small part of its slice
-    box = (_extent(mask, 0), _extent(mask, 1))
+    box = labelled_box(mask)
     row, column, direction = _edges(mask[box])
     following = _successors(row, column, direction, mask[box].shape)
     row, column = row + box[0].start, column + box[1].start
@@ -47,29 +44,20 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return found
 
 
-def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
-    """Return where a mask that is not empty begins and ends along an axis."""
-    places = np.flatnonzero(mask.any(axis=1 - axis))
-    return slice(int(places[0]), int(places[-1]) + 1)
-
-
 def _edges(
     mask: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row and column where each border edge starts and its direction, inside on the right."""
     padded = np.pad(mask, 1)
-    inside = padded[1:-1, 1:-1]
-    outside = {
-        _RIGHT: ~padded[:-2, 1:-1],
-        _DOWN: ~padded[1:-1, 2:],
-        _LEFT: ~padded[2:, 1:-1],
-        _UP: ~padded[1:-1, :-2],
-    }
-    start = {_RIGHT: (0, 0), _DOWN: (0, 1), _LEFT: (1, 1), _UP: (1, 0)}
+    outside = (
+        (_RIGHT, ~padded[:-2, 1:-1], (0, 0)),
+        (_DOWN, ~padded[1:-1, 2:], (0, 1)),
+        (_LEFT, ~padded[2:, 1:-1], (1, 1)),
+        (_UP, ~padded[1:-1, :-2], (1, 0)),
+    )
     parts = []
-    for direction, free in outside.items():
-        row, column = np.nonzero(inside & free)
-        below, beside = start[direction]
+    for direction, free, (below, beside) in outside:
+        row, column = np.nonzero(mask & free)
         parts.append((row + below, column + beside, np.full(len(row), direction)))
     row, column, way = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row, column, way

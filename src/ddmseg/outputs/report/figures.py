@@ -7,7 +7,7 @@ picture, and in sagittal slices the face looks left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,7 @@ SPARSE = (slice(None, None, 3),) * 3
 
 @dataclass(frozen=True)
 class Plane:
-    """A way of cutting: the axis it steps along, those it shows, and its marks.
-
-    Axes count R, A, S as 0, 1, 2; ``marks`` are the directions at the left and
-    at the right of the picture.
-    """
+    """A way of cutting; axes count R, A, S as 0, 1, 2, marks are the left and right directions."""
 
     name: str
     axis: int
@@ -58,11 +54,7 @@ PLANES = (
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One upright cut, axes row and column, with the size of its pixels in mm.
-
-    ``position_mm`` is where it lies along the axis it was cut across, at the
-    middle of the picture.
-    """
+    """One upright cut (row, column) that lies at ``position_mm`` along the axis it cuts across."""
 
     plane: Plane
     position_mm: float
@@ -99,12 +91,8 @@ class Upright:
 
     @classmethod
     def of(cls, segmentation: Segmentation) -> Upright:
-        """Turn a segmentation upright and cut it to its labels and a margin.
-
-        Without any label the whole grid is kept. The grey window ends at the
-        99.8th percentile of what is finite and not 0.
-        """
-        scan = segmentation.scan
+        """Turn a segmentation upright and cut it to its labels, if there are any, and a margin."""
+        scan, out = segmentation.scan, segmentation.standing_out
         grid = Grid(scan.shape, scan.affine)
         index_map, shape = to_closest_ras(grid)
         flips = tuple(slice(None, None, -1 if sign < 0 else 1) for sign in index_map.scale)
@@ -114,20 +102,28 @@ class Upright:
 
         turned = grid.seen_through(index_map, shape)
         head, labels = upright(scan.data), upright(segmentation.labels.data)
-        box = _labelled_box(labels, turned.spacing_mm)
-        out = segmentation.standing_out
-        beyond = np.zeros(labels.shape, bool) if out is None else upright(out.beyond)
-        affine = turned.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-        return cls(
-            scan=head[box],
-            labels=labels[box],
-            uncertainty=upright(segmentation.uncertainty)[box],
-            discrepancy=upright(segmentation.discrepancy)[box],
-            beyond=beyond[box],
-            affine=affine,
+        whole = cls(
+            scan=head,
+            labels=labels,
+            uncertainty=upright(segmentation.uncertainty),
+            discrepancy=upright(segmentation.discrepancy),
+            beyond=np.zeros(labels.shape, bool) if out is None else upright(out.beyond),
+            affine=turned.affine,
             window=_window(head),
         )
+        margins = [int(np.ceil(MARGIN_MM / spacing)) for spacing in turned.spacing_mm]
+        sides = zip(labelled_box(labels), margins, labels.shape, strict=True)
+        return whole.within(
+            [slice(max(0, s.start - more), min(n, s.stop + more)) for s, more, n in sides]
+        )
+
+    def within(self, box: Sequence[slice]) -> Upright:
+        """Return what lies in a box."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+        arrays = ("scan", "labels", "uncertainty", "discrepancy", "beyond")
+        parts = {name: getattr(self, name)[tuple(box)] for name in arrays}
+        return replace(self, affine=affine, **parts)
 
     def around(self, position_mm: Sequence[float], reach_mm: float) -> list[Slice]:
         """Return a piece of one slice per plane, through a place in RAS mm and so far around it."""
@@ -135,23 +131,13 @@ class Upright:
         middle = np.clip(np.rint(place[:3]).astype(int), 0, np.array(self.labels.shape) - 1)
         reach = np.ceil(reach_mm / np.linalg.norm(self.affine[:3, :3], axis=0)).astype(int)
         low = np.maximum(middle - reach, 0)
-        box = tuple(slice(a, b) for a, b in zip(low, middle + reach + 1, strict=True))
-        affine = self.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ low
-        piece = Upright(
-            scan=self.scan[box],
-            labels=self.labels[box],
-            uncertainty=self.uncertainty[box],
-            discrepancy=self.discrepancy[box],
-            beyond=self.beyond[box],
-            affine=affine,
-            window=self.window,
-        )
+        piece = self.within([slice(a, b) for a, b in zip(low, middle + reach + 1, strict=True)])
         return [piece.cut(plane, int((middle - low)[plane.axis])) for plane in PLANES]
 
     def slices(self, plane: Plane, count: int) -> list[Slice]:
         """Return up to ``count`` slices, evenly spread over those that hold labels."""
-        used = np.flatnonzero((self.labels != 0).any(axis=_others(plane.axis)))
+        others = tuple(axis for axis in range(3) if axis != plane.axis)
+        used = np.flatnonzero((self.labels != 0).any(axis=others))
         used = used if used.size else np.arange(self.labels.shape[plane.axis])
         places = np.unique((len(used) * (np.arange(count) + 0.5) / count).astype(int))
         return [self.cut(plane, index) for index in used[places].tolist()]
@@ -163,18 +149,16 @@ class Upright:
         middle = np.array([(n - 1) / 2 for n in self.labels.shape])
         middle[plane.axis] = index
         position = self.affine[:3, :3] @ middle + self.affine[:3, 3]
-        labels = plane.look(self.labels, index)
-        factor = -(-max(labels.shape) // LARGEST_SIDE)
+        factor = -(-max(plane.look(self.labels, index).shape) // LARGEST_SIDE)
+        middles = (slice(factor // 2, None, factor),) * 2
         return Slice(
             plane=plane,
             position_mm=float(position[plane.axis]),
             grey=_to_grey(_blocks(plane.look(self.scan, index), factor), self.window),
-            labels=_fill(labels, factor)[factor // 2 :: factor, factor // 2 :: factor],
+            labels=_fill(plane.look(self.labels, index), factor)[middles],
             uncertainty=_blocks(plane.look(self.uncertainty, index), factor),
             discrepancy=_blocks(plane.look(self.discrepancy, index), factor),
-            beyond=_fill(plane.look(self.beyond, index), factor)[
-                factor // 2 :: factor, factor // 2 :: factor
-            ],
+            beyond=_fill(plane.look(self.beyond, index), factor)[middles],
             pixel_mm=(factor * float(spacing[up]), factor * float(spacing[plane.across])),
         )
 
@@ -185,11 +169,7 @@ def drawn_ids(labels: NDArray[np.integer[Any]]) -> list[int]:
 
 
 def colour_of(index: int) -> Colour:
-    """Return the colour in which an id is drawn on black.
-
-    It is FreeSurfer's, lightened where it would be too dark to see; an id
-    without one gets a fixed hue of its own.
-    """
+    """Return the colour of an id on black: FreeSurfer's, lightened, or a fixed hue of its own."""
     try:
         colour = np.array(structure(index).colour, dtype=float)
     except UsageError:
@@ -211,8 +191,7 @@ def css_colour(index: int) -> str:
 def scale_top(values: NDArray[np.float32]) -> float:
     """Return where the colour scale of a map ends: 1, 2 or 5 times a power of ten.
 
-    It is the first such number at or above the 99.5th percentile of the voxels
-    above 0; 1.0 when there is none.
+    The first such number at or above the 99.5th percentile of the voxels above 0; else 1.0.
     """
     used = values[np.isfinite(values) & (values > 0)]
     if not used.size:
@@ -228,24 +207,8 @@ def to_steps(values: NDArray[np.float32], top: float) -> NDArray[np.uint8]:
     return np.asarray(steps, dtype=np.uint8)
 
 
-def _labelled_box(
-    labels: NDArray[np.integer[Any]], spacing_mm: tuple[float, float, float]
-) -> tuple[slice, slice, slice]:
-    box = labelled_box(labels)
-    margins = [int(np.ceil(MARGIN_MM / spacing)) for spacing in spacing_mm]
-    i, j, k = (
-        slice(max(0, side.start - margin), min(length, side.stop + margin))
-        for side, margin, length in zip(box, margins, labels.shape, strict=True)
-    )
-    return i, j, k
-
-
-def _others(axis: int) -> tuple[int, int]:
-    first, second = (other for other in range(3) if other != axis)
-    return (first, second)
-
-
 def _window(scan: NDArray[np.float32]) -> tuple[float, float]:
+    """Where grey begins and ends: the 1st and 99.8th percentile of what is finite and not 0."""
     sample = scan[SPARSE]
     used = sample[np.isfinite(sample) & (sample != 0)]
     if not used.size:

@@ -45,12 +45,14 @@ GRADES = ((0.85, "excellent"), (0.7, "good"), (0.5, "fair"), (-math.inf, "poor")
 def render_report(segmentation: Segmentation) -> str:
     """Return the page of a segmentation as one self-contained HTML text."""
     quality, out = segmentation.quality, segmentation.standing_out
-    receipt = list(_without_times(_flatten(segmentation.receipt)))
+    flat = dict(_flatten(segmentation.receipt))
+    # what differs between equal runs is left out: they give equal pages
+    receipt = {k: flat[k] for k in flat if "seconds" not in k and k != "features_from_cache"}
     told = {kind: [one for one in quality.reasons if subject(one) == kind] for kind in SUBJECTS}
     return render_template(
         "report.html",
         title=segmentation.scan.name,
-        facts=_facts(segmentation, dict(receipt)),
+        facts=_facts(segmentation, receipt),
         quality=quality,
         verdict=VERDICTS[quality.verdict],
         reasons={kind: own for kind, own in told.items() if own},
@@ -58,7 +60,7 @@ def render_report(segmentation: Segmentation) -> str:
         names={row.index: row.name for row in segmentation.volumes},
         regions=None if out is None else out.regions,
         volumes=volume_tables(segmentation),
-        receipt=receipt,
+        receipt=list(receipt.items()),
         maps=list(MAPS),
         map_texts=_MAP_TEXTS,
         gradient=gradient,
@@ -124,10 +126,8 @@ def grade(dice: float | None) -> str:
 
 def _named(receipt: Mapping[str, Any], word: str) -> str:
     """Find a fact of the receipt wherever it is filed: ``model``, ``model.name``, ``x.model``."""
-    for key, value in receipt.items():
-        if key in (word, f"{word}.name") or key.endswith(f".{word}"):
-            return str(value)
-    return ""
+    filed = (k for k in receipt if k in (word, f"{word}.name") or k.endswith(f".{word}"))
+    return str(receipt.get(next(filed, ""), ""))
 
 
 def _place_words(region: StandingRegion) -> str:
@@ -149,10 +149,3 @@ def _flatten(value: object, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(inner, f"{key}.{place}")
     else:
         yield key, value
-
-
-def _without_times(rows: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Leave out what differs between equal runs: they give equal pages."""
-    return (
-        (key, value) for key, value in rows if "seconds" not in key and key != "features_from_cache"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddmseg.outputs.report.contours import outline
@@ -18,7 +17,6 @@ from ddmseg.outputs.report.figures import (
     to_steps,
 )
 from ddmseg.outputs.report.png import colour_scale, grey_png, scale_png
-from ddmseg.quality.doubtful_regions import DoubtfulRegion
 from ddmseg.quality.segmentation import Segmentation
 
 SLICES = 6
@@ -53,11 +51,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Panels:
-    """The pictures of one report.
-
-    ``planes`` has the slices of each plane, ``places`` those around each region that stands
-    out. ``tops`` says where each map's colour scale ends.
-    """
+    """Slices of each plane, those around each region that stands out, ends of colour scales."""
 
     planes: list[list[Drawn]]
     places: list[list[Drawn]]
@@ -67,28 +61,17 @@ class Panels:
 
 def draw_panels(segmentation: Segmentation) -> Panels:
     """Cut the slices of all three planes and draw them."""
-    upright = Upright.of(segmentation)
+    upright, found = Upright.of(segmentation), segmentation.standing_out
     tops = {kind: scale_top(getattr(upright, kind)[SPARSE]) for kind in MAPS}
-    planes = [
-        [
-            _drawn(f"{plane.name}-{number}", cut, tops)
-            for number, cut in enumerate(upright.slices(plane, SLICES))
-        ]
-        for plane in PLANES
-    ]
-    places = [
-        [
-            _drawn(f"place-{number}-{piece.plane.name}", piece, None)
-            for piece in upright.around(region.position_mm, REACH_MM)
-        ]
-        for number, region in enumerate(_shown(segmentation))
-    ]
+    planes = []
+    for plane in PLANES:
+        cuts = enumerate(upright.slices(plane, SLICES))
+        planes.append([_drawn(f"{plane.name}-{number}", cut, tops) for number, cut in cuts])
+    places = []
+    for number, region in enumerate(found.regions[:MOST_PLACES] if found else []):
+        pieces = upright.around(region.position_mm, REACH_MM)
+        places.append([_drawn(f"place-{number}-{one.plane.name}", one, None) for one in pieces])
     return Panels(planes, places, tops, drawn_ids(upright.labels))
-
-
-def _shown(segmentation: Segmentation) -> Sequence[DoubtfulRegion]:
-    found = segmentation.standing_out
-    return [] if found is None else found.regions[:MOST_PLACES]
 
 
 def gradient(kind: str) -> str:

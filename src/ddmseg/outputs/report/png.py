@@ -1,8 +1,4 @@
-"""PNG pictures and colour scales from arrays, with nothing but numpy and zlib.
-
-Every function returns the same bytes for the same array: no time stamps, no
-metadata.
-"""
+"""PNG pictures and colour scales from arrays: the same bytes for the same array."""
 
 from __future__ import annotations
 
@@ -35,11 +31,7 @@ def rgb_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def scale_png(picture: Bytes2D, scale: str) -> bytes:
-    """Return a PNG whose byte t is drawn in colour t of a scale, 0 being clear.
-
-    The palette carries the opacity, so a map that is mostly 0 costs next to
-    nothing.
-    """
+    """Return a PNG whose byte t is drawn in colour t of a scale, 0 being clear."""
     palette = _chunk(b"PLTE", colour_scale(scale).tobytes())
     return _png(picture[..., None], _PALETTE, palette + _chunk(b"tRNS", scale_opacity().tobytes()))
 
@@ -93,7 +85,8 @@ def _linear_rgb(
 def _png(picture: NDArray[np.uint8], kind: int, extra: bytes = b"") -> bytes:
     rows, columns, _ = picture.shape
     # neighbouring indices of a palette say nothing of each other, so filtering would not help it
-    lines = _unfiltered(picture) if kind == _PALETTE else _paeth(picture)
+    number, filtered = (0, picture) if kind == _PALETTE else (4, _paeth(picture))
+    lines = np.pad(filtered.reshape(rows, -1), ((0, 0), (1, 0)), constant_values=number)
     header = struct.pack(">IIBBBBB", columns, rows, 8, kind, 0, 0, 0)
     body = _chunk(b"IDAT", zlib.compress(lines.tobytes(), LEVEL))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + body + _chunk(b"IEND", b"")
@@ -101,11 +94,6 @@ def _png(picture: NDArray[np.uint8], kind: int, extra: bytes = b"") -> bytes:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _unfiltered(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    flat = picture.reshape(len(picture), -1)
-    return np.concatenate([np.zeros((len(flat), 1), np.uint8), flat], axis=1)
 
 
 def _paeth(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -120,5 +108,5 @@ def _paeth(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     to_left, to_above, to_corner = (np.abs(guess - near) for near in (left, above, corner))
     best = np.where((to_left <= to_above) & (to_left <= to_corner), left, corner)
     best = np.where((to_above < to_left) & (to_above <= to_corner), above, best)
-    lines = ((here - best) & 255).astype(np.uint8).reshape(len(picture), -1)
-    return np.concatenate([np.full((len(lines), 1), 4, np.uint8), lines], axis=1)
+    filtered: NDArray[np.uint8] = ((here - best) & 255).astype(np.uint8)
+    return filtered

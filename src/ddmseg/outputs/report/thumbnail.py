@@ -36,27 +36,21 @@ _GLYPHS = {
 def report_thumbnail(segmentation: Segmentation, *, height: int = 340) -> bytes:
     """Return a PNG of the middle slices: outlines in three planes, then the discrepancy.
 
-    ``height`` is that of each panel in pixels, at least 30. Radiological
-    convention; the marks name the side.
+    ``height`` is that of each panel in pixels, at least 30; the marks name the side.
     """
     upright = Upright.of(segmentation)
     cuts = [upright.slices(plane, 1)[0] for plane in PLANES]
-    tallest_mm = max(cut.size_mm[1] for cut in cuts)
-    pixel_mm = tallest_mm / height
-    panels = [_marked(paint_labels(cut, pixel_mm), cut.plane.marks) for cut in cuts]
-    axial = cuts[0]
-    top = scale_top(upright.discrepancy[SPARSE])
-    painted = paint_map(axial, axial.discrepancy, top, pixel_mm, "glacier")
-    panels.append(_marked(painted, axial.plane.marks))
-    return rgb_png(_row(panels))
+    pixel_mm = max(cut.size_mm[1] for cut in cuts) / height
+    painted = [paint_labels(cut, pixel_mm) for cut in cuts]
+    cuts, top = [*cuts, cuts[0]], scale_top(upright.discrepancy[SPARSE])
+    painted.append(paint_map(cuts[0], cuts[0].discrepancy, top, pixel_mm, "glacier"))
+    pairs = zip(painted, cuts, strict=True)
+    return rgb_png(_row([_marked(picture, cut.plane.marks) for picture, cut in pairs]))
 
 
 def paint_labels(cut: Slice, pixel_mm: float) -> Picture:
-    """Return the slice in colour with a thin outline around each label.
-
-    Drawn at three times the size and averaged down, so that lines are smooth.
-    """
-    fine = pixel_mm / 3
+    """Return the slice in colour with a thin outline around each label."""
+    fine = pixel_mm / 3  # averaged down, so that lines are smooth
     picture = np.repeat(_enlarge(cut.grey, cut.pixel_mm, fine, order=1)[..., None], 3, axis=2)
     labels = _enlarge(cut.labels, cut.pixel_mm, fine, order=0)
     for index in drawn_ids(labels):
