@@ -33,12 +33,11 @@ _KEPT_CHARACTERS = 30
 def atomic_write(
     path: str | os.PathLike[str], *, private: bool = False, durable: bool = True
 ) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it becomes ``path``.
+    """Yield a temporary path beside ``path``, with its suffix; on success it becomes ``path``.
 
-    The temporary name keeps the suffix, so that writers which choose a format by
-    it work. Missing folders are made. On any exception the temporary file is
-    removed and an older ``path`` stays as it was. Do nothing but write in the
-    body: every OSError in it is reported as a failure to write.
+    Missing folders are made. On any exception the temporary file is removed and an older
+    ``path`` stays as it was. Do nothing but write in the body: every OSError in it is reported
+    as a failure to write.
 
     Args:
         private: make it readable for its owner only, from the first byte on.
@@ -63,7 +62,9 @@ def atomic_write(
         if durable:
             sync_folder(target.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {_reason(error)}") from error
+        known = _ADVICE.get(_number(error) or 0)
+        reason = known or f"{system_reason(error)}; choose another folder"
+        raise OutputError(f"cannot write {target}: {reason}") from error
     finally:
         # gone already after success; another failure here would hide the first
         with contextlib.suppress(OSError):
@@ -73,11 +74,7 @@ def atomic_write(
 def write_bytes(
     path: str | os.PathLike[str], data: bytes, *, private: bool = False, durable: bool = True
 ) -> None:
-    """Write a whole file by :func:`atomic_write`.
-
-    Raises:
-        OutputError: when the file cannot be written; one line with the reason.
-    """
+    """Write a whole file by :func:`atomic_write`."""
     with atomic_write(path, private=private, durable=durable) as partial:
         partial.write_bytes(data)
 
@@ -92,11 +89,7 @@ def _sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk too, where the system can open folders.
-
-    Raises:
-        OSError: when the disk says that it did not keep them.
-    """
+    """Have the names in a folder on the disk too, where the system can open folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -110,11 +103,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
-    known = _ADVICE.get(_number(error) or 0)
-    return known or f"{system_reason(error)}; choose another folder"
-
-
 def system_reason(error: OSError) -> str:
     """Return what the system said was wrong, and never a library's text.
 
@@ -126,15 +114,12 @@ def system_reason(error: OSError) -> str:
 
 
 def _number(error: OSError) -> int | None:
-    return next((one.errno for one in _led_to(error) if one.errno is not None), None)
-
-
-def _led_to(error: BaseException) -> Iterator[OSError]:
-    """Yield the error and those it was raised from or while handling, the latest first."""
+    """The number of the error, or else of the latest that it was raised from or while handling."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
+        if isinstance(one, OSError) and one.errno is not None:
+            return one.errno
         seen.add(id(one))
-        if isinstance(one, OSError):
-            yield one
         one = one.__cause__ or one.__context__
+    return None

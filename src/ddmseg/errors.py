@@ -7,6 +7,7 @@ wrong usage.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,11 +66,7 @@ class MissingExtraError(UsageError):
 
 
 def optional(name: str, extra: str) -> Any:
-    """Return a package of an extra, or a module of one.
-
-    Raises:
-        MissingExtraError: when it is not installed.
-    """
+    """Return a package of an extra, or a module of one; else raise a MissingExtraError."""
     package = name.partition(".")[0]
     try:
         importlib.import_module(package)
@@ -86,35 +83,26 @@ def install_line(extra: str) -> str:
     """
     import shlex
 
-    needed = _of_clone(extra) or _of_installed(extra)
-    return shlex.join([*_installer(), *(needed or [f"ddmseg[{extra}]"])])
+    return shlex.join([*_installer(), *(_packages(extra) or [f"ddmseg[{extra}]"])])
 
 
-def _of_clone(extra: str) -> list[str]:
-    """The packages of an extra as the clone that this file lies in says; none elsewhere."""
+def _packages(extra: str) -> list[str]:
+    """The packages of an extra as the clone that this file lies in says, or the installation."""
+    import re
     import tomllib
+    from importlib import metadata
     from pathlib import Path
 
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError):
         text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
-        return list(project["optional-dependencies"][extra]) if project["name"] == "ddmseg" else []
-    except (OSError, ValueError, KeyError):
-        return []
-
-
-def _of_installed(extra: str) -> list[str]:
-    """The packages of an extra as the installation says; none without one."""
-    import re
-    from importlib import metadata
-
-    try:
-        stated = metadata.requires("ddmseg") or []
-    except metadata.PackageNotFoundError:
-        return []
-    pairs = [line.partition(";") for line in stated]
+        if project["name"] == "ddmseg":
+            return list(project["optional-dependencies"][extra])
     own = re.compile(rf"""\bextra\s*==\s*['"]{re.escape(extra)}['"]""")
-    return [need.strip() for need, _, when in pairs if own.search(when)]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        pairs = [line.partition(";") for line in metadata.requires("ddmseg") or []]
+        return [need.strip() for need, _, when in pairs if own.search(when)]
+    return []
 
 
 def _installer() -> list[str]:
@@ -135,8 +123,7 @@ def _installer() -> list[str]:
 class Reason(str):
     """A sentence, with its code and the values in it.
 
-    A string in every respect, so that whoever knows nothing of codes loses nothing. Errors and
-    reasons of a verdict are told in it; a page can then say them in another language.
+    Errors and reasons of a verdict are told in it; a page can then say them in another language.
 
     Attributes:
         code: what is said, in a word, such as ``expected_dice_low``.

@@ -53,13 +53,15 @@ class Segmentation(PlainSegmentation):
             OutputError: when files exist already or cannot be written.
             UsageError: when probabilities are wanted but were not kept, or the stem is no name.
         """
-        begins = self.scan.name if stem is None else stem
+        begins, place = self.scan.name if stem is None else stem, Path(folder)
         if not begins or begins != Path(begins).name or "\0" in begins:
             raise UsageError(f"stem: got {begins!r}; give the beginning of a file name, no folder")
+        if options is None:  # what was asked for when the scan was segmented, by the receipt
+            settings = self.receipt.get("settings", {})
+            asked = {name: bool(settings.get(name)) for name in WITH_OPTION}
+            options = SegmentOptions().changed(asked)
         try:
-            return write_outputs(
-                self, Path(folder), stem=begins, overwrite=overwrite, options=options or self._asked
-            )
+            return write_outputs(self, place, stem=begins, overwrite=overwrite, options=options)
         except OutputError as error:  # which speaks of the command line
             raise OutputError(str(error).replace("--overwrite", "overwrite=True")) from error
 
@@ -76,12 +78,6 @@ class Segmentation(PlainSegmentation):
 
     def _repr_html_(self) -> str:
         return notebook_html(self)
-
-    @property
-    def _asked(self) -> SegmentOptions:
-        """What files were asked for when the scan was segmented, by the receipt."""
-        settings = self.receipt.get("settings", {})
-        return SegmentOptions().changed({name: bool(settings.get(name)) for name in WITH_OPTION})
 
 
 class Segmenter(ModelSegmenter):

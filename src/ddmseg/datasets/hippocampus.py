@@ -67,10 +67,6 @@ class HippocampusSource(LabelledSource):
 
 
 def read_example(case: Case, settings: DataSettings | None = None) -> Example:
-    """Read, normalise and index one hippocampus case (not padded).
-
-    Raises:
-        ScanError: when it has no label map or a file is not usable.
-    """
+    """Read, normalise and index one hippocampus case (not padded)."""
     subject = read_labelled(case, settings or DataSettings(kind="hippocampus"))
     return subject.image, subject.labels

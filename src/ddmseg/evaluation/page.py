@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ddmseg import __version__
 from ddmseg.evaluation.plots import colour_text, dice_plot, interval_text, volume_plot
-from ddmseg.evaluation.scores import MEAN, METRICS, Agreement, per_patient
+from ddmseg.evaluation.scores import MEAN, METRICS, per_patient
 from ddmseg.maths.case_scores import Score
 from ddmseg.outputs.text import render_template
 
@@ -51,16 +51,29 @@ def render_page(evaluation: Evaluation) -> str:
     rows = _ordered(evaluation)
     places = {case: n for n, case in enumerate(dict.fromkeys(s.case for s in evaluation.scores))}
     summary, found = evaluation.summary, evaluation.agreement
+
+    def weight(name: str) -> float:
+        """Bias for its volume."""
+        total = sum(score.truth_ml + score.prediction_ml for score in rows[name]) / 2
+        return abs(found[name].bias_ml) * found[name].n / total if total > 0 else -1.0
+
+    by_bias = sorted(rows, key=weight, reverse=True)
     return render_template(
         "evaluation.html",
         evaluation=evaluation,
         title=evaluation.predictions.name or str(evaluation.predictions),
-        facts=_facts(evaluation, len(rows)),
+        facts={
+            "Patients": str(len(evaluation.pairs)),
+            "Structures": str(len(rows)),
+            "Truth": evaluation.truth.name,
+            "Labels": (evaluation.labels or "equal ids").replace("\\", "/").rsplit("/", 1)[-1],
+            "Not evaluated": str(len(evaluation.problems) or ""),
+        },
         titles=TITLES,
         mean=MEAN,
         dice=dice_plot(rows, {name: summary[name]["dice"] for name in rows}, places),
         structures=rows,
-        volumes=[volume_plot(n, rows[n], found[n], places) for n in _by_bias(rows, found)],
+        volumes=[volume_plot(name, rows[name], found[name], places) for name in by_bias],
         patients=_patients(evaluation.scores, places),
         shown_volumes=SHOWN_VOLUMES,
         shown_patients=SHOWN_PATIENTS,
@@ -82,26 +95,6 @@ def _ordered(evaluation: Evaluation) -> dict[str, list[Score]]:
         return -math.inf if math.isnan(mean) else mean
 
     return {name: rows[name] for name in sorted(rows, key=merit, reverse=True)}
-
-
-def _facts(evaluation: Evaluation, structures: int) -> dict[str, str]:
-    return {
-        "Patients": str(len(evaluation.pairs)),
-        "Structures": str(structures),
-        "Truth": evaluation.truth.name,
-        "Labels": (evaluation.labels or "equal ids").replace("\\", "/").rsplit("/", 1)[-1],
-        "Not evaluated": str(len(evaluation.problems) or ""),
-    }
-
-
-def _by_bias(rows: Mapping[str, Sequence[Score]], found: Mapping[str, Agreement]) -> list[str]:
-    """Return the structures, the largest bias for its volume first."""
-
-    def weight(name: str) -> float:
-        total = sum(score.truth_ml + score.prediction_ml for score in rows[name]) / 2
-        return abs(found[name].bias_ml) * found[name].n / total if total > 0 else -1.0
-
-    return sorted(rows, key=weight, reverse=True)
 
 
 def _patients(scores: Sequence[Score], places: Mapping[str, int]) -> list[_Patient]:

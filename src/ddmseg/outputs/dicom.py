@@ -35,12 +35,7 @@ class DicomTarget:
     form: DicomSegForm = "binary"
 
     def check(self) -> None:
-        """Find out before the work whether its result can be stored.
-
-        Raises:
-            ScanError: when the series cannot be referred to.
-            MissingExtraError: when highdicom is not installed.
-        """
+        """Find out before the work whether its result can be stored, highdicom included."""
         optional("highdicom", "dicom")
         check_reference(self.series, placed=self.form != "none")
 

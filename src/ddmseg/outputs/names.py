@@ -93,11 +93,7 @@ def check_label_file(path: Path, *, overwrite: bool) -> None:
 
 
 def check_unused(paths: Iterable[Path], *, overwrite: bool, other: str = "folder") -> None:
-    """Refuse to replace files unasked.
-
-    Raises:
-        OutputError: when one is there, if only as a link, and ``overwrite`` is not set.
-    """
+    """Refuse to replace files, links included, unasked, by an OutputError."""
     there = next(filter(os.path.lexists, paths), None)
     if there is not None and not overwrite:
         raise OutputError(
@@ -141,11 +137,7 @@ def nearest_place(path: Path) -> Path:
 
 
 def check_space(folder: Path, voxels: int, *, probabilities: bool) -> None:
-    """Find out before the work whether the disk has room for the results of one scan.
-
-    Raises:
-        OutputError: when it has not.
-    """
+    """Find out before the work whether the disk has room for one scan; an OutputError if not."""
     # the demo scan's results: 14.5 MB for 7.1 million voxels
     needed = 500_000 + (4.0 if probabilities else 2.0) * voxels
     free = shutil.disk_usage(nearest_place(folder)).free

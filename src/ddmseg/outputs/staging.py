@@ -160,11 +160,7 @@ def try_claim(folder: Path, stem: str) -> Claim | None:
 
 @contextlib.contextmanager
 def claimed(folder: Path, stem: str) -> Iterator[Claim]:
-    """Claim the place of a result for the time of the body.
-
-    Raises:
-        OutputError: when another process is at work there.
-    """
+    """Claim the place of a result for the time of the body; else raise an OutputError."""
     claim = try_claim(folder, stem)
     if claim is None:
         raise OutputError(

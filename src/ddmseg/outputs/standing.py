@@ -24,13 +24,7 @@ _REPLACE = "pass --overwrite to replace it, or name another folder"
 
 @dataclass(frozen=True)
 class Standing:
-    """What stands there.
-
-    Attributes:
-        kind: ``free`` for nothing, or a part that a run of ours left; ``done`` for what was
-            asked for; ``other`` for what must not be replaced unasked.
-        why: a line for ``other``.
-    """
+    """Nothing or a part that a run left; what was asked for; what must not be replaced, and why."""
 
     kind: Literal["free", "done", "other"]
     why: str = ""
@@ -62,11 +56,7 @@ def standing(folder: Path, stem: str, request: Mapping[str, Any]) -> Standing:
 
 
 def check_free(folder: Path, stem: str, *, overwrite: bool) -> list[Path]:
-    """Return the files of an earlier run that are to be replaced.
-
-    Raises:
-        OutputError: when there are some that must not be.
-    """
+    """Return the files of an earlier run that are to be replaced; an OutputError forbids it."""
     existing = existing_outputs(folder, stem)
     receipt = folder / f"{stem}{RECEIPT}"
     if existing and not overwrite and (receipt in existing or not _is_part_of_ours(existing)):

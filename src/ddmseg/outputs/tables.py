@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,7 @@ from ddmseg.imaging.labels import count_voxels, dseg_table
 from ddmseg.messages import NOTICE
 from ddmseg.outputs.names import SIDECARS
 from ddmseg.outputs.text import write_json, write_tsv
-from ddmseg.quality.segmentation import (
-    INTRACRANIAL,
-    Asymmetry,
-    Segmentation,
-    VolumeDistribution,
-)
+from ddmseg.quality.segmentation import INTRACRANIAL, Segmentation, VolumeDistribution
 
 NOT_THERE = NO_UNIT = "n/a"
 """What BIDS writes where there is nothing to write."""
@@ -96,24 +91,18 @@ def write_volume_table(segmentation: Segmentation, path: Path) -> None:
             row.name,
             *(f"{ml:.4f}" for ml in (row.volume_ml, row.interval_low_ml, row.interval_high_ml)),
             f"{row.volume_ml / head.volume_ml:.6f}" if head and head.volume_ml else NOT_THERE,
-            *_asymmetry_cells(sides.get(row.name)),
-            *_predicted_cells(row.distribution),
+            *_cells(sides.get(row.name), ("percent", "interval_low", "interval_high"), 2),
+            *_cells(row.distribution, PREDICTED, 4),
         ]
         for row in (*segmentation.volumes, *segmentation.totals)
     ]
     write_tsv(path, tuple(VOLUME_COLUMNS), rows)
 
 
-def _predicted_cells(predicted: VolumeDistribution | None) -> list[str]:
-    if predicted is None:
-        return [NOT_THERE] * len(PREDICTED)
-    return [f"{getattr(predicted, name):.4f}" for name in PREDICTED]
-
-
-def _asymmetry_cells(one: Asymmetry | None) -> list[str]:
-    if one is None:
-        return [NOT_THERE] * 3
-    return [f"{value:.2f}" for value in (one.percent, one.interval_low, one.interval_high)]
+def _cells(found: object | None, names: Sequence[str], digits: int) -> list[str]:
+    if found is None:
+        return [NOT_THERE] * len(names)
+    return [f"{getattr(found, name):.{digits}f}" for name in names]
 
 
 _DESCRIPTIONS = {

@@ -53,13 +53,7 @@ def notebook_html(segmentation: Segmentation) -> str:
 
 
 def result_figure(segmentation: Segmentation) -> Figure:
-    """Return a figure of the middle slices: labels, uncertainty, discrepancy by three planes.
-
-    Radiological convention; letters name the sides, colour bars the values of the maps.
-
-    Raises:
-        MissingExtraError: when matplotlib is not installed.
-    """
+    """Return a figure of the middle slices: labels, uncertainty, discrepancy by three planes."""
     pyplot = optional("matplotlib.pyplot", "plot")
     upright = Upright.of(segmentation)
     cuts = [upright.slices(plane, 1)[0] for plane in PLANES]

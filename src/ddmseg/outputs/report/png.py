@@ -40,9 +40,7 @@ def scale_png(picture: Bytes2D, scale: str) -> bytes:
 def colour_scale(name: str) -> NDArray[np.uint8]:
     """Return 256 colours (red, green, blue) whose lightness grows in equal steps.
 
-    Lightness runs from 0.22 to 0.96 in OKLab, hue along a straight line, and
-    chroma swells in the middle; a colour outside sRGB loses chroma, never
-    lightness, so that equal differences of a map look equal.
+    A colour of OKLab outside sRGB loses chroma, never lightness: equal differences look equal.
 
     Source: Ottosson 2020, "A perceptual color space for image processing".
     """
