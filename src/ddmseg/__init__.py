@@ -1,7 +1,6 @@
 """Brain MRI segmentation with a discrepancy-based diffusion model.
 
-The public names are loaded when first used, so that ``import ddmseg`` stays
-light: torch comes in with the first ``Segmenter``.
+They are loaded when first used, so that ``import ddmseg`` stays light.
 
 Public names:
     Segmenter: loads a model; call it on a scan to get a ``Segmentation``.
@@ -32,21 +31,14 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
 if sys.platform == "darwin":  # read once too: what Apple's GPU cannot do, the CPU does
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
-_HOMES = {
-    "Segmentation": "ddmseg.interactive",
-    "Segmenter": "ddmseg.interactive",
-}
-
 __all__ = ["Segmentation", "Segmenter", "__version__", "errors"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return importlib.import_module("ddmseg.errors")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
+    if name in ("Segmentation", "Segmenter"):
+        return getattr(importlib.import_module("ddmseg.interactive"), name)
     from ddmseg.errors import did_you_mean
 
     raise AttributeError(f"module 'ddmseg' has no name '{name}'{did_you_mean(name, __all__)}")

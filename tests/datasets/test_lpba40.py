@@ -81,8 +81,10 @@ def test_too_few_labels_tell_nothing() -> None:
     assert lpba40.label_orientation(np.where(LABELS == 181, LABELS, 0)) is None
 
 
-@pytest.mark.parametrize("orientation", ["LAS", "RAS", "LPS", "RIP", "PSL"])
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    ("orientation", "packed"),
+    [("LAS", True), ("LAS", False), ("RAS", True), ("RIP", False), ("PSL", True)],
+)
 def test_scan_and_labels_lie_alike_in_the_world(
     tmp_path: Path, orientation: str, packed: bool
 ) -> None:

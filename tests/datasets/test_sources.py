@@ -21,9 +21,12 @@ def ibsr18(fold: str = "fold-1", **changes: object) -> DataSettings:
     return DataSettings(kind="ibsr18", patch=(16, 24), fold=fold, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def scans(tmp_path):
-    return tmp_path, write_ibsr18(tmp_path)
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Both sets in one folder, and the labelled subjects of IBSR18."""
+    root = tmp_path_factory.mktemp("scans")
+    write_hippocampus(root, {"train": 2, "validation": 1, "test": 2})
+    return root, write_ibsr18(root)
 
 
 def test_folds_partition_the_labelled_subjects(scans):
@@ -87,9 +90,7 @@ def test_fewer_training_subjects(scans, tmp_path):
     assert split == {**names, "train": names["train"][:1]}
 
 
-def both_kinds(root, **changes: object) -> list[DataSettings]:
-    """Settings of both sets, written below root."""
-    write_hippocampus(root, {"train": 2, "validation": 1, "test": 2})
+def both_kinds(**changes: object) -> list[DataSettings]:
     crops = DataSettings(kind="hippocampus", patch=(16, 24, 16), **changes)  # type: ignore[arg-type]
     return [crops, ibsr18(**changes)]
 
@@ -102,7 +103,7 @@ def middle(source: LabelledSource) -> torch.Tensor:
 
 def test_synthetic_images_replace_training_images_alone(scans):
     root = scans[0]
-    plain, painted = (both_kinds(root, augment=False, synthetic_share=s) for s in (0.0, 1.0))
+    plain, painted = (both_kinds(augment=False, synthetic_share=s) for s in (0.0, 1.0))
     for settings, other in zip(plain, painted, strict=True):
         real, synthetic = (labelled_source(one, str(root)) for one in (settings, other))
         pairs = [
@@ -124,7 +125,7 @@ def test_synthetic_images_replace_training_images_alone(scans):
 
 
 def test_the_share_of_poor_images_reaches_every_set_of_scans(scans):
-    for settings in both_kinds(scans[0], degraded_share=1.0):
+    for settings in both_kinds(degraded_share=1.0):
         intact, poor = (
             labelled_source(one, str(scans[0])).training_example(seeded(0, 0))
             for one in (replace(settings, degraded_share=0.0), settings)
@@ -146,7 +147,7 @@ def test_about_the_share_asked_for_is_synthetic(tmp_path):
     "changes", [{"normalisation": "min_max"}, {"normalisation": "z_score"}, {"resample_mm": 2.0}]
 )
 def test_preprocessing_is_the_same_in_training_validation_and_test(scans, changes):
-    for settings in both_kinds(scans[0], augment=False, **changes):
+    for settings in both_kinds(augment=False, **changes):
         plain = replace(settings, normalisation="robust", resample_mm=0.0)
         source, other = (labelled_source(one, str(scans[0])) for one in (settings, plain))
         for mine, theirs in (

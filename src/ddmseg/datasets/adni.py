@@ -28,7 +28,7 @@ from ddmseg.imaging.volume import Volume
 NAME = "adni"
 IMAGE_COLUMN = "Image Data ID"
 """Column of the collection's CSV by which it is known."""
-
+_COLUMNS = ("Subject", "Group", "Sex", "Age", "Visit", "Description")
 _SUBJECT = re.compile(r"\d{3}_S_\d{4,5}")
 _IMAGE_ID = re.compile(r"_(I\d+)(?:\.dcm|\.nii|\.nii\.gz)$")
 
@@ -108,7 +108,9 @@ def read_collection(root: str | os.PathLike[str] | None = None) -> dict[str, Rec
             raise ScanError(f"{path}: cannot be read as a table ({error})") from error
         if rows and IMAGE_COLUMN in rows[0]:
             # early tables leave out the letter
-            records.update({f"I{row[IMAGE_COLUMN].lstrip('I')}": _record(row) for row in rows})
+            for row in rows:
+                cells = ((row.get(column) or "").strip() for column in _COLUMNS)
+                records[f"I{row[IMAGE_COLUMN].lstrip('I')}"] = Record(*cells)
     return records
 
 
@@ -139,8 +141,3 @@ def _check_distinct(cases: list[Case]) -> None:
                 f"{case.identifier}: found twice ({other.images[0]}, {case.images[0]}); "
                 "leave only one"
             )
-
-
-def _record(row: dict[str, str]) -> Record:
-    columns = ("Subject", "Group", "Sex", "Age", "Visit", "Description")
-    return Record(*((row.get(column) or "").strip() for column in columns))

@@ -73,8 +73,6 @@ class LabelMapSource:
         from ddmseg.imaging.synthesis.settings import SynthesisSettings
         from ddmseg.imaging.synthesis.synthesiser import LabelMapSynthesiser
 
-        if settings.lesions:
-            self.labels = (*ANATOMY_LABELS, LESION)
         rest = (1 - settings.t1_probability) / 4
         drawn = SynthesisSettings(
             contrast_weights=(settings.t1_probability, rest, rest, 2 * rest),
@@ -82,6 +80,7 @@ class LabelMapSource:
             brain_centred_probability=settings.brain_centred_probability,
         )
         if settings.lesions:
+            self.labels = (*ANATOMY_LABELS, LESION)
             drawn = replace(drawn, lesion_probability=LESION_PROBABILITY)
         split = split_cases(list_cases(root), "label_maps")
 

@@ -81,8 +81,10 @@ def _row(
     known = [s for s in rows if math.isfinite(s.dice)]
     # a fixed scatter that keeps equal values apart
     dots = [(s, middle + 0.46 * row * ((n * _GOLDEN) % 1 - 0.5)) for n, s in enumerate(known)]
-    found = np.percentile([s.dice for s in known], [25, 50, 75]) if len(known) >= 4 else []
-    quartiles = [across(float(value)) for value in found]
+    quartiles: list[float] = []
+    if len(known) >= 4:
+        found = np.percentile([s.dice for s in known], [25, 50, 75])
+        quartiles = [across(float(value)) for value in found]
     return _Row(name, colour_text(rows[0]), summary, middle, dots, quartiles)
 
 

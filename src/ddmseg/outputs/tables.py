@@ -119,10 +119,11 @@ def sidecar_writers(source: str) -> dict[str, Callable[[Segmentation, Path], Non
 
     Source: BIDS 1.10, "Imaging data types", "Common derivatives".
     """
-    return {
-        name: lambda _, path, volume=volume: write_json(path, _sidecar(volume, source))
-        for volume, name in SIDECARS.items()
-    }
+
+    def writer(volume: str) -> Callable[[Segmentation, Path], None]:
+        return lambda _, path: write_json(path, _sidecar(volume, source))
+
+    return {name: writer(volume) for volume, name in SIDECARS.items()}
 
 
 def _sidecar(volume: str, source: str) -> Mapping[str, Any]:

@@ -106,14 +106,11 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.tests["nan"] = math.isnan
-    environment.filters["fixed"] = _fixed
+    environment.filters["fixed"] = lambda value, digits: (
+        "–" if math.isnan(value) else f"{value:.{digits}f}"
+    )
     return environment
 
 
 def _escaped(value: Any) -> Markup:
     return value if isinstance(value, Markup) else Markup(escape(str(value)))
-
-
-def _fixed(value: float, digits: int) -> str:
-    """Return a number with so many digits behind the point, a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"

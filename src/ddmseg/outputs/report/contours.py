@@ -26,7 +26,7 @@ def loops(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     if not mask.any():
         return []
     # a structure is a small part of its slice
-    box = labelled_box(mask)
+    box = labelled_box(mask.view(np.uint8))
     row, column, direction = _edges(mask[box])
     following = _successors(row, column, direction, mask[box].shape)
     row, column = row + box[0].start, column + box[1].start
