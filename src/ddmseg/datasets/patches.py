@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -73,8 +74,8 @@ class PatchSource(LabelledSource):
         if not self._settings.augment:
             return cut(subject.image, labels, patch, middle)
         scans, classes = len(subject.image), len(self.labels)
-        how = {"middle": middle, "scans": scans, "mirrored": self.mirrored}
-        image, labels = augment(subject.image, labels, patch, classes, generator, **how)
+        augmented = partial(augment, middle=middle, scans=scans, mirrored=self.mirrored)
+        image, labels = augmented(subject.image, labels, patch, classes, generator)
         share, spacing = self._settings.degraded_share, self._settings.spacing_mm
         return degraded(image, share, spacing, generator, scans=scans), labels
 
