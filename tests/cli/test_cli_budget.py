@@ -178,7 +178,7 @@ def test_with_a_budget_scans_do_not_share_the_processors(
         return prepare(self, scan, *rest)
 
     def restoring(self, solved):
-        at_work.remove(solved.begun.scan.name)
+        at_work.remove(solved.scan.name)
         return restore(self, solved)
 
     monkeypatch.setattr(Segmenter, "prepare", preparing)

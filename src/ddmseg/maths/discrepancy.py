@@ -15,14 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ddmseg.errors import SettingsError
 from ddmseg.types import Features, VoxelMap
 
 
-def discrepancy_map(z_image: Features, z_mask: Features) -> VoxelMap:
-    """Return the squared L2 distance over the embedding channels, at each voxel."""
+def discrepancy_map(z_image: Float[Tensor, "#b d *grid"], z_mask: Features) -> VoxelMap:
+    """Return the squared L2 distance over the embedding channels, at each voxel.
+
+    One image serves a batch of masks, samples of it.
+    """
     # Summed over the last axis, which is fast where the channels lie side by side.
     return (z_image - z_mask).square().movedim(1, -1).sum(dim=-1)[:, None]
 
