@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ddmseg_lab.bench.jobs import COMMANDS
 from ddmseg_lab.bench.scans import BenchScan
 from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.bench.tiers import TIERS
-from ddmseg_lab.bench.workbench import STAGES
+from ddmseg_lab.bench.workbench import STAGES, Peer, PeerOutcome
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.questions import NAMES
 from ddmseg_lab.speed import quantisation
@@ -163,7 +162,7 @@ def bench_summary() -> dict[str, object]:
     rows += [row("stage", name, s) for name, s in zip(STAGES, (0.5, 0.6, 0.7), strict=True)]
     rows += [row("start", name, 0.25) for name in COMMANDS]
     rows += [row("scaling", "steps", 2.0 * n, at=n, gb=1.5) for n in (1, 2, 4)]
-    peer = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")
+    peer = Peer("samseg", "SAMSEG", "0.5", lambda *_: PeerOutcome({}))
     rows.append(row("peer", "samseg", 600.0, at="0.5", gb=3.0))
     full = {"full": {"steps": 10, "samples": 4}}
     return {**MODELS, **full, "machine": MACHINE, **bench.summarise(rows, [scan], tiers, [peer])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +12,10 @@ from ddmseg_lab.bench.jobs import TIER as OF_TIER
 from ddmseg_lab.bench.scans import BenchScan
 from ddmseg_lab.bench.summary import figures_of, median_range, ratios, summarise
 from ddmseg_lab.bench.tiers import TIERS
-from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS
+from ddmseg_lab.bench.workbench import ENCODING, PLAIN_PASS, SAMPLE_STEPS, Peer, PeerOutcome
 
 SCAN = BenchScan("demo head", Path("head.nii.gz"), (10, 20, 30))
-PEER_TOOL = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5")
+PEER_TOOL = Peer("samseg", "SAMSEG", "0.5", lambda *_: PeerOutcome({}))
 
 
 def row(part, name, *, scan=SCAN.name, at="-", repeat=0, **figures) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -16,7 +15,7 @@ from ddmseg_lab.bench import jobs, process, workbench
 from ddmseg_lab.bench import run as running
 from ddmseg_lab.bench.run import BenchPlan, run_bench
 from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
-from ddmseg_lab.bench.workbench import PeerOutcome
+from ddmseg_lab.bench.workbench import Peer, PeerOutcome
 from ddmseg_lab.table import read_rows
 from toy_head import everything_in, write_head
 
@@ -181,7 +180,7 @@ def test_another_tool_is_measured_once_and_compared(tiny_model, head, tmp_path, 
         costs = {"seconds": 60.0, "processor_seconds": 60.0, "peak_memory_gb": 3.0}
         return PeerOutcome(costs, np.full(nibabel.load(head).shape, 2, np.int32), (2,))
 
-    tool = SimpleNamespace(name="samseg", title="SAMSEG", version="0.5", segment=segment)
+    tool = Peer("samseg", "SAMSEG", "0.5", segment)
     plan = BenchPlan(
         (head,), tmp_path / "out", ("fast",), 2, (tool,), False, str(tiny_model), "cpu", 1
     )
