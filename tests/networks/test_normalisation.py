@@ -47,6 +47,18 @@ def test_values_and_gradients_are_those_of_torch(shape, last):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_sums_over_a_grid_in_half_precision_are_exact_to_its_rounding(shape):
+    made, x = layer(shape[1]), noise(shape, last=True).bfloat16()
+    slope = (noise(shape, last=True) - 3).bfloat16()
+    gradients = []
+    for of in (x.requires_grad_(), x.detach().float().requires_grad_()):
+        y = made(of)
+        gradients.append(torch.autograd.grad(y, [of, made.weight, made.bias], slope.to(y.dtype)))
+    for half, single in zip(*gradients, strict=True):
+        torch.testing.assert_close(half.float(), single, rtol=2e-2, atol=5e-2)
+
+
 def last_form(y):
     return torch.channels_last if y.dim() == 4 else torch.channels_last_3d
 
