@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ddmseg.networks.blocks import (
+    SLAB_VOXELS,
     Coarsen,
     Convolution3d,
     ConvolutionBlock,
@@ -62,7 +63,7 @@ def test_fold_keeps_the_channels_of_a_voxel_side_by_side():
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("last", [False, True])
 def test_probabilities_and_block_means_are_torchs_in_the_layout_that_came(dims, last):
-    x = 5 * normal(2, 3, *(4, 6, 8)[:dims])
+    x = 5 * normal(2, 3, *(SLAB_VOXELS + 4, 6, 8)[:dims])  # two slabs
     x = channels_last(x) if last else x
     p = class_probabilities(x)
     torch.testing.assert_close(p, torch.softmax(x, dim=1))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ddmseg.maths.schedule import make_schedule
+from ddmseg.networks import sampling
 from ddmseg.networks.ensemble import sampled_answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.sampling import Guidance, MaskSampler
@@ -84,6 +85,14 @@ def test_what_they_decide_is_what_they_would_have_decided(model, encoding, monke
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)
     assert joined.sample_labels.shape == whole.sample_labels.shape == (3, *GRID)
     torch.testing.assert_close(joined.sample_volumes.sum(1), whole.sample_volumes.sum(1))
+
+
+@torch.no_grad()
+def test_decided_some_at_a_time_they_are_the_same(model, encoding, monkeypatch) -> None:
+    at_once = sampler_of(model, encoding).decide(steps=STEPS, generator=seed())
+    monkeypatch.setattr(sampling, "VOXELS_AT_ONCE", 7)
+    in_parts = sampler_of(model, encoding).decide(steps=STEPS, generator=seed())
+    torch.testing.assert_close(in_parts, at_once)
 
 
 def test_of_a_sample_all_is_told_on_the_whole_grid(model, encoding) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddmseg.networks.blocks import Pointwise, recorded, unfold
+from ddmseg.networks.blocks import Pointwise, at_voxels, recorded, unfold
 from ddmseg.types import ClassMap
 
 Joined = Callable[[Tensor, int], Tensor]
@@ -37,15 +37,13 @@ class BlockHead(nn.Module):
             return unfold(self.logits(torch.cat([coarse, stem], dim=1)))
         if voxels is None:
             return self._whole(coarse, stem, lambda said, _: said)
-        x = torch.cat([coarse, stem], dim=1)
         block, place = _blocks_of(voxels, coarse.shape[2:])
-        rows = x.movedim(1, -1).flatten(1, -2)
         weights = torch.unflatten(self.logits.weight, 0, (self.block, -1))
         biases = torch.unflatten(self.logits.bias, 0, (self.block, -1))
         order = place.argsort(stable=True)
         counts = torch.bincount(place, minlength=self.block).tolist()
         said = [
-            F.linear(rows[:, block[part]], weight, bias)
+            F.linear(_rows(block[part], coarse, stem), weight, bias)
             for part, weight, bias in zip(torch.split(order, counts), weights, biases, strict=True)
         ]
         back = torch.empty_like(order)
@@ -84,6 +82,11 @@ class BlockHead(nn.Module):
                 whole = said.new_empty((len(coarse), *(2 * n for n in sides), self.classes))
             whole[:, 2 * start : 2 * start + said.shape[1]].copy_(finish(said, 2 * start))
         return whole.movedim(-1, 1)
+
+
+def _rows(blocks: Tensor, *features: Tensor) -> Tensor:
+    """Return the features of flat blocks side by side, one row per block (``b n channels``)."""
+    return torch.cat([at_voxels(x, blocks) for x in features], dim=1).movedim(1, -1)
 
 
 def _blocks_of(voxels: Tensor, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -126,6 +126,7 @@ def sampled_answer(
         weights = ensemble_weights(torch.stack(discrepancies), temperature=temperature)
         # Weights of earlier samples keep their ratios: the newest alone tells the new mean.
         mean = mean.lerp_(p, weights[-1].to(p)) if number else p
+        del p  # as large as the mean: the next sample takes its place
     sure = 0.0 if sampler.uncertain is None else sampler.uncertain.sure_volumes
     return Answer(
         _joined(sampler, mean, coarse_share),

@@ -20,6 +20,8 @@ from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.networks.uncertain_voxels import UncertainVoxels
 from ddmseg.types import ClassMap, Mask
 
+VOXELS_AT_ONCE = 1 << 17
+"""Uncertain voxels that are decided at once."""
 GuidanceKind = Literal["none", "energy", "classifier_free", "classifier"]
 GUIDANCES: tuple[GuidanceKind, ...] = ("none", "energy", "classifier_free", "classifier")
 
@@ -109,12 +111,21 @@ class MaskSampler:
         draw(walk.clean, x_T, schedule=self.schedule, times=times, generator=generator)
         return walk.probabilities()
 
-    @cached_property
-    def decoding(self) -> tuple[Conditions, Tensor | None]:
-        """Conditions to decode a last step's features with, and the voxels to decide."""
+    def decided(self, hidden: Tensor) -> Tensor:
+        """Return the class probabilities that a last step's features stand for.
+
+        Of uncertain voxels some at a time: the logits of all of them, and what these are made
+        of, would take five times the memory of the answer.
+        """
         if self.uncertain is None:
-            return self.conditions, None
-        return self.conditions.at_voxels(self.uncertain.voxels), self.uncertain.voxels
+            return class_probabilities(self.model.decode(hidden, self.conditions))
+        voxels = self.uncertain.voxels
+        p = hidden.new_empty((len(hidden), len(voxels), self.model.classes)).movedim(-1, 1)
+        for start in range(0, len(voxels), VOXELS_AT_ONCE):
+            part = slice(start, start + VOXELS_AT_ONCE)
+            there = self.conditions.at_voxels(voxels[part])
+            p[..., part] = class_probabilities(self.model.decode(hidden, there, voxels[part]))
+        return p
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return the mean discrepancy of a drawn mask (``b *grid``) with the image, 0-d.
@@ -209,7 +220,6 @@ class _Walk:
         """Class probabilities of the last step, on the image grid."""
         if self.logits is None or self.hidden is None:
             raise ValueError("the sampler never asked the network")
-        model, logits = self.owner.model, self.logits
-        if model.mask_stride > 1:
-            logits = model.decode(self.hidden, *self.owner.decoding)
-        return class_probabilities(logits)
+        if self.owner.model.mask_stride > 1:
+            return self.owner.decided(self.hidden)
+        return class_probabilities(self.logits)
