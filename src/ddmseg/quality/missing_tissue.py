@@ -75,10 +75,12 @@ def _middle(
     lefts = [i for i in named_left if mirror_index(i) in found]
     if len(lefts) < FEWEST_PAIRS:
         return None
-    ones, rights = np.ones(labels.shape, np.float32), [mirror_index(i) for i in lefts]
-    left, right = (
-        np.array(ndimage.center_of_mass(ones, labels, ids)) * spacing_mm for ids in (lefts, rights)
-    )
+    # ndimage.center_of_mass takes twenty times as long for so many structures.
+    places = np.nonzero(labels)
+    ids = labels[places]
+    sums = np.stack([np.bincount(ids, weights=along) for along in places], axis=1)
+    rights = [mirror_index(i) for i in lefts]
+    left, right = (sums[i] / np.bincount(ids)[i][:, None] * spacing_mm for i in (lefts, rights))
     across = left - right
     normal = np.median(across / np.linalg.norm(across, axis=1, keepdims=True), axis=0)
     normal /= np.linalg.norm(normal)
