@@ -45,7 +45,7 @@ def seed(number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-def answer(sampler: MaskSampler):
+def answer(sampler: MaskSampler, **how):
     with torch.no_grad():
         return sampled_answer(
             sampler,
@@ -55,6 +55,7 @@ def answer(sampler: MaskSampler):
             temperature=1.0,
             coarse_share=0.25,
             generator=seed(),
+            **how,
         )
 
 
@@ -93,6 +94,17 @@ def test_decided_some_at_a_time_they_are_the_same(model, encoding, monkeypatch) 
     monkeypatch.setattr(sampling, "VOXELS_AT_ONCE", 7)
     in_parts = sampler_of(model, encoding).decide(steps=STEPS, generator=seed())
     torch.testing.assert_close(in_parts, at_once)
+
+
+@torch.no_grad()
+def test_the_last_answer_may_take_the_place_of_the_coarse_one(model, encoding) -> None:
+    decided = replace(encoding, coarse=encoding.coarse_logits.softmax(1), decided=True)
+    kept = answer(sampler_of(model, decided)).probabilities
+    coarse = decided.coarse.clone()
+    over = answer(sampler_of(model, decided), last=True).probabilities
+    torch.testing.assert_close(over, kept)
+    assert over is decided.coarse
+    assert not torch.equal(coarse, kept)
 
 
 def test_of_a_sample_all_is_told_on_the_whole_grid(model, encoding) -> None:

@@ -79,18 +79,24 @@ class SamplingPolicy:
         return None if width is None else round(width, 3)
 
     def _timed_draw(self, encoded: ScanRecord, draw: Draw) -> Assessed:
-        """Draw samples as long as there is time."""
+        """Draw the scan's samples, as long as there is time; nothing is drawn after them."""
         deadline = encoded.deadline
         go_on = None if deadline is None else deadline.between_samples(draw.steps)
-        return self.draw(encoded, draw, go_on)
+        return self.draw(encoded, draw, go_on, last=True)
 
     def draw(
-        self, encoded: ScanRecord, draw: Draw, go_on: Callable[[int], bool] | None = None
+        self,
+        encoded: ScanRecord,
+        draw: Draw,
+        go_on: Callable[[int], bool] | None = None,
+        *,
+        last: bool = False,
     ) -> Assessed:
         """Draw samples by the scan's options; return their answer and what to expect of it.
 
         Args:
             go_on: is asked after each sample whether there is time for another.
+            last: the coarse head's probabilities may be written over.
         """
         own, options, loss = self._own, encoded.options, self.card.settings["loss"]
         assert encoded.encoding is not None
@@ -111,5 +117,6 @@ class SamplingPolicy:
             progress=lambda fraction: encoded.progress("denoise", fraction),
             trace=options.trace,
             go_on=go_on,
+            last=last,
         )
         return answer, assess(self.model, self.card, encoded.encoding, answer)

@@ -88,6 +88,7 @@ def sampled_answer(
     progress: Callable[[float], None] | None = None,
     trace: bool = False,
     go_on: Callable[[int], bool] | None = None,
+    last: bool = False,
 ) -> Answer:
     """Draw samples, weigh them by discrepancy and join them with the coarse head.
 
@@ -101,6 +102,8 @@ def sampled_answer(
         trace: keep what each step of the first sample made of the mask.
         go_on: is asked after each sample but the last whether to draw another; gets how
             many there are.
+        last: nobody draws from this encoding again: the answer may be written over its coarse
+            probabilities, which are the largest array of a scan.
     """
     done = 0
     watched: list[Tensor] = []
@@ -129,7 +132,7 @@ def sampled_answer(
         del p  # as large as the mean: the next sample takes its place
     sure = 0.0 if sampler.uncertain is None else sampler.uncertain.sure_volumes
     return Answer(
-        _joined(sampler, mean, coarse_share),
+        _joined(sampler, mean, coarse_share, in_place=last),
         weights,
         torch.stack(volumes) + sure,
         steps,
@@ -138,12 +141,12 @@ def sampled_answer(
     )
 
 
-def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float) -> ClassMap:
+def _joined(sampler: MaskSampler, mean: Tensor, coarse_share: float, *, in_place: bool) -> ClassMap:
     """Return the mean of the samples joined with the coarse head, on the whole grid."""
     there = sampler.uncertain
     coarse = sampler.encoding.coarse_probabilities if there is None else there.of_coarse
     mean = mean.mul_(1 - coarse_share).add_(coarse, alpha=coarse_share)
-    return mean if there is None else there.probabilities(mean)
+    return mean if there is None else there.probabilities(mean, in_place=in_place)
 
 
 def _indices(p: ClassMap) -> Tensor:

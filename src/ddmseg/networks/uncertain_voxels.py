@@ -35,9 +35,13 @@ class UncertainVoxels:
         top, labels = p.max(dim=1)
         return cls((top < SURE).flatten().nonzero().flatten(), p, winners(labels, p.shape[1]))
 
-    def probabilities(self, p: Tensor) -> ClassMap:
-        """Return class probabilities on the whole grid, of those at the voxels (``1 k n``)."""
-        whole = self.coarse.clone()
+    def probabilities(self, p: Tensor, *, in_place: bool = False) -> ClassMap:
+        """Return class probabilities on the whole grid, of those at the voxels (``1 k n``).
+
+        Args:
+            in_place: write them over the coarse head's, which nobody needs any more.
+        """
+        whole = self.coarse if in_place else self.coarse.clone()
         rows = whole.movedim(1, -1).view(-1, whole.shape[1])  # a view, or an error: never a copy
         rows[self.voxels] = p[0].T
         return whole
