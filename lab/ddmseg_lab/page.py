@@ -142,10 +142,12 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
+MIDDLES = ("mean", "median", "rate", "difference")  # how summaries call the value of a figure
+
+
 def middle_of(measured: Mapping[str, Any]) -> float | None:
-    """Return mean or median of a figure in a summary."""
-    found: float | None = measured.get("mean", measured.get("median"))
-    return found
+    """Return the value of a figure in a summary, which has one of several names."""
+    return next((measured[name] for name in MIDDLES if name in measured), None)
 
 
 def with_interval(measured: Mapping[str, Any] | None, digits: int = 3, unit: str = "") -> str:

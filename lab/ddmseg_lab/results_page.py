@@ -6,7 +6,6 @@ Every figure is read from a file there; what was not measured is said to be so.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.comparison.table_page import draw_tables, study_tables, table_chapters
 from ddmseg_lab.figures import save_figure
 from ddmseg_lab.headlines import FURTHER, PICTURE, headline_figure, headlines
-from ddmseg_lab.page import CLAIM_HEADS, NOT_MEASURED, Claim, Section, Summaries, origins, table
+from ddmseg_lab.page import CLAIM_HEADS, NOT_MEASURED, Section, Summaries, origins, table
 from ddmseg_lab.questions import CHAPTERS, NAMES, STUDIES
-from ddmseg_lab.study import Goal, Study, short_checksum
+from ddmseg_lab.rows import Rows
 from ddmseg_lab.table import read_summary
 
 HEAD = """# Results
@@ -89,21 +88,18 @@ def results_page(summaries: Summaries, sections: Sequence[Section]) -> str:
 def studies(results: Path, docs: Path, known: Container[str] = ()) -> list[Section]:
     """Return pages of studies beside the known ones, and studies with a target but no page yet."""
     titles = {page.stem: _title(page) for page in sorted((docs / "studies").glob("*.md"))}
-    titles |= {n: f"Study: {n}" for n, study in STUDIES.items() if study.goal and n not in titles}
+    aims = {name: study for name, study in STUDIES.items() if study.claims(Rows(()))}
+    titles |= {name: f"Study: {name}" for name in aims if name not in titles}
+    card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
     found = []
     for name in sorted(titles):
         if name not in known:
-            study, there = STUDIES.get(name), (docs / "studies" / f"{name}.md").is_file()
-            claims = [_claim(study, study.goal, results)] if study and study.goal else []
+            there = (docs / "studies" / f"{name}.md").is_file()
+            study = aims.get(name)
+            claims = study.claims(study.rows(results, card)) if study else []
             command = f"ddmseg study {name} --data DATA"
             found.append(Section(name, titles[name], command, claims=claims, measured=there))
     return found
-
-
-def _claim(study: Study, goal: Goal, results: Path) -> Claim:
-    card = read_card(model_path(STUDIED_MODEL).with_suffix(".json"))
-    rows = study.raw(results).rows(short_checksum(card))
-    return Claim(goal.target, asdict(goal.measured(rows)) if len(rows) else None)
 
 
 def _title(page: Path) -> str:

@@ -21,7 +21,7 @@ from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interva
 from ddmseg.maths.uncertainty import auroc
 from ddmseg_lab.page import number, p_value
 from ddmseg_lab.statistics import compare_to, equivalence, pearson
-from ddmseg_lab.table import SUBJECT, Cell, Rows, numbers
+from ddmseg_lab.table import numbers
 
 ALPHA = 0.05  # Holm-corrected p-value from which a difference counts as found
 RESAMPLES = 2000  # draws of the bootstrap over groups, for figures that are no mean
@@ -148,36 +148,6 @@ def exact_share(hits: int, n: int) -> Interval:
         return Interval(math.nan, math.nan, math.nan, 0, LEVEL)
     exact = binomtest(hits, n).proportion_ci(LEVEL, method="exact")
     return Interval(hits / n, float(exact.low), float(exact.high), n, LEVEL)
-
-
-def over_patients(rows: Rows, column: str) -> Interval:
-    """Return the mean over patients of a column, with its interval."""
-    return interval(list(rows.by_subject(column).values()))
-
-
-def pooled(statistic: Callable[[Pairs], float], rows: Rows, columns: Sequence[str]) -> Interval:
-    """Return a statistic of the columns of all rows, see :func:`group_interval`."""
-    values = np.array([rows.numbers(name) for name in columns], dtype=np.float64).T
-    found = group_interval(statistic, values, rows.words(SUBJECT))
-    return Interval(found["mean"], found["low"], found["high"], found["n"], LEVEL)
-
-
-def compare(rows: Rows, column: str, by: str, reference: Cell) -> dict[Cell, Comparison]:
-    """Compare a column of every condition with a reference, patient by patient, Holm-corrected.
-
-    Rows of one patient and condition are averaged.
-    """
-    sets = {kind: rows.where(**{by: kind}).by_subject(column) for kind in rows.kinds(by)}
-    return compare_sets(sets.pop(reference, {}), sets)
-
-
-def gains(
-    rows: Rows, column: str, by: str, kinds: Sequence[Cell], reference: Cell
-) -> list[Interval]:
-    """Return the difference of each condition from the reference, whose own is 0."""
-    found = compare(rows, column, by, reference)
-    nothing = Interval(0.0, math.nan, math.nan, len(rows.subjects), LEVEL)
-    return [found[kind].difference if kind in found else nothing for kind in kinds]
 
 
 def compare_sets(

@@ -28,7 +28,6 @@ from ddmseg.errors import CheckpointError, DdmsegError, ScanError, UsageError
 from ddmseg.evaluation.scores import per_patient
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.maths.case_scores import score_case
-from ddmseg.maths.statistics import Interval
 from ddmseg.models.available_memory import keep_freed_memory
 from ddmseg.models.checkpoint import Card, load_weights, replace_file
 from ddmseg.models.settings import Settings
@@ -39,17 +38,17 @@ from ddmseg.randomness import seeded
 from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.figures import empty_figure, save_figure
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.page import Target
+from ddmseg_lab.page import Claim
 from ddmseg_lab.provenance import commit, versions
 from ddmseg_lab.provenance import describe_machine as describe_machine
 from ddmseg_lab.provenance import describe_model as describe_model
+from ddmseg_lab.rows import Row, Rows, read_typed
 from ddmseg_lab.statistics_text import counted
 from ddmseg_lab.table import (
     LETTERS,
-    RawFile,
+    SUBJECT,
+    WEIGHTS,
     RawTable,
-    Row,
-    Rows,
     read_records,
     write_record,
     write_summary,
@@ -161,6 +160,8 @@ def open_model(name: str, data: str | None) -> Trained:
     model, card = load_weights(path)
     if model.denoiser is None:
         raise CheckpointError(f"{path}: a plain network without diffusion; give one with it")
+    if model.dims != 3:
+        raise CheckpointError(f"{path}: a network of slices; give one in 3-D")
     settings = settings_from_dict(Settings, card.settings)
     return Trained(model, card, settings, labelled_source(settings.data, data))
 
@@ -168,14 +169,6 @@ def open_model(name: str, data: str | None) -> Trained:
 Measure = Callable[[Trained, Subject, int], Iterator[Row]]
 """``measure(trained, subject, number)`` yields the rows of one subject."""
 Report = Callable[[int, int], None]  # gets how many subjects are done, of how many
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure that was aimed at, and what takes it from the rows, with an interval."""
-
-    target: Target
-    measured: Callable[[Rows], Interval]
 
 
 @dataclass(frozen=True)
@@ -189,21 +182,33 @@ class Study:
     numbers: tuple[str, ...]
     """Columns that hold numbers; NaN where there is nothing to measure."""
     measure: Measure
-    page: Callable[[Rows], str]
+    parts: tuple[Callable[[Rows], Iterator[str]], ...]
+    """What yields the paragraphs and tables of the page, in this order."""
     draw: Callable[[Rows, Figure], None]
     caption: str
     inches: tuple[float, float] = (9.0, 3.8)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the rows depend on beside the weights; when it changes, they are old."""
-    goal: Goal | None = None
+    claims: Callable[[Rows], list[Claim]] = lambda _: []
+    """What was aimed at; beside nothing where there are no rows."""
 
-    def raw(self, results: Path) -> RawFile:
-        """Open the rows of the study below a folder of results."""
-        return RawFile(results / "study" / self.name / RAW_FILE, self.words, self.numbers)
+    def page(self, rows: Rows) -> str:
+        """Return what the rows say, as Markdown."""
+        return "\n\n".join(text for part in self.parts for text in part(rows))
 
-    def record(self, results: Path) -> Path:
-        """Return the file of the study's record."""
-        return results / "study" / self.name / RECORD_FILE
+    def file(self, results: Path, name: str = RAW_FILE) -> Path:
+        """Return the file of the study's rows below a folder of results, or of its record."""
+        return results / "study" / self.name / name
+
+    def table(self, results: Path) -> RawTable:
+        """Open the rows of all models, to go on with them."""
+        columns = (WEIGHTS, SUBJECT, *self.words, *self.numbers)
+        return RawTable(self.file(results), columns, weights=None)
+
+    def rows(self, results: Path, card: Card) -> Rows:
+        """Return the rows that were measured with the weights of a card."""
+        rows = read_typed(self.file(results), self.words, self.numbers)
+        return rows.where(**{WEIGHTS: short_checksum(card)})
 
 
 def noise_of(number: int) -> Generator:
@@ -226,19 +231,19 @@ def measure_study(
     """
     if cases is not None and cases < 1:
         raise UsageError(f"cases: got {cases}; it must be at least 1")
-    weights = short_checksum(trained.card)
-    raw = study.raw(results)
+    weights, record = short_checksum(trained.card), study.file(results, RECORD_FILE)
     sampling = settings_to_dict(trained.settings.sampling)
     kept = {"study": dict(study.settings), "sampling": sampling, "seed": SEED}
     settings = json.loads(json.dumps(kept))  # as they come back from the file
-    before = read_records(study.record(results)).get(weights)
-    if before is None or before.get("settings") != settings:
+    done = set(study.rows(results, trained.card).subjects)
+    raw = study.table(results)
+    if read_records(record).get(weights, {}).get("settings") != settings:
         raw.forget(weights)
-    done = set(raw.rows(weights).subjects)
+        done = set()
     names = trained.source.split()["test"][:cases]
     if all(name in done for name in names):
         return []
-    write_record(study.record(results), weights, _record(study, trained, settings))
+    write_record(record, weights, _record(study, trained, settings))
     problems = []
     # The number fixes the noise, whatever was measured before.
     for number, subject in islice(enumerate(trained.source.subjects("test")), cases):
@@ -250,7 +255,7 @@ def measure_study(
         except ScanError as error:
             problems.append(f"{subject.identifier}: {error}")
             continue
-        raw.add(weights, subject.identifier, rows)
+        raw.add({WEIGHTS: weights, SUBJECT: subject.identifier, **row} for row in rows)
         if report is not None:
             report(number + 1, len(names))
     return problems
@@ -273,7 +278,7 @@ def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[st
 
 def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Path, str]:
     """Write page and picture from the rows that there are; return the page's path and text."""
-    rows = study.raw(results).rows(short_checksum(card))
+    rows = study.rows(results, card)
     if not len(rows):
         raise UsageError(
             f"{study.name}: nothing has been measured with {card.name} ({short_checksum(card)}) "
@@ -292,7 +297,7 @@ def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Pat
 
 def page_text(study: Study, card: Card, rows: Rows, results: Path) -> str:
     """Return the page: question, where the figures are from, picture, what was found."""
-    record = read_records(study.record(results)).get(short_checksum(card), {})
+    record = read_records(study.file(results, RECORD_FILE)).get(short_checksum(card), {})
     command = f"ddmseg study {study.name}"
     if card.name != STUDIED_MODEL:
         command += f" --model {card.name}"

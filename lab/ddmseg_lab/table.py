@@ -6,41 +6,40 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ddmseg.atomic import atomic_write
 from ddmseg.errors import UsageError
-from ddmseg.evaluation.scores import write_table
 from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.provenance import provenance
 
 WEIGHTS, SUBJECT = "weights", "subject"
 """Columns that tell which weights a row was measured with, and on whom."""
 LETTERS = 12  # of the weights' checksum in a row: enough to tell models apart
-DIGITS = 6  # of a number in a row; more would be noise
-Cell = str | float | int
-Row = dict[str, Cell]  # one subject and condition: columns by name
 
 
 class RawTable:
     """Tab-separated rows, written as soon as they come.
 
     Rows of an earlier run are kept, unless ``fresh``, when they were measured with the weights at
-    hand and have the same columns, ``weights`` among them; all others are dropped.
+    hand, or any where these are None, and have the same columns, ``weights`` among them; all
+    others are dropped.
     """
 
     def __init__(
-        self, path: Path, columns: Sequence[str], weights: Iterable[str], *, fresh: bool = False
+        self,
+        path: Path,
+        columns: Sequence[str],
+        weights: Iterable[str] | None,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.path = path
         self.columns = tuple(columns)
-        known = () if fresh else set(weights)
+        known = () if fresh else weights and set(weights)
         kept = (row for row in read_rows(path) if tuple(row) == self.columns)
-        self.rows = [row for row in kept if row[WEIGHTS] in known]
+        self.rows = [row for row in kept if known is None or row[WEIGHTS] in known]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rewrite()
 
@@ -56,6 +55,11 @@ class RawTable:
     def add(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append rows that belong together: after a crash all of them are there or none."""
         self.rows += [{name: text(row[name]) for name in self.columns} for row in rows]
+        self._rewrite()
+
+    def forget(self, weights: str) -> None:
+        """Drop the rows of these weights."""
+        self.rows = [row for row in self.rows if row[WEIGHTS] != weights]
         self._rewrite()
 
     def _rewrite(self) -> None:
@@ -108,113 +112,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one model in the order they were measured, each with a ``subject``."""
-
-    rows: tuple[Row, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def where(self, **wanted: Cell) -> Rows:
-        """Return the rows with these values."""
-        return Rows(tuple(row for row in self.rows if all(row[n] == v for n, v in wanted.items())))
-
-    def among(self, column: str, allowed: tuple[Cell, ...]) -> Rows:
-        """Return the rows whose value is one of those allowed."""
-        return Rows(tuple(row for row in self.rows if row[column] in allowed))
-
-    def known(self, *columns: str) -> Rows:
-        """Return the rows in which none of these numbers is NaN."""
-        known = (r for r in self.rows if not any(math.isnan(float(r[c])) for c in columns))
-        return Rows(tuple(known))
-
-    def kinds(self, column: str) -> list[Cell]:
-        """Return the different values of a column, in the order they first come."""
-        return list(dict.fromkeys(row[column] for row in self.rows))
-
-    def numbers(self, column: str) -> list[float]:
-        """Return a column as numbers, one per row."""
-        return [float(row[column]) for row in self.rows]
-
-    def words(self, column: str) -> list[str]:
-        """Return a column as words, one per row."""
-        return [str(row[column]) for row in self.rows]
-
-    @property
-    def subjects(self) -> list[str]:
-        """Return the subjects, in the order they came."""
-        return [str(one) for one in self.kinds(SUBJECT)]
-
-    def by_subject(self, column: str) -> dict[str, float]:
-        """Return the mean of each subject's finite values, NaN where there are none."""
-        found: dict[str, list[float]] = {name: [] for name in self.subjects}
-        for row in self.rows:
-            if math.isfinite(value := float(row[column])):
-                found[str(row[SUBJECT])].append(value)
-        return {name: float(np.mean(v)) if v else math.nan for name, v in found.items()}
-
-
-class RawFile:
-    """The rows of one study, of any number of models, each keyed by its weights.
-
-    A file with other columns or a cell that is no number is refused with a UsageError.
-    """
-
-    def __init__(self, path: Path, words: Sequence[str], numbers: Sequence[str]) -> None:
-        self.path = path
-        self.columns = (WEIGHTS, SUBJECT, *words, *numbers)
-        self._numbers = frozenset(numbers)
-        self._rows: list[Row] = []
-        if not path.is_file():
-            return
-        with path.open(encoding="utf-8", newline="") as file:
-            found = csv.DictReader(file, delimiter="\t")
-            if tuple(found.fieldnames or ()) != self.columns:
-                raise UsageError(
-                    f"{path}: other columns than this study has now; move the file away and "
-                    "measure again"
-                )
-            for line, row in enumerate(found, start=2):
-                self._rows.append({n: self._parsed(n, row[n], line) for n in self.columns})
-
-    def rows(self, weights: str) -> Rows:
-        """Return the rows measured with these weights."""
-        return Rows(tuple(row for row in self._rows if row[WEIGHTS] == weights))
-
-    def add(self, weights: str, subject: str, rows: Sequence[Row]) -> None:
-        """Append the rows of one subject: after a crash all of them are there or none."""
-        for row in rows:
-            whole: Row = {WEIGHTS: weights, SUBJECT: subject, **row}
-            self._rows.append({name: self._short(name, whole[name]) for name in self.columns})
-        self._write()
-
-    def forget(self, weights: str) -> None:
-        """Drop the rows of these weights."""
-        kept = [row for row in self._rows if row[WEIGHTS] != weights]
-        if len(kept) < len(self._rows):
-            self._rows = kept
-            self._write()
-
-    def _write(self) -> None:
-        write_table(self.path, self.columns, [[r[c] for c in self.columns] for r in self._rows])
-
-    def _short(self, name: str, value: Cell) -> Cell:
-        # A row just measured equals the same row read back.
-        return float(f"{float(value):.{DIGITS}g}") if name in self._numbers else str(value)
-
-    def _parsed(self, name: str, cell: str | None, line: int) -> Cell:
-        if name not in self._numbers:
-            return str(cell)
-        try:
-            return math.nan if cell == "" else float(cell or "None")
-        except ValueError as error:
-            raise UsageError(
-                f"{self.path}, line {line}: {name}: got '{cell}'; give a number"
-            ) from error
 
 
 def read_records(path: Path) -> dict[str, dict[str, Any]]:

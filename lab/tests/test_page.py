@@ -64,6 +64,8 @@ def test_what_was_not_measured_has_no_verdict(nothing):
         ({"mean": 0.5, "low": 0.25, "high": 0.75}, "0.500 (0.250 to 0.750)"),
         ({"mean": -0.5, "low": None, "high": None}, "−0.500"),
         ({"mean": 2.0, "infinite": 3}, "2.000, 3 missed"),
+        ({"difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.1}, "0.500 (0.250 to 0.750)"),
+        ({"rate": 0.5, "n": 4}, "0.500"),
         ({"mean": None}, NO_FIGURE),
         (None, NOT_MEASURED),
     ],

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from ddmseg.errors import UsageError
-from ddmseg_lab.table import RawFile, Rows, read_records, write_record
+from ddmseg_lab.rows import Rows, read_typed
+from ddmseg_lab.table import RawTable, read_records, write_record
 
 NAN = math.nan
 
@@ -37,33 +38,47 @@ def test_whole_numbers_find_their_level():
     assert len(Rows(({"subject": "a", "level": 5.0},)).where(level=5)) == 1
 
 
-def make(path) -> RawFile:
-    return RawFile(path / "raw.tsv", ("kind",), ("steps", "dice"))
+COLUMNS = ("weights", "subject", "kind", "steps", "dice")
 
 
-def test_what_is_read_back_is_equal(tmp_path):
-    raw = make(tmp_path)
-    measured = [
-        {"kind": "x", "steps": 1.0, "dice": 1 / 3},
-        {"kind": "y", "steps": math.inf, "dice": NAN},
-    ]
-    raw.add("w", "a", measured)
-    again = make(tmp_path).rows("w")
-    assert str(again) == str(raw.rows("w"))  # NaN differs from itself
+def make(path) -> RawTable:
+    return RawTable(path / "raw.tsv", COLUMNS, weights=None)
+
+
+def read(path) -> Rows:
+    return read_typed(path / "raw.tsv", ("kind",), ("steps", "dice"))
+
+
+def test_what_is_read_back_has_its_numbers(tmp_path):
+    assert len(read(tmp_path)) == 0
+    shared = {"weights": "w", "subject": "a"}
+    make(tmp_path).add(
+        [
+            {**shared, "kind": "x", "steps": 1.0, "dice": 1 / 3},
+            {**shared, "kind": "y", "steps": math.inf, "dice": NAN},
+        ]
+    )
+    again = read(tmp_path)
     assert again.numbers("steps") == [1.0, math.inf]
     assert again.numbers("dice")[0] == 0.333333
     assert math.isnan(again.numbers("dice")[1])
     assert again.subjects == ["a"]
+    assert len(again.where(kind="x", steps=1)) == 1
+
+
+def test_an_empty_cell_is_no_number(tmp_path):
+    (tmp_path / "raw.tsv").write_text("\t".join(COLUMNS) + "\nw\ta\tx\t1.0\t\n")
+    assert math.isnan(read(tmp_path).numbers("dice")[0])
 
 
 def test_models_do_not_meet(tmp_path):
     raw = make(tmp_path)
     for weights in ("v", "w"):
-        raw.add(weights, "a", [{"kind": weights, "steps": 1.0, "dice": 0.5}])
-    raw.forget("v")
-    kept = make(tmp_path)
-    assert len(kept.rows("v")) == 0
-    assert kept.rows("w").words("kind") == ["w"]
+        raw.add([{"weights": weights, "subject": "a", "kind": weights, "steps": 1.0, "dice": 0.5}])
+    make(tmp_path).forget("v")
+    kept = read(tmp_path)
+    assert len(kept.where(weights="v")) == 0
+    assert kept.where(weights="w").words("kind") == ["w"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def test_models_do_not_meet(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, text, message):
     (tmp_path / "raw.tsv").write_text(text)
     with pytest.raises(UsageError, match=message):
-        make(tmp_path)
+        read(tmp_path)
 
 
 def test_records_stand_side_by_side(tmp_path):

@@ -9,20 +9,17 @@ import pytest
 from scipy import stats
 
 from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab.rows import Rows
 from ddmseg_lab.statistics import holm
 from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,
-    compare,
     compare_sets,
     equivalence_words,
     interval,
-    over_patients,
-    pooled,
     shown,
     too_few,
 )
-from ddmseg_lab.table import Rows
 
 GENERATOR = np.random.default_rng(0)
 BASE = GENERATOR.normal(0.8, 0.05, 20)
@@ -41,7 +38,7 @@ def made(patients: int = 20) -> Rows:
 
 
 def test_intervals_are_those_of_the_statistics():
-    found = over_patients(made().where(kind="base"), "dice")
+    found = made().where(kind="base").mean("dice")
     assert found == bootstrap_interval(BASE)
     one = interval([0.4, math.nan, math.inf])
     assert (one.mean, one.n) == (0.4, 1)
@@ -50,7 +47,7 @@ def test_intervals_are_those_of_the_statistics():
 
 
 def test_comparisons_are_paired_and_corrected():
-    found = compare(made(), "dice", "kind", "base")
+    found = made().compare("dice", "kind", "base")
     p = [stats.wilcoxon(VALUES[name] - BASE).pvalue for name in SHIFTS]
     assert list(found) == list(SHIFTS)
     for name, expected in zip(SHIFTS, holm(p), strict=True):
@@ -67,7 +64,7 @@ def test_a_patient_without_both_is_left_out():
 
 
 def test_words_follow_the_numbers():
-    words = against_words(compare(made(), "dice", "kind", "base"), what="Dice", reference="base")
+    words = against_words(made().compare("dice", "kind", "base"), what="Dice", reference="base")
     up, down, rest = words.split(". ")
     assert up.startswith("Against base, Dice is higher with up (+0.0")
     assert down.startswith("Against base, Dice is lower with down (−0.0")
@@ -75,18 +72,18 @@ def test_words_follow_the_numbers():
 
 
 def test_no_effect_is_said():
-    found = {name: compare(made(), "dice", "kind", "base")["same"] for name in ("x", "y")}
+    found = {name: made().compare("dice", "kind", "base")["same"] for name in ("x", "y")}
     words = against_words(found, what="Dice", reference="base")
     assert words.startswith("No effect on Dice was found: the differences from base are at most 0.")
     assert words.endswith("or more).")
 
 
 def test_too_few_patients_cannot_tell():
-    found = compare(made(2), "dice", "kind", "base")
+    found = made(2).compare("dice", "kind", "base")
     assert too_few(found) == 2
     words = against_words(found, what="Dice", reference="base")
     assert words.startswith("With 2 patients no test can find a difference of Dice from base")
-    alone = against_words(compare(made(1), "dice", "kind", "base"), what="Dice", reference="base")
+    alone = against_words(made(1).compare("dice", "kind", "base"), what="Dice", reference="base")
     assert alone.startswith("With 1 patient no test")
     assert against_words({}, what="Dice", reference="base").startswith("There is nothing")
 
@@ -106,7 +103,7 @@ def test_pooled_statistics_draw_whole_patients():
             {"subject": f"s{i}", "x": float(i), "y": float(i % 3)} for i in range(12) for _ in "ab"
         )
     )
-    found = pooled(lambda table: float(table[:, 0].mean()), rows, ("x", "y"))
+    found = rows.pooled(lambda table: float(table[:, 0].mean()), "x", "y")
     assert found.mean == pytest.approx(5.5)
     assert found.n == 12
     spread = np.arange(12).std() / math.sqrt(12)
@@ -115,12 +112,12 @@ def test_pooled_statistics_draw_whole_patients():
 
 
 def test_pooled_of_few_or_nothing():
-    one = pooled(lambda t: float(len(t)), Rows(({"subject": "a", "x": 1.0},)), ("x",))
+    one = Rows(({"subject": "a", "x": 1.0},)).pooled(lambda t: float(len(t)), "x")
     assert (one.mean, one.n) == (1.0, 1)
     assert shown(one) == "1.000"
-    assert shown(pooled(lambda t: 1.0, Rows(()), ("x",))) == "–"
+    assert shown(Rows(()).pooled(lambda t: 1.0, "x")) == "–"
     rows = Rows(tuple({"subject": s, "x": 1.0} for s in "abc"))
-    assert math.isnan(pooled(lambda t: math.nan, rows, ("x",)).low)
+    assert math.isnan(rows.pooled(lambda t: math.nan, "x").low)
 
 
 def test_what_is_equivalent_is_said_and_nothing_else():

@@ -96,8 +96,6 @@ def _measure(study: Study, arguments: Arguments) -> list[str]:
 
     if arguments.threads < 0:
         raise UsageError(f"threads: got {arguments.threads}; it must be at least 1, or 0")
-    if arguments.cases is not None and arguments.cases < 1:
-        raise UsageError(f"cases: got {arguments.cases}; it must be at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,12 +13,10 @@ from typing import Any
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.page import NOT_MEASURED, with_interval
+from ddmseg_lab.page import MIDDLES, NOT_MEASURED, with_interval
 from ddmseg_lab.questions import STUDIES
 from ddmseg_lab.study import RAW_FILE
-from ddmseg_lab.table import LETTERS, RawFile
-
-_MEANS = ("mean", "median", "rate", "difference")
+from ddmseg_lab.table import LETTERS
 
 
 @cache
@@ -121,11 +119,10 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
 def _goal_of(figure: Figure, records: Records, cards: Mapping[str, Card]) -> dict[str, Any]:
     """Compute the figure that a study aims at from its rows of the weights that ship."""
     study = STUDIES[figure.study]
-    assert study.goal is not None
-    raw = RawFile(records.folder / figure.record, study.words, study.numbers)
-    found = study.goal.measured(raw.rows(cards[figure.model].checksum[:LETTERS]))
+    (claim,) = study.claims(study.rows(records.folder, cards[figure.model]))
+    assert isinstance(claim.measured, Mapping)
     # without bad scans, or without good ones, there is nothing to tell apart
-    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
+    return {name: None if math.isnan(value) else value for name, value in claim.measured.items()}
 
 
 def _weights(found: Any) -> Iterator[str]:
@@ -157,7 +154,7 @@ def _why_not(figure: Figure, file: str, named: set[str] | None, cards: Mapping[s
 def _as_measured(figure: Figure, value: Any) -> Measured:
     """Bring a number, or a table with an interval, into one form."""
     table = value if isinstance(value, Mapping) else {"mean": value}
-    mean = next((table[name] for name in _MEANS if name in table), None)
+    mean = next((table[name] for name in MIDDLES if name in table), None)
     if mean is None:
         return Measured(figure, None, f"{figure.record} has no value for it")
     low, high = table.get("low"), table.get("high")

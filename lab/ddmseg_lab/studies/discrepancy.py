@@ -21,22 +21,19 @@ from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED
 from ddmseg_lab.page import number, table
+from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg_lab.statistics_text import (
     SIGMA_D,
     against_words,
-    compare,
     compare_sets,
     difference_words,
     interval,
-    over_patients,
-    pooled,
     r_of,
     shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.study import SEED, Study, Trained, noise_of
-from ddmseg_lab.table import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,14 +72,13 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
 
 
 def _judged(encoded: EncodedSubject, mask: str, labels: Tensor, p: Tensor) -> Row:
-    trained, truth = encoded.trained, encoded.subject.labels
     assessment = encoded.assess(p, labels)
     D = assessment.discrepancy[0, 0]
-    wrong = labels != truth
+    wrong = labels != encoded.subject.labels
     right = encoded.right(D).clamp(0, 1)
     row: Row = {
         "mask": mask,
-        "dice": trained.score(encoded.subject, labels.numpy())["dice"],
+        "dice": encoded.trained.score(encoded.subject, labels.numpy())["dice"],
         "expected_raw": assessment.expectation.mean_dice,
         "expected": assessment.expected_dice,
         "auroc": auroc(D, wrong),
@@ -128,12 +124,6 @@ def _unpacked(cells: Sequence[str]) -> NDArray[np.float64]:
     return np.asarray(table.sum(axis=0))
 
 
-def page(rows: Rows) -> str:
-    """Say how D lies, what it finds, how honest it is, and what conditioning on it brings."""
-    parts = [_distribution(rows), _detection(rows), _calibration(rows), _expected(rows)]
-    return "\n\n".join([text for part in parts for text in part] + list(_conditioning(rows)))
-
-
 def _distribution(rows: Rows) -> Iterator[str]:
     yield "## Right and wrong voxels"
     yield (
@@ -145,12 +135,12 @@ def _distribution(rows: Rows) -> Iterator[str]:
     for mask in JUDGED:
         some = rows.where(mask=mask)
         for side in SIDES:
-            cells = [_small(over_patients(some, _quantile(side, q)).mean) for q in QUANTILES]
+            cells = [_small(some.mean(_quantile(side, q)).mean) for q in QUANTILES]
             body.append([f"{mask}, {side}", *cells])
     yield table(["mask, voxels", *(f"{100 * q:.0f}%" for q in QUANTILES)], body)
     for mask in JUDGED:
         some = rows.where(mask=mask).known("wrong_q25", "right_q95")
-        share = over_patients(some, "wrong_share").mean
+        share = some.mean("wrong_share").mean
         apart = [
             a > b for a, b in zip(some.numbers("wrong_q25"), some.numbers("right_q95"), strict=True)
         ]
@@ -172,7 +162,7 @@ def _detection(rows: Rows) -> Iterator[str]:
     for name, masks in (*((m, (m,)) for m in JUDGED), ("intact", INTACT), ("all", JUDGED)):
         some = rows.among("mask", masks)
         test = compare_sets(some.by_subject("auroc_entropy"), {"D": some.by_subject("auroc")})
-        cells = [shown(over_patients(some, c), 3) for c in ("auroc", "auroc_entropy")]
+        cells = [shown(some.mean(c), 3) for c in ("auroc", "auroc_entropy")]
         body.append([name, *cells, difference_words(test["D"], 3)])
         if name in ("intact", "all"):
             words.append(
@@ -192,17 +182,19 @@ def _calibration(rows: Rows) -> Iterator[str]:
     body = []
     for mask in JUDGED:
         some = rows.where(mask=mask)
-        bias = _overconfidence(some)
-        body.append([mask, shown(over_patients(some, "ece"), 4), number(bias, 4, sign=True)])
+        voxels, confidence, right = _sums(some).sum(1)
+        bias = number((confidence - right) / voxels, 4, sign=True)
+        body.append([mask, shown(some.mean("ece"), 4), bias])
     yield table(["mask", "ECE", "mean confidence less share of right voxels"], body)
-    confidence, right, voxels = _curve(rows.among("mask", JUDGED))
+    sums = _sums(rows.among("mask", JUDGED))
     lines = []
-    for low, (n, c, a) in enumerate(zip(voxels, confidence, right, strict=True)):
+    for low, (n, c, a) in enumerate(zip(sums[0], *_shares(sums), strict=True)):
         between = f"{low / CONFIDENCE_BINS:.1f} to {(low + 1) / CONFIDENCE_BINS:.1f}"
         lines.append([between, f"{n:.0f}", number(c), number(a)])
     yield table([f"exp(−D/{SIGMA_D}²)", "voxels", "mean", "share right"], lines)
-    gap = _gap(confidence, right, voxels)
-    if voxels[:-1].any():
+    voxels, confidence, right = sums[:, :-1].sum(1)
+    if voxels:
+        gap = (right - confidence) / voxels
         word = "more" if gap > 0 else "fewer"
         yield (
             f"Of the voxels below {1 - 1 / CONFIDENCE_BINS:g}, where something is at stake, "
@@ -210,24 +202,14 @@ def _calibration(rows: Rows) -> Iterator[str]:
         )
 
 
-def _gap(
-    confidence: NDArray[np.float64], right: NDArray[np.float64], voxels: NDArray[np.float64]
-) -> float:
-    """Share of right voxels less their confidence, over all bins but the highest."""
-    n = voxels[:-1]
-    return float(np.nansum((right - confidence)[:-1] * n) / max(n.sum(), 1.0))
+def _sums(some: Rows) -> NDArray[np.float64]:
+    """Voxels in each bin of confidence, the sum of it, and how many are right."""
+    return _unpacked(some.words("reliability")).reshape(3, -1)
 
 
-def _overconfidence(some: Rows) -> float:
-    n, confidence, right = _unpacked(some.words("reliability")).reshape(3, -1).sum(1)
-    return float((confidence - right) / n)
-
-
-def _curve(some: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean confidence, share of right voxels and number of voxels in each bin."""
-    n, confidence, right = _unpacked(some.words("reliability")).reshape(3, -1)
-    counted_n = np.where(n > 0, n, np.nan)
-    return confidence / counted_n, right / counted_n, n
+def _shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean confidence and share of right voxels in each bin, NaN in an empty one."""
+    return sums[1:] / np.where(sums[0] > 0, sums[0], np.nan)
 
 
 def _expected(rows: Rows) -> Iterator[str]:
@@ -235,7 +217,7 @@ def _expected(rows: Rows) -> Iterator[str]:
     body = []
     for name, masks in (("all masks", JUDGED), ("intact masks", INTACT)):
         some = rows.among("mask", masks).known("dice")
-        r = pooled(r_of, some, ("expected", "dice"))
+        r = some.pooled(r_of, "expected", "dice")
         gaps = (interval(list(_errors(some, c).values())) for c in ("expected_raw", "expected"))
         body.append([name, shown(r), *(shown(gap, 4) for gap in gaps)])
     yield table(["", "r of expected and true", "mean error, raw", "mean error, calibrated"], body)
@@ -264,19 +246,19 @@ def _conditioning(rows: Rows) -> Iterator[str]:
         yield "This model is not conditioned on the discrepancy."
         return
     some = rows.among("mask", (SAMPLED, WITHHELD, COARSE))
-    tests = compare(some, "dice", "mask", WITHHELD)
+    tests = some.compare("dice", "mask", WITHHELD)
     yield (
         "The same samples once more, from the same noise, with the discrepancy map hidden from "
         "the denoiser (zeros in its place) at every step; nothing was trained anew."
     )
     body = []
     for mask in (SAMPLED, WITHHELD, COARSE):
-        mean = shown(over_patients(rows.where(mask=mask), "dice"), 4)
+        mean = shown(rows.where(mask=mask).mean("dice"), 4)
         body.append([mask, mean, difference_words(tests.get(mask))])
     yield table(["mask", "Dice", "Dice less that without D"], body)
     test = {"D": tests[SAMPLED]}
     yield against_words(test, what="mean Dice", reference="sampling without D")
-    found = over_patients(rows.where(mask=SAMPLED), "auroc").mean
+    found = rows.where(mask=SAMPLED).mean("auroc").mean
     helped = tests[SAMPLED].found and tests[SAMPLED].difference.mean > 0
     use = (
         "the denoiser makes use of it."
@@ -295,9 +277,8 @@ def draw(rows: Rows, figure: Figure) -> None:
     middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
     for mask, colour in zip(JUDGED, (ORANGE, BLUE, GREY), strict=True):
         some = rows.where(mask=mask)
-        confidence, share, voxels = _curve(some)
-        often = voxels >= FEW_VOXELS
-        x, y = confidence[often], share[often]
+        sums = _sums(some)
+        x, y = _shares(sums)[:, sums[0] >= FEW_VOXELS]
         middle.plot(x, y, color=colour, marker="o", markersize=3, label=mask)
         right.scatter(some.numbers("expected"), some.numbers("dice"), s=9, color=colour, alpha=0.7)
     middle.set(xlabel=r"exp(−D/$\sigma_D^2$)", ylabel="share of right voxels")
@@ -329,7 +310,7 @@ DISCREPANCY = Study(
         *(_quantile(side, q) for side in SIDES for q in QUANTILES),
     ),
     measure=measure,
-    page=page,
+    parts=(_distribution, _detection, _calibration, _expected, _conditioning),
     draw=draw,
     caption=(
         "Left: D in right and wrong voxels; middle: how often voxels of a confidence are right, "

@@ -1,6 +1,6 @@
 """One subject through f^I once, and everything a study asks of it afterwards.
 
-All answers lie on the subject's own grid, whether the network works in 3-D or on slices.
+All answers lie on the subject's own grid.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ddmseg.datasets.source import padded
 from ddmseg.datasets.subject import Subject
-from ddmseg.imaging.augmentation import centre
 from ddmseg.maths.discrepancy import ensemble_weights, right_probability
 from ddmseg.maths.expected_dice import expectation
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.sampling import Guidance, MaskSampler, Observer
 from ddmseg.quality.assessment import Assessment, calibrated
-from ddmseg_lab.comparison.predict import MULTIPLE, SLICES_AT_ONCE, uncentred
+from ddmseg_lab.comparison.predict import MULTIPLE, uncentred
 from ddmseg_lab.study import Trained
 
 
@@ -33,19 +33,13 @@ class EncodedSubject:
         self.own = trained.settings.sampling
         loss = trained.settings.loss
         self._schedule = make_schedule(loss.schedule, loss.schedule_shift)
-        parts = self._parts(subject.image if image is None else image)
-        self._encodings = [trained.model.encode(part) for part in parts]
-        self._samplers: dict[tuple[Guidance, bool], list[MaskSampler]] = {}
-
-    @property
-    def own_guidance(self) -> Guidance:
-        """The guidance of the card."""
-        own = self.own
-        return Guidance(own.guidance, own.guidance_scale, self.trained.settings.loss.temperature)
+        whole = subject.image if image is None else image
+        self._encoding = trained.model.encode(self._padded(whole))
+        self._samplers: dict[tuple[Guidance, bool], MaskSampler] = {}
 
     def coarse(self) -> Tensor:
         """Return the coarse head's class probabilities (``k i j k``)."""
-        return self._joined([torch.softmax(e.coarse_logits, dim=1) for e in self._encodings])
+        return self._cut(torch.softmax(self._encoding.coarse_logits, dim=1))
 
     def sample(
         self,
@@ -60,16 +54,15 @@ class EncodedSubject:
         """Draw one mask from noise of the generator; return its class probabilities (``k i j k``).
 
         Sampler, steps and guidance are the card's unless given. Without ``sees_discrepancy`` the
-        map is hidden from the denoiser; ``observe`` gets each step, batch by batch.
+        map is hidden from the denoiser; ``observe`` gets each step.
         """
-        samplers = self._prepared(guidance or self.own_guidance, sees_discrepancy)
-        chosen: dict[str, Any] = {
-            "sampler": algorithm or self.own.sampler,
-            "steps": steps or self.own.steps,
-        }
-        return self._joined(
-            [one(**chosen, generator=generator, observe=observe) for one in samplers]
-        )
+        own = self.own
+        if guidance is None:
+            temperature = self.trained.settings.loss.temperature
+            guidance = Guidance(own.guidance, own.guidance_scale, temperature)
+        sampler = self._sampler(guidance, sees_discrepancy)
+        names: dict[str, Any] = {"sampler": algorithm or own.sampler, "steps": steps or own.steps}
+        return self._cut(sampler(**names, generator=generator, observe=observe))
 
     def samples(self, generator: Generator, count: int, **how: Any) -> list[Tensor]:
         """Draw several masks, one after the other."""
@@ -77,13 +70,8 @@ class EncodedSubject:
 
     def discrepancy(self, labels: Tensor) -> Tensor:
         """Return D at each voxel of a mask of class indices (``i j k``)."""
-        model = self.trained.model
-        parts = self._parts(labels[None].float())
-        maps = [
-            model.discrepancy_map(encoding, part[:, 0].long())
-            for encoding, part in zip(self._encodings, parts, strict=True)
-        ]
-        return self._joined(maps)[0]
+        whole = self._padded(labels[None])[:, 0]
+        return self._cut(self.trained.model.discrepancy_map(self._encoding, whole))[0]
 
     def right(self, D: Tensor) -> Tensor:
         """Return the probability exp(-D / sigma_D^2) that each voxel is right."""
@@ -104,6 +92,10 @@ class EncodedSubject:
         """Return what the card's own settings give (``k i j k``)."""
         return self.answer(self.samples(generator, self.own.samples))
 
+    def score(self, p: Tensor) -> dict[str, float]:
+        """Return what the winning classes score against the truth, see :meth:`Trained.score`."""
+        return self.trained.score(self.subject, p.argmax(0).numpy())
+
     def assess(self, p: Tensor, labels: Tensor | None = None) -> Assessment:
         """Return what the discrepancy says of an answer, or of another mask in its place."""
         labels = p.argmax(0) if labels is None else labels
@@ -117,40 +109,22 @@ class EncodedSubject:
         count = self.own.samples
         return Answer(p[None], torch.full((count,), 1 / count), torch.zeros(0), self.own.steps)
 
-    def _prepared(self, guidance: Guidance, sees_discrepancy: bool) -> list[MaskSampler]:
+    def _sampler(self, guidance: Guidance, sees_discrepancy: bool) -> MaskSampler:
         key = (guidance, sees_discrepancy)
         if key not in self._samplers:
-            made = [
-                MaskSampler(self.trained.model, encoding, self._schedule, guidance)
-                for encoding in self._encodings
-            ]
+            made = MaskSampler(self.trained.model, self._encoding, self._schedule, guidance)
             if not sees_discrepancy:
-                for sampler in made:
-                    sampler.conditions = replace(sampler.conditions, blind=True)
+                made.conditions = replace(made.conditions, blind=True)
             self._samplers[key] = made
         return self._samplers[key]
 
-    def _parts(self, whole: Tensor) -> list[Tensor]:
-        """Pad ``c i j k`` for the network and cut it into batches (``b c *grid``)."""
-        network = self.trained.model
-        multiple = max(network.multiple, MULTIPLE)
-        if network.dims == 3:
-            shape = tuple(-(-n // multiple) * multiple for n in whole.shape[1:])
-            return [centre(whole, whole[0], shape)[0][None]]
-        slices = whole.movedim(1 + self.subject.slice_axis, 0)
-        shape = tuple(-(-n // multiple) * multiple for n in slices.shape[2:])
-        even = torch.stack([centre(one, one[0], shape)[0] for one in slices])
-        return list(torch.split(even, SLICES_AT_ONCE))
+    def _padded(self, whole: Tensor) -> Tensor:
+        """Pad ``c i j k`` for the network, as a batch of one."""
+        return padded(whole, whole[0], max(self.trained.model.multiple, MULTIPLE))[0][None]
 
-    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
-        """Undo :meth:`_parts`: batches back to ``c i j k`` on the subject's grid."""
-        shape = self.subject.labels.shape
-        if self.trained.model.dims == 3:
-            return uncentred(parts[0][0], shape)
-        axis = self.subject.slice_axis
-        flat = [n for a, n in enumerate(shape) if a != axis]
-        slices = uncentred(torch.cat(list(parts)), flat)
-        return slices.movedim(0, 1).movedim(1, 1 + axis)
+    def _cut(self, batch: Tensor) -> Tensor:
+        """Undo the padding of a batch of one: ``c i j k`` on the subject's grid."""
+        return uncentred(batch[0], self.subject.labels.shape)
 
 
 def weighted_mean(samples: Sequence[Tensor], weights: Tensor) -> Tensor:

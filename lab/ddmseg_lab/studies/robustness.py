@@ -6,40 +6,35 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ddmseg.datasets.subject import Subject
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
-from ddmseg.imaging.transforms import FillSlices
 from ddmseg.maths.statistics import Interval
 from ddmseg.quality.assessment import judge
 from ddmseg.quality.limits import Limits
 from ddmseg.quality.plausibility import empty_slices
 from ddmseg.randomness import seeded
 from ddmseg_lab.figures import COLOURS, GREY, line_with_bars, name_ticks
-from ddmseg_lab.page import Target, number, table
+from ddmseg_lab.page import Claim, claim, number, table
+from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics_text import (
     Comparison,
-    Pairs,
+    as_dict,
     auroc_of,
     compare_sets,
     counted,
     interval,
     least_words,
     listed,
-    over_patients,
     p_words,
-    pooled,
     shown,
     too_few,
 )
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.study import SEED, Goal, Study, Trained, noise_of
-from ddmseg_lab.table import Row, Rows
+from ddmseg_lab.study import SEED, Study, Trained, noise_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +44,7 @@ GOOD_DICE = 0.8  # a mask below it is one that quality control should notice
 PATTERN_SEED = SEED + 2
 VERDICTS = ("pass", "warn", "fail")
 DODGE = 0.05  # between lines of the picture, so that their bars do not hide each other
+EACH_LEVEL = range(1, LEVELS + 1)
 Condition = tuple[str, int]
 
 
@@ -56,7 +52,7 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
     """Segment the scan as it is and with each artefact at each level, from the same noise."""
     yield _row(trained, subject, number, INTACT, 0)
     for name in ARTEFACTS:
-        for level in range(1, LEVELS + 1):
+        for level in EACH_LEVEL:
             yield _row(trained, subject, number, name, level)
 
 
@@ -67,33 +63,21 @@ def _row(trained: Trained, subject: Subject, number: int, artefact: str, level: 
         generator = seeded(PATTERN_SEED, place)
         image = degrade(image, artefact, level, generator, slice_axis=subject.slice_axis)
     # A bad scan is prepared as any other; so is the intact one, for equal terms.
-    prepared = [_prepared(channel, subject.spacing_mm) for channel in image]
-    encoded = EncodedSubject(trained, subject, torch.stack([channel for channel, _ in prepared]))
+    filled = [fill_empty_slices(channel.numpy(), subject.spacing_mm) for channel in image]
+    prepared = torch.stack([normalise(torch.from_numpy(channel)) for channel, _ in filled])
+    encoded = EncodedSubject(trained, subject, prepared)
     p = encoded.own_answer(noise_of(number))
     assessment = encoded.assess(p)
-    told = list(empty_slices(prepared[0][1]))  # an artefact is the same in every channel
+    told = list(empty_slices(filled[0][1]))  # an artefact is the same in every channel
     quality = judge(trained.card, encoded.spent(p), assessment, seen=told)
     return {
         "artefact": artefact,
         "level": float(level),
         "verdict": quality.verdict,
-        "dice": trained.score(subject, p.argmax(0).numpy())["dice"],
+        "dice": encoded.score(p)["dice"],
         "expected": assessment.expected_dice,
         "limit": Limits.of(trained.card).passes,
     }
-
-
-def _prepared(
-    channel: Tensor, spacing_mm: tuple[float, float, float]
-) -> tuple[Tensor, list[FillSlices]]:
-    """Fill empty slices and normalise; return what was filled, too."""
-    filled, steps = fill_empty_slices(channel.numpy(), spacing_mm)
-    return normalise(torch.from_numpy(filled)), steps
-
-
-def page(rows: Rows) -> str:
-    """Say what each artefact costs and what quality control makes of it."""
-    return "\n\n".join([*_losses(rows), *_quality(rows)])
 
 
 def _names(rows: Rows) -> list[str]:
@@ -111,34 +95,32 @@ def _tests(rows: Rows) -> dict[Condition, Comparison]:
     values = {
         (name, level): rows.where(artefact=name, level=float(level)).by_subject("dice")
         for name in _names(rows)
-        for level in _levels()
+        for level in EACH_LEVEL
     }
     return compare_sets(rows.where(artefact=INTACT).by_subject("dice"), values)
 
 
 def _losses(rows: Rows) -> Iterator[str]:
-    intact = over_patients(rows.where(artefact=INTACT), "dice")
+    intact = rows.where(artefact=INTACT).mean("dice")
     yield "## What is lost"
     yield (
         f"Relative loss of Dice in percent of the intact scan's {shown(intact)}, by level; level "
         "5 is the worst. Strengths are for intensities normalised to about 0 to 1."
     )
-    body = []
-    for name in _names(rows):
-        body.append([ARTEFACTS[name].title, *(shown(one, 1) for one in _percent_lost(rows, name))])
-    yield table(["artefact", *(f"level {n}" for n in _levels())], body)
+    levels = [f"level {n}" for n in EACH_LEVEL]
+    body = [
+        [ARTEFACTS[name].title, *(shown(one, 1) for one in _percent_lost(rows, name))]
+        for name in _names(rows)
+    ]
+    yield table(["artefact", *levels], body)
     body = [[one.title, one.unit, *(f"{s:g}" for s in one.strengths)] for one in ARTEFACTS.values()]
-    yield table(["artefact", "strength is", *(f"level {n}" for n in _levels())], body)
+    yield table(["artefact", "strength is", *levels], body)
     yield from _loss_words(rows)
-
-
-def _levels() -> range:
-    return range(1, LEVELS + 1)
 
 
 def _percent_lost(rows: Rows, name: str) -> list[Interval]:
     """Return the relative loss at each level, in percent."""
-    losses = [relative_loss(rows, (name, n)).values() for n in _levels()]
+    losses = [relative_loss(rows, (name, n)).values() for n in EACH_LEVEL]
     return [interval([100 * v for v in one]) for one in losses]
 
 
@@ -164,7 +146,7 @@ def _artefact_words(name: str, tests: dict[Condition, Comparison]) -> str:
     for word, sign in (("lower", -1), ("higher", 1)):
         at = [
             n
-            for n in _levels()
+            for n in EACH_LEVEL
             if tests[name, n].found and sign * tests[name, n].difference.mean > 0
         ]
         if at:
@@ -176,7 +158,7 @@ def _artefact_words(name: str, tests: dict[Condition, Comparison]) -> str:
             )
     if parts:
         return f"- {title}: Dice is {' and '.join(parts)}."
-    least = min(tests[name, n].p_holm for n in _levels())
+    least = min(tests[name, n].p_holm for n in EACH_LEVEL)
     return f"- {title}: no effect was found at any level ({least_words(least)})."
 
 
@@ -201,29 +183,34 @@ def _quality(rows: Rows) -> Iterator[str]:
 
 def noticed(rows: Rows) -> Interval:
     """Return the AUROC of 1 - expected Dice for a Dice below ``GOOD_DICE``, with its interval."""
-    return pooled(_auroc_of_bad, rows, ("expected", "dice"))
+    return rows.pooled(lambda pairs: auroc_of(-pairs, -GOOD_DICE), "expected", "dice")
 
 
-def _auroc_of_bad(pairs: Pairs) -> float:
-    return auroc_of(np.stack([1 - pairs[:, 0], pairs[:, 1] < GOOD_DICE], axis=1))
+def claims(rows: Rows) -> list[Claim]:
+    """That the expected Dice ranks bad scans below good ones."""
+    what = f"quality control: AUROC for a Dice below {GOOD_DICE}, intact and worse scans"
+    return [claim(what, 0.9, as_dict(noticed(rows)) if len(rows) else None)]
 
 
 def _verdict_table(rows: Rows) -> list[list[str]]:
     good, bad = _good_and_bad(rows)
     groups = {f"{GOOD_DICE} or more": good, f"below {GOOD_DICE}": bad}
     for level in range(LEVELS + 1):
-        groups[f"any, level {level}"] = list(rows.where(level=float(level)).rows)
+        groups[f"any, level {level}"] = rows.where(level=float(level)).words("verdict")
     body = []
-    for name, some in groups.items():
-        counts = [sum(row["verdict"] == v for row in some) for v in VERDICTS]
-        cells = [f"{100 * c / len(some):.1f}% ({c})" if some else "–" for c in counts]
+    for name, verdicts in groups.items():
+        counts = [verdicts.count(v) for v in VERDICTS]
+        cells = [f"{100 * c / len(verdicts):.1f}% ({c})" if verdicts else "–" for c in counts]
         body.append([name, *cells])
     return body
 
 
-def _good_and_bad(rows: Rows) -> tuple[list[Row], list[Row]]:
-    good = [row for row in rows.rows if float(row["dice"]) >= GOOD_DICE]
-    return good, [row for row in rows.rows if float(row["dice"]) < GOOD_DICE]
+def _good_and_bad(rows: Rows) -> tuple[list[str], list[str]]:
+    """Return the verdicts of scans with a good Dice, and of those with a worse one."""
+    found: tuple[list[str], list[str]] = ([], [])
+    for verdict, dice in zip(rows.words("verdict"), rows.numbers("dice"), strict=True):
+        found[dice < GOOD_DICE].append(verdict)
+    return found
 
 
 def _quality_words(rows: Rows) -> Iterator[str]:
@@ -232,8 +219,7 @@ def _quality_words(rows: Rows) -> Iterator[str]:
         kind = "above" if good else "below"
         yield f"All scans lie {kind} {GOOD_DICE}, so that there is nothing to tell apart."
         return
-    missed = sum(row["verdict"] == "pass" for row in bad)
-    alarms = sum(row["verdict"] != "pass" for row in good)
+    missed, alarms = bad.count("pass"), len(good) - good.count("pass")
     yield (
         f"Of {counted(len(bad), 'scan')} with a Dice below {GOOD_DICE}, {missed} pass unnoticed "
         f"({number(100 * missed / len(bad), 1)}%); of {counted(len(good), 'scan')} with more, "
@@ -252,12 +238,12 @@ def draw(rows: Rows, figure: Figure) -> None:
     right.plot([0, 1], [0, 1], color="black", linewidth=0.7)
     names = _names(rows)
     for place, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
-        places, title = [n + DODGE * (place - 3.5) for n in _levels()], ARTEFACTS[name].title
+        places, title = [n + DODGE * (place - 3.5) for n in EACH_LEVEL], ARTEFACTS[name].title
         line_with_bars(left, places, _percent_lost(rows, name), colour=colour, label=title)
         some = rows.where(artefact=name)
         right.scatter(some.numbers("expected"), some.numbers("dice"), s=5, color=colour, alpha=0.6)
     left.axhline(0, color=GREY, linewidth=0.8)
-    name_ticks(left, list(_levels()), [str(n) for n in _levels()])
+    name_ticks(left, EACH_LEVEL, [str(n) for n in EACH_LEVEL])
     left.set_xlabel("level")
     left.set_ylabel("relative loss of Dice, %")
     left.legend(fontsize=8, frameon=False, ncols=2)
@@ -273,7 +259,7 @@ ROBUSTNESS = Study(
     words=("artefact", "verdict"),
     numbers=("level", "dice", "expected", "limit"),
     measure=measure,
-    page=page,
+    parts=(_losses, _quality),
     draw=draw,
     caption=(
         "Left: relative loss of Dice by level, with 95% intervals; right: expected against true "
@@ -285,8 +271,5 @@ ROBUSTNESS = Study(
         "pattern_seed": PATTERN_SEED,
         "widest_gap_filled_mm": WIDEST_MM,
     },
-    goal=Goal(
-        Target(f"quality control: AUROC for a Dice below {GOOD_DICE}, intact and worse scans", 0.9),
-        noticed,
-    ),
+    claims=claims,
 )

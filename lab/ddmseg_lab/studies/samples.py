@@ -19,6 +19,7 @@ from ddmseg.quality.quantities import structures
 from ddmseg.quality.volumes import Measured
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics import (
     expected_calibration_error,
     generalised_energy_distance,
@@ -29,19 +30,15 @@ from ddmseg_lab.statistics import (
 from ddmseg_lab.statistics_text import (
     Pairs,
     against_words,
-    compare,
     compare_sets,
     counted,
     difference_words,
     exact_share,
     listed,
-    over_patients,
-    pooled,
     shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.study import Study, Trained, noise_of
-from ddmseg_lab.table import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,24 +73,21 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
 
 
 def _judged(encoded: EncodedSubject, drawn: Sequence[Tensor]) -> Row:
-    trained, subject = encoded.trained, encoded.subject
-    truth = subject.labels
+    truth = encoded.subject.labels
     mean = weighted_mean(drawn, encoded.weights(drawn, encoded.own.temperature))
-    labels = mean.argmax(0)
-    right = labels == truth
+    right = mean.argmax(0) == truth
     doubt = entropy(mean[None])[0, 0]
-    joined = encoded.answer(drawn)
     maps = torch.stack([p.argmax(0) for p in drawn])[:, None]
     several = len(drawn) > 1
-    classes = trained.model.classes
+    classes = encoded.trained.model.classes
     split = mutual_information(torch.stack(list(drawn))[:, None])[0, 0] if several else None
     apart = float(pairwise_disagreement(maps, classes=classes)[0]) if several else math.nan
     energy = generalised_energy_distance(maps, truth[None, None], classes=classes)
     return _row(
         DOUBT,
         samples=float(len(drawn)),
-        dice=trained.score(subject, labels.numpy())["dice"],
-        dice_joined=trained.score(subject, joined.argmax(0).numpy())["dice"],
+        dice=encoded.score(mean)["dice"],
+        dice_joined=encoded.score(encoded.answer(drawn))["dice"],
         ece=expected_calibration_error(mean.amax(0).clamp(0, 1), right),
         auroc_entropy=auroc(doubt, ~right),
         auroc_mi=math.nan if split is None else auroc(split, ~right),
@@ -130,12 +124,8 @@ def _row(part: str, *, structure: str = "", **numbers: float) -> Row:
     return {"part": part, "structure": structure, **dict.fromkeys(NUMBERS, math.nan), **numbers}
 
 
-def page(rows: Rows) -> str:
-    """Say what more samples bring, and how often volumes lie in their intervals."""
-    return "\n\n".join([*_counts(rows.where(part=DOUBT)), *_cases(rows), *_coverage(rows)])
-
-
 def _counts(rows: Rows) -> Iterator[str]:
+    rows = rows.where(part=DOUBT)
     yield "## Number of samples"
     yield (
         "The first K of the same samples, joined by the card's weights. ECE of the largest "
@@ -143,15 +133,15 @@ def _counts(rows: Rows) -> Iterator[str]:
         "curve of voxels by entropy (share of wrong voxels, lower is better), generalised energy "
         "distance to the truth, and mean 1 − IoU of two samples."
     )
-    body = []
-    for count in COUNTS:
-        some = rows.where(samples=float(count))
-        cells = (shown(over_patients(some, c), digits) for c, (_, digits) in HEADS.items())
-        body.append([f"{count}", *cells])
+    by_count = {count: rows.where(samples=float(count)) for count in COUNTS}
+    body = [
+        [f"{count}", *(shown(some.mean(c), digits) for c, (_, digits) in HEADS.items())]
+        for count, some in by_count.items()
+    ]
     yield table(["K", *(head for head, _ in HEADS.values())], body)
     yield f"Less K = {COUNTS[0]} on the same patients:"
     told = [c for c in HEADS if c not in ("auroc_mi", "disagreement")]
-    tests = {c: compare(rows, c, "samples", float(COUNTS[0])) for c in told}
+    tests = {c: rows.compare(c, "samples", float(COUNTS[0])) for c in told}
     body = [
         [f"{count}", *(difference_words(tests[c].get(float(count)), HEADS[c][1]) for c in told)]
         for count in COUNTS[1:]
@@ -163,16 +153,11 @@ def _counts(rows: Rows) -> Iterator[str]:
         yield f"**{name}.** " + against_words(
             named, what=name, reference=f"K = {COUNTS[0]}", digits=digits
         )
-    yield _doubts_words(rows)
-
-
-def _doubts_words(rows: Rows) -> str:
-    most = rows.where(samples=float(COUNTS[-1]))
+    most = by_count[COUNTS[-1]]
     values = {"the mutual information": most.by_subject("auroc_mi")}
     test = compare_sets(most.by_subject("auroc_entropy"), values)
-    return f"**Which doubt, at K = {COUNTS[-1]}.** " + against_words(
-        test, what="AUROC", reference="the entropy of the mean"
-    )
+    words = against_words(test, what="AUROC", reference="the entropy of the mean")
+    yield f"**Which doubt, at K = {COUNTS[-1]}.** {words}"
 
 
 def _cases(rows: Rows) -> Iterator[str]:
@@ -185,9 +170,9 @@ def _cases(rows: Rows) -> Iterator[str]:
     body, better = [], []
     for count in COUNTS:
         some = rows.where(part=DOUBT, samples=float(count)).known("dice")
-        area = pooled(_area, some, ("expected", "dice"))
-        gain = pooled(_gain, some, ("expected", "dice"))
-        most = pooled(_gain, some, ("dice", "dice"))
+        area = some.pooled(_area, "expected", "dice")
+        gain = some.pooled(_gain, "expected", "dice")
+        most = some.pooled(_gain, "dice", "dice")
         body.append([f"{count}", *(shown(one, 4) for one in (area, gain)), number(most.mean, 4)])
         better.append(gain.low > 0)
     yield table(["K", "AURC", "chance less that", "chance less the best order's"], body)
@@ -264,7 +249,7 @@ def draw(rows: Rows, figure: Figure) -> None:
 
 
 def _draw_line(axes: Axes, rows: Rows, column: str, colour: str) -> None:
-    found = {k: over_patients(rows.where(samples=float(k)), column) for k in COUNTS}
+    found = {k: rows.where(samples=float(k)).mean(column) for k in COUNTS}
     known = {k: one for k, one in found.items() if not math.isnan(one.mean)}
     label = HEADS[column][0]
     line_with_bars(axes, list(known), list(known.values()), colour=colour, label=label)
@@ -279,7 +264,7 @@ SAMPLES = Study(
     words=("part", "structure"),
     numbers=NUMBERS,
     measure=measure,
-    page=page,
+    parts=(_counts, _cases, _coverage),
     draw=draw,
     caption="Means over patients by number of samples, with 95% intervals",
     inches=(13.0, 3.8),

@@ -12,7 +12,7 @@ over that of the steps, by least squares.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,21 +23,18 @@ from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.statistics import Interval
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.rows import Cell, Row, Rows
 from ddmseg_lab.statistics_text import (
     Comparison,
     against_words,
-    compare,
     counted,
     difference_words,
-    gains,
     interval,
     listed,
-    over_patients,
     shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.study import Study, Trained, noise_of
-from ddmseg_lab.table import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,15 +59,16 @@ _NO_ERRORS: Row = dict.fromkeys(ERRORS, math.nan)
 
 
 class Watch:
-    """Keeps the estimates of some steps, numbered from 0, batch by batch."""
+    """Keeps the estimates of some steps, numbered from 0."""
 
     def __init__(self, steps: Iterable[int]) -> None:
-        self.seen: dict[int, list[Tensor]] = {step: [] for step in steps}
+        self.steps = set(steps)
+        self.seen: dict[int, Tensor] = {}
 
     def __call__(self, step: int, said: Callable[[], Tensor]) -> None:
-        """Take the class probabilities of one batch."""
-        if step in self.seen:
-            self.seen[step].append(said())
+        """Take the class probabilities of a step."""
+        if step in self.steps:
+            self.seen[step] = said()
 
 
 def same_time(steps: int) -> int | None:
@@ -97,7 +95,7 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
             yield row
             if algorithm == "ddim":
                 joined = encoded.answer([p, *_others(encoded, number, steps)])
-                yield {**row, "answer": OWN, "dice": _dice(encoded, joined), **_NO_ERRORS}
+                yield {**row, "answer": OWN, "dice": encoded.score(joined)["dice"], **_NO_ERRORS}
 
 
 def _row(
@@ -106,7 +104,7 @@ def _row(
     watch = Watch([steps - 1])
     p = encoded.sample(noise_of(number), algorithm=algorithm, steps=steps, observe=watch)
     row: Row = {"sampler": algorithm, "answer": SINGLE, "steps": float(steps)}
-    row |= {"dice": _dice(encoded, p), **_NO_ERRORS}
+    row |= {"dice": encoded.score(p)["dice"], **_NO_ERRORS}
     if fine is not None:
         encoding, last = encoded.trained.model.mask_encoding, watch.seen[steps - 1]
         row["error"] = distance(encoding, last, fine.seen[FINE_STEPS - 1])
@@ -122,23 +120,10 @@ def _others(encoded: EncodedSubject, number: int, steps: int) -> list[Tensor]:
     return encoded.samples(generator, encoded.own.samples - 1, algorithm="ddim", steps=steps)
 
 
-def _dice(encoded: EncodedSubject, p: Tensor) -> float:
-    return encoded.trained.score(encoded.subject, p.argmax(0).numpy())["dice"]
-
-
-def distance(encoding: MaskEncoding, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """Return the root mean square distance of two masks, given as batches of probabilities."""
-    squares = [
-        (encoding.of_probabilities(p) - encoding.of_probabilities(q)).square().double()
-        for p, q in zip(one, other, strict=True)
-    ]
-    total = sum(float(square.sum()) for square in squares)
-    return math.sqrt(total / sum(square.numel() for square in squares))
-
-
-def page(rows: Rows) -> str:
-    """Say what more steps bring, how many are enough, and how the error falls."""
-    return "\n\n".join([*_dice_part(rows), *_error_part(rows)])
+def distance(encoding: MaskEncoding, one: Tensor, other: Tensor) -> float:
+    """Return the root mean square distance of two masks, given as probabilities."""
+    gap = encoding.of_probabilities(one) - encoding.of_probabilities(other)
+    return math.sqrt(float(gap.square().double().sum()) / gap.numel())
 
 
 def _lines(rows: Rows) -> dict[str, Rows]:
@@ -154,14 +139,14 @@ def _lines(rows: Rows) -> dict[str, Rows]:
 def _dice_part(rows: Rows) -> Iterator[str]:
     most = float(LADDER[-1])
     lines = _lines(rows)
-    tests = {name: compare(some, "dice", "steps", most) for name, some in lines.items()}
+    tests = {name: some.compare("dice", "steps", most) for name, some in lines.items()}
     yield "## Dice"
     yield (
         "One sample without the coarse head, from the same noise at every number of steps; and "
         "with the card's own settings, that is its number of samples joined with the coarse head."
     )
     body = [
-        [str(s), *(shown(over_patients(some.where(steps=s), "dice"), 4) for some in lines.values())]
+        [str(s), *(shown(some.where(steps=s).mean("dice"), 4) for some in lines.values())]
         for s in LADDER
     ]
     yield table(["steps", *lines], body)
@@ -192,7 +177,7 @@ def _enough_words(found: Mapping[Cell, Comparison]) -> str:
     unsure = [
         str(steps)
         for steps in LADDER[:-1]
-        if steps >= enough and max(map(abs, _ends(found[steps].difference))) > TOLERANCE
+        if steps >= enough and _reach(found[steps].difference) > TOLERANCE
     ]
     words = f"{counted(enough, 'step')} and more stay within 0.5 Dice points of {LADDER[-1]}"
     if unsure:
@@ -200,13 +185,13 @@ def _enough_words(found: Mapping[Cell, Comparison]) -> str:
     return f"{words}, intervals included."
 
 
-def _ends(found: Interval) -> tuple[float, float]:
-    return (found.mean, found.mean) if math.isnan(found.low) else (found.low, found.high)
+def _reach(found: Interval) -> float:
+    return float(np.nanmax(np.abs([found.mean, found.low, found.high])))
 
 
 def _samplers_words(rows: Rows) -> str:
     some = rows.where(answer=SINGLE, steps=10).among("sampler", ALGORITHMS)
-    tests = compare(some, "dice", "sampler", "ddim")
+    tests = some.compare("dice", "sampler", "ddim")
     named = {str(name): test for name, test in tests.items()}
     words = against_words(named, what="mean Dice of one sample", reference="ddim")
     return f"**Samplers at 10 steps.** {words}"
@@ -227,10 +212,7 @@ def _error_part(rows: Rows) -> Iterator[str]:
         "another sample and not a better approximation of the same; its Dice is above."
     )
     named = [(algorithm, column) for column in ERRORS for algorithm in PATHWISE]
-    body = [
-        [str(s), *(shown(over_patients(_errors(rows, a, s, c), c), 5) for a, c in named)]
-        for s in LADDER
-    ]
+    body = [[str(s), *(shown(_errors(rows, a, s, c).mean(c), 5) for a, c in named)] for s in LADDER]
     order = [shown(fitted_order(rows, a, c), 2) for a, c in named]
     body.append([f"order, {FITTED[0]} to {FITTED[1]} steps", *order])
     yield table(["steps", *(f"{a}, {ERRORS[c]}" for a, c in named)], body)
@@ -288,8 +270,8 @@ def _order_words(rows: Rows, column: str) -> str:
 
 
 def _reference_words(rows: Rows) -> str:
-    half = over_patients(_errors(rows, REFERENCE, HALF_STEPS, "error"), "error")
-    least = over_patients(_errors(rows, REFERENCE, LADDER[-1], "error"), "error").mean
+    half = _errors(rows, REFERENCE, HALF_STEPS, "error").mean("error")
+    least = _errors(rows, REFERENCE, LADDER[-1], "error").mean("error").mean
     share = half.mean / least if least > 0 else math.nan
     words = (
         f"With {HALF_STEPS} steps the reference's final estimate lies {shown(half, 5)} from that "
@@ -305,7 +287,7 @@ def draw(rows: Rows, figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     colours = dict(zip(_lines(rows), (BLUE, ORANGE, GREEN, GREY), strict=True))
     for name, some in _lines(rows).items():
-        found = gains(some, "dice", "steps", LADDER, float(LADDER[-1]))
+        found = some.gains("dice", "steps", LADDER, float(LADDER[-1]))
         line_with_bars(left, LADDER, found, colour=colours[name], label=name)
     left.axhspan(-TOLERANCE, TOLERANCE, color=GREY, alpha=0.15, linewidth=0)
     left.set_ylabel(f"Dice less that of {LADDER[-1]} steps")
@@ -320,7 +302,7 @@ def draw(rows: Rows, figure: Figure) -> None:
 def _draw_errors(axes: Axes, rows: Rows) -> None:
     for algorithm, colour in zip(PATHWISE, (BLUE, ORANGE), strict=True):
         for column, style in zip(ERRORS, ("-", "--"), strict=True):
-            found = {s: over_patients(_errors(rows, algorithm, s, column), column) for s in LADDER}
+            found = {s: _errors(rows, algorithm, s, column).mean(column) for s in LADDER}
             drawn = {s: one for s, one in found.items() if one.mean > 0}
             order = number(fitted_order(rows, algorithm, column).mean, 2)
             label = f"{algorithm}, {ERRORS[column]}, order {order}"
@@ -336,7 +318,7 @@ STEPS = Study(
     words=("sampler", "answer"),
     numbers=("steps", "dice", *ERRORS),
     measure=measure,
-    page=page,
+    parts=(_dice_part, _error_part),
     draw=draw,
     caption=(
         "Left: mean Dice less that of 200 steps on the same patients, 0.5 Dice points shaded; "

@@ -16,19 +16,16 @@ from ddmseg.datasets.subject import Subject
 from ddmseg.networks.sampling import Guidance
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.rows import Cell, Row, Rows
 from ddmseg_lab.statistics_text import (
     SIGMA_D,
     Comparison,
     against_words,
-    compare,
     difference_words,
-    gains,
-    over_patients,
     shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.study import Study, Trained, noise_of
-from ddmseg_lab.table import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +44,8 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
     drawn = encoded.samples(noise_of(number), ENSEMBLE)
 
     def row(part: str, temperature: float, effective: float, p: Tensor) -> Row:
-        scores = trained.score(subject, p.argmax(0).numpy())
-        return {"part": part, "temperature": temperature, "effective_samples": effective, **scores}
+        shared: Row = {"part": part, "temperature": temperature, "effective_samples": effective}
+        return {**shared, **encoded.score(p)}
 
     for temperature in WEIGHT_TEMPERATURES:
         w = encoded.weights(drawn, temperature)
@@ -64,14 +61,9 @@ def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
         yield row("guidance", temperature, 1.0, p)
 
 
-def page(rows: Rows) -> str:
-    """Say what weights and guidance of each temperature give."""
-    return "\n\n".join([*_weights(rows), *_guidance(rows)])
-
-
 def _weights(rows: Rows) -> Iterator[str]:
     weighted = rows.where(part="weights")
-    tests = compare(weighted, "dice", "temperature", math.inf)
+    tests = weighted.compare("dice", "temperature", math.inf)
     yield "## Weights of the ensemble"
     yield (
         f"{ENSEMBLE} samples, the same for every temperature, weighted by exp(−D/{SIGMA_D}²) of "
@@ -81,7 +73,7 @@ def _weights(rows: Rows) -> Iterator[str]:
     lines = []
     for temperature in weighted.kinds("temperature"):
         some = weighted.where(temperature=temperature)
-        effective = shown(over_patients(some, "effective_samples"), 2)
+        effective = shown(some.mean("effective_samples"), 2)
         test = difference_words(tests.get(temperature))
         lines.append([*_cells(_name(temperature), some), effective, test])
     for part in (FIRST, BEST):
@@ -95,7 +87,7 @@ def _weights(rows: Rows) -> Iterator[str]:
 def _choice_words(rows: Rows) -> str:
     """Whether the least discrepancy picks a good sample: between the first and the best."""
     first, chosen, best = (
-        over_patients(some, "dice").mean
+        some.mean("dice").mean
         for some in (
             rows.where(part=FIRST),
             rows.where(part="weights", temperature=0.0),
@@ -114,7 +106,7 @@ def _choice_words(rows: Rows) -> str:
 
 def _guidance(rows: Rows) -> Iterator[str]:
     guided = rows.where(part="guidance")
-    tests = compare(guided, "dice", "temperature", math.inf)
+    tests = guided.compare("dice", "temperature", math.inf)
     yield "## Energy guidance"
     yield (
         f"One sample from the same noise, its score bent by −∇D/{SIGMA_D}² at every step; "
@@ -135,10 +127,10 @@ def _tests_words(tests: dict[Cell, Comparison], reference: str) -> str:
 
 def _cells(name: str, some: Rows) -> list[str]:
     missed = sum(some.numbers("missed"))
-    distance = shown(over_patients(some, "hd95_mm"), 2)
+    distance = shown(some.mean("hd95_mm"), 2)
     return [
         name,
-        shown(over_patients(some, "dice"), 4),
+        shown(some.mean("dice"), 4),
         f"{distance}, {missed:.0f} missed" if missed else distance,
     ]
 
@@ -156,7 +148,7 @@ def draw(rows: Rows, figure: Figure) -> None:
     ):
         some = rows.where(part=part)
         temperatures = sorted(float(t) for t in some.kinds("temperature"))
-        found = gains(some, "dice", "temperature", temperatures, math.inf)
+        found = some.gains("dice", "temperature", temperatures, math.inf)
         line_with_bars(axes, range(len(found)), found, colour=colour, label=part)
         axes.axhline(0, color=GREY, linewidth=0.8)
         name_ticks(axes, range(len(found)), [_name(t) for t in temperatures])
@@ -174,7 +166,7 @@ TEMPERATURE = Study(
     words=("part",),
     numbers=("temperature", "dice", "hd95_mm", "missed", "effective_samples"),
     measure=measure,
-    page=page,
+    parts=(_weights, _guidance),
     draw=draw,
     caption=(
         f"Mean Dice by temperature, less that of {SIGMA_D} = ∞ on the same patients, with 95% "

@@ -10,7 +10,6 @@ from ddmseg.errors import UsageError
 from ddmseg_lab.dossier.figures import figures, measure
 from ddmseg_lab.dossier.records import Records
 from ddmseg_lab.studies.robustness import GOOD_DICE, ROBUSTNESS
-from ddmseg_lab.table import RawFile
 
 FIGURES = figures()
 DICE = FIGURES["anatomy-dice"]
@@ -132,12 +131,10 @@ def test_the_records_of_this_project_hold_every_figure_they_should(name, root, c
 
 def noticed(results, cards, rows):
     """The quality check of hippocampus, from rows of (patient, expected and true Dice)."""
-    path = results / NOTICED.record
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = RawFile(path, ROBUSTNESS.words, ROBUSTNESS.numbers)
+    raw = ROBUSTNESS.table(results)
     for weights, patient, expected, dice in rows:
-        told = {"artefact": "motion", "verdict": "pass", "level": 1.0, "limit": 0.8}
-        raw.add(weights, patient, [{**told, "expected": expected, "dice": dice}])
+        told = {"weights": weights, "subject": patient, "artefact": "motion", "verdict": "pass"}
+        raw.add([{**told, "level": 1.0, "limit": 0.8, "expected": expected, "dice": dice}])
     return measure(NOTICED, Records(results), cards)
 
 

@@ -1,4 +1,4 @@
-"""Tiny models with the crops and slices that they can be studied on."""
+"""A tiny model with the crops that it can be studied on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.maths.statistics import Interval
 from ddmseg_lab import statistics_text
 from ddmseg_lab.study import Trained, open_model
-from real_sets import write_hippocampus, write_ibsr18
-from tiny_weights import CROPS, SLICES, save_tiny
+from real_sets import write_hippocampus
+from tiny_weights import CROPS, save_tiny
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,9 @@ def quick_intervals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with both data sets."""
+    """A folder with a data set."""
     root = tmp_path_factory.mktemp("data")
     write_hippocampus(root, {"train": 1, "validation": 1, "test": 3})
-    write_ibsr18(root)
     return str(root)
 
 
@@ -51,10 +50,3 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(weights: Path, data_root: str) -> Trained:
     """That model, opened."""
     return open_model(str(weights), data_root)
-
-
-@pytest.fixture(scope="session")
-def trained_2d(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Trained:
-    """A tiny model of IBSR18's slices."""
-    path = save_tiny(tmp_path_factory.mktemp("slices"), SLICES, (0, 24, 3, 2))
-    return open_model(str(path), data_root)

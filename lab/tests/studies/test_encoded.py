@@ -20,38 +20,26 @@ from ddmseg.quality.assessment import assess
 from ddmseg_lab.comparison.predict import Member, predict
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.study import noise_of, open_model
-from tiny_weights import save_tiny
+from tiny_weights import SLICES, save_tiny
 from toys import tiny_model, tiny_settings
 
 
-@pytest.fixture(params=["trained", "trained_2d"])
-def any_trained(request):
-    """A model in 3-D and one on slices."""
-    return request.getfixturevalue(request.param)
+@pytest.fixture
+def subject(trained):
+    return next(iter(trained.source.subjects("test")))
 
 
 @pytest.fixture
-def subject(any_trained):
-    return next(iter(any_trained.source.subjects("test")))
-
-
-@pytest.fixture
-def encoded(any_trained, subject):
+def encoded(trained, subject):
     with torch.inference_mode():
-        yield EncodedSubject(any_trained, subject)
+        yield EncodedSubject(trained, subject)
 
 
-@pytest.mark.parametrize(
-    ("slice_axis", "shape"), [(0, (13, 21, 10)), (1, (20, 6, 33)), (2, (13, 21, 10))]
-)
-def test_cutting_and_joining_are_inverse(any_trained, slice_axis, shape):
-    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    subject = Subject("s", image, torch.zeros(shape).long(), (1.0, 1.0, 1.0), slice_axis)
-    encoded = EncodedSubject(any_trained, subject)
-    channels = torch.rand(3, *shape)
-    parts = encoded._parts(channels)
-    assert all(n % 8 == 0 for part in parts for n in part.shape[2:])
-    assert torch.equal(encoded._joined(parts), channels)
+def test_padding_and_cutting_are_inverse(encoded, subject):
+    channels = torch.rand(3, *subject.labels.shape)
+    whole = encoded._padded(channels)
+    assert all(n % 8 == 0 for n in whole.shape[2:])
+    assert torch.equal(encoded._cut(whole), channels)
 
 
 def test_everything_lies_on_the_subjects_grid(encoded, subject):
@@ -65,15 +53,17 @@ def test_everything_lies_on_the_subjects_grid(encoded, subject):
     assert float(encoded.right(encoded.discrepancy(subject.labels)).max()) <= 1
 
 
-def test_the_cards_answer_is_that_of_the_tables(any_trained, subject):
+def test_the_cards_answer_is_that_of_the_tables(trained, subject):
     """With plain means, the two ways of joining samples are one."""
-    settings = any_trained.settings
+    settings = trained.settings
     plain = replace(settings, sampling=replace(settings.sampling, temperature=math.inf))
-    trained = replace(any_trained, settings=plain)
     with torch.inference_mode():
-        here = EncodedSubject(trained, subject).own_answer(noise_of(3)).argmax(0)
+        here = (
+            EncodedSubject(replace(trained, settings=plain), subject)
+            .own_answer(noise_of(3))
+            .argmax(0)
+        )
     there = predict([Member(trained.model, plain)], subject, noise_of(3))
-    # Of more slices than go into one batch, the noise would come in another order.
     assert torch.equal(here, there)
 
 
@@ -122,13 +112,9 @@ def test_a_withheld_discrepancy_changes_what_is_conditioned_on_it(encoded):
 def test_what_is_not_conditioned_on_it_stays(trained, subject):
     model = tiny_model(dims=3, classes=3, conditioning="concat")
     with torch.inference_mode():
-        encoded = EncodedSubject(replace(trained, model=model), _crop(trained))
+        encoded = EncodedSubject(replace(trained, model=model), subject)
         seen = encoded.sample(noise_of(0))
         assert torch.equal(seen, encoded.sample(noise_of(0), sees_discrepancy=False))
-
-
-def _crop(trained) -> Subject:
-    return next(iter(trained.source.subjects("test")))
 
 
 def test_a_plain_network_is_refused(tmp_path, data_root):
@@ -137,6 +123,12 @@ def test_a_plain_network_is_refused(tmp_path, data_root):
     network = tiny_model(dims=3, diffusion=False)
     save_weights(network, Card("plain", HIPPOCAMPUS_LABELS, settings_to_dict(settings)), path)
     with pytest.raises(CheckpointError, match="a plain network without diffusion"):
+        open_model(str(path), data_root)
+
+
+def test_a_network_of_slices_is_refused(tmp_path, data_root):
+    path = save_tiny(tmp_path, SLICES, (0, 24, 3, 2))
+    with pytest.raises(CheckpointError, match="a network of slices; give one in 3-D"):
         open_model(str(path), data_root)
 
 

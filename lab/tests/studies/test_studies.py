@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 
 from ddmseg_lab.questions import STUDIES
-from ddmseg_lab.statistics_text import SIGMA_D, compare, exact_share
+from ddmseg_lab.rows import Row, Rows
+from ddmseg_lab.statistics_text import SIGMA_D, exact_share
 from ddmseg_lab.studies import discrepancy, robustness, samples, steps, temperature
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.study import measure_study, noise_of, short_checksum, write_page
-from ddmseg_lab.table import Row, Rows
+from ddmseg_lab.study import measure_study, noise_of, write_page
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 
@@ -48,14 +48,14 @@ def results(tmp_path_factory, trained, _short) -> Path:
 
 def measured(study, trained, results) -> Rows:
     """The rows of the first crop."""
-    rows = study.raw(results).rows(short_checksum(trained.card))
+    rows = study.rows(results, trained.card)
     return rows.where(subject=rows.subjects[0])
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_from_weights_to_page(trained, results, tmp_path, name):
     study = STUDIES[name]
-    assert len(study.raw(results).rows(short_checksum(trained.card)).subjects) == 2
+    assert len(study.rows(results, trained.card).subjects) == 2
     path, text = write_page(study, trained.card, results, tmp_path)
     assert "nan" not in text.lower()
     assert path.with_suffix(".png").stat().st_size > 5000
@@ -66,13 +66,6 @@ def test_a_study_from_weights_to_page(trained, results, tmp_path, name):
     assert tables
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
-
-
-@pytest.mark.parametrize("name", ["temperature", "samples"])
-def test_slices_are_studied_too(trained_2d, tmp_path, name):
-    study = STUDIES[name]
-    assert measure_study(study, trained_2d, tmp_path, cases=1) == []
-    assert "of `ibsr18`" in write_page(study, trained_2d.card, tmp_path, tmp_path / "docs")[1]
 
 
 def subject_of(trained):
@@ -113,8 +106,10 @@ def temperature_rows(gain: float) -> Rows:
 
 
 def test_temperature_words_follow():
-    assert f"mean Dice is higher with {SIGMA_D} = 0.1" in temperature.page(temperature_rows(0.02))
-    flat = temperature.page(temperature_rows(0.0))
+    assert f"mean Dice is higher with {SIGMA_D} = 0.1" in temperature.TEMPERATURE.page(
+        temperature_rows(0.02)
+    )
+    flat = temperature.TEMPERATURE.page(temperature_rows(0.0))
     assert "is higher" not in flat
     assert flat.count("No effect on mean Dice was found") == 2
     assert "brings +0.0100 of that (50%)" in flat
@@ -169,11 +164,11 @@ def test_the_fitted_order_is_the_order(order):
 
 
 def test_step_words_follow():
-    fast = steps.page(step_rows({"ddim": 1.0, "dpm": 2.0}))
+    fast = steps.STEPS.page(step_rows({"ddim": 1.0, "dpm": 2.0}))
     assert fast.count("The error of `dpm` falls faster.") == 2
     assert "Order 2 is not reached" not in fast
     assert "fine enough for every error here" in fast
-    slow = steps.page(step_rows({"ddim": 0.8, "dpm": 0.8}))
+    slow = steps.STEPS.page(step_rows({"ddim": 0.8, "dpm": 0.8}))
     assert "falls faster" not in slow
     assert "Order 2 is not reached" in slow
     assert "Order 1 is not reached" in slow
@@ -190,7 +185,7 @@ def test_step_words_follow():
 )
 def test_how_many_steps_are_enough(drop, enough, words):
     rows = step_rows({"ddim": 1.0, "dpm": 2.0}, drop)
-    found = compare(rows.where(sampler="ddpm"), "dice", "steps", 10.0)
+    found = rows.where(sampler="ddpm").compare("dice", "steps", 10.0)
     assert steps.smallest_enough(found) == enough
     assert words in steps._enough_words(found)
 
@@ -245,13 +240,15 @@ def discrepancy_rows(*, withheld: float, auroc: float, calibrated: float) -> Row
 
 
 def test_discrepancy_words_follow():
-    good = discrepancy.page(discrepancy_rows(withheld=-0.02, auroc=0.95, calibrated=0.01))
+    good = discrepancy.DISCREPANCY.page(
+        discrepancy_rows(withheld=-0.02, auroc=0.95, calibrated=0.01)
+    )
     assert "On intact masks: Against the entropy, AUROC is higher with D" in good
     assert "the denoiser makes use of it." in good
     assert "the mean absolute error is lower with the card's map" in good
     assert "in 14 of 14 masks three quarters of the wrong voxels" in good
     assert "+0.1500" in good  # confidence above the share of right voxels
-    poor = discrepancy.page(discrepancy_rows(withheld=0.0, auroc=0.8, calibrated=0.1))
+    poor = discrepancy.DISCREPANCY.page(discrepancy_rows(withheld=0.0, auroc=0.8, calibrated=0.1))
     assert "AUROC is lower with D" in poor
     assert "the denoiser makes no use of it" in poor
     assert "No effect on mean Dice was found" in poor
@@ -260,7 +257,7 @@ def test_discrepancy_words_follow():
 def test_without_conditioning_it_is_said():
     rows = discrepancy_rows(withheld=0.0, auroc=0.9, calibrated=0.0)
     rows = rows.among("mask", discrepancy.JUDGED)
-    assert "This model is not conditioned on the discrepancy." in discrepancy.page(rows)
+    assert "This model is not conditioned on the discrepancy." in discrepancy.DISCREPANCY.page(rows)
 
 
 # samples
@@ -333,16 +330,16 @@ def test_relative_loss():
 
 
 def test_robustness_words_follow():
-    sharp = robustness.page(robustness_rows(LOSS, 1))
+    sharp = robustness.ROBUSTNESS.page(robustness_rows(LOSS, 1))
     assert "- ghosting: Dice is lower at levels 3, 4 and 5 (−0.0" in sharp
     assert "- missing slices: no effect was found at any level" in sharp
     assert "The largest change is that of ghosting at level 5" in sharp
     assert "42 scans with a Dice below 0.8, 0 pass unnoticed" in sharp
     assert "ranks bad scans below good ones better than chance: 1.000" in sharp
-    blind = robustness.page(robustness_rows(LOSS, 0))
+    blind = robustness.ROBUSTNESS.page(robustness_rows(LOSS, 0))
     assert "42 scans with a Dice below 0.8, 42 pass unnoticed (100.0%)" in blind
     assert "does not rank bad scans below good ones beyond chance: 0.500" in blind
-    fine = robustness.page(robustness_rows((0.0,) * 5, 1))
+    fine = robustness.ROBUSTNESS.page(robustness_rows((0.0,) * 5, 1))
     assert "All scans lie above 0.8, so that there is nothing to tell apart." in fine
 
 

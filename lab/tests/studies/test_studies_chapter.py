@@ -10,18 +10,19 @@ from ddmseg.models.zoo import model_path
 from ddmseg_lab.page import NOT_MEASURED
 from ddmseg_lab.results_page import studies
 from ddmseg_lab.studies.robustness import ROBUSTNESS
-from ddmseg_lab.table import LETTERS, RawFile
+from ddmseg_lab.table import LETTERS
 
 
 def write_rows(results, weights):
-    raw = RawFile(results / "study/robustness/raw.tsv", ROBUSTNESS.words, ROBUSTNESS.numbers)
+    raw = ROBUSTNESS.table(results)
     for patient in range(6):
-        shared = {"artefact": "motion", "verdict": "pass", "level": 1.0, "limit": 0.8}
+        shared = {"weights": weights, "subject": f"patient-{patient}", "artefact": "motion"}
+        shared |= {"verdict": "pass", "level": 1.0, "limit": 0.8}
         rows = [
             {**shared, "dice": 0.9, "expected": 0.85},
             {**shared, "dice": 0.5, "expected": 0.9 if patient == 0 else 0.6},
         ]
-        raw.add(weights, f"patient-{patient}", rows)
+        raw.add(rows)
 
 
 def shipped() -> str:

@@ -13,7 +13,9 @@ import pytest
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import MissingExtraError, ScanError, UsageError
 from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.rows import Row
 from ddmseg_lab.study import (
+    RECORD_FILE,
     Study,
     Trained,
     measure_study,
@@ -22,7 +24,6 @@ from ddmseg_lab.study import (
     short_checksum,
     write_page,
 )
-from ddmseg_lab.table import Row
 
 
 def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
@@ -40,7 +41,7 @@ TOY = Study(
     words=("kind",),
     numbers=("value",),
     measure=measure,
-    page=lambda rows: f"{len(rows)} rows",
+    parts=(lambda rows: iter([f"{len(rows)} rows"]),),
     draw=lambda rows, figure: figure.subplots().plot(rows.numbers("value")),
     caption="Values",
     inches=(3.0, 2.0),
@@ -59,7 +60,7 @@ def docs(tmp_path):
 
 
 def rows_of(results: Path, trained: Trained):
-    return TOY.raw(results).rows(short_checksum(trained.card))
+    return TOY.rows(results, trained.card)
 
 
 def test_a_study_goes_on_where_it_stopped(trained, results, tmp_path):
@@ -86,7 +87,7 @@ def test_other_settings_are_measured_anew(trained, results):
     harder = replace(TOY, settings={"level": 2})
     measure_study(harder, trained, results, cases=1)
     assert len(rows_of(results, trained).subjects) == 1
-    record = json.loads(TOY.record(results).read_text())[short_checksum(trained.card)]
+    record = json.loads(TOY.file(results, RECORD_FILE).read_text())[short_checksum(trained.card)]
     assert record["settings"]["study"] == {"level": 2}
 
 
@@ -96,12 +97,12 @@ def test_other_weights_do_not_disturb(trained, results):
     measure_study(TOY, other, results, cases=2)
     assert len(rows_of(results, trained).subjects) == 1
     assert len(rows_of(results, other).subjects) == 2
-    assert len(json.loads(TOY.record(results).read_text())) == 2
+    assert len(json.loads(TOY.file(results, RECORD_FILE).read_text())) == 2
 
 
 def test_a_record_says_all_that_is_needed(trained, results, data_root):
     measure_study(TOY, trained, results)
-    (record,) = json.loads(TOY.record(results).read_text()).values()
+    (record,) = json.loads(TOY.file(results, RECORD_FILE).read_text()).values()
     assert record["weights"] == trained.card.checksum
     assert record["settings"]["sampling"]["steps"] == 2
     assert record["settings"]["seed"] == 0
