@@ -13,7 +13,6 @@ on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from ddmseg.datasets.case import Case
 from ddmseg.datasets.hippocampus import read_example
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
+from ddmseg.errors import CheckpointError
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
@@ -34,14 +34,20 @@ from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, calibrate, try_masks
+from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg_lab import page
-from ddmseg_lab import statistics_text as statistics
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, new_figure
 from ddmseg_lab.page import Chapter, Claim, Summary, claim, inner, with_interval
 from ddmseg_lab.scans import CROPS, HEADS
-from ddmseg_lab.statistics_text import group_interval, over_persons, r_of
-from ddmseg_lab.studies.judged_masks import Subject, measure_masks
+from ddmseg_lab.statistics_text import (
+    group_interval,
+    mean_by_group,
+    mean_interval,
+    over_persons,
+    paired_tests,
+    r_of,
+)
+from ddmseg_lab.studies.judged_masks import SCORES, Subject, measure_masks
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, numbers
 
@@ -51,34 +57,18 @@ if TYPE_CHECKING:
 INTACT = ("coarse", "sampled")
 FITTED_CASES = 60  # validation examples that the calibration was fitted on at most
 SYNTHETIC_CASES = 30  # synthetic draws to report on, after those
-VALUES = ("expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
-COLUMNS = ("weights", "set", "case", "person", "kind", *VALUES)
+COLUMNS = ("weights", "set", "case", "person", *SCORES)
 Rows = Sequence[dict[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arguments(ModelOptions):
-    """Options of this command."""
-
-    model: str = "hippocampus"
-    """Name of a shipped model, or a .safetensors file with its card."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One subject to measure; it is made only when it is its turn."""
-
-    set: str
-    case: str
-    person: str
-    number: int
-    load: Callable[[], Subject]
+Job = tuple[str, str, str, int, Callable[[], Subject]]
+"""Set, case, person and number of a subject, and what makes it when it is its turn."""
 
 
 def hippocampus_jobs(data: str | None, cases: int | None) -> Iterator[Job]:
     """Yield the test crops."""
     for number, case in enumerate(CROPS.cases("test", data, cases)):
-        yield Job("test", case.identifier, case.group, number, partial(_crop, case))
+        yield "test", case.identifier, case.group, number, partial(_crop, case)
 
 
 def _crop(case: Case) -> Subject:
@@ -95,10 +85,9 @@ def head_jobs(
     examples = make_source(settings.data, data).validation_examples(first + count)[first:]
     for i, example in enumerate(examples, first):
         name = f"draw_{i:03d}"
-        yield Job("synthetic", name, name, i, partial(Subject.whole, *example))
+        yield "synthetic", name, name, i, partial(Subject.whole, *example)
     for i, case in enumerate(HEADS.cases("validation", data, cases)):
-        load = partial(malc_subject, model, card, case)
-        yield Job("malc2012", case.identifier, case.group, i, load)
+        yield "malc2012", case.identifier, case.group, i, partial(malc_subject, model, card, case)
 
 
 def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -> Subject:
@@ -120,29 +109,16 @@ def malc_subject(model: DiscrepancyDiffusionSegmenter, card: Card, case: Case) -
     return Subject(image, truth, torch.from_numpy(known), tuple(evaluated))
 
 
-def with_calibration(
-    model: DiscrepancyDiffusionSegmenter, card: Card, data: str | None, cases: int | None
-) -> Card:
-    """Return the card with its maps; fitted now, on validation subjects, when it has none."""
-    if card.calibration:
-        return card
-    say("the card has no calibration: fitting one on validation subjects")
-    source = make_source(settings_from_dict(Settings, card.settings).data, data)
-    examples = source.validation_examples(FITTED_CASES if cases is None else cases)
-    return calibrate(card, try_masks(model, card, examples), source.always_present)
-
-
 def measure(
     model: DiscrepancyDiffusionSegmenter, card: Card, jobs: Iterable[Job], table: RawTable
 ) -> None:
     """Measure the subjects that have not been measured."""
-    for job in jobs:
-        if table.has(set=job.set, case=job.case):
+    for of, case, person, number, load in jobs:
+        if table.has(set=of, case=case):
             continue
-        found = measure_masks(model, card, job.load(), number=job.number)
-        shared = {"weights": short_checksum(card), "set": job.set, "case": job.case}
-        table.add({**shared, "person": job.person, **asdict(mask)} for mask in found)
-        say(f"{job.set}  {job.case}  true {found[0].true:.3f}  expected {found[0].expected:.3f}")
+        shared = {"weights": short_checksum(card), "set": of, "case": case, "person": person}
+        table.add({**shared, **row} for row in measure_masks(model, card, load(), number=number))
+        say(f"{of}  {case}")
 
 
 def summarise(rows: Rows, calibration: DiceCalibration) -> dict[str, Any]:
@@ -176,34 +152,33 @@ def _detection(rows: Rows, kind: str) -> dict[str, Any]:
 def _compared(rows: Rows) -> dict[str, Any]:
     """D against the softmax entropy on the same masks, paired by person."""
     persons = [row["person"] for row in rows]
-    D, entropy = (
-        statistics.mean_by_group(numbers(rows, c), persons) for c in ("auroc", "auroc_entropy")
-    )
+    D, entropy = (mean_by_group(numbers(rows, c), persons) for c in ("auroc", "auroc_entropy"))
     return {
-        "auroc": statistics.mean_interval(D),
-        "auroc_entropy": statistics.mean_interval(entropy),
-        "difference": statistics.paired_tests(entropy, {"auroc": D}).get("auroc"),
+        "auroc": mean_interval(D),
+        "auroc_entropy": mean_interval(entropy),
+        "difference": paired_tests(entropy, {"auroc": D}).get("auroc"),
     }
 
 
-def run(options: Arguments) -> None:
+def run(options: ModelOptions) -> None:
     """Measure, then sum up; weights of one's own take the record of their kind."""
     model, card = load_weights(model_path(options.model))
-    own, data, cases = bool(card.calibration), options.data, options.cases
+    if not card.calibration:
+        raise CheckpointError(f"{options.model}: without a calibration; give weights with one")
+    data, cases = options.data, options.cases
     crops = card.settings["data"]["kind"] == "hippocampus"
     heads = "anatomy_fast" if card.name == "anatomy_fast" else "anatomy"
     record = f"discrepancy_{'hippocampus' if crops else heads}"
     table = options.raw_table(record, COLUMNS, [card])
-    card = with_calibration(model, card, data, cases)
     jobs = list(hippocampus_jobs(data, cases) if crops else head_jobs(model, card, data, cases))
     measure(model, card, jobs, table)
     calibration = DiceCalibration.from_dict(card.calibration["expected_dice"])
     sets: dict[str, Any] = {}
-    for name in dict.fromkeys(job.set for job in jobs):
-        wanted = {job.case for job in jobs if job.set == name}
+    for name in dict.fromkeys(of for of, *_ in jobs):
+        wanted = {case for of, case, *_ in jobs if of == name}
         rows = [row for row in table.select(set=name) if row["case"] in wanted]
         sets[name] = summarise(rows, calibration)
-    summary = {"calibration": {**calibration.as_dict(), "from_card": own}, "sets": sets}
+    summary = {"calibration": calibration.as_dict(), "sets": sets}
     options.write_summary(record, {"ddm": card}, summary)
 
 
@@ -221,12 +196,11 @@ SETS = {
 def body(model: str, found: Summary) -> list[str]:
     """Expected against true Dice, and error detection, for one model."""
     sets = found["sets"]
-    fitted = "in the card" if found["calibration"]["from_card"] else "fitted for this run"
     words = f"Expected against true Dice of the {model} model's masks"
     return [
         "Masks: of the coarse head, sampled, and three corruptions of the sampled one (moved, "
-        "another's, classes swapped, grown, shrunk, torn). The calibration is the one "
-        f"{fitted}, of validation subjects that are not among these. {page.basis(found)}",
+        "another's, classes swapped, grown, shrunk, torn). The calibration is the one in the card, "
+        f"of validation subjects that are not among these. {page.basis(found)}",
         page.table(["", *(SETS[one] for one in sets)], _rows(sets)),
         page.picture(PICTURE.format(model=model), words),
     ]
@@ -244,9 +218,8 @@ def claims(model: str, found: Summary) -> list[Claim]:
             what = f"{where}: AUROC of D, {masks} masks"
             made.append(claim(what, 0.97, one, f"detection_{masks}", "auroc"))
         for masks in ("all", "intact"):
-            test = inner(one, f"detection_{masks}", "difference")
-            less = test and {**test, "mean": test["difference"]}
-            made.append(claim(f"{where}: AUROC of D less the entropy's, {masks} masks", 0.0, less))
+            what = f"{where}: AUROC of D less the entropy's, {masks} masks"
+            made.append(claim(what, 0.0, one, f"detection_{masks}", "difference"))
     return made
 
 
@@ -309,4 +282,4 @@ CHAPTERS = tuple(
 
 
 if __name__ == "__main__":
-    run_command(Arguments, run, description=__doc__ or "")
+    run_command(ModelOptions, run, description=__doc__ or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,11 @@ from ddmseg.maths.discrepancy import right_probability
 from ddmseg.maths.expected_dice import Expectation, expectation
 from ddmseg.maths.uncertainty import auroc, entropy
 from ddmseg.models.checkpoint import Card
-from ddmseg.networks.ensemble import coarse_answer
-from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.quality.quantities import structures
 from ddmseg.quality.volumes import Measured
-from ddmseg.randomness import seeded
-from ddmseg.training.calibration import CORRUPTIONS_PER_CASE, draw
-from ddmseg.training.corruption import corrupt
+from ddmseg.training.calibration import draw, masks_to_judge
+from ddmseg_lab.rows import Row
 from ddmseg_lab.statistics import expected_calibration_error
 
 
@@ -42,65 +38,44 @@ class Subject:
         return cls(image, truth, torch.ones_like(truth, dtype=torch.bool))
 
 
-@dataclass(frozen=True)
-class MaskScore:
-    """One mask, coarse, sampled or corrupted: what was expected of it and what is true."""
+SCORES = ("kind", "expected", "true", "auroc", "auroc_entropy", "ece", "ece_softmax", "covered")
+"""Of one mask, coarse, sampled or corrupted.
 
-    kind: str
-    expected: float
-    """Dice expected from the discrepancy, not calibrated."""
-    true: float
-    """Dice against the truth, mean over the structures of mask or truth."""
-    auroc: float
-    """Of the discrepancy for wrong voxels; NaN when none is wrong."""
-    auroc_entropy: float
-    """The same of the softmax entropy of what was corrupted or not."""
-    ece: float
-    """Calibration error of exp(-D / sigma_D^2) as the chance to be right."""
-    ece_softmax: float
-    """The same of the largest probability; NaN for corrupted masks."""
-    covered: float
-    """Share of the structures whose true volume lies in its interval; NaN for corrupted masks and
-    where not all of the truth is known."""
+``expected`` is the Dice expected from the discrepancy, not calibrated, ``true`` that against the
+truth, both means over the structures of mask or truth. ``auroc`` is of the discrepancy for wrong
+voxels, NaN when none is wrong; ``auroc_entropy`` of the softmax entropy of what was corrupted or
+not. ``ece`` is the calibration error of exp(-D / sigma_D^2) as the chance to be right,
+``ece_softmax`` that of the largest probability. ``covered`` is the share of the structures whose
+true volume lies in its interval, NaN where not all of the truth is known. The last two are NaN for
+corrupted masks.
+"""
 
 
 @torch.inference_mode()
 def measure_masks(
     model: DiscrepancyDiffusionSegmenter, card: Card, subject: Subject, *, number: int
-) -> list[MaskScore]:
+) -> list[Row]:
     """Score the coarse, the sampled and the corrupted masks of one subject.
 
-    They are those of ``ddmseg.training.calibration.try_masks``, drawn from the same seeds; here
-    each voxel's confidence is scored too, and voxels can be left out where the truth is not known.
-    The number of the subject fixes noise and corruptions.
+    They are those that the calibration is fitted on, drawn from the same seeds; here each voxel's
+    confidence is scored too, and voxels can be left out where the truth is not known. The number
+    of the subject fixes noise and corruptions.
     """
     encoding = model.encode(subject.image[None])
     temperature = float(card.settings["loss"]["temperature"])
+    sampled = draw(model, card, encoding, seed=number)
     scores = []
-    for kind, labels, p in _masks(model, card, encoding, number):
+    for kind, labels, p in masks_to_judge(model, encoding, sampled, number):
         D = model.discrepancy_map(encoding, labels)
         right = right_probability(D, temperature=temperature)[0, 0]
         scores.append(score_mask(card, kind, labels[0], p[0], D[0, 0], right, subject))
     return scores
 
 
-def _masks(
-    model: DiscrepancyDiffusionSegmenter, card: Card, encoding: Encoding, number: int
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    coarse = coarse_answer(encoding).probabilities
-    yield "coarse", coarse.argmax(1), coarse
-    p = draw(model, card, encoding, seed=number).probabilities
-    labels = p.argmax(1)
-    yield "sampled", labels, p
-    generator = seeded(1, number)
-    for _ in range(CORRUPTIONS_PER_CASE):
-        yield "corrupted", corrupt(labels, model.classes, generator), p
-
-
 def score_mask(
     card: Card, kind: str, labels: Tensor, p: Tensor, D: Tensor, right: Tensor, subject: Subject
-) -> MaskScore:
-    """Score one mask (``*grid``) on the voxels that can be judged.
+) -> Row:
+    """Return the scores of one mask (``*grid``) on the voxels that can be judged.
 
     The largest of the probabilities ``p`` (``k *grid``) is the confidence of intact masks only.
     """
@@ -114,16 +89,16 @@ def score_mask(
     intact = kind != "corrupted"
     judged = intact and subject.evaluated is None
     expected = expectation(labels, right, p)
-    return MaskScore(
-        kind=kind,
-        expected=Expectation(*(of[kept] for of in vars(expected).values())).mean_dice,
-        true=_mean_dice(labels, truth, scored, classes),
-        auroc=auroc(D, wrong),
-        auroc_entropy=auroc(entropy(p[None])[0, 0], wrong),
-        ece=_ece(right, ~wrong),
-        ece_softmax=_ece(p.amax(0), ~wrong) if intact else math.nan,
-        covered=_covered(card, expected, truth) if judged else math.nan,
-    )
+    return {
+        "kind": kind,
+        "expected": Expectation(*(of[kept] for of in vars(expected).values())).mean_dice,
+        "true": _mean_dice(labels, truth, scored, classes),
+        "auroc": auroc(D, wrong),
+        "auroc_entropy": auroc(entropy(p[None])[0, 0], wrong),
+        "ece": _ece(right, ~wrong),
+        "ece_softmax": _ece(p.amax(0), ~wrong) if intact else math.nan,
+        "covered": _covered(card, expected, truth) if judged else math.nan,
+    }
 
 
 def _ece(confidence: Tensor, correct: Tensor) -> float:

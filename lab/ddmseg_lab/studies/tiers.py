@@ -27,7 +27,7 @@ from ddmseg_lab.bench.tiers import FULL as DIFFUSION
 from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
 from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, table, with_interval
 from ddmseg_lab.scans import CROPS, HEADS, ScanSet
-from ddmseg_lab.statistics_text import group_interval, over_persons
+from ddmseg_lab.statistics_text import Pairs, group_interval, over_persons
 from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, numbers
@@ -78,11 +78,6 @@ def trials(options: Arguments) -> list[Trial]:
     ]
 
 
-def tiers_here() -> list[Tier]:
-    """Return all tiers that can be run here, what they are compared with last."""
-    return [*choose_tiers([]), UNOPTIMISED]
-
-
 @cache
 def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
     """Load a model once, and once to sample without shortcuts."""
@@ -126,43 +121,40 @@ def fill(table: RawTable, trial: Trial, tier: Tier) -> None:
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """Return, of the rows of one set, what each tier gives, loses and gains a second."""
-    tiers = list(dict.fromkeys(row["tier"] for row in rows))
+    """Return, of the rows of one set, what each tier gives, loses and gains a second.
+
+    Tiers are compared scan by scan. Where one draws no samples it gains nothing: its seconds
+    differ by chance alone.
+    """
     ordered = sorted(rows, key=lambda row: (row["case"], row["condition"]))
-    by_tier = {tier: [row for row in ordered if row["tier"] == tier] for tier in tiers}
-    return {
-        tier: {
+    by_tier = {
+        tier: [row for row in ordered if row["tier"] == tier]
+        for tier in dict.fromkeys(row["tier"] for row in rows)
+    }
+    figures = {
+        tier: np.array([numbers(of, "dice"), numbers(of, "seconds")]).T
+        for tier, of in by_tier.items()
+    }
+    found = {}
+    for tier, of in by_tier.items():
+        sampled = sum(row["samples"] != "0" for row in of)
+        lost = figures[UNOPTIMISED.name] - figures[tier]
+        more = figures[tier] - figures["fast"]
+        persons = [row["person"] for row in of]
+        found[tier] = {
             "runs": len(of),
             "dice": over_persons(of, "dice"),
             "seconds": median_range(numbers(of, "seconds")),
-            "sampled": sum(row["samples"] != "0" for row in of),
-            "lost": over_persons(of, _differences(by_tier[UNOPTIMISED.name], of, "dice")),
-            "gained_per_second": _gained(by_tier["fast"], of),
+            "sampled": sampled,
+            "lost": over_persons(of, lost[:, 0].tolist()),
+            "gained_per_second": group_interval(_ratio, more, persons) if sampled else None,
         }
-        for tier, of in by_tier.items()
-    }
+    return found
 
 
-def _differences(
-    first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]], column: str
-) -> list[float]:
-    """Return first less second, scan by scan; both have the same scans in one order."""
-    return [a - b for a, b in zip(numbers(first, column), numbers(second, column), strict=True)]
-
-
-def _gained(
-    fast: Sequence[Mapping[str, str]], tier: Sequence[Mapping[str, str]]
-) -> dict[str, Any] | None:
-    """Return the Dice that a tier gains over always-fast for each further second, all told.
-
-    None where it draws no samples: its seconds differ by chance alone.
-    """
-    if all(row["samples"] == "0" for row in tier):
-        return None
-    gain, more = (_differences(tier, fast, column) for column in ("dice", "seconds"))
-    pairs = np.array([gain, more]).T
-    persons = [row["person"] for row in tier]
-    return group_interval(lambda p: float(p[:, 0].sum() / p[:, 1].sum()), pairs, persons)
+def _ratio(pairs: Pairs) -> float:
+    """Return the sum of the first column over that of the second."""
+    return float(pairs[:, 0].sum() / pairs[:, 1].sum())
 
 
 def run(options: Arguments) -> None:
@@ -170,7 +162,7 @@ def run(options: Arguments) -> None:
     found = trials(options)
     cards = {trial.model: segmenter(trial.model).card for trial in found}
     table = options.raw_table("tiers", COLUMNS, list(cards.values()))
-    tiers = tiers_here()
+    tiers = [*choose_tiers([]), UNOPTIMISED]
     for trial in found:
         for tier in tiers:
             fill(table, trial, tier)

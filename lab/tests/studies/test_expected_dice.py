@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from ddmseg.datasets.case import Case
+from ddmseg.errors import CheckpointError
 from ddmseg.imaging.labels import ANATOMY_LABELS
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.models.checkpoint import Card
 from ddmseg.models.settings_reader import settings_to_dict
 from ddmseg_lab.studies import expected_dice as bench
+from ddmseg_lab.study import ModelOptions
 from toys import tiny_model, tiny_settings
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
@@ -103,3 +105,8 @@ def test_one_subject_has_figures_but_no_test():
     found = bench.summarise(rows(1), DiceCalibration())
     assert found["detection_all"]["difference"] is None
     assert found["pearson_r"]["n"] == 1
+
+
+def test_weights_without_a_calibration_are_refused(weights):
+    with pytest.raises(CheckpointError, match="without a calibration; give weights with one"):
+        bench.run(ModelOptions(model=str(weights)))

@@ -46,44 +46,44 @@ def test_masks_and_scores_are_those_that_the_calibration_is_fitted_on():
         for number, example in enumerate(examples)
         for score in measure_masks(model, CARD, Subject.whole(*example), number=number)
     ]
-    assert [s.kind for s in scores] == [t.kind for t in trials]
+    assert [s["kind"] for s in scores] == [t.kind for t in trials]
     for ours, theirs in zip(scores, trials, strict=True):
-        assert ours.expected == pytest.approx(theirs.expected, rel=1e-4)
-        assert ours.true == pytest.approx(theirs.true)
-        assert ours.auroc == pytest.approx(theirs.auroc, nan_ok=True)
-        if ours.kind != "corrupted":
-            assert ours.auroc_entropy == pytest.approx(theirs.auroc_entropy, nan_ok=True)
+        assert ours["expected"] == pytest.approx(theirs.expected, rel=1e-4)
+        assert ours["true"] == pytest.approx(theirs.true)
+        assert ours["auroc"] == pytest.approx(theirs.auroc, nan_ok=True)
+        if ours["kind"] != "corrupted":
+            assert ours["auroc_entropy"] == pytest.approx(theirs.auroc_entropy, nan_ok=True)
 
 
 def test_a_mask_that_is_right_has_dice_1_and_no_error_to_find():
     truth = square(4, 1)
     score = scored(truth, Subject.whole(torch.zeros(1, 12, 12), truth))
-    assert score.true == 1.0
-    assert math.isnan(score.auroc)
-    assert score.ece == pytest.approx(0.0)
+    assert score["true"] == 1.0
+    assert math.isnan(score["auroc"])
+    assert score["ece"] == pytest.approx(0.0)
 
 
 def test_dice_is_the_mean_over_structures_of_mask_or_truth():
     truth, labels = square(4, 1), square(2, 1)
     labels[10:, 10:] = 2
     score = scored(labels, Subject.whole(torch.zeros(1, 12, 12), truth))
-    assert score.true == pytest.approx((2 * 4 / (4 + 16) + 0.0) / 2)
-    assert score.auroc == 1.0
+    assert score["true"] == pytest.approx((2 * 4 / (4 + 16) + 0.0) / 2)
+    assert score["auroc"] == 1.0
 
 
 def test_confidence_is_scored_against_what_is_right():
     truth, labels = square(4, 1), square(4, 2)
     score = scored(labels, Subject.whole(torch.zeros(1, 12, 12), truth))
     # 16 of 144 voxels are wrong and said to be right with probability 0.1.
-    assert score.ece == pytest.approx(0.1 * 16 / 144, rel=1e-5)
+    assert score["ece"] == pytest.approx(0.1 * 16 / 144, rel=1e-5)
     # The largest probability is 0.9 everywhere, and 128 of 144 voxels are right.
-    assert score.ece_softmax == pytest.approx(0.9 - 128 / 144, rel=1e-4)
+    assert score["ece_softmax"] == pytest.approx(0.9 - 128 / 144, rel=1e-4)
 
 
 def test_the_largest_probability_is_no_confidence_in_a_corrupted_mask():
     truth = square(4, 1)
     subject = Subject.whole(torch.zeros(1, 12, 12), truth)
-    assert math.isnan(scored(square(3, 1), subject, kind="corrupted").ece_softmax)
+    assert math.isnan(scored(square(3, 1), subject, kind="corrupted")["ece_softmax"])
 
 
 def test_errors_where_the_truth_is_not_known_do_not_count():
@@ -92,8 +92,8 @@ def test_errors_where_the_truth_is_not_known_do_not_count():
     known = torch.ones_like(truth, dtype=torch.bool)
     known[8:] = False
     subject = Subject(torch.zeros(1, 12, 12), truth, known)
-    assert scored(labels, subject).true == 1.0
-    assert scored(labels, Subject.whole(subject.image, truth)).true < 1.0
+    assert scored(labels, subject)["true"] == 1.0
+    assert scored(labels, Subject.whole(subject.image, truth))["true"] < 1.0
 
 
 def test_a_structure_that_is_not_evaluated_is_no_error():
@@ -102,8 +102,8 @@ def test_a_structure_that_is_not_evaluated_is_no_error():
     known = torch.ones_like(truth, dtype=torch.bool)
     subject = Subject(torch.zeros(1, 12, 12), truth, known, evaluated=(1,))
     score = scored(labels, subject)
-    assert score.true == 1.0
-    assert score.expected == pytest.approx(1.0)
+    assert score["true"] == 1.0
+    assert score["expected"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("low", "share"), [(0.0, 0.5), (-8.0, 1.0)])
@@ -115,11 +115,11 @@ def test_an_interval_holds_the_true_volume_or_does_not(low, share):
     bounds = {name: [low, 0.0] for name in names}
     card = replace(CARD, calibration={"volume_ratios": bounds})
     subject = Subject.whole(torch.zeros(1, 12, 12), truth)
-    assert scored(labels, subject, card=card).covered == share
+    assert scored(labels, subject, card=card)["covered"] == share
 
 
 def test_volumes_are_not_judged_where_the_mask_is_corrupt_or_the_truth_in_part_unknown():
     truth = square(4, 1)
     subject = Subject.whole(torch.zeros(1, 12, 12), truth)
-    assert math.isnan(scored(truth, subject, kind="corrupted").covered)
-    assert math.isnan(scored(truth, replace(subject, evaluated=(1,))).covered)
+    assert math.isnan(scored(truth, subject, kind="corrupted")["covered"])
+    assert math.isnan(scored(truth, replace(subject, evaluated=(1,)))["covered"])

@@ -18,12 +18,12 @@ from ddmseg_lab.studies.monitor_alarms import (
 
 def test_simulated_statistics_hang_together_and_the_moved_ones_have_unit_spread() -> None:
     scans = draw_scans(4000, np.random.default_rng(0))
-    volumes = np.array([scans.numbers[f"volume {k}"] for k in (0, 1)])
+    volumes = np.array([scans["numbers"][f"volume {k}"] for k in (0, 1)])
     assert np.corrcoef(volumes)[0, 1] > 0.5
     for name in MOVED:
-        assert scans.numbers[name].std() == pytest.approx(1, abs=0.05)
-    assert np.isnan(scans.numbers["agreement"]).mean() == pytest.approx(0.69, abs=0.05)
-    assert set(np.unique(scans.categories["scanner"])) == {0, 1, 2}
+        assert scans["numbers"][name].std() == pytest.approx(1, abs=0.05)
+    assert np.isnan(scans["numbers"]["agreement"]).mean() == pytest.approx(0.69, abs=0.05)
+    assert set(np.unique(scans["categories"]["scanner"])) == {0, 1, 2}
 
 
 def test_rates_have_exact_intervals() -> None:

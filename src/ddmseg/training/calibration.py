@@ -77,7 +77,7 @@ def try_masks(
     for number, (image, truth) in enumerate(examples):
         encoding = model.encode(image[None])
         sampled = draw(model, card, encoding, seed=number)
-        for kind, labels, p in _masks(model, encoding, sampled, number):
+        for kind, labels, p in masks_to_judge(model, encoding, sampled, number):
             D = model.discrepancy_map(encoding, labels)
             trial = _trial(card, kind, D, labels[0], p, truth, number)
             if kind == "sampled" and labels[0].ndim == 3:
@@ -109,9 +109,13 @@ def draw(
     )
 
 
-def _masks(
+def masks_to_judge(
     model: DiscrepancyDiffusionSegmenter, encoding: Encoding, sampled: Answer, number: int
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield kind, class indices and probabilities of the coarse, the sampled and corrupted masks.
+
+    The number of the subject fixes the corruptions, which are of the sampled mask.
+    """
     coarse = coarse_answer(encoding).probabilities
     yield "coarse", coarse.argmax(1), coarse
     labels = sampled.probabilities.argmax(1)
