@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddmseg.errors import MissingExtraError
 from ddmseg.maths.statistics import Interval
@@ -49,11 +49,16 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def interval_bars(found: Sequence[Interval]) -> list[list[float]]:
-    """Lengths of intervals below and above the mean, 0 without limits."""
-    # max leaves NaN out only as its second argument.
-    low = [max(0.0, one.mean - one.low) for one in found]
-    return [low, [max(0.0, one.high - one.mean) for one in found]]
+def interval_bars(found: Sequence[Interval | Mapping[str, Any] | None]) -> list[list[float]]:
+    """Lengths of intervals below and above the mean or difference, 0 without limits."""
+    bars = []
+    for one in found:
+        ends = vars(one) if isinstance(one, Interval) else one or {}
+        mean = ends.get("mean", ends.get("difference"))
+        low, high = ends.get("low"), ends.get("high")
+        # max leaves NaN out only as its second argument.
+        bars.append([0.0, 0.0] if low is None else [max(0.0, mean - low), max(0.0, high - mean)])
+    return [[bar[side] for bar in bars] for side in (0, 1)]
 
 
 def line_with_bars(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ddmseg.maths.statistics import Interval
 from ddmseg.models.zoo import shipped_cards
 
 if TYPE_CHECKING:
@@ -150,17 +151,28 @@ def middle_of(measured: Mapping[str, Any]) -> float | None:
     return next((measured[name] for name in MIDDLES if name in measured), None)
 
 
-def with_interval(measured: Mapping[str, Any] | None, digits: int = 3, unit: str = "") -> str:
-    """Return ``0.912 (0.905 to 0.918)``; the mean alone when there is no interval."""
+def with_interval(
+    measured: Mapping[str, Any] | Interval | None,
+    digits: int = 3,
+    unit: str = "",
+    *,
+    sign: bool = False,
+) -> str:
+    """Return ``0.912 (0.905 to 0.918)``; the mean alone when there is no interval.
+
+    >>> with_interval(Interval(0.1, -0.05, 0.2, 9, 0.95), 2, sign=True)
+    '+0.10 (−0.05 to +0.20)'
+    """
     if measured is None:
         return NOT_MEASURED
-    if (value := middle_of(measured)) is None:
+    found = vars(measured) if isinstance(measured, Interval) else measured
+    value, low, high = middle_of(found), found.get("low"), found.get("high")
+    if value is None or math.isnan(value):
         return NO_FIGURE
-    low, high = measured.get("low"), measured.get("high")
-    shown = number(value, digits)
-    if low is not None and high is not None:
-        shown += f" ({number(low, digits)} to {number(high, digits)})"
-    missed = f", {measured['infinite']} missed" if measured.get("infinite") else ""
+    shown = number(value, digits, sign=sign)
+    if low is not None and high is not None and not math.isnan(low):
+        shown += f" ({number(low, digits, sign=sign)} to {number(high, digits, sign=sign)})"
+    missed = f", {found['infinite']} missed" if found.get("infinite") else ""
     return f"{shown}{unit}{missed}"
 
 

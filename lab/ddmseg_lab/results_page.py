@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ddmseg.errors import UsageError
-from ddmseg.models.checkpoint import read_card, replace_file
+from ddmseg.models.checkpoint import Card, read_card, replace_file
 from ddmseg.models.zoo import model_path
 from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.comparison.table_page import draw_tables, study_tables, table_chapters
-from ddmseg_lab.figures import save_figure
+from ddmseg_lab.figures import empty_figure, save_figure
 from ddmseg_lab.headlines import FURTHER, PICTURE, headline_figure, headlines
 from ddmseg_lab.page import CLAIM_HEADS, NOT_MEASURED, Section, Summaries, origins, table
 from ddmseg_lab.questions import CHAPTERS, NAMES, STUDIES
 from ddmseg_lab.rows import Rows
-from ddmseg_lab.table import read_summary
+from ddmseg_lab.statistics_text import counted
+from ddmseg_lab.study import RAW_FILE, RECORD_FILE, Study, short_checksum
+from ddmseg_lab.table import read_records, read_summary
 
 HEAD = """# Results
 
@@ -105,3 +107,51 @@ def studies(results: Path, docs: Path, known: Container[str] = ()) -> list[Secti
 def _title(page: Path) -> str:
     first = page.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("# ").strip() or page.stem
+
+
+def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Path, str]:
+    """Write page and picture from the rows that there are; return the page's path and text."""
+    rows = study.rows(results, card)
+    if not len(rows):
+        raise UsageError(
+            f"{study.name}: nothing has been measured with {card.name} ({short_checksum(card)}) "
+            "yet; leave out --show"
+        )
+    figure = empty_figure(*study.inches)
+    study.draw(rows, figure)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    path = docs / "studies" / f"{study.name}.md"
+    save_figure(figure, path.with_suffix(".png"))
+    text = page_text(study, card, rows, results)
+    replace_file(path, text.encode())
+    return path, text
+
+
+def page_text(study: Study, card: Card, rows: Rows, results: Path) -> str:
+    """Return the page: question, where the figures are from, picture, what was found."""
+    record = read_records(study.file(results, RECORD_FILE)).get(short_checksum(card), {})
+    command = f"ddmseg study {study.name}"
+    if card.name != STUDIED_MODEL:
+        command += f" --model {card.name}"
+    sampling = card.settings["sampling"]
+    where = (
+        f"Measured on {counted(len(rows.subjects), 'test subject')} of "
+        f"`{card.settings['data']['kind']}` with the weights `{card.name}` "
+        f"({short_checksum(card)}, {card.trained_steps} steps), whose own settings are "
+        f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, "
+        f"{counted(sampling['samples'], 'sample')} and a share of {sampling['coarse_share']:g} "
+        f"for the coarse head. Commit {record.get('commit', 'unknown')}. Intervals are 95% "
+        "bootstrap intervals over patients; p-values are of paired Wilcoxon tests, "
+        f"Holm-corrected. This page is made from `results/study/{study.name}/{RAW_FILE}`, with "
+        f"`{RECORD_FILE}` beside it, by"
+    )
+    parts = [
+        f"# Study: {study.name}",
+        study.question,
+        where,
+        f"```\n{command}\n```",
+        f"![{study.caption}]({study.name}.png)\n\n_{study.caption}_",
+        study.page(rows),
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
 from ddmseg.maths.uncertainty import auroc
-from ddmseg_lab.page import number, p_value
+from ddmseg_lab.page import number, p_value, with_interval
 from ddmseg_lab.statistics import compare_to, equivalence, pearson
 from ddmseg_lab.table import numbers
 
@@ -172,19 +172,6 @@ def compare_sets(
     return {k: Comparison(differences[k], p_values.get(k, math.nan)) for k in others}
 
 
-def shown(found: Interval, digits: int = 3, *, sign: bool = False) -> str:
-    """Return ``0.874 (0.864 to 0.883)``, the mean alone without limits, a dash for none.
-
-    >>> shown(Interval(0.1, -0.05, 0.2, 9, 0.95), 2, sign=True)
-    '+0.10 (−0.05 to +0.20)'
-    """
-    text = number(found.mean, digits, sign=sign)
-    if math.isnan(found.mean) or math.isnan(found.low):
-        return text
-    low, high = (number(limit, digits, sign=sign) for limit in (found.low, found.high))
-    return f"{text} ({low} to {high})"
-
-
 def p_words(p: float) -> str:
     """Return a p-value as it is written in text.
 
@@ -209,7 +196,7 @@ def difference_words(found: Comparison | None, digits: int = 4) -> str:
     """Return a difference with its interval and p-value; ``reference`` for none."""
     if found is None:
         return "reference"
-    return f"{shown(found.difference, digits, sign=True)}, {p_words(found.p_holm)}"
+    return f"{with_interval(found.difference, digits, sign=True)}, {p_words(found.p_holm)}"
 
 
 def against_words(

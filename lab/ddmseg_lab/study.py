@@ -1,4 +1,4 @@
-"""What every study shares: its options, its raw rows, its record and its page.
+"""What every study shares: its options, its raw rows and its record.
 
 A measurement is one file in ``studies``: the question, how it is measured, its table, picture
 and sentences, and what was aimed at. It takes one of two forms. A :class:`~ddmseg_lab.page.Chapter`
@@ -29,21 +29,18 @@ from ddmseg.evaluation.scores import per_patient
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.maths.case_scores import score_case
 from ddmseg.models.available_memory import keep_freed_memory
-from ddmseg.models.checkpoint import Card, load_weights, replace_file
+from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.settings import Settings
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
-from ddmseg_lab import STUDIED_MODEL
-from ddmseg_lab.figures import empty_figure, save_figure
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import Claim
 from ddmseg_lab.provenance import commit, versions
 from ddmseg_lab.provenance import describe_machine as describe_machine
 from ddmseg_lab.provenance import describe_model as describe_model
 from ddmseg_lab.rows import Row, Rows, read_typed
-from ddmseg_lab.statistics_text import counted
 from ddmseg_lab.table import (
     LETTERS,
     SUBJECT,
@@ -274,51 +271,3 @@ def _record(study: Study, trained: Trained, settings: dict[str, Any]) -> dict[st
         "commit": commit(),
         "threads": torch.get_num_threads(),
     }
-
-
-def write_page(study: Study, card: Card, results: Path, docs: Path) -> tuple[Path, str]:
-    """Write page and picture from the rows that there are; return the page's path and text."""
-    rows = study.rows(results, card)
-    if not len(rows):
-        raise UsageError(
-            f"{study.name}: nothing has been measured with {card.name} ({short_checksum(card)}) "
-            "yet; leave out --show"
-        )
-    figure = empty_figure(*study.inches)
-    study.draw(rows, figure)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    path = docs / "studies" / f"{study.name}.md"
-    save_figure(figure, path.with_suffix(".png"))
-    text = page_text(study, card, rows, results)
-    replace_file(path, text.encode())
-    return path, text
-
-
-def page_text(study: Study, card: Card, rows: Rows, results: Path) -> str:
-    """Return the page: question, where the figures are from, picture, what was found."""
-    record = read_records(study.file(results, RECORD_FILE)).get(short_checksum(card), {})
-    command = f"ddmseg study {study.name}"
-    if card.name != STUDIED_MODEL:
-        command += f" --model {card.name}"
-    sampling = card.settings["sampling"]
-    where = (
-        f"Measured on {counted(len(rows.subjects), 'test subject')} of "
-        f"`{card.settings['data']['kind']}` with the weights `{card.name}` "
-        f"({short_checksum(card)}, {card.trained_steps} steps), whose own settings are "
-        f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, "
-        f"{counted(sampling['samples'], 'sample')} and a share of {sampling['coarse_share']:g} "
-        f"for the coarse head. Commit {record.get('commit', 'unknown')}. Intervals are 95% "
-        "bootstrap intervals over patients; p-values are of paired Wilcoxon tests, "
-        f"Holm-corrected. This page is made from `results/study/{study.name}/{RAW_FILE}`, with "
-        f"`{RECORD_FILE}` beside it, by"
-    )
-    parts = [
-        f"# Study: {study.name}",
-        study.question,
-        where,
-        f"```\n{command}\n```",
-        f"![{study.caption}]({study.name}.png)\n\n_{study.caption}_",
-        study.page(rows),
-    ]
-    return "\n\n".join(parts) + "\n"

@@ -12,8 +12,8 @@ from ddmseg.models.zoo import model_path
 from ddmseg_lab import STUDIED_MODEL
 from ddmseg_lab.folders import DOCS, RESULTS
 from ddmseg_lab.questions import NAMES, STUDIES
-from ddmseg_lab.results_page import write_text
-from ddmseg_lab.study import page_text, short_checksum
+from ddmseg_lab.results_page import page_text, write_text
+from ddmseg_lab.study import short_checksum
 
 MEASURED = [name for name in STUDIES if (RESULTS / "study" / name / "raw.tsv").is_file()]
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from ddmseg.maths.statistics import bootstrap_interval
+from ddmseg_lab.page import with_interval
 from ddmseg_lab.rows import Rows
 from ddmseg_lab.statistics import holm
 from ddmseg_lab.statistics_text import (
@@ -17,7 +18,6 @@ from ddmseg_lab.statistics_text import (
     compare_sets,
     equivalence_words,
     interval,
-    shown,
     too_few,
 )
 
@@ -114,8 +114,8 @@ def test_pooled_statistics_draw_whole_patients():
 def test_pooled_of_few_or_nothing():
     one = Rows(({"subject": "a", "x": 1.0},)).pooled(lambda t: float(len(t)), "x")
     assert (one.mean, one.n) == (1.0, 1)
-    assert shown(one) == "1.000"
-    assert shown(Rows(()).pooled(lambda t: 1.0, "x")) == "–"
+    assert with_interval(one) == "1.000"
+    assert with_interval(Rows(()).pooled(lambda t: 1.0, "x")) == "–"
     rows = Rows(tuple({"subject": s, "x": 1.0} for s in "abc"))
     assert math.isnan(rows.pooled(lambda t: math.nan, "x").low)
 

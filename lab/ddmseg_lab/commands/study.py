@@ -33,7 +33,7 @@ class Arguments(TableOptions):
     list: bool = False
     """List the studies and their questions."""
     model: str = STUDIED_MODEL
-    """Name of a shipped model, or the path of a .safetensors file with its card beside it."""
+    """Name of a shipped model, or the path of a 3-D network's .safetensors, its card beside it."""
     cases: Annotated[int | None, arg(metavar="N", help_behavior_hint="(all)")] = None
     """Measure only the first so many test subjects."""
     threads: Annotated[int, arg(metavar="N", help_behavior_hint="(torch's choice)")] = 0
@@ -76,7 +76,7 @@ def run(arguments: Arguments) -> int:
 def _run_study(study: Study, arguments: Arguments) -> int:
     from ddmseg.models.checkpoint import read_card
     from ddmseg.models.zoo import model_path
-    from ddmseg_lab.study import write_page
+    from ddmseg_lab.results_page import write_page
 
     problems = [] if arguments.show else _measure(study, arguments)
     for problem in problems:

@@ -22,7 +22,7 @@ from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.quality.segmentation import StructureVolume
 from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.figures import BLUE, ORANGE, name_places, new_figure
+from ddmseg_lab.figures import BLUE, ORANGE, interval_bars, name_places, new_figure
 from ddmseg_lab.page import (
     Chapter,
     Claim,
@@ -218,11 +218,9 @@ def dice_bars(shown: Mapping[str, tuple[str, Summary]], inches: tuple[float, flo
     for offset, (label, (colour, measured)) in zip((0.2, -0.2), shown.items(), strict=True):
         places = [place + offset for place in name_places(axes, list(measured), fontsize=8)]
         rows = list(measured.values())
-        known = all(row["low"] is not None for row in rows)
-        bars = [[abs(row[end] - row["mean"]) for row in rows] for end in ("low", "high") if known]
         axes.barh(
             places, [row["mean"] or 0.0 for row in rows], height=0.38, color=colour, label=label,
-            xerr=bars or None, error_kw={"elinewidth": 0.8},
+            xerr=interval_bars(rows), error_kw={"elinewidth": 0.8},
         )  # fmt: skip
     axes.set_ylim(0.3, len(places) + 0.7)
     axes.set_xlim(0, 1)

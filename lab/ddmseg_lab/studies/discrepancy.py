@@ -21,6 +21,7 @@ from ddmseg.training.calibration import CORRUPTIONS_PER_CASE
 from ddmseg.training.corruption import corrupt
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED
 from ddmseg_lab.page import number, table
+from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics import expected_calibration_error
 from ddmseg_lab.statistics_text import (
@@ -30,7 +31,6 @@ from ddmseg_lab.statistics_text import (
     difference_words,
     interval,
     r_of,
-    shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.study import SEED, Study, Trained, noise_of
@@ -107,12 +107,10 @@ def _histogram(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _reliability(confidence: Tensor, correct: Tensor) -> NDArray[np.float64]:
     """Return for each bin of confidence the voxels, their confidence and how many are right."""
-    index = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1).flatten()
-    sums = torch.zeros(3, CONFIDENCE_BINS, dtype=torch.float64)
-    flat = confidence.flatten().double()
-    for line, values in enumerate((torch.ones_like(flat), flat, correct.flatten().double())):
-        sums[line].index_add_(0, index, values)
-    return np.asarray(sums.flatten().numpy())
+    index = (confidence * CONFIDENCE_BINS).long().clamp(max=CONFIDENCE_BINS - 1).flatten().numpy()
+    of = (torch.ones_like(confidence), confidence, correct)
+    weights = [values.flatten().double().numpy() for values in of]
+    return np.concatenate([np.bincount(index, one, CONFIDENCE_BINS) for one in weights])
 
 
 def _packed(values: NDArray[np.float64] | NDArray[np.int64]) -> str:

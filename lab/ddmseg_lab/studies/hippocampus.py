@@ -30,7 +30,7 @@ from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg_lab import page
-from ddmseg_lab.figures import BLUE, GREY, ORANGE, name_ticks, new_figure
+from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, name_ticks, new_figure
 from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, picture, table, with_interval
 from ddmseg_lab.scans import CROPS, Ids
 from ddmseg_lab.statistics_text import mean_interval, paired_tests
@@ -272,10 +272,9 @@ def dice_by_steps(found: Summary) -> Figure:
     ):
         named = [pattern.format(n) for n in STEPS]
         dice = [methods[method]["dice"]["mean"] for method in named]
-        bars = [_difference_bar(found[tests].get(method)) for method in named]
+        bars = interval_bars([found[tests].get(method) for method in named])
         axes.errorbar(
-            STEPS, dice, yerr=list(zip(*bars, strict=True)), color=colour, marker="o",
-            markersize=4, capsize=3, label=name,
+            STEPS, dice, yerr=bars, color=colour, marker="o", markersize=4, capsize=3, label=name
         )  # fmt: skip
     for method, style, name in (("fast", "--", "coarse head"), ("plain", ":", "plain network")):
         if method in methods:
@@ -288,14 +287,6 @@ def dice_by_steps(found: Summary) -> Figure:
     axes.set_title("bars: 95% interval of the difference from one step", fontsize=8)
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
-
-
-def _difference_bar(test: Summary | None) -> tuple[float, float]:
-    """How far the interval of a difference reaches below and above it."""
-    if test is None or test["low"] is None:
-        return 0.0, 0.0
-    mean = test["difference"]
-    return max(0.0, mean - test["low"]), max(0.0, test["high"] - mean)
 
 
 TITLE, COMMAND = "Hippocampus: test crops", page.command_of(__name__)

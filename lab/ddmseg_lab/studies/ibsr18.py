@@ -21,8 +21,9 @@ from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import dice
 from ddmseg_lab.comparison.peers.tissues import TISSUES
 from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, table, with_interval
-from ddmseg_lab.statistics_text import as_dict, interval
+from ddmseg_lab.statistics_text import mean_interval
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
+from ddmseg_lab.table import numbers
 
 FLUID_AROUND = 24
 PLACES = {
@@ -58,8 +59,7 @@ def run(options: ModelOptions) -> None:
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return each tissue's mean over persons with its interval."""
-    values = {name: [float(row[name]) for row in rows] for name in NAMES.values()}
-    return {"tissues": {name: as_dict(interval(of)) for name, of in values.items()}}
+    return {"tissues": {name: mean_interval(numbers(rows, name)) for name in NAMES.values()}}
 
 
 def body(found: Summary) -> list[str]:

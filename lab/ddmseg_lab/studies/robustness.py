@@ -18,6 +18,7 @@ from ddmseg.quality.plausibility import empty_slices
 from ddmseg.randomness import seeded
 from ddmseg_lab.figures import COLOURS, GREY, line_with_bars, name_ticks
 from ddmseg_lab.page import Claim, claim, number, table
+from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics_text import (
     Comparison,
@@ -29,7 +30,6 @@ from ddmseg_lab.statistics_text import (
     least_words,
     listed,
     p_words,
-    shown,
     too_few,
 )
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade

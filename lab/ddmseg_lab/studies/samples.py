@@ -19,6 +19,7 @@ from ddmseg.quality.quantities import structures
 from ddmseg.quality.volumes import Measured
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, RED, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics import (
     expected_calibration_error,
@@ -35,7 +36,6 @@ from ddmseg_lab.statistics_text import (
     difference_words,
     exact_share,
     listed,
-    shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.study import Study, Trained, noise_of

@@ -23,6 +23,7 @@ from ddmseg.maths.encoding import MaskEncoding
 from ddmseg.maths.statistics import Interval
 from ddmseg_lab.figures import BLUE, GREEN, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.rows import Cell, Row, Rows
 from ddmseg_lab.statistics_text import (
     Comparison,
@@ -31,7 +32,6 @@ from ddmseg_lab.statistics_text import (
     difference_words,
     interval,
     listed,
-    shown,
 )
 from ddmseg_lab.studies.encoded import EncodedSubject
 from ddmseg_lab.study import Study, Trained, noise_of

@@ -16,14 +16,9 @@ from ddmseg.datasets.subject import Subject
 from ddmseg.networks.sampling import Guidance
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, line_with_bars, name_ticks
 from ddmseg_lab.page import number, table
+from ddmseg_lab.page import with_interval as shown
 from ddmseg_lab.rows import Cell, Row, Rows
-from ddmseg_lab.statistics_text import (
-    SIGMA_D,
-    Comparison,
-    against_words,
-    difference_words,
-    shown,
-)
+from ddmseg_lab.statistics_text import SIGMA_D, Comparison, against_words, difference_words
 from ddmseg_lab.studies.encoded import EncodedSubject, weighted_mean
 from ddmseg_lab.study import Study, Trained, noise_of
 

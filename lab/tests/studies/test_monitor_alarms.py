@@ -7,13 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ddmseg_lab.studies.monitor_alarms import (
-    MOVED,
-    Arguments,
-    draw_scans,
-    rate,
-    run,
-)
+from ddmseg_lab.studies.monitor_alarms import MOVED, Arguments, draw_scans, rate, run
 
 
 def test_simulated_statistics_hang_together_and_the_moved_ones_have_unit_spread() -> None:

@@ -12,12 +12,13 @@ import torch
 from matplotlib.figure import Figure
 
 from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.results_page import write_page
 from ddmseg_lab.rows import Row, Rows
 from ddmseg_lab.statistics_text import SIGMA_D, exact_share
 from ddmseg_lab.studies import discrepancy, robustness, samples, steps, temperature
 from ddmseg_lab.studies.artefacts import ARTEFACTS
 from ddmseg_lab.studies.encoded import EncodedSubject
-from ddmseg_lab.study import measure_study, noise_of, write_page
+from ddmseg_lab.study import measure_study, noise_of
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 

@@ -13,17 +13,9 @@ import pytest
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import MissingExtraError, ScanError, UsageError
 from ddmseg_lab.questions import STUDIES
+from ddmseg_lab.results_page import page_text, write_page
 from ddmseg_lab.rows import Row
-from ddmseg_lab.study import (
-    RECORD_FILE,
-    Study,
-    Trained,
-    measure_study,
-    noise_of,
-    page_text,
-    short_checksum,
-    write_page,
-)
+from ddmseg_lab.study import RECORD_FILE, Study, Trained, measure_study, noise_of, short_checksum
 
 
 def measure(trained: Trained, subject: Subject, number: int) -> Iterator[Row]:
