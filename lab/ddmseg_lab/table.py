@@ -37,8 +37,9 @@ class RawTable:
     ) -> None:
         self.path = path
         self.columns = tuple(columns)
-        known = () if fresh else weights and set(weights)
-        kept = (row for row in read_rows(path) if tuple(row) == self.columns)
+        known = None if weights is None else set(weights)
+        before = [] if fresh else read_rows(path)
+        kept = (row for row in before if tuple(row) == self.columns)
         self.rows = [row for row in kept if known is None or row[WEIGHTS] in known]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rewrite()
