@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ddmseg_lab.bench import summary as bench
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.page import Chapter
-from ddmseg_lab.speed import memory, quantisation, segment, synthesis
+from ddmseg_lab.speed import bench_page, memory, quantisation, segment, synthesis
 from ddmseg_lab.studies import (
     anatomy,
     anomalies,
@@ -31,7 +30,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     *(volumes.CHAPTER, volume_contest.CHAPTER, crop_intervals.CHAPTER),
     *(robustness_anatomy.CHAPTER, anomalies.CHAPTER),
     tiers.CHAPTER,
-    *(segment.CHAPTER, bench.CHAPTER),
+    *(segment.CHAPTER, bench_page.CHAPTER),
     *(memory.CHAPTER, quantisation.CHAPTER, synthesis.CHAPTER, monitor_alarms.CHAPTER),
 )
 """In the order of the page; each is made of one summary."""

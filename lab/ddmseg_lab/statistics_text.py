@@ -72,6 +72,12 @@ def as_dict(one: Interval) -> dict[str, Any]:
     return {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
 
 
+def median_range(values: Sequence[float]) -> dict[str, float]:
+    """Return median, lowest, highest and number of repeated measurements."""
+    low, high = min(values), max(values)
+    return {"median": float(np.median(values)), "low": low, "high": high, "n": len(values)}
+
+
 def over_persons(
     rows: Sequence[Mapping[str, str]], values: str | Sequence[float]
 ) -> dict[str, Any]:

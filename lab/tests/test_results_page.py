@@ -16,7 +16,7 @@ from ddmseg_lab.questions import NAMES
 from ddmseg_lab.results_page import chapters, draw_all, results_page, write_results_page
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
 from ddmseg_lab.table import read_summary, write_summary
-from toy_summaries import all_summaries, peers_summary, quantisation_summary
+from toy_summaries import all_summaries, peers_summary
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +125,14 @@ def test_engines_and_eight_bits_stand_against_torch(summaries):
     chapter = chapter_of(page, "Engines and eight bits")
     assert "| openvino | all but stem, head | 0.99800 | 0.9800 | 0.000 | 0.7700 |" in chapter
     assert "Scan: some scan, 8×16×8 voxels for the model. Median of 3 runs." in chapter
-    assert "not the weights that ship" not in chapter
 
 
-def test_a_record_without_calibration_is_shown_as_it_is(summaries):
-    """Records of before have neither the columns nor a truth, and are of other weights."""
-    older = quantisation_summary("ece", "true_dice")
-    model = {**older.pop("models")["ddm"], "name": "anatomy"}
-    page = pages({**summaries, "quantisation": {**older, "model": model}})
+def test_a_scan_without_labels_has_no_calibration(summaries):
+    found = summaries["quantisation"]
+    rows = [{**row, "ece": "nan", "true_dice": "nan"} for row in found["rows"]]
+    page = pages({**summaries, "quantisation": {**found, "structures": 0, "rows": rows}})
     assert overview(page)["eight bits as offered: ECE more than torch's"][1] == NOT_MEASURED
     chapter = chapter_of(page, "Engines and eight bits")
-    assert "Weights: `anatomy` aaa" in chapter
-    assert "**These are not the weights that ship now.**" in chapter
     assert "without manual labels" in chapter
     assert "nan" not in chapter.lower()
 
@@ -213,7 +209,7 @@ def test_pictures_are_small_and_all_are_linked(summaries, tmp_path):
     summaries = {**summaries, "anatomy_fast": summaries["anatomy"]}
     drawn = draw_all(summaries, tmp_path / "images")
     linked = re.findall(r"\((?:\.\./)?images/([a-z_]+\.png)\)", pages(summaries))
-    assert len(drawn) == 9
+    assert len(drawn) == 8
     assert all(path.stat().st_size < 150_000 for path in drawn)
     assert sorted(linked) == sorted(path.name for path in drawn)
 

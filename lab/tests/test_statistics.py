@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddmseg.maths.statistics import bootstrap_interval
-from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.statistics import pearson, wilcoxon
 from ddmseg_lab.statistics_text import (
     group_interval,
     mean_by_group,
     mean_interval,
+    median_range,
     paired_tests,
 )
 

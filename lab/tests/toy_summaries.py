@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,10 @@ from ddmseg.imaging.labels import structure
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.models.checkpoint import read_card
 from ddmseg.models.zoo import model_path
-from ddmseg_lab.bench import summary as bench
-from ddmseg_lab.bench.jobs import COMMANDS
-from ddmseg_lab.bench.scans import BenchScan
-from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.bench.tiers import TIERS
-from ddmseg_lab.bench.workbench import STAGES, Peer, PeerOutcome
 from ddmseg_lab.comparison.peers import summary as peers
 from ddmseg_lab.questions import NAMES
-from ddmseg_lab.speed import quantisation
+from ddmseg_lab.speed import bench, quantisation
+from ddmseg_lab.statistics_text import median_range
 from ddmseg_lab.studies import (
     anatomy,
     anomalies,
@@ -146,26 +140,26 @@ def speed_summary() -> dict[str, object]:
 
 
 def bench_summary() -> dict[str, object]:
-    """Made-up rows through the real summary: two processors are busy all the time."""
-    scan = BenchScan("demo head", Path("head.nii.gz"), (181, 217, 181))
-    tiers = [TIERS[name] for name in ("fast", "auto", "diffusion")]
+    """Made-up figures: two processors are busy all the time."""
 
-    def row(part: str, name: str, seconds: float, at: object = "-", gb: float = math.nan):
-        times = {"seconds": seconds, "processor_seconds": 2 * seconds, "denoise_seconds": "nan"}
-        place = "-" if part == "start" else scan.name
-        keys = {"part": part, "scan": place, "name": name, "at": at, "repeat": 0}
-        figures = {**keys, **times, "peak_memory_gb": gb, "dice": 0.98}
-        return {key: str(value) for key, value in figures.items()}
+    def one(seconds: float, **more: object) -> dict[str, object]:
+        times = {name: median_range([n * seconds]) for n, name in enumerate(bench.TIMES, start=1)}
+        return {**times, "peak_memory_gb": median_range([1.75]), **more}
 
-    rows = [row("tier", t.name, s) for t, s in zip(tiers, (1.5, 12.0, 14.0), strict=True)]
-    rows += [row("memory", t.name, 9.0, gb=1.75) for t in tiers]
-    rows += [row("stage", name, s) for name, s in zip(STAGES, (0.5, 0.6, 0.7), strict=True)]
-    rows += [row("start", name, 0.25) for name in COMMANDS]
-    rows += [row("scaling", "steps", 2.0 * n, at=n, gb=1.5) for n in (1, 2, 4)]
-    peer = Peer("samseg", "SAMSEG", "0.5", lambda *_: PeerOutcome({}))
-    rows.append(row("peer", "samseg", 600.0, at="0.5", gb=3.0))
-    full = {"full": {"steps": 10, "samples": 4}}
-    return {**MODELS, **full, "machine": MACHINE, **bench.summarise(rows, [scan], tiers, [peer])}
+    methods = {
+        "fast": one(1.5, title="fast"),
+        "auto": one(12.0, title="auto"),
+        "diffusion": one(14.0, title="diffusion"),
+        "samseg": one(600.0, title="SAMSEG", version="0.5"),
+    }
+    stages = {name: one(s) for name, s in zip(bench.STAGES, (0.5, 0.6, 0.7), strict=True)}
+    scan = {"shape": [181, 217, 181], "methods": methods, "stages": stages}
+    points = [{"at": n, **one(2.0 * n)} for n in (1, 2, 4)]
+    return {
+        **{**MODELS, "machine": MACHINE, "scans": {"demo head": scan}},
+        "start": {name: one(0.25) for name in bench.COMMANDS},
+        "scaling": {"steps": {"points": points}},
+    }
 
 
 def tiers_summary() -> dict[str, object]:
@@ -196,7 +190,7 @@ def memory_summary() -> dict[str, object]:
     return {**MODELS, "machine": MACHINE, "runs": runs}
 
 
-def quantisation_summary(*left_out: str) -> dict[str, object]:
+def quantisation_summary() -> dict[str, object]:
     """Made-up rows: eight bits lose Dice and calibration and save half the time."""
     same = dict.fromkeys(quantisation.COLUMNS, "0") | {"labels_as_torch": "1", "dice": "1"}
     same |= {"true_dice": "0.77", "ece": "0.09", "encode_seconds": "2", "eight_bit": "none"}
@@ -206,8 +200,8 @@ def quantisation_summary(*left_out: str) -> dict[str, object]:
         {**same, "engine": "onnx", "labels_as_torch": "0.9995", "probability_change": "0.0002"},
         {**same, "engine": "openvino", **lossy, "eight_bit": "all but stem, head"},
     ]
-    rows = [{k: v for k, v in row.items() if k not in left_out} for row in rows]
     told = {"scan": "some scan", "grid": [8, 16, 8], "kept_in_float": ["stem", "head"]}
+    told["structures"] = 2
     return {**MODELS, "machine": MACHINE, **told, "repeats": 3, "rows": rows}
 
 

@@ -1,18 +1,22 @@
-"""``ddmseg bench``: seconds, memory and agreement of our tiers and other tools, side by side."""
+"""``ddmseg bench``: seconds and memory of our tiers and other tools, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddmseg.errors import ScanError
+from ddmseg.errors import OutputError, ScanError, SettingsError, UsageError, did_you_mean
 from ddmseg.messages import say_error
 from ddmseg.models.device import DeviceName
 from ddmseg_lab.folders import RESULTS, Output
+
+if TYPE_CHECKING:
+    from ddmseg_lab.speed.runs import Runner
+    from ddmseg_lab.table import RawTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,54 +54,72 @@ class Arguments:
     debug: bool = False
     """Show where an unexpected error came from."""
 
+    def __post_init__(self) -> None:
+        for name, value in (("repeats", self.repeats), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{name}: got {value}; it must be at least 1")
+
 
 def run(arguments: Arguments) -> int:
-    """Measure what is missing and print the table; return 1 when a measurement failed, else 0."""
+    """Measure what is missing and print the page; return 1 when a measurement failed, else 0."""
+    import torch
+
     from ddmseg.cli.progress import progress_bar
     from ddmseg.models.available_memory import keep_freed_memory
-    from ddmseg.models.zoo import model_path
-    from ddmseg_lab.bench.run import BenchPlan, run_bench
+    from ddmseg.models.device import find_device
     from ddmseg_lab.comparison.peers.tools import find_peers
+    from ddmseg_lab.provenance import commit
+    from ddmseg_lab.speed.bench import measure, measurements, summarise
+    from ddmseg_lab.speed.bench_page import body
+    from ddmseg_lab.speed.runs import Runner
+    from ddmseg_lab.speed.scans import find_scans
+    from ddmseg_lab.study import SAMPLING_SEED
+    from ddmseg_lab.table import write_summary
 
-    model_path(arguments.model)  # a wrong name must not cost the seconds that torch needs
-    tiers, peers = _names(arguments.tiers), find_peers(_names(arguments.peers))
-    same = ("scans", "output", "repeats", "model", "device", "threads", "fresh")
-    given = {name: getattr(arguments, name) for name in same}
-    plan = BenchPlan(tiers=tiers, peers=peers, scaling=not arguments.no_scaling, **given)
+    commit()  # of the code as it was loaded, whatever is committed meanwhile
     keep_freed_memory()
-    with progress_bar(1.0) as bar:
-
-        def report(done: int, jobs: int, what: str) -> None:
-            bar.update(done / jobs, f"{done} of {jobs} done, {what}")
-
-        found = run_bench(plan, report)
-    for problem in found.problems:
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    tiers, peers = _tiers(arguments.tiers), find_peers(_names(arguments.peers))
+    runner = Runner(arguments.model, find_device(arguments.device).type, arguments.threads)
+    scans, table = find_scans(arguments.scans), _open_table(arguments, runner)
+    with tempfile.TemporaryDirectory(prefix="ddmseg-") as folder, progress_bar(1.0) as bar:
+        growing = None if arguments.no_scaling else Path(folder)
+        todo = measurements(runner, scans, tiers, peers, arguments.repeats, growing)
+        problems = measure(todo, table, runner.identity, bar.update)
+    summary, record = summarise(table, scans, peers, runner), arguments.output / "bench.json"
+    write_summary(record, summary, seed=SAMPLING_SEED)
+    for problem in problems:
         say_error(ScanError(problem))
-    for scan, figures in found.summary["scans"].items():
-        print("\n".join(_table(scan, figures["methods"])))
-    for path in found.files:
-        print(path)
-    return 1 if found.problems else 0
+    print("\n\n".join(body(summary)), table.path, record, sep="\n")
+    return 1 if problems else 0
 
 
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
+def _open_table(arguments: Arguments, runner: Runner) -> RawTable:
+    """Open the rows of an earlier run with the same weights on the same machine."""
+    from ddmseg_lab.speed.bench import COLUMNS
+    from ddmseg_lab.table import RawTable
+
+    path = arguments.output / "bench.tsv"
+    try:
+        return RawTable(path, COLUMNS, [runner.identity], fresh=arguments.fresh)
+    except OSError as error:
+        why = error.strerror or error
+        raise OutputError(f"cannot write {path}: {why}; choose another folder") from error
 
 
-def _table(scan: str, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the lines that show one scan's methods, medians only."""
-    rows = [[scan, "seconds", "processor s", "of fast", "peak GB", "Dice with diffusion"]]
-    for figures in methods.values():
-        ratio = figures["over_fast"].get("processor_seconds")
-        found = [_shown(figures, name, 2) for name in ("seconds", "processor_seconds")]
-        found += ["" if ratio is None else f"{ratio:.2f}", _shown(figures, "peak_memory_gb", 2)]
-        rows.append([figures["title"], *found, _shown(figures, "dice", 4)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
-def _shown(figures: Mapping[str, Any], name: str, digits: int) -> str:
-    return f"{figures[name]['median']:.{digits}f}" if name in figures else ""
+def _tiers(listed: str) -> list[str]:
+    """Return the tiers of these names, all without a name, in the order of the tables."""
+    from ddmseg_lab.studies.tiers import TIERS
+
+    names = _names(listed)
+    for name in names:
+        if name not in TIERS:
+            raise UsageError(
+                f"tiers: got '{name}'{did_you_mean(name, TIERS)}; allowed are {', '.join(TIERS)}"
+            )
+    return [tier for tier in TIERS if not names or tier in names]

@@ -10,19 +10,14 @@ Writes ``results/memory.json``.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.models.checkpoint import read_card
-from ddmseg.models.zoo import DEFAULT_MODEL, model_path
-from ddmseg_lab.bench.process import measure_command
-from ddmseg_lab.bench.scans import demo_head, padded_head
-from ddmseg_lab.bench.workbench import PROGRAM
+from ddmseg.imaging.nifti import read_volume
+from ddmseg.models.zoo import DEFAULT_MODEL
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import (
     NO_FIGURE,
@@ -35,12 +30,13 @@ from ddmseg_lab.page import (
     table,
     weights_words,
 )
-from ddmseg_lab.speed.segment import PADDED_SIDE
+from ddmseg_lab.speed.runs import Runner
+from ddmseg_lab.speed.scans import PADDED_SIDE, demo_head, padded, written
 from ddmseg_lab.study import SAMPLING_SEED, describe_machine, describe_model, run_command, say
 from ddmseg_lab.table import write_summary
 
-SAMPLED = ("--mode=diffusion", "--steps=2", "--samples=4")
-FAST = ("--mode=fast",)
+SAMPLED = {"mode": "diffusion", "steps": 2, "samples": 4}
+FAST = {"mode": "fast"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,46 +47,30 @@ class Arguments:
     """Folder for the figures."""
 
 
-def measure(scans: list[Path], options: tuple[str, ...]) -> dict[str, Any]:
-    """Return estimate, peak and their ratio for one run of the command, and of how many heads."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = ["segment", *map(str, scans), "-o", folder, "--no-cache"]
-        words.append(f"--model={DEFAULT_MODEL}")
-        peak = measure_command([*PROGRAM, *words, *options])["peak_memory_gb"]
-        receipts = [path.read_text("utf-8") for path in Path(folder).glob("*_receipt.json")]
-        estimated = max(json.loads(text)["memory"]["estimated_gb"] for text in receipts)
-    return {
-        "heads": len(scans),
-        "estimated_gb": estimated,
-        "peak_gb": peak,
-        "estimate_over_peak": estimated / peak,
-    }
-
-
 def run(arguments: Arguments) -> None:
     """Measure every run."""
-    head = demo_head()
+    head, runner = demo_head(), Runner(DEFAULT_MODEL)
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        wide = padded_head(read_volume(head), PADDED_SIDE)
-        padded = Path(folder) / "padded.nii.gz"
-        write_map(padded, wide.data, wide, description="padded head")
+        wide = written(padded(read_volume(head), PADDED_SIDE), Path(folder))
         copies = [Path(shutil.copy(head, Path(folder) / f"head{n}.nii.gz")) for n in range(3)]
-        runs = {
+        runs: dict[str, tuple[list[Path], dict[str, Any]]] = {
             "whole head, fast": ([head], FAST),
             "whole head, sampled": ([head], SAMPLED),
-            f"padded to {PADDED_SIDE}^3, fast": ([padded], FAST),
-            f"padded to {PADDED_SIDE}^3, sampled": ([padded], SAMPLED),
-            "whole head, probabilities": ([head], (*FAST, "--probabilities")),
+            f"padded to {PADDED_SIDE}^3, fast": ([wide], FAST),
+            f"padded to {PADDED_SIDE}^3, sampled": ([wide], SAMPLED),
+            "whole head, probabilities": ([head], {**FAST, "probabilities": True}),
             "three heads, sampled": (copies, SAMPLED),
         }
-        found = {}
         for name, (scans, options) in runs.items():
-            found[name] = measure(scans, options)
-            say(f"{name}: {found[name]['peak_gb']:.2f} GB")
-    card = read_card(model_path(DEFAULT_MODEL).with_suffix(".json"))
+            costs = runner.fresh(scans, options)
+            peak, estimated = costs["peak_memory_gb"], costs["estimated_gb"]
+            found[name] = {"heads": len(scans), "estimated_gb": estimated, "peak_gb": peak}
+            found[name]["estimate_over_peak"] = estimated / peak
+            say(f"{name}: {peak:.2f} GB")
     summary = {
         "machine": describe_machine(),
-        "models": {"ddm": describe_model(card)},
+        "models": {"ddm": describe_model(runner.segmenter.card)},
         "runs": found,
     }
     write_summary(arguments.output / "memory.json", summary, seed=SAMPLING_SEED)

@@ -2,57 +2,50 @@
 
     python -m ddmseg_lab.speed.quantisation --data DATA
 
-One scan is encoded tile by tile in every engine, and in OpenVINO with one group of layers
-at a time in eight bits, then with all of them. Labels of the coarse head are compared with
+One scan is encoded in every engine, and in OpenVINO with one group of layers at a time in eight
+bits, then with all of them. Only what enters a convolution, and its weights, are rounded: residual
+paths, normalisations and all outputs stay in 32 bits. Labels of the coarse head are compared with
 those of torch, and with the truth where there is one, which also tells the calibration
 (ECE of the largest probability); seconds are processor time of one thread, so that other
-work on the machine counts little. The scan is a development scan of MALC2012 unless another
-is named. Without data sets it is the demo scan, which has no truth and also calibrates the
-ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``, in some ten
-minutes; a run that was stopped goes on with the rows it lacks.
+work on the machine counts little. The scan is a development scan of MALC2012; without data sets
+the demo scan, which has no truth and also calibrates the ranges. Writes
+``results/quantisation.tsv`` and ``results/quantisation.json``, in some ten minutes; a run that was
+stopped goes on with the rows it lacks.
 """
 
 from __future__ import annotations
 
-import copy
 import math
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ddmseg.datasets import malc2012
 from ddmseg.datasets.case import volume_stem
-from ddmseg.errors import UsageError
-from ddmseg.imaging.nifti import read_label_map, read_volume
+from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import Prepared
 from ddmseg.inference.scan_encoding import prepare_scan
-from ddmseg.maths.metrics import dice
 from ddmseg.models.checkpoint import Card, load_weights
 from ddmseg.models.export.agreement import LEAST_LABELS, MOST_PROBABILITY, Encode
-from ddmseg.models.export.graph import export_graph
+from ddmseg.models.export.graph import INPUT, export_graph
 from ddmseg.models.export.runtimes import FORMATS, load_encoder, require
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg_lab import page
-from ddmseg_lab.bench.scans import demo_head, development_brain
-from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.folders import RESULTS, Output
-from ddmseg_lab.scans import calibration_error, mean_dice
-from ddmseg_lab.speed.eight_bits import (
-    KEPT_IN_FLOAT,
-    calibrate,
-    calibration_images,
-    layer_group,
-    quantise,
-)
+from ddmseg_lab.scans import HEADS, Ids, calibration_error, mean_dice, structure_dice
+from ddmseg_lab.speed.scans import demo_head
+from ddmseg_lab.statistics_text import counted, median_range
 from ddmseg_lab.study import (
     data_at_hand,
     describe_machine,
@@ -63,14 +56,23 @@ from ddmseg_lab.study import (
 )
 from ddmseg_lab.table import RawTable, write_summary
 
-SCORES = ("true_dice", "ece")
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
 COLUMNS = (
     *("engine", "eight_bit", "weights", "scan", "labels_as_torch", "dice", "lowest_dice"),
-    *("probability_change", "discrepancy_change", *SCORES, "encode_seconds", "load_seconds"),
+    *("probability_change", "discrepancy_change", "true_dice", "ece"),
+    "encode_seconds",
 )
-NOTHING, ALL = "none", "all"
+TORCH, NOTHING, ALL = "torch", "none", "all"
+KEPT_IN_FLOAT = ("stem", "up", "joined", "head")
+"""Groups of layers that lose most, and stay in 32 bits."""
 SHIPPED = f"all but {', '.join(KEPT_IN_FLOAT)}"
 """What loses least and is therefore put in eight bits together."""
+PERCENTILE = 99.98
+"""Of what enters a convolution, the share its range holds: a few outliers must not coarsen the
+rest."""
+CONVOLUTIONS = ["Conv", "ConvTranspose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,82 +83,60 @@ class Arguments:
     """Name or weights of the model."""
     data: str | None = None
     """Folder that holds the data sets (else the variable DDMSEG_DATA)."""
-    scan: Path | None = None
-    """Scan to measure on (a development scan of MALC2012)."""
-    labels: Path | None = None
-    """Label map of that scan, FreeSurfer ids on its grid (without it, no Dice and no ECE against
-    a truth)."""
     output: Output = RESULTS
     """Folder for the figures."""
     repeats: int = 3
     """Runs of which the median counts, at least 1."""
-    groups: int | None = None
-    """Only the first so many groups of layers one by one (all)."""
     fresh: bool = False
     """Measure everything anew instead of going on where an earlier run stopped."""
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a scan truly shows: FreeSurfer ids of its voxels, and which of them are scored."""
+class MeasuredScan:
+    """A scan on the model's grid, and its FreeSurfer ids where they are known."""
 
-    ids: NDArray[np.int32]
-    structures: tuple[int, ...]
+    name: str
     prepared: Prepared
+    ids: Ids | None = None
 
-    def scores(self, encoding: Encoding, labels: tuple[int, ...]) -> dict[str, float]:
+    @property
+    def image(self) -> Tensor:
+        """What the network sees, ``b c i j k``."""
+        return torch.from_numpy(self.prepared.image)[None, None]
+
+    def structures(self, labels: Sequence[int]) -> list[int]:
+        """Return the ids that are scored: what the scan shows and the model draws."""
+        return [] if self.ids is None else [n for n in labels if n and (self.ids == n).any()]
+
+    def scores(self, encoding: Encoding, labels: Sequence[int]) -> dict[str, float]:
         """Return Dice and ECE of what the coarse head says; labels are the ids of its classes."""
+        if self.ids is None:
+            return {"true_dice": math.nan, "ece": math.nan}
+        scored = self.structures(labels)
         on_grid = torch.softmax(encoding.coarse_logits, dim=1)[0]
         p = self.prepared.probabilities_to_input(on_grid)
         named = np.asarray(labels)[p.argmax(-1)]
         return {
-            "true_dice": mean_dice(named, self.ids, self.structures),
-            "ece": calibration_error(p, labels, self.ids, self.structures),
+            "true_dice": mean_dice(named, self.ids, scored),
+            "ece": calibration_error(p, labels, self.ids, scored),
         }
 
 
-@dataclass(frozen=True)
-class MeasuredScan:
-    """A scan on the model's grid (``b c i j k``), with its truth where there is one."""
-
-    name: str
-    image: Tensor
-    truth: Truth | None = None
+def demo_scan(card: Card, multiple: int) -> MeasuredScan:
+    """Return the whole head that comes with the package."""
+    path = demo_head()
+    return MeasuredScan(volume_stem(path), prepare_scan(card, read_volume(path), multiple=multiple))
 
 
-def find_scan(
-    card: Card, scan: Path | None, labels: Path | None, data: str | None, *, multiple: int
-) -> MeasuredScan:
-    """Read the scan to measure on and bring it to the model's grid.
-
-    Without one it is a development scan of MALC2012, or the demo scan where no data sets are at
-    hand; labels without a scan are refused.
-    """
-    if labels is not None and scan is None:
-        raise UsageError("labels: got a label map without its scan; name the scan with --scan")
-    of_set = ""
-    if scan is not None:
-        ids = None if labels is None else read_label_map(labels).data
-    elif data is not None:
-        of_set, (scan, ids) = f"{malc2012.NAME} ", development_brain(data)
-    else:
-        scan, ids = demo_head(), None
-    prepared = prepare_scan(card, read_volume(scan), multiple=multiple)
-    truth = None if ids is None else truth_of(card, prepared, ids)
-    image = torch.from_numpy(prepared.image)[None, None]
-    return MeasuredScan(f"{of_set}{volume_stem(scan)}", image, truth)
-
-
-def truth_of(card: Card, prepared: Prepared, ids: NDArray[Any]) -> Truth:
-    """Return the truth of a scan; scored is what it shows and the model draws."""
-    if ids.shape != prepared.input_grid.shape:
-        raise UsageError(
-            f"labels: got a label map of shape {ids.shape}; the scan has "
-            f"{prepared.input_grid.shape}; give one on the scan's grid"
-        )
-    shown = set(np.unique(ids).tolist())
-    scored = tuple(index for index in card.labels[1:] if index in shown)
-    return Truth(ids.astype(np.int32), scored, prepared)
+def development_scan(card: Card, multiple: int, data: str) -> MeasuredScan:
+    """Return the first development scan of MALC2012; what only one protocol draws is 0."""
+    (case,) = HEADS.cases("validation", data, 1)
+    ids, scan = HEADS.truth(case), read_volume(case.images[0])
+    return MeasuredScan(
+        f"{HEADS.name} {volume_stem(case.images[0])}",
+        prepare_scan(card, scan, multiple=multiple),
+        np.where(np.isin(ids, HEADS.structures), ids, 0),
+    )
 
 
 def differences(
@@ -169,11 +149,8 @@ def differences(
     """
     p, q = (torch.softmax(encoding.coarse_logits, dim=1) for encoding in (ours, theirs))
     labels, others = p.argmax(1), q.argmax(1)
-    scores = [
-        dice((labels == index).numpy(), (others == index).numpy())
-        for index in labels.unique().tolist()  # type: ignore[no-untyped-call]
-        if index
-    ]
+    drawn = [index for index in labels.unique().tolist() if index]  # type: ignore[no-untyped-call]
+    scores = list(structure_dice(others.numpy(), labels.numpy(), drawn).values())
     inside = labels > 0
     won = p.gather(1, labels[:, None])[:, 0]
     change = (won - q.gather(1, labels[:, None])[:, 0]).abs()[inside]
@@ -187,72 +164,105 @@ def differences(
     }
 
 
-@dataclass
-class Bench:
-    """A model, a scan on its grid, and what torch makes of it."""
+def in_eight_bits(graph: bytes, image: Tensor, keep: Sequence[str]) -> bytes:
+    """Return a graph whose convolutions compute in eight bits.
 
-    model: DiscrepancyDiffusionSegmenter
-    card: Card
-    scan: MeasuredScan
-    repeats: int
-    reference: Encoding | None = None
+    Inputs get 256 even steps over their range, weights 255 steps symmetric about 0 for each output
+    channel. Source: Jacob et al. 2018, arXiv 1712.05877.
 
-    @torch.inference_mode()
-    def row(self, engine: str, encode: Encode, eight_bit: str, load: float) -> dict[str, Any]:
-        """Encode the scan and compare it with the truth and the first engine that was asked."""
-        seconds = []
-        truth, no_scores = self.scan.truth, dict.fromkeys(SCORES, math.nan)
-        model = copy.copy(self.model)
-        model.encode = encode  # type: ignore[assignment, method-assign]
-        for _ in range(self.repeats + 1):  # the first run compiles
-            start = time.process_time()
-            encoding = model.encode(self.scan.image)
-            seconds.append(time.process_time() - start)
-        self.reference = self.reference or encoding
-        found = {
-            "engine": engine,
-            "eight_bit": eight_bit,
-            "weights": short_checksum(self.card),
-            "scan": self.scan.name,
-            **differences(self.model, self.reference, encoding),
-            **(truth.scores(encoding, self.card.labels) if truth else no_scores),
-            "encode_seconds": median_range(seconds[1:])["median"],
-            "load_seconds": load + max(0.0, seconds[0] - min(seconds)),
-        }
-        say(f"{engine:<10} {eight_bit:<12} {found['dice']:.4f} {found['encode_seconds']:.2f} s")
-        return found
+    Args:
+        image: that tells the ranges (``b c *grid``).
+        keep: groups of layers that stay in 32 bits; ``up`` stands for ``up.0``, ``up.1`` ...
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+
+    model, groups = with_own_inputs(graph)
+    kept = [name for name, g in groups.items() if {g, g.partition(".")[0]} & set(keep)]
+    images = iter([{INPUT: image.numpy()}, None])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        quantize_static(
+            model,
+            path,
+            SimpleNamespace(get_next=lambda: next(images)),
+            op_types_to_quantize=CONVOLUTIONS,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={
+                "CalibPercentile": PERCENTILE,
+                "OpTypesToExcludeOutputQuantization": CONVOLUTIONS,
+                "QuantizeBias": False,
+            },
+        )
+        return path.read_bytes()
 
 
-def rows(
-    bench: Bench, table: RawTable, first_groups: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """Measure what the table lacks: engines, then groups of layers in eight bits."""
+def with_own_inputs(graph: bytes) -> tuple[ModelProto, dict[str, str]]:
+    """Give each convolution an input of its own, and return the group of each.
 
-    def lacks(engine: str, eight_bit: str) -> bool:
-        return not table.has(engine=engine, eight_bit=eight_bit, scan=bench.scan.name)
+    Rounding it leaves residual paths that begin at the same place as they are.
+    """
+    import onnx
 
-    first = bench.row(TORCH, bench.model.encode, NOTHING, 0.0)
-    if lacks(TORCH, NOTHING):
-        yield first
-    graph = export_graph(bench.model)
+    model = onnx.load_from_string(graph)
+    nodes: list[NodeProto] = []
+    groups = {}
+    for node in model.graph.node:
+        if node.op_type in CONVOLUTIONS:
+            groups[node.name] = layer_group(node.input[1])
+            own = f"{node.name}_input"
+            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], [own]))
+            node.input[0] = own
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model, groups
+
+
+def layer_group(name: str) -> str:
+    """Return the part of the network that a layer belongs to.
+
+    >>> layer_group("encoder.levels.1.0.first.convolution"), layer_group("encoder.head.logits")
+    ('levels.1', 'head')
+    """
+    _, part, number, *_ = name.split(".")
+    return f"{part}.{number}" if number.isdigit() else part
+
+
+def variants(
+    model: DiscrepancyDiffusionSegmenter, card: Card
+) -> Iterator[tuple[str, str, Callable[[], Encode]]]:
+    """Yield engine, what is in eight bits, and what loads the encoder: engines, then groups."""
+    yield TORCH, NOTHING, lambda: model.encode
+    graph = export_graph(model)
     for name in FORMATS:
-        if lacks(name, NOTHING):
-            yield measured(bench, name, graph, NOTHING)
-    ranges = calibrate(bench.model, calibration_images(bench.model, bench.card))
-    groups = list(dict.fromkeys(map(layer_group, ranges)))
-    kept = {group: [other for other in groups if other != group] for group in groups[:first_groups]}
+        yield name, NOTHING, partial(load_encoder, name, graph)
+    image = demo_scan(card, model.multiple).image
+    groups = list(dict.fromkeys(with_own_inputs(graph)[1].values()))
+    kept = {group: [other for other in groups if other != group] for group in groups}
     for told, keep in {**kept, SHIPPED: list(KEPT_IN_FLOAT), ALL: []}.items():
-        if lacks("openvino", told):
-            yield measured(bench, "openvino", quantise(graph, ranges, keep=keep), told)
+        yield "openvino", told, partial(load_eight_bits, graph, image, keep)
 
 
-def measured(bench: Bench, name: str, graph: bytes, eight_bit: str) -> dict[str, Any]:
-    """Load a graph into an engine and measure it."""
-    start = time.process_time()
-    encode = load_encoder(name, graph)
-    return bench.row(name, encode, eight_bit, time.process_time() - start)
+def load_eight_bits(graph: bytes, image: Tensor, keep: Sequence[str]) -> Encode:
+    """Return what computes a graph in eight bits, see :func:`in_eight_bits`."""
+    return load_encoder("openvino", in_eight_bits(graph, image, keep))
 
 
+def encode_seconds(encode: Encode, image: Tensor, repeats: int) -> float:
+    """Return the median processor seconds of so many runs, after one that compiles."""
+    encode(image)
+    stamps = [time.process_time()]
+    for _ in range(repeats):
+        encode(image)
+        stamps.append(time.process_time())
+    return median_range([after - before for before, after in pairwise(stamps)])["median"]
+
+
+@torch.inference_mode()
 def run(arguments: Arguments) -> None:
     """Measure on one thread and write table and summary."""
     torch.set_num_threads(1)
@@ -261,34 +271,34 @@ def run(arguments: Arguments) -> None:
     model, card = load_weights(model_path(arguments.model))
     model.views = None  # an engine computes one straight look, and is held against that
     data = data_at_hand(arguments.data)
-    scan = find_scan(card, arguments.scan, arguments.labels, data, multiple=model.multiple)
-    bench = Bench(model, card, scan, arguments.repeats)
-    path, weights = arguments.output / "quantisation.tsv", [short_checksum(card)]
-    table = RawTable(path, COLUMNS, weights, fresh=arguments.fresh)
-    for row in rows(bench, table, arguments.groups):
-        table.add([row])
-    summary = summarise(bench, table.select(scan=scan.name))
+    scan = development_scan(card, model.multiple, data) if data else demo_scan(card, model.multiple)
+    path, weights = arguments.output / "quantisation.tsv", short_checksum(card)
+    table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
+    ours = model.encode(scan.image)
+    for engine, eight_bit, load in variants(model, card):
+        key = {"engine": engine, "eight_bit": eight_bit, "weights": weights, "scan": scan.name}
+        if table.has(**key):
+            continue
+        encode = load()
+        seconds, theirs = encode_seconds(encode, scan.image, arguments.repeats), encode(scan.image)
+        scores = {**differences(model, ours, theirs), **scan.scores(theirs, card.labels)}
+        table.add([{**key, **scores, "encode_seconds": seconds}])
+        say(f"{engine:<10} {eight_bit:<12} {scores['dice']:.4f}")
+    summary = {
+        "machine": describe_machine(),
+        "models": {"ddm": describe_model(card)},
+        "scan": scan.name,
+        "grid": list(scan.image.shape[2:]),
+        "structures": len(scan.structures(card.labels)),
+        "versions": {name: kind.version for name, kind in FORMATS.items()},
+        "kept_in_float": list(KEPT_IN_FLOAT),
+        "repeats": arguments.repeats,
+        "rows": table.select(scan=scan.name),
+    }
     write_summary(arguments.output / "quantisation.json", summary)
 
 
-def summarise(bench: Bench, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the rows with what they were measured on."""
-    truth = bench.scan.truth
-    return {
-        "machine": describe_machine(),
-        "models": {"ddm": describe_model(bench.card)},
-        "scan": bench.scan.name,
-        "grid": list(bench.scan.image.shape[2:]),
-        "structures": 0 if truth is None else len(truth.structures),
-        "versions": {name: kind.version for name, kind in FORMATS.items()},
-        "kept_in_float": list(KEPT_IN_FLOAT),
-        "repeats": bench.repeats,
-        "rows": rows,
-    }
-
-
 COMMAND = "python -m ddmseg_lab.speed.quantisation --data DATA"
-TORCH = "torch"
 ENGINES, OFFERED = "other engines, 32 bits", "eight bits as offered"
 LEAST_DICE = 0.99
 """Of torch's labels, in eight bits as they are offered: what was expected of them."""
@@ -312,62 +322,47 @@ WORDS = (
     "grid, in the structures that both draw. Seconds are processor time to encode the scan."
 )
 
-Row = Mapping[str, str]
-
 
 def body(found: page.Summary) -> list[str]:
     """Every engine, every group of layers in eight bits, and all together."""
     cells = [
-        [row["engine"], row["eight_bit"], *(_cell(row, n, d) for n, (_, d) in SHOWN.items())]
+        [row["engine"], row["eight_bit"]]
+        + [page.number(float(row[name]), digits) for name, (_, digits) in SHOWN.items()]
         for row in found["rows"]
     ]
     head = ["engine", "in eight bits", *(heading for heading, _ in SHOWN.values())]
-    return [f"{_words(found)} {WORDS}", page.table(head, cells)]
-
-
-def _words(found: page.Summary) -> str:
     grid = "×".join(map(str, found["grid"]))
-    runs, older = found["repeats"], any(map(page.is_older, page.models_of(found)))
-    labelled = any(not math.isnan(_number(row, "ece")) for row in found["rows"])
-    return (
-        f"{page.machine_words(found)} {page.weights_words(found)} "
-        + "**These are not the weights that ship now.** " * older
-        + f"Scan: {found['scan']}, {grid} voxels for the model"
-        + (". " if labelled else ", without manual labels. ")
-        + f"Median of {runs} run{'s' * (runs != 1)}. What was offered had in eight bits "
-        f"{_offered(found)}."
+    words = (
+        f"{page.machine_words(found)} {page.weights_words(found)} Scan: {found['scan']}, {grid} "
+        f"voxels for the model{'' if found['structures'] else ', without manual labels'}. "
+        f"Median of {counted(found['repeats'], 'run')}. What was offered had in eight bits "
+        f"{_offered(found)}. {WORDS}"
     )
+    return [words, page.table(head, cells)]
 
 
 def _offered(found: page.Summary) -> str:
     return f"all but {', '.join(found['kept_in_float'])}"
 
 
-def _number(row: Row, name: str) -> float:
-    """Return a figure; NaN where a record has none, as older ones have no ECE."""
-    return float(row.get(name) or math.nan)
-
-
-def _cell(row: Row, name: str, digits: int) -> str:
-    value = _number(row, name)
-    return page.NO_FIGURE if math.isnan(value) else f"{value:.{digits}f}"
-
-
 def claims(found: page.Summary) -> list[page.Claim]:
     """Engines in 32 bits by the worst of them, eight bits as they are offered."""
-    rows: Sequence[Row] = found.get("rows", [])
-    offered = _offered(found) if found else ""
-    engines = [r for r in rows if r["eight_bit"] == NOTHING and r["engine"] != TORCH]
-    torch = next((r for r in rows if r["eight_bit"] == NOTHING and r["engine"] == TORCH), {})
-    eight = next((r for r in rows if r["eight_bit"] == offered), {})
-    least = min((_number(row, "labels_as_torch") for row in engines), default=math.nan)
-    change = max((_number(row, "probability_change") for row in engines), default=math.nan)
-    more = _number(eight, "ece") - _number(torch, "ece")
-    over = _number(eight, "encode_seconds") / _number(torch, "encode_seconds")
+    rows = {(row["engine"], row["eight_bit"]): row for row in found.get("rows", [])}
+    engines = [row for (name, bits), row in rows.items() if bits == NOTHING and name != TORCH]
+    torch = rows.get((TORCH, NOTHING), {})
+    eight = rows.get(("openvino", _offered(found)), {}) if found else {}
+
+    def of(row: Mapping[str, str], name: str) -> float:
+        return float(row.get(name, math.nan))
+
+    least = min((of(row, "labels_as_torch") for row in engines), default=math.nan)
+    change = max((of(row, "probability_change") for row in engines), default=math.nan)
+    more = of(eight, "ece") - of(torch, "ece")
+    over = of(eight, "encode_seconds") / of(torch, "encode_seconds")
     found_of = {
         page.Target(f"{ENGINES}: labels as torch, the least", LEAST_LABELS): least,
         page.at_most(f"{ENGINES}: change of probability, mean", MOST_PROBABILITY, digits=4): change,
-        page.Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE): _number(eight, "dice"),
+        page.Target(f"{OFFERED}: Dice with torch's labels", LEAST_DICE): of(eight, "dice"),
         page.at_most(f"{OFFERED}: ECE more than torch's", MOST_ECE, digits=4): more,
         page.at_most(f"{OFFERED}: seconds over torch's", 1.0): over,
     }

@@ -4,39 +4,28 @@
 
 Measured with the default and the fast model on the whole head that comes with the package, with
 the latter also on that head padded to 256^3 voxels of 1 mm, and (where there are data sets) on a
-hippocampus crop. Stages are timed one by one,
-``--mode fast`` and ``--mode diffusion`` from reading the file to the last file written,
-after loading; memory is that of the command line in a process of its own. Writes
-``results/speed_segment.json``.
+hippocampus crop. ``--mode fast`` and ``--mode diffusion`` are from reading the file to the last
+file written, after loading; stages are those of the receipt, in the latter; memory is that of the
+command line in a process of its own. Writes ``results/speed_segment.json``.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddmseg.imaging.nifti import read_volume, write_map
-from ddmseg.imaging.preprocess import Prepared, within
-from ddmseg.inference.scan_encoding import encode_image, prepare_scan
-from ddmseg.inference.segmenter import Segmenter
-from ddmseg.maths.schedule import make_schedule
-from ddmseg.networks.image_encoder import Encoding
-from ddmseg.networks.sampling import MaskSampler
-from ddmseg.outputs.write import write_outputs
-from ddmseg_lab.bench.scans import demo_head, padded_head
-from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.bench.tiers import FAST, FULL, FULL_DRAW, TIERS
-from ddmseg_lab.bench.workbench import Workbench
+from ddmseg.imaging.nifti import read_volume
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import Chapter, Claim, Summary, at_most, machine_words, table, with_interval
 from ddmseg_lab.scans import CROPS
+from ddmseg_lab.speed.runs import Costs, Runner
+from ddmseg_lab.speed.scans import PADDED_SIDE, demo_head, padded, written
+from ddmseg_lab.statistics_text import median_range
+from ddmseg_lab.studies.tiers import FULL_DRAW, TIERS
 from ddmseg_lab.study import (
     SAMPLING_SEED,
     data_at_hand,
@@ -47,8 +36,8 @@ from ddmseg_lab.study import (
 )
 from ddmseg_lab.table import write_summary
 
-MODES = {name: TIERS[name].options for name in (FAST, FULL)}
-PADDED_SIDE = 256
+MODES = ("fast", "diffusion")
+STAGES = ("prepare", "encode", "denoise", "restore", "write")
 DEFAULT, HEAD = "whole head, default model", "whole head"
 
 
@@ -73,100 +62,26 @@ class Arguments:
     """CPU threads (torch's choice when left out)."""
 
 
-@dataclass
-class Stopwatch:
-    """Seconds of each stage, run after run."""
-
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time what happens inside."""
-        start = time.perf_counter()
-        yield
-        self.seconds.setdefault(stage, []).append(time.perf_counter() - start)
-
-    def medians(self) -> dict[str, dict[str, float]]:
-        """Return median and range of each stage."""
-        return {stage: median_range(seconds) for stage, seconds in self.seconds.items()}
-
-
-@torch.inference_mode()
-def time_stages(segmenter: Segmenter, path: Path, watch: Stopwatch) -> dict[str, list[int]]:
-    """Time each stage once; return the grids that the model worked on."""
-    model, card = segmenter.model_stages.model, segmenter.card
-    with watch("read"):
-        scan = read_volume(path)
-    with watch("prepare"):
-        prepared = prepare_scan(card, scan, multiple=model.multiple)
-    image = torch.from_numpy(prepared.image)[None, None]
-    with watch("encode"):
-        encoding, box = encode_image(model, image)
-    prepared = within(prepared, box)
-    _time_denoiser(segmenter, encoding, watch)
-    _time_restoring(segmenter, prepared, encoding, watch)
-    return {"model_grid": list(image.shape[2:]), "cropped_grid": list(prepared.image.shape)}
-
-
-def _time_denoiser(segmenter: Segmenter, encoding: Encoding, watch: Stopwatch) -> None:
-    """Time what is done once a scan, at each step, and at the end of each sample."""
-    model, loss = segmenter.model_stages.model, segmenter.card.settings["loss"]
-    schedule = make_schedule(loss["schedule"], loss["schedule_shift"])
-    with watch("conditions"):
-        sampler = MaskSampler(model, encoding, schedule)
-    estimate = sampler.first_estimate
-    log_snr = schedule.log_snr(torch.tensor(0.5)).reshape(1)
-    x_t = torch.randn(estimate.shape)
-    with watch("denoising step"):
-        _, hidden = model.denoise(x_t, log_snr, sampler.conditions, encoding, estimate)
-    if model.mask_stride > 1:
-        with watch("decode"):
-            model.decode(hidden, sampler.conditions)
-
-
-def _time_restoring(
-    segmenter: Segmenter, prepared: Prepared, encoding: Encoding, watch: Stopwatch
-) -> None:
-    p = encoding.coarse_probabilities
-    with watch("discrepancy"):
-        D = segmenter.model_stages.model.discrepancy_map(encoding, p.argmax(1))[0, 0].numpy()
-    with watch("restore"):
-        prepared.labels_to_input(p[0], segmenter.card.labels)
-        for _ in ("uncertainty", "discrepancy"):
-            prepared.map_to_input(D)
-
-
-def time_modes(segmenter: Segmenter, path: Path, folder: Path, watch: Stopwatch) -> None:
-    """Time each mode from the file to the files, the result alone, and the writing alone."""
-    for mode, options in MODES.items():
-        with watch(mode):
-            with watch(f"{mode}, before writing"):
-                result = segmenter(path, **options)
-            with watch("write"):
-                write_outputs(result, folder, stem="scan", overwrite=True)
-
-
-def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dict[str, Any]:
-    """Return the figures of one scan."""
-    stages, modes = Stopwatch(), Stopwatch()
-    grids: dict[str, list[int]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(model, Path(folder), device="cpu", threads=arguments.threads)
-        segmenter = bench.segmenter()
-        time_modes(segmenter, path, Path(folder), Stopwatch())  # the first run pays for imports
-        for _ in range(arguments.repeats):
-            grids = time_stages(segmenter, path, stages)
-            time_modes(segmenter, path, Path(folder), modes)
-    figures = {**stages.medians(), **modes.medians()}
-    say(f"{name}: " + ", ".join(f"{mode} {figures[mode]['median']:.2f} s" for mode in MODES))
+def measure_scan(path: Path, runner: Runner, repeats: int) -> dict[str, Any]:
+    """Return the figures of one scan; modes take turns, once beforehand to warm up."""
+    costs: dict[str, list[Costs]] = {mode: [] for mode in MODES}
+    for _ in range(repeats + 1):
+        for mode in MODES:
+            cost, result = runner.once(path, TIERS[mode])
+            costs[mode].append(cost)
+    stages = {stage: [one[f"{stage}_seconds"] for one in costs["diffusion"]] for stage in STAGES}
+    whole = {mode: [one["seconds"] for one in costs[mode]] for mode in MODES}
+    seconds = {name: median_range(found[1:]) for name, found in {**stages, **whole}.items()}
+    steps = FULL_DRAW.steps * FULL_DRAW.samples
+    grids = [step["shape"] for step in result.receipt["preparation"] if "shape" in step]
     return {
         "shape": list(read_volume(path).shape),
-        "model": describe_model(segmenter.card),
-        **grids,
-        "seconds": figures,
-        "step_over_encode": figures["denoising step"]["median"] / figures["encode"]["median"],
+        "model": describe_model(runner.segmenter.card),
+        **dict(zip(("model_grid", "cropped_grid"), grids[-2:], strict=True)),
+        "seconds": seconds,
+        "step_over_encode": seconds["denoise"]["median"] / steps / seconds["encode"]["median"],
         "peak_memory_gb": {
-            mode: bench.run_fresh([path], MODES[mode])["peak_memory_gb"] for mode in MODES
+            mode: runner.fresh([path], TIERS[mode])["peak_memory_gb"] for mode in MODES
         },
     }
 
@@ -174,13 +89,11 @@ def measure_scan(name: str, path: Path, model: str, arguments: Arguments) -> dic
 def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
     """Return file and model of each scan to measure; what is made goes into the folder."""
     head = demo_head()
-    wide = padded_head(read_volume(head), PADDED_SIDE)
-    padded = folder / f"{wide.name}.nii.gz"
-    write_map(padded, wide.data, wide, description="padded head")
+    wide = written(padded(read_volume(head), PADDED_SIDE), folder)
     scans = {
         DEFAULT: (head, arguments.anatomy),
         HEAD: (head, arguments.fast),
-        f"{HEAD} padded to {PADDED_SIDE}^3": (padded, arguments.fast),
+        f"{HEAD} padded to {PADDED_SIDE}^3": (wide, arguments.fast),
     }
     data = data_at_hand(arguments.data)
     if data is None:
@@ -195,11 +108,13 @@ def run(arguments: Arguments) -> None:
     """Measure every scan at hand."""
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    scans = {}
     with tempfile.TemporaryDirectory() as folder:
-        scans = {
-            name: measure_scan(name, path, model, arguments)
-            for name, (path, model) in find_scans(arguments, Path(folder)).items()
-        }
+        for name, (path, model) in find_scans(arguments, Path(folder)).items():
+            runner = Runner(model, "cpu", arguments.threads)
+            scans[name] = measure_scan(path, runner, arguments.repeats)
+            medians = {mode: scans[name]["seconds"][mode]["median"] for mode in MODES}
+            say(f"{name}: " + ", ".join(f"{mode} {s:.2f} s" for mode, s in medians.items()))
     drawn = {"steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples}
     summary = {"machine": describe_machine(), **drawn, "scans": scans}
     write_summary(arguments.output / "speed_segment.json", summary, seed=SAMPLING_SEED)

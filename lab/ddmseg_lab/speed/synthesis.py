@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
 
 from ddmseg.datasets.source import Source
 from ddmseg.datasets.sources import make_source
-from ddmseg.datasets.subject import Example
 from ddmseg.models.settings import Settings, read_settings
-from ddmseg.training.trainer import Progress, Trainer
-from ddmseg_lab.bench.summary import median_range
+from ddmseg.training.batches import batches
+from ddmseg.training.trainer import Trainer
 from ddmseg_lab.folders import RECIPES, RESULTS, Output
 from ddmseg_lab.page import Chapter, Claim, Summary, Target, machine_words, table, with_interval
+from ddmseg_lab.statistics_text import median_range
 from ddmseg_lab.study import describe_machine, run_command, say
 from ddmseg_lab.table import write_summary
 
@@ -50,63 +49,45 @@ class Arguments:
     """CPU threads (torch's choice when left out)."""
 
 
-class TimedSource:
-    """Draws what another source does and remembers how long each example took."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.labels = source.labels
-        self.always_present = source.always_present
-        self.data, self.licence = source.data, source.licence
-        self.seconds: list[float] = []
-
-    def training_example(self, generator: Generator) -> Example:
-        """Draw one example."""
-        start = time.perf_counter()
-        example = self._source.training_example(generator)
-        self.seconds.append(time.perf_counter() - start)
-        return example
-
-    def validation_examples(self, count: int) -> list[Example]:
-        """Return the source's own."""
-        return self._source.validation_examples(count)
+def time_drawing(settings: Settings, source: Source, steps: int) -> list[float]:
+    """Draw so many batches; return the seconds of each example, the mean of its batch."""
+    seed, batch = settings.training.seed, settings.training.batch
+    drawing = batches(
+        source, seed=seed, batch=batch, start=0, stop=steps, rank=0, ranks=1, workers=0
+    )
+    stamps = [time.perf_counter(), *(time.perf_counter() for _ in drawing)]
+    return [(after - before) / batch for before, after in pairwise(stamps)]
 
 
-def short_run(settings: Settings, steps: int) -> Settings:
-    """Return settings of a run that ends before it validates and draws when asked."""
+def time_training(settings: Settings, source: Source, steps: int) -> list[float]:
+    """Train a little, drawing when asked; return the seconds of each step with its drawing."""
     loop = replace(
         settings.training, steps=steps + WARM_UP + 1, validate_every=steps + WARM_UP + 2,
         validation_cases=1, workers=0, device="cpu",
     )  # fmt: skip
-    return replace(settings, training=loop)
-
-
-def time_training(settings: Settings, source: TimedSource, steps: int) -> list[float]:
-    """Train a little; return the seconds of each step without its drawing."""
     stamps: list[float] = []
-    drawn: list[float] = []
-
-    def note(progress: Progress) -> None:
-        stamps.append(time.perf_counter())
-        drawn.append(sum(source.seconds))
-
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(short_run(settings, steps), source, Path(folder))
-        trainer.run(report=note, should_stop=lambda: len(stamps) >= steps + WARM_UP)
-    whole = [after - before for before, after in pairwise(stamps)]
-    drawing = [after - before for before, after in pairwise(drawn)]
-    steps_only = [a - b for a, b in zip(whole, drawing, strict=True)]
-    return steps_only[WARM_UP - 1 :]
+        trainer = Trainer(replace(settings, training=loop), source, Path(folder))
+        trainer.run(
+            report=lambda progress: stamps.append(time.perf_counter()),
+            should_stop=lambda: len(stamps) >= steps + WARM_UP,
+        )
+    return [after - before for before, after in pairwise(stamps)][WARM_UP - 1 :]
 
 
 def summarise(patches: list[float], steps: list[float], batch: int) -> dict[str, Any]:
-    """Return medians, and the share of a step that drawing its batch takes."""
-    patch, step = median_range(patches), median_range(steps)
+    """Return medians, and the share of a step that drawing its batch takes.
+
+    ``steps`` are with their drawing, which is taken off as what it usually is.
+    """
+    patch = median_range(patches)
+    drawn = batch * patch["median"]
+    step = median_range([seconds - drawn for seconds in steps])
     return {
         "patch_seconds": patch,
         "step_seconds": step,
         "batch": batch,
-        "batch_over_step": batch * patch["median"] / step["median"],
+        "batch_over_step": drawn / step["median"],
     }
 
 
@@ -115,9 +96,9 @@ def run(arguments: Arguments) -> None:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     settings = read_settings(arguments.config)
-    source = TimedSource(make_source(settings.data, arguments.data))
+    source = make_source(settings.data, arguments.data)
+    patches = time_drawing(settings, source, arguments.steps + WARM_UP)[WARM_UP:]
     steps = time_training(settings, source, arguments.steps)
-    patches = source.seconds[WARM_UP * settings.training.batch :]
     figures = summarise(patches, steps, settings.training.batch)
     patch, step = (1000 * figures[f"{name}_seconds"]["median"] for name in ("patch", "step"))
     say(f"patch {patch:.0f} ms, step {step:.0f} ms")

@@ -21,7 +21,6 @@ from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.imaging.labels import count_voxels, structure
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.quality.segmentation import StructureVolume
-from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.figures import BLUE, ORANGE, interval_bars, name_places, new_figure
 from ddmseg_lab.page import (
     Chapter,
@@ -35,7 +34,7 @@ from ddmseg_lab.page import (
     with_interval,
 )
 from ddmseg_lab.scans import HEADS, Ids, structure_dice
-from ddmseg_lab.statistics_text import mean_by_group, over_persons
+from ddmseg_lab.statistics_text import mean_by_group, median_range, over_persons
 from ddmseg_lab.study import SAMPLING_SEED, ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import numbers
 

@@ -21,22 +21,31 @@ from typing import Any
 import numpy as np
 
 from ddmseg.datasets.case import Case
+from ddmseg.inference.budget import Draw
 from ddmseg.inference.segmenter import Segmenter
-from ddmseg_lab.bench.summary import median_range
-from ddmseg_lab.bench.tiers import FULL as DIFFUSION
-from ddmseg_lab.bench.tiers import FULL_DRAW, TIERS, Tier, choose_tiers
 from ddmseg_lab.page import Chapter, Claim, Summary, basis, claim, table, with_interval
 from ddmseg_lab.scans import CROPS, HEADS, ScanSet
-from ddmseg_lab.statistics_text import Pairs, group_interval, over_persons
+from ddmseg_lab.statistics_text import Pairs, group_interval, median_range, over_persons
 from ddmseg_lab.studies.robustness_anatomy import INTACT, write_degraded
 from ddmseg_lab.study import Options, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, numbers
 
-UNOPTIMISED = Tier(
-    "unoptimised", f"diffusion, {FULL_DRAW}, without shortcuts", TIERS[DIFFUSION].options
-)
+FULL_DRAW = Draw(steps=10, samples=4)
+"""Of the full diffusion answer, which the others are compared with."""
+TIERS: dict[str, dict[str, Any]] = {
+    "fast": {"mode": "fast"},
+    "auto": {},
+    "diffusion": {"mode": "diffusion", "steps": FULL_DRAW.steps, "samples": FULL_DRAW.samples},
+}
+"""What a user may pick, in the order of the tables: the options that differ from their defaults."""
+UNOPTIMISED = "unoptimised"
 """What the others are compared with: samples decide at every voxel, and the discrepancy is computed
 anew in each step."""
+OPTIONS = {**TIERS, UNOPTIMISED: TIERS["diffusion"]}
+TITLES = {
+    **{"fast": "fast", "auto": "auto", "diffusion": f"diffusion, {FULL_DRAW}"},
+    UNOPTIMISED: f"diffusion, {FULL_DRAW}, without shortcuts",
+}
 DEGRADED = (("low_resolution", 5), ("gamma", 5), ("noise", 5), ("motion", 5))
 """Artefacts and levels that cost most (``ddmseg_lab.studies.robustness_anatomy``)."""
 COLUMNS = (
@@ -89,35 +98,35 @@ def segmenter(model: str, *, shortcuts: bool = True) -> Segmenter:
     return loaded
 
 
-def measure(trial: Trial, tier: Tier, number: int, artefact: str, level: int) -> dict[str, Any]:
+def measure(trial: Trial, tier: str, number: int, artefact: str, level: int) -> dict[str, Any]:
     """Segment one scan of a set in one condition and return its row."""
-    chosen = segmenter(trial.model, shortcuts=tier is not UNOPTIMISED)
+    chosen = segmenter(trial.model, shortcuts=tier != UNOPTIMISED)
     case = trial.cases[number]
     with tempfile.TemporaryDirectory() as folder:
         path = case.images[0]
         if artefact != INTACT:
             path = write_degraded(case, number, artefact, level, Path(folder))
         start = time.process_time()
-        result = chosen(path, **tier.options)
+        result = chosen(path, **OPTIONS[tier])
         seconds = time.process_time() - start
     quality = result.quality
     return {
         **{"weights": short_checksum(chosen.card), "set": trial.name, "case": case.identifier},
-        **{"person": case.group, "condition": f"{artefact} {level}", "tier": tier.name},
+        **{"person": case.group, "condition": f"{artefact} {level}", "tier": tier},
         "dice": trial.scans.mean_dice(case, result.labels.data),
         **{"expected_dice": quality.expected_dice, "steps": quality.steps},
         **{"samples": quality.samples, "seconds": seconds},
     }
 
 
-def fill(table: RawTable, trial: Trial, tier: Tier) -> None:
+def fill(table: RawTable, trial: Trial, tier: str) -> None:
     """Measure the runs of a set and tier that the table has not."""
     for number, case in enumerate(trial.cases):
         for artefact, level in trial.conditions:
             key = {"case": case.identifier, "condition": f"{artefact} {level}"}
-            if not table.has(set=trial.name, tier=tier.name, **key):
+            if not table.has(set=trial.name, tier=tier, **key):
                 table.add([measure(trial, tier, number, artefact, level)])
-    say(f"{trial.name}: {tier.title}")
+    say(f"{trial.name}: {TITLES[tier]}")
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
@@ -138,7 +147,7 @@ def summarise(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     found = {}
     for tier, of in by_tier.items():
         sampled = sum(row["samples"] != "0" for row in of)
-        lost = figures[UNOPTIMISED.name] - figures[tier]
+        lost = figures[UNOPTIMISED] - figures[tier]
         more = figures[tier] - figures["fast"]
         persons = [row["person"] for row in of]
         found[tier] = {
@@ -162,12 +171,11 @@ def run(options: Arguments) -> None:
     found = trials(options)
     cards = {trial.model: segmenter(trial.model).card for trial in found}
     table = options.raw_table("tiers", COLUMNS, list(cards.values()))
-    tiers = [*choose_tiers([]), UNOPTIMISED]
     for trial in found:
-        for tier in tiers:
+        for tier in OPTIONS:
             fill(table, trial, tier)
     summary = {
-        "tiers": {tier.name: tier.title for tier in tiers},
+        "tiers": TITLES,
         "degraded": [f"{artefact} {level}" for artefact, level in DEGRADED],
         "sets": {trial.name: summarise(table.select(set=trial.name)) for trial in found},
     }

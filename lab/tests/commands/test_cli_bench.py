@@ -5,29 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.inference.budget import Draw
-from ddmseg_lab.bench import jobs, process, workbench
-from ddmseg_lab.bench import run as running
-from ddmseg_lab.bench.run import BenchPlan, run_bench
-from ddmseg_lab.bench.tiers import FULL, TIERS, Tier
-from ddmseg_lab.bench.workbench import Peer, PeerOutcome
+from ddmseg_lab.comparison.peers import tools
+from ddmseg_lab.comparison.peers.tools import Peer
+from ddmseg_lab.provenance import describe_machine
+from ddmseg_lab.speed import bench, process
+from ddmseg_lab.speed.runs import Runner
+from ddmseg_lab.studies.tiers import TIERS, TITLES
 from ddmseg_lab.table import read_rows
 from toy_head import everything_in, write_head
 
 QUICK = ("--repeats", "1", "--no-scaling", "--tiers", "fast,diffusion", "--device", "cpu")
+GB = {"seconds": 1.0, "processor_seconds": 2.0, "peak_memory_gb": 0.5}
 
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch) -> None:
     """The full answer of a toy may be a short one."""
     options = {"mode": "diffusion", "steps": 2, "samples": 1}
-    monkeypatch.setitem(TIERS, FULL, Tier(FULL, "diffusion, short", options))
-    monkeypatch.setattr(workbench, "SAMPLE_STEPS_DRAW", Draw(2, 1))
+    monkeypatch.setitem(TIERS, "diffusion", options)
+    monkeypatch.setitem(TITLES, "diffusion", "diffusion, short")
+    monkeypatch.setattr(bench, "SAMPLE_STEPS_DRAW", Draw(2, 1))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def commands(monkeypatch) -> list[list[str]]:
 
     def measure(command):
         seen.append(list(command))
-        return {"seconds": 1.0, "processor_seconds": 2.0, "peak_memory_gb": 0.5}
+        return GB
 
     monkeypatch.setattr(process, "measure_command", measure)
     return seen
@@ -64,22 +65,20 @@ def test_one_run_measures_tiers_parts_and_start_up(ddmseg, tiny_model, head, tmp
     told = summary(out)
     ((name, scan),) = told["scans"].items()
     assert list(scan["methods"]) == ["fast", "diffusion"]
-    assert scan["methods"]["diffusion"]["dice"]["median"] == 1.0  # equal seeds, equal labels
-    assert 0 <= scan["methods"]["fast"]["dice"]["median"] <= 1
+    assert scan["methods"]["diffusion"]["denoise_seconds"]["median"] > 0
     assert scan["methods"]["fast"]["peak_memory_gb"]["median"] == 0.5
-    assert scan["methods"]["fast"]["over_fast"]["seconds"] == 1
     assert set(scan["stages"]) == {"one plain pass", "encoding", "50 sample-steps"}
-    assert scan["sampling_over_one_pass"]["seconds"] > 0
+    assert "| encoding and 50 sample-steps | – | – |" in outcome.out
     assert list(told["start"]) == ["python", "import ddmseg", "ddmseg --help"]
     assert "diffusion, short" in outcome.out
-    assert name in outcome.out
+    assert f"## {name.capitalize()}, 26×30×22 voxels" in outcome.out
     for text in (*(path.read_text() for path in out.iterdir()), outcome.err):
         assert "patient" not in text
         assert str(tmp_path) not in text
     segmenting = [command for command in commands if "segment" in command]
     assert len(segmenting) == 2
     for command in segmenting:  # memory is that of the same options
-        assert {"--no-cache", "--threads=1", str(head), str(tiny_model)} <= set(command)
+        assert {"--no-cache", "--threads=1", str(head), f"--model={tiny_model}"} <= set(command)
     assert {"--mode=diffusion", "--steps=2", "--samples=1"} <= set(segmenting[1])
 
 
@@ -91,7 +90,7 @@ def test_a_second_run_measures_only_what_is_missing(
     assert ddmseg(*words, "1").code == 0
     first, lines = rows(tmp_path), len(commands)
     with monkeypatch.context() as broken:
-        broken.setattr(workbench.Workbench, "_segment", None)  # would fail if it were called
+        broken.setattr(Runner, "once", None)  # would fail if it were called
         again = ddmseg(*words, "1")
     assert (again.code, again.errors) == (0, [])
     assert rows(tmp_path) == first
@@ -99,23 +98,22 @@ def test_a_second_run_measures_only_what_is_missing(
     assert ddmseg(*words, "2").code == 0
     more = rows(tmp_path)
     assert more[: len(first)] == first
-    assert [row["repeat"] for row in more if row["part"] == "tier"] == ["0", "1"]
+    assert [row["repeat"] for row in more if row["series"] == "tier"] == ["0", "1"]
     assert ddmseg(*words, "1", "--fresh").code == 0
     assert len(rows(tmp_path)) == len(first)
 
 
-def test_rows_of_another_number_of_threads_are_not_gone_on_with(
-    tiny_model, head, tmp_path, commands, monkeypatch
+def test_rows_of_another_machine_are_not_gone_on_with(
+    ddmseg, tiny_model, head, tmp_path, commands, monkeypatch
 ):
-    plan = BenchPlan(
-        (head,), tmp_path, ("fast",), repeats=1, scaling=False, model=str(tiny_model), device="cpu"
-    )
-    run_bench(plan)
+    words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK]
+    assert ddmseg(*words).code == 0
     (ours,) = {row["weights"] for row in rows(tmp_path)}
-    monkeypatch.setattr(running, "measured_with", lambda card, device: "elsewhere")
-    run_bench(plan)
-    assert {row["weights"] for row in rows(tmp_path)} == {"elsewhere"}
-    assert ours != "elsewhere"
+    machine = {**describe_machine(), "threads": 99}
+    monkeypatch.setattr("ddmseg_lab.provenance.describe_machine", lambda: machine)
+    assert ddmseg(*words).code == 0
+    (other,) = {row["weights"] for row in rows(tmp_path)}
+    assert ours != other
 
 
 def test_a_failed_measurement_is_told_and_tried_again(
@@ -126,35 +124,31 @@ def test_a_failed_measurement_is_told_and_tried_again(
 
     words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK]
     with monkeypatch.context() as broken:
-        broken.setattr(workbench.Workbench, "run_fresh", fail)
+        broken.setattr(Runner, "fresh", fail)
         outcome = ddmseg(*words)
     assert outcome.code == 1
     assert outcome.errors == [
-        f"error: memory: {tier}: the memory does not do" for tier in ("fast", "diffusion")
+        f"error: tier: {tier}: the memory does not do" for tier in ("fast", "diffusion")
     ]
-    assert not [row for row in rows(tmp_path) if row["part"] == "memory"]
+    assert not [row for row in rows(tmp_path) if row["series"] == "tier"]
     assert ddmseg(*words).code == 0
-    assert len([row for row in rows(tmp_path) if row["part"] == "memory"]) == 2
+    assert len([row for row in rows(tmp_path) if row["series"] == "tier"]) == 2
 
 
-def test_every_series_is_made_larger(tiny_model, head, tmp_path, commands, monkeypatch):
-    monkeypatch.setattr(jobs, "VOXEL_FACTORS", (1.0, 2.0))
-    for name in ("STEPS", "SAMPLES", "SCANS"):
-        monkeypatch.setattr(jobs, name, (1, 2))
-    monkeypatch.setattr(jobs, "STRUCTURES", (2, 20))  # the latter in analog bits
-    plan = BenchPlan(
-        (head,), tmp_path / "out", ("fast",), repeats=1, model=str(tiny_model), device="cpu"
-    )
-    found = run_bench(plan)
-    assert found.problems == []
-    told = found.summary["scaling"]
-    assert list(told) == list(jobs.SERIES)
+def test_every_series_is_made_larger(ddmseg, tiny_model, head, tmp_path, commands, monkeypatch):
+    sizes = {"voxels": (1.0, 2.0), "steps": (1, 2), "samples": (1, 2), "scans": (1, 2)}
+    for name, some in {**sizes, "structures": (2, 20)}.items():  # the latter in analog bits
+        monkeypatch.setitem(bench.SIZES, name, some)
+    words = ["bench", head, "-o", tmp_path, "--model", tiny_model, "--device", "cpu"]
+    outcome = ddmseg(*words, "--repeats", "1", "--tiers", "fast")
+    assert (outcome.code, outcome.errors) == (0, [])
+    told = summary(tmp_path)["scaling"]
+    assert list(told) == list(bench.SIZES)
     for series, one in told.items():
         assert len(one["points"]) == 2, series
         for point in one["points"]:
             assert point["seconds"]["n"] == 1
             assert point["peak_memory_gb"]["median"] == 0.5
-        assert one["exponents"]["peak_memory_gb"]["exponent"] == pytest.approx(0, abs=1e-9)
     voxels = [point["at"] for point in told["voxels"]["points"]]
     assert voxels[0] == 26 * 30 * 22
     assert 1.9 < voxels[1] / voxels[0] < 2.1
@@ -163,34 +157,22 @@ def test_every_series_is_made_larger(tiny_model, head, tmp_path, commands, monke
     assert len([word for word in several[0] if "copy" in word]) == 2
 
 
-def test_a_larger_model_is_the_same_each_time(tiny_model, tmp_path):
-    card = workbench.Workbench(str(tiny_model), tmp_path, device="cpu").card
-    one = jobs.untrained(card, 3, tmp_path).read_bytes()
-    other = tmp_path / "other"
-    other.mkdir()
-    assert jobs.untrained(card, 3, other).read_bytes() == one
-    assert json.loads((other / "untrained3.json").read_text())["labels"][0] == 0
-
-
-def test_another_tool_is_measured_once_and_compared(tiny_model, head, tmp_path, commands):
+def test_another_tool_is_measured_once(ddmseg, tiny_model, head, tmp_path, commands, monkeypatch):
     seen = []
 
     def segment(scan, folder, threads):
         seen.append((scan, folder.is_dir(), threads))
-        costs = {"seconds": 60.0, "processor_seconds": 60.0, "peak_memory_gb": 3.0}
-        return PeerOutcome(costs, np.full(nibabel.load(head).shape, 2, np.int32), (2,))
+        return {"seconds": 60.0, "processor_seconds": 60.0, "peak_memory_gb": 3.0}
 
     tool = Peer("samseg", "SAMSEG", "0.5", segment)
-    plan = BenchPlan(
-        (head,), tmp_path / "out", ("fast",), 2, (tool,), False, str(tiny_model), "cpu", 1
-    )
+    monkeypatch.setattr(tools, "find_peers", lambda names: tuple(tool for name in names))
+    words = ["bench", head, "-o", tmp_path, "--model", tiny_model, *QUICK, "--threads", "1"]
     for _ in range(2):
-        found = run_bench(plan)
+        outcome = ddmseg(*words, "--peers", "samseg")
     assert seen == [(head, True, 1)]
-    (scan,) = found.summary["scans"].values()
+    (scan,) = summary(tmp_path)["scans"].values()
     assert scan["methods"]["samseg"]["seconds"] == {"median": 60, "low": 60, "high": 60, "n": 1}
-    assert scan["methods"]["samseg"]["over_fast"]["seconds"] > 1
-    assert 0 <= scan["methods"]["samseg"]["dice"]["median"] <= 1
+    assert "| SAMSEG 0.5 | 60.00 | 60.00 |" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -211,7 +193,7 @@ def test_wrong_words_are_refused(ddmseg, tiny_model, tmp_path, words, told):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_model_is_refused_before_anything_is_loaded(ddmseg, tmp_path):
+def test_a_wrong_model_is_refused(ddmseg, tmp_path):
     outcome = ddmseg("bench", "-o", tmp_path, "--model", "anatmy")
     assert outcome.code == 2
     assert "model: got 'anatmy' (did you mean 'anatomy'?)" in outcome.error

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from ddmseg.datasets.case import Case
 from ddmseg.imaging.volume import Volume
-from ddmseg_lab.speed import segment, synthesis
+from ddmseg_lab.speed import memory, process, segment, synthesis
+from ddmseg_lab.speed.runs import Runner
 from ddmseg_lab.study import data_at_hand, describe_machine
+from toy_head import write_head
 from toys import BoxSource, tiny_settings
-
-
-class NamedSource(BoxSource):
-    always_present: tuple[int, ...] = ()
-    data = "boxes"
-    licence = "none"
-
-
-def test_a_stopwatch_keeps_every_run_of_a_stage():
-    watch = segment.Stopwatch()
-    for _ in range(3):
-        with watch("encode"):
-            pass
-    with watch("decode"):
-        pass
-    assert watch.medians()["encode"]["n"] == 3
-    assert list(watch.medians()) == ["encode", "decode"]
 
 
 def test_the_machine_is_described_without_names():
@@ -38,31 +24,64 @@ def test_the_machine_is_described_without_names():
     }
 
 
-def test_steps_are_timed_without_their_drawing():
-    source = synthesis.TimedSource(NamedSource())
-    seconds = synthesis.time_training(tiny_settings(), source, 4)
+class NamedSource(BoxSource):
+    always_present: tuple[int, ...] = ()
+    data = "boxes"
+    licence = "none"
+
+
+def test_as_many_steps_are_timed_as_asked_without_validating():
+    seconds = synthesis.time_training(tiny_settings(), NamedSource(), 4)
     assert len(seconds) == 4
     assert all(s > 0 for s in seconds)
-    assert len(source.seconds) == 2 * (4 + synthesis.WARM_UP)  # two examples a step
 
 
-def test_a_timed_source_draws_what_the_other_does():
-    timed, plain = synthesis.TimedSource(NamedSource()), NamedSource()
-    ours, theirs = (s.training_example(torch.Generator().manual_seed(3)) for s in (timed, plain))
-    assert torch.equal(ours[0], theirs[0])
-    assert timed.labels == plain.labels
-    assert len(timed.validation_examples(2)) == 2
+def test_drawing_is_timed_batch_by_batch():
+    seconds = synthesis.time_drawing(tiny_settings(), NamedSource(), 3)
+    assert len(seconds) == 3
+    assert all(s > 0 for s in seconds)
 
 
-def test_a_short_run_never_validates():
-    training = synthesis.short_run(tiny_settings(), 5).training
-    assert training.validate_every > training.steps > 5 + synthesis.WARM_UP
-    assert training.workers == 0
-
-
-def test_a_batch_is_compared_with_a_step():
-    found = synthesis.summarise([0.1, 0.2, 0.3], [1.0, 2.0], 3)
+def test_a_batch_is_compared_with_a_step_without_its_drawing():
+    found = synthesis.summarise([0.1, 0.2, 0.3], [1.6, 2.6], 3)
+    assert found["step_seconds"]["median"] == pytest.approx(1.5)
     assert found["batch_over_step"] == pytest.approx(3 * 0.2 / 1.5)
+
+
+def test_modes_and_stages_of_a_scan_are_timed(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(segment.TIERS, "diffusion", {"mode": "diffusion", "steps": 2, "samples": 1})
+    costs = {"seconds": 1.0, "processor_seconds": 2.0, "peak_memory_gb": 0.5}
+    monkeypatch.setattr(process, "measure_command", lambda command: costs)
+    head = write_head(tmp_path / "head.nii.gz")
+    found = segment.measure_scan(head, Runner(str(tiny_model)), 2)
+    assert list(found["seconds"]) == [*segment.STAGES, *segment.MODES]
+    assert found["seconds"]["fast"]["n"] == 2
+    assert found["seconds"]["diffusion"]["median"] > found["seconds"]["encode"]["median"]
+    assert found["shape"] == [26, 30, 22]
+    assert all(a >= b for a, b in zip(found["model_grid"], found["cropped_grid"], strict=True))
+    assert found["peak_memory_gb"] == {"fast": 0.5, "diffusion": 0.5}
+    assert found["step_over_encode"] >= 0
+
+
+def test_the_estimate_is_that_of_the_receipt(tiny_model, tmp_path, monkeypatch):
+    def measure(command):
+        folder = Path(command[command.index("-o") + 1])
+        for n, gb in enumerate((1.5, 2.5)):
+            receipt = {"memory": {"estimated_gb": gb}}
+            (folder / f"scan{n}_receipt.json").write_text(json.dumps(receipt))
+        return {"peak_memory_gb": 2.0}
+
+    monkeypatch.setattr(process, "measure_command", measure)
+    monkeypatch.setattr(memory, "demo_head", lambda: write_head(tmp_path / "head.nii.gz"))
+    monkeypatch.setattr(memory, "PADDED_SIDE", 32)
+    memory.run(memory.Arguments(output=tmp_path))
+    found = json.loads((tmp_path / "memory.json").read_text())["runs"]
+    assert list(found)[2:] == [
+        *("padded to 32^3, fast", "padded to 32^3, sampled"),
+        *("whole head, probabilities", "three heads, sampled"),
+    ]
+    told = {"heads": 3, "estimated_gb": 2.5, "peak_gb": 2.0, "estimate_over_peak": 1.25}
+    assert found["three heads, sampled"] == told
 
 
 def test_the_data_folder_is_the_one_named_or_that_of_the_variable(monkeypatch):

@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
         if len(asked) == 3:
             raise KeyboardInterrupt
         case = trial.cases[number].identifier
-        return row(tier.name, case, 0.5, 1.0) | {"condition": f"{artefact} {level}"}
+        return row(tier, case, 0.5, 1.0) | {"condition": f"{artefact} {level}"}
 
     monkeypatch.setattr(bench, "measure", measure)
     cases = [Case(name, (), None, name) for name in ("a", "b")]

@@ -8,9 +8,14 @@ from typing import Any
 
 from ddmseg.maths.statistics import SMALLEST_SAMPLE
 from ddmseg_lab import page
-from ddmseg_lab.bench.summary import median_range
 from ddmseg_lab.comparison.peers.tissues import TISSUES
-from ddmseg_lab.statistics_text import mean_by_group, mean_interval, p_words, paired_tests
+from ddmseg_lab.statistics_text import (
+    mean_by_group,
+    mean_interval,
+    median_range,
+    p_words,
+    paired_tests,
+)
 from ddmseg_lab.table import numbers
 
 REFERENCE = "ddmseg_auto"

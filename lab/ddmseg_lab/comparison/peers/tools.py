@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddmseg.datasets.malc2012 import EVALUATION_LABELS
 from ddmseg.errors import ScanError, UsageError, did_you_mean
-from ddmseg.imaging.nifti import read_label_map
-from ddmseg_lab.bench.workbench import Peer, PeerOutcome
 from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     DEEPBET,
@@ -32,16 +30,26 @@ from ddmseg_lab.comparison.foreign_python import (
     require_python,
     run_driver,
 )
-from ddmseg_lab.comparison.peers.tissues import samseg_structures
-from ddmseg_lab.scans import Ids
 
 COSTS = ("seconds", "processor_seconds", "peak_memory_gb")
 MODEL_VARIABLE = "DDMSEG_NNUNET_MODEL"
 """Environment variable that names nnU-Net's folder with ``plans.json`` and ``fold_0``."""
 TOOLS = {tool.program: tool for tool in (SAMSEG, ATROPOS, DEEPBET, NNUNET)}
-STRUCTURES: dict[str, Callable[[Ids], Ids]] = {SAMSEG.program: samseg_structures}
-"""Brings the labels of a tool to ids that ddmseg draws, too; the others have none of these:
-tissues, the brain, or whatever nnU-Net was trained on."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another tool, ready to run here; rows of another version of it are measured anew.
+
+    ``segment(scan, folder, threads)`` runs it in a process of its own, with labels and logs in
+    an empty folder, and returns what it cost: ``seconds`` and ``processor_seconds`` from reading to
+    writing, after loading, and ``peak_memory_gb`` of its process. ScanError when the tool fails.
+    """
+
+    name: str
+    title: str
+    version: str
+    segment: Callable[[Path, Path, int], dict[str, float]]
 
 
 def run_scan(
@@ -70,16 +78,12 @@ def run_scan(
 
 def segment(
     tool: Tool, python: str, job: Mapping[str, str], scan: Path, folder: Path, threads: int
-) -> PeerOutcome:
+) -> dict[str, float]:
     """Segment a scan with a tool; the driver is told the job beside scan, labels and threads."""
     labels = folder / "labels.nii.gz"
     whole = {"image": str(scan.absolute()), "labels": str(labels), "threads": threads, **job}
     cost = run_scan(python, tool.program, whole, folder, foreign_environment(threads))
-    costs = {name: float(cost[name]) for name in COSTS}
-    if tool.program not in STRUCTURES:
-        return PeerOutcome(costs)
-    ids = STRUCTURES[tool.program](read_label_map(labels).data)
-    return PeerOutcome(costs, ids, tuple(EVALUATION_LABELS))
+    return {name: float(cost[name]) for name in COSTS}
 
 
 def find_peers(names: Sequence[str]) -> tuple[Peer, ...]:

@@ -9,8 +9,8 @@ import pytest
 
 from ddmseg.errors import ScanError
 from ddmseg.models.checkpoint import Card
-from ddmseg_lab.bench.process import measure_command
 from ddmseg_lab.provenance import describe_machine, measured_with
+from ddmseg_lab.speed.process import measure_command
 
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
