@@ -79,9 +79,8 @@ manifest: $(VENV)/.package-stamp  ## write the hashes of the shipped weights, af
 	$(BIN)/python -m ddmseg.models.manifest
 
 # Options for ddmseg bench: make bench BENCH_ARGS="--threads 2 --peers samseg,deepbet"
-# Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis; without it segment leaves
-# out the hippocampus crop, and quantisation has no truth to hold answers against.
-# Quantisation takes some ten minutes; it and bench go on where they stopped.
+# Leave the machine alone meanwhile. DDMSEG_DATA is needed for synthesis and quantisation; without
+# it segment leaves out the hippocampus crop. Quantisation and bench go on where they stopped.
 bench: $(VENV)/.dev-stamp  ## measure speed on this machine; DDMSEG_DATA names the data folder
 	$(BIN)/ddmseg bench $(BENCH_ARGS)
 	$(BIN)/python -m ddmseg_lab.speed.segment

@@ -127,16 +127,6 @@ def test_engines_and_eight_bits_stand_against_torch(summaries):
     assert "Scan: some scan, 8×16×8 voxels for the model. Median of 3 runs." in chapter
 
 
-def test_a_scan_without_labels_has_no_calibration(summaries):
-    found = summaries["quantisation"]
-    rows = [{**row, "ece": "nan", "true_dice": "nan"} for row in found["rows"]]
-    page = pages({**summaries, "quantisation": {**found, "structures": 0, "rows": rows}})
-    assert overview(page)["eight bits as offered: ECE more than torch's"][1] == NOT_MEASURED
-    chapter = chapter_of(page, "Engines and eight bits")
-    assert "without manual labels" in chapter
-    assert "nan" not in chapter.lower()
-
-
 def test_every_record_says_where_it_is_from(summaries):
     before = {k: v for k, v in summaries["memory"].items() if k != "provenance"}
     page = pages({**summaries, "memory": before, "anatomy": None})

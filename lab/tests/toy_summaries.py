@@ -201,7 +201,6 @@ def quantisation_summary() -> dict[str, object]:
         {**same, "engine": "openvino", **lossy, "eight_bit": "all but stem, head"},
     ]
     told = {"scan": "some scan", "grid": [8, 16, 8], "kept_in_float": ["stem", "head"]}
-    told["structures"] = 2
     return {**MODELS, "machine": MACHINE, **told, "repeats": 3, "rows": rows}
 
 

@@ -5,11 +5,10 @@
 One scan is encoded in every engine, and in OpenVINO with one group of layers at a time in eight
 bits, then with all of them. Only what enters a convolution, and its weights, are rounded: residual
 paths, normalisations and all outputs stay in 32 bits. Labels of the coarse head are compared with
-those of torch, and with the truth where there is one, which also tells the calibration
-(ECE of the largest probability); seconds are processor time of one thread, so that other
-work on the machine counts little. The scan is a development scan of MALC2012; without data sets
-the demo scan, which has no truth and also calibrates the ranges. Writes
-``results/quantisation.tsv`` and ``results/quantisation.json``, in some ten minutes; a run that was
+those of torch and with the truth, which also tells the calibration (ECE of the largest
+probability); seconds are processor time of one thread, so that other
+work on the machine counts little. The scan is a development scan of MALC2012; the demo head tells
+the ranges. Writes ``results/quantisation.tsv`` and ``results/quantisation.json``; a run that was
 stopped goes on with the rows it lacks.
 """
 
@@ -47,7 +46,6 @@ from ddmseg_lab.scans import HEADS, Ids, calibration_error, mean_dice, structure
 from ddmseg_lab.speed.scans import demo_head
 from ddmseg_lab.statistics_text import counted, median_range
 from ddmseg_lab.study import (
-    data_at_hand,
     describe_machine,
     describe_model,
     run_command,
@@ -93,50 +91,42 @@ class Arguments:
 
 @dataclass(frozen=True)
 class MeasuredScan:
-    """A scan on the model's grid, and its FreeSurfer ids where they are known."""
+    """A scan on the model's grid, and what it truly shows.
+
+    Attributes:
+        ids: FreeSurfer ids of its voxels, 0 for what only one of both protocols draws.
+        structures: that are scored: what it shows and the model draws.
+    """
 
     name: str
     prepared: Prepared
-    ids: Ids | None = None
+    ids: Ids
+    structures: Sequence[int]
 
     @property
     def image(self) -> Tensor:
         """What the network sees, ``b c i j k``."""
         return torch.from_numpy(self.prepared.image)[None, None]
 
-    def structures(self, labels: Sequence[int]) -> list[int]:
-        """Return the ids that are scored: what the scan shows and the model draws."""
-        return [] if self.ids is None else [n for n in labels if n and (self.ids == n).any()]
-
     def scores(self, encoding: Encoding, labels: Sequence[int]) -> dict[str, float]:
         """Return Dice and ECE of what the coarse head says; labels are the ids of its classes."""
-        if self.ids is None:
-            return {"true_dice": math.nan, "ece": math.nan}
-        scored = self.structures(labels)
         on_grid = torch.softmax(encoding.coarse_logits, dim=1)[0]
         p = self.prepared.probabilities_to_input(on_grid)
         named = np.asarray(labels)[p.argmax(-1)]
         return {
-            "true_dice": mean_dice(named, self.ids, scored),
-            "ece": calibration_error(p, labels, self.ids, scored),
+            "true_dice": mean_dice(named, self.ids, self.structures),
+            "ece": calibration_error(p, labels, self.ids, self.structures),
         }
 
 
-def demo_scan(card: Card, multiple: int) -> MeasuredScan:
-    """Return the whole head that comes with the package."""
-    path = demo_head()
-    return MeasuredScan(volume_stem(path), prepare_scan(card, read_volume(path), multiple=multiple))
-
-
-def development_scan(card: Card, multiple: int, data: str) -> MeasuredScan:
-    """Return the first development scan of MALC2012; what only one protocol draws is 0."""
+def development_scan(card: Card, data: str | None, multiple: int) -> MeasuredScan:
+    """Return the first development scan of MALC2012."""
     (case,) = HEADS.cases("validation", data, 1)
-    ids, scan = HEADS.truth(case), read_volume(case.images[0])
-    return MeasuredScan(
-        f"{HEADS.name} {volume_stem(case.images[0])}",
-        prepare_scan(card, scan, multiple=multiple),
-        np.where(np.isin(ids, HEADS.structures), ids, 0),
-    )
+    drawn, (path, *_) = HEADS.truth(case), case.images
+    ids = np.where(np.isin(drawn, HEADS.structures), drawn, 0)
+    prepared = prepare_scan(card, read_volume(path), multiple=multiple)
+    structures = [index for index in card.labels[1:] if index in ids]
+    return MeasuredScan(f"{HEADS.name} {volume_stem(path)}", prepared, ids, structures)
 
 
 def differences(
@@ -240,7 +230,8 @@ def variants(
     graph = export_graph(model)
     for name in FORMATS:
         yield name, NOTHING, partial(load_encoder, name, graph)
-    image = demo_scan(card, model.multiple).image
+    head = prepare_scan(card, read_volume(demo_head()), multiple=model.multiple).image
+    image = torch.from_numpy(head)[None, None]
     groups = list(dict.fromkeys(with_own_inputs(graph)[1].values()))
     kept = {group: [other for other in groups if other != group] for group in groups}
     for told, keep in {**kept, SHIPPED: list(KEPT_IN_FLOAT), ALL: []}.items():
@@ -270,8 +261,7 @@ def run(arguments: Arguments) -> None:
         require(name)
     model, card = load_weights(model_path(arguments.model))
     model.views = None  # an engine computes one straight look, and is held against that
-    data = data_at_hand(arguments.data)
-    scan = development_scan(card, model.multiple, data) if data else demo_scan(card, model.multiple)
+    scan = development_scan(card, arguments.data, model.multiple)
     path, weights = arguments.output / "quantisation.tsv", short_checksum(card)
     table = RawTable(path, COLUMNS, [weights], fresh=arguments.fresh)
     ours = model.encode(scan.image)
@@ -289,7 +279,7 @@ def run(arguments: Arguments) -> None:
         "models": {"ddm": describe_model(card)},
         "scan": scan.name,
         "grid": list(scan.image.shape[2:]),
-        "structures": len(scan.structures(card.labels)),
+        "structures": len(scan.structures),
         "versions": {name: kind.version for name, kind in FORMATS.items()},
         "kept_in_float": list(KEPT_IN_FLOAT),
         "repeats": arguments.repeats,
@@ -334,9 +324,8 @@ def body(found: page.Summary) -> list[str]:
     grid = "×".join(map(str, found["grid"]))
     words = (
         f"{page.machine_words(found)} {page.weights_words(found)} Scan: {found['scan']}, {grid} "
-        f"voxels for the model{'' if found['structures'] else ', without manual labels'}. "
-        f"Median of {counted(found['repeats'], 'run')}. What was offered had in eight bits "
-        f"{_offered(found)}. {WORDS}"
+        f"voxels for the model. Median of {counted(found['repeats'], 'run')}. What was offered "
+        f"had in eight bits {_offered(found)}. {WORDS}"
     )
     return [words, page.table(head, cells)]
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ddmseg.imaging.nifti import read_volume
+from ddmseg.models.zoo import DEFAULT_MODEL
 from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.page import Chapter, Claim, Summary, at_most, machine_words, table, with_interval
 from ddmseg_lab.scans import CROPS
@@ -50,12 +51,6 @@ class Arguments:
     is left out)."""
     output: Output = RESULTS
     """Folder for the figures."""
-    anatomy: str = "anatomy"
-    """Name or weights of the model for whole heads."""
-    fast: str = "anatomy_fast"
-    """Name or weights of the fast one."""
-    hippocampus: str = "hippocampus"
-    """Name or weights of the model for the crop."""
     repeats: int = 5
     """Runs of which the median counts, at least 1."""
     threads: int | None = None
@@ -63,7 +58,10 @@ class Arguments:
 
 
 def measure_scan(path: Path, runner: Runner, repeats: int) -> dict[str, Any]:
-    """Return the figures of one scan; modes take turns, once beforehand to warm up."""
+    """Return the figures of one scan; modes take turns, once beforehand to warm up.
+
+    ``step_over_encode`` is of one step with its share of what a sample and a scan pay once.
+    """
     costs: dict[str, list[Costs]] = {mode: [] for mode in MODES}
     for _ in range(repeats + 1):
         for mode in MODES:
@@ -86,22 +84,21 @@ def measure_scan(path: Path, runner: Runner, repeats: int) -> dict[str, Any]:
     }
 
 
-def find_scans(arguments: Arguments, folder: Path) -> dict[str, tuple[Path, str]]:
+def find_scans(data: str | None, folder: Path) -> dict[str, tuple[Path, str]]:
     """Return file and model of each scan to measure; what is made goes into the folder."""
     head = demo_head()
     wide = written(padded(read_volume(head), PADDED_SIDE), folder)
     scans = {
-        DEFAULT: (head, arguments.anatomy),
-        HEAD: (head, arguments.fast),
-        f"{HEAD} padded to {PADDED_SIDE}^3": (wide, arguments.fast),
+        DEFAULT: (head, DEFAULT_MODEL),
+        HEAD: (head, "anatomy_fast"),
+        f"{HEAD} padded to {PADDED_SIDE}^3": (wide, "anatomy_fast"),
     }
-    data = data_at_hand(arguments.data)
+    data = data_at_hand(data)
     if data is None:
         say("hippocampus crop: left out, since neither --data nor DDMSEG_DATA names a folder")
-    else:
-        crop = CROPS.cases("test", data, 1)[0].images[0]
-        scans["hippocampus crop"] = (crop, arguments.hippocampus)
-    return scans
+        return scans
+    crop = CROPS.cases("test", data, 1)[0].images[0]
+    return {**scans, "hippocampus crop": (crop, "hippocampus")}
 
 
 def run(arguments: Arguments) -> None:
@@ -110,7 +107,7 @@ def run(arguments: Arguments) -> None:
         torch.set_num_threads(arguments.threads)
     scans = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (path, model) in find_scans(arguments, Path(folder)).items():
+        for name, (path, model) in find_scans(arguments.data, Path(folder)).items():
             runner = Runner(model, "cpu", arguments.threads)
             scans[name] = measure_scan(path, runner, arguments.repeats)
             medians = {mode: scans[name]["seconds"][mode]["median"] for mode in MODES}
@@ -134,7 +131,7 @@ def body(found: Summary) -> list[str]:
         for words, name in sizes.items()
     ]
     rows += [[f"{stage}, s", *(cell(scan, stage) for scan in scans.values())] for stage in stages]
-    for mode in ("fast", "diffusion"):
+    for mode in MODES:
         peaks = [f"{scan['peak_memory_gb'][mode]:.2f}" for scan in scans.values()]
         rows.append([f"peak memory, {mode}, GB", *peaks])
     return [

@@ -112,8 +112,7 @@ def test_the_crop_is_timed_wherever_the_data_are_named(tmp_path, monkeypatch, by
     if by == "variable":
         monkeypatch.setenv("DDMSEG_DATA", "folder")
     named = "folder" if by == "option" else None
-    arguments = segment.Arguments(data=named)
-    scans = segment.find_scans(arguments, tmp_path)
+    scans = segment.find_scans(named, tmp_path)
     assert scans["hippocampus crop"] == (crop.images[0], "hippocampus")
     assert asked == [("test", "folder")]
 
@@ -123,7 +122,6 @@ def test_without_data_only_heads_are_timed(tmp_path, monkeypatch):
     small = Volume(np.ones((4, 4, 4), np.float32), np.eye(4), "head")
     monkeypatch.setattr(segment, "read_volume", lambda path: small)
     monkeypatch.setattr(segment, "PADDED_SIDE", 8)
-    arguments = segment.Arguments()
-    scans = segment.find_scans(arguments, tmp_path)
+    scans = segment.find_scans(None, tmp_path)
     assert list(scans) == ["whole head, default model", "whole head", "whole head padded to 8^3"]
     assert all(path.is_file() for path, _ in scans.values())

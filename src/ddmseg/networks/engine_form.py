@@ -45,11 +45,6 @@ class EngineForm(nn.Module):
         parts = (found.stem, found.embedding, found.coarse_logits, *found.pyramid)
         return tuple(part.movedim(1, -1) for part in parts)
 
-    def layers(self) -> dict[str, nn.Module]:
-        """Every convolution by its name, in the order of the network's parts."""
-        kinds: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), *TRANSPOSED.values())
-        return {name: layer for name, layer in self.named_modules() if isinstance(layer, kinds)}
-
 
 def output_names(levels: int) -> tuple[str, ...]:
     """Return the names of the outputs of an encoder with so many pyramid levels."""
