@@ -62,22 +62,26 @@ Figures = dict[str, dict[str, float]]
 """Median and range by column."""
 
 
+Work = Callable[[], Costs]
+"""Measures something once and returns figures by column."""
+
+
 class Measurement(NamedTuple):
-    """One figure or several of a scan, measured so many times.
+    """Figures of a scan, measured so many times.
 
     ``at`` tells it from others of its series: a command, tier, stage, size, or a tool's version.
-    ``work`` returns figures by column. What is warm has run once before the first time that
-    counts: that run pays for imports, for what a model loads on first use and for kernels that
-    are chosen by shape. ``peak`` returns more figures, which are measured once.
+    ``peak`` returns more figures, which are measured once. What is warm has run once before the
+    first time that counts: that run pays for imports, for what a model loads on first use and for
+    kernels that are chosen by shape.
     """
 
     scan: str
     series: str
     at: str | int
-    work: Callable[[], Costs]
+    work: Work
+    peak: Work | None = None
     repeats: int = 1
     warm: bool = False
-    peak: Callable[[], Costs] | None = None
 
     def __str__(self) -> str:
         return f"{self.series}: {self.at}"
@@ -96,37 +100,39 @@ def measurements(
     Other tools run once: theirs are minutes. Without ``growing``, a folder for larger scans and
     models, growth is left out.
     """
-    found = [
-        Measurement(NO_SCAN, START, name, partial(measure_command, command), repeats)
-        for name, command in COMMANDS.items()
-    ]
+    found = []
+    for name, command in COMMANDS.items():
+        start = partial(measure_command, command)
+        found.append(Measurement(NO_SCAN, START, name, start, repeats=repeats))
     for scan, path in scans.items():
         for tier in tiers:
-            found.append(of_options(scan, TIER, tier, runner, path, TIERS[tier], repeats))
+            works = here_and_fresh(runner, path, TIERS[tier])
+            found.append(Measurement(scan, TIER, tier, *works, repeats, warm=True))
         for name in STAGES:
-            work = partial(run_stage, runner, path, name)
-            found.append(Measurement(scan, STAGE, name, work, repeats, warm=True))
+            stage = partial(run_stage, runner, path, name)
+            found.append(Measurement(scan, STAGE, name, stage, None, repeats, warm=True))
         for peer in peers:
-            work = partial(run_peer, runner, path, peer)
-            found.append(Measurement(scan, peer.name, peer.version, work))
+            other = partial(run_peer, runner, path, peer)
+            found.append(Measurement(scan, peer.name, peer.version, other))
     if growing is not None:
-        scan, path = next(iter(scans.items()))
-        repeats = min(repeats, GROWTH_REPEATS)
-        for series, at, of, grown, options in larger(runner, path, growing):
-            found.append(of_options(scan, series, at, of, grown, options, repeats))
-        for n, copies in several(path, growing):
-            work = partial(runner.fresh, copies, TIERS["fast"])
-            found.append(Measurement(scan, "scans", n, work, repeats))
+        found += growth(runner, *next(iter(scans.items())), repeats, growing)
     return found
 
 
-def of_options(
-    scan: str, series: str, at: str | int, runner: Runner, path: Path,
-    options: Mapping[str, Any], repeats: int,
-) -> Measurement:  # fmt: skip
-    """Return seconds here after loading, and once the peak memory of a process of its own."""
-    work, peak = partial(runner.costs, path, options), partial(runner.peak, path, options)
-    return Measurement(scan, series, at, work, repeats, warm=True, peak=peak)
+def growth(
+    runner: Runner, scan: str, path: Path, repeats: int, folder: Path
+) -> Iterator[Measurement]:
+    """Yield every size of every series; the folder is for larger scans and models."""
+    times = min(repeats, GROWTH_REPEATS)
+    for series, at, of, grown, options in larger(runner, path, folder):
+        works = here_and_fresh(of, grown, options)
+        yield Measurement(scan, series, at, *works, times, warm=True)
+    ending = "".join(path.suffixes[-2:])
+    for n in map(int, SIZES["scans"]):  # one run of the command, with start-up and loading
+        copies = [Path(shutil.copy(path, folder / f"copy{i}{ending}")) for i in range(n)]
+        yield Measurement(
+            scan, "scans", n, partial(runner.fresh, copies, TIERS["fast"]), repeats=times
+        )
 
 
 def larger(
@@ -145,11 +151,13 @@ def larger(
         yield "structures", n, model, path, {**few, "steps": 2, "raw": True}
 
 
-def several(path: Path, folder: Path) -> Iterator[tuple[int, list[Path]]]:
-    """Yield numbers of scans and so many copies of one, for one run of the command."""
-    ending = "".join(path.suffixes[-2:])
-    for n in map(int, SIZES["scans"]):
-        yield n, [Path(shutil.copy(path, folder / f"copy{i}{ending}")) for i in range(n)]
+def here_and_fresh(runner: Runner, path: Path, options: Mapping[str, Any]) -> tuple[Work, Work]:
+    """Return what times a run here, after loading, and the peak memory of a process of its own."""
+
+    def peak() -> Costs:
+        return {"peak_memory_gb": runner.fresh([path], options)["peak_memory_gb"]}
+
+    return lambda: runner.once(path, options)[0], peak
 
 
 def untrained(card: Card, structures: int, folder: Path) -> Path:

@@ -64,14 +64,6 @@ class Runner:
         total = {name: costs[name] + writing[name] for name in costs}
         return {**total, **{f"{name}_seconds": s for name, s in stages.items()}}, result
 
-    def costs(self, path: Path, options: Mapping[str, Any]) -> Costs:
-        """Return what it costs to segment a scan here."""
-        return self.once(path, options)[0]
-
-    def peak(self, path: Path, options: Mapping[str, Any]) -> Costs:
-        """Return the peak memory of a process of its own, and nothing else of what it costs."""
-        return {"peak_memory_gb": self.fresh([path], options)["peak_memory_gb"]}
-
     def fresh(self, paths: Sequence[Path], options: Mapping[str, Any]) -> Costs:
         """Segment scans in a process of its own, start-up and loading included, without a cache.
 
