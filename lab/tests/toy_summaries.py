@@ -28,6 +28,7 @@ from ddmseg_lab.studies import (
     volume_contest,
 )
 from ddmseg_lab.studies.hippocampus import METHOD_NAMES
+from ddmseg_lab.studies.interval_scores import CONDITIONS
 from ddmseg_lab.studies.painted_heads import KINDS
 from ddmseg_lab.study import short_checksum
 from ddmseg_lab.table import RawTable, read_summary, write_summary
@@ -243,8 +244,8 @@ def volumes_summary() -> dict[str, object]:
 
 
 def contest_summary() -> dict[str, object]:
-    """Perturbed scans save a fifth against constant width, on made-up heads and on real ones."""
-    rivals = (volume_contest.CONSTANT, volume_contest.SHIPPED, "perturbed")
+    """Samples save a fifth against constant width, on made-up heads and on real ones."""
+    rivals = ("constant", "shipped", "samples")
 
     def of(saved: float) -> dict[str, object]:
         inside = {"mean": 0.95, "low": 0.94, "high": 0.96, "n": 4}
@@ -253,35 +254,29 @@ def contest_summary() -> dict[str, object]:
         return {"score": 1 - saved, "crps": 0.1, "width": 0.5, "coverage": inside, **saved_on}
 
     scored = dict(zip(rivals, (of(0.0), of(0.1), of(0.2)), strict=True))
-    sets = {name: dict.fromkeys(volume_contest.CONDITIONS, scored) for name in volume_contest.SETS}
+    sets = {name: dict.fromkeys(CONDITIONS, scored) for name in volume_contest.SETS}
     counts = {"scans": 8, "subjects": 4}
     structures = {"Left-Thalamus": {"score": 0.4, "coverage": 0.95, "width": 0.3}}
     return {
         **MODELS,
-        "scans": dict.fromkeys(volume_contest.OFFSETS, counts),
+        "scans": dict.fromkeys(("made-up", "development", "test"), counts),
         "rivals": {rival: {"seconds": 1.0, "effective": 4.0} for rival in rivals},
         "widened": dict.fromkeys(rivals, 1.2),
         "sets": sets,
-        "steps": 5,
-        "winner": "perturbed",
+        "winner": "samples",
         "structures": dict.fromkeys(rivals, structures),
     }
 
 
 def crop_summary() -> dict[str, object]:
     """Samples save a fifth against constant width."""
-    of = contest_summary()["sets"][volume_contest.TEST]  # type: ignore[index]
-    conditions = {
-        condition: dict(zip(crop_intervals.RIVALS, scored.values(), strict=True))
-        for condition, scored in of.items()
-    }
     return {
         **MODELS,
         "crops": {"validation": 20, "test": 47},
         "validation": dict.fromkeys(crop_intervals.TITLES, 0.5),
         "winner": "samples",
-        "conditions": conditions,
-        "spread": {name: {"spread": 0.04, "error": 0.07} for name in volume_contest.CONDITIONS},
+        "conditions": contest_summary()["sets"][volume_contest.TEST],  # type: ignore[index]
+        "spread": {name: {"spread": 0.04, "error": 0.07} for name in CONDITIONS},
         "seconds": 1.5,
         "effective": 8.0,
     }

@@ -1,4 +1,4 @@
-"""Proper scores of predictive intervals and distributions of a volume, and how one is fitted.
+"""Proper scores of intervals of a volume, and who wins a contest of them.
 
 A predictive distribution here is log-normal: log v ~ N(middle, (reach / z)^2), whose central
 95% interval is exp(middle -+ reach). With an interval [l, u] of level 1 - a and a true value y
@@ -6,76 +6,26 @@ A predictive distribution here is log-normal: log v ~ N(middle, (reach / z)^2), 
     interval score = (u - l) + 2 / a (l - y)+ + 2 / a (y - u)+
 
 Sources: Gneiting and Raftery 2007, eq. 43 (interval score); Baran and Lerch 2015, eq. 5 (CRPS of
-a log-normal distribution); Papadopoulos, Gammerman and Vovk 2008 (normalised conformal
-scores with a base).
+a log-normal distribution).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from ddmseg.maths.calibration import conformal_bound
-from ddmseg.quality.volume_intervals import LEAST_SPREAD, MOST_SPREAD
+from ddmseg.training.volume_calibration import COVERAGE
+from ddmseg_lab.made_up_heads import DEGRADED, INTACT
+from ddmseg_lab.page import Claim, Summary, claim, inner, table
+from ddmseg_lab.page import with_interval as shown
+from ddmseg_lab.statistics_text import Pairs, group_interval
+from ddmseg_lab.studies.volume_rivals import CONSTANT, SHIPPED, Intervals, Numbers
 
-COVERAGE = 0.95
+CONDITIONS = (INTACT, DEGRADED)
 Z = 1.959964  # standard deviations that a normal variable keeps within with this probability
-Numbers = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What calibration says of one rival and structure.
-
-    The log of a volume is predicted as ``log centre + bias + shift s -+ factor s``, where s is
-    the spread, ``MOST_SPREAD`` times ``base`` at most, plus ``base``.
-
-    ``bias`` is of the log, the same for all scans; shift and factor, half the width of the
-    interval, are in units of the spread. With a base of 0 spreads are taken as they are: else it
-    is the median spread, since that of a few answers is hardly known.
-    """
-
-    bias: float
-    shift: float
-    factor: float
-    base: float = 0.0
-
-    def scale(self, spread: Numbers) -> Numbers:
-        """Return what the width of each interval is proportional to."""
-        return scale(spread, self.base) if self.base else spread
-
-    def middle(self, centre: Numbers, spread: Numbers) -> Numbers:
-        """Return the middles of the log intervals."""
-        return np.asarray(np.log(centre) + self.bias + self.shift * self.scale(spread))
-
-    def reach(self, spread: Numbers) -> Numbers:
-        """Return half the widths of the log intervals."""
-        return np.asarray(self.factor * self.scale(spread))
-
-
-def scale(spread: Numbers, base: float) -> Numbers:
-    """Return spreads drawn towards their median: one to four times that."""
-    return np.asarray(np.minimum(spread, MOST_SPREAD * base) + base)
-
-
-def fitted(ratios: Numbers, spread: Numbers) -> Fit:
-    """Fit the bias by the median of logs of true over found volume, and one conformal factor."""
-    bias, base = float(np.median(ratios)), max(float(np.median(spread)), LEAST_SPREAD)
-    scores = np.abs(ratios - bias) / scale(spread, base)
-    return Fit(bias, 0.0, conformal_bound(scores, COVERAGE), base)
-
-
-def fitted_as_shipped(ratios: Numbers, doubts: Numbers) -> Fit:
-    """Fit bounds in units of doubt as cards have them; they hold the volume found itself."""
-    scores = ratios / doubts
-    middle = float(np.median(scores))
-    reach = conformal_bound(np.abs(scores - middle), COVERAGE)
-    low, high = min(middle - reach, 0.0), max(middle + reach, 0.0)
-    return Fit(0.0, (low + high) / 2, (high - low) / 2)
 
 
 def interval_score(low: Any, high: Any, true: Any) -> Any:
@@ -92,3 +42,101 @@ def lognormal_crps(middle: Numbers, reach: Numbers, true: Numbers) -> Numbers:
     return np.asarray(
         true * (2 * ndtr(z) - 1) - 2 * mean * (ndtr(z - s) + ndtr(s / np.sqrt(2)) - 1)
     )
+
+
+def scores(found: Intervals) -> dict[str, Numbers]:
+    """Return score, CRPS, width (in units of the true volume) and whether it lies inside."""
+    low, high = np.exp(found.middle - found.reach), np.exp(found.middle + found.reach)
+    true = found.answers.true
+    return {
+        "score": interval_score(low, high, true) / true,
+        "crps": lognormal_crps(found.middle, found.reach, true) / true,
+        "width": (high - low) / true,
+        "coverage": ((low <= true) & (true <= high)).astype(np.float64),
+    }
+
+
+def under(condition: str, found: Intervals) -> Intervals:
+    """Return the intervals of scans in a condition, one of ``CONDITIONS``."""
+    return found.where((found.answers.kind == INTACT) == (condition == INTACT))
+
+
+def means_by(keys: Any, found: Intervals) -> tuple[dict[str, Numbers], Any]:
+    """Return the mean scores of what has one key, and where each key first stands."""
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    each = scores(found).items()
+    means = {name: np.bincount(places, values) / np.bincount(places) for name, values in each}
+    return means, first
+
+
+def condition_scores(by_rival: Mapping[str, Intervals]) -> dict[str, dict[str, Any]]:
+    """Return means over structures, then scans, and the score saved against constant width."""
+    found: dict[str, dict[str, Any]] = {}
+    for condition in CONDITIONS:
+        lines = {rival: _by_scan(under(condition, one)) for rival, one in by_rival.items()}
+        if not len(lines[CONSTANT][1]):
+            continue
+        held_against = {"gained": CONSTANT, "gained_on_shipped": SHIPPED}
+        found[condition] = {}
+        for rival, (means, subjects) in lines.items():
+            one: dict[str, Any] = {name: float(values.mean()) for name, values in means.items()}
+            one["coverage"] = group_interval(_mean, means["coverage"][:, None], subjects)
+            for name, other in held_against.items():
+                pairs = np.stack([means["score"], lines[other][0]["score"]], axis=1)
+                one[name] = group_interval(_gained, pairs, subjects)
+            found[condition][rival] = one
+    return found
+
+
+def _by_scan(found: Intervals) -> tuple[dict[str, Numbers], list[str]]:
+    of = found.answers
+    means, first = means_by(np.char.add(np.char.add(of.set, "/"), of.number), found)
+    return means, of.subject[first].tolist()
+
+
+def _mean(rows: Pairs) -> float:
+    return float(rows[:, 0].mean())
+
+
+def _gained(pairs: Pairs) -> float:
+    return float(1 - pairs[:, 0].mean() / pairs[:, 1].mean())
+
+
+def winner(scored: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return who wins among rivals scored under one condition.
+
+    Who has the lowest score, where the interval of what it saves on what ships excludes 0; else
+    what ships.
+    """
+    best = min(scored, key=lambda rival: scored[rival]["score"])
+    clear = best != SHIPPED and (scored[best]["gained_on_shipped"]["low"] or 0.0) > 0
+    return best if clear else SHIPPED
+
+
+def score_table(scored: Summary, titles: Mapping[str, str]) -> str:
+    """Return a line for each rival under one condition."""
+    rows = [
+        [
+            *(titles[rival], f"{one['score']:.3f}", f"{one['crps']:.4f}"),
+            *(shown(one["coverage"]), f"{one['width']:.2f}"),
+            "" if rival == CONSTANT else shown(one["gained"]),
+            "" if rival == SHIPPED else shown(one["gained_on_shipped"]),
+        ]
+        for rival, one in scored.items()
+    ]
+    head = ["rival", "interval score", "CRPS", "coverage", "width", "saved", "saved on what ships"]
+    return table(head, rows)
+
+
+def interval_claims(title: str, conditions: Summary | None, winner: str) -> list[Claim]:
+    """Return what is asked of the winner: 15% saved on degraded scans, nothing lost on intact."""
+    degraded, intact = (inner(conditions, one, winner) for one in (DEGRADED, INTACT))
+    what, share = f"volumes, {title}", f"volumes, {title}: coverage, degraded"
+    saved = f"{what}: interval score saved by the winner"
+    return [
+        claim(f"{saved}, degraded", 0.15, degraded, "gained"),
+        claim(f"{what}: lower end of its interval", 0.0, degraded, "gained", "low"),
+        claim(f"{saved}, intact", 0.0, intact, "gained"),
+        claim(share, 0.93, degraded, "coverage"),
+        claim(share, 0.97, degraded, "coverage", at_least=False),
+    ]

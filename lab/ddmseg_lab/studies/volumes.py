@@ -5,42 +5,64 @@
 Whole heads are made up from the label maps, intact or with thick slices, noise, motion or low
 resolution, so that every volume is known exactly. The shipped model segments them (mode fast).
 Where samples won the contest of this model (``volume_contest``), half of the heads are sampled, by
-the settings of the card. Rules (``volume_rules``) are fitted on all subjects but one and tested on
-that one.
-Writes ``results/volumes.tsv``, one row per head and structure, and ``results/volumes.json``. A
-stopped run goes on. ``--write-card`` then fits the discrepancy's rule on all heads into the card
+the settings of the card. Rules (``TITLES``) are fitted on all subjects but one and tested on
+that one. Writes ``results/volumes.tsv``, one row per head and structure, and ``.json``. A stopped
+run goes on. ``--write-card`` then fits the discrepancy's rule on all heads into the card
 beside the weights, that of samples on those that were sampled, and the width above which mode auto
 draws samples: after it comes ``make manifest``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ddmseg.inference.scan_encoding import encode_image
 from ddmseg.models.checkpoint import Card, load_weights, save_weights
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.blocks import fold_statistics
-from ddmseg.networks.ensemble import coarse_answer
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
-from ddmseg.quality.assessment import assess
+from ddmseg.quality.volume_intervals import (
+    LEAST_SPREAD,
+    MOST_DOUBT,
+    Sizes,
+    drawn_to_usual,
+    holding_the_found,
+)
 from ddmseg.quality.volumes import SAMPLE_BOUNDS, USUAL_WIDTH
 from ddmseg.training.calibration import draw
-from ddmseg.training.volume_calibration import SizedCase, sample_bounds, volume_bounds
+from ddmseg.training.volume_calibration import (
+    FEWEST_VOXELS,
+    SizedCase,
+    bounds,
+    sample_bounds,
+    volume_bounds,
+)
 from ddmseg_lab import page
-from ddmseg_lab.made_up_heads import INTACT, ROUNDS, SEED, made_up_heads
+from ddmseg_lab.made_up_heads import DEGRADED, INTACT, ROUNDS, SEED, made_up_heads
 from ddmseg_lab.page import Chapter, Claim, Summary, claim, table, with_interval
+from ddmseg_lab.statistics_text import as_dict, interval, mean_by_group
+from ddmseg_lab.studies.interval_scores import CONDITIONS, interval_score
 from ddmseg_lab.studies.volume_contest import RECORD as CONTEST
-from ddmseg_lab.studies.volume_intervals import SAMPLES
-from ddmseg_lab.studies.volume_rules import COUNTS, TITLES, Rows, numbers_of, summarise
+from ddmseg_lab.studies.volume_rivals import (
+    CONSTANT,
+    SAMPLES,
+    Numbers,
+    Rows,
+    Table,
+    records,
+    sizes_of,
+)
 from ddmseg_lab.study import ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, read_summary
 
+COUNTS = ("size", "hits", "missed", "soft")
 COLUMNS = (
     *("weights", "split", "number", "subject", "kind", "index"),
     *(*COUNTS, "drawn", "shares", "true"),
@@ -67,20 +89,23 @@ def segmented(
 ) -> Iterator[dict[str, Any]]:
     """Segment a made-up head and yield sizes of each structure, in voxels; no seed, no samples."""
     encoding, _ = encode_image(model, image[None])
-    found = assess(model, card, encoding, coarse_answer(encoding)).expectation
     answer = None if seed is None else draw(model, card, encoding, seed=seed)
-    true = torch.bincount(truth.flatten(), minlength=len(card.labels))
-    sampled = {"drawn": "", "shares": ""}
-    for place, index in enumerate(card.labels):
-        sizes = {name: round(float(getattr(found, name)[place]), 2) for name in COUNTS}
-        if answer is not None:
-            sampled["drawn"] = _spaced(answer.sample_volumes[:, place], 2)
-            sampled["shares"] = _spaced(answer.weights, 6)
-        yield {"index": index, **sizes, **sampled, "true": int(true[place])}
+    true = torch.bincount(truth.flatten(), minlength=len(card.labels)).tolist()
+    sizes = sizes_of(model, card, encoding, answer)
+    for index, of, voxels in zip(card.labels, sizes, true, strict=True):
+        counts = {name: round(getattr(of, name), 2) for name in COUNTS}
+        drawn = {"drawn": _spaced(of.drawn, 2), "shares": _spaced(of.shares, 6)}
+        yield {"index": index, **counts, **drawn, "true": voxels}
 
 
-def _spaced(values: torch.Tensor, digits: int) -> str:
-    return " ".join(f"{value:.{digits}f}" for value in values.tolist())
+def _spaced(values: Sequence[float], digits: int) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+def _sizes(row: Mapping[str, str]) -> Sizes:
+    drawn, shares = (tuple(map(float, row[name].split())) for name in ("drawn", "shares"))
+    size, hits, missed, soft = (float(row[name]) for name in COUNTS)
+    return Sizes(size, hits, missed, soft, drawn, shares)
 
 
 def samples_won(options: Arguments, card: Card) -> bool:
@@ -136,12 +161,106 @@ def heads(rows: Rows) -> Iterator[SizedCase]:
     for row in rows:
         by_head.setdefault((row["split"], row["number"]), []).append(row)
     for listed in by_head.values():
-        size, hits, missed, soft, true = (
-            tuple(float(r[name]) for r in listed) for name in (*COUNTS, "true")
-        )
-        drawn = tuple(zip(*(numbers_of(r["drawn"]) for r in listed), strict=True))
-        shares = numbers_of(listed[0]["shares"])
-        yield SizedCase(size, hits, missed, soft, true, drawn, shares)
+        sizes = [_sizes(row) for row in listed]
+        size, hits, missed, soft = (tuple(getattr(of, name) for of in sizes) for name in COUNTS)
+        true = tuple(float(row["true"]) for row in listed)
+        drawn = tuple(zip(*(of.drawn for of in sizes), strict=True))
+        yield SizedCase(size, hits, missed, soft, true, drawn, tuple(sizes[0].shares))
+
+
+SCALED = "scaled"
+TITLES = {
+    CONSTANT: "constant relative width",
+    SCALED: "around the soft volume, scaled by the discrepancy",
+    SAMPLES: "around the mean of samples, scaled by how they differ",
+}
+"""Of the rules."""
+
+
+def scored(rows: Rows, rule: str) -> Table:
+    """Return ``score``, ``width`` and whether it is ``inside`` of each volume under a rule.
+
+    With ``subject`` and ``kind``; each is fitted without its subject, and scored in units of the
+    volume found.
+    """
+    by_index: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row["index"] != "0" and min(float(row["size"]), float(row["true"])) >= FEWEST_VOXELS:
+            by_index.setdefault(row["index"], []).append(row)
+    judged = [row for listed in by_index.values() for row in listed]
+    ends = [_cross_fitted(listed, rule) for listed in by_index.values()]
+    low, high = np.concatenate(ends, axis=1)
+    true = np.array([float(row["true"]) / float(row["size"]) for row in judged])
+    words = {name: np.array([row[name] for row in judged]) for name in ("subject", "kind")}
+    inside = (low <= true) & (true <= high)
+    found = {"score": interval_score(low, high, true), "width": high - low, "inside": inside}
+    return records({**words, **found})
+
+
+def _cross_fitted(listed: Rows, rule: str) -> Numbers:
+    """Return lower and upper ends of one structure's intervals, as a user gets them."""
+    sizes = [_sizes(row) for row in listed]
+    subjects = np.array([row["subject"] for row in listed])
+    true = np.array(
+        [math.log(float(r["true"]) / of.size) for r, of in zip(listed, sizes, strict=True)]
+    )
+    doubtful = np.array([of.doubt > MOST_DOUBT for of in sizes])
+    found = np.zeros((2, len(sizes)))
+    for subject in np.unique(subjects):
+        here = subjects == subject
+        found[:, here] = _ends(rule, sizes, true, ~here & ~doubtful)[:, here]
+    found[0, doubtful] = 0.0  # hardly found: it may be as large as what is missed
+    found[1, doubtful] = [1 + of.missed / of.size for of in sizes if of.doubt > MOST_DOUBT]
+    return found
+
+
+def _ends(rule: str, sizes: Sequence[Sizes], true: Numbers, among: NDArray[np.bool_]) -> Numbers:
+    """Return the ends of all intervals by a rule that is fitted among some heads.
+
+    ``true`` is the log of the true volume over the one found, which always lies within.
+    """
+    around, unit = np.zeros(len(sizes)), np.ones(len(sizes))
+    if rule == SCALED:
+        around = np.array([of.log_share(of.soft) for of in sizes])
+        unit = np.array([of.doubt for of in sizes])
+    elif rule == SAMPLES:
+        around = np.array([of.log_share(of.mean) for of in sizes])
+        spread = np.array([of.spread for of in sizes])
+        usual = max(float(np.median(spread[among])), LEAST_SPREAD)
+        unit = np.array([drawn_to_usual(one, usual) for one in spread])
+    # Too few heads show no bounds that are finite.
+    low, high = bounds(((true - around) / unit)[among]) or (-math.inf, math.inf)
+    if rule == SCALED:  # as cards have it, the soft volume lies within, too
+        low, high = holding_the_found((low, high))
+    return np.exp([np.minimum(around + low * unit, 0.0), np.maximum(around + high * unit, 0.0)])
+
+
+def summarise(rows: Rows) -> dict[str, Any]:
+    """Return score, coverage and width of each rule, and how far the scores differ by subject.
+
+    Under ``sampled`` of the heads with samples alone, both rules fitted on these.
+    """
+    found = _compared(rows, CONSTANT, SCALED)
+    if asked := [row for row in rows if row["drawn"]]:
+        found["sampled"] = _compared(asked, SCALED, SAMPLES)
+    return found
+
+
+def _compared(rows: Rows, first: str, second: str) -> dict[str, Any]:
+    found = {rule: scored(rows, rule) for rule in (first, second)}
+    summary: dict[str, Any] = {"heads": len({(row["split"], row["number"]) for row in rows})}
+    for condition in CONDITIONS:
+        told, means = summary.setdefault(condition, {}), []
+        for rule, every in found.items():
+            of = every[(every.kind == INTACT) == (condition == INTACT)]
+            means.append(np.array(mean_by_group(of.score.tolist(), of.subject.tolist())))
+            told[rule] = {
+                "score": float(of.score.mean()),
+                "coverage": float(of.inside.mean()),
+                "width": float(np.median(of.width)),
+            }
+        told["gained"] = as_dict(interval((1 - means[1] / means[0]).tolist()))
+    return summary
 
 
 def body(found: Summary) -> list[str]:
@@ -171,7 +290,7 @@ def _table(found: Summary) -> str:
             *(condition, TITLES[rule], f"{one['score']:.3f}", f"{one['coverage']:.3f}"),
             *(f"{one['width']:.2f}", with_interval(found[condition]["gained"]) if place else ""),
         ]
-        for condition in (INTACT, "degraded")
+        for condition in CONDITIONS
         for place, rule in enumerate(name for name in TITLES if name in found[condition])
         for one in [found[condition][rule]]
     ]
@@ -184,11 +303,11 @@ def claims(found: Summary) -> list[Claim]:
     inside = "volumes: coverage on degraded heads"
     against = "volumes: saved on degraded heads by samples, against the discrepancy"
     return [
-        claim(f"{what} degraded heads", 0.15, found, "degraded", "gained"),
+        claim(f"{what} degraded heads", 0.15, found, DEGRADED, "gained"),
         claim(f"{what} intact heads", 0.0, found, INTACT, "gained"),
-        claim(inside, 0.93, found, "degraded", "scaled", "coverage"),
-        claim(against, 0.0, by_samples, "degraded", "gained"),
-        claim(f"{inside} by samples", 0.93, by_samples, "degraded", "samples", "coverage"),
+        claim(inside, 0.93, found, DEGRADED, SCALED, "coverage"),
+        claim(against, 0.0, by_samples, DEGRADED, "gained"),
+        claim(f"{inside} by samples", 0.93, by_samples, DEGRADED, SAMPLES, "coverage"),
     ]
 
 

@@ -60,7 +60,7 @@ def test_the_winner_is_chosen_without_the_test_crops():
 def test_who_is_not_clearly_better_than_what_ships_does_not_win():
     found = summarise(contest(samples_know=None))
     assert found["winner"] == "shipped"
-    assert set(found["validation"]) == {"constant", "soft", "shipped", "samples", "both"}
+    assert set(found["validation"]) == {"constant", "soft", "shipped", "samples"}
 
 
 def test_the_page_names_winner_and_targets():

@@ -9,8 +9,8 @@ import pytest
 
 from ddmseg.errors import UsageError
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.studies import volume_contest, volume_intervals
-from ddmseg_lab.studies.volume_scans import DEVELOPMENT, MADE_UP, TEST
+from ddmseg_lab.studies import interval_scores, volume_contest, volume_rivals
+from ddmseg_lab.studies.volume_contest import DEVELOPMENT, MADE_UP, TEST
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 
@@ -50,7 +50,7 @@ def found(quick_intervals: None) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", [MADE_UP, TEST])
-@pytest.mark.parametrize("condition", volume_contest.CONDITIONS)
+@pytest.mark.parametrize("condition", interval_scores.CONDITIONS)
 def test_who_knows_how_far_off_he_is_wins(found: dict, name: str, condition: str) -> None:
     scored = found["sets"][name][condition]
     assert found["winner"] == "honest"
@@ -66,9 +66,9 @@ def test_the_lowest_score_wins_only_where_it_is_clearly_lower_than_what_ships(lo
         "samples": {"score": 0.9, "gained_on_shipped": {"low": low}},
         "blind": {"score": 2.0, "gained_on_shipped": {"low": 0.5}},
     }
-    assert volume_contest.winner(scored) == wins
+    assert interval_scores.winner(scored) == wins
     lowest = {**scored, "shipped": {**scored["shipped"], "score": 0.5}}
-    assert volume_contest.winner(lowest) == "shipped"
+    assert interval_scores.winner(lowest) == "shipped"
 
 
 def test_constant_width_is_what_others_are_held_against(found: dict) -> None:
@@ -82,9 +82,11 @@ def test_scans_and_subjects_are_counted(found: dict) -> None:
 
 
 def test_the_bias_of_the_protocol_is_taken_out() -> None:
-    answers = volume_intervals.answers_of(contest())["honest"]
-    protocol, drawn = volume_intervals.drawn_intervals("honest", answers)
-    assert list(protocol.bias.values()) == pytest.approx([math.log(PROTOCOL)] * 2, abs=0.03)
+    answers = volume_rivals.answers_of(contest())["honest"]
+    drawn, _ = volume_contest.drawn_intervals("honest", answers)
+    heads, test = (answers[answers.set == name] for name in (MADE_UP, TEST))
+    moved = drawn.middle - volume_rivals.intervals("honest", heads, test).middle
+    assert moved == pytest.approx(math.log(PROTOCOL), abs=0.03)
     assert np.median(np.exp(drawn.middle)) == pytest.approx(1000 * PROTOCOL, rel=0.02)
 
 
@@ -93,31 +95,29 @@ def test_a_subject_is_never_in_its_own_fit() -> None:
     for row in rows:
         if row["subject"] == f"{MADE_UP}0":
             row["centre"] = "100"
-    answers = volume_intervals.answers_of(rows)["honest"]
-    heads = answers.where(answers.set == MADE_UP)
-    odd = [
-        part
-        for part in volume_intervals.cross_fitted("honest", heads)
-        if part.answers.subject[0] == f"{MADE_UP}0"
-    ]
-    assert len(odd) == 1
-    assert odd[0].scores["coverage"].sum() == 0
+    answers = volume_rivals.answers_of(rows)["honest"]
+    found = volume_rivals.cross_fitted("honest", answers[answers.set == MADE_UP])
+    odd = found.where(found.answers.subject == f"{MADE_UP}0")
+    assert len(odd.answers) == 8  # 4 scans, 2 structures
+    assert interval_scores.scores(odd)["coverage"].sum() == 0
 
 
 def test_scans_of_one_person_are_held_against_each_other() -> None:
-    answers = volume_intervals.answers_of(contest())["honest"]
-    found = volume_intervals.rescan_intervals("honest", answers)
+    answers = volume_rivals.answers_of(contest())["honest"]
+    found = volume_contest.rescan_intervals("honest", answers)
     # 12 development scans are 6 files of 6 persons; of 12 test files two persons have two.
     assert set(found.answers.subject) == {f"{TEST}0", f"{TEST}1"}
     for subject in (f"{TEST}0", f"{TEST}1"):
-        assert len(set(found.true[found.answers.subject == subject])) == 4  # 2 files, 2 structures
+        assert (
+            len(set(found.answers.true[found.answers.subject == subject])) == 4
+        )  # 2 files, 2 structures
 
 
 def test_what_a_rival_was_not_asked_is_left_out_for_all() -> None:
     rows = contest()
     asked = [r for r in rows if not (r["rival"] == "blind" and r["number"] in ("0", "1"))]
-    answers = volume_intervals.answers_of(asked)
-    assert {len(said.true) for said in answers.values()} == {2 * (58 + 10 + 22)}
+    answers = volume_rivals.answers_of(asked)
+    assert {len(said) for said in answers.values()} == {2 * (58 + 10 + 22)}
 
 
 def test_structures_smaller_than_can_be_judged_are_left_out() -> None:
@@ -125,12 +125,12 @@ def test_structures_smaller_than_can_be_judged_are_left_out() -> None:
     for row in rows:
         if row["index"] == "10":
             row["true"] = "49"
-    answers = volume_intervals.answers_of(rows)["honest"]
+    answers = volume_rivals.answers_of(rows)["honest"]
     assert set(answers.index) == {"17"}
 
 
 def test_too_few_heads_are_refused() -> None:
-    few = [row for row in contest() if row["set"] == MADE_UP and int(row["number"]) < 12]
+    few = [row for row in contest() if row["set"] != MADE_UP or int(row["number"]) < 12]
     with pytest.raises(UsageError, match=r"cases: got 6 label maps; .* take at least 11"):
         volume_contest.summarise(few)
 
@@ -155,15 +155,3 @@ def test_claims_are_about_the_winner(found: dict) -> None:
     assert len(claims) == 10
     assert "reached" in claims[0].row()[3]
     assert all(claim.value is None for claim in volume_contest.claims({}))
-
-
-def test_both_together_are_as_sure_as_their_geometric_mean() -> None:
-    rows = contest()
-    samples = [
-        {**row, "rival": "samples", "spread": "4"} for row in rows if row["rival"] == "shipped"
-    ]
-    answers = volume_intervals.answers_of([*rows, *samples])
-    assert "both" not in volume_intervals.answers_of(rows)
-    both, ships = answers["both"], answers["shipped"]
-    assert both.spread == pytest.approx(2 * np.sqrt(ships.spread))
-    assert (both.centre == answers["samples"].centre).all()

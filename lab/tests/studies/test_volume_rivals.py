@@ -1,176 +1,135 @@
-"""What rivals say: moments by hand, perturbed copies of a known ball, heads by their formula."""
+"""What rivals say of a scan, what conformal prediction promises, and the rule that ships."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from ddmseg.imaging.volume import Volume
+from ddmseg.datasets.case import Case
+from ddmseg.imaging.volume import LabelMap, Volume
+from ddmseg.models.card import Card
 from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import seeded
-from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.studies import volume_heads as heads_
-from ddmseg_lab.studies import volume_rivals as rivals
-from ddmseg_lab.studies import volume_scans
+from ddmseg.training.volume_calibration import SizedCase, volume_bounds
+from ddmseg_lab.made_up_heads import INTACT, KINDS, degraded
+from ddmseg_lab.scans import ScanSet
+from ddmseg_lab.studies import volume_rivals, volume_scans
+from ddmseg_lab.studies.volume_rivals import as_shipped, by_usual_spread
 from tiny_weights import save_tiny
 
 GRID = (16, 24, 16)
 LABELS = (0, 2, 41, 3, 42, 17, 53, 16)
+CASE = Case("a", (Path("a.nii"),), Path("a_labels.nii"), "person")
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> rivals.EncodedHead:
-    """A random image and a tiny model of seven structures."""
+class KnownScan(volume_scans.Scan):
+    """A random image of which two structures were drawn."""
+
+    def opened(self, card: Card, *, multiple: int) -> tuple[torch.Tensor, list[float]]:
+        true = [100.0 if index in (2, 17) else math.nan for index in card.labels]
+        return torch.rand((1, 1, *GRID), generator=seeded(0, 0)), true
+
+
+def test_every_rival_says_something_of_every_structure_that_was_drawn(tmp_path: Path) -> None:
     data = DataSettings(kind="label_maps", patch=GRID, spacing_mm=2.0)
-    model, card = load_weights(save_tiny(tmp_path_factory.mktemp("tiny"), data, LABELS))
-    image = torch.rand((1, 1, *GRID), generator=seeded(0, 0))
-    return rivals.EncodedHead(model, card, image, 3)
+    model, card = load_weights(save_tiny(tmp_path, data, LABELS))
+    scan = KnownScan("test", 3, CASE, INTACT, None, 3)
+    rows, again = (list(volume_rivals.answers(model, card, scan)) for _ in range(2))
+    assert {(row["rival"], row["index"]) for row in rows} == {
+        (rival, index) for rival in ("constant", "shipped", "samples") for index in (2, 17)
+    }
+    for row, other in zip(rows, again, strict=True):
+        assert set(row) == set(volume_rivals.COLUMNS)
+        assert row["centre"] == other["centre"]  # the noise is the scan's own
+        assert row["spread"] >= 0
+        assert (row["true"], row["subject"]) == (100.0, "a")
 
 
-def ball(radius: float, *, at: float = 0.0) -> Tensor:
-    """A smooth ball, shifted along the first axis."""
-    i, j, k = torch.meshgrid(*[torch.arange(48.0) - 23.5] * 3, indexing="ij")
-    distance = ((i - at).square() + j.square() + k.square()).sqrt()
-    return torch.sigmoid(4 * (radius - distance))[None, None]
+def test_volumes_drawn_by_hand_are_counted_on_the_model_grid(monkeypatch) -> None:
+    labels = np.zeros(GRID, np.int32)
+    labels[:4, :5, :6] = 17
+    drawn = LabelMap(labels, np.diag([1.0, 1.0, 1.0, 1.0]))
+    scans = ScanSet("toy", lambda data: [CASE], lambda ids: ids, (17, 53))
+    monkeypatch.setattr(ScanSet, "drawn", lambda scans, case: drawn)
+    scan, image = (
+        Volume(np.zeros(GRID), np.eye(4), "a", None),
+        SimpleNamespace(image=np.zeros(GRID, np.float32)),
+    )
+    monkeypatch.setattr(volume_scans, "read_volume", lambda path: scan)
+    monkeypatch.setattr(volume_scans, "prepare_scan", lambda card, scan, multiple: image)
+    (intact, _) = volume_scans.intact_and_degraded("test", [CASE], scans)
+    card = Card("toy", (0, 17, 53), {"data": {"spacing_mm": 2.0}})
+    opened, true = intact.opened(card, multiple=8)
+    assert opened.shape == (1, 1, *GRID)
+    assert true[1:] == [120 / 8, 0]
+    assert math.isnan(true[0])
+    assert intact.at["subject"] == "person"
 
 
-def test_mean_and_deviation_of_weighed_answers() -> None:
-    said = rivals.joined([torch.tensor([1000.0, 10.0]), torch.tensor([1000.0, 20.0])])
-    assert said.centre.tolist() == [1000, 15]
-    assert said.spread.tolist() == pytest.approx([0, math.log(2) / math.sqrt(2)])
-    assert said.effective == pytest.approx(2)
+def test_each_case_comes_intact_and_degraded_in_turn() -> None:
+    cases = [CASE] * 5
+    found = list(volume_scans.intact_and_degraded("test", cases, turn=1, first_draw=1000))
+    assert [scan.kind for scan in found[::2]] == [INTACT] * 5
+    assert [scan.number for scan in found] == list(range(10, 20))
+    assert found[1].draw == 1011
+    assert [scan.kind for scan in found[1::2]] == [
+        volume_scans.WAYS[n % 4] for n in (6, 7, 8, 9, 10)
+    ]
 
 
-def test_an_answer_without_weight_does_not_count() -> None:
-    counts = [torch.tensor([n]) for n in (100.0, 110.0, 999.0)]
-    some = rivals.joined(counts, torch.tensor([0.5, 0.5, 0.0]).double())
-    assert torch.allclose(some.spread, rivals.joined(counts[:2]).spread)
-    assert rivals.joined(counts, torch.tensor([1.0, 0.0, 0.0]).double()).effective == 1
-
-
-def test_a_structure_that_is_not_found_has_a_spread() -> None:
-    assert rivals.joined([torch.zeros(1), torch.ones(1)]).spread.tolist() == [0]
-    assert rivals.joined([torch.zeros(1), torch.tensor([50.0])]).spread > 1
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_a_perturbed_ball_has_its_volume_after_undoing(number: int) -> None:
-    image = ball(14)
-    copy, per_voxel = rivals.perturbation(image, seeded(1, number), mirrored=False)
-    found = float((copy > 0.5).sum()) * per_voxel
-    assert found == pytest.approx(float((image > 0.5).sum()), rel=0.04)
-    assert per_voxel != 1
-
-
-def test_a_mirrored_copy_is_on_the_other_side() -> None:
-    image = ball(6, at=10.0)
-    same, _ = rivals.perturbation(image, seeded(1, 0), mirrored=False)
-    other, _ = rivals.perturbation(image, seeded(1, 0), mirrored=True)
-    assert same[0, 0, 24:].sum() > 0.9 * same.sum()
-    assert torch.equal(other.flip(2), same)
-
-
-@torch.inference_mode()
-def test_every_rival_says_something_of_every_class(head: rivals.EncodedHead) -> None:
-    nets = heads_.rival_heads(head.model.image_encoder, len(head.card.labels))
-    total = math.prod(head.encoding.coarse.shape[2:])
-    for name, rival in {**rivals.RIVALS, **heads_.trained_rivals(nets)}.items():
-        said, again = rivals.timed(rival, head), rival(head)
-        assert torch.equal(said.centre, again.centre), name  # the generator is the scan's own
-        assert (said.spread >= 0).all()
-        assert float(said.centre.sum()) == pytest.approx(total, rel=0.3)
-        assert said.seconds > 0
-
-
-@torch.inference_mode()
-def test_rows_hold_the_features_of_their_voxels(head: rivals.EncodedHead) -> None:
-    encoding = head.encoding
-    i, j, k = 5, 3, 7
-    _, rows, columns = encoding.coarse.shape[2:]
-    (row,) = heads_.rows_of(encoding, torch.tensor([(i * rows + j) * columns + k]))
-    places = encoding.pyramid[0][0, :, 2, 1, 3], encoding.stem[0, :, 2, 1, 3]
-    corner = torch.zeros(heads_.PLACES)
-    corner[0b111] = 1  # odd along every axis
-    torch.testing.assert_close(row[: -len(LABELS)], torch.cat([*places, corner]))
-    probabilities = torch.softmax(row[-len(LABELS) :], dim=0)
-    torch.testing.assert_close(probabilities, encoding.coarse[0, :, i, j, k], atol=1e-3, rtol=0.0)
-
-
-def test_a_draw_of_the_gaussian_is_its_factor_times_noise() -> None:
-    net = heads_.RowHead(3, 2, 4, rank=5)
-    rows, mean = torch.rand(6, 3 + 2 + 4), torch.rand(6, 4)
-    assert net.factor is not None
-    w = torch.randn(5, generator=seeded(0, 1))
-    P = net.factor(rows[:, :3]).reshape(6, 4, 5)
-    assert torch.allclose(net.drawn(mean, rows, seeded(0, 1)), mean + P @ w, atol=1e-6)
-
-
-def test_a_head_corrects_the_coarse_logits() -> None:
-    net = heads_.RowHead(3, 2, 4)
-    torch.nn.init.zeros_(net.logits.weight)
-    torch.nn.init.zeros_(net.logits.bias)
-    rows = torch.rand(6, 3 + 2 + 4)
-    assert torch.equal(net(rows, seeded(0, 0)), rows[:, 5:])
-
-
-def test_one_dropout_mask_for_all_voxels() -> None:
-    net = heads_.RowHead(3, 2, 4, dropout=0.5)
-    rows = torch.rand(1, 9).expand(6, 9)
-    first, second = net(rows, seeded(0, 0)), net(rows, seeded(0, 1))
-    assert torch.allclose(first, first[:1].expand(6, 4))
-    assert not torch.allclose(first, second)
-
-
-def test_the_loss_of_a_gaussian_without_spread_is_the_cross_entropy() -> None:
-    net = heads_.RowHead(3, 2, 4, rank=2)
-    assert net.factor is not None
-    torch.nn.init.zeros_(net.factor.weight)
-    torch.nn.init.zeros_(net.factor.bias)
-    rows, labels = torch.rand(6, 9), torch.tensor([0, 1, 2, 3, 0, 1])
-    plain = torch.nn.functional.cross_entropy(net(rows, seeded(0, 0)), labels)
-    assert torch.allclose(heads_.loss_of(net, rows, labels, seeded(0, 0)), plain)
-
-
-def test_heads_learn_and_come_back_from_their_file(
-    head: rivals.EncodedHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    labels = torch.zeros(GRID, dtype=torch.long)
-    labels[4:12, 6:18, 4:12] = 2
-
-    def same(card: object, data: object) -> object:
-        while True:
-            yield head.image[0], labels
-
-    monkeypatch.setattr(heads_, "patches", same)
-    path = tmp_path / "heads.safetensors"
-    nets = heads_.heads_of(head.model, head.card, None, path, steps=12)
-    before = heads_.rival_heads(head.model.image_encoder, len(head.card.labels))
-    with torch.no_grad():
-        places = torch.arange(labels.numel())
-        rows = heads_.rows_of(head.model.encode(head.image), places)
-        for name, net in nets.items():
-            losses = [
-                float(heads_.loss_of(one, rows, labels.flatten(), seeded(0, 0)))
-                for one in (before[name], net)
-            ]
-            assert losses[1] < 0.95 * losses[0], name
-    again = heads_.heads_of(head.model, head.card, None, path)
-    for name, net in nets.items():
-        for one, other in zip(net.parameters(), again[name].parameters(), strict=True):
-            assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("kind", volume_scans.DEGRADED)
+@pytest.mark.parametrize("kind", volume_scans.WAYS)
 def test_a_degraded_scan_keeps_its_grid_and_is_the_same_again(kind: str) -> None:
-    image = 100 * ball(14)[0, 0].numpy()
-    scan = Volume(image, torch.eye(4).double().numpy(), "ball", None)
-    bad = volume_scans.degraded(scan, kind, seeded(0, 0))
+    image = np.zeros((48, 48, 48), np.float32)
+    image[10:38, 12:36, 14:34] = 100
+    scan = Volume(image, np.eye(4), "box", None)
+    bad = degraded(scan, kind, seeded(0, 0))
     assert bad.shape == scan.shape
-    assert (bad.data == volume_scans.degraded(scan, kind, seeded(0, 0)).data).all()
+    assert (bad.data == degraded(scan, kind, seeded(0, 0)).data).all()
     assert abs(bad.data - scan.data / 100).max() > 1e-3
-    assert volume_scans.degraded(scan, INTACT, seeded(0, 0)) is scan
+    assert degraded(scan, INTACT, seeded(0, 0)) is scan
+    assert kind in KINDS
+
+
+def test_an_interval_covers_new_cases_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    inside = []
+    for _ in range(400):
+        spread = generator.uniform(0.5, 2, 60)
+        ratios = 0.1 + 0.05 * spread * generator.standard_t(3, 60)
+        shift, reach = by_usual_spread(ratios[:59], spread[:59], spread[59:])
+        inside.append(abs(ratios[59] - shift) <= reach[0])
+    assert 0.93 < np.mean(inside) < 0.98
+
+
+def test_a_spread_of_nothing_is_half_believed() -> None:
+    ratios, spread = np.linspace(-0.1, 0.1, 21), np.ones(21)
+    _, (nothing, usual, wild) = by_usual_spread(ratios, spread, np.array([0.0, 1.0, 1e9]))
+    assert (nothing, wild) == pytest.approx((usual / 2, 2 * usual))
+    assert by_usual_spread(ratios, np.zeros(21), np.zeros(1))[1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("fit", [by_usual_spread, as_shipped])
+def test_too_few_cases_bound_nothing(fit) -> None:
+    assert np.isinf(fit(np.zeros(18), np.ones(18), np.ones(2))[1]).all()
+    assert np.isfinite(fit(np.zeros(19), np.ones(19), np.ones(2))[1]).all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_the_rule_that_ships_is_that_of_the_card(shift: float) -> None:
+    generator = np.random.default_rng(1)
+    doubts = generator.uniform(0.1, 0.5, 40)
+    ratios = doubts * (generator.normal(size=40) * 0.4 + shift)
+    cases = [
+        SizedCase((0, 1000), (0, 1000), (0, 1000 * d), (0, 1000), (0, 1000 * math.exp(r)))
+        for d, r in zip(doubts, ratios, strict=True)
+    ]
+    low, high = volume_bounds(Card("toy", (0, 17), {}), cases)["volume_bounds"]["Left-Hippocampus"]
+    middle, reach = as_shipped(ratios, doubts, np.ones(1))
+    assert (middle - reach)[0] == pytest.approx(low, abs=1e-3)
+    assert (middle + reach)[0] == pytest.approx(high, abs=1e-3)

@@ -11,7 +11,7 @@ import pytest
 from ddmseg.models.card import Card
 from ddmseg.training.volume_calibration import sample_bounds, volume_bounds
 from ddmseg_lab.made_up_heads import INTACT
-from ddmseg_lab.studies import volume_rules, volumes
+from ddmseg_lab.studies import volumes
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 
@@ -39,15 +39,8 @@ def rows(spread_of_doubt: float, *, sampled: bool = True) -> list[dict[str, str]
     return found
 
 
-def test_a_score_is_the_width_and_forty_times_what_lies_outside() -> None:
-    inside = volume_rules._score(0.5, 1.5, 1.2)
-    assert (inside["score"], inside["width"], inside["inside"]) == (1.0, 1.0, True)
-    assert volume_rules._score(0.5, 1.5, 1.75)["score"] == pytest.approx(1.0 + 40 * 0.25)
-    assert volume_rules._score(0.5, 1.5, 0.25)["score"] == pytest.approx(1.0 + 40 * 0.25)
-
-
 def test_scaling_wins_where_the_doubt_tells_the_error() -> None:
-    summary = volume_rules.summarise(rows(1.0))
+    summary = volumes.summarise(rows(1.0))
     assert summary["heads"] == 120
     for condition in (INTACT, "degraded"):
         assert summary[condition]["gained"]["mean"] > 0.1
@@ -55,7 +48,7 @@ def test_scaling_wins_where_the_doubt_tells_the_error() -> None:
 
 
 def test_scaling_changes_nothing_where_all_are_in_equal_doubt() -> None:
-    gained = volume_rules.summarise(rows(0.0))[INTACT]["gained"]["mean"]
+    gained = volumes.summarise(rows(0.0))[INTACT]["gained"]["mean"]
     assert gained == pytest.approx(0, abs=1e-9)
 
 
@@ -64,9 +57,10 @@ def test_a_subject_is_tested_by_bounds_of_the_others() -> None:
     for row in made:
         if row["subject"] == "s0":
             row["true"] = "5000"
-    of_odd = [one for one in volume_rules.scored(made, ["scaled"]) if one["subject"] == "s0"]
-    assert of_odd
-    assert not any(one["inside"] for one in of_odd)
+    found = volumes.scored(made, "scaled")
+    inside = found.inside[found.subject == "s0"]
+    assert len(inside) == 20
+    assert not inside.any()
 
 
 def test_heads_are_what_a_card_is_calibrated_with() -> None:
@@ -78,7 +72,7 @@ def test_heads_are_what_a_card_is_calibrated_with() -> None:
 
 def test_samples_win_where_they_differ_as_they_err_and_the_discrepancy_is_blind() -> None:
     made = [{**row, "missed": "200"} for row in rows(1.0)]
-    found = volume_rules.summarise(made)["sampled"]
+    found = volumes.summarise(made)["sampled"]
     assert found["heads"] == 120
     for condition in (INTACT, "degraded"):
         assert found[condition]["gained"]["low"] > 0
@@ -91,7 +85,7 @@ def test_a_card_reads_intervals_off_samples_where_heads_were_sampled(sampled) ->
     told = volumes.with_bounds(card, rows(0.5, sampled=sampled))
     wanted = {"Left-Hippocampus"} if sampled else set()
     assert set(told.calibration.get("sample_bounds", {})) == wanted
-    assert ("sampled" in volume_rules.summarise(rows(0.5, sampled=sampled))) == sampled
+    assert ("sampled" in volumes.summarise(rows(0.5, sampled=sampled))) == sampled
 
 
 @pytest.mark.parametrize(
@@ -126,5 +120,5 @@ def test_bounds_by_samples_are_in_units_of_their_spread() -> None:
 
 def test_what_was_not_sampled_is_in_the_first_comparison_alone() -> None:
     made = rows(0.5) + [{**r, "split": "validation"} for r in rows(0.7, sampled=False)]
-    found = volume_rules.summarise(made)
+    found = volumes.summarise(made)
     assert (found["heads"], found["sampled"]["heads"]) == (240, 120)
