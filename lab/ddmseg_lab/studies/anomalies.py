@@ -62,8 +62,6 @@ Rows = Sequence[Mapping[str, str]]
 class Arguments(Options):
     """Options of this command."""
 
-    models: tuple[str, ...] = MODELS
-    """Shipped models to measure."""
     test: bool = False
     """Measure the MALC2012 test scans, too."""
 
@@ -121,7 +119,7 @@ def run(options: Arguments) -> None:
     """Measure each scan with each model, then sum up."""
     cards = {name: read_card(model_path(name).with_suffix(".json")) for name in MODELS}
     table_ = options.raw_table(RECORD, COLUMNS, list(cards.values()))
-    judges = {name: Judge(name, options.data) for name in options.models}
+    judges = {name: Judge(name, options.data) for name in MODELS}
     painter, labels = Segmenter.load(HEAD_MODEL, device="cpu"), {}
     for scan in list(heads.scans(options.data, test=options.test))[: options.cases]:
         key = key_of(scan)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import sys
 
 import pytest
 import torch
 
-from ddmseg.errors import MissingExtraError, SettingsError
 from ddmseg_lab.studies import artefacts
 from ddmseg_lab.studies.artefacts import ARTEFACTS, LEVELS, degrade
 
@@ -144,23 +142,3 @@ def test_low_resolution_keeps_the_mean_and_gamma_the_range(head):
 def test_gamma_goes_both_ways(head):
     brighter = [float(degrade(head, "gamma", 3, seeded(s)).mean() - head.mean()) for s in range(8)]
     assert min(brighter) < 0 < max(brighter)
-
-
-@pytest.mark.parametrize(
-    ("name", "level", "message"),
-    [
-        ("motoin", 1, r"artefact: got 'motoin' \(did you mean 'motion'\?\); allowed are motion"),
-        ("noise", 6, "level: got 6; it must be 0 to 5"),
-        ("noise", -1, "level: got -1"),
-    ],
-)
-def test_refusals(head, name, level, message):
-    with pytest.raises(SettingsError, match=message):
-        degrade(head, name, level, seeded())
-
-
-def test_without_monai_its_own_artefacts_still_work(head, monkeypatch):
-    monkeypatch.setitem(sys.modules, "monai", None)
-    assert rms(degrade(head, "motion", 2, seeded()), head) > 0
-    with pytest.raises(MissingExtraError, match=r"pip install .*monai"):
-        degrade(head, "noise", 2, seeded())
