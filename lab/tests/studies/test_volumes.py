@@ -7,11 +7,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from ddmseg.models.card import Card
+from ddmseg.models.checkpoint import load_weights
+from ddmseg.models.settings import DataSettings
+from ddmseg.randomness import seeded
 from ddmseg.training.volume_calibration import sample_bounds, volume_bounds
 from ddmseg_lab.made_up_heads import INTACT
 from ddmseg_lab.studies import volumes
+from tiny_weights import save_tiny
 
 pytestmark = pytest.mark.usefixtures("quick_intervals")
 
@@ -61,6 +66,23 @@ def test_a_subject_is_tested_by_bounds_of_the_others() -> None:
     inside = found.inside[found.subject == "s0"]
     assert len(inside) == 20
     assert not inside.any()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_head_is_told_in_voxels_and_read_back(tmp_path, seed) -> None:
+    data = DataSettings(kind="label_maps", patch=(16, 24, 16), spacing_mm=2.0)
+    model, card = load_weights(save_tiny(tmp_path, data, (0, 17, 53)))
+    image = torch.rand((1, 16, 24, 16), generator=seeded(0, 0))
+    truth = torch.zeros((16, 24, 16), dtype=torch.long)
+    truth[:2, :2, :2] = 1
+    made = list(volumes.segmented(model, card, image, truth, seed))
+    assert [row["true"] for row in made] == [16 * 24 * 16 - 8, 8, 0]
+    samples = 0 if seed is None else card.settings["sampling"]["samples"]
+    at = {"split": "train", "number": "0"}
+    (case,) = volumes.heads([{**at, **{n: str(row[n]) for n in row}} for row in made])
+    assert case.size == pytest.approx([row["size"] for row in made])
+    assert len(case.drawn) == len(case.shares) == samples
 
 
 def test_heads_are_what_a_card_is_calibrated_with() -> None:
