@@ -79,7 +79,8 @@ class Footprint:
         features = _FLOAT * (stem + self.embedding + self.classes + pyramid)
         workspace = _FLOAT * 3 * self.widths[0] * (0.125 if self.block else 1)
         if self.block:
-            drawing = _FLOAT * 2.0 * self.classes if self.samples else 0.0
+            # a sample and the mean of those before, at uncertain voxels: at most half of the grid
+            drawing = _FLOAT * 1.0 * self.classes if self.samples else 0.0
             return math.prod(self.grid) * (features + max(workspace, drawing))
         # of a sample: its logits with prior, its softmax, the mean of those before, features of
         # the last decision, and masks on half the grid
