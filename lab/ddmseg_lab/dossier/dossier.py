@@ -12,7 +12,6 @@ from ddmseg.errors import CheckpointError, OutputError
 from ddmseg.models import zoo
 from ddmseg.models.checkpoint import Card, read_card
 from ddmseg_lab.dossier import documents
-from ddmseg_lab.dossier.documents import document, rows
 from ddmseg_lab.dossier.figures import Measured, figures, measure
 from ddmseg_lab.dossier.records import JunitRun, Records, read_junit
 from ddmseg_lab.dossier.sbom import sbom_json
@@ -67,7 +66,7 @@ def write_dossier(
         "anomalies.md": documents.anomalies_document(read),
         "sbom.json": sbom_json(cards, made=made),
     }
-    texts[INDEX] = _index(records, run, made)
+    texts[INDEX] = documents.render(INDEX, documents=DOCUMENTS, records=records, run=run, made=made)
     for name, text in texts.items():
         with atomic_write(output / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
@@ -83,21 +82,3 @@ def _intact_cards() -> dict[str, Card]:
             raise CheckpointError(f"{path}: checksum differs from its card; install ddmseg again")
         cards[name] = replace(read_card(path.with_suffix(".json")), name=name)
     return cards
-
-
-def _index(records: Records, run: JunitRun, made: datetime) -> str:
-    """Return the list of documents and of what they were made of."""
-    sources = [
-        [f"`results/{name}`", f"`{sha256}`"] for name, sha256 in sorted(records.used.items())
-    ]
-    if run.source:
-        sources.append([f"`{run.source}` (tests)", f"`{run.sha256}`"])
-    listed = [[f"[{name}]({name})", what] for name, what in DOCUMENTS.items()]
-    parts = [
-        f"Made on {made:%Y-%m-%d at %H:%M} UTC.",
-        rows(["document", "content"], listed),
-        "## Made of",
-        "Every figure was read from one of these files; without its file it is *not measured*.",
-        rows(["file", "SHA-256"], sources) if sources else "No record was found.",
-    ]
-    return document("Dossier", parts)

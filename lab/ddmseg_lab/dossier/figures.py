@@ -13,7 +13,7 @@ from typing import Any
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.records import Records
-from ddmseg_lab.page import MIDDLES, NOT_MEASURED, with_interval
+from ddmseg_lab.page import MIDDLES, NOT_MEASURED, inner, with_interval
 from ddmseg_lab.questions import STUDIES
 from ddmseg_lab.study import RAW_FILE
 from ddmseg_lab.table import LETTERS
@@ -77,10 +77,15 @@ class Measured:
         """What it is the mean of, such as ``18 persons``; "" when it was not measured."""
         if self.value is None:
             return ""
-        n = self.value.get("n")
+        n = self.value["n"]
         return "not stated" if n is None else f"{n} {self.figure.of}".strip()
 
 
+class _NotMeasuredError(Exception):
+    """Why a figure does not appear."""
+
+
+@cache
 def figures() -> dict[str, Figure]:
     """Return every figure by name."""
     found = {}
@@ -96,28 +101,28 @@ def measure(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Meas
     It is refused where the record is missing, was measured with other weights than those
     that ship, or lacks the raw table that it was summed from.
     """
-    found = None if figure.study else records.summary(figure.record)
-    why = ""
-    if not figure.study:
-        named = None if found is None else set(_weights(found))
-        why = _why_not(figure, figure.record, named, cards)
-    table = figure.record if figure.study else figure.raw
-    if table and not why:
-        why = _why_not(figure, table, records.weights_of_rows(table), cards)
-    if why:
-        return Measured(figure, None, why)
-    if figure.study:
-        return _as_measured(figure, _goal_of(figure, records, cards))
-    value: Any = found
-    for step in figure.path:
-        value = value.get(step) if isinstance(value, Mapping) else None
+    try:
+        found = (_goal_of if figure.study else _recorded)(figure, records, cards)
+        return Measured(figure, _with_limits(figure, found))
+    except _NotMeasuredError as reason:
+        return Measured(figure, None, str(reason))
+
+
+def _recorded(figure: Figure, records: Records, cards: Mapping[str, Card]) -> Any:
+    found = records.summary(figure.record)
+    named = None if found is None else set(_weights(found))
+    _check_weights(figure, figure.record, named, cards)
+    if figure.raw:
+        _check_weights(figure, figure.raw, records.weights_of_rows(figure.raw), cards)
+    value = inner(found, *figure.path)
     if value is None:
-        return Measured(figure, None, f"{figure.record} does not hold it")
-    return _as_measured(figure, value)
+        raise _NotMeasuredError(f"{figure.record} does not hold it")
+    return value
 
 
 def _goal_of(figure: Figure, records: Records, cards: Mapping[str, Card]) -> dict[str, Any]:
     """Compute the figure that a study aims at from its rows of the weights that ship."""
+    _check_weights(figure, figure.record, records.weights_of_rows(figure.record), cards)
     study = STUDIES[figure.study]
     (claim,) = study.claims(study.rows(records.folder, cards[figure.model]))
     assert isinstance(claim.measured, Mapping)
@@ -125,46 +130,47 @@ def _goal_of(figure: Figure, records: Records, cards: Mapping[str, Card]) -> dic
     return {name: None if math.isnan(value) else value for name, value in claim.measured.items()}
 
 
-def _weights(found: Any) -> Iterator[str]:
+def _weights(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the weights that a record names, however deep."""
-    if isinstance(found, Mapping):
-        for name, inner in found.items():
-            if name == "weights" and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _weights(inner)
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _weights(value)
+        elif name == "weights" and isinstance(value, str):
+            yield value
 
 
-def _why_not(figure: Figure, file: str, named: set[str] | None, cards: Mapping[str, Card]) -> str:
-    """Return why a file's weights are not those that ship, "" if they are."""
+def _check_weights(
+    figure: Figure, file: str, named: set[str] | None, cards: Mapping[str, Card]
+) -> None:
+    """Refuse a file that is not there or whose weights are not those that ship."""
     if named is None:
-        return f"no {file}"
+        raise _NotMeasuredError(f"no {file}")
     if not figure.model:
-        return ""
+        return
     if figure.model not in cards:
-        return f"no model {figure.model} ships"
+        raise _NotMeasuredError(f"no model {figure.model} ships")
     shipped, others = cards[figure.model].checksum[:LETTERS], {name[:LETTERS] for name in named}
-    if shipped in others:
-        return ""
     if not others:
-        return "the record names no weights"
-    return f"the record is of other weights, {', '.join(sorted(others))}; {shipped} ship"
+        raise _NotMeasuredError("the record names no weights")
+    if shipped not in others:
+        told = ", ".join(sorted(others))
+        raise _NotMeasuredError(f"the record is of other weights, {told}; {shipped} ship")
 
 
-def _as_measured(figure: Figure, value: Any) -> Measured:
+def _with_limits(figure: Figure, value: Any) -> dict[str, Any]:
     """Bring a number, or a table with an interval, into one form."""
     table = value if isinstance(value, Mapping) else {"mean": value}
     mean = next((table[name] for name in MIDDLES if name in table), None)
     if mean is None:
-        return Measured(figure, None, f"{figure.record} has no value for it")
-    low, high = table.get("low"), table.get("high")
-    for number in (mean, low, high):
+        raise _NotMeasuredError(f"{figure.record} has no value for it")
+    found = {"mean": mean, "low": table.get("low"), "high": table.get("high")}
+    for number in found.values():
         if number is not None and not _is_number(number):
             raise UsageError(
                 f"{figure.record}: {' / '.join(figure.path)}: got {str(number)[:40]!r}, which is "
                 "no number; measure again, or take the file away"
             )
-    return Measured(figure, {"mean": mean, "low": low, "high": high, "n": table.get("n")})
+    return {**found, "n": table.get("n")}
 
 
 def _is_number(value: Any) -> bool:

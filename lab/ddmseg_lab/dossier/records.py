@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from ddmseg.errors import UsageError
+from ddmseg.imaging.source_file import file_sha256
 from ddmseg.models.json_reader import read_json
 from ddmseg_lab.table import WEIGHTS, read_rows
 
 MAX_BYTES = 256 << 20
-"""The largest record that is read."""
+"""Of the largest record that is read."""
 
 
 class Records:
@@ -52,23 +52,11 @@ class Records:
         path = self.folder / name
         if not path.is_file():
             return None
-        if name not in self.used:
-            self.used[name] = hash_of(path)
         try:
+            self.used[name] = self.used.get(name) or file_sha256(path)
             return reader(path)
         except (OSError, ValueError, csv.Error) as error:
             raise _damaged(path, error) from error
-
-
-def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: above {MAX_BYTES >> 20} MB; name the right file or folder")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _damaged(path: Path, error: object) -> UsageError:
@@ -76,7 +64,6 @@ def _damaged(path: Path, error: object) -> UsageError:
 
 
 Outcome = Literal["passed", "failed", "skipped"]
-NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -89,6 +76,14 @@ class JunitCase:
     place: str
     name: str
     outcome: Outcome
+
+    def belongs(self, module: str, name: str) -> bool:
+        """Say whether it is of this module and, unless it is empty, of this name."""
+        if not self.place and self.name == module:
+            return True  # the file could not even be imported
+        if not f"{self.place}.".startswith(f"{module}."):
+            return False
+        return not name or self.name.partition("[")[0] == name
 
 
 @dataclass(frozen=True)
@@ -108,22 +103,13 @@ class JunitRun:
         """
         file, _, name = test.partition("::")
         module = file.removesuffix(".py").replace("/", ".")
-        return Counter(case.outcome for case in self.cases if _belongs(case, module, name))
-
-
-def _belongs(case: JunitCase, module: str, name: str) -> bool:
-    if not case.place and case.name == module:
-        return True  # the file could not even be imported
-    if case.place != module and not case.place.startswith(f"{module}."):
-        return False
-    return not name or case.name == name or case.name.startswith(f"{name}[")
+        return Counter(case.outcome for case in self.cases if case.belongs(module, name))
 
 
 def read_junit(path: Path) -> JunitRun:
     """Read a run of tests."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file; pytest --junitxml={path.name} writes one")
-    sha256 = hash_of(path)
     text = path.read_bytes()
     # entities of a document type could grow without end, and no writer of JUnit needs one
     if b"<!DOCTYPE" in text[: text.find(b"<testsuite") + 1 or None]:
@@ -142,4 +128,4 @@ def read_junit(path: Path) -> JunitRun:
             outcome = "failed"
         cases.append(JunitCase(element.get("classname", ""), element.get("name", ""), outcome))
     time = next((suite.get("timestamp", "") for suite in root.iter("testsuite")), "")
-    return JunitRun(cases, path.name, sha256, time)
+    return JunitRun(cases, path.name, file_sha256(path), time)

@@ -1,30 +1,30 @@
-"""The software bill of materials: a CycloneDX document of what is installed and shipped."""
+"""The software bill of materials: a CycloneDX document of what is installed and shipped.
+
+Source: CycloneDX 1.6, ECMA-424; package URLs as of github.com/package-url/purl-spec.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib import metadata, resources
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
-from cyclonedx.model import HashAlgorithm, HashType, Property
-from cyclonedx.model.bom import Bom, BomMetaData
-from cyclonedx.model.component import Component, ComponentScope, ComponentType
-from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
-from cyclonedx.output import make_outputter
-from cyclonedx.schema import OutputFormat, SchemaVersion
-from packageurl import PackageURL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ddmseg import __version__
 from ddmseg.errors import OutputError, UsageError
+from ddmseg.imaging.source_file import file_sha256
 from ddmseg.models import zoo
 from ddmseg.models.checkpoint import Card
 from ddmseg_lab.dossier.documents import NOTICE
 from ddmseg_lab.dossier.figures import shipped_table
-from ddmseg_lab.dossier.records import hash_of
 
 NAME = "ddmseg"
 LICENCE = "Apache-2.0"
@@ -38,35 +38,39 @@ _LONGEST_LICENCE = 64
 
 def sbom_json(cards: Sequence[Card], *, made: datetime) -> str:
     """Return the bill of materials of this installation, made now, as CycloneDX 1.6 JSON."""
-    root = Component(
-        name=NAME,
-        version=__version__,
-        type=ComponentType.APPLICATION,
-        bom_ref=NAME,
-        description=NOTICE,
-        licenses=_licences(LICENCE, spdx=True),
-        purl=PackageURL("pypi", None, NAME, __version__),
-    )
-    direct, installed, required = _installed()
-    libraries = {n: _library(n, one, n not in required) for n, one in sorted(installed.items())}
-    notice = Property(name="ddmseg:use", value=NOTICE)
-    bom = Bom(metadata=BomMetaData(component=root, timestamp=made, properties=[notice]))
-    shipped = [*(_weights(card) for card in cards), *_bundled()]
-    for component in (*libraries.values(), *shipped):
-        bom.components.add(component)
-    bom.register_dependency(root, [*(libraries[name] for name in direct), *shipped])
-    for name, one in sorted(installed.items()):
-        needs = {need for need, _ in _needs(one, frozenset())} & set(libraries)
-        bom.register_dependency(libraries[name], [libraries[need] for need in sorted(needs)])
-    writer = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
-    return writer.output_as_string(indent=1) + "\n"
+    core, wanted = _own_needs()
+    installed, required = _closure(wanted), _closure(core)
+    libraries = [
+        _library(name, one, "required" if name in required else "optional")
+        for name, one in installed.items()
+    ]
+    shipped = [*map(_weights, cards), *_bundled()]
+    needs = {_ref(name): _needs(one, ()) for name, one in installed.items()} | {NAME: wanted}
+    known = {ref: {_ref(n) for n, _ in on if n in installed} for ref, on in needs.items()}
+    known[NAME] |= {one["bom-ref"] for one in shipped}
+    root = _component(
+        NAME, "application", LICENCE, name=NAME, version=__version__, description=NOTICE,
+        purl=_purl(NAME, __version__),
+    )  # fmt: skip
+    bom = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid4().urn,
+        "version": 1,
+        "metadata": {
+            "timestamp": made.isoformat(),
+            "component": root,
+            "properties": [{"name": "ddmseg:use", "value": NOTICE}],
+        },
+        "components": sorted(libraries + shipped, key=itemgetter("bom-ref")),
+        "dependencies": [{"ref": ref, "dependsOn": sorted(on)} for ref, on in known.items()],
+    }
+    return json.dumps(bom, indent=1) + "\n"
 
 
-def _installed() -> tuple[list[str], Mapping[str, metadata.Distribution], set[str]]:
-    """Return what ddmseg itself needs, all that follows from it, and what no extra brings.
-
-    Extras count as far as their packages are installed.
-    """
+def _own_needs() -> tuple[set[Need], set[Need]]:
+    """Return what ddmseg itself needs, without its extras and with them."""
     try:
         own = metadata.distribution(NAME)
     except metadata.PackageNotFoundError as error:
@@ -74,11 +78,8 @@ def _installed() -> tuple[list[str], Mapping[str, metadata.Distribution], set[st
             f"{NAME}: runs from a source folder and is not installed, so what it needs is not "
             "known; install it with pip install ."
         ) from error
-    extras = [e for e in own.metadata.get_all("Provides-Extra") or [] if e not in NOT_RUNTIME]
-    core = _needs(own, frozenset())
-    wanted = core | _needs(own, frozenset(extras))
-    every = _closure(wanted)
-    return sorted(name for name, _ in wanted if name in every), every, set(_closure(core))
+    extras = {*(own.metadata.get_all("Provides-Extra") or ())} - NOT_RUNTIME
+    return _needs(own, ()), _needs(own, extras)
 
 
 def _closure(needs: Iterable[Need]) -> dict[str, metadata.Distribution]:
@@ -100,7 +101,7 @@ def _closure(needs: Iterable[Need]) -> dict[str, metadata.Distribution]:
     return found
 
 
-def _needs(distribution: metadata.Distribution, extras: frozenset[str]) -> set[Need]:
+def _needs(distribution: metadata.Distribution, extras: Iterable[str]) -> set[Need]:
     """Return what a package needs on this system, with these extras of it."""
     return {
         (str(canonicalize_name(requirement.name)), frozenset(requirement.extras))
@@ -133,55 +134,52 @@ def _licence(distribution: metadata.Distribution) -> tuple[str, bool]:
     return "; ".join(kind.rpartition(" :: ")[2] for kind in kinds), False
 
 
-def _library(name: str, distribution: metadata.Distribution, optional: bool) -> Component:
+def _component(
+    ref: str, kind: str, licence: str, *, spdx: bool = True, **more: Any
+) -> dict[str, Any]:
+    """Return a part of the document, without what nobody told of it."""
+    told = {"expression": licence} if spdx else {"license": {"name": licence}}
+    one = {"type": kind, "bom-ref": ref, **more, "licenses": [told] if licence else None}
+    return {name: value for name, value in one.items() if value}
+
+
+def _library(name: str, distribution: metadata.Distribution, scope: str) -> dict[str, Any]:
     licence, spdx = _licence(distribution)
-    return Component(
-        name=name,
-        version=distribution.version,
-        type=ComponentType.LIBRARY,
-        bom_ref=f"pypi/{name}",
-        scope=ComponentScope.OPTIONAL if optional else ComponentScope.REQUIRED,
-        licenses=_licences(licence, spdx=spdx),
-        purl=PackageURL("pypi", None, name, distribution.version),
-    )
+    version = distribution.version
+    return _component(
+        _ref(name), "library", licence, spdx=spdx, name=name, version=version, scope=scope,
+        purl=_purl(name, version),
+    )  # fmt: skip
 
 
-def _weights(card: Card) -> Component:
-    return Component(
-        name=f"weights/{card.name}{zoo.SUFFIX}",
-        version=card.checksum[:12],
-        type=ComponentType.MACHINE_LEARNING_MODEL,
-        bom_ref=f"weights/{card.name}",
-        description=card.data,
-        hashes=_hash(zoo.weights_folder() / f"{card.name}{zoo.SUFFIX}"),
-        licenses=_licences(card.licence, spdx=True),
-    )
+def _weights(card: Card) -> dict[str, Any]:
+    file = f"{card.name}{zoo.SUFFIX}"
+    return _component(
+        f"weights/{card.name}", "machine-learning-model", card.licence, name=f"weights/{file}",
+        version=card.checksum[:12], description=card.data,
+        hashes=_hashes(zoo.weights_folder() / file),
+    )  # fmt: skip
 
 
-def _bundled() -> Iterator[Component]:
+def _bundled() -> Iterator[dict[str, Any]]:
     package = Path(str(resources.files("ddmseg")))
     for row in shipped_table("bundled")["file"]:
-        purl = row.get("purl")
-        yield Component(
-            name=row["name"],
-            version=row.get("version"),
-            type=ComponentType.LIBRARY if purl else ComponentType.DATA,
-            bom_ref=row["file"],
-            description=row["what"],
-            hashes=_hash(package / row["file"]),
-            licenses=_licences(row["licence"], spdx=row["spdx"]),
-            purl=PackageURL.from_string(purl) if purl else None,
-        )
+        yield _component(
+            row["file"], "library" if "purl" in row else "data", row["licence"],
+            spdx=row["spdx"], name=row["name"], version=row.get("version"), purl=row.get("purl"),
+            description=row["what"], hashes=_hashes(package / row["file"]),
+        )  # fmt: skip
 
 
-def _hash(path: Path) -> list[Any]:
+def _hashes(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise OutputError(f"{path}: belongs to ddmseg but is gone; install ddmseg again")
-    return [HashType(alg=HashAlgorithm.SHA_256, content=hash_of(path))]
+    return [{"alg": "SHA-256", "content": file_sha256(path)}]
 
 
-def _licences(told: str, *, spdx: bool) -> list[Any]:
-    """Return a licence as CycloneDX wants it; none where nothing was told."""
-    if not told:
-        return []
-    return [LicenseExpression(told) if spdx else DisjunctiveLicense(name=told)]
+def _ref(name: str) -> str:
+    return f"pypi/{name}"
+
+
+def _purl(name: str, version: str) -> str:
+    return f"pkg:pypi/{name}@{quote(version)}"

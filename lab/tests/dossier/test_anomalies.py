@@ -10,7 +10,7 @@ from ddmseg_lab.dossier.documents import Places, anomalies, anomalies_document
 from ddmseg_lab.dossier.figures import figures, measure
 from ddmseg_lab.dossier.records import Records
 
-ANOMALIES = {one.id: one for one in anomalies()}
+ANOMALIES = {one["id"]: one for one in anomalies()}
 
 
 def written(results, cards):
@@ -21,8 +21,8 @@ def written(results, cards):
 def test_each_says_what_happens_to_whom_and_what_to_do(results, cards):
     text = written(results, cards)
     for one in ANOMALIES.values():
-        assert f"## {one.id}\n" in text
-        for words in (one.what, one.affected, one.do):
+        assert f"## {one['id']}\n" in text
+        for words in (one["what"], one["affected"], one["do"]):
             assert words.endswith(".")
             assert words in text
     assert list(ANOMALIES) == [f"A-{n:02d}" for n in range(1, len(ANOMALIES) + 1)]
@@ -40,7 +40,7 @@ def test_figures_come_from_records_and_from_nowhere_else(results, cards, tmp_pat
 @pytest.mark.parametrize("identifier", ANOMALIES)
 def test_each_leads_to_a_page_a_figure_and_a_model_that_exist(identifier, root, cards):
     one = ANOMALIES[identifier]
-    assert set(one.figures) <= set(figures())
-    assert set(one.models) <= set(cards)
+    assert set(one["figures"]) <= set(figures())
+    assert set(one["models"]) <= set(cards)
     if (root / "lab" / "docs" / "results.md").is_file():
-        assert Places(root / "docs", root / "lab" / "docs", root, [], []).holds(one.source)
+        assert Places(root / "docs", root / "lab" / "docs", root, [], []).holds(one["source"])
