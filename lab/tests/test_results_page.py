@@ -10,11 +10,12 @@ import pytest
 
 from ddmseg.maths.statistics import bootstrap_interval
 from ddmseg_lab import statistics_text
-from ddmseg_lab.headlines import PICTURE, QUESTIONS, headline_figure
+from ddmseg_lab.headlines import PICTURE, QUESTIONS, headline, headline_figure
 from ddmseg_lab.page import NOT_MEASURED
 from ddmseg_lab.questions import NAMES
 from ddmseg_lab.results_page import chapters, draw_all, results_page, write_results_page
-from ddmseg_lab.studies.hippocampus import METHOD_NAMES
+from ddmseg_lab.studies.anatomy import ALL, ASKED
+from ddmseg_lab.studies.hippocampus import METHOD_NAMES, REFERENCE
 from ddmseg_lab.table import read_summary, write_summary
 from toy_summaries import all_summaries, peers_summary
 
@@ -244,9 +245,17 @@ def test_a_headline_without_a_record_is_not_measured(summaries):
 
 
 def test_a_share_is_of_both_records_or_not_measured(summaries):
-    one = next(h for hs in QUESTIONS.values() for h in hs if h.over)
-    found = {"splits": {"test": {"fast": {"groups": {one.path[-1]: {"mean": 0.6}}}}}}
-    there = {"splits": {"test": {"fast": {"groups": {one.path[-1]: {"mean": 0.8}}}}}}
-    assert one.claim({one.record: found, one.over: there}).measured == pytest.approx(0.75)
-    for missing in (one.record, one.over):
-        assert one.claim({one.record: found, one.over: there, missing: None}).measured is None
+    one = next(row for rows in QUESTIONS.values() for row in rows if "over" in row)
+    group = one["path"][-1]
+    found = {"splits": {"test": {"fast": {"groups": {group: {"mean": 0.6}}}}}}
+    there = {"splits": {"test": {"fast": {"groups": {group: {"mean": 0.8}}}}}}
+    both = {one["record"]: found, one["over"]: there}
+    assert headline(one, both).measured == pytest.approx(0.75)
+    for missing in both:
+        assert headline(one, {**both, missing: None}).measured is None
+
+
+def test_headlines_ask_what_their_pages_ask():
+    (of_anatomy, *_), (of_hippocampus,) = list(QUESTIONS.values())[:2]
+    assert (of_anatomy["path"][-1], of_anatomy["bound"]) == (ALL, ASKED[ALL])
+    assert of_hippocampus["path"] == ["methods", REFERENCE, "dice"]

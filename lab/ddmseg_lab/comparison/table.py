@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddmseg.errors import UsageError
@@ -13,7 +13,7 @@ from ddmseg.evaluation.scores import MEAN, per_patient, summarise
 from ddmseg.maths.case_scores import Score
 from ddmseg_lab.comparison.plan import TableSettings
 from ddmseg_lab.comparison.record import CURVE_FILE, Record, read_late_rise, read_record
-from ddmseg_lab.statistics import PairedTest, compare_to
+from ddmseg_lab.statistics_text import Comparison, compare_sets
 
 CONVERGED = 0.002
 """A training whose validation score rose by no more than this over its last third is converged."""
@@ -33,7 +33,6 @@ class TableRow:
             None where a row has no training of its own.
         ours: whether its network is f^I with or without what diffuses.
         records: of the folds.
-        against: paired tests of the mean Dice, by reference; none against itself.
     """
 
     title: str
@@ -44,7 +43,6 @@ class TableRow:
     ours: bool = True
     records: Sequence[Record] = ()
     scores: Sequence[Score] = ()
-    against: dict[str, PairedTest] = field(default_factory=dict)
 
 
 def build_table(table: TableSettings, results: Path) -> dict[str, TableRow]:
@@ -61,10 +59,6 @@ def build_table(table: TableSettings, results: Path) -> dict[str, TableRow]:
                 "the same data"
             )
         rows[name] = row
-    for reference in table.references:
-        if reference in rows:
-            for name, test in _tests(reference, rows).items():
-                rows[name].against[reference] = test
     return rows
 
 
@@ -96,18 +90,20 @@ def of_equal_standing(one: float | None, other: float | None) -> bool:
     return one is None or other is None or (one > CONVERGED) == (other > CONVERGED)
 
 
-def _tests(reference: str, rows: Mapping[str, TableRow]) -> dict[str, PairedTest]:
-    """Paired Wilcoxon tests of every other row of equal standing, Holm-corrected over them."""
+def tests_against(reference: str, rows: Mapping[str, TableRow]) -> dict[str, Comparison]:
+    """Compare the Dice of every other row of equal standing with a reference, Holm-corrected.
+
+    Nothing where the reference has not been run.
+    """
+    if reference not in rows:
+        return {}
     base = rows[reference]
-    patients = sorted(base.dice)
     others = {
-        name: [row.dice[p] for p in patients]
+        name: row.dice
         for name, row in rows.items()
         if name != reference and of_equal_standing(base.late_rise, row.late_rise)
     }
-    if len(patients) < 2 or not others:
-        return {}
-    return compare_to([base.dice[p] for p in patients], others)
+    return compare_sets(base.dice, others)
 
 
 HEADS = (
@@ -126,12 +122,21 @@ def markdown(rows: Mapping[str, TableRow], references: Sequence[str]) -> str:
         structures = []
     heads = ["row", *[f"Dice {name}" for name in structures], "Dice mean (95%)", "HD95, mm"]
     heads += [*HEADS, *(f"difference to {ref} (p, Holm)" for ref in references)]
+    tests = [tests_against(reference, rows) for reference in references]
     lines = [heads, ["---"] * len(heads)]
-    lines += [_cells(row, structures, references) for row in rows.values()]
+    for name, row in rows.items():
+        differences = [_difference(found.get(name)) for found in tests]
+        lines.append([*_cells(row, structures), *differences])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _cells(row: TableRow, structures: Sequence[str], references: Sequence[str]) -> list[str]:
+def _difference(found: Comparison | None) -> str:
+    if found is None or math.isnan(found.p_holm):
+        return ""
+    return f"{found.difference.mean:+.4f} ({found.p_holm:.2g})"
+
+
+def _cells(row: TableRow, structures: Sequence[str]) -> list[str]:
     summary = summarise(row.scores)
     whole, distance = summary[MEAN]["dice"].interval, summary[MEAN]["hd95_mm"]
     missed = f" ({distance.infinite} missed)" if distance.infinite else ""
@@ -139,7 +144,6 @@ def _cells(row: TableRow, structures: Sequence[str], references: Sequence[str]) 
     memory = [r.peak_memory_mb for r in row.records if r.peak_memory_mb is not None]
     early = " (not converged)" if (row.late_rise or 0.0) > CONVERGED else ""
     limits = "one patient" if math.isnan(whole.low) else f"{whole.low:.3f} to {whole.high:.3f}"
-    tests = [row.against.get(reference) for reference in references]
     return [
         row.title,
         *(f"{summary[name]['dice'].interval.mean:.3f}" for name in structures),
@@ -151,5 +155,4 @@ def _cells(row: TableRow, structures: Sequence[str], references: Sequence[str]) 
         "" if row.late_rise is None else f"{row.late_rise:+.4f}{early}",
         f"{seconds:.2f}",
         f"{max(memory):.0f}" if memory else "unknown",
-        *("" if one is None else f"{one.difference:+.4f} ({one.p_holm:.2g})" for one in tests),
     ]

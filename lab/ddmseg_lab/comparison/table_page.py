@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddmseg.maths.statistics import Interval, bootstrap_interval
+from ddmseg.maths.statistics import Interval
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
-from ddmseg_lab.comparison.table import (
-    CONVERGED,
-    TableRow,
-    build_table,
-    markdown,
-    of_equal_standing,
-)
+from ddmseg_lab.comparison.table import CONVERGED, TableRow, build_table, markdown, tests_against
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Claim, Section, Target, picture
 from ddmseg_lab.page import table as page_table
@@ -27,7 +20,10 @@ from ddmseg_lab.statistics_text import (
     compare_sets,
     difference_words,
     equivalence_words,
+    interval,
+    mean_interval,
 )
+from ddmseg_lab.template import render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,23 +42,23 @@ TICKS = 6
 """Between ticks of an axis, at most."""
 
 
-def tables_of(results: Path, kind: str) -> Iterator[tuple[Path, TableSettings]]:
-    """Yield each table below ``results / kind`` that was begun, with its folder."""
+def tables_of(results: Path, kind: str) -> Iterator[tuple[str, TableSettings, dict[str, TableRow]]]:
+    """Yield each table below ``results / kind`` that was begun: its name and what was run of it."""
     for path in sorted(results.glob(f"{kind}/*/{TABLE_FILE}")):
-        yield path.parent, read_table(path.parent)
+        table = read_table(path.parent)
+        yield path.parent.name, table, build_table(table, path.parent)
 
 
 def table_chapters(results: Path) -> list[Section]:
     """Return a page for each comparison and ablation."""
     chapters = []
     for kind in KINDS:
-        for folder, table in tables_of(results, kind):
-            command = f"ddmseg {kind} lab/configs/{kind}/{folder.name} --data DATA"
-            rows = build_table(table, folder)
+        for name, table, rows in tables_of(results, kind):
+            command = f"ddmseg {kind} lab/configs/{kind}/{name} --data DATA"
             body = [table.note.strip(), *_table_and_words(table, rows)]
             body = [part for part in (*body, *differences_text(table, rows)) if part]
             claims = list(asked_of(table, rows))
-            chapters.append(Section(f"{kind}_{folder.name}", table.title, command, body, claims))
+            chapters.append(Section(f"{kind}_{name}", table.title, command, body, claims))
     return chapters
 
 
@@ -71,55 +67,43 @@ def asked_of(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[Cla
     done = {n: r for n, r in rows.items() if r.late_rise is not None and r.late_rise <= CONVERGED}
     about = table.title.partition(":")[0]
     if table.asked_dice:
-        ours = [mean_interval(row.dice.values()) for row in done.values() if row.ours]
-        best = max(ours, key=lambda one: one.mean, default=None)
-        target = Target(f"{about}: mean Dice of our best row", table.asked_dice)
-        yield Claim(target, None if best is None else asdict(best))
+        ours = [mean_interval([*row.dice.values()]) for row in done.values() if row.ours]
+        best = max(ours, key=lambda one: float(one["mean"]), default=None)
+        yield Claim(Target(f"{about}: mean Dice of our best row", table.asked_dice), best)
     if table.asked_pair:
         first, second = table.pair(table.asked_pair)
         what = f"{about}: Dice of `{first}` less that of `{second}`"
         lost = None
         if first in done and second in done:
-            lost = asdict(mean_interval(_less(done[first], done[second]).values()))
+            lost = mean_interval([*_less(done[first], done[second]).values()])
         yield Claim(Target(what, -table.asked_loss, digits=4), lost)
 
 
 def study_tables(results: Path) -> dict[str, str]:
     """Return the text of a page for each study that trains and has a row, by its name."""
     pages = {}
-    for folder, table in tables_of(results, KIND):
-        rows = build_table(table, folder)
-        if not rows:
-            continue
+    for name, table, rows in tables_of(results, KIND):
         parts = [
-            f"# Study: {folder.name}",
+            f"# Study: {name}",
             f"{table.title}.",
             table.note.strip(),
-            f"```\nddmseg study {folder.name} --data DATA\n```",
-            *(picture(name, table.title) for name in picture_names(folder.name)),
+            f"```\nddmseg study {name} --data DATA\n```",
+            *(picture(file, table.title) for file in picture_names(name)),
             *_table_and_words(table, rows),
             "## What was found",
             *differences_text(table, rows),
         ]
-        pages[folder.name] = "\n\n".join(part for part in parts if part) + "\n"
+        if rows:
+            pages[name] = "\n\n".join(filter(None, parts)) + "\n"
     return pages
 
 
 def _table_and_words(table: TableSettings, rows: Mapping[str, TableRow]) -> list[str]:
     """Return the table, how to read it and what is missing from it."""
-    words = (
-        f"A single row: `--rows NAME`, such as `{table.rows[0]}`. {INTERVALS} Differences are of "
-        "the mean Dice, patient by patient; p of a two-sided Wilcoxon test, Holm-corrected over "
-        "the rows. Distances are means over the structures that the row found at all. *Late rise*: "
-        "what the last third of the training brought the score of validation (a Dice, but for "
-        "samples that differ), mean over the folds; "
-        f"above {CONVERGED} the row has not converged. Rows that have are not tested against rows "
-        "that have not."
-    )
     missing = [name for name in table.rows if name not in rows]
-    if missing:
-        words += f" Not run yet: {', '.join(missing)}."
-    return [markdown(rows, table.references), words]
+    named = {"row": table.rows[0], "intervals": INTERVALS, "converged": CONVERGED}
+    words = render("ddmseg_lab.comparison", "table_words.md", **named, missing=missing)
+    return [markdown(rows, table.references), words.strip()]
 
 
 def differences_text(table: TableSettings, rows: Mapping[str, TableRow]) -> Iterator[str]:
@@ -127,15 +111,11 @@ def differences_text(table: TableSettings, rows: Mapping[str, TableRow]) -> Iter
     for reference in table.references:
         if reference not in rows:
             continue
-        base = rows[reference].late_rise
-        others = {
-            row.title: row.dice
-            for name, row in rows.items()
-            if name != reference and of_equal_standing(base, row.late_rise)
-        }
-        found = compare_sets(rows[reference].dice, others)
+        tests = tests_against(reference, rows)
         named = f"*{rows[reference].title}*"
+        found = {rows[name].title: one for name, one in tests.items()}
         yield against_words(found, what="mean Dice", reference=named)
+        others = {rows[name].title: rows[name].dice for name in tests}
         if alike := equivalence_words(rows[reference].dice, others, margin=EQUIVALENT, name=named):
             yield alike
     yield from _contrasts(table, rows)
@@ -165,15 +145,14 @@ def picture_names(name: str) -> list[str]:
 def draw_tables(results: Path, folder: Path) -> list[Path]:
     """Draw each study that trains and has a row; return the files."""
     drawn = []
-    for place, table in tables_of(results, KIND):
-        rows = build_table(table, place)
+    for name, table, rows in tables_of(results, KIND):
         if not rows:
             continue
         figures = [dice_of_rows(rows, table.references[:1])]
-        if place.name in WITH_CURVES:
+        if name in WITH_CURVES:
             figures.append(learning_curves(list(rows.values())))
-        for name, figure in zip(picture_names(place.name), figures, strict=True):
-            drawn.append(save_figure(figure, folder / name))
+        for file, figure in zip(picture_names(name), figures, strict=True):
+            drawn.append(save_figure(figure, folder / file))
     return drawn
 
 
@@ -187,12 +166,12 @@ def dice_of_rows(rows: Mapping[str, TableRow], references: Sequence[str]) -> Fig
     panels = 1 if reference is None else 2
     figure, axes = new_figure(4.6 * panels + 1.6, 1.4 + 0.3 * len(rows), panels=panels)
     places = list(range(len(rows), 0, -1))
-    _bars(axes, places, [mean_interval(row.dice.values()) for row in rows.values()])
+    _bars(axes, places, [interval([*row.dice.values()]) for row in rows.values()])
     axes.set_yticks(places, [row.title for row in rows.values()], fontsize=8)
     axes.set_xlabel("mean Dice, with 95% interval over patients", fontsize=8)
     if reference is not None:
         right, base = figure.axes[1], rows[reference]
-        _bars(right, places, [mean_interval(_less(r, base).values()) for r in rows.values()])
+        _bars(right, places, [interval([*_less(r, base).values()]) for r in rows.values()])
         right.axvline(0, color="black", linewidth=0.7)
         right.set_yticks(places, [""] * len(places))
         words = textwrap.fill(f"difference from: {rows[reference].title}", LABEL_WIDTH)
@@ -227,14 +206,6 @@ def learning_curves(rows: Sequence[TableRow]) -> Figure:
         dice.plot([], [], color=colour, label=name)
     dice.legend(fontsize=8, loc="lower right")
     return figure
-
-
-def mean_interval(values: Iterable[float]) -> Interval:
-    """Return the mean with its interval; of one patient the mean alone, without room."""
-    found = list(values)
-    if len(found) > 1:
-        return bootstrap_interval(found)
-    return Interval(found[0], found[0], found[0], 1, 0.95)
 
 
 def _less(row: TableRow, base: TableRow) -> dict[str, float]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ddmseg import __version__
 from ddmseg.imaging.labels import structure
 from ddmseg.models.checkpoint import Card
+from ddmseg_lab import template
 from ddmseg_lab.dossier.figures import Measured, figures, shipped_table
 from ddmseg_lab.dossier.records import JunitRun
 from ddmseg_lab.page import INTERVALS, NOT_MEASURED, Target
@@ -25,36 +23,8 @@ NOTICE = "Research use, not for diagnosis."
 
 def render(name: str, **values: Any) -> str:
     """Return a document of ``templates``, which begins with what it may be used for."""
-    return _environment().get_template(f"{name}.jinja").render(values)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ddmseg_lab.dossier"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals |= {"notice": NOTICE, "version": __version__, "intervals": INTERVALS}
-    environment.filters |= {"cells": cells, "line": one_line, "structure": structure}
-    environment.filters |= {"flat": lambda table: list(flat(table))}
-    return environment
-
-
-def one_line(text: str) -> str:
-    """Return text without its line breaks."""
-    return " ".join(text.split())
-
-
-def cells(texts: Sequence[str]) -> str:
-    r"""Return a row of a Markdown table, in which no cell can break out of its place.
-
-    >>> print(cells(["a", "b | c"]))
-    | a | b \| c |
-    """
-    return f"| {' | '.join(one_line(text).replace('|', chr(92) + '|') for text in texts)} |"
+    shared = {"notice": NOTICE, "version": __version__}
+    return template.render("ddmseg_lab.dossier", name, **shared, **values)
 
 
 def anomalies() -> list[dict[str, Any]]:
@@ -191,17 +161,25 @@ def model_cards_document(cards: Sequence[Card], read: Read) -> str:
         card.name: [read(name) for name, one in figures().items() if one.model == card.name]
         for card in cards
     }
-    known, missing = shipped_table("models"), NOT_MEASURED.capitalize()
-    pointers = {card.name: [a for a in anomalies() if card.name in a["models"]] for card in cards}
     return render(
-        "model_card.md", cards=cards, measured=of, known=known, missing=missing, pointers=pointers
+        "model_card.md",
+        cards=cards,
+        measured=of,
+        structures={card.name: [structure(i).name for i in card.labels[1:]] for card in cards},
+        pointers={c.name: [one for one in anomalies() if c.name in one["models"]] for c in cards},
+        known=shipped_table("models"),
+        flat=flat,
+        missing=NOT_MEASURED.capitalize(),
+        intervals=INTERVALS,
     )
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting with the sections that lead to it."""
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return every setting with the sections that lead to it."""
+    found: list[tuple[str, Any]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
+            found += flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            found.append((f"{prefix}{name}", value))
+    return found

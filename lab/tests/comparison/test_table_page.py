@@ -18,7 +18,6 @@ from ddmseg_lab.comparison.table_page import (
     dice_of_rows,
     draw_tables,
     learning_curves,
-    mean_interval,
     picture_names,
     table_chapters,
 )
@@ -90,11 +89,6 @@ def test_the_picture_shows_means_and_differences():
     assert points(right) == [(pytest.approx(0.0), 2), (pytest.approx(-0.1), 1)]
     assert [label.get_text() for label in left.get_yticklabels()] == ["A", "B"]
     assert len(dice_of_rows(rows, ["not run"]).axes) == 1
-
-
-def test_one_patient_has_no_interval():
-    found = mean_interval([0.5])
-    assert (found.mean, found.low, found.high, found.n) == (0.5, 0.5, 0.5, 1)
 
 
 def test_curves_are_one_line_a_row(tmp_path):

@@ -12,7 +12,6 @@ from ddmseg.errors import CheckpointError, OutputError, UsageError
 from ddmseg.models import zoo
 from ddmseg.models.manifest import write_manifest
 from ddmseg_lab.dossier import dossier
-from ddmseg_lab.dossier.documents import cells
 from ddmseg_lab.dossier.dossier import DOCUMENTS, INDEX, write_dossier
 from ddmseg_lab.dossier.figures import figures
 from ddmseg_lab.dossier.sbom import sbom_json
@@ -163,7 +162,3 @@ def test_nothing_is_written_when_a_record_is_damaged(write, results, tmp_path):
     with pytest.raises(UsageError, match="damaged record"):
         write()
     assert not (tmp_path / "out").exists()
-
-
-def test_cells_stay_in_their_place():
-    assert cells(["x | y", "two\nlines"]) == "| x \\| y | two lines |"

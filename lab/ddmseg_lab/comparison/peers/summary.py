@@ -17,6 +17,7 @@ from ddmseg_lab.statistics_text import (
     paired_tests,
 )
 from ddmseg_lab.table import numbers
+from ddmseg_lab.template import render
 
 REFERENCE = "ddmseg_auto"
 """What the others are tested against: what ddmseg does when nothing is asked for."""
@@ -89,123 +90,31 @@ METHODS = {
 """How a reader calls the methods, in the order of the tables."""
 TISSUE_NAMES = {"csf": "CSF", "grey": "grey matter", "white": "white matter"}
 SCORED = {**TISSUE_NAMES, "structures": "structures"}
-PROTOCOL = (
-    "Tissues are those of the challenge's table of labels. *CSF* is the ventricles (lateral with "
-    "inferior horns, third, fourth); *grey matter* is the cortex of cerebrum and cerebellum, "
-    "vermis, hippocampus, amygdala, caudate, putamen, pallidum, thalamus and accumbens; *white "
-    "matter* is that of cerebrum and cerebellum, brain-stem and ventral diencephalon. "
-    "*Structures* is the mean over the structures that both protocols draw; Atropos gives none. "
-    "Fluid outside the ventricles has no label in the truth: a classifier of tissues calls it CSF "
-    "like any other, so that its first figure for CSF tells of another protocol more than of an "
-    "error. The columns *where drawn* count only voxels that have a tissue in the truth."
-)
-TERMS = (
-    "SAMSEG was made for whole heads, with an atlas that has skull and soft tissue, and these "
-    "scans are stripped of both. It has no option to be told so; it leaves out voxels of zero by "
-    "itself. All its options are as they come. Atropos (k-means into three classes, Markov random "
-    "field 0.2, five iterations, classes by brightness) comes after N4, has the voxels above zero "
-    "as brain mask, and brightness cut at the quantiles 0.01 and 0.999 as in ANTs' own scripts: "
-    "without the cut k-means takes a few bright voxels of some scans for a class of their own. "
-    "ddmseg and SAMSEG draw as FreeSurfer does; none of the three is tuned to this protocol, and "
-    "ddmseg was trained on none of these scans."
-)
-COSTS = (
-    "Median (and range) over the scans, each in a process of "
-    "its own. *Processor s* counts all threads from reading the scan to the label map "
-    "written; *of loading* comes before, once a process: Python, imports and, for ddmseg, "
-    "weights. Where wall seconds with one thread exceed processor seconds, the machine was "
-    "busy with other work, and only the processor seconds can be compared; even these grow "
-    "somewhat when caches and memory are shared."
-)
 
 
 def body(found: page.Summary) -> list[str]:
     """Dice and cost of ddmseg, SAMSEG and Atropos on the same scans."""
-    shown = {name: words for name, words in METHODS.items() if name in found["methods"]}
-    return [
-        _scans_words(found, shown),
-        _accuracy(found, shown),
-        PROTOCOL,
-        *_test_table(found, shown),
-        TERMS,
-        _costs(found, shown),
-        f"{found['machine']['processor']}. {COSTS}",
-    ]
-
-
-def _scans_words(found: page.Summary, shown: dict[str, str]) -> str:
-    """Say how many scans each method has done, and with which versions."""
-    methods, total = found["methods"], found["scans"]
-    partly = [
-        f"{words} {methods[name]['scans']}"
-        for name, words in shown.items()
-        if methods[name]["scans"] < total
-    ]
-    left_out = [words for name, words in METHODS.items() if name not in methods]
-    sentences = [f"The test split has {total} scans; two scans of one person count as one."]
-    if partly:
-        sentences.append(
-            f"**A subset was run** by: {', '.join(partly)}. Their means are of those scans alone; "
-            "the differences further down are of the scans that both have done."
-        )
-    if left_out:
-        sentences.append(f"Not run: {', '.join(left_out)}.")
-    versions = [
-        f"{tool} ({', '.join(f'{package} {version}' for package, version in packages.items())})"
-        for tool, packages in found["packages"].items()
-        if tool in methods
-    ]
-    sentences += [page.INTERVALS, page.weights_words(found)]
-    if versions:
-        sentences.append(f"Versions: {'; '.join(versions)}.")
-    return " ".join(sentences)
-
-
-def _accuracy(found: page.Summary, shown: dict[str, str]) -> str:
-    columns = {**SCORED}
-    columns |= {f"{name}_drawn": f"{words} where drawn" for name, words in TISSUE_NAMES.items()}
-    rows = []
-    for name, words in shown.items():
-        method = found["methods"][name]
-        dice = [page.with_interval(method["dice"][column]) for column in columns]
-        rows.append([words, str(method["scans"]), str(method["persons"]), *dice])
-    return page.table(["Dice", "scans", "persons", *columns.values()], rows)
-
-
-def _test_table(found: page.Summary, shown: dict[str, str]) -> list[str]:
-    """Return the table of differences from the reference, if there is anything to test."""
-    tests, reference = found["tests"], found["reference"]
-    rows = [
-        [words, *(_difference(tests[column].get(name)) for column in SCORED)]
-        for name, words in shown.items()
-        if any(name in tests[column] for column in SCORED)
-    ]
-    if not rows:
-        return []
-    words = (
-        f"Less {METHODS[reference]}, on the scans that both have done: mean difference, its "
-        "interval and p of a two-sided Wilcoxon test over persons, Holm-corrected over the methods."
+    done, packages = found["methods"], found["packages"]
+    methods = {name: words for name, words in METHODS.items() if name in done}
+    of_some = {name: n for name in methods if (n := done[name]["scans"]) < found["scans"]}
+    text = render(
+        "ddmseg_lab.comparison.peers",
+        "page.md",
+        found=found,
+        methods=methods,
+        partly=[f"{METHODS[name]} {n}" for name, n in of_some.items()],
+        left_out=[words for name, words in METHODS.items() if name not in done],
+        packages={tool: packages[tool] for tool in packages if tool in done},
+        tested=[name for name in methods if any(name in found["tests"][one] for one in SCORED)],
+        reference=METHODS[found["reference"]],
+        tissues=TISSUE_NAMES,
+        scored=SCORED,
+        intervals=page.INTERVALS,
+        weights=page.weights_words(found),
+        no_figure=page.NO_FIGURE,
+        p_words=p_words,
     )
-    return [words, page.table(["difference in Dice", *SCORED.values()], rows)]
-
-
-def _difference(test: page.Summary | None) -> str:
-    if test is None:
-        return page.NO_FIGURE
-    shown = page.with_interval({**test, "mean": test["difference"]})
-    return f"{shown}, {p_words(test['p_holm'])}, n {test['n']}"
-
-
-def _costs(found: page.Summary, shown: dict[str, str]) -> str:
-    rows = []
-    for name, words in shown.items():
-        method = found["methods"][name]
-        seconds = ("processor_seconds", "loading_processor_seconds", "seconds")
-        times = [page.with_interval(method[time], 1) for time in seconds]
-        threads, memory = ", ".join(map(str, method["threads"])), method["peak_memory_gb"]
-        rows.append([words, *times, threads, f"{memory:.2f}"])
-    header = ["a scan", "processor s", "of loading", "wall s", "threads", "peak memory, GB"]
-    return page.table(header, rows)
+    return [text.strip()]
 
 
 CHAPTER = page.Chapter(
