@@ -11,9 +11,7 @@ Sources: Gal 2016, thesis, section 3.3 (mutual information); Kohl et al. 2018, a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -31,22 +29,6 @@ from ddmseg.types import PerItem, VoxelMap
 Samples = Float[Tensor, "s b k *grid"]
 LabelSamples = Int64[Tensor, "s b *grid"]
 References = Int64[Tensor, "r b *grid"]
-
-Name = TypeVar("Name", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """One method against the reference on the same patients.
-
-    ``difference`` is the mean of method minus reference; ``p`` the two-sided Wilcoxon
-    p-value; ``p_holm`` the same after correction for all methods of the table.
-    """
-
-    difference: float
-    p: float
-    p_holm: float
-    n: int
 
 
 def mutual_information(samples: Samples) -> VoxelMap:
@@ -175,16 +157,6 @@ def holm(p_values: Values) -> list[float]:
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(stepped).clip(max=1.0)
     return [float(value) for value in corrected]
-
-
-def compare_to(reference: Values, methods: Mapping[Name, Values]) -> dict[Name, PairedTest]:
-    """Test each method against one reference, Holm-corrected over all of them."""
-    p = {name: wilcoxon(values, reference) for name, values in methods.items()}
-    rows = {}
-    for (name, values), corrected in zip(methods.items(), holm(list(p.values())), strict=True):
-        a, b = _pairs(values, reference, "paired test")
-        rows[name] = PairedTest(float((a - b).mean()), p[name], corrected, len(a))
-    return rows
 
 
 def equivalence(

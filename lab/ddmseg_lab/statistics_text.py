@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from ddmseg.evaluation.scores import LEVEL
 from ddmseg.maths.statistics import SMALLEST_SAMPLE, Interval, bootstrap_interval
 from ddmseg.maths.uncertainty import auroc
 from ddmseg_lab.page import number, p_value, with_interval
-from ddmseg_lab.statistics import compare_to, equivalence, pearson
+from ddmseg_lab.statistics import equivalence, holm, pearson, wilcoxon
 from ddmseg_lab.table import numbers
 
 ALPHA = 0.05  # Holm-corrected p-value from which a difference counts as found
@@ -29,17 +29,20 @@ SIGMA_D = "\N{GREEK SMALL LETTER SIGMA}_D"  # the temperature, as pages write it
 
 Pairs = NDArray[np.float64]  # a column per quantity, one row per mask
 Kind = TypeVar("Kind", bound=Hashable)
+Patient = TypeVar("Patient", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One condition less a reference on the same patients.
 
-    ``p_holm`` is of the paired Wilcoxon test, corrected for all conditions; NaN for one patient.
+    ``p`` is of the paired Wilcoxon test, ``p_holm`` corrected for all conditions; NaN for one
+    patient.
     """
 
     difference: Interval
     p_holm: float
+    p: float = math.nan
 
     @property
     def found(self) -> bool:
@@ -89,13 +92,14 @@ def over_persons(
 def paired_tests(
     reference: Sequence[float], methods: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, Any]]:
-    """Return each method less the reference, see ``compare_to``; nothing of one patient."""
+    """Return each method less the reference, ready for JSON; nothing of one patient."""
     if len(reference) < SMALLEST_SAMPLE:
         return {}
+    sets = {name: dict(enumerate(values)) for name, values in methods.items()}
     found = {}
-    for name, test in compare_to(reference, methods).items():
-        one = interval((np.asarray(methods[name]) - np.asarray(reference)).tolist())
-        found[name] = {**asdict(test), "low": one.low, "high": one.high}
+    for name, one in compare_sets(dict(enumerate(reference)), sets).items():
+        limits = as_dict(one.difference)
+        found[name] = {"difference": limits.pop("mean"), "p": one.p, "p_holm": one.p_holm, **limits}
     return found
 
 
@@ -157,25 +161,28 @@ def exact_share(hits: int, n: int) -> Interval:
 
 
 def compare_sets(
-    reference: Mapping[str, float], others: Mapping[Kind, Mapping[str, float]]
+    reference: Mapping[Patient, float], others: Mapping[Kind, Mapping[Patient, float]]
 ) -> dict[Kind, Comparison]:
     """Compare values by patient with a reference; a patient without both is left out.
 
     With fewer than two patients nothing is tested and p is NaN.
     """
-    patients = list(reference)
-    base = [_finite(reference[p]) for p in patients]
+    base = [_finite(value) for value in reference.values()]
     lines = {
-        k: [_finite(values.get(p, math.nan)) for p in patients] for k, values in others.items()
+        kind: [_finite(values.get(patient, math.nan)) for patient in reference]
+        for kind, values in others.items()
     }
     differences = {
         kind: interval([a - b for a, b in zip(line, base, strict=True)])
         for kind, line in lines.items()
     }
-    tested = {k: line for k, line in lines.items() if differences[k].n >= SMALLEST_SAMPLE}
-    tests = compare_to(base, tested)
-    p_values = {kind: test.p_holm for kind, test in tests.items()}
-    return {k: Comparison(differences[k], p_values.get(k, math.nan)) for k in others}
+    tested = [kind for kind, one in differences.items() if one.n >= SMALLEST_SAMPLE]
+    p = {kind: wilcoxon(lines[kind], base) for kind in tested}
+    p_holm = dict(zip(p, holm(list(p.values())), strict=True))
+    return {
+        kind: Comparison(one, p_holm.get(kind, math.nan), p.get(kind, math.nan))
+        for kind, one in differences.items()
+    }
 
 
 def p_words(p: float) -> str:

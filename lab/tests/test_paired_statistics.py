@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ddmseg.errors import SettingsError
-from ddmseg_lab.statistics import compare_to, equivalence, holm, pearson, wilcoxon
+from ddmseg_lab.statistics import equivalence, holm, pearson, wilcoxon
+from ddmseg_lab.statistics_text import paired_tests
 
 SCORES = np.random.default_rng(0).beta(20, 3, size=40)
 
@@ -88,13 +89,15 @@ def test_a_table_of_methods_is_corrected_together():
         "better": SCORES + 0.05 + rng.normal(0, 0.01, 40),
         "same": SCORES + rng.normal(0, 0.01, 40),
     }
-    rows = compare_to(SCORES, methods)
+    rows = paired_tests(SCORES.tolist(), {name: one.tolist() for name, one in methods.items()})
     assert list(rows) == ["better", "same"]
-    assert rows["better"].difference == pytest.approx(0.05, abs=0.01)
-    assert rows["better"].p_holm == pytest.approx(2 * rows["better"].p)
-    assert rows["better"].p_holm < 1e-6
-    assert rows["same"].p_holm > 0.05
-    assert rows["same"].n == 40
+    better, same = rows.values()
+    assert better["difference"] == pytest.approx(0.05, abs=0.01)
+    assert better["low"] < better["difference"] < better["high"]
+    assert better["p_holm"] == pytest.approx(2 * better["p"])
+    assert better["p_holm"] < 1e-6
+    assert same["p_holm"] > 0.05
+    assert same["n"] == 40
 
 
 def test_pearson_is_scipys():

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ddmseg.errors import UsageError
 from ddmseg.models.checkpoint import replace_file
@@ -134,35 +134,47 @@ def own_environment(threads: int) -> dict[str, str]:
     }
 
 
-def run_driver(
-    words: list[str], job: Mapping[str, Any], folder: Path, environment: Mapping[str, str],
-    log: IO[str], listener: Listener | None = None,
-) -> tuple[int, Path]:  # fmt: skip
-    """Run ``PYTHON DRIVER WORD`` on a job; return its exit code and the file of its result.
+class DriverError(Exception):
+    """A driver failed or left no result; says with which code, and what was printed last."""
 
-    The job lies in ``job.json`` in the folder, the result beside it in ``WORD.json``. Lines of
-    progress go to the listener, all others to the log.
+
+def run_driver(
+    words: list[str], job: Mapping[str, Any], log: Path, environment: Mapping[str, str],
+    listener: Listener | None = None, *, leaves: Sequence[Path] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Run ``PYTHON DRIVER WORD`` on a job and return its result.
+
+    The job lies in ``job.json`` beside the log, the result in ``WORD.json``. Lines of progress go
+    to the listener, all others to the log.
+
+    Args:
+        leaves: what it has to leave beside its result.
     """
-    result, asked = folder / f"{words[-1]}.json", folder / "job.json"
+    result, asked = log.with_name(f"{words[-1]}.json"), log.with_name("job.json")
     result.unlink(missing_ok=True)  # of an earlier run: not to be taken for this one's
     replace_file(asked, described(job).encode())
-    with subprocess.Popen(
-        [*words, str(asked)], env=dict(environment), errors="replace",
-        encoding="utf-8", stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+    with (
+        log.open("a", encoding="utf-8", errors="replace") as out,
+        subprocess.Popen(
+            [*words, str(asked)], env=dict(environment), errors="replace", encoding="utf-8",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process,
+    ):  # fmt: skip
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 if not line.startswith(PROGRESS):
-                    log.write(line)
-                    log.flush()
+                    out.write(line)
+                    out.flush()
                 elif listener is not None:
                     listener(json.loads(line.removeprefix(PROGRESS)))
         except BaseException:  # Ctrl-C too: nobody would read on
             process.terminate()
             raise
-    return process.returncode, result
+    if process.returncode != 0 or not all(path.is_file() for path in (result, *leaves)):
+        raise DriverError(f"ended with code {process.returncode} ({_last_line(log)})")
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return found
 
 
 def described(job: Mapping[str, Any]) -> str:
@@ -170,7 +182,7 @@ def described(job: Mapping[str, Any]) -> str:
     return json.dumps(dict(job), indent=1) + "\n"
 
 
-def last_line(log: Path) -> str:
+def _last_line(log: Path) -> str:
     """Return the last line that a program printed."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,4 +1,4 @@
-"""Inter and intra maps of whole subjects: ensembles trained, kept and applied.
+"""Inter and intra maps of whole subjects: ensembles trained, kept and applied to a row's data.
 
 Followed (Fan, Cai and Niranjan 2024, arXiv 2405.04974): two ensembles of auto-encoders on
 2-D slices, one of all slices and one of normal ones; the mean absolute difference of their
@@ -19,7 +19,7 @@ Different here, because the data are:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddmseg.datasets.source import padded
+from ddmseg.datasets.source import LabelledSource, Once, padded
+from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import Subject
-from ddmseg.errors import CheckpointError, ScanError, SettingsError
+from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
 from ddmseg.imaging.augmentation import centre
 from ddmseg.models.checkpoint import first_reason, load_state, save_state
 from ddmseg.models.device import working_seconds
@@ -212,3 +213,62 @@ def _is_of(numbers: dict[str, Any], settings: DataSettings) -> bool:
     except (KeyError, SettingsError):
         return False
     return there == settings and numbers.get("recipe") == asdict(Recipe())
+
+
+def row_source(
+    settings: DataSettings, root: str | None = None, *, run_folder: Path | None = None,
+    training: bool = False,
+) -> LabelledSource:  # fmt: skip
+    """Open the data of a row, with the maps where ``data.maps`` asks for them.
+
+    Args:
+        root: folder of the data sets, None for the environment's.
+        run_folder: where the weights of the run lie, and with them the auto-encoders of
+            ``data.maps``. None where no example is drawn.
+        training: make there what is missing.
+    """
+    if settings.maps == "none":
+        return labelled_source(settings, root)
+    return labelled_source(settings, root, finish=WithMaps(settings, root, run_folder, training))
+
+
+class WithMaps:
+    """Adds the maps to each subject that a source reads.
+
+    The auto-encoders lie with the weights of the run, so that another process makes the
+    same maps. They are looked for, and trained when need be, at the first subject.
+    """
+
+    def __init__(
+        self, settings: DataSettings, root: str | None, folder: Path | None, train: bool
+    ) -> None:
+        self._settings, self._root, self._folder, self._train = settings, root, folder, train
+        self._kept = Once(self._find)
+
+    @property
+    def parameters(self) -> int:
+        """Of all auto-encoders."""
+        return sum(p.numel() for p in self._kept().maps.parameters())
+
+    @property
+    def train_seconds(self) -> float:
+        """That their training took."""
+        return self._kept().seconds
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject with both maps behind its scan."""
+        maps = self._kept().maps
+        start = working_seconds()
+        channels = torch.cat([subject.image, subject_maps(maps, subject)])
+        return replace(subject, image=channels, channel_seconds=working_seconds() - start)
+
+    def _find(self) -> Kept:
+        if self._folder is None:
+            raise UsageError(
+                "data.maps: inter_intra needs the auto-encoders that lie beside its weights; "
+                "name the folder of the run"
+            )
+        if not self._train:
+            return load_maps(self._folder, self._settings)
+        plain = labelled_source(replace(self._settings, maps="none"), self._root)
+        return keep_maps(self._folder, self._settings, plain.subjects("train"), plain.sought)

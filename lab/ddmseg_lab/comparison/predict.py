@@ -33,9 +33,8 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.randomness import seeded
 from ddmseg_lab.comparison.inter_intra import SLICES_AT_ONCE as SLICES_AT_ONCE
-from ddmseg_lab.comparison.inter_intra import by_slices
+from ddmseg_lab.comparison.inter_intra import by_slices, row_source
 from ddmseg_lab.comparison.inter_intra import uncentred as uncentred
-from ddmseg_lab.comparison.mapped import row_source
 from ddmseg_lab.comparison.nnunet.driver import peak_memory_mb
 
 MULTIPLE = 8

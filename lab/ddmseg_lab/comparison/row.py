@@ -12,7 +12,7 @@ import torch
 
 from ddmseg.models.checkpoint import replace_file
 from ddmseg_lab.comparison.foreign_python import NNUNET, require_python
-from ddmseg_lab.comparison.mapped import row_source
+from ddmseg_lab.comparison.inter_intra import row_source
 from ddmseg_lab.comparison.nnunet.adapter import NnunetRow
 from ddmseg_lab.comparison.plan import TABLE_FILE, Plan
 from ddmseg_lab.comparison.predict import Tested, score_apart

@@ -14,7 +14,7 @@ from ddmseg.models.settings import RowSettings, Settings
 from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import settings_from_dict, settings_to_dict
 from ddmseg.training.trainer import Progress, Trainer, is_finished
-from ddmseg_lab.comparison.mapped import row_source
+from ddmseg_lab.comparison.inter_intra import row_source
 
 Report = Callable[[Progress], None]
 STATE_FILE = "state.safetensors"

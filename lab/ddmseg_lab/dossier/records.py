@@ -6,7 +6,6 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -15,9 +14,6 @@ from ddmseg.errors import UsageError
 from ddmseg.imaging.source_file import file_sha256
 from ddmseg.models.json_reader import read_json
 from ddmseg_lab.table import WEIGHTS, read_rows
-
-MAX_BYTES = 256 << 20
-"""Of the largest record that is read."""
 
 
 class Records:
@@ -37,7 +33,7 @@ class Records:
 
     def summary(self, name: str) -> dict[str, Any] | None:
         """Return a record, None where there is none."""
-        found: object = self._read(name, partial(read_json, most_bytes=MAX_BYTES))
+        found: object = self._read(name, read_json)
         if found is None or isinstance(found, dict):
             return found
         raise _damaged(self.folder / name, "no table of names")

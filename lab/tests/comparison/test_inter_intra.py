@@ -15,14 +15,15 @@ from ddmseg_lab.comparison import inter_intra
 from ddmseg_lab.comparison.inter_intra import (
     FILE,
     Recipe,
+    WithMaps,
     keep_maps,
     load_maps,
+    row_source,
     signal_box,
     subject_maps,
     train_maps,
     training_slices,
 )
-from ddmseg_lab.comparison.mapped import WithMaps, row_source
 from real_sets import write_hippocampus, write_ibsr18
 
 QUICK = Recipe(steps=6, batch=4)

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,6 @@ from ddmseg.models.zoo import model_path
 from ddmseg_lab.comparison.foreign_python import (
     ATROPOS,
     SAMSEG,
-    Tool,
     find_python,
     foreign_environment,
     own_environment,
@@ -40,13 +39,14 @@ from ddmseg_lab.comparison.foreign_python import (
 from ddmseg_lab.comparison.peers.summary import METRICS, summarise
 from ddmseg_lab.comparison.peers.tissues import TISSUES, samseg_structures, tissue_dice, tissues_of
 from ddmseg_lab.comparison.peers.tools import run_scan
-from ddmseg_lab.scans import HEADS, Ids, mean_dice
+from ddmseg_lab.scans import HEADS, mean_dice
 from ddmseg_lab.study import SAMPLING_SEED, ModelOptions, run_command, say, short_checksum
 from ddmseg_lab.table import WEIGHTS, RawTable, read_rows, read_summary
 
 COSTS = ("seconds", "processor_seconds", "loading_processor_seconds", "peak_memory_gb", "threads")
 COLUMNS = (WEIGHTS, "method", "case", "person", *METRICS, *COSTS)
 NAME = "peers_malc2012"
+MODES = ("fast", "auto")  # of ddmseg
 TABLE, SUMMARY = f"{NAME}.tsv", f"{NAME}.json"
 
 
@@ -68,50 +68,44 @@ class Arguments(ModelOptions):
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table.
+    """One row of the table, ready to run.
 
     Attributes:
         job: what the driver is given beside scan, labels and threads.
-        structures: brings its labels to FreeSurfer's ids of this protocol; None where it
-            gives tissues.
-        tool: whose Python it needs; None for ddmseg's own.
         version: of the tool, or a checksum of the weights: which results are its.
+        packages: versions over there; none of ddmseg, which runs in this Python.
     """
 
+    name: str
     program: str
-    job: dict[str, str]
-    structures: Callable[[Ids], Ids] | None
-    tool: Tool | None = None
-    name: str = ""
-    python: str = ""
-    version: str = ""
+    python: str
+    version: str
+    job: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
 
 
 def ready_methods(arguments: Arguments, card: Card) -> list[Method]:
     """Return the methods asked for that can be run here; say which have no Python."""
-    jobs = {m: {"model": arguments.model, "mode": m} for m in ("fast", "auto")}
-    known = {f"ddmseg_{m}": Method("ddmseg", job, lambda ids: ids) for m, job in jobs.items()}
-    known["atropos"] = Method(ATROPOS.program, {}, None, ATROPOS)
-    known["samseg"] = Method(SAMSEG.program, {}, samseg_structures, SAMSEG)
+    tools = {"atropos": (ATROPOS, arguments.ants_python)}
+    tools |= {"samseg": (SAMSEG, arguments.samseg_python)}
+    known = [*(f"ddmseg_{mode}" for mode in MODES), *tools]
     unknown = [name for name in arguments.methods if name not in known]
     if unknown:
         raise UsageError(f"--methods: got '{unknown[0]}'; choose from {', '.join(known)}")
-    named = {SAMSEG: arguments.samseg_python, ATROPOS: arguments.ants_python}
     found = []
     for name in arguments.methods or known:
-        method = replace(known[name], name=name)
-        tool = method.tool
-        if tool is None:
-            found.append(replace(method, python=sys.executable, version=short_checksum(card)))
-            continue
-        python = find_python(tool, named[tool])
-        if python is None:
-            say(f"{tool.title} left out: it needs a Python of its own; {tool.advice}")
-            continue
-        packages = read_versions(tool, python)
-        version = f"{tool.packages[0]} {packages[tool.packages[0]]}"
-        found.append(replace(method, python=python, version=version, packages=packages))
+        if name in tools:
+            tool, named = tools[name]
+            python = find_python(tool, named)
+            if python is None:
+                say(f"{tool.title} left out: it needs a Python of its own; {tool.advice}")
+                continue
+            packages = read_versions(tool, python)
+            version = f"{tool.packages[0]} {packages[tool.packages[0]]}"
+            found.append(Method(name, tool.program, python, version, packages=packages))
+        else:
+            job = {"model": arguments.model, "mode": name.removeprefix("ddmseg_")}
+            found.append(Method(name, "ddmseg", sys.executable, short_checksum(card), job))
     return found
 
 
@@ -137,7 +131,7 @@ def measure(method: Method, case: Case, arguments: Arguments) -> dict[str, Any]:
         "version": method.version,
         **method.job,
     }
-    environment = own_environment if method.tool is None else foreign_environment
+    environment = foreign_environment if method.packages else own_environment
     cost = run_scan(method.python, method.program, job, folder, environment(arguments.threads))
     scores = score(method, read_label_map(labels), HEADS.drawn(case))
     named = {WEIGHTS: method.version, "method": method.name}
@@ -150,9 +144,9 @@ def score(method: Method, found: LabelMap, drawn: LabelMap) -> dict[str, float]:
     check_same_grid(found, drawn)
     truth = HEADS.freesurfer_ids(drawn.data)
     tissues = tissues_of(truth)
-    if method.structures is None:
+    if method.program == ATROPOS.program:
         return {"structures": math.nan, **tissue_dice(found.data, tissues)}
-    ids = method.structures(found.data)
+    ids = samseg_structures(found.data) if method.program == SAMSEG.program else found.data
     mean = mean_dice(ids, truth, HEADS.structures)
     return {"structures": mean, **tissue_dice(tissues_of(ids), tissues)}
 

@@ -22,10 +22,10 @@ from ddmseg_lab.comparison.foreign_python import (
     DRIVER,
     NNUNET,
     SAMSEG,
+    DriverError,
     Tool,
     described,
     foreign_environment,
-    last_line,
     read_versions,
     require_python,
     run_driver,
@@ -63,17 +63,16 @@ def run_scan(
     Raises:
         ScanError: when the program fails or leaves no labels.
     """
-    result, asked, log_path = (folder / n for n in (f"{program}.json", "job.json", "log.txt"))
-    labels = Path(job["labels"])
+    result, asked, labels = folder / f"{program}.json", folder / "job.json", Path(job["labels"])
     same = asked.is_file() and asked.read_text(encoding="utf-8") == described(job)
-    if not (same and result.is_file() and labels.is_file()):
-        with log_path.open("w", encoding="utf-8") as log:
-            words = [python, str(DRIVER), program]
-            code, _ = run_driver(words, job, folder, environment, log)
-        if code != 0 or not result.is_file() or not labels.is_file():
-            raise ScanError(f"{program} ended with code {code} ({last_line(log_path)})")
-    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return found
+    if same and result.is_file() and labels.is_file():
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return found
+    words = [python, str(DRIVER), program]
+    try:
+        return run_driver(words, job, folder / "log.txt", environment, leaves=[labels])
+    except DriverError as error:
+        raise ScanError(f"{program} {error}") from error
 
 
 def segment(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ddmseg.errors import TrainingError, UsageError
 from ddmseg_lab.comparison.foreign_python import NNUNET, require_python
-from ddmseg_lab.comparison.nnunet.stages import cut_schedule, run_stage
+from ddmseg_lab.comparison.nnunet.adapter import cut_schedule, run_stage
 from fake_nnunet import make_python
 
 JOB = {"dataset": "d", "threads": 2, "epochs": [2, 1], "precision": "single", "minutes": None}
