@@ -90,7 +90,7 @@ def of_equal_standing(one: float | None, other: float | None) -> bool:
     return one is None or other is None or (one > CONVERGED) == (other > CONVERGED)
 
 
-def tests_against(reference: str, rows: Mapping[str, TableRow]) -> dict[str, Comparison]:
+def differences_from(reference: str, rows: Mapping[str, TableRow]) -> dict[str, Comparison]:
     """Compare the Dice of every other row of equal standing with a reference, Holm-corrected.
 
     Nothing where the reference has not been run.
@@ -122,7 +122,7 @@ def markdown(rows: Mapping[str, TableRow], references: Sequence[str]) -> str:
         structures = []
     heads = ["row", *[f"Dice {name}" for name in structures], "Dice mean (95%)", "HD95, mm"]
     heads += [*HEADS, *(f"difference to {ref} (p, Holm)" for ref in references)]
-    tests = [tests_against(reference, rows) for reference in references]
+    tests = [differences_from(reference, rows) for reference in references]
     lines = [heads, ["---"] * len(heads)]
     for name, row in rows.items():
         differences = [_difference(found.get(name)) for found in tests]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ddmseg.maths.statistics import Interval
 from ddmseg.training.curve import Curve
 from ddmseg_lab.comparison.plan import TABLE_FILE, TableSettings, read_table
-from ddmseg_lab.comparison.table import CONVERGED, TableRow, build_table, markdown, tests_against
+from ddmseg_lab.comparison.table import CONVERGED, TableRow, build_table, differences_from, markdown
 from ddmseg_lab.figures import BLUE, GREY, ORANGE, interval_bars, new_figure, save_figure
 from ddmseg_lab.page import INTERVALS, Claim, Section, Target, picture
 from ddmseg_lab.page import table as page_table
@@ -111,7 +111,7 @@ def differences_text(table: TableSettings, rows: Mapping[str, TableRow]) -> Iter
     for reference in table.references:
         if reference not in rows:
             continue
-        tests = tests_against(reference, rows)
+        tests = differences_from(reference, rows)
         named = f"*{rows[reference].title}*"
         found = {rows[name].title: one for name, one in tests.items()}
         yield against_words(found, what="mean Dice", reference=named)
