@@ -149,11 +149,11 @@ def test_ctrl_c_while_a_scan_is_denoised_leaves_only_whole_results(
     draw = SamplingPolicy.draw
     sent = threading.Event()
 
-    def drawing(self, encoded, *rest):
+    def drawing(self, encoded, *rest, **how):
         if (tmp_path / "out" / "s0_receipt.json").exists() and not sent.is_set():
             sent.set()
             os.kill(os.getpid(), signal.SIGINT)
-        return draw(self, encoded, *rest)
+        return draw(self, encoded, *rest, **how)
 
     monkeypatch.setattr(SamplingPolicy, "draw", drawing)
     outcome = segment(scans, "-o", tmp_path / "out", "--mode", "diffusion")

@@ -123,9 +123,9 @@ def test_a_set_is_begun_where_one_sample_of_it_fits(
 
     drawn = SamplingPolicy.draw
 
-    def draw(self, encoded, draw, *rest):
+    def draw(self, encoded, draw, *rest, **how):
         now[0] += draw == Draw(1, 1)  # the step that is tried
-        return drawn(self, encoded, draw, *rest)
+        return drawn(self, encoded, draw, *rest, **how)
 
     monkeypatch.setattr(SamplingPolicy, "draw", draw)
     monkeypatch.setattr(Deadline, "between_samples", lambda self, steps: lambda done: True)
