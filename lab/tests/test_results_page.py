@@ -89,7 +89,7 @@ def test_tiers_and_tools_stand_side_by_side(summaries):
     assert rows["side by side, auto"][2] == "**missed by 2.00 s**"
     assert rows["side by side, peak memory"][1] == "1.75 GB"
     assert rows["encoding and 50 sample-steps over one plain pass"][1:] == [
-        *("2.60", "reached, 0.40 to spare"),
+        *("2.60", "reached, 0.40 to spare")
     ]
     assert rows["`import ddmseg`"][2] == "reached, 0.05 s to spare"
     chapter = chapter_of(page, "Side by side")
@@ -106,7 +106,7 @@ def test_memory_is_judged_by_one_head_alone(summaries):
     page = pages(summaries)
     rows = overview(page)
     assert rows["most memory of one whole head at 1 mm"][1:] == [
-        *("1.60 GB", "reached, 0.90 GB to spare"),
+        *("1.60 GB", "reached, 0.90 GB to spare")
     ]
     lowest = rows["memory of one whole head, estimate over peak: the lowest"]
     assert lowest[1:] == ["0.94", "**missed by 0.06**"]

@@ -10,14 +10,7 @@ import pytest
 
 import ddmseg
 from ddmseg_lab.provenance import provenance
-from ddmseg_lab.table import (
-    RawTable,
-    numbers,
-    read_rows,
-    read_summary,
-    text,
-    write_summary,
-)
+from ddmseg_lab.table import RawTable, numbers, read_rows, read_summary, text, write_summary
 
 COLUMNS = ("weights", "case", "dice")
 
@@ -107,12 +100,7 @@ def test_a_summary_is_rounded_and_has_no_nan(tmp_path):
     write_summary(path, {"mean": 1 / 3, "low": math.nan, "rows": [(1, math.inf)], "name": "x"})
     written = json.loads(path.read_text())
     assert set(written.pop("provenance")) == {"commit", "ddmseg", "torch", "python", "seed"}
-    assert written == {
-        "mean": 0.333333,
-        "low": None,
-        "rows": [[1, None]],
-        "name": "x",
-    }
+    assert written == {"mean": 0.333333, "low": None, "rows": [[1, None]], "name": "x"}
     assert read_summary(path)["mean"] == 0.333333
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,23 +22,11 @@ name = "toy"
 
 [distillation]
 teacher = "{teacher}"
-method = "{method}"
 teacher_steps = 4
 
 [sampling]
 steps = 1
 
-{model}
-
-[training]
-steps = 2
-validate_every = 2
-validation_cases = 1
-warmup_steps = 1
-workers = 0
-threads = 1
-"""
-MODEL = """
 [model]
 encoder_form = "block"
 widths = [4, 4, 4]
@@ -48,6 +35,14 @@ mask_stride = 2
 mask_width = 2
 denoiser_form = "light"
 denoiser_width = 2
+
+[training]
+steps = 2
+validate_every = 2
+validation_cases = 1
+warmup_steps = 1
+workers = 0
+threads = 1
 """
 
 
@@ -76,19 +71,14 @@ def teacher(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def config(teacher: Path, tmp_path: Path) -> Callable[..., Path]:
-    def write(method: str = "consistency") -> Path:
-        path = tmp_path / "toy run.toml"
-        model = MODEL if method == "soft_labels" else ""
-        path.write_text(CONFIG.format(teacher=teacher, method=method, model=model))
-        return path
-
-    return write
+def config(teacher: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "toy run.toml"
+    path.write_text(CONFIG.format(teacher=teacher))
+    return path
 
 
-@pytest.mark.parametrize("method", ["consistency", "soft_labels"])
-def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path, method) -> None:
-    outcome = ddmseg("distill", config(method), "-o", tmp_path / "run")
+def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path) -> None:
+    outcome = ddmseg("distill", config, "-o", tmp_path / "run")
     assert (outcome.code, outcome.errors) == (0, [])
     best = tmp_path / "run" / "best.safetensors"
     _, card = load_weights(best)
@@ -101,25 +91,22 @@ def test_a_student_segments_and_is_calibrated(ddmseg, config, tmp_path, method) 
     assert ddmseg(*words).code == 0
 
 
-def test_ctrl_c_in_a_chain_says_where_it_stands_and_how_to_go_on(
+def test_ctrl_c_says_where_it_stands_and_how_to_go_on(
     ddmseg, config, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(ToySource, "signal_at", 3)
-    run, path = tmp_path / "my run", config("progressive")
-    outcome = ddmseg("distill", path, "-o", run)
+    monkeypatch.setattr(ToySource, "signal_at", 1)
+    run = tmp_path / "my run"
+    outcome = ddmseg("distill", config, "-o", run)
     assert outcome.code == 130
-    assert "round 1 of 2: down to 2 steps" in outcome.err
-    assert "round 2 of 2: down to 1 step\n" in outcome.err
-    how = f"ddmseg distill '{path}' --resume -o '{run}'"
-    assert outcome.out == f"round 2 of 2, step 1 of 2; go on with: {how}\n"
-    resumed = ddmseg("distill", path, "--resume", "-o", run)
+    how = f"ddmseg distill '{config}' --resume -o '{run}'"
+    assert outcome.out == f"step 1 of 2; go on with: {how}\n"
+    resumed = ddmseg("distill", config, "--resume", "-o", run)
     assert resumed.code == 0
-    assert "round 1" not in resumed.err
-    assert resumed.out.startswith("round 2 of 2, step 2 of 2; best weights (validation score ")
+    assert resumed.out.startswith("step 2 of 2; best weights (validation score ")
 
 
 def test_the_last_minute_is_not_passed_and_calibration_waits(ddmseg, config, tmp_path) -> None:
-    outcome = ddmseg("distill", config(), "-o", tmp_path / "run", "--max-minutes", "1e-9")
+    outcome = ddmseg("distill", config, "-o", tmp_path / "run", "--max-minutes", "1e-9")
     assert outcome.code == 0
     assert outcome.out.startswith("step 1 of 2; go on with: ddmseg distill")
     assert not (tmp_path / "run" / "best.safetensors").exists()
@@ -127,7 +114,7 @@ def test_the_last_minute_is_not_passed_and_calibration_waits(ddmseg, config, tmp
 
 def test_the_folder_has_a_default(ddmseg, config, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ddmseg("distill", config(), "--max-minutes", "1e-9").code == 0
+    assert ddmseg("distill", config, "--max-minutes", "1e-9").code == 0
     assert (tmp_path / "runs" / "toy" / "teacher.json").is_file()
 
 
@@ -135,7 +122,7 @@ def test_the_folder_has_a_default(ddmseg, config, tmp_path, monkeypatch) -> None
 def test_an_old_run_is_not_overwritten(ddmseg, config, tmp_path, kept) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / kept).write_bytes(b"precious")
-    outcome = ddmseg("distill", config(), "-o", tmp_path / "run")
+    outcome = ddmseg("distill", config, "-o", tmp_path / "run")
     assert outcome.code == 1
     assert outcome.error == (
         f"{tmp_path / 'run' / kept} exists already; pass --resume to go on with that run, or name "
@@ -148,21 +135,19 @@ def test_a_student_above_the_fast_tier_is_said(ddmseg, config, tmp_path, monkeyp
     from ddmseg.training.distillation import run
 
     monkeypatch.setattr(run, "LIGHT", 1000)
-    outcome = ddmseg(
-        "distill", config("soft_labels"), "-o", tmp_path / "run", "--max-minutes", "1e-9"
-    )
+    outcome = ddmseg("distill", config, "-o", tmp_path / "run", "--max-minutes", "1e-9")
     assert outcome.code == 0
     assert "parameters, more than the 1000 of the fast tier; model.widths makes it" in outcome.err
 
 
 def test_nothing_to_resume_is_refused(ddmseg, config, tmp_path) -> None:
-    outcome = ddmseg("distill", config(), "-o", tmp_path / "run", "--resume")
+    outcome = ddmseg("distill", config, "-o", tmp_path / "run", "--resume")
     assert outcome.code == 1
     assert "no distillation to resume; start without --resume" in outcome.error
 
 
 def test_a_plain_training_refuses_the_file_of_a_distillation(ddmseg, config, tmp_path) -> None:
-    outcome = ddmseg("train", config("soft_labels"), "-o", tmp_path / "run")
+    outcome = ddmseg("train", config, "-o", tmp_path / "run")
     assert outcome.code == 2
     assert "but this is a plain training; run ddmseg distill" in outcome.error
     assert not (tmp_path / "run").exists()
@@ -177,6 +162,6 @@ def test_a_file_without_a_teacher_is_wrong_usage(ddmseg, tmp_path) -> None:
 
 @pytest.mark.parametrize("minutes", ["0", "nan"])
 def test_minutes_must_be_above_zero(ddmseg, config, minutes) -> None:
-    outcome = ddmseg("distill", config(), "--max-minutes", minutes)
+    outcome = ddmseg("distill", config, "--max-minutes", minutes)
     assert outcome.code == 2
     assert outcome.error == f"max-minutes: got {float(minutes):g}; it must be above 0"

@@ -22,11 +22,7 @@ from ddmseg_lab.page import (
 from ddmseg_lab.speed.bench import ENCODING, PLAIN_PASS, SAMPLE_STEPS, TIMES
 from ddmseg_lab.speed.scans import DEMO
 
-COUNTED = {
-    "seconds": "seconds",
-    "denoise_seconds": "of denoising",
-    "peak_memory_gb": "peak GB",
-}
+COUNTED = {"seconds": "seconds", "denoise_seconds": "of denoising", "peak_memory_gb": "peak GB"}
 """Figures whose growth is fitted, in words."""
 SMALLEST_FIT = 3
 """Sizes that an exponent with an interval takes."""

@@ -45,13 +45,7 @@ from ddmseg_lab.folders import RESULTS, Output
 from ddmseg_lab.scans import HEADS, Ids, calibration_error, mean_dice, structure_dice
 from ddmseg_lab.speed.scans import demo_head
 from ddmseg_lab.statistics_text import counted, median_range
-from ddmseg_lab.study import (
-    describe_machine,
-    describe_model,
-    run_command,
-    say,
-    short_checksum,
-)
+from ddmseg_lab.study import describe_machine, describe_model, run_command, say, short_checksum
 from ddmseg_lab.table import RawTable, write_summary
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ _OURS = {
     },
     "training": {
         "train": ("train a model as a TOML file says", "model.toml --data DATA"),
-        "distill": ("teach a student in fewer steps, or a smaller one", "student.toml --data DATA"),
+        "distill": ("teach a smaller student", "student.toml --data DATA"),
     },
     "hospital": {
         "dicom-node": (

@@ -233,9 +233,7 @@ def _first(
     return [(n, [text for _, text in sorted(told[n])]) for n in chosen]
 
 
-def _sides(
-    structures: Mapping[str, Sequence[Measured]],
-) -> list[tuple[str, list[float], int]]:
+def _sides(structures: Mapping[str, Sequence[Measured]]) -> list[tuple[str, list[float], int]]:
     """Return name, medians of left, right and difference, and outliers of the difference."""
     found = []
     for name, rows in structures.items():

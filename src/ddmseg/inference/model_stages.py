@@ -13,12 +13,7 @@ from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.memory import plan_memory
 from ddmseg.inference.restoring import restored
 from ddmseg.inference.sampling_policy import SamplingPolicy
-from ddmseg.inference.scan_encoding import (
-    content_hash,
-    encode_scan,
-    mean_features,
-    prepare_scan,
-)
+from ddmseg.inference.scan_encoding import content_hash, encode_scan, mean_features, prepare_scan
 from ddmseg.inference.scan_stages import ScanRecord
 from ddmseg.messages import NOTICE
 from ddmseg.models.card import Card

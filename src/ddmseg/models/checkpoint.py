@@ -86,12 +86,6 @@ def save_weights(model: Network, card: Card, path: Path) -> Card:
     return replace(card, digest=hashlib.sha256(text).hexdigest())
 
 
-def copy_weights(source: Path, target: Path) -> None:
-    """Copy weights and card as they are, as safely as :func:`save_weights` writes them."""
-    data, card, _ = _read_pair(source)
-    _replace_pair(target, data, card.as_text().encode())
-
-
 def _replace_pair(path: Path, data: bytes, card: bytes) -> None:
     card_path = path.with_suffix(".json")
     replace_file(next_card(card_path), card)

@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 SERIES_NUMBER_OFFSET = 40_000
 """Added to the source's number; labels, report and corrected labels are below."""
 SERIES_DESCRIPTION = f"{MAKER} volumes, {NOTICE}"
-_PROCEDURES = {
-    "MR": Code("24590-2", "LN", "Brain MRI"),
-    "CT": Code("24725-4", "LN", "Head CT"),
-}
+_PROCEDURES = {"MR": Code("24590-2", "LN", "Brain MRI"), "CT": Code("24725-4", "LN", "Head CT")}
 _DEVICE = Code("121007", "DCM", "Device")
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 _EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")

@@ -72,11 +72,10 @@ class Progress:
 class Teaching:
     """What makes a training a distillation; ``teacher`` is for the card.
 
-    ``make_objective`` gets the model and its average over the steps; returns what the model is
-    trained on in place of the truth alone.
+    ``make_objective`` gets the model and returns what it is trained on in place of the truth alone.
     """
 
-    make_objective: Callable[[Network, Network], LossFunction]
+    make_objective: Callable[[Network], LossFunction]
     teacher: dict[str, str]
 
 
@@ -124,7 +123,7 @@ class Trainer:
             self.model.parameters(), lr=asked.learning_rate, weight_decay=asked.weight_decay
         )
         self.objective: LossFunction = (
-            teaching.make_objective(self.model, self.ema)
+            teaching.make_objective(self.model)
             if teaching
             else Objective(self.model, settings.loss)
         )

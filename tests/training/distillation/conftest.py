@@ -15,12 +15,20 @@ from toys import BoxSource, shake, tiny_settings
 
 MakePlan = Callable[..., tuple]
 
+LIGHT_MODEL = """
+[model]
+dims = 2
+widths = [4, 4, 4]
+embedding = 1
+mask_width = 2
+denoiser_width = 2
+"""
+
 CONFIG = """
 name = "student"
 
 [distillation]
 teacher = "{teacher}"
-method = "{method}"
 teacher_steps = 4
 {distillation}
 
@@ -73,17 +81,14 @@ def make_plan(teacher_path: Path, tmp_path: Path) -> MakePlan:
     """Write a student's settings file and read it with its teacher."""
 
     def make(
-        method: str = "consistency",
         *,
         distillation: str = "",
-        rest: str = "",
+        rest: str = LIGHT_MODEL,
         steps: int = 1,
         teacher: Path | str = teacher_path,
     ) -> tuple:
         path = tmp_path / "student.toml"
-        text = CONFIG.format(
-            teacher=teacher, method=method, distillation=distillation, rest=rest, steps=steps
-        )
+        text = CONFIG.format(teacher=teacher, distillation=distillation, rest=rest, steps=steps)
         path.write_text(text)
         return read_plan(path)
 

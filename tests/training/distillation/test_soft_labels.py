@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 
-from ddmseg.maths.distillation import softened
 from ddmseg.maths.losses import class_fractions
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.settings import DistillationSettings
 from ddmseg.networks.sampling import MaskSampler
 from ddmseg.randomness import seeded
-from ddmseg.training.distillation.soft_labels import SoftLabelObjective, soft_labels
+from ddmseg.training.distillation.soft_labels import (
+    SoftLabelObjective,
+    divergence,
+    soft_labels,
+    softened,
+)
 from ddmseg.training.objective import Objective
 from toys import BoxSource, fingerprint, tiny_model, tiny_settings
 
@@ -24,8 +33,13 @@ def batch(items: int = 2):
     return torch.stack(images), torch.stack(labels)
 
 
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
 def asked(**options) -> DistillationSettings:
-    return DistillationSettings("toy", "soft_labels", **options)
+    return DistillationSettings("toy", **options)
 
 
 def objective(student, *, model=None, **options) -> SoftLabelObjective:
@@ -117,3 +131,53 @@ def test_the_teacher_is_left_alone(diffusion):
     assert fingerprint(teacher) == before
     assert all(weight.grad is None for weight in teacher.parameters())
     assert student.image_encoder.head.logits.weight.grad.any()
+
+
+@given(temperature=st.floats(0.25, 8))
+def test_softening_is_a_softmax_of_divided_logits(temperature):
+    logits = normal(2, 5, 3)
+    expected = torch.softmax(logits / temperature, dim=1)
+    found = softened(torch.softmax(logits, dim=1), temperature=temperature)
+    torch.testing.assert_close(found, expected)
+
+
+def test_certain_probabilities_can_be_softened():
+    p = torch.tensor([[[1.0], [0.0], [0.0]]])
+    found = softened(p, temperature=2.0)
+    assert found.isfinite().all()
+    assert found[0, 0, 0] > 0.99
+    assert softened(p, temperature=1.0) is p
+
+
+def test_divergence_is_cross_entropy_less_entropy():
+    logits = normal(2, 5, 3, seed=1)
+    p = torch.softmax(normal(2, 5, 3), dim=1)
+    expected = F.cross_entropy(logits, p) + (p * p.log()).sum(1).mean()
+    found = divergence(logits, p)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@given(seed=st.integers(0, 2**31), temperature=st.floats(0.5, 5))
+def test_divergence_is_0_for_the_teacher_and_above_for_others(seed, temperature):
+    logits = normal(1, 4, 6, seed=seed)
+    p = torch.softmax(logits / temperature, dim=1)
+    assert divergence(logits, p, temperature=temperature).item() == pytest.approx(0, abs=1e-5)
+    other = logits + normal(1, 4, 6, seed=seed + 1)
+    assert divergence(other, p, temperature=temperature) > 0
+
+
+def test_its_gradient_is_student_less_teacher_at_any_temperature():
+    teacher = normal(1, 4, 6)
+    for temperature in (1.0, 3.0):
+        logits = normal(1, 4, 6, seed=1).requires_grad_()
+        p = torch.softmax(teacher / temperature, dim=1)
+        divergence(logits, p, temperature=temperature).backward()
+        q = torch.softmax(logits.detach() / temperature, dim=1)
+        torch.testing.assert_close(logits.grad, temperature * (q - p) / 6, rtol=1e-4, atol=1e-6)
+
+
+def test_classes_that_the_teacher_rules_out_are_no_trouble():
+    p = torch.tensor([[[1.0], [0.0]]])
+    logits = torch.tensor([[[0.0], [0.0]]])
+    assert divergence(logits, p).item() == pytest.approx(math.log(2))

@@ -21,6 +21,7 @@ from ddmseg.messages import say
 
 if TYPE_CHECKING:
     from ddmseg.cli.progress import Bar
+    from ddmseg.datasets.source import Source
     from ddmseg.training.trainer import Progress, Trainer
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -103,12 +104,7 @@ def run(arguments: Arguments) -> int:
         )
         trainer = Trainer(settings, source, folder, resume=arguments.resume)
         best = train_with_progress(trainer, minutes, stop)
-    if trainer.rank == 0:
-        if trainer.is_done and best.is_file():
-            from ddmseg.training.calibration import calibrate_weights
-
-            calibrate_weights(best, source)
-        print(closing_line("train", trainer, best, arguments, complete=trainer.is_done))
+    finish("train", trainer, best, source, arguments)
     return INTERRUPTED if stop.made else 0
 
 
@@ -167,16 +163,22 @@ class _Reporter:
         self._bar.update(now.step, f"step {now.step} of {now.steps}, loss {self._loss:.3f}{dice}")
 
 
-def closing_line(
-    command: str, trainer: Trainer, best: Path, arguments: Arguments, *, complete: bool
-) -> str:
-    """Return what was reached, where the weights are, and how to go on."""
+def finish(
+    command: str, trainer: Trainer, best: Path, source: Source, arguments: Arguments
+) -> None:
+    """Calibrate weights that are done; print what was reached, where they are, how to go on."""
+    if trainer.rank != 0:
+        return
+    if trainer.is_done and best.is_file():
+        from ddmseg.training.calibration import calibrate_weights
+
+        calibrate_weights(best, source)
     line = f"step {trainer.step} of {trainer.settings.training.steps}"
     if best.is_file():
         line += f"; best weights (validation score {trainer.best:.3f}): {best}"
-    if not complete:
+    if not trainer.is_done:
         words = ["ddmseg", command, os.fspath(arguments.config), "--resume"]
         words += ["-o", os.fspath(arguments.output)] if arguments.output else []
         words += ["--data", os.fspath(arguments.data)] if arguments.data else []
         line += f"; go on with: {shlex.join(words)}"
-    return line
+    print(line)

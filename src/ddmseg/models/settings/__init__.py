@@ -9,11 +9,7 @@ from typing import Literal
 from ddmseg.models.settings.data import DataSettings
 from ddmseg.models.settings.loss import LossSettings
 from ddmseg.models.settings.model import ModelSettings
-from ddmseg.models.settings.training import (
-    DistillationSettings,
-    SamplingSettings,
-    TrainingSettings,
-)
+from ddmseg.models.settings.training import DistillationSettings, SamplingSettings, TrainingSettings
 from ddmseg.models.settings_reader import read_toml, require, settings_from_dict, value_of
 
 __all__ = [

@@ -12,6 +12,7 @@ RETIRED: dict[str, dict[str, Any]] = {
     "model": {"guided": False, "norm_group": 1},
     "data": {"guide": "none"},
     "sampling": {"decides": [], "one_body": False},
+    "distillation": {"method": "soft_labels"},
 }
 """By table and key, the value that means nothing."""
 

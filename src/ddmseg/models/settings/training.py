@@ -91,8 +91,7 @@ class DistillationSettings:
 
     Attributes:
         teacher: name of a shipped model or path of its weights; empty: no distillation.
-        method: ``consistency`` and ``progressive`` bring the denoiser from ``teacher_steps``
-            to ``sampling.steps``; ``soft_labels`` teaches a network of any size.
+        teacher_steps: of each of its samples.
         teacher_samples: that its soft labels are the mean of, beside the coarse head's; with
             0 that answers alone.
         temperature: by which soft labels are softened, above 0.
@@ -100,23 +99,13 @@ class DistillationSettings:
     """
 
     teacher: str = ""
-    method: Literal["consistency", "progressive", "soft_labels"] = "soft_labels"
     teacher_steps: int = 8
     teacher_samples: int = 0
     temperature: float = 1.0
     truth_share: float = 0.0
-
-    @property
-    def of_steps(self) -> bool:
-        """Whether steps are saved, rather than parameters."""
-        return self.method != "soft_labels"
 
     def __post_init__(self) -> None:
         require_least(1, self, "distillation.teacher_steps")
         require_least(0, self, "distillation.teacher_samples")
         require_above_0(self, "distillation.temperature")
         require_share(self, "distillation.truth_share")
-        told = f"of soft_labels alone; with method {self.method} leave it out"
-        for name in ("teacher_samples", "temperature"):
-            left_out = getattr(self, name) == type(self).__dataclass_fields__[name].default
-            require(not self.of_steps or left_out, self, f"distillation.{name}", told)

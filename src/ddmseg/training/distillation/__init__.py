@@ -1,1 +1,1 @@
-"""A teacher and its student: fewer steps, or a smaller network (``ddmseg distill``)."""
+"""A teacher and its student, a smaller network (``ddmseg distill``)."""

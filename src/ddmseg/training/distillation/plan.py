@@ -1,8 +1,7 @@
 """What a distillation is to be: the teacher, and the student's settings.
 
 A settings file says how the student differs. What it leaves out of ``data``, ``loss`` and
-``sampling`` is as the teacher was trained; where steps are distilled, so is the network.
-Only ``training`` (and a light student's ``model``) is the file's own.
+``sampling`` is as the teacher was trained; ``model`` and ``training`` are the file's own.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from typing import Any
 
 from ddmseg.datasets.source import Source
 from ddmseg.errors import CheckpointError, SettingsError
-from ddmseg.maths.distillation import halvings
 from ddmseg.models.checkpoint import Card, load_weights
-from ddmseg.models.settings import DistillationSettings, ModelSettings, Settings
+from ddmseg.models.settings import Settings
+from ddmseg.models.settings.retired import without_retired
 from ddmseg.models.settings_reader import read_toml, settings_from_dict, settings_to_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -64,7 +63,7 @@ def read_plan(path: Path) -> tuple[Settings, Teacher]:
         SettingsError: when the file is wrong, or teacher and student do not fit together.
         UsageError, CheckpointError: of the teacher, see :meth:`Teacher.load`.
     """
-    raw = read_toml(path)
+    raw = without_retired(read_toml(path))
     raw.setdefault("name", path.stem)
     own = settings_from_dict(Settings, raw)
     if not own.distillation.teacher:
@@ -73,14 +72,12 @@ def read_plan(path: Path) -> tuple[Settings, Teacher]:
             "its weights"
         )
     teacher = Teacher.load(own.distillation.teacher)
-    settings = settings_from_dict(Settings, _completed(raw, own.distillation, teacher))
+    settings = settings_from_dict(Settings, _completed(raw, teacher))
     _check_sight(settings, teacher)
-    asked = settings.distillation
-    if asked.of_steps:
-        _check_steps(settings, teacher)
-    elif asked.teacher_samples and teacher.model.denoiser is None:
+    samples = settings.distillation.teacher_samples
+    if samples and teacher.model.denoiser is None:
         raise SettingsError(
-            f"distillation.teacher_samples: got {asked.teacher_samples}; the teacher "
+            f"distillation.teacher_samples: got {samples}; the teacher "
             f"{teacher.card.name} is a plain network and draws none; set it to 0"
         )
     return settings, teacher
@@ -99,28 +96,11 @@ def check_labels(teacher: Teacher, source: Source) -> None:
         )
 
 
-def _completed(
-    raw: dict[str, Any], asked: DistillationSettings, teacher: Teacher
-) -> dict[str, Any]:
+def _completed(raw: dict[str, Any], teacher: Teacher) -> dict[str, Any]:
     """Return the tables of the file with the teacher's settings in their gaps."""
     theirs = settings_to_dict(teacher.settings)
     theirs["loss"] = {k: v for k, v in theirs["loss"].items() if k not in OF_THE_RUN}
-    tables = (*INHERITED, "model") if asked.of_steps else INHERITED
-    full = {**raw, **{table: {**theirs[table], **raw.get(table, {})} for table in tables}}
-    if not asked.of_steps:
-        return full
-    if settings_from_dict(ModelSettings, full["model"]) != teacher.settings.model:
-        raise SettingsError(
-            f"model: differs from the teacher's; with method {asked.method} the student has the "
-            "network of its teacher, so leave the table out"
-        )
-    if raw.get("training", {}).get("start_from"):
-        raise SettingsError(
-            f"training.start_from: got {raw['training']['start_from']}; with method "
-            f"{asked.method} the student starts from its teacher, so leave it out"
-        )
-    full["training"] = {**raw.get("training", {}), "start_from": asked.teacher}
-    return full
+    return {**raw, **{table: {**theirs[table], **raw.get(table, {})} for table in INHERITED}}
 
 
 def _check_sight(settings: Settings, teacher: Teacher) -> None:
@@ -137,32 +117,4 @@ def _check_sight(settings: Settings, teacher: Teacher) -> None:
         raise SettingsError(
             f"data.patch: got {settings.data.patch}; for the teacher {teacher.card.name} each "
             f"must be a multiple of {multiple}"
-        )
-
-
-def _check_steps(settings: Settings, teacher: Teacher) -> None:
-    """Refuse a teacher without steps, and steps that do not lead to the student's."""
-    asked, sampling = settings.distillation, settings.sampling
-    steps, sampler = sampling.steps, sampling.sampler
-    guidance, unfit = teacher.settings.sampling.guidance, ""
-    if teacher.model.denoiser is None:
-        unfit = "is a plain network without diffusion and takes no steps"
-    elif guidance != "none":
-        unfit = f"samples with guidance {guidance}, which a step cannot take over"
-    if unfit:
-        raise SettingsError(
-            f"distillation.method: got {asked.method}; the teacher {teacher.card.name} {unfit}; "
-            "use soft_labels"
-        )
-    if sampler != "ddim":
-        raise SettingsError(
-            f"sampling.sampler: got {sampler}; with method {asked.method} it must be ddim, whose "
-            "steps are taught"
-        )
-    if asked.method == "progressive":
-        halvings(asked.teacher_steps, steps)
-    elif asked.teacher_steps <= steps or asked.teacher_steps % steps:
-        raise SettingsError(
-            f"distillation.teacher_steps: got {asked.teacher_steps}; it must be a multiple of "
-            f"sampling.steps ({steps}) above it"
         )

@@ -1,4 +1,7 @@
-"""A light student: another, smaller network taught by its teacher's probabilities."""
+"""A light student: another, smaller network taught by its teacher's probabilities.
+
+Source: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ddmseg.maths.distillation import divergence, softened
 from ddmseg.maths.schedule import make_schedule
 from ddmseg.models.checkpoint import Network
 from ddmseg.models.settings import DistillationSettings, Settings
@@ -14,6 +16,35 @@ from ddmseg.networks.sampling import Guidance, MaskSampler
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 from ddmseg.training.objective import Losses, Objective, Stage
 from ddmseg.types import ClassMap
+
+SMALLEST_PROBABILITY = 1e-8
+"""Below it a probability is softened as if it were this."""
+
+
+def softened(probabilities: ClassMap, *, temperature: float) -> ClassMap:
+    """Return probabilities raised to 1 / temperature and normalised; at 1 they stay.
+
+    For those of a softmax it is the softmax of its logits divided by the temperature.
+
+    Source: Hinton et al. 2015, eq. 1.
+    """
+    if temperature == 1:
+        return probabilities
+    return torch.softmax(probabilities.clamp_min(SMALLEST_PROBABILITY).log() / temperature, dim=1)
+
+
+def divergence(logits: ClassMap, target: ClassMap, *, temperature: float = 1.0) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of a student from its teacher, at least 0.
+
+    Args:
+        temperature: by which both are softened; the loss is multiplied by its square, so
+            that the gradient keeps its size.
+
+    Source: Hinton et al. 2015, section 2.1.
+    """
+    said = F.log_softmax(logits.float() / temperature, dim=1)
+    each = F.kl_div(said, target.float(), reduction="none").sum(dim=1)
+    return temperature**2 * each.mean()
 
 
 @torch.no_grad()
