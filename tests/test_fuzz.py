@@ -119,12 +119,12 @@ def test_weights_whose_checksum_is_right(tmp_path) -> None:
 
 
 def test_a_damaged_cache_is_a_miss(tmp_path) -> None:
-    FeatureCache(tmp_path, memory_bytes=0).put("key", {"a": torch.arange(40.0)})
+    FeatureCache(tmp_path).put("key", {"a": torch.arange(40.0)})
     (path,) = (entry for entry in tmp_path.rglob("*") if entry.is_file())
     whole = path.read_bytes()
     for seed in range(INPUTS // 20):
         path.write_bytes(damaged(whole, seed))
-        found = FeatureCache(tmp_path, memory_bytes=0).get("key")
+        found = FeatureCache(tmp_path).get("key")
         assert found is None or torch.equal(found["a"], torch.arange(40.0)), f"seed {seed}"
 
 

@@ -47,9 +47,8 @@ def set_age(folder: Path, key: str, seconds: float) -> None:
     os.utime(folder / f"{key}.safetensors", (then, then))
 
 
-@pytest.mark.parametrize("memory_bytes", [0, 2**20])
-def test_what_was_put_comes_back_in_the_next_process_too(tmp_path, memory_bytes) -> None:
-    first = FeatureCache(tmp_path, memory_bytes=memory_bytes)
+def test_what_was_put_comes_back_in_the_next_process_too(tmp_path) -> None:
+    first = FeatureCache(tmp_path)
     assert first.get("a") is None
     first.put("a", entry(3.0))
     assert same(first.get("a"), entry(3.0))
@@ -92,33 +91,6 @@ def test_a_caller_may_take_out_of_the_entry_what_he_likes(tmp_path) -> None:
         assert found.pop("box").shape == (2, 2)
 
 
-def test_without_a_folder_memory_alone_serves(tmp_path) -> None:
-    cache = FeatureCache(None)
-    cache.put("a", entry())
-    assert same(cache.get("a"), entry())
-    assert cache.bytes_on_disk == 0
-
-
-def test_memory_forgets_what_was_unused_longest() -> None:
-    size = 4 * 1000 + 8 * 4
-    cache = FeatureCache(None, memory_bytes=2 * size)
-    for key in "ab":
-        cache.put(key, entry())
-    cache.get("a")
-    cache.put("c", entry())
-    assert cache.get("b") is None
-    assert cache.get("a") is not None
-    assert cache.get("c") is not None
-
-
-def test_an_entry_too_large_for_memory_pushes_nothing_out() -> None:
-    cache = FeatureCache(None, memory_bytes=10_000)
-    cache.put("small", entry())
-    cache.put("large", entry(count=100_000))
-    assert cache.get("large") is None
-    assert cache.get("small") is not None
-
-
 def test_putting_again_replaces(tmp_path) -> None:
     cache = FeatureCache(tmp_path)
     cache.put("a", entry(1.0))
@@ -130,7 +102,7 @@ def test_putting_again_replaces(tmp_path) -> None:
 def test_files_stay_within_the_limit_and_the_least_used_go(tmp_path) -> None:
     FeatureCache(tmp_path).put("a", entry())
     size = (tmp_path / "a.safetensors").stat().st_size
-    cache = FeatureCache(tmp_path, 3 * size, memory_bytes=0)
+    cache = FeatureCache(tmp_path, 3 * size)
     cache.put("b", entry())
     cache.put("c", entry())
     for seconds, key in enumerate("cba"):
@@ -143,14 +115,14 @@ def test_files_stay_within_the_limit_and_the_least_used_go(tmp_path) -> None:
 
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=8), st.integers(0, 40_000))
 def test_the_limit_holds_whatever_is_put(tmp_path_factory, counts, limit) -> None:
-    cache = FeatureCache(tmp_path_factory.mktemp("cache"), limit, memory_bytes=0)
+    cache = FeatureCache(tmp_path_factory.mktemp("cache"), limit)
     for number, count in enumerate(counts):
         cache.put(str(number), entry(count=count))
         assert cache.bytes_on_disk <= limit
 
 
 def test_an_entry_above_the_limit_is_not_stored_and_nothing_goes_for_it(tmp_path) -> None:
-    cache = FeatureCache(tmp_path, 20_000, memory_bytes=0)
+    cache = FeatureCache(tmp_path, 20_000)
     cache.put("a", entry())
     cache.put("large", entry(count=10_000))
     assert files(tmp_path) == ["a"]
@@ -201,7 +173,7 @@ def test_whatever_lies_in_the_place_of_an_entry_is_a_miss(tmp_path, kind) -> Non
         os.mkfifo(path)
     else:
         path.symlink_to(tmp_path / "nowhere")
-    cache = FeatureCache(tmp_path, memory_bytes=0)
+    cache = FeatureCache(tmp_path)
     assert cache.get("a") is None
     cache.put("a", entry())
     assert kind == "folder" or same(cache.get("a"), entry())
@@ -211,7 +183,7 @@ def test_the_limit_is_500_mb_and_other_caches_in_the_folder_count(tmp_path) -> N
     assert MAX_BYTES == 500_000_000
     (tmp_path / "graphs").mkdir()
     (tmp_path / "graphs" / "a.onnx").write_bytes(bytes(20_000))
-    cache = FeatureCache(tmp_path, 30_000, memory_bytes=0)
+    cache = FeatureCache(tmp_path, 30_000)
     cache.put("a", entry())
     cache.put("b", entry())
     cache.put("c", entry())
@@ -237,8 +209,7 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     cache = FeatureCache(tmp_path / "file" / "cache")
     cache.put("a", entry())
-    assert same(cache.get("a"), entry())  # from memory
-    assert FeatureCache(tmp_path / "file" / "cache").get("a") is None
+    assert cache.get("a") is None
 
 
 def test_a_full_disk_is_no_error_and_leaves_nothing(tmp_path, monkeypatch) -> None:
@@ -299,5 +270,5 @@ def test_a_limit_that_is_none_is_refused_in_one_line(monkeypatch, said) -> None:
 def test_a_lower_limit_than_before_removes_what_is_too_much(tmp_path) -> None:
     FeatureCache(tmp_path).put("a", entry())
     FeatureCache(tmp_path).put("b", entry())
-    FeatureCache(tmp_path, 0, memory_bytes=0).put("c", entry())
+    FeatureCache(tmp_path, 0).put("c", entry())
     assert files(tmp_path) == []

@@ -22,7 +22,6 @@ from ddmseg.datasets.case import Case
 from ddmseg.errors import UsageError
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
-from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.segmenter import Segmenter
 from ddmseg.maths.metrics import evaluate_labels
@@ -72,9 +71,8 @@ class Method(NamedTuple):
 
 def ddm_methods(model: DiscrepancyDiffusionSegmenter, card: Card) -> dict[str, Method]:
     """Return the coarse head, joined samples and single samples at each number of steps."""
-    cache = FeatureCache(None)  # one encoding serves all methods
-    joined = Segmenter(ModelStages(model, card, cache=cache))
-    alone = Segmenter(ModelStages(model, _without_coarse(card), cache=cache))
+    joined = Segmenter(ModelStages(model, card))
+    alone = Segmenter(ModelStages(model, _without_coarse(card)))
 
     def method(segmenter: Segmenter, **options: Any) -> Method:
         def segment(path: Path) -> Prediction:

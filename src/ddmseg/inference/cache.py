@@ -1,8 +1,8 @@
 """Remembers what the image encoder left, so that a second run skips it.
 
 The key of an entry is a hash of all that went in: the scan, the weights and how the scan was
-prepared. A small store in memory serves one process, files serve the next one. Both drop what was
-unused longest. A cache may be lost at any time: nothing that goes wrong with it is an error.
+prepared. What was unused longest is dropped. A cache may be lost at any time: nothing that goes
+wrong with it is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import stat
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +29,6 @@ LIMIT_VARIABLE = "DDMSEG_CACHE_MB"
 """Environment variable with what the files may take together, in megabytes."""
 MAX_BYTES = 500 * 10**6
 """What the files may take together, unless said otherwise: 500 MB."""
-MEMORY_BYTES = 512 * 2**20
-"""What the entries in memory may take together, unless said otherwise: 512 MiB."""
 
 _SUFFIX = ".safetensors"
 _STALE_NANOSECONDS = 3600 * 10**9
@@ -73,64 +70,20 @@ def cache_limit() -> int:
 
 
 class FeatureCache:
-    """Tensors by key, in memory and on disk.
+    """Tensors by key, a file each.
 
     Args:
-        folder: for the files, made when it is missing; None keeps memory alone.
+        folder: made when it is missing.
         max_bytes: what the files may take together; 0 writes none.
-        memory_bytes: what the entries in memory may take together; 0 keeps none.
     """
 
-    def __init__(
-        self, folder: Path | None, max_bytes: int = MAX_BYTES, *, memory_bytes: int = MEMORY_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self.memory_bytes = memory_bytes
-        self._memory: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """Return the entry, or None.
-
-        The tensors are shared: do not change them. Those from a file are contiguous,
-        on the CPU, whatever they were when they were put.
-        """
-        if key in self._memory:
-            self._memory.move_to_end(key)
-            return dict(self._memory[key])
-        tensors = None if self.folder is None else self._read(self.folder, key)
-        if tensors is not None:
-            self._remember(key, tensors)
-        return tensors
-
-    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep an entry, in place of an older one of that key."""
-        entry = {name: tensor.detach() for name, tensor in tensors.items()}
-        self._remember(key, entry)
-        if self.folder is not None:
-            with contextlib.suppress(OSError, OutputError):
-                self._write(self.folder, key, entry)
-
-    @property
-    def bytes_on_disk(self) -> int:
-        """Bytes that the files take together, those of other caches in the folder included."""
-        return sum(size for _, size, _ in self._files("**/*"))
-
-    @property
-    def holds_entries(self) -> bool:
-        """Whether there is a file of an entry."""
-        return bool(self._files(f"*{_SUFFIX}"))
-
-    def _remember(self, key: str, tensors: dict[str, Tensor]) -> None:
-        self._memory.pop(key, None)
-        if _size(tensors) > self.memory_bytes:
-            return
-        self._memory[key] = dict(tensors)
-        while sum(_size(entry) for entry in self._memory.values()) > self.memory_bytes:
-            self._memory.popitem(last=False)
-
-    def _read(self, folder: Path, key: str) -> dict[str, Tensor] | None:
-        path = folder / f"{key}{_SUFFIX}"
+        """Return the entry, contiguous and on the CPU whatever it was when it was put, or None."""
+        path = self._path(key)
         try:
             if not path.is_file():
                 return None
@@ -142,17 +95,33 @@ class FeatureCache:
             os.utime(path)  # its time says when it was last of use
         return tensors
 
-    def _write(self, folder: Path, key: str, tensors: dict[str, Tensor]) -> None:
-        data = _pack(tensors, key) if _size(tensors) <= self.max_bytes else None
-        if data is None or len(data) > self.max_bytes:
-            return self._make_room(0)  # the limit may be lower than that of earlier runs
-        # features show the person they were made from: for the owner's eyes only
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{key}{_SUFFIX}"
-        _remove(path)
-        self._make_room(len(data))
-        with atomic_write(path, private=True, durable=False) as draft:
-            draft.write_bytes(data)
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep an entry, in place of an older one of that key."""
+        with contextlib.suppress(OSError, OutputError):
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+            data = _pack(tensors, key) if size <= self.max_bytes else None
+            if data is None or len(data) > self.max_bytes:
+                self._make_room(0)  # the limit may be lower than that of earlier runs
+                return
+            # features show the person they were made from: for the owner's eyes only
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _remove(self._path(key))
+            self._make_room(len(data))
+            with atomic_write(self._path(key), private=True, durable=False) as draft:
+                draft.write_bytes(data)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes that the files take together, those of other caches in the folder included."""
+        return sum(size for _, size, _ in self._files("**/*"))
+
+    @property
+    def holds_entries(self) -> bool:
+        """Whether there is a file of an entry."""
+        return bool(self._files(f"*{_SUFFIX}"))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
 
     def _make_room(self, needed: int) -> None:
         """Remove what was unused longest, and drafts that nobody finished."""
@@ -169,7 +138,7 @@ class FeatureCache:
     def _files(self, pattern: str) -> list[tuple[int, int, Path]]:
         """Time of last use in nanoseconds, bytes and path of each file."""
         found = []
-        for path in self.folder.glob(pattern) if self.folder is not None else ():
+        for path in self.folder.glob(pattern):
             # another process may have removed it since
             with contextlib.suppress(OSError):
                 status = path.lstat()
@@ -186,14 +155,10 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _size(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
 def _pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
     from safetensors.torch import save
 
-    flat = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(flat, metadata={"key": key, "crc32": str(_checksum(flat, key))})
 
 

@@ -327,6 +327,5 @@ def _load(arguments: Arguments) -> Segmenter:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     folder = None if arguments.no_cache else cache_folder()
-    # each scan comes once in a run: keeping its features in memory would help nobody
-    cache = FeatureCache(folder, cache_limit(), memory_bytes=0) if folder is not None else None
+    cache = FeatureCache(folder, cache_limit()) if folder is not None else None
     return Segmenter.load(arguments.model, device=arguments.device, cache=cache)
