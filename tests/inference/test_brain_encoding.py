@@ -10,7 +10,7 @@ import torch
 
 from ddmseg.errors import SettingsError
 from ddmseg.inference.brain_looks import crop_encoding, names_of
-from ddmseg.inference.scan_encoding import _encoded, _unpack, _usable, encode_image
+from ddmseg.inference.scan_encoding import _unpack, _usable, encode_image
 from ddmseg.models.settings import DataSettings
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -53,7 +53,7 @@ def assert_same(one: Encoding, other: Encoding) -> None:
 @torch.inference_mode()
 def test_what_is_kept_is_the_box_of_the_brain_with_its_margin(model, speck) -> None:
     image = head(speck=speck)
-    encoding, box = encode_image(model, image)
+    encoding, box, _ = encode_image(model, image)
     # edges at 16 and 32, 8 and 20, 10 and 22 in blocks, 4 voxels around, on multiples of 4
     assert [(side.start, side.stop) for side in box] == [(12, 36), (4, 24), (4, 28)]
     assert encoding.decided
@@ -62,7 +62,7 @@ def test_what_is_kept_is_the_box_of_the_brain_with_its_margin(model, speck) -> N
 
 @torch.inference_mode()
 def test_where_nothing_is_found_all_is_kept(model) -> None:
-    encoding, box = encode_image(model, torch.zeros(1, 1, 16, 16, 16))
+    encoding, box, _ = encode_image(model, torch.zeros(1, 1, 16, 16, 16))
     assert [side.stop for side in box] == [16, 16, 16]
     assert encoding.coarse.shape == (1, 3, 16, 16, 16)
 
@@ -71,7 +71,7 @@ def test_where_nothing_is_found_all_is_kept(model) -> None:
 def test_where_a_wide_network_finds_nothing_all_is_seen(model) -> None:
     with_wide = copy.deepcopy(model)
     with_wide.views = Views(View.of(with_wide.image_encoder), View.of(model.image_encoder))
-    _, box = encode_image(with_wide, torch.zeros(1, 1, 16, 16, 16))
+    _, box, _ = encode_image(with_wide, torch.zeros(1, 1, 16, 16, 16))
     assert [side.stop for side in box] == [16, 16, 16]
 
 
@@ -88,7 +88,7 @@ def looking(request, model) -> DiscrepancyDiffusionSegmenter:
 @torch.inference_mode()
 def test_views_look_at_the_box_as_at_the_whole(looking) -> None:
     image = head()
-    encoding, box = encode_image(looking, image)
+    encoding, box, _ = encode_image(looking, image)
     whole = crop_encoding(looking.encode(image), box)
     torch.testing.assert_close(encoding.coarse_probabilities, whole.coarse_probabilities)
     assert all(side.start % 4 == side.stop % 4 == 0 for side in box)
@@ -97,7 +97,7 @@ def test_views_look_at_the_box_as_at_the_whole(looking) -> None:
 
 @torch.inference_mode()
 def test_the_cache_keeps_features_and_gives_everything_back(looking) -> None:
-    encoding, box, tensors = _encoded(looking, head())
+    encoding, box, tensors = encode_image(looking, head())
     kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
     assert max(map(torch.numel, kept.values())) <= encoding.coarse.numel()
     assert_same(_unpack(looking, kept), encoding)

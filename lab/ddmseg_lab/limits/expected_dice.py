@@ -47,7 +47,7 @@ def judged_masks(model: DiscrepancyDiffusionSegmenter, card: Card, head: Head) -
     What the head holds outside the brain's box counts as missed.
     """
     image, truth = head.make()
-    encoding, box = encode_image(model, image[None])
+    encoding, box, _ = encode_image(model, image[None])
     p = encoding.coarse_probabilities
     found = p.argmax(1)
     generator = seeded(1, head.number)

@@ -80,7 +80,7 @@ def answers(
     """
     image, true = scan.opened(card, multiple=model.multiple)
     with torch.inference_mode():
-        encoding, _ = encode_image(model, image)
+        encoding, *_ = encode_image(model, image)
         start = time.perf_counter()
         answer = draw(model, card, encoding, seed=scan.number)
         between = time.perf_counter()

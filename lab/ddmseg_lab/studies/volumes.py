@@ -88,7 +88,7 @@ def segmented(
     seed: int | None,
 ) -> Iterator[dict[str, Any]]:
     """Segment a made-up head and yield sizes of each structure, in voxels; no seed, no samples."""
-    encoding, _ = encode_image(model, image[None])
+    encoding, *_ = encode_image(model, image[None])
     answer = None if seed is None else draw(model, card, encoding, seed=seed)
     true = torch.bincount(truth.flatten(), minlength=len(card.labels)).tolist()
     sizes = sizes_of(model, card, encoding, answer)

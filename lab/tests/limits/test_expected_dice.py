@@ -24,7 +24,7 @@ def model():
 def test_the_intact_mask_comes_first_and_has_the_dice_of_the_coarse_head(model) -> None:
     image = torch.randn((1, *GRID), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        encoding, box = scan_encoding.encode_image(model, image[None])
+        encoding, box, _ = scan_encoding.encode_image(model, image[None])
     truth = torch.zeros(GRID, dtype=torch.int64)
     truth[box] = encoding.coarse_probabilities.argmax(1)[0]
     judged = judged_masks(model, CARD, Head(3, "a", "intact", lambda: (image, truth)))

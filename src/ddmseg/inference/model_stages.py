@@ -45,9 +45,13 @@ class ModelStages:
         self.cache = cache
         self.answering = SamplingPolicy(self.model, card)
 
+    def segment(self, begun: ScanRecord) -> Segmentation:
+        """Take a scan through the three stages, one after the other."""
+        return self.restore(self.solve(self.prepare(begun)))
+
     @torch.inference_mode()
     def prepare(self, begun: ScanRecord) -> ScanRecord:
-        """Bring a scan to the model's grid: the first of three stages."""
+        """Bring a scan to the model's grid; ScanError when it is not usable."""
         begun.progress("prepare", 0.0)
         with begun.timed("prepare"):
             key = content_hash(begun.scan)
@@ -56,7 +60,7 @@ class ModelStages:
 
     @torch.inference_mode()
     def solve(self, begun: ScanRecord) -> ScanRecord:
-        """Encode and denoise: the stage that uses the network."""
+        """Encode and denoise; ScanError when the memory does not do: says how much would."""
         begun = self.plan_memory(begun)
         with begun.timed("encode"):
             encoded = self.encode(begun)
@@ -77,7 +81,7 @@ class ModelStages:
 
     @torch.inference_mode()
     def restore(self, solved: ScanRecord) -> Segmentation:
-        """Bring everything back to the scan's own grid: the last stage."""
+        """Bring everything back to the scan's own grid."""
         assert solved.answer is not None
         solved.progress("restore", 0.0)
         with solved.timed("restore"):

@@ -14,7 +14,7 @@ from ddmseg.errors import ScanError
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.inference.scan_stages import ScanRecord, segment_record
+from ddmseg.inference.scan_stages import ScanRecord
 from ddmseg.models.card import LARGEST_CROP_MM
 from ddmseg.quality.reasons import Reason, on_side
 from ddmseg.quality.segmentation import Quality, Segmentation, StructureVolume, Verdict
@@ -71,15 +71,14 @@ class HeadThenCrops:
         if begun.prepared is not None:
             return self.crops.solve(begun)
         scan, deadline = begun.scan, begun.deadline
-        fast = ScanRecord(scan, SegmentOptions(mode="fast"), begun.progress)
-        whole = segment_record(self.head, fast)
+        whole = self.head.segment(ScanRecord(scan, SegmentOptions(mode="fast"), begun.progress))
         boxes = {name: region_box(scan, whole.labels.data == i) for name, i in SIDES.items()}
         found = {name: box for name, box in boxes.items() if box is not None}
         sides: list[_Side] = []
         for name, box in found.items():
             end = deadline and deadline.part(1 / (len(found) - len(sides)))
             part = ScanRecord(_cut(scan, box), begun.options, begun.progress, end)
-            sides.append(_Side(name, box, segment_record(self.crops, part)))
+            sides.append(_Side(name, box, self.crops.segment(part)))
         if not sides:
             raise ScanError(
                 f"{scan.name}: no hippocampus was found by the {self.head.card.name} model; give "

@@ -77,7 +77,7 @@ def encode_scan(
         encoding = _unpack(model, {name: x.to(begun.device) for name, x in kept.items()})
     else:
         image = torch.from_numpy(prepared.image)[None, None].to(begun.device)
-        encoding, box, tensors = _encoded(model, image)
+        encoding, box, tensors = encode_image(model, image)
         if cache is not None:
             bounds = [[side.start, side.stop] for side in box]
             cache.put(key, {**tensors, "box": torch.tensor(bounds)})
@@ -103,20 +103,17 @@ def _usable(
     return kept if inside and list(kept[first].shape[2:]) == sides else None
 
 
-def encode_image(model: DiscrepancyDiffusionSegmenter, image: Tensor) -> tuple[Encoding, Box]:
-    """Encode an image in one pass; return what lies around its foreground, and that box.
+def encode_image(
+    model: DiscrepancyDiffusionSegmenter, image: Tensor
+) -> tuple[Encoding, Box, dict[str, Tensor]]:
+    """Encode an image in one pass.
 
     Args:
         image: one item whose grid is a multiple of ``model.multiple``.
+
+    Returns:
+        What lies around its foreground, that box, and what a cache keeps of it.
     """
-    encoding, box, _ = _encoded(model, image)
-    return encoding, box
-
-
-def _encoded(
-    model: DiscrepancyDiffusionSegmenter, image: Tensor
-) -> tuple[Encoding, Box, dict[str, Tensor]]:
-    """Return the same, and what a cache keeps of it."""
     encoder = model.image_encoder
     if isinstance(encoder, BlockEncoder):
         views = views_in_use(model, encoder)

@@ -1,4 +1,4 @@
-"""The record of one scan, and the three stages that fill it: prepare, solve, restore."""
+"""The record of one scan, which the three stages fill: prepare, solve, restore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from ddmseg.imaging.preprocess import Prepared
 from ddmseg.imaging.volume import Volume
 from ddmseg.inference.budget import Deadline
 from ddmseg.inference.options import SegmentOptions
-from ddmseg.models.card import Card
 from ddmseg.networks.ensemble import Answer
 from ddmseg.networks.image_encoder import Encoding
 from ddmseg.quality.assessment import Assessment
@@ -65,23 +64,3 @@ class ScanRecord:
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 3)
-
-
-class ScanStages(Protocol):
-    """What takes a scan through the three stages, which may run in threads of their own."""
-
-    card: Card
-
-    def prepare(self, begun: ScanRecord) -> ScanRecord:
-        """Bring a scan to the model's grid; ScanError when it is not usable."""
-
-    def solve(self, begun: ScanRecord) -> ScanRecord:
-        """Encode and denoise; ScanError when the memory does not do: says how much would."""
-
-    def restore(self, solved: ScanRecord) -> Segmentation:
-        """Bring everything back to the scan's own grid."""
-
-
-def segment_record(stages: ScanStages, begun: ScanRecord) -> Segmentation:
-    """Take a scan through the stages, one after the other."""
-    return stages.restore(stages.solve(stages.prepare(begun)))

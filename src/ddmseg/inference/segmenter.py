@@ -17,7 +17,7 @@ from ddmseg.inference.cache import FeatureCache
 from ddmseg.inference.model_stages import ModelStages
 from ddmseg.inference.options import SegmentOptions
 from ddmseg.inference.roi import HeadThenCrops
-from ddmseg.inference.scan_stages import Progress, ScanRecord, ScanStages
+from ddmseg.inference.scan_stages import Progress, ScanRecord
 from ddmseg.models.card import Card, require_one_pass
 from ddmseg.models.checkpoint import load_weights
 from ddmseg.models.device import find_device
@@ -34,13 +34,13 @@ class Segmenter:
     """A model ready to segment scans.
 
     Args:
-        stages: what takes a scan through them.
         model: that this is made of, or that refines what another one found.
+        stages: that find the place for the model first.
     """
 
-    def __init__(self, model: ModelStages, stages: ScanStages | None = None) -> None:
+    def __init__(self, model: ModelStages, stages: HeadThenCrops | None = None) -> None:
         self.model_stages = model
-        self.stages: ScanStages = stages or model
+        self.stages = stages or model
         self.card: Card = model.card
 
     def __repr__(self) -> str:

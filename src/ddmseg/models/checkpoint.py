@@ -30,8 +30,6 @@ from ddmseg.networks.baselines import BaselineSegmenter
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
 
 STATE_FORMAT = "2"
-UNCHECKED_FORMAT = "1"
-"""Without a checksum; runs that were begun with it can be resumed."""
 _NO_SUM = b"0" * 64
 _SUM = b'"sha256":"'
 SIZE_SLACK = 16 << 20
@@ -257,9 +255,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         meta = _metadata(data)
         told = meta.get("sha256", "").encode()
         plain = data.replace(_SUM + told, _SUM + _NO_SUM, 1)
-        if told and hashlib.sha256(plain).hexdigest().encode() != told:
-            raise ValueError("its checksum differs")
-        if (meta.get("format"), bool(told)) in ((STATE_FORMAT, True), (UNCHECKED_FORMAT, False)):
+        if meta.get("format") == STATE_FORMAT:
+            if hashlib.sha256(plain).hexdigest().encode() != told:
+                raise ValueError("its checksum differs")
             return load(data), json.loads(meta["numbers"])
     except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         why = f"{path}: damaged training state ({error}); start without --resume"
@@ -284,8 +282,3 @@ def sweep(folder: Path) -> None:
     """Remove what a killed program was writing in a folder."""
     for leftover in folder.glob(f"{PARTIAL}*"):
         leftover.unlink(missing_ok=True)
-
-
-def state_numbers(path: Path) -> dict[str, Any]:
-    """Return the plain numbers of a training state, without its tensors."""
-    return load_state(path)[1]

@@ -203,3 +203,11 @@ def require_share(settings: object, *names: str) -> None:
     """Refuse each ``table.name`` outside [0, 1]."""
     for name in names:
         require(0 <= value_of(settings, name) <= 1, settings, name, "must be within 0 and 1")
+
+
+def require_default(settings: object, name: str, allowed: str) -> None:
+    """Refuse ``table.name`` unless it was left out, or given as its default."""
+    table, key = name.split(".")
+    owner = getattr(settings, table, settings)
+    default = type(owner).__dataclass_fields__[key].default
+    require(getattr(owner, key) == default, settings, name, allowed)

@@ -35,7 +35,6 @@ from ddmseg.models.checkpoint import (
     replace_file,
     save_state,
     save_weights,
-    state_numbers,
     sweep,
 )
 from ddmseg.models.device import find_device, working_seconds
@@ -110,7 +109,7 @@ class Trainer:
         self.rank, self.ranks = _join_group(self.device)
         if asked.threads:
             torch.set_num_threads(asked.threads)
-        before = state_numbers(folder / STATE_FILE).get("precision") if resume else None
+        before = load_state(folder / STATE_FILE)[1].get("precision") if resume else None
         precision = find_precision(asked.precision, self.device, before=before)
         self._asked = settings
         self.settings = replace(settings, training=replace(asked, precision=precision))
@@ -340,7 +339,7 @@ def freeze_encoders(model: nn.Module) -> None:
 
 def is_finished(folder: Path, settings: Settings) -> bool:
     """Say whether the training in a folder is done; CheckpointError without a readable state."""
-    step = int(state_numbers(folder / STATE_FILE)["step"])
+    step = int(load_state(folder / STATE_FILE)[1]["step"])
     curve = Curve(folder / CURVE_FILE)
     curve.read(up_to=step)
     return is_done(settings, step, curve)

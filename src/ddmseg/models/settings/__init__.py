@@ -10,7 +10,7 @@ from ddmseg.models.settings.data import DataSettings
 from ddmseg.models.settings.loss import LossSettings
 from ddmseg.models.settings.model import ModelSettings
 from ddmseg.models.settings.training import DistillationSettings, SamplingSettings, TrainingSettings
-from ddmseg.models.settings_reader import read_toml, require, settings_from_dict, value_of
+from ddmseg.models.settings_reader import read_toml, require, require_default, settings_from_dict
 
 __all__ = [
     "DataSettings",
@@ -121,15 +121,9 @@ class Settings:
         adapter = f"row.adapter {self.row.adapter}"
         told = f"{adapter} needs real scans on the grid of their files: {' or '.join(ADAPTED)}"
         require(self.data.kind in ADAPTED, self, "data.kind", told)
-        for name, wanted in (
-            ("data.augment", True),
-            ("data.maps", "none"),
-            ("data.synthetic_share", 0.0),
-            ("data.degraded_share", 0.0),
-            ("training.start_from", ""),
-        ):
-            told = f"{adapter} has no such choice; leave it out"
-            require(value_of(self, name) == wanted, self, name, told)
+        own = ("data.augment", "data.maps", "data.synthetic_share", "data.degraded_share")
+        for name in (*own, "training.start_from"):
+            require_default(self, name, f"{adapter} has no such choice; leave it out")
 
 
 def read_settings(path: Path) -> Settings:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ddmseg.models.settings_reader import require, require_above_0, require_least, require_share
+from ddmseg.models.settings_reader import (
+    require,
+    require_above_0,
+    require_default,
+    require_least,
+    require_share,
+)
 
 LPBA40_FOLDS = ("fold-1", "fold-2", "fold-3", "fold-4")
 SHARES = (
@@ -78,12 +84,11 @@ class DataSettings:
 
     def _check_scans(self) -> None:
         """Refuse what is done to scans where there are none, and what excludes each other."""
-        why = {"label_maps": "label_maps has no scans; leave it out"}
-        prepared = "is prepared as ddmseg segment prepares a scan; leave it out"
-        why |= {kind: f"{kind} {prepared}" for kind in PATCH_KINDS}
-        for name in _OF_SCANS:
-            left_out = getattr(self, name) == type(self).__dataclass_fields__[name].default
-            require(self.kind not in why or left_out, self, f"data.{name}", why.get(self.kind, ""))
+        if self.kind in ("label_maps", *PATCH_KINDS):
+            patches = self.kind in PATCH_KINDS
+            why = "is prepared as ddmseg segment prepares a scan" if patches else "has no scans"
+            for name in _OF_SCANS:
+                require_default(self, f"data.{name}", f"{self.kind} {why}; leave it out")
         synthetic = not self.lesions or self.kind == "label_maps"
         require(synthetic, self, "data.lesions", f"{self.kind} has labels of its own; leave it out")
         scans = self.augment and self.kind != "label_maps"
