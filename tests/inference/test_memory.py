@@ -24,7 +24,6 @@ from ddmseg.inference.memory import (
     peak_bytes,
     plan_memory,
     require_room,
-    scans_at_once,
     scans_in_flight,
     voxels_in_header,
 )
@@ -138,20 +137,6 @@ def test_a_scan_too_large_is_refused_with_how_much_is_needed_and_there(card, mon
     )
 
 
-def test_as_many_scans_at_a_time_as_there_is_room_for(monkeypatch) -> None:
-    peak = peak_bytes(HEAD)
-    for there, scans in (
-        (None, 3),
-        (10**12, 3),
-        (peak + 2 * HEAD.waiting, 3),
-        (peak + HEAD.waiting, 2),
-        (peak + 1, 1),
-        (1, 1),  # the scan itself says that it does not fit
-    ):
-        monkeypatch.setattr(memory, "memory_for_this_process", lambda there=there: there)
-        assert scans_at_once(HEAD, 3) == scans
-
-
 WHOLE = replace(HEAD, widths=(32, 64, 96, 128), embedding=12, grid=(192, 224, 192), block=True)
 """The demo head at 1 mm, for an encoder on blocks."""
 
@@ -194,6 +179,22 @@ def segmenter() -> SimpleNamespace:
     card = Card("toy", tuple(range(33)), {"data": data, "model": model})
     own = SimpleNamespace(device=torch.device("cpu"))
     return SimpleNamespace(card=card, model_stages=own)
+
+
+def test_as_many_scans_at_a_time_as_there_is_room_for(monkeypatch, segmenter) -> None:
+    voxels = HEAD.scan_voxels
+    head = Footprint.of(segmenter.card, scan_voxels=voxels, grid=(100, 120, 120))
+    peak = peak_bytes(head)
+    for there, scans in (
+        (None, 3),
+        (10**12, 3),
+        (peak + 2 * head.waiting, 3),
+        (peak + head.waiting, 2),
+        (peak + 1, 1),
+        (1, 1),  # the scan itself says that it does not fit
+    ):
+        monkeypatch.setattr(memory, "memory_for_this_process", lambda there=there: there)
+        assert scans_in_flight(segmenter, [voxels], most=3) == scans
 
 
 def test_the_largest_scan_decides(monkeypatch, segmenter) -> None:

@@ -157,24 +157,19 @@ def _require(needed: int, there: int | None, least: int) -> None:
         )
 
 
-def scans_at_once(footprint: Footprint, most: int, *, on_gpu: bool = False) -> int:
-    """Return how many scans of a size may be in work at the same time, from 1 to ``most``."""
-    there = memory_for_this_process()
-    if there is None:
-        return most
-    spare = there - peak_bytes(footprint, on_gpu=on_gpu)
-    return min(most, 1 + max(0, spare // max(footprint.waiting, 1)))
-
-
 def scans_in_flight(segmenter: Segmenter, voxels: Sequence[int], *, most: int) -> int:
     """Return how many scans of these voxels (0: not known) there is room for, 1 to ``most``."""
-    card = segmenter.card
+    card, there = segmenter.card, memory_for_this_process()
+    if there is None:
+        return most
     data = card.settings["data"]
     grid: Sequence[int] = data["patch"]
     if card.crops_to_head:
         grid = [math.ceil(edge / data["spacing_mm"]) for edge in HEAD_MM]
     footprint = Footprint.of(card, scan_voxels=max(voxels, default=0), grid=grid)
-    return scans_at_once(footprint, most, on_gpu=segmenter.model_stages.device.type == "cuda")
+    on_gpu = segmenter.model_stages.device.type == "cuda"
+    spare = there - peak_bytes(footprint, on_gpu=on_gpu)
+    return min(most, 1 + max(0, spare // footprint.waiting))
 
 
 def require_room(segmenter: Segmenter, voxels: int) -> None:

@@ -155,10 +155,10 @@ def _standing_out(scan: Volume, sides: Sequence[_Side]) -> StandingOut | None:
     parts = [(side.box, out) for side in sides if (out := side.result.standing_out) is not None]
     if len(parts) < len(sides):
         return None
-    beyond = np.zeros(scan.shape, bool)
+    beyond, regions = np.zeros(scan.shape, bool), []
     for box, part in parts:
         beyond[box] |= part.beyond
-    regions = [one for _, part in parts for one in part.regions]
+        regions += part.regions
     regions.sort(key=lambda one: -one.volume_ml)
     largest = max((part for _, part in parts), key=lambda part: part.unlike_ml)
     return StandingOut(beyond, regions, largest.unlike_ml, largest.unlike_index)
@@ -178,10 +178,8 @@ def _worst(sides: Sequence[_Side], notes: Sequence[str]) -> Quality:
     verdict: Verdict = max((q.verdict for q in qualities), key=_RANK.__getitem__)
     if notes and verdict == "pass":
         verdict = "warn"
-    reasons: list[str] = [*notes]
-    reasons += [
-        on_side(side.name, reason) for side in sides for reason in side.result.quality.reasons
-    ]
+    found = [on_side(side.name, one) for side in sides for one in side.result.quality.reasons]
+    reasons: list[str] = [*notes, *found]
     missing = [name for name in SIDES if name not in {side.name for side in sides}]
     if missing:
         told = f"no hippocampus was found on the {missing[0]} side"
