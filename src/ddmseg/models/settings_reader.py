@@ -208,6 +208,6 @@ def require_share(settings: object, *names: str) -> None:
 def require_default(settings: object, name: str, allowed: str) -> None:
     """Refuse ``table.name`` unless it was left out, or given as its default."""
     table, key = name.split(".")
-    owner = getattr(settings, table, settings)
-    default = type(owner).__dataclass_fields__[key].default
-    require(getattr(owner, key) == default, settings, name, allowed)
+    kind: Any = type(getattr(settings, table, settings))
+    default = kind.__dataclass_fields__[key].default
+    require(value_of(settings, name) == default, settings, name, allowed)
