@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.imaging.repairs import WIDEST_MM, fill_empty_slices
-from ddmseg.imaging.transforms import FillSlices
+from ddmseg.imaging.transforms import Step
 from ddmseg.imaging.volume import Volume
 from ddmseg.quality.plausibility import empty_slices
 
@@ -39,7 +39,7 @@ def test_a_gap_is_filled_on_a_straight_line(axis):
     data = emptied(scan(), axis, 7, 8)
     before = data.copy()
     found, steps = fill_empty_slices(data, MM)
-    assert steps == [FillSlices(axis, (7, 8), ())]
+    assert steps == [Step("fill_slices", {"axis": axis, "filled": [7, 8], "left": []})]
     planes = np.moveaxis(found, axis, 0)
     np.testing.assert_allclose(planes[7], (2 * planes[6] + planes[9]) / 3, rtol=1e-5)
     np.testing.assert_allclose(planes[8], (planes[6] + 2 * planes[9]) / 3, rtol=1e-5)
@@ -50,7 +50,7 @@ def test_a_gap_is_filled_on_a_straight_line(axis):
 def test_what_has_a_signal_is_never_touched(axis, indices):
     data = emptied(scan(1), axis, *indices)
     found, steps = fill_empty_slices(data, MM)
-    touched = {index for step in steps for index in step.filled}
+    touched = {index for step in steps for index in step.values["filled"]}
     assert touched <= indices
     kept = [index for index in range(SHAPE[axis]) if index not in touched]
     np.testing.assert_array_equal(
@@ -73,7 +73,7 @@ def test_wisps_beyond_the_head_are_no_gap():
 def test_a_wide_gap_is_left_and_said():
     data = emptied(scan(), 0, 5, 6, 7, 12)
     found, steps = fill_empty_slices(data, (WIDEST_MM / 2.5, 1.0, 1.0))
-    assert steps == [FillSlices(0, (12,), (5, 6, 7))]
+    assert steps == [Step("fill_slices", {"axis": 0, "filled": [12], "left": [5, 6, 7]})]
     assert not found[5:8].any()
     assert found[12].any()
 

@@ -17,7 +17,6 @@ from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map, read_volume
 from ddmseg.imaging.preprocess import Prepared, prepare
-from ddmseg.imaging.transforms import Normalise
 from ddmseg.imaging.volume import Volume
 
 CENTRE_MM = np.array([4.3, -11.7, 9.1])
@@ -184,10 +183,10 @@ def test_equal_spacing_round_trip_is_exact() -> None:
     onto = prepared.labels_from_input(truth)
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(onto), 4).permute(3, 0, 1, 2)
     assert np.array_equal(prepared.labels_to_input(one_hot.float(), [0, 1, 2, 3]), truth)
-    scale = next(s for s in prepared.steps if isinstance(s, Normalise))
-    width = scale.high - scale.low
-    back = prepared.map_to_input(prepared.image * width + scale.low)
-    kept = (scan.data > scale.low) & (scan.data < scale.low + 1.5 * width)
+    scale = next(step for step in prepared.describe() if step["step"] == "normalise")
+    low, width = scale["low"], scale["high"] - scale["low"]
+    back = prepared.map_to_input(prepared.image * width + low)
+    kept = (scan.data > low) & (scan.data < low + 1.5 * width)
     assert np.allclose(back[kept], scan.data[kept], atol=1e-3)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ddmseg.imaging.nifti_header import mended, place
 from ddmseg.imaging.postprocess import Cleaning
-from ddmseg.imaging.transforms import FillSlices, Turn
+from ddmseg.imaging.transforms import Step
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.checkpoint import Card
 from ddmseg.quality.assessment import _dice
@@ -121,9 +121,10 @@ def odd_head() -> list[str]:
     hollow = two_sided_brain()
     hollow[8:20, 23:37, 23:37] = 24
     half = Volume(np.ones(hollow.shape, np.float32), np.diag([2.0, 2.0, 2.0, 1.0]), "half")
-    gaps = [FillSlices(1, (9, 10), (20, 21, 22))]
+    gaps = [Step("fill_slices", {"filled": [9, 10], "left": [20, 21, 22]})]
+    turn = Step("turn", {"oblique_degrees": 31.4, "shear_degrees": 2.345})
     return [
-        *turned([Turn(31.4, 2.345, 1.0, (9, 9, 9))]),
+        *turned([turn]),
         *empty_slices(gaps),
         *implausible(card, scan, labels, volumes, cleaning),
         *implausible(crop, usual, labels, [], None),

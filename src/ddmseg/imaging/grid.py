@@ -41,7 +41,12 @@ class IndexMap:
     @classmethod
     def identity(cls) -> IndexMap:
         """Return the map of a grid onto itself."""
-        return cls((0, 1, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        return cls.shift((0, 0, 0))
+
+    @classmethod
+    def shift(cls, offset: Iterable[float]) -> IndexMap:
+        """Return the map that adds an offset to an index."""
+        return cls((0, 1, 2), (1.0, 1.0, 1.0), triple(offset))
 
     @property
     def matrix(self) -> DoubleArray:

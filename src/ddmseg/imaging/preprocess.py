@@ -18,11 +18,11 @@ import torch
 
 from ddmseg.errors import ScanError, SettingsError
 from ddmseg.imaging import resample as resampling
-from ddmseg.imaging import transforms
-from ddmseg.imaging.grid import Grid, TurnedMap, covering, three, to_closest_ras, triple
+from ddmseg.imaging.grid import Grid, IndexMap, TurnedMap, covering, three, to_closest_ras, triple
 from ddmseg.imaging.head_box import find_head
-from ddmseg.imaging.intensity import intensity_range
+from ddmseg.imaging.intensity import CEILING, intensity_range
 from ddmseg.imaging.repairs import fill_empty_slices, fill_padding, upright
+from ddmseg.imaging.transforms import Step, inverse_of_all
 from ddmseg.imaging.volume import AnyArray, FloatArray, IdArray, Volume, WholeArray
 
 SPACING_RANGE_MM = (0.1, 20.0)  # voxel edges of a model grid
@@ -39,27 +39,27 @@ class Prepared:
 
     image: FloatArray
     grid: Grid
-    steps: tuple[transforms.Step, ...]
+    steps: tuple[Step, ...]
     input_grid: Grid
 
     @property
     def is_turned(self) -> bool:
         """Whether the scan was turned, so that the model grid runs askew to it."""
-        return any(isinstance(step, transforms.Turn) for step in self.steps)
+        return any(step.name == "turn" for step in self.steps)
 
     @property
     def to_input(self) -> resampling.AnyMap:
         """Map from an index of the model grid to one of the scan."""
         if self.is_turned:
             return TurnedMap.between(self.grid, self.input_grid)
-        return transforms.inverse_of_all(self.steps)
+        return inverse_of_all(self.steps)
 
     @property
     def from_input(self) -> resampling.AnyMap:
         """Map from an index of the scan to one of the model grid."""
         if self.is_turned:
             return TurnedMap.between(self.input_grid, self.grid)
-        return transforms.inverse_of_all(self.steps).inverse()
+        return inverse_of_all(self.steps).inverse()
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all steps as plain values, ready for JSON."""
@@ -138,52 +138,64 @@ def prepare(
     input_grid = Grid(volume.shape, volume.affine)
     data, padding = fill_padding(volume.data)
     data, gaps = fill_empty_slices(data, input_grid.spacing_mm)
-    steps: list[transforms.Step] = [*padding, *gaps]
+    steps: list[Step] = [*padding, *gaps]
     try:
         data, straight, turns = upright(data, input_grid, spacing_mm=spacing_mm)
         image, geometry = _to_model_grid(data, straight, spacing_mm, multiple, crop_to_head)
     except ScanError as error:
         raise ScanError(f"{volume.name}: {error}") from error
     steps += [*turns, *geometry]
-    grid = straight.seen_through(transforms.inverse_of_all(steps), three(image.shape))
+    grid = straight.seen_through(inverse_of_all(steps), three(image.shape))
     return Prepared(image, grid, tuple(steps), input_grid)
 
 
 def _to_model_grid(
     data: FloatArray, grid: Grid, spacing_mm: float, multiple: int, crop_to_head: bool
-) -> tuple[FloatArray, list[transforms.Step]]:
+) -> tuple[FloatArray, list[Step]]:
     """Reorient, crop, resample, normalise and pad, in this order."""
-    steps: list[transforms.Step] = []
     closest, shape = to_closest_ras(grid)
-    i, j, k = (scale < 0 for scale in closest.scale)
-    reorient = transforms.Reorient(shape, closest.axes, (i, j, k))
-    data = reorient.apply(data)
+    flips = [scale < 0 for scale in closest.scale]
+    told = {"shape": list(shape), "axes": list(closest.axes), "flips": flips}
+    steps = [Step("reorient", told, closest)]
+    i, j, k = (slice(None, None, -1 if flip else None) for flip in flips)
+    data = data.transpose(closest.axes)[i, j, k]
     spacings = grid.seen_through(closest, shape).spacing_mm
     if crop_to_head:
         box = find_head(data, spacings)
         data = data[box]
-        steps = [transforms.Crop(three(data.shape), three(side.start for side in box))]
+        steps.append(_crop(data.shape, box))
     # a spacing that differs by header rounding alone is not worth blurring for
     wanted = triple(spacing_mm if abs(spacing_mm / s - 1) < 1e-4 else s for s in spacings)
     covered, shape = covering(three(data.shape), wanted, spacing_mm, sliver=1e-3)
-    resample = transforms.Resample(shape, covered.scale, covered.offset)
     full = [math.ceil(n / multiple) * multiple for n in shape]
-    pad = transforms.Pad(three(full), three((m - n) // 2 for m, n in zip(full, shape, strict=True)))
-    if math.prod(pad.shape) > MAX_VOXELS:
-        shown = " x ".join(str(n) for n in pad.shape)
+    if math.prod(full) > MAX_VOXELS:
+        shown = " x ".join(str(n) for n in full)
         raise ScanError(
             f"{spacing_mm:g} mm voxels would make a model grid of {shown}; at most "
             f"{MAX_VOXELS} voxels are allowed; choose a larger spacing"
         )
     data = resampling.resample(data, covered, shape)
+    told = {"shape": list(shape), "ratio": list(covered.scale), "offset": list(covered.offset)}
+    steps.append(Step("resample", told, covered))
     # after cropping and before padding: air outside the head must not move the range
-    normalise = transforms.Normalise(*intensity_range(data))
-    return pad.apply(normalise.apply(data)), [reorient, *steps, resample, normalise, pad]
+    low, high = intensity_range(data)
+    data = np.clip((data - np.float32(low)) / np.float32(high - low), 0.0, CEILING)
+    steps.append(Step("normalise", {"low": low, "high": high}))
+    before = [(m - n) // 2 for m, n in zip(full, shape, strict=True)]
+    sides = [(b, m - n - b) for b, m, n in zip(before, full, shape, strict=True)]
+    pad = Step("pad", {"shape": full, "before": before}, IndexMap.shift([-n for n in before]))
+    return np.pad(data, sides), [*steps, pad]
+
+
+def _crop(shape: Sequence[int], box: Sequence[slice]) -> Step:
+    """Return the step that kept a box, ``shape`` voxels large."""
+    start = [side.start for side in box]
+    return Step("crop", {"shape": list(shape), "start": start}, IndexMap.shift(start))
 
 
 def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
     """Return the prepared scan cut to a box of its model grid, still undoable."""
     image = prepared.image[box]
-    crop = transforms.Crop(three(image.shape), three(side.start for side in box))
-    grid = prepared.grid.seen_through(crop.inverse, crop.shape)
+    crop = _crop(image.shape, box)
+    grid = prepared.grid.seen_through(crop.inverse, three(image.shape))
     return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))

@@ -22,7 +22,7 @@ import numpy as np
 from ddmseg.imaging.grid import Grid, Triple, TurnedMap, three
 from ddmseg.imaging.intensity import intensity_range, lattice_sample
 from ddmseg.imaging.resample import resample
-from ddmseg.imaging.transforms import FillPadding, FillSlices, Turn
+from ddmseg.imaging.transforms import Step
 from ddmseg.imaging.volume import FloatArray
 
 LEAST_SHARE = 0.005  # of all voxels: fewer move nothing, since quantiles are used
@@ -39,12 +39,12 @@ CORE = (0.005, 0.995)  # quantiles of the other values that are their range
 MOST_VALUES = 4  # values of padding that are looked for, one after the other
 
 
-def fill_padding(data: FloatArray) -> tuple[FloatArray, list[FillPadding]]:
+def fill_padding(data: FloatArray) -> tuple[FloatArray, list[Step]]:
     """Put air where a constant, extreme value lies outside the head, in a copy; a step for each.
 
     Zero is the signal of air: it is no padding when it is the smallest value.
     """
-    steps: list[FillPadding] = []
+    steps: list[Step] = []
     sample = lattice_sample(data).numpy()
     faces = _faces(data)
     while len(steps) < MOST_VALUES and (found := _padding(sample, faces)) is not None:
@@ -53,7 +53,8 @@ def fill_padding(data: FloatArray) -> tuple[FloatArray, list[FillPadding]]:
         data = np.where(places, np.float32(air), data)
         sample = np.where(sample == value, np.float32(air), sample)
         faces = [np.where(face == value, np.float32(air), face) for face in faces]
-        steps.append(FillPadding(value, air, int(np.count_nonzero(places))))
+        told = {"value": value, "air": air, "voxels": int(np.count_nonzero(places))}
+        steps.append(Step("fill_padding", told))
     return data, steps
 
 
@@ -93,7 +94,7 @@ the last wisps of the head, where there is nothing to fill."""
 SAMPLED_EVERY = 8  # voxels in a plane between those that are looked at first
 
 
-def fill_empty_slices(data: FloatArray, spacing_mm: Triple) -> tuple[FloatArray, list[FillSlices]]:
+def fill_empty_slices(data: FloatArray, spacing_mm: Triple) -> tuple[FloatArray, list[Step]]:
     """Interpolate, in a copy, slices of one value between slices with a signal; a step an axis."""
     steps = []
     for axis in range(3):
@@ -109,9 +110,9 @@ def fill_empty_slices(data: FloatArray, spacing_mm: Triple) -> tuple[FloatArray,
             for place, index in enumerate(gap, start=1):
                 share = np.float32(place / (len(gap) + 1))
                 planes[index] = (1 - share) * before + share * after
-        filled = tuple(index for gap in narrow for index in gap)
-        left = tuple(index for gap in gaps if gap not in narrow for index in gap)
-        steps.append(FillSlices(axis, filled, left))
+        filled = [index for gap in narrow for index in gap]
+        left = [index for gap in gaps if gap not in narrow for index in gap]
+        steps.append(Step("fill_slices", {"axis": axis, "filled": filled, "left": left}))
     return data, steps
 
 
@@ -145,7 +146,7 @@ MOST_VOXELS = 1 << 26  # of a turned scan: voxels become larger where there woul
 
 def upright(
     data: FloatArray, grid: Grid, *, spacing_mm: float
-) -> tuple[FloatArray, Grid, list[Turn]]:
+) -> tuple[FloatArray, Grid, list[Step]]:
     """Turn a scan that lies askew, or straighten sheared voxels: a copy, its grid and the step.
 
     ``spacing_mm`` is that of the model grid, which the voxels need not be much finer than.
@@ -157,8 +158,13 @@ def upright(
     # beyond the scan there is what air is like in it
     air, _ = intensity_range(data)
     data = resample(data, TurnedMap.between(target, grid), target.shape, fill=air)
-    spacing = target.spacing_mm[0]
-    return data, target, [Turn(round(oblique, 2), round(sheared, 2), spacing, target.shape)]
+    told = {
+        "oblique_degrees": round(oblique, 2),
+        "shear_degrees": round(sheared, 2),
+        "spacing_mm": target.spacing_mm[0],
+        "shape": list(target.shape),
+    }
+    return data, target, [Step("turn", told)]
 
 
 def _around(grid: Grid, spacing_mm: float) -> Grid:

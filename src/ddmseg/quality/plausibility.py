@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ddmseg.imaging.labels import count_voxels, mirror_index, protocol_rows, structure
 from ddmseg.imaging.postprocess import Cleaning
 from ddmseg.imaging.repairs import OBLIQUE_DEGREES, SHEAR_DEGREES
-from ddmseg.imaging.transforms import FillSlices, Step, Turn
+from ddmseg.imaging.transforms import Step
 from ddmseg.imaging.volume import Volume
 from ddmseg.models.card import thickest_mm
 from ddmseg.models.checkpoint import Card
@@ -88,8 +88,9 @@ def implausible(
 def empty_slices(steps: Sequence[Step]) -> Iterator[str]:
     """Tell by the steps of preprocessing of slices without a signal in the middle of the scan."""
     for step in steps:
-        if isinstance(step, FillSlices):
-            found, filled = len(step.filled) + len(step.left), len(step.filled)
+        if step.name == "fill_slices":
+            filled = len(step.values["filled"])
+            found = filled + len(step.values["left"])
             yield Reason(
                 f"slices without a signal in the middle of the scan: {found}, of them filled from "
                 f"their neighbours: {filled}; what is segmented there is a guess",
@@ -101,18 +102,19 @@ def empty_slices(steps: Sequence[Step]) -> Iterator[str]:
 def turned(steps: Sequence[Step]) -> Iterator[str]:
     """Tell by the steps of preprocessing of a scan that lay askew and was turned."""
     for step in steps:
-        if not isinstance(step, Turn):
+        if step.name != "turn":
             continue
-        if step.oblique_degrees > OBLIQUE_DEGREES:
-            degrees = round(step.oblique_degrees)
+        oblique, shear = step.values["oblique_degrees"], step.values["shear_degrees"]
+        if oblique > OBLIQUE_DEGREES:
+            degrees = round(oblique)
             yield Reason(
                 f"the scan is oblique by {degrees} degrees: it was turned to the axes of the "
                 "world; edges are smoother for it",
                 "scan_oblique",
                 {"degrees": degrees},
             )
-        if step.shear_degrees > SHEAR_DEGREES:
-            sheared = float(f"{step.shear_degrees:.2g}")
+        if shear > SHEAR_DEGREES:
+            sheared = float(f"{shear:.2g}")
             yield Reason(
                 f"the axes of the voxels are {sheared:g} degrees from right angles: the scan was "
                 "straightened; volumes may be wrong",
