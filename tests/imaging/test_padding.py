@@ -39,8 +39,8 @@ def image(data: np.ndarray) -> np.ndarray:
 def test_padding_is_filled_with_air_and_the_head_keeps_its_range(value: float) -> None:
     data = padded(value)
     found, (step,) = fill_padding(data)
-    assert step.value == np.float32(value)
-    assert step.voxels == (data == np.float32(value)).sum()
+    assert step.values["value"] == np.float32(value)
+    assert step.values["voxels"] == (data == np.float32(value)).sum()
     assert np.array_equal(found[data != np.float32(value)], data[data != np.float32(value)])
     assert 0 <= found.min() <= found.max() <= 900
     plain = image(padded(0.0))
@@ -52,7 +52,7 @@ def test_several_values_are_filled() -> None:
     data[:, :8] = -1000.0
     data[:, -8:] = 32767.0
     found, steps = fill_padding(data)
-    assert {step.value for step in steps} == {-32768.0, -1000.0, 32767.0}
+    assert {step.values["value"] for step in steps} == {-32768.0, -1000.0, 32767.0}
     assert 0 <= found.min() <= found.max() <= 900
 
 
@@ -60,7 +60,7 @@ def test_a_white_surround_is_padding_without_a_gap() -> None:
     data = np.clip(head() / 900 * 250, 0, 255)
     white = padded(255.0, data=data)
     found, (step,) = fill_padding(white)
-    assert step.value == 255.0
+    assert step.values["value"] == 255.0
     assert np.array_equal(found[white != 255], white[white != 255])
 
 
@@ -68,7 +68,7 @@ def test_air_that_is_not_zero_is_filled_with_what_it_is() -> None:
     """A scan with zero in the middle of its values, as after z-scoring."""
     data = (head() - 400) / 100
     found, (step,) = fill_padding(padded(-100.0, data=data))
-    assert step.air == pytest.approx(-4.0, abs=0.1)
+    assert step.values["air"] == pytest.approx(-4.0, abs=0.1)
     assert found.min() >= -4.1
 
 

@@ -77,7 +77,10 @@ def _move_islands(
     """Give a structure's islands to what surrounds them; return voxels moved, pieces left."""
     from scipy.ndimage import find_objects, label
 
-    found, count = label(labels[box] == index, _FULL)
+    around = _grown(box, labels.shape)
+    # Of the map as it came, so that the order of the structures does not matter.
+    came, inner = labels[around], cleaned[around]
+    found, count = label(came == index, _FULL)
     if count == 1:
         return 0, 1
     sizes = np.bincount(found.ravel())[1:]
@@ -85,11 +88,9 @@ def _move_islands(
     small = (sizes < ISLAND_SHARE * largest) & (sizes * voxel_ml < ISLAND_ML)
     boxes = find_objects(found)
     for number in np.flatnonzero(small):
-        around = _grown(box, boxes[number], labels.shape)
-        island = np.zeros(labels[around].shape, bool)
-        island[_within(box, boxes[number], around)] = found[boxes[number]] == number + 1
-        # Of the map as it came, so that the order of the structures does not matter.
-        cleaned[around][island] = _surrounding(labels[around], island)
+        near = _grown(boxes[number], came.shape)
+        island = found[near] == number + 1
+        inner[near][island] = _surrounding(came[near], island)
     return int(sizes[small].sum()), int(count - small.sum())
 
 
@@ -107,7 +108,7 @@ def _fill_holes(cleaned: IdArray, voxel_ml: float) -> tuple[dict[int, int], tupl
         if sizes[number - 1] * voxel_ml > HOLE_ML:
             open_ml.append(round(float(sizes[number - 1] * voxel_ml), 3))
             continue
-        around = _grown((slice(0, None),) * 3, box, inner.shape)
+        around = _grown(box, inner.shape)
         hole = holes[around] == number
         index = _surrounding(inner[around], hole)
         inner[around][hole] = index
@@ -137,17 +138,8 @@ def _surrounding(labels: IdArray, piece: MaskArray) -> int:
     return int(np.bincount(labels[rim]).argmax())
 
 
-def _grown(outer: Box, inner: Box, shape: Sequence[int]) -> Box:
-    """Return a box inside another box in voxels of the whole map, one voxel larger."""
+def _grown(box: Box, shape: Sequence[int]) -> Box:
+    """Return a box one voxel larger on every side, within the map."""
     return tuple(
-        slice(max(0, o.start + i.start - 1), min(n, o.start + i.stop + 1))
-        for o, i, n in zip(outer, inner, shape, strict=True)
-    )
-
-
-def _within(outer: Box, inner: Box, around: Box) -> Box:
-    """Return where a box inside another lies in the grown box."""
-    return tuple(
-        slice(o.start + i.start - a.start, o.start + i.stop - a.start)
-        for o, i, a in zip(outer, inner, around, strict=True)
+        slice(max(0, b.start - 1), min(n, b.stop + 1)) for b, n in zip(box, shape, strict=True)
     )
