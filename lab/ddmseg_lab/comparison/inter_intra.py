@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddmseg.datasets.source import LabelledSource, Once, padded
+from ddmseg.datasets.source import Finish, LabelledSource, Once, padded
 from ddmseg.datasets.sources import labelled_source
 from ddmseg.datasets.subject import Subject
 from ddmseg.errors import CheckpointError, ScanError, SettingsError, UsageError
@@ -232,7 +232,7 @@ def row_source(
     return labelled_source(settings, root, finish=WithMaps(settings, root, run_folder, training))
 
 
-class WithMaps:
+class WithMaps(Finish):
     """Adds the maps to each subject that a source reads.
 
     The auto-encoders lie with the weights of the run, so that another process makes the

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.patches import PatchSource
-from ddmseg.datasets.source import Finish
 from ddmseg.datasets.split import SPLITS, split_by_person, with_labels
 from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
@@ -130,13 +129,11 @@ class BratsSource(PatchSource):
     )
     licence = "terms of the challenge's year, research only"
 
-    def __init__(
-        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
-    ) -> None:
+    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         cases, left_out = with_labels(list_cases(root))
         split = split_by_person(cases, NAME)
         by_split = {name: split.cases(name) for name in SPLITS}
-        super().__init__(by_split, settings, finish=finish, left_out=left_out)
+        super().__init__(by_split, settings, left_out)
 
     def read(self, case: Case) -> Subject:
         """Read the four contrasts and the labels, whichever ids their year has."""

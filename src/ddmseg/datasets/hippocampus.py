@@ -14,7 +14,7 @@ import torch
 from torch import Generator
 
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
-from ddmseg.datasets.source import Finish, LabelledSource, Once, padded
+from ddmseg.datasets.source import LabelledSource, Once, padded
 from ddmseg.datasets.split import SPLITS, split_cases
 from ddmseg.datasets.subject import Example, read_labelled
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
@@ -48,11 +48,9 @@ class HippocampusSource(LabelledSource):
     sought = (1, 2)
     tissues = (0, 1, 1)  # no contrast tells the two parts apart
 
-    def __init__(
-        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
-    ) -> None:
+    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         split = split_cases(list_cases(root), NAME)
-        super().__init__({name: split.cases(name) for name in SPLITS}, settings, finish=finish)
+        super().__init__({name: split.cases(name) for name in SPLITS}, settings)
         self._training = Once(lambda: [(s.image, s.labels) for s in self.subjects("train")])
 
     def training_example(self, generator: Generator) -> Example:

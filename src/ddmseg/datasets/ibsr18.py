@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
-from ddmseg.datasets.source import Finish, LabelledSource, Once, padded
+from ddmseg.datasets.source import LabelledSource, Once, padded
 from ddmseg.datasets.split import fold_cases
 from ddmseg.datasets.subject import Example, Subject, box_around
 from ddmseg.errors import UsageError
@@ -73,14 +73,12 @@ class Ibsr18Source(LabelledSource):
     )
     licence = "not to be passed on"
 
-    def __init__(
-        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
-    ) -> None:
+    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         if len(settings.patch) != 2:
             raise UsageError(f"data.patch: got {settings.patch}; ibsr18 is cut in slices, give two")
         listed, held = list_cases(root), VALIDATION_SUBJECTS
         cases = fold_cases(listed, NAME, settings.fold, FOLDS, validation=held)
-        super().__init__(cases, settings, finish=finish, slice_axis=SLICE_AXIS)
+        super().__init__(cases, settings)
         self._training = Once(lambda: [_brain_slices(s) for s in self.subjects("train")])
 
     def training_example(self, generator: Generator) -> Example:

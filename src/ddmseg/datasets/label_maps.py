@@ -18,7 +18,10 @@ from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files,
 from ddmseg.datasets.split import split_cases
 from ddmseg.datasets.subject import Example
 from ddmseg.errors import ScanError
+from ddmseg.imaging import nifti
+from ddmseg.imaging.grid import Grid, to_closest_ras
 from ddmseg.imaging.labels import ANATOMY_LABELS, LESION
+from ddmseg.imaging.volume import grid_text
 from ddmseg.models.settings import DataSettings
 from ddmseg.randomness import VALIDATION_SEED, seeded
 
@@ -41,20 +44,14 @@ def read_label_map(path: Path) -> Int16[Tensor, "i j k"]:
     Raises:
         ScanError: when the file cannot be read or its voxels are not 1 mm.
     """
-    import nibabel
-
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
-        data = np.asarray(image.dataobj)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise ScanError(f"{path}: cannot be read as a label map ({error})") from error
-    spacing_mm = np.asarray(image.header.get_zooms()[:3], dtype=float)
-    if data.ndim != 3 or not np.allclose(spacing_mm, 1.0, atol=0.01):
+    found = nifti.read_label_map(path)
+    if not np.allclose(found.spacing_mm, 1.0, atol=0.01):
         raise ScanError(
-            f"{path}: shape {data.shape}, spacing {spacing_mm.round(3).tolist()} mm; "
-            "label maps for synthesis must be 3-D with 1 mm voxels"
+            f"{path}: {grid_text(found.shape, found.spacing_mm)}; label maps for synthesis must "
+            "have voxels of 1 mm"
         )
-    return torch.from_numpy(np.ascontiguousarray(data.astype(np.int16)))
+    index_map, _ = to_closest_ras(Grid(found.shape, found.affine))
+    return torch.from_numpy(np.ascontiguousarray(index_map.view(found.data), np.int16))
 
 
 class LabelMapSource:

@@ -32,7 +32,6 @@ from scipy import ndimage
 
 from ddmseg.datasets.case import Case, data_folder, require_cases
 from ddmseg.datasets.patches import PatchSource
-from ddmseg.datasets.source import Finish
 from ddmseg.datasets.split import fold_cases, with_labels
 from ddmseg.datasets.subject import Subject, on_model_grid
 from ddmseg.errors import ScanError
@@ -194,12 +193,10 @@ class Lpba40Source(PatchSource):
     )
     licence = "not to be passed on without leave of the Laboratory of Neuro Imaging"
 
-    def __init__(
-        self, settings: DataSettings, root: str | None = None, *, finish: Finish | None = None
-    ) -> None:
+    def __init__(self, settings: DataSettings, root: str | None = None) -> None:
         cases, left_out = with_labels(list_cases(root))
         folds = fold_cases(cases, NAME, settings.fold, FOLDS, validation=VALIDATION_SUBJECTS)
-        super().__init__(folds, settings, finish=finish, left_out=left_out)
+        super().__init__(folds, settings, left_out)
 
     def read(self, case: Case) -> Subject:
         """Read a pair of Analyze files, turned as the labels say."""

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.source import Finish, LabelledSource
+from ddmseg.datasets.source import LabelledSource
 from ddmseg.datasets.subject import Example, Subject, without_file
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre, degraded
@@ -43,19 +43,17 @@ class PatchSource(LabelledSource):
         self,
         cases: Mapping[str, Sequence[Case]],
         settings: DataSettings,
-        *,
-        finish: Finish | None = None,
-        left_out: Mapping[str, str] | None = None,
+        left_out: Mapping[str, str],
     ) -> None:
         empty = next((name for name, some in cases.items() if not some), None)
         if empty is not None:
-            reasons = sorted(set((left_out or {}).values()))
-            told = f" ({len(left_out or {})} left out: {', '.join(reasons)})" * bool(reasons)
+            reasons = ", ".join(sorted(set(left_out.values())))
+            told = f" ({len(left_out)} left out: {reasons})" if left_out else ""
             raise UsageError(
                 f"data.kind: {settings.kind} has no {empty} subject here{told}; unpack more of "
                 "the set"
             )
-        super().__init__(cases, settings, finish=finish, left_out=left_out)
+        super().__init__(cases, settings, left_out)
         self._shelf = Shelf(self, len(self._cases["train"]))
 
     @abstractmethod

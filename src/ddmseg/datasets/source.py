@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -43,7 +44,7 @@ class Source(Protocol):
         """Return the first ``count`` of a fixed list."""
 
 
-class Finish(Protocol):
+class Finish:
     """What is done to each subject after it has been read; as it stands, nothing."""
 
     @property
@@ -61,20 +62,16 @@ class Finish(Protocol):
         return subject
 
 
-class _AsRead(Finish):
-    """Leaves subjects as they are."""
-
-
 class LabelledSource(Source):
     """A source of real scans, some of which are kept for testing.
 
     Args:
         cases: of ``train``, ``validation`` and ``test``; ``settings.subjects`` above 0 keeps
             the first so many of training.
-        slice_axis: spatial axis that 2-D networks cut across.
         left_out: reason by identifier, of cases that are in no split.
 
     Attributes:
+        finish: done to each subject that is read.
         structures: name of each class that is scored.
         sought: classes that a normal slice holds nothing of, where slices are called normal.
         tissues: of each class, where images are repainted.
@@ -90,15 +87,11 @@ class LabelledSource(Source):
         self,
         cases: Mapping[str, Sequence[Case]],
         settings: DataSettings,
-        *,
-        finish: Finish | None = None,
-        slice_axis: int = 1,
-        left_out: Mapping[str, str] | None = None,
+        left_out: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.left_out = dict(left_out or {})
-        self.finish: Finish = finish or _AsRead()
+        self.left_out = dict(left_out)
+        self.finish = Finish()
         self._settings = settings
-        self._slice_axis = slice_axis
         self._cases = {name: list(some) for name, some in cases.items()}
         if settings.subjects:
             self._cases["train"] = self._cases["train"][: settings.subjects]
@@ -110,7 +103,7 @@ class LabelledSource(Source):
 
     def read(self, case: Case) -> Subject:
         """Read one case on the grid of its file."""
-        return read_labelled(case, self._settings, slice_axis=self._slice_axis)
+        return read_labelled(case, self._settings)
 
     def score(self, subject: Subject, found: Tensor) -> list[Score]:
         """Score the class indices that were found on the grid of a subject's truth."""

@@ -62,4 +62,6 @@ def labelled_source(
             f"data.maps: got {settings.maps}, whose channels the laboratory makes; run these "
             "settings as a row of a table with ddmseg compare, or leave data.maps out"
         )
-    return REAL_SOURCES[settings.kind](settings, root, finish=finish)
+    source = REAL_SOURCES[settings.kind](settings, root)
+    source.finish = finish or source.finish
+    return source

@@ -83,7 +83,7 @@ def box_around(inside: Tensor) -> tuple[slice, ...]:
     return tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, inside.shape, strict=True))
 
 
-def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) -> Subject:
+def read_labelled(case: Case, settings: DataSettings) -> Subject:
     """Read one labelled scan, its intensities prepared as the settings say.
 
     Raises:
@@ -103,7 +103,7 @@ def read_labelled(case: Case, settings: DataSettings, *, slice_axis: int = 1) ->
         resample_mm=settings.resample_mm,
     )
     image, labels = torch.from_numpy(prepared)[None], _indices(read_label_map(case.labels).data)
-    return Subject(case.identifier, image, labels, volume.spacing_mm, slice_axis)
+    return Subject(case.identifier, image, labels, volume.spacing_mm)
 
 
 def on_model_grid(

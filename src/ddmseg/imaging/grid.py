@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddmseg.imaging.volume import DoubleArray, Placed, check_affine
+from ddmseg.imaging.volume import AnyArray, DoubleArray, Placed, check_affine
 
 Shape3 = tuple[int, int, int]
 Triple = tuple[float, float, float]
@@ -57,6 +57,11 @@ class IndexMap:
             matrix[target, axis] = self.scale[axis]
             matrix[target, 3] = self.offset[axis]
         return matrix
+
+    def view(self, array: AnyArray) -> AnyArray:
+        """Return a view of an array of the grid ``to``, axes permuted and flipped as here."""
+        i, j, k = (slice(None, None, -1 if scale < 0 else None) for scale in self.scale)
+        return array.transpose(self.axes)[i, j, k]
 
     def then(self, after: IndexMap) -> IndexMap:
         """Return the map that applies this one first and ``after`` second."""

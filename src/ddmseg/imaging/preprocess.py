@@ -157,8 +157,7 @@ def _to_model_grid(
     flips = [scale < 0 for scale in closest.scale]
     told = {"shape": list(shape), "axes": list(closest.axes), "flips": flips}
     steps = [Step("reorient", told, closest)]
-    i, j, k = (slice(None, None, -1 if flip else None) for flip in flips)
-    data = data.transpose(closest.axes)[i, j, k]
+    data = closest.view(data)
     spacings = grid.seen_through(closest, shape).spacing_mm
     if crop_to_head:
         box = find_head(data, spacings)

@@ -95,11 +95,7 @@ class Upright:
         scan, out = segmentation.scan, segmentation.standing_out
         grid = Grid(scan.shape, scan.affine)
         index_map, shape = to_closest_ras(grid)
-        flips = tuple(slice(None, None, -1 if sign < 0 else 1) for sign in index_map.scale)
-
-        def upright(array: NDArray[Any]) -> NDArray[Any]:
-            return array.transpose(index_map.axes)[flips]
-
+        upright = index_map.view
         turned = grid.seen_through(index_map, shape)
         head, labels = upright(scan.data), upright(segmentation.labels.data)
         whole = cls(
