@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddmseg.errors import MissingExtraError, ScanError, UsageError
+from ddmseg.errors import MissingExtraError, ScanError
 from ddmseg.imaging import preprocess_variants
 from ddmseg.imaging.intensity import normalise
 from ddmseg.imaging.preprocess_variants import (
@@ -139,17 +139,9 @@ def test_resampling_is_part_of_the_preparation():
 
 
 @pytest.mark.parametrize("name", [n for n in NORMALISATIONS if n != "robust"])
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (np.zeros((0, 2, 2)), "no voxels"),
-        (np.full((2, 2, 2), np.nan), "NaN or infinity"),
-        (np.full((2, 2, 2), 7.0), "no contrast: each voxel is 7"),
-    ],
-)
-def test_images_that_cannot_be_normalised(name, image, message):
-    with pytest.raises(ScanError, match=message):
-        NORMALISATIONS[name](image)
+def test_images_without_contrast_cannot_be_normalised(name):
+    with pytest.raises(ScanError, match="no contrast: each voxel is 7"):
+        NORMALISATIONS[name](np.full((2, 2, 2), 7.0))
 
 
 def test_tissue_of_one_value_is_refused():
@@ -161,11 +153,6 @@ def test_tissue_of_one_value_is_refused():
     image[0, 0, 0] = 1.0
     with pytest.raises(ScanError, match="98% of its voxels are 0"):
         percentiles(image)
-
-
-def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(UsageError, match=r"got 'zscore' \(did you mean 'z_score'\?\)"):
-        prepare_intensities(scan(), ONE_MM, normalisation="zscore")
 
 
 def test_n4_comes_first(monkeypatch):

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ddmseg.errors import ScanError, UsageError, did_you_mean
+from ddmseg.errors import ScanError
 from ddmseg.imaging.grid import covering, three, triple
 from ddmseg.imaging.intensity import CEILING, correct_bias, normalise
 from ddmseg.imaging.resample import resample
@@ -33,16 +33,11 @@ def prepare_intensities(
     """Return a scan as a network sees it, on its own grid, in [0, 1.5].
 
     Args:
-        normalisation: one of ``NORMALISATIONS``.
+        normalisation: one of ``NORMALISATIONS``, as settings have it.
         bias_field: correct slow intensity variation by N4 first (needs SimpleITK). On a crop
             without air the fit sees the brighter half of the tissue alone.
         resample_mm: voxel edge to resample to and back from; 0 leaves the scan alone.
     """
-    if normalisation not in NORMALISATIONS:
-        raise UsageError(
-            f"normalisation: got '{normalisation}'{did_you_mean(normalisation, NORMALISATIONS)}; "
-            f"allowed are {', '.join(NORMALISATIONS)}"
-        )
     if bias_field:
         data = correct_bias(np.asarray(data, dtype=np.float32))
     if resample_mm > 0:
@@ -96,17 +91,9 @@ def percentiles(data: AnyArray) -> FloatArray:
     return np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def _robust(data: AnyArray) -> FloatArray:
-    return np.asarray(normalise(data), dtype=np.float32)
-
-
 def _checked(data: AnyArray) -> DoubleArray:
-    """The image as float64, or the reason why it cannot be normalised."""
+    """The image, finite as all that are read, as float64; a ScanError where it has no contrast."""
     image = np.asarray(data, dtype=np.float64)
-    if image.size == 0:
-        raise ScanError("the image has no voxels; give a scan with at least one")
-    if not np.isfinite(image).all():
-        raise ScanError("the image holds NaN or infinity; give finite intensities")
     if image.min() == image.max():
         raise ScanError(
             f"the image has no contrast: each voxel is {image.flat[0]:g}; give a scan in which "
@@ -116,6 +103,6 @@ def _checked(data: AnyArray) -> DoubleArray:
 
 
 NORMALISATIONS: Mapping[str, Callable[[AnyArray], FloatArray]] = MappingProxyType(
-    {"robust": _robust, "z_score": z_score, "min_max": min_max, "percentiles": percentiles}
+    {"robust": normalise, "z_score": z_score, "min_max": min_max, "percentiles": percentiles}
 )
 """Ways to bring a scan to about [0, 1]; ``robust`` is what the package uses everywhere."""
