@@ -18,7 +18,7 @@ import pytest
 from ddmseg.errors import ScanError
 from ddmseg.imaging.gzip_stream import FREE_MEMBERS, MAX_PADDING, GzipStream
 from ddmseg.imaging.nifti import read_volume
-from ddmseg.imaging.nifti_guard import SCAN_RATIO, read_header
+from ddmseg.imaging.nifti_guard import SCAN_RATIO, open_raw
 
 MOST_MB = 200
 NOISE = np.random.default_rng(0).integers(0, 1000, (12, 13, 14)).astype(np.int16)
@@ -148,7 +148,7 @@ def test_a_brain_alone_in_a_large_box_is_no_bomb(tmp_path: Path) -> None:
     data[60:120, 60:120, 60:120] = np.random.default_rng(1).integers(1, 200, (60, 60, 60))
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(nib.Nifti1Image(data, np.eye(4)).to_bytes(), 1))
-    assert read_header(path, most_ratio=SCAN_RATIO)[1].shape == (210, 210, 210)
+    assert open_raw(path, most_ratio=SCAN_RATIO).layout.shape == (210, 210, 210)
 
 
 @pytest.mark.parametrize("size", [1, 1000, 1 << 16, 1 << 20])

@@ -189,7 +189,7 @@ def test_what_no_scan_has_is_refused_before_the_voxels(
         raise AssertionError("voxels were read")
 
     path = save(tmp_path / "a.nii", **fields)
-    monkeypatch.setattr("ddmseg.imaging.nifti_guard.read_raw", never)
+    monkeypatch.setattr("ddmseg.imaging.nifti_guard.RawScan.voxels", never)
     refused(path, said)
 
 

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging import nifti_guard as guard
 from ddmseg.imaging.mgh import mgh_place
-from ddmseg.imaging.nifti_guard import MAX_VOXELS, choose_volume
+from ddmseg.imaging.nifti_guard import (
+    DEFLATE_RATIO,
+    MAX_VOXELS,
+    SCAN_RATIO,
+    choose_volume,
+    open_raw,
+)
 from ddmseg.imaging.nifti_header import Notes, check_values, mended, place, sides_unknown
 from ddmseg.imaging.nifti_write import write_label_map, write_map
 from ddmseg.imaging.scan_checks import check_place, checked_labels, checked_scan
@@ -121,9 +126,9 @@ def _read(
     import nibabel as nib
 
     name = str(path)
-    asked: dict[str, Any] = {"volume": volume, "max_voxels": max_voxels}
-    asked["most_ratio"] = guard.SCAN_RATIO if scan else guard.DEFLATE_RATIO
-    block, layout, _ = guard.read_header(path, **asked)
+    most_ratio = SCAN_RATIO if scan else DEFLATE_RATIO
+    raw = open_raw(path, volume=volume, max_voxels=max_voxels, most_ratio=most_ratio)
+    block, layout = raw.header, raw.layout
     slope = intercept = None
     notes: Notes = ()
     if layout.version == 0:
@@ -137,7 +142,7 @@ def _read(
         notes = (*mends, *doubts)
         slope, intercept = header.get_slope_inter()
     check_place(affine, layout.shape, name, scan=scan)
-    data: AnyArray = guard.read_raw(path, **asked).voxels
+    data: AnyArray = raw.voxels()
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         data = data * np.float32(slope) + np.float32(intercept or 0.0)
     return data, affine, header, notes

@@ -72,48 +72,41 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class RawNifti:
-    """The header block as it is in the file, and the voxels of one volume, unscaled."""
+class RawScan:
+    """A file whose header has been checked: its first 540 bytes, what they say, and the volume."""
 
+    path: Path
     header: bytes
     layout: Layout
-    voxels: NDArray[np.generic]
+    index: int
+
+    def voxels(self) -> NDArray[np.generic]:
+        """Return the voxels of the volume, unscaled; a gzipped file is read to its end."""
+        layout, path = self.layout, self.path
+        start = layout.offset + self.index * layout.volume_bytes
+        with _opened(path) as stream:
+            if not isinstance(stream, GzipStream):
+                return np.memmap(path, layout.dtype, "r", start, layout.shape, order="F")
+            held = _skip(stream, start)
+            voxels = np.empty(layout.volume_bytes, dtype=np.uint8)
+            held += _fill(stream, voxels.data)
+            # on to the end, so that gzip checks itself
+            held += _skip(stream, layout.promised_bytes + _TRAILING_BYTES + 1 - held)
+        if held < layout.promised_bytes:
+            raise _short(path, layout, held)
+        if held > layout.promised_bytes + _TRAILING_BYTES:
+            raise _long(path, layout)
+        return voxels.view(layout.dtype).reshape(layout.shape, order="F")
 
 
-def read_header(
+def open_raw(
     path: Path,
     *,
     volume: int | None = None,
     max_voxels: int = MAX_VOXELS,
     most_ratio: int = DEFLATE_RATIO,
-) -> tuple[bytes, Layout, int]:
-    """Check what the header says before any voxel is read; arguments as of :func:`read_raw`.
-
-    Returns the first 540 bytes, what they say, and the index of the volume.
-    """
-    size = _file_size(path)
-    with _opened(path) as stream:
-        header = _read(stream, 540)
-        layout = parse_layout(header, path)
-        index = choose_volume(layout.volumes, volume, str(path))
-        zipped = isinstance(stream, GzipStream)
-        # plain files hold what they hold
-        most = max(size * most_ratio, min(size * DEFLATE_RATIO, _FREE_BYTES)) if zipped else size
-        if math.prod(layout.shape) > max_voxels:
-            shown = " x ".join(str(n) for n in layout.shape)
-            said = f"{shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
-            raise coded_error(path, said, "too_many_voxels", voxels=shown, most=max_voxels)
-        if layout.promised_bytes > most:
-            raise _short(path, layout, most, "cannot hold more than")
-        if not zipped and size > layout.promised_bytes + _TRAILING_BYTES:
-            raise _long(path, layout)
-        return header, layout, index
-
-
-def read_raw(
-    path: Path, *, volume: int | None, max_voxels: int = MAX_VOXELS, most_ratio: int = DEFLATE_RATIO
-) -> RawNifti:
-    """Read one volume of a NIfTI or MGH file, and a gzipped file to its end.
+) -> RawScan:
+    """Check what the header of a NIfTI or MGH file says, before any voxel is read.
 
     The first bytes decide what is gzipped, not the name; one byte of it may promise ``most_ratio``,
     in small files more.
@@ -122,14 +115,22 @@ def read_raw(
         ScanError: when the file is missing, empty, damaged, of no such format or not a 3-D scan of
             a size that is allowed.
     """
-    limits = {"max_voxels": max_voxels, "most_ratio": most_ratio}
-    header, layout, index = read_header(path, volume=volume, **limits)
+    size = _file_size(path)
     with _opened(path) as stream:
-        if isinstance(stream, GzipStream):
-            return RawNifti(header, layout, _inflate(stream, layout, index, path))
-        start = layout.offset + index * layout.volume_bytes
-        voxels = np.memmap(path, layout.dtype, "r", start, layout.shape, order="F")
-        return RawNifti(header, layout, voxels)
+        header, zipped = _read(stream, 540), isinstance(stream, GzipStream)
+    layout = parse_layout(header, path)
+    index = choose_volume(layout.volumes, volume, str(path))
+    if math.prod(layout.shape) > max_voxels:
+        shown = " x ".join(str(n) for n in layout.shape)
+        said = f"{shown} voxels; at most {max_voxels} are allowed; resample or crop it first"
+        raise coded_error(path, said, "too_many_voxels", voxels=shown, most=max_voxels)
+    # plain files hold what they hold
+    most = max(size * most_ratio, min(size * DEFLATE_RATIO, _FREE_BYTES)) if zipped else size
+    if layout.promised_bytes > most:
+        raise _short(path, layout, most, "cannot hold more than")
+    if not zipped and size > layout.promised_bytes + _TRAILING_BYTES:
+        raise _long(path, layout)
+    return RawScan(path, header, layout, index)
 
 
 def parse_layout(header: bytes, path: Path) -> Layout:
@@ -248,19 +249,6 @@ def _long(path: Path, layout: Layout) -> ScanError:
         f"wrong; {_AGAIN}"
     )
     return coded_error(path, said, "file_long", promised=promised)
-
-
-def _inflate(stream: Readable, layout: Layout, index: int, path: Path) -> NDArray[np.generic]:
-    """Skip to the volume, read it, and read on to the end so that gzip checks itself."""
-    held = _skip(stream, layout.offset + index * layout.volume_bytes)
-    voxels = np.empty(layout.volume_bytes, dtype=np.uint8)
-    held += _fill(stream, voxels.data)
-    held += _skip(stream, layout.promised_bytes + _TRAILING_BYTES + 1 - held)
-    if held < layout.promised_bytes:
-        raise _short(path, layout, held)
-    if held > layout.promised_bytes + _TRAILING_BYTES:
-        raise _long(path, layout)
-    return voxels.view(layout.dtype).reshape(layout.shape, order="F")
 
 
 def read_start(path: Path, most: int, *, zipped: bool) -> bytes:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.nifti_guard import MAX_VOXELS, read_header
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, open_raw
 from ddmseg.models.available_memory import memory_for_this_process
 from ddmseg.models.card import Card
 from ddmseg.models.device import free_gpu_bytes
@@ -193,7 +193,7 @@ def voxels_in_header(path: Path) -> int:
     for a writer.
     """
     try:
-        return math.prod(read_header(path, volume=0)[1].shape)
+        return math.prod(open_raw(path, volume=0).layout.shape)
     except ScanError:
         return 0
 

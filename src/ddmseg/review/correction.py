@@ -17,7 +17,7 @@ from ddmseg.atomic import write_bytes
 from ddmseg.errors import OutputError, Reason, ScanError, reason_code
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
-from ddmseg.imaging.nifti_guard import read_raw
+from ddmseg.imaging.nifti_guard import open_raw
 from ddmseg.imaging.volume import LabelMap
 from ddmseg.maths.metrics import evaluate_labels
 from ddmseg.review.files import STAGED, staging_place, sweep
@@ -87,7 +87,8 @@ def corrected_bytes(result: ScanResult, labels: NDArray[np.integer]) -> bytes:
 
     ScanError when the original cannot be read, or an id does not fit its type.
     """
-    raw = read_raw(result.path(LABELS), volume=0)
+    raw = open_raw(result.path(LABELS), volume=0)
+    raw.voxels()  # read to its end, so that damage is found
     layout, label = raw.layout, int(labels.max(initial=0))
     largest = int(np.iinfo(layout.dtype.str).max)
     if label > largest:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ddmseg.errors import Reason, ScanError, about_file
 from ddmseg.imaging.intensity import intensity_range
-from ddmseg.imaging.nifti_guard import MAX_VOXELS, Layout, parse_layout, read_raw
+from ddmseg.imaging.nifti_guard import MAX_VOXELS, Layout, open_raw, parse_layout
 from ddmseg.imaging.nifti_write import INTENT_LABEL
 from ddmseg.imaging.volume import Volume
 
@@ -108,9 +108,10 @@ class Frames:
     def __init__(
         self, path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]
     ) -> None:
-        # the first reading checks the whole file, so that the second may believe it
         most = max(math.prod(shape), SMALL_VOXELS)
-        layout = read_raw(path, volume=0, max_voxels=most).layout
+        raw = open_raw(path, volume=0, max_voxels=most)
+        raw.voxels()  # read to its end and checked, so that the second reading may believe it
+        layout = raw.layout
         if layout.volumes > MAX_FRAMES:
             why = f"{layout.volumes} frames; at most {MAX_FRAMES} can be shown"
             known = {"frames": layout.volumes, "most": MAX_FRAMES}

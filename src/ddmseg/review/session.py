@@ -27,7 +27,7 @@ from ddmseg.errors import (
 )
 from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.nifti import read_label_map
-from ddmseg.imaging.nifti_guard import read_raw
+from ddmseg.imaging.nifti_guard import open_raw
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.card import Card
 from ddmseg.outputs.names import RECEIPT
@@ -194,11 +194,12 @@ class Review:
         path = self.result(identifier).path(MAPS[kind])
         labels = self.labels(identifier)
         # the largest that can fit, so that another one is refused before it takes memory
-        raw = read_raw(path, volume=None, max_voxels=max(labels.data.size, display.SMALL_VOXELS))
-        if raw.voxels.shape != labels.shape:
+        most = max(labels.data.size, display.SMALL_VOXELS)
+        values = open_raw(path, max_voxels=most).voxels()
+        if values.shape != labels.shape:
             why = "not on the grid of the labels; segment the scan again"
             raise ScanError(about_file(path, why, "other_grid"))
-        return raw.voxels.astype(np.float32, copy=False), labels
+        return values.astype(np.float32, copy=False), labels
 
     def frame_counts(self, identifier: str) -> dict[str, int]:
         """Return how many samples and steps there are to look at, 0 without a trace."""
