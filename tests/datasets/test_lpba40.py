@@ -121,7 +121,7 @@ def test_spaces_are_never_mixed(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "LSA")
     (native, _), (drawn, _) = lpba40.list_cases(root, space="native"), lpba40.list_cases(root)
     mixed = Case("S01", native.images, drawn.labels, "S01")
-    with pytest.raises(ScanError, match=r"S01: scan .* and labels .* are on different grids"):
+    with pytest.raises(ScanError, match=r"S01: S01.native.mri .* lie on different grids; bring"):
         lpba40.read_case(mixed)
 
 

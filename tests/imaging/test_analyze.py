@@ -13,13 +13,7 @@ import pytest
 from nibabel.orientations import aff2axcodes
 
 from ddmseg.errors import ScanError
-from ddmseg.imaging.analyze import (
-    centred_affine,
-    label_map_of,
-    pair_paths,
-    read_analyze,
-    volume_of,
-)
+from ddmseg.imaging.analyze import centred_affine, pair_paths, read_analyze
 
 CODES = ["".join(letters) for order in itertools.permutations(("LR", "PA", "IS"))
          for letters in itertools.product(*order)]  # fmt: skip
@@ -65,7 +59,7 @@ def test_voxels_agree_with_nibabel(tmp_path: Path) -> None:
     theirs = nib.AnalyzeImage.from_filename(path)
     image = read_analyze(path)
     np.testing.assert_array_equal(image.data, np.asarray(theirs.dataobj)[..., 0])
-    np.testing.assert_allclose(volume_of(image, "LAS").affine, theirs.affine)  # its own rule
+    np.testing.assert_allclose(image.volume("LAS").affine, theirs.affine)  # its own rule
 
 
 def test_either_file_may_be_named(tmp_path: Path) -> None:
@@ -90,10 +84,10 @@ def test_other_letters_are_refused(wrong: str) -> None:
 
 def test_labels_must_be_whole(tmp_path: Path) -> None:
     whole = read_analyze(write_pair(tmp_path / "a", (DATA % 3).astype(np.float32)))
-    assert label_map_of(whole, "RAS").data.dtype.kind == "i"
+    assert whole.label_map("RAS").data.dtype.kind == "i"
     parts = read_analyze(write_pair(tmp_path / "b", DATA.astype(np.float32) / 7))
     with pytest.raises(ScanError, match="values that are no whole numbers"):
-        label_map_of(parts, "RAS")
+        parts.label_map("RAS")
 
 
 def patched(folder: Path, at: int, raw: bytes) -> Path:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.hippocampus import HippocampusSource, read_example
+from ddmseg.datasets.hippocampus import HippocampusSource
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
 from ddmseg.datasets.split import read_split
+from ddmseg.datasets.subject import read_labelled
 from ddmseg.errors import ScanError
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
@@ -204,7 +205,7 @@ def test_validation_examples_are_whole_padded_and_fixed(hippocampus):
 
 def test_a_case_without_labels_is_refused(hippocampus):
     with pytest.raises(ScanError, match="case_9: has no label map; training needs one"):
-        read_example(Case("case_9", (), None, "case_9"))
+        read_labelled(Case("case_9", (), None, "case_9"), DataSettings(kind="hippocampus"))
 
 
 def test_missing_data_are_refused(tmp_path):

@@ -21,16 +21,16 @@ import torch
 
 from ddmseg.datasets import malc2012
 from ddmseg.datasets.case import Case
-from ddmseg.datasets.hippocampus import read_example
 from ddmseg.datasets.source import padded
 from ddmseg.datasets.sources import make_source
+from ddmseg.datasets.subject import read_labelled
 from ddmseg.errors import CheckpointError
 from ddmseg.imaging.labels import classes_of
 from ddmseg.imaging.nifti import read_volume
 from ddmseg.imaging.preprocess import prepare
 from ddmseg.maths.calibration import DiceCalibration
 from ddmseg.models.checkpoint import Card, load_weights
-from ddmseg.models.settings import Settings
+from ddmseg.models.settings import DataSettings, Settings
 from ddmseg.models.settings_reader import settings_from_dict
 from ddmseg.models.zoo import model_path
 from ddmseg.networks.segmenter import DiscrepancyDiffusionSegmenter
@@ -72,7 +72,8 @@ def hippocampus_jobs(data: str | None, cases: int | None) -> Iterator[Job]:
 
 
 def _crop(case: Case) -> Subject:
-    return Subject.whole(*padded(*read_example(case)))
+    crop = read_labelled(case, DataSettings(kind="hippocampus"))
+    return Subject.whole(*padded(crop.image, crop.labels))
 
 
 def head_jobs(

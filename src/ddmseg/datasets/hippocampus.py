@@ -16,7 +16,7 @@ from torch import Generator
 from ddmseg.datasets.case import Case, data_folder, require_cases, volume_files, volume_stem
 from ddmseg.datasets.source import LabelledSource, Once, padded
 from ddmseg.datasets.split import SPLITS, split_cases
-from ddmseg.datasets.subject import Example, read_labelled
+from ddmseg.datasets.subject import Example
 from ddmseg.imaging.labels import HIPPOCAMPUS_LABELS
 from ddmseg.models.settings import DataSettings
 
@@ -62,9 +62,3 @@ class HippocampusSource(LabelledSource):
     def validation_examples(self, count: int) -> list[Example]:
         """Return whole validation crops, zero-padded to a multiple of 8."""
         return [padded(s.image, s.labels) for s in self.subjects("validation", count)]
-
-
-def read_example(case: Case, settings: DataSettings | None = None) -> Example:
-    """Read, normalise and index one hippocampus case (not padded)."""
-    subject = read_labelled(case, settings or DataSettings(kind="hippocampus"))
-    return subject.image, subject.labels

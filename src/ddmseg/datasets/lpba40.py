@@ -20,7 +20,6 @@ Neuro Imaging. For research; the terms are on the download page.
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -33,9 +32,10 @@ from scipy import ndimage
 from ddmseg.datasets.case import Case, data_folder, require_cases
 from ddmseg.datasets.patches import PatchSource
 from ddmseg.datasets.split import fold_cases, with_labels
-from ddmseg.datasets.subject import Subject, on_model_grid
+from ddmseg.datasets.subject import Subject, check_one_grid, on_model_grid
 from ddmseg.errors import ScanError
-from ddmseg.imaging.analyze import AnalyzeImage, label_map_of, read_analyze, volume_of
+from ddmseg.imaging.analyze import read_analyze
+from ddmseg.imaging.grid import Grid
 from ddmseg.imaging.labels import OWN_IDS, on_other_side, protocol_map, structure
 from ddmseg.imaging.volume import LabelMap, Volume
 from ddmseg.models.settings import DataSettings
@@ -100,9 +100,8 @@ def read_case(case: Case, *, orientation: str | None = None) -> tuple[Volume, La
     """
     scan = read_analyze(case.images[0])
     if case.labels is None:
-        return volume_of(scan, orientation or ORIENTATION), None
+        return scan.volume(orientation or ORIENTATION), None
     labels = read_analyze(case.labels)
-    _check_one_grid(scan, labels, case.identifier)
     told = label_orientation(labels.data)
     if orientation and told and orientation.upper() != told:
         raise ScanError(
@@ -110,13 +109,15 @@ def read_case(case: Case, *, orientation: str | None = None) -> tuple[Volume, La
             "leave it out"
         )
     chosen = told or orientation or ORIENTATION
-    return volume_of(scan, chosen), label_map_of(labels, chosen)
+    pair = scan.volume(chosen), labels.label_map(chosen)
+    check_one_grid(case.identifier, pair)
+    return pair
 
 
 def label_orientation(labels: NDArray[Any]) -> str | None:
     """Return where the axes point by where the structures lie; None when too few are there.
 
-    Each of the three directions takes the axis along which its two ends lie apart most.
+    The axes run as those of the grid that these three directions span.
     """
     ids = labels.astype(np.int32, copy=False)
     ends = ((LEFT, tuple(index + 1 for index in LEFT)), (OCCIPITAL, FRONTAL), (LOWER, UPPER))
@@ -130,12 +131,9 @@ def label_orientation(labels: NDArray[Any]) -> str | None:
             return None
         vector = np.subtract(centres[1], centres[0])
         apart.append(vector / max(float(np.linalg.norm(vector)), 1e-9))
-    best = max(
-        itertools.permutations(range(3)),
-        key=lambda axes: sum(abs(apart[row][axis]) for row, axis in enumerate(axes)),
-    )
-    rows = (best.index(axis) for axis in range(3))
-    return "".join(("LPI" if apart[row][best[row]] < 0 else "RAS")[row] for row in rows)
+    affine = np.eye(4)
+    affine[:3, :3] = apart
+    return Grid((2, 2, 2), affine).orientation
 
 
 def write_nifti(
@@ -154,15 +152,6 @@ def write_nifti(
         written.append(Path(folder) / "labels" / f"{case.identifier}_dseg.nii.gz")
         write_label_map(written[1], labels, scan)
     return written
-
-
-def _check_one_grid(scan: AnalyzeImage, labels: AnalyzeImage, name: str) -> None:
-    same = np.allclose(scan.spacing_mm, labels.spacing_mm, rtol=1e-3)
-    if scan.data.shape != labels.data.shape or not same:
-        raise ScanError(
-            f"{name}: scan {scan.data.shape} and labels {labels.data.shape} are on different "
-            "grids; take both from one space"
-        )
 
 
 VALIDATION_SUBJECTS = 4

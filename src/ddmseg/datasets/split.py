@@ -1,7 +1,7 @@
 """Which case of a set is for training, validation and test.
 
 A split is a small shipped table, which names cases and not counts: a case that the table does
-not name is reported as unassigned and never used by accident. For sets that come in parts, each
+not name is in no split and never used by accident. For sets that come in parts, each
 person's share is drawn from a hash of the set's and the person's name instead: it needs no file,
 is the same on every machine, and never puts two scans of one person into two splits.
 """
@@ -24,11 +24,10 @@ SHARES: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 @dataclass(frozen=True)
 class SplitCases:
-    """Cases at hand by split, and those that the table does not name."""
+    """Cases at hand by split."""
 
     name: str
     by_split: dict[str, tuple[Case, ...]]
-    unassigned: tuple[Case, ...]
 
     def cases(self, *splits: str) -> list[Case]:
         """Return the cases of one or more splits, in the order of the data set.
@@ -77,7 +76,7 @@ def split_cases(cases: Iterable[Case], name: str) -> SplitCases:
         split: tuple(case for case in listed if table.get(case.identifier) == split)
         for split in table.values()
     }
-    return SplitCases(name, by_split, tuple(c for c in listed if c.identifier not in table))
+    return SplitCases(name, by_split)
 
 
 def split_by_person(cases: Iterable[Case], name: str) -> SplitCases:
@@ -85,7 +84,7 @@ def split_by_person(cases: Iterable[Case], name: str) -> SplitCases:
     by_split: dict[str, list[Case]] = {split: [] for split in SHARES}
     for case in cases:
         by_split[_split_of(f"{name}/{case.group}")].append(case)
-    return SplitCases(name, {split: tuple(found) for split, found in by_split.items()}, ())
+    return SplitCases(name, {split: tuple(found) for split, found in by_split.items()})
 
 
 def _split_of(key: str) -> str:

@@ -125,7 +125,7 @@ def on_model_grid(
         ScanError: when grids differ, a label is not among the classes or a scan has no
             contrast.
     """
-    _check_one_grid(identifier, [*channels, labels])
+    check_one_grid(identifier, [*channels, labels])
     truth = _class_indices(identifier, labels.data, classes)
     alone = len(channels) == 1
     prepared = [prepare(one, spacing_mm=spacing_mm, crop_to_head=alone) for one in channels]
@@ -163,7 +163,8 @@ def _class_indices(
     return remap(ids, classes)
 
 
-def _check_one_grid(identifier: str, volumes: Sequence[Volume | LabelMap]) -> None:
+def check_one_grid(identifier: str, volumes: Sequence[Volume | LabelMap]) -> None:
+    """Raise a ScanError where scans and labels of a subject lie on different grids."""
     first = volumes[0]
     for other in volumes[1:]:
         if first.shape != other.shape or not np.allclose(

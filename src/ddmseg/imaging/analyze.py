@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,39 +41,40 @@ class AnalyzeImage:
     spacing_mm: tuple[float, float, float]
     name: str
 
+    def volume(self, orientation: str) -> Volume:
+        """Return the image as a scan whose axes i, j and k point as is said ("LAS")."""
+        affine = centred_affine(self.data.shape, self.spacing_mm, orientation)
+        return checked_scan(self.data, affine, self.name)
+
+    def label_map(self, orientation: str) -> LabelMap:
+        """Return the image as a label map; as :meth:`volume`."""
+        affine = centred_affine(self.data.shape, self.spacing_mm, orientation)
+        return checked_labels(self.data, affine, self.name)
+
 
 def read_analyze(path: PathLike) -> AnalyzeImage:
     """Read a pair; a trailing axis of length 1 is dropped."""
-    header, image = pair_paths(path)
-    raw = _content(header, HEADER_BYTES + 1)
-    shape, dtype, spacing, offset = _parse(raw, header)
-    voxels = math.prod(shape)
-    if voxels > MAX_VOXELS:
-        shown = " x ".join(str(n) for n in shape)
-        raise ScanError(
-            f"{header}: {shown} voxels; at most {MAX_VOXELS} are allowed; resample or crop it first"
-        )
-    promised = offset + voxels * dtype.itemsize
-    content = _content(image, promised + 1)
+    from nibabel.analyze import AnalyzeHeader
+
+    header_path, image_path = pair_paths(path)
+    raw = _content(header_path, HEADER_BYTES + 1)
+    kind: Any = AnalyzeHeader
+    header = kind(raw, check=False) if len(raw) == HEADER_BYTES else {"sizeof_hdr": 0}
+    if header["sizeof_hdr"] != HEADER_BYTES:
+        said = f"not an Analyze 7.5 header of {HEADER_BYTES} bytes; {_AGAIN}"
+        raise ScanError(f"{header_path}: {said}")
+    if raw[344:347] in (b"ni1", b"n+1"):
+        raise ScanError(f"{header_path}: a NIfTI pair, not Analyze; convert it to .nii.gz first")
+    shape = _shape(header, header_path)
+    dtype, spacing_mm, offset = _voxels(header, header_path)
+    promised = offset + math.prod(shape) * dtype.itemsize
+    content = _content(image_path, promised + 1)
     if len(content) != promised:
         holds = "more" if len(content) > promised else str(len(content))
-        raise ScanError(
-            f"{image}: the header promises {promised} bytes and the file holds {holds}; {_AGAIN}"
-        )
-    data = np.frombuffer(content, dtype, voxels, offset).reshape(shape, order="F")
-    return AnalyzeImage(data, spacing, _stem(header))
-
-
-def volume_of(image: AnalyzeImage, orientation: str) -> Volume:
-    """Return the image as a scan whose axes i, j and k point as ``orientation`` says ("LAS")."""
-    affine = centred_affine(image.data.shape, image.spacing_mm, orientation)
-    return checked_scan(image.data, affine, image.name)
-
-
-def label_map_of(image: AnalyzeImage, orientation: str) -> LabelMap:
-    """Return the image as a label map; as :func:`volume_of`."""
-    affine = centred_affine(image.data.shape, image.spacing_mm, orientation)
-    return checked_labels(image.data, affine, image.name)
+        said = f"the header promises {promised} bytes and the file holds {holds}; {_AGAIN}"
+        raise ScanError(f"{image_path}: {said}")
+    data = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F")
+    return AnalyzeImage(data, spacing_mm, _stem(header_path))
 
 
 def centred_affine(
@@ -129,28 +129,28 @@ def _content(path: Path, most: int) -> bytes:
     return read_start(path, most, zipped=path.name.endswith(".gz"))
 
 
-def _parse(
-    raw: bytes, path: Path
-) -> tuple[tuple[int, int, int], np.dtype[Any], tuple[float, float, float], int]:
-    """Shape, voxel type, voxel edges in mm and bytes before the first voxel."""
-    order = next((o for o in "<>" if raw[:4] == struct.pack(o + "i", HEADER_BYTES)), None)
-    if order is None or len(raw) != HEADER_BYTES:
-        raise ScanError(f"{path}: not an Analyze 7.5 header of {HEADER_BYTES} bytes; {_AGAIN}")
-    if raw[344:347] in (b"ni1", b"n+1"):
-        raise ScanError(f"{path}: a NIfTI pair, not Analyze; convert it to .nii.gz first")
-    dim = struct.unpack_from(order + "8h", raw, 40)
-    (code,) = struct.unpack_from(order + "h", raw, 70)
-    edges = struct.unpack_from(order + "4f", raw, 76)[1:]
-    (offset,) = struct.unpack_from(order + "f", raw, 108)
-    unit = raw[56:60].split(b"\0")[0].decode("ascii", "replace").strip().lower()
-    i, j, k, *rest = dim[1 : 1 + max(dim[0], 0)] if 3 <= dim[0] <= 7 else (0, 0, 0)
+def _shape(header: Any, path: Path) -> tuple[int, int, int]:
+    count, *lengths = header["dim"].tolist()
+    i, j, k, *rest = lengths[:count] if 3 <= count <= 7 else (0, 0, 0)
     if min(i, j, k) < 1 or any(n > 1 for n in rest):
-        raise ScanError(f"{path}: sizes {list(dim)}; the image must have 3 axes")
+        raise ScanError(f"{path}: sizes {[count, *lengths]}; the image must have 3 axes")
+    if i * j * k > MAX_VOXELS:
+        said = (
+            f"{i} x {j} x {k} voxels; at most {MAX_VOXELS} are allowed; resample or crop it first"
+        )
+        raise ScanError(f"{path}: {said}")
+    return (i, j, k)
+
+
+def _voxels(header: Any, path: Path) -> tuple[np.dtype[Any], tuple[float, float, float], int]:
+    """Voxel type, voxel edges in mm and bytes before the first voxel."""
+    code, offset = int(header["datatype"]), float(header["vox_offset"])
+    x, y, z = header["pixdim"][1:4].tolist()
+    unit = header["vox_units"].item().split(b"\0")[0].decode("ascii", "replace").strip().lower()
     if code not in DTYPES:
         raise ScanError(f"{path}: voxel type code {code}; allowed are {sorted(DTYPES)}")
     if unit not in MILLIMETRES:
         raise ScanError(f"{path}: voxel edges in '{unit}'; they must be in mm; mend the header")
-    if not (all(math.isfinite(edge) and edge > 0 for edge in edges) and 0 <= offset < 2**31):
-        raise ScanError(f"{path}: voxel edges {edges} or offset {offset:g}; mend the header")
-    spacing = (float(edges[0]), float(edges[1]), float(edges[2]))
-    return (i, j, k), np.dtype(order + DTYPES[code]), spacing, int(offset)
+    if not (all(math.isfinite(edge) and edge > 0 for edge in (x, y, z)) and 0 <= offset < 2**31):
+        raise ScanError(f"{path}: voxel edges {(x, y, z)} or offset {offset:g}; mend the header")
+    return np.dtype(header.endianness + DTYPES[code]), (x, y, z), int(offset)
