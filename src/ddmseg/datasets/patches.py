@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from torch import Generator, Tensor
 
 from ddmseg.datasets.case import Case
 from ddmseg.datasets.source import LabelledSource
-from ddmseg.datasets.subject import Example, Subject, without_file
+from ddmseg.datasets.subject import Example, Subject
 from ddmseg.errors import UsageError
 from ddmseg.imaging.augmentation import augment, centre, degraded
 from ddmseg.models.available_memory import memory_for_this_process
@@ -61,8 +62,9 @@ class PatchSource(LabelledSource):
         """Read a case onto the grid of the network."""
 
     def training_subject(self, number: int) -> Subject:
-        """Read one training subject, without what only scoring needs."""
-        return without_file(self.finish(self.read(self._cases["train"][number])))
+        """Read one training subject, its labels small and without what only scoring needs."""
+        subject = self.finish(self.read(self._cases["train"][number]))
+        return replace(subject, labels=subject.labels.to(torch.uint8), file=None)
 
     def training_example(self, generator: Generator) -> Example:
         """Draw a place in a training subject, cut a patch there and change it at random."""

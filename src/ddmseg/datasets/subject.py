@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,6 @@ class FileGrid:
     labels: Tensor
     spacing_mm: tuple[float, float, float]
 
-    def classes(self, probabilities: Tensor) -> Tensor:
-        """Return the winning class at each voxel of the file; ``k i j k`` are the network's."""
-        every = range(len(probabilities))
-        return _indices(self.prepared.labels_to_input(probabilities, every))
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -70,7 +65,10 @@ class Subject:
 
     def answer(self, probabilities: Tensor) -> Tensor:
         """Return class indices on the grid of the truth; ``k i j k`` lie on the image's."""
-        return probabilities.argmax(0) if self.file is None else self.file.classes(probabilities)
+        if self.file is None:
+            return probabilities.argmax(0)
+        every = range(len(probabilities))
+        return _indices(self.file.prepared.labels_to_input(probabilities, every))
 
 
 def box_around(inside: Tensor) -> tuple[slice, ...]:
@@ -138,11 +136,6 @@ def on_model_grid(
     on_grid = _indices(first.labels_from_input(truth))
     file = FileGrid(first, _indices(truth), labels.spacing_mm)
     return Subject(identifier, image, on_grid, first.grid.spacing_mm, file=file)
-
-
-def without_file(subject: Subject) -> Subject:
-    """Return a subject that is only trained on: its labels small, the way back forgotten."""
-    return replace(subject, labels=subject.labels.to(torch.uint8), file=None)
 
 
 def _indices(ids: NDArray[Any]) -> Tensor:

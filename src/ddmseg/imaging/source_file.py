@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ddmseg.errors import Reason, ScanError
+from ddmseg.errors import ScanError, about_file
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -71,4 +71,4 @@ def _not_here(path: Path, command: str) -> ScanError:
 
 def coded_error(file: Path | str, said: str, code: str, **values: str | float) -> ScanError:
     """Return the error for a file, with a code so that a page can say it in another language."""
-    return ScanError(Reason(f"{file}: {said}", code, {"file": str(file), **values}))
+    return ScanError(about_file(file, said, code, **values))
