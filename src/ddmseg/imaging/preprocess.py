@@ -196,5 +196,5 @@ def within(prepared: Prepared, box: tuple[slice, ...]) -> Prepared:
     """Return the prepared scan cut to a box of its model grid, still undoable."""
     image = prepared.image[box]
     crop = _crop(image.shape, box)
-    grid = prepared.grid.seen_through(crop.inverse, three(image.shape))
+    grid = prepared.grid.seen_through(inverse_of_all([crop]), three(image.shape))
     return replace(prepared, image=image, grid=grid, steps=(*prepared.steps, crop))
