@@ -224,7 +224,7 @@ def test_a_folder_is_done_as_a_whole(segment, tmp_path) -> None:
 
 @pytest.mark.parametrize("room_for", [1, 2])
 def test_fewer_scans_at_once_than_asked_for_are_told(segment, tmp_path, monkeypatch, room_for):
-    monkeypatch.setattr(memory, "scans_at_once", lambda footprint, most, **how: room_for)
+    monkeypatch.setattr(memory, "scans_in_flight", lambda *_, most: min(most, room_for))
     for name in ("a", "b"):
         write_head(tmp_path / "in" / f"{name}.nii.gz")
     assert segment(tmp_path / "in", "-o", tmp_path / "out", "--mode", "fast").code == 0
